@@ -1,0 +1,1 @@
+"""The actions API (not built yet)."""

@@ -1,0 +1,1 @@
+"""The `daemonpulse` command: composes the parts for a person at a terminal."""

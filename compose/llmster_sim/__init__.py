@@ -1,0 +1,1 @@
+"""A simulated llmster daemon, seeded and on a virtual clock. Shares no code with the product."""

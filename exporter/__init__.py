@@ -1,0 +1,1 @@
+"""Turns llmster state into Prometheus metrics. This package imports nothing."""

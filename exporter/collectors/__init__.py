@@ -1,0 +1,1 @@
+"""From observations to catalogued samples, one file per subject."""

@@ -1,0 +1,1 @@
+"""Speaks to the machine: GPUs and the host. Knows nothing of llmster."""

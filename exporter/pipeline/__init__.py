@@ -1,0 +1,1 @@
+"""Between wire and output: snapshots on demand, log events, pure derivations."""

@@ -1,0 +1,1 @@
+"""OTLP sinks: spans and logs."""
