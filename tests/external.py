@@ -1,0 +1,97 @@
+"""Find the programs and packages from outside Python that some tests drive.
+
+One place knows every such tool, where it is looked for and how it is installed. A test that names a missing tool is
+skipped with that name and the install command; with DAEMONPULSE_TEST_STRICT=1 it fails instead, so that a machine
+meant to run everything cannot quietly run less.
+
+Use the marker when the test only needs the tool to be there, the fixture when it needs the path::
+
+    @pytest.mark.external("promtool")
+    def test_rules_pass_promtool(external_tool: FindTool) -> None:
+        subprocess.run([external_tool("promtool"), "check", "rules", path], check=True)
+"""
+
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+import pytest
+
+STRICT_VARIABLE = "DAEMONPULSE_TEST_STRICT"
+
+NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
+
+FindTool = Callable[[str], Path]
+
+
+@dataclass(frozen=True, slots=True)
+class Tool:
+    """One program or package that pip cannot install."""
+
+    find: Callable[[], Path | None]
+    """Returns where the tool is, or None."""
+
+    install: str
+    """The command to type, or what to do, when it is missing."""
+
+    everywhere: bool = True
+    """False for what not every machine can have (a GPU): skipped even in strict mode."""
+
+
+def _program(name: str) -> Callable[[], Path | None]:
+    def find() -> Path | None:
+        path = shutil.which(name)
+        return None if path is None else Path(path)
+
+    return find
+
+
+def _node_package(name: str) -> Callable[[], Path | None]:
+    def find() -> Path | None:
+        path = NODE_PROJECT / "node_modules" / name
+        return path if (path / "package.json").is_file() else None
+
+    return find
+
+
+TOOLS: dict[str, Tool] = {
+    "node": Tool(_program("node"), "install Node.js 20 or newer"),
+    "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
+    "prometheus": Tool(_program("prometheus"), "apt-get install prometheus"),
+    "promtool": Tool(_program("promtool"), "apt-get install prometheus"),
+    "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),
+    "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
+}
+
+
+def strict() -> bool:
+    """Whether a missing tool is a failure."""
+    return os.environ.get(STRICT_VARIABLE, "") == "1"
+
+
+def require(name: str) -> Path:
+    """Return where the tool is; skip, or in strict mode fail, the running test when it is missing."""
+    if name not in TOOLS:
+        raise LookupError(f"{name!r} is not a known external tool; tests/external.py knows {sorted(TOOLS)}")
+    tool = TOOLS[name]
+    path = tool.find()
+    if path is not None:
+        return path
+    reason = f"needs {name}: {tool.install}"
+    if strict() and tool.everywhere:
+        pytest.fail(f"{reason} ({STRICT_VARIABLE}=1)", pytrace=False)
+    pytest.skip(reason)
+
+
+def pytest_runtest_setup(item: pytest.Item) -> None:
+    """Check the tools that the test's `external` markers name, before any of its fixtures runs."""
+    for marker in item.iter_markers("external"):
+        for name in marker.args:
+            require(name)
+
+
+@pytest.fixture(scope="session", name="external_tool")
+def _external_tool() -> FindTool:
+    return require
