@@ -1,0 +1,336 @@
+"""Drives one protocol state machine over a WebSocket: handshake, calls, channels, keepAlive liveness.
+
+Knows no namespace's endpoints and never reconnects: client.py decides when to open the next one.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import time
+from collections import Counter
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass, field
+from typing import Final, TypeVar
+
+import msgspec
+from websockets.asyncio.client import ClientConnection
+from websockets.exceptions import ConnectionClosed
+
+from exporter.llmster import protocol
+from exporter.llmster.errors import (
+    AuthenticationRefused,
+    CallFailed,
+    ConnectionLost,
+    DaemonStalled,
+    LlmsterError,
+    NotLlmster,
+    ProtocolViolation,
+)
+from exporter.llmster.messages import ABSENT, Identity, WireError
+from exporter.llmster.transport import open_websocket
+
+log = logging.getLogger(__name__)
+
+CHANNEL_BACKLOG: Final = 1024
+"""Messages of one channel held for its reader before the socket is no longer read (back-pressure, not loss)."""
+
+
+MAX_KINDS: Final = 32
+"""Distinct kinds counted per tally; the kinds come from the daemon, and labels must stay bounded."""
+
+T = TypeVar("T")
+
+
+@dataclass(frozen=True, slots=True)
+class Timeouts:
+    """How long each wait may take, in seconds."""
+
+    connect_s: float = 3.0
+    """TCP only: a host that drops packets is down, and must not look like a daemon that thinks."""
+    handshake_s: float = 5.0
+    """Upgrade and authentication: a daemon that accepts and then says nothing is stalled."""
+    call_s: float = 15.0
+    keep_alive_every_s: float = 5.0
+    dead_after_s: float = 15.0
+    """A keepAlive unanswered for so long ends the connection."""
+    close_s: float = 1.0
+
+
+@dataclass(slots=True)
+class WireTally:
+    """What a daemon sent that it should not have sent, counted over all its sockets and reconnects."""
+
+    warnings: Counter[str] = field(default_factory=Counter)
+    """communicationWarning by kind: each one is a bug of ours."""
+    unreadable: Counter[str] = field(default_factory=Counter)
+    """Frames we could not use, by the fixed words of protocol.Unreadable."""
+
+
+class Channel:
+    """A server-to-client stream inside one connection; iterate over it for raw messages.
+
+    Iteration ends when the daemon closes the channel, and raises CallFailed or ConnectionLost otherwise.
+    """
+
+    def __init__(self, send: Callable[[object], None]) -> None:
+        self._queue: asyncio.Queue[msgspec.Raw | LlmsterError | None] = asyncio.Queue(CHANNEL_BACKLOG)
+        self._send = send
+
+    def send(self, message: object) -> None:
+        """Queue a message to the daemon, such as `{"type": "stop"}`."""
+        self._send(message)
+
+    async def put(self, item: msgspec.Raw | LlmsterError | None) -> None:
+        """Hand over a message, the end (None) or the error that ended it. For the connection only."""
+        await self._queue.put(item)
+
+    def put_error(self, error: LlmsterError) -> None:
+        """End the channel although its reader may be far behind: the newest message gives way to the error."""
+        while True:
+            try:
+                self._queue.put_nowait(error)
+            except asyncio.QueueFull:
+                self._queue.get_nowait()
+            else:
+                return
+
+    async def __aiter__(self) -> AsyncIterator[msgspec.Raw]:
+        while (item := await self._queue.get()) is not None:
+            if isinstance(item, LlmsterError):
+                raise item
+            yield item
+
+
+class Connection:
+    """One authenticated socket to one namespace. Make it with `open()`, then keep `run()` going beside its use."""
+
+    def __init__(
+        self,
+        websocket: ClientConnection,
+        core: protocol.Protocol,
+        name: str,
+        timeouts: Timeouts,
+        tally: WireTally,
+    ) -> None:
+        self.name = name
+        self._websocket = websocket
+        self._core = core
+        self._timeouts = timeouts
+        self._tally = tally
+        self._calls: dict[int, asyncio.Future[msgspec.Raw | None]] = {}
+        self._channels: dict[int, Channel] = {}
+        self._keep_alive_sent_at: float | None = None
+        self._lost: LlmsterError | None = None
+
+    @classmethod
+    async def open(
+        cls, base_url: str, namespace: str, identity: Identity, *, timeouts: Timeouts, tally: WireTally
+    ) -> Connection:
+        """Connect to `ws(s)://host:port` + `/namespace` and authenticate.
+
+        Raises DaemonUnreachable, DaemonStalled, NotLlmster or AuthenticationRefused.
+        """
+        websocket = await open_websocket(
+            f"{base_url}/{namespace}", connect_s=timeouts.connect_s, upgrade_s=timeouts.handshake_s
+        )
+        connection = cls(websocket, protocol.Protocol(identity), namespace, timeouts, tally)
+        try:
+            async with asyncio.timeout(timeouts.handshake_s):
+                await connection._authenticate()
+        except TimeoutError:
+            connection.abort()
+            raise DaemonStalled(
+                f"{base_url}/{namespace} upgraded and then did not answer the handshake "
+                f"in {timeouts.handshake_s:g} s"
+            ) from None
+        except BaseException:
+            connection.abort()
+            raise
+        return connection
+
+    @property
+    def unanswered_s(self) -> float:
+        """How long the oldest unanswered keepAlive has been waiting; 0 if none is."""
+        return 0.0 if self._keep_alive_sent_at is None else time.monotonic() - self._keep_alive_sent_at
+
+    @property
+    def lost(self) -> LlmsterError | None:
+        """Why this connection is over; None while it works."""
+        return self._lost
+
+    async def run(self) -> LlmsterError:
+        """Read frames and send keepAlives until the connection is over; return why. Never raises LlmsterError."""
+        keep_alive = asyncio.create_task(self._keep_alive())
+        try:
+            while True:
+                await self._handle(self._core.receive(await self._websocket.recv(decode=False)))
+                await self._flush()
+        except ConnectionClosed as error:
+            return self._end(self._as_lost(error))
+        except ConnectionLost as error:
+            return self._end(error)
+        finally:
+            keep_alive.cancel()
+            self._end(ConnectionLost(f"the /{self.name} socket was given up by us"))
+            self.abort()
+
+    async def call(
+        self, endpoint: str, parameter: object = ABSENT, *, timeout_s: float | None = None
+    ) -> msgspec.Raw | None:
+        """Call an endpoint and wait for its raw result; None for a void one.
+
+        Raises CallFailed, DaemonStalled (no answer in time) or ConnectionLost.
+        """
+        self._raise_if_lost()
+        limit_s = self._timeouts.call_s if timeout_s is None else timeout_s
+        call_id = self._core.call(endpoint, parameter)
+        answer: asyncio.Future[msgspec.Raw | None] = asyncio.get_running_loop().create_future()
+        self._calls[call_id] = answer
+        try:
+            async with asyncio.timeout(limit_s):
+                await self._flush()
+                return await answer
+        except TimeoutError:
+            raise DaemonStalled(f"{self.name}.{endpoint} did not answer within {limit_s:g} s") from None
+        finally:
+            self._calls.pop(call_id, None)
+            self._core.forget_call(call_id)
+
+    async def open_channel(self, endpoint: str, parameter: object = ABSENT) -> Channel:
+        """Open a channel; messages that arrive before the first iteration are kept. Raises ConnectionLost."""
+        self._raise_if_lost()
+        channel_id = self._core.open_channel(endpoint, parameter)
+        channel = Channel(lambda message: self._core.send_on_channel(channel_id, message))
+        self._channels[channel_id] = channel
+        await self._flush()
+        return channel
+
+    async def flush(self) -> None:
+        """Send what channels have queued. Raises ConnectionLost."""
+        self._raise_if_lost()
+        await self._flush()
+
+    async def close(self) -> None:
+        """Close in good order, within close_s; whoever waits gets ConnectionLost."""
+        self._end(ConnectionLost(f"the /{self.name} socket was closed by us"))
+        with contextlib.suppress(TimeoutError, OSError):
+            async with asyncio.timeout(self._timeouts.close_s):
+                await self._websocket.close()
+
+    def abort(self) -> None:
+        """Drop the TCP connection at once."""
+        self._websocket.transport.abort()
+
+    async def _authenticate(self) -> None:
+        await self._flush()
+        try:
+            while True:
+                event = self._core.receive(await self._websocket.recv(decode=False))
+                match event:
+                    case protocol.Authenticated():
+                        return
+                    case protocol.Refused(reason=reason):
+                        raise AuthenticationRefused(reason)
+                    case _:
+                        await self._handle(event)
+        except ConnectionClosed as error:
+            raise NotLlmster(
+                f"the server closed /{self.name} without answering the handshake ({_closing_words(error)})"
+            ) from None
+
+    async def _keep_alive(self) -> None:
+        while True:
+            await asyncio.sleep(self._timeouts.keep_alive_every_s)
+            if self.unanswered_s > self._timeouts.dead_after_s:
+                self._end(
+                    DaemonStalled(f"/{self.name} left keepAlive unanswered for {self.unanswered_s:.0f} s")
+                )
+                self.abort()
+                return
+            if self._keep_alive_sent_at is None:
+                self._keep_alive_sent_at = time.monotonic()
+            self._core.keep_alive()
+            with contextlib.suppress(ConnectionLost):
+                await self._flush()
+
+    async def _flush(self) -> None:
+        try:
+            for frame in self._core.frames_to_send():
+                await self._websocket.send(frame)
+        except ConnectionClosed as error:
+            raise self._as_lost(error) from None
+
+    def _as_lost(self, error: ConnectionClosed) -> ConnectionLost:
+        return ConnectionLost(f"the /{self.name} socket closed ({_closing_words(error)})")
+
+    async def _handle(self, event: protocol.Event | None) -> None:
+        match event:
+            case protocol.CallReturned(call_id=call_id, result=result):
+                _resolve(self._calls.get(call_id), result)
+            case protocol.CallErred(call_id=call_id, error=error):
+                _fail(self._calls.get(call_id), _as_call_failed(error))
+            case protocol.ChannelMessage(channel_id=channel_id, message=message):
+                await self._channels[channel_id].put(message)
+            case protocol.ChannelClosed(channel_id=channel_id):
+                await self._channels.pop(channel_id).put(None)
+            case protocol.ChannelErred(channel_id=channel_id, error=error):
+                await self._channels.pop(channel_id).put(_as_call_failed(error))
+            case protocol.KeepAliveAnswered():
+                self._keep_alive_sent_at = None
+            case protocol.Warned(warning=_, kind=kind):
+                # The text of a warning can quote what we sent, so only its kind is kept.
+                self._count_once(self._tally.warnings, kind, "the daemon warned about a frame of ours")
+            case protocol.Unreadable(what=what):
+                self._count_once(self._tally.unreadable, what, "a frame from the daemon was not usable")
+            case _:
+                pass
+
+    def _count_once(self, counter: Counter[str], key: str, message: str) -> None:
+        bounded = key if key in counter or len(counter) < MAX_KINDS else "other"
+        counter[bounded] += 1
+        if counter[bounded] == 1:
+            log.warning(message, extra={"namespace": self.name, "kind": bounded})
+
+    def _raise_if_lost(self) -> None:
+        if self._lost is not None:
+            raise self._lost
+
+    def _end(self, reason: LlmsterError) -> LlmsterError:
+        """Let everyone who waits know; the first reason is the true one and is returned."""
+        if self._lost is None:
+            self._lost = reason
+        for future in self._calls.values():
+            _fail(future, self._lost)
+        for channel in self._channels.values():
+            channel.put_error(self._lost)
+        self._channels.clear()
+        return self._lost
+
+
+def decode(raw: msgspec.Raw | None, shape: type[T], what: str) -> T:
+    """Read a raw result as `shape`. Raises ProtocolViolation naming `what` and the place in it."""
+    try:
+        return msgspec.json.decode(raw if raw is not None else b"null", type=shape)
+    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+        raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
+
+
+def _resolve(future: asyncio.Future[msgspec.Raw | None] | None, result: msgspec.Raw | None) -> None:
+    if future is not None and not future.done():
+        future.set_result(result)
+
+
+def _fail(future: asyncio.Future[msgspec.Raw | None] | None, error: LlmsterError) -> None:
+    if future is not None and not future.done():
+        future.set_exception(error)
+
+
+def _as_call_failed(error: WireError) -> CallFailed:
+    return CallFailed(error.title, code=error.code, cause=error.cause, suggestion=error.suggestion)
+
+
+def _closing_words(error: ConnectionClosed) -> str:
+    """Name the close code without quoting the peer."""
+    return f"code {error.rcvd.code}" if error.rcvd is not None else "no close frame"

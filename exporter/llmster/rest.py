@@ -1,0 +1,142 @@
+"""The daemon's REST endpoints that the WebSocket does not replace: greeting, status, models, "do you want a token?".
+
+Knows that HTTP 200 proves nothing here: unknown routes answer 200 with an `error` body, so bodies are checked.
+
+Source: published captures and the official docs; shapes in tests/fixtures.
+"""
+
+from __future__ import annotations
+
+from typing import Any, Final, TypeVar
+
+import httpx
+import msgspec
+
+from exporter.llmster.errors import (
+    AuthenticationRefused,
+    CallFailed,
+    DaemonStalled,
+    DaemonUnreachable,
+    NotLlmster,
+    ProtocolViolation,
+)
+from exporter.llmster.state import Quantization
+
+_T = TypeVar("_T")
+
+_MAX_BODY_BYTES: Final = 32 * 1024 * 1024
+
+
+class ServerStatus(msgspec.Struct, frozen=True):
+    """Source: GET /lms-status."""
+
+    package: str
+    version: str
+
+
+class RestInstance(msgspec.Struct, frozen=True):
+    """An entry of `loaded_instances`. Source: GET /api/v1/models."""
+
+    id: str
+    remaining_ttl_seconds: float | None = None
+    """Undocumented; seen on 0.4.24."""
+
+
+class RestModel(msgspec.Struct, frozen=True):
+    """Source: GET /api/v1/models."""
+
+    key: str
+    type: str
+    loaded_instances: tuple[RestInstance, ...] = ()
+    size_bytes: int | None = None
+    quantization: Quantization | None = None
+
+
+class _RestModels(msgspec.Struct, frozen=True):
+    models: tuple[RestModel, ...]
+
+
+class RestModelState(msgspec.Struct, frozen=True):
+    """Source: GET /api/v0/models; the only place where `loading` shows."""
+
+    id: str
+    state: str
+
+
+class _RestModelStates(msgspec.Struct, frozen=True):
+    data: tuple[RestModelState, ...]
+
+
+async def greets(base_url: str, *, timeout_s: float) -> bool:
+    """Ask GET /lmstudio-greeting whether this is LM Studio. Raises DaemonUnreachable or DaemonStalled."""
+    try:
+        body = await _get(base_url, "/lmstudio-greeting", token=None, timeout_s=timeout_s)
+    except (CallFailed, NotLlmster, AuthenticationRefused):
+        return False
+    return isinstance(body, dict) and body.get("lmstudio") is True
+
+
+async def status(base_url: str, *, timeout_s: float) -> ServerStatus:
+    """Call GET /lms-status."""
+    return _shape(await _get(base_url, "/lms-status", token=None, timeout_s=timeout_s), ServerStatus)
+
+
+async def models(base_url: str, *, token: str | None, timeout_s: float) -> tuple[RestModel, ...]:
+    """Call GET /api/v1/models."""
+    body = await _get(base_url, "/api/v1/models", token=token, timeout_s=timeout_s)
+    return _shape(body, _RestModels).models
+
+
+async def model_states(base_url: str, *, token: str | None, timeout_s: float) -> tuple[RestModelState, ...]:
+    """Call GET /api/v0/models. One HTTP 500 with HTML was seen there just as a load started."""
+    body = await _get(base_url, "/api/v0/models", token=token, timeout_s=timeout_s)
+    return _shape(body, _RestModelStates).data
+
+
+async def requires_token(base_url: str, *, timeout_s: float) -> bool:
+    """Ask GET /api/v1/models without a token: True when the daemon answers 401."""
+    try:
+        await models(base_url, token=None, timeout_s=timeout_s)
+    except AuthenticationRefused:
+        return True
+    return False
+
+
+async def _get(base_url: str, path: str, *, token: str | None, timeout_s: float) -> Any:
+    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    try:
+        async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as http:
+            response = await http.get(f"{base_url.rstrip('/')}{path}", headers=headers)
+    except httpx.TimeoutException as error:
+        if isinstance(error, httpx.ConnectTimeout):
+            raise DaemonUnreachable(f"no connection to {base_url} within {timeout_s:g} s") from None
+        raise DaemonStalled(f"GET {path} did not answer within {timeout_s:g} s") from None
+    except httpx.RemoteProtocolError:
+        raise NotLlmster(f"{base_url} does not speak HTTP") from None
+    except httpx.HTTPError as error:
+        raise DaemonUnreachable(f"GET {base_url}{path} failed: {error}") from None
+    return _body_of(response, path)
+
+
+def _body_of(response: httpx.Response, path: str) -> Any:
+    try:
+        body = msgspec.json.decode(response.content[:_MAX_BODY_BYTES])
+    except msgspec.DecodeError:
+        raise NotLlmster(f"GET {path} answered HTTP {response.status_code} and no JSON") from None
+    error = body.get("error") if isinstance(body, dict) else None
+    if error is None and response.is_success:
+        return body
+    # `error` is a string on unknown routes and an object elsewhere.
+    message = error.get("message") if isinstance(error, dict) else error
+    code = error.get("code") if isinstance(error, dict) else None
+    text = message if isinstance(message, str) else f"HTTP {response.status_code}"
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise AuthenticationRefused(text)
+    raise CallFailed(text, code=code if isinstance(code, str) else None)
+
+
+def _shape(body: Any, shape: type[_T]) -> _T:
+    try:
+        return msgspec.convert(body, shape)
+    except msgspec.ValidationError as error:
+        raise ProtocolViolation(f"the daemon answered something unexpected: {error}") from None
