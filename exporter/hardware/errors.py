@@ -1,0 +1,43 @@
+"""Says what can go wrong when the machine is asked about itself, as one tree.
+
+Knows no metric: `kind` is a short stable word that callers may count or print; whether an absence is a fault is
+for them to decide.
+
+HardwareError
+ └── GpuError               no reading of the GPUs this time
+     ├── NvmlNotFound       no NVML library: a machine without an NVIDIA driver
+     ├── DriverUnavailable  the library is there, the driver does not serve it
+     └── DriverWedged       the driver has not answered within the deadline
+"""
+
+from typing import ClassVar
+
+
+class HardwareError(Exception):
+    """Base of everything this package raises on purpose."""
+
+    kind: ClassVar[str] = "error"
+
+
+class GpuError(HardwareError):
+    """The GPUs could not be read this time."""
+
+    kind = "gpu"
+
+
+class NvmlNotFound(GpuError):
+    """There is no NVML library to ask: usually a machine without an NVIDIA card."""
+
+    kind = "no_nvml"
+
+
+class DriverUnavailable(GpuError):
+    """NVML is installed, but the driver does not serve it: not loaded, reloading, or of another version."""
+
+    kind = "no_driver"
+
+
+class DriverWedged(GpuError):
+    """The driver has not answered within the deadline, or an earlier question still has no answer."""
+
+    kind = "wedged"

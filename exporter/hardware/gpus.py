@@ -1,0 +1,182 @@
+"""Holds what one reading of the machine's GPUs says, and the one interface every source of it offers.
+
+Knows no NVML: a simulated card fills the same types. Whatever a card does not report is None (or missing from
+its mapping), never a sentinel and never 0.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from enum import StrEnum
+from types import MappingProxyType
+from typing import Protocol
+
+_NOTHING: Mapping[str, float] = MappingProxyType({})
+
+
+class ProcessKind(StrEnum):
+    """What a process uses a GPU for; NVML lists compute and graphics apart, `nvidia-smi` writes C, G and C+G."""
+
+    COMPUTE = "compute"
+    GRAPHICS = "graphics"
+    BOTH = "compute_graphics"
+
+
+@dataclass(frozen=True, slots=True)
+class GpuProcess:
+    """One process on one GPU; listed once even when it computes and draws.
+
+    Source: nvmlDeviceGet{Compute,Graphics}RunningProcesses_v3.
+    """
+
+    pid: int
+    """As seen from the driver: a process in another pid namespace carries the number it has on the host."""
+    memory_bytes: int | None
+    """None where the platform cannot tell (Windows WDDM, some containers)."""
+    kind: ProcessKind = ProcessKind.COMPUTE
+    gpu_instance_id: int | None = None
+    """The MIG GPU instance it runs in; None on a card without MIG."""
+
+
+@dataclass(frozen=True, slots=True)
+class Memory:
+    """Device memory in bytes; `used` does not contain `reserved` where the driver tells them apart.
+
+    Source: nvmlDeviceGetMemoryInfo_v2, else nvmlDeviceGetMemoryInfo (then reserved is None and part of used).
+    """
+
+    total_bytes: int
+    used_bytes: int
+    free_bytes: int
+    reserved_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MigInstance:
+    """One MIG device (a compute instance) of a card. Source: nvmlDeviceGetMigDeviceHandleByIndex."""
+
+    index: int
+    uuid: str | None
+    name: str | None
+    gpu_instance_id: int | None
+    compute_instance_id: int | None
+    memory: Memory | None
+
+
+@dataclass(frozen=True, slots=True)
+class PcieLink:
+    """The link to the host: generation and lanes, now and at best, and bytes per second over the last sample.
+
+    Source: nvmlDeviceGetCurrPcieLink*, nvmlDeviceGetMaxPcieLink*, nvmlDeviceGetPcieThroughput.
+    """
+
+    generation: int | None = None
+    generation_max: int | None = None
+    width: int | None = None
+    width_max: int | None = None
+    transmit_bytes_per_second: float | None = None
+    receive_bytes_per_second: float | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class RemappedRows:
+    """Rows of device memory replaced for good, by the kind of error that condemned them.
+
+    Source: nvmlDeviceGetRemappedRows.
+    """
+
+    correctable: int
+    uncorrectable: int
+    pending: bool
+    """A remapping waits for a reset of the card."""
+    failed: bool
+    """A remapping has failed: the card is to be replaced."""
+
+
+@dataclass(frozen=True, slots=True)
+class NvLink:
+    """The NVLinks of a card. Source: nvmlDeviceGetNvLinkState and field values summed over all links."""
+
+    active: Mapping[int, bool] = field(default_factory=dict)
+    """By link number."""
+    errors: Mapping[str, int] = field(default_factory=dict)
+    """Counts since the driver was loaded: crc_flit, crc_data, replay, recovery, ecc_data."""
+    transmitted_bytes: int | None = None
+    received_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Device:
+    """One GPU at one moment. A lost card is an index (and, when it was seen before, its identity) and `lost`."""
+
+    index: int
+    uuid: str | None = None
+    name: str | None = None
+    pci_bus_id: str | None = None
+    serial: str | None = None
+    lost: bool = False
+    """The card has fallen off the bus or wants a reset; nothing else can be said of it."""
+    unified: bool = False
+    """The card shares the host's memory, so `memory` is the host's total and what is not available of it."""
+    memory: Memory | None = None
+    utilization_ratio: float | None = None
+    """Share of the last sample (1/6 to 1 s, by product) in which at least one kernel ran."""
+    memory_busy_ratio: float | None = None
+    """Share of the same sample in which device memory was being read or written; not how full it is."""
+    encoder_ratio: float | None = None
+    decoder_ratio: float | None = None
+    temperatures_celsius: Mapping[str, float] = _NOTHING
+    """By sensor: gpu, memory."""
+    temperature_limits_celsius: Mapping[str, float] = _NOTHING
+    """By limit: slowdown, shutdown, gpu_max, memory_max."""
+    power_watts: float | None = None
+    power_limit_watts: float | None = None
+    """The limit in force, the smallest of all that apply."""
+    energy_joules: float | None = None
+    """Since the driver was loaded."""
+    clocks_hertz: Mapping[str, float] = _NOTHING
+    """By clock: graphics, sm, memory, video."""
+    clocks_max_hertz: Mapping[str, float] = _NOTHING
+    throttle_reasons: Mapping[str, bool] | None = None
+    """Every reason this driver knows, active or not; None where the card does not say."""
+    fan_ratios: tuple[float, ...] = ()
+    """One per fan, of its full speed; may exceed 1. Empty on a passively cooled card."""
+    pcie: PcieLink = PcieLink()
+    ecc_errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """Lifetime counts by (kind, location): corrected or uncorrected; dram, sram, l1_cache... or all."""
+    remapped_rows: RemappedRows | None = None
+    nvlink: NvLink | None = None
+    mig_enabled: bool | None = None
+    """None on a card that cannot be partitioned."""
+    mig_instances: tuple[MigInstance, ...] = ()
+    processes: tuple[GpuProcess, ...] | None = None
+    """By pid; None when the driver will not list them, () when there are none."""
+
+
+@dataclass(frozen=True, slots=True)
+class GpuReading:
+    """Everything one reading says. `simulated` marks cards that do not exist, wherever they show."""
+
+    driver_version: str | None
+    cuda_version: str | None
+    """The newest CUDA the driver can run, as "13.0"."""
+    devices: tuple[Device, ...]
+    simulated: bool = False
+
+
+class GpuSource(Protocol):
+    """Where readings come from: NVML, or simulated cards. Called from one thread at a time."""
+
+    def read(self) -> GpuReading:
+        """Ask every GPU now; may block for as long as the driver does. Raises GpuError."""
+        ...
+
+    def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
+        """Count XID errors since the source began to watch, by (gpu uuid, xid); None when nothing can be watched.
+
+        Never blocks, and may be called from any thread.
+        """
+        ...
+
+    def close(self) -> None:
+        """Let go of the driver. May block like `read`; a closed source is not read again."""
+        ...
