@@ -1,1 +1,19 @@
-"""From observations to catalogued samples, one file per subject."""
+"""From observations to catalogued samples, one file per subject. The tuple below is the feature list."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.collectors import daemon, health, instances, models, posture
+from exporter.collectors.base import Collect
+
+DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
+    ("daemon", daemon.collect),
+    ("models", models.collect),
+    ("instances", instances.collect),
+    ("posture", posture.collect),
+)
+"""What is known about daemons; `/probe` serves only these."""
+
+COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (*DAEMON_COLLECTORS, ("health", health.collect))
+"""Everything `/metrics` serves."""

@@ -80,6 +80,8 @@ class DaemonClient:
         """Failed or lost connections by LlmsterError.kind."""
         self.restarts = 0
         """Times the daemon's pid changed between two sessions."""
+        self.sessions = 0
+        """Sessions so far: a snapshot belongs to the session it was taken in."""
         self._identity = Identity.from_token(token) if token else Identity.guest()
         self._has_token = token is not None
         self._timeouts = timeouts or Timeouts()
@@ -181,6 +183,7 @@ class DaemonClient:
         if self._last_pid is not None and pid != self._last_pid:
             self.restarts += 1
         self._last_pid = pid
+        self.sessions += 1
         self._session, self._problem = session, None
         self._settled.set()
         self._connected.set()

@@ -94,15 +94,6 @@ class LinkStatus(msgspec.Struct, frozen=True, rename="camel"):
     device_name: str | None = None
     peers: tuple[LinkPeer, ...] = ()
 
-    def device_name_of(self, device_identifier: str | None) -> str:
-        """Name a device for a label: the peer's name if known, else its identifier, `local` for None."""
-        if device_identifier is None or device_identifier == self.device_identifier:
-            return "local"
-        for peer in self.peers:
-            if peer.device_identifier == device_identifier and peer.device_name:
-                return peer.device_name
-        return device_identifier
-
 
 @dataclass(frozen=True, slots=True)
 class LoadConfig:
@@ -174,6 +165,16 @@ class Snapshot:
     link: LinkStatus | None
     auth_required: bool | None
     """Whether the daemon asks clients for an API token."""
+
+    def device_name(self, device_identifier: str | None) -> str:
+        """Name a device for a label: `local`, the LM Link peer's name, else its identifier."""
+        own = self.link.device_identifier if self.link is not None else None
+        if device_identifier is None or device_identifier == own:
+            return "local"
+        for peer in self.link.peers if self.link is not None else ():
+            if peer.device_identifier == device_identifier and peer.device_name:
+                return peer.device_name
+        return device_identifier
 
 
 T = TypeVar("T")

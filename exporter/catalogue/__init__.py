@@ -1,0 +1,21 @@
+"""Every metric, once. Dashboards, rules, docs and collectors all take them from here.
+
+Knows no values. To add a metric: a row in the module of its subject, a line in a collector, a test.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue import daemon, ourselves
+from exporter.catalogue.metric import Kind, Metric
+
+__all__ = ["BY_NAME", "CATALOGUE", "Kind", "Metric"]
+
+CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *ourselves.ROWS)
+"""All rows in the order of exposition."""
+
+BY_NAME: Final[dict[str, Metric]] = {row.name: row for row in CATALOGUE}
+
+if len(BY_NAME) != len(CATALOGUE):
+    raise ValueError("a metric name is catalogued twice")

@@ -1,0 +1,237 @@
+"""Catalogue: the daemon itself, the models on its disk, its loaded instances, and how exposed it is.
+
+Every metric has the label `daemon` (the configured name). `model` is the model key, `instance_id` the identifier of
+a loaded instance (Prometheus owns the label `instance`).
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue.metric import counter, gauge, rows_of
+
+_INSTANCE: Final = ("daemon", "model", "instance_id")
+_LIST_LOADED: Final = "llm.listLoaded, embedding.listLoaded"
+_STATE: Final = "getInstanceProcessingState"
+_LOAD_CONFIG: Final = "llm.getLoadConfig"
+_SERVER_CONFIG: Final = ".internal/http-server-config.json of a local daemon"
+
+# The daemon ----------------------------------------------------------------------------------------------------------
+UP = gauge(
+    "llmster_up",
+    "Whether the daemon's state could be read for this scrape.",
+    "daemon",
+    source="WebSocket session and snapshot",
+)
+STATE = gauge(
+    "llmster_daemon_state",
+    "How the daemon is: 1 for its state, 0 for the others. Stalled means it accepts connections and does not answer.",
+    "daemon",
+    "state",
+    source="WebSocket session, keepAlive, time of the snapshot",
+)
+BUILD_INFO = gauge(
+    "llmster_build_info",
+    "Always 1. Version and build of what serves; kind is daemon (llmster) or app (the desktop app).",
+    "daemon",
+    "version",
+    "build",
+    "kind",
+    source="system.version, system.info",
+)
+SNAPSHOT_DURATION = gauge(
+    "llmster_snapshot_duration_seconds",
+    "Time the reading behind these numbers took.",
+    "daemon",
+    source="daemonpulse",
+    unit="seconds",
+)
+SNAPSHOT_AGE = gauge(
+    "llmster_snapshot_age_seconds",
+    "Age of the reading behind these numbers; at most the maximum age, 1 s by default.",
+    "daemon",
+    source="daemonpulse",
+    unit="seconds",
+)
+RESTARTS = counter(
+    "llmster_restarts_total",
+    "Times the daemon came back with another pid while we watched.",
+    "daemon",
+    source="system.info",
+)
+LINK_PEER_UP = gauge(
+    "llmster_link_peer_up",
+    "Whether an LM Link peer is connected to the daemon.",
+    "daemon",
+    "peer",
+    source="repository.lmLinkStatus",
+)
+
+# Models on disk ------------------------------------------------------------------------------------------------------
+MODEL_INFO = gauge(
+    "llmster_model_info",
+    "Always 1. A model on disk; device is local or the LM Link peer that holds it.",
+    "daemon",
+    "model",
+    "type",
+    "format",
+    "architecture",
+    "quantization",
+    "params",
+    "vision",
+    "tools",
+    "device",
+    source="system.listDownloadedModels",
+)
+MODEL_SIZE = gauge(
+    "llmster_model_size_bytes",
+    "Size of the model's files on disk. Not the memory it will need.",
+    "daemon",
+    "model",
+    "device",
+    source="system.listDownloadedModels",
+    unit="bytes",
+)
+MODELS = gauge(
+    "llmster_models",
+    "Models on disk by type.",
+    "daemon",
+    "type",
+    source="system.listDownloadedModels",
+)
+
+# Loaded instances ----------------------------------------------------------------------------------------------------
+INSTANCE_INFO = gauge(
+    "llmster_instance_info",
+    "Always 1. A loaded instance and what it was loaded from.",
+    *_INSTANCE,
+    "device",
+    "type",
+    "format",
+    "architecture",
+    "quantization",
+    source=_LIST_LOADED,
+)
+INSTANCE_STATE = gauge(
+    "llmster_instance_state",
+    "What the instance is doing: 1 for its state, 0 for the others.",
+    *_INSTANCE,
+    "state",
+    source=_STATE,
+)
+REQUESTS_RUNNING = gauge(
+    "llmster_num_requests_running",
+    "Requests the instance is working on, at most its parallel sessions.",
+    *_INSTANCE,
+    source=_STATE,
+)
+REQUESTS_WAITING = gauge(
+    "llmster_num_requests_waiting",
+    "Requests waiting for a session of the instance.",
+    *_INSTANCE,
+    source=_STATE,
+)
+CONTEXT_LENGTH = gauge(
+    "llmster_instance_context_length_tokens",
+    "Effective context length of the instance.",
+    *_INSTANCE,
+    source=_LIST_LOADED,
+    unit="tokens",
+)
+PARALLEL = gauge(
+    "llmster_instance_parallel",
+    "Sessions the instance can run at the same time.",
+    *_INSTANCE,
+    source=_LOAD_CONFIG,
+)
+TTL = gauge(
+    "llmster_instance_ttl_seconds",
+    "Idle time after which the daemon unloads the instance; absent when it never does.",
+    *_INSTANCE,
+    source=_LIST_LOADED,
+    unit="seconds",
+)
+TTL_REMAINING = gauge(
+    "llmster_instance_ttl_remaining_seconds",
+    "Idle time left before the daemon unloads the instance; absent when it never does.",
+    *_INSTANCE,
+    source=_LIST_LOADED,
+    unit="seconds",
+)
+LAST_USED = gauge(
+    "llmster_instance_last_used_timestamp_seconds",
+    "When the instance was last used, by the daemon's clock; absent before its first use.",
+    *_INSTANCE,
+    source=_LIST_LOADED,
+    unit="seconds",
+)
+PINNED = gauge(
+    "llmster_instance_pinned",
+    "Whether the instance stays loaded until somebody ejects it (it has no TTL).",
+    *_INSTANCE,
+    source=_LIST_LOADED,
+)
+GPU_OFFLOAD = gauge(
+    "llmster_instance_gpu_offload_ratio",
+    "Share of the layers asked to be on GPUs, 0 to 1; absent when the load config does not say.",
+    *_INSTANCE,
+    source=_LOAD_CONFIG,
+    unit="ratio",
+)
+LOADS = counter(
+    "llmster_model_loads_total",
+    "Instances that appeared between two of our readings.",
+    "daemon",
+    "model",
+    source=_LIST_LOADED,
+)
+UNLOADS = counter(
+    "llmster_model_unloads_total",
+    "Instances that went away between two of our readings; cause is ttl, restart or other.",
+    "daemon",
+    "model",
+    "cause",
+    source=_LIST_LOADED,
+)
+
+# Posture -------------------------------------------------------------------------------------------------------------
+LISTENS_BEYOND_LOOPBACK = gauge(
+    "llmster_config_listens_beyond_loopback",
+    "Whether the daemon's server is set to listen on more than the loopback interface.",
+    "daemon",
+    source=_SERVER_CONFIG,
+)
+AUTH_REQUIRED = gauge(
+    "llmster_config_auth_required",
+    "Whether the daemon refuses clients without an API token.",
+    "daemon",
+    source="our own handshake; GET /api/v1/models without a token",
+)
+SENSITIVE_LOGGING = gauge(
+    "llmster_config_sensitive_logging",
+    "Whether the daemon is set to log prompts and answers in its server log.",
+    "daemon",
+    source=_SERVER_CONFIG,
+)
+JIT_LOADING = gauge(
+    "llmster_config_jit_loading",
+    "Whether a request may load a model that is not loaded.",
+    "daemon",
+    source=_SERVER_CONFIG,
+)
+GUARDRAILS = gauge(
+    "llmster_config_guardrails",
+    "Always 1. The daemon's guardrail mode against loading models that do not fit.",
+    "daemon",
+    "mode",
+    source="settings.json of a local daemon",
+)
+PROMPT_HISTORY = gauge(
+    "llmster_prompt_history_bytes",
+    "Size of the prompts and answers the daemon keeps on disk. Only sizes are read.",
+    "daemon",
+    source="file sizes below .internal/api-prediction-history of a local daemon",
+    unit="bytes",
+)
+
+ROWS = rows_of(globals())

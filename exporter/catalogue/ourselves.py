@@ -1,0 +1,80 @@
+"""Catalogue: our own health, so that a gap in a graph can be told from a quiet daemon."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue.metric import counter, gauge, rows_of
+
+_SELF: Final = "daemonpulse"
+_PROC: Final = "/proc/self, by prometheus-client"
+
+BUILD_INFO = gauge(
+    "daemonpulse_build_info",
+    "Always 1. Version of DaemonPulse and of the Python that runs it.",
+    "version",
+    "python",
+    source=_SELF,
+)
+COLLECTOR_SUCCESS = gauge(
+    "daemonpulse_collector_success",
+    "Whether a collector worked for this scrape. A daemon that is down is no failure; a bug or a dead driver is.",
+    "collector",
+    source=_SELF,
+)
+COLLECTOR_DURATION = gauge(
+    "daemonpulse_collector_duration_seconds",
+    "Time a collector took for this scrape.",
+    "collector",
+    source=_SELF,
+    unit="seconds",
+)
+CONNECTION_FAILURES = counter(
+    "daemonpulse_connection_failures_total",
+    "Connections to a daemon that failed or were lost, by reason.",
+    "daemon",
+    "reason",
+    source=_SELF,
+)
+PROTOCOL_WARNINGS = counter(
+    "daemonpulse_protocol_warnings_total",
+    "Warnings a daemon sent about our frames. Each one is a bug of ours worth reporting.",
+    "daemon",
+    "kind",
+    source="communicationWarning",
+)
+UNREADABLE_MESSAGES = counter(
+    "daemonpulse_unreadable_messages_total",
+    "Frames or entries from a daemon that we could not read, by kind.",
+    "daemon",
+    "kind",
+    source=_SELF,
+)
+PROCESS_CPU = counter(
+    "process_cpu_seconds_total",
+    "Total user and system CPU time spent in seconds.",
+    source=_PROC,
+    unit="seconds",
+)
+PROCESS_MEMORY = gauge(
+    "process_resident_memory_bytes",
+    "Resident memory size in bytes.",
+    source=_PROC,
+    unit="bytes",
+)
+PROCESS_VIRTUAL_MEMORY = gauge(
+    "process_virtual_memory_bytes",
+    "Virtual memory size in bytes.",
+    source=_PROC,
+    unit="bytes",
+)
+PROCESS_START = gauge(
+    "process_start_time_seconds",
+    "Start time of the process since unix epoch in seconds.",
+    source=_PROC,
+    unit="seconds",
+)
+PROCESS_OPEN_FDS = gauge("process_open_fds", "Number of open file descriptors.", source=_PROC)
+PROCESS_MAX_FDS = gauge("process_max_fds", "Maximum number of open file descriptors.", source=_PROC)
+
+ROWS = rows_of(globals())

@@ -1,0 +1,111 @@
+"""How observations become samples: the scrape a collector sees, the samples it fills, the runner that guards it.
+
+Knows no collector's subject. A collector is a function that only reads the scrape and only adds catalogued samples;
+the runner turns its failure into `daemonpulse_collector_success 0`, so one bug never costs the other metrics.
+"""
+
+from __future__ import annotations
+
+import logging
+import time
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from typing import Final, Protocol
+
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.samples import Sample
+
+from exporter.catalogue import CATALOGUE, Metric, ourselves
+from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class WatchedDaemon:
+    """One daemon in a scrape: what was read of it now, and the watch with its running counts."""
+
+    reading: DaemonReading
+    watch: DaemonWatch
+
+    @property
+    def name(self) -> str:
+        """The value of the label `daemon`."""
+        return self.reading.name
+
+
+@dataclass(frozen=True, slots=True)
+class Scrape:
+    """Everything collectors may look at, read before they run: they do no I/O."""
+
+    now_s: float
+    """Our wall clock, seconds since the epoch."""
+    daemons: tuple[WatchedDaemon, ...]
+
+
+class Samples:
+    """The samples of one scrape. Takes catalogued metrics with exactly their labels, and nothing else."""
+
+    def __init__(self) -> None:
+        self._families: dict[str, Family] = {}
+        self._labels: dict[str, frozenset[str]] = {}
+
+    def add(self, metric: Metric, value: float | None, /, **labels: str) -> None:
+        """Add one sample; None is missing data and adds nothing.
+
+        Raises KeyError for a metric that is not in the catalogue and ValueError for wrong labels.
+        """
+        if value is None:
+            return
+        family = self._families.get(metric.name)
+        if family is None:
+            family = self._start(metric)
+        if labels.keys() != self._labels[metric.name]:
+            raise ValueError(f"{metric.name} has labels {metric.labels}, not {tuple(labels)}")
+        family.samples.append(Sample(metric.name, labels, float(value)))
+
+    def collect(self) -> Iterator[Family]:
+        """Yield the families in catalogue order, as prometheus-client's exposition wants them."""
+        return (self._families[row.name] for row in CATALOGUE if row.name in self._families)
+
+    def merge(self, other: Samples) -> None:
+        """Take over another's families. The two must not share a metric."""
+        self._families.update(other._families)
+        self._labels.update(other._labels)
+
+    def _start(self, metric: Metric) -> Family:
+        if metric not in _CATALOGUED:
+            raise KeyError(f"{metric.name} is not in the catalogue; add its row there first")
+        family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
+        self._families[metric.name] = family
+        self._labels[metric.name] = frozenset(metric.labels)
+        return family
+
+
+_CATALOGUED: Final = frozenset(CATALOGUE)
+
+
+class Collect(Protocol):
+    """What a collector is: reads the scrape, adds samples, keeps nothing, waits for nothing."""
+
+    def __call__(self, scrape: Scrape, out: Samples, /) -> None:
+        """Add this collector's samples to `out`."""
+
+
+def run(collectors: Iterable[tuple[str, Collect]], scrape: Scrape) -> Samples:
+    """Run each collector by itself; a failing one loses its samples and is reported as failed."""
+    everything = Samples()
+    for name, collect in collectors:
+        own = Samples()
+        started = time.perf_counter()
+        try:
+            collect(scrape, own)
+        except Exception:
+            success = 0
+            log.exception("collector failed", extra={"collector": name})
+        else:
+            success = 1
+            everything.merge(own)
+        everything.add(ourselves.COLLECTOR_SUCCESS, success, collector=name)
+        everything.add(ourselves.COLLECTOR_DURATION, time.perf_counter() - started, collector=name)
+    return everything

@@ -1,0 +1,64 @@
+"""Collects the loaded instances: what each does, how many wait, how long it stays; and loads and unloads seen."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue import daemon as m
+from exporter.collectors.base import Samples, Scrape
+from exporter.llmster.state import LoadedInstance, Snapshot
+
+_STATE_LABELS: Final = {
+    "idle": "idle",
+    "processingPrompt": "processing_prompt",
+    "generating": "generating",
+    "computingEmbedding": "computing_embedding",
+}
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Everything per instance while the daemon can be read; loads and unloads always."""
+    for daemon in scrape.daemons:
+        changes = daemon.watch.changes
+        for model, count in changes.loads.items():
+            out.add(m.LOADS, count, daemon=daemon.name, model=model)
+        for (model, cause), count in changes.unloads.items():
+            out.add(m.UNLOADS, count, daemon=daemon.name, model=model, cause=cause)
+        snapshot = daemon.reading.snapshot
+        if snapshot is not None:
+            for instance in snapshot.instances:
+                _add_instance(out, daemon.name, instance, snapshot, scrape.now_s)
+
+
+def _add_instance(
+    out: Samples, daemon: str, instance: LoadedInstance, snapshot: Snapshot, now_s: float
+) -> None:
+    info = instance.info
+    own = {"daemon": daemon, "model": info.model_key, "instance_id": info.identifier}
+    out.add(
+        m.INSTANCE_INFO,
+        1,
+        **own,
+        device=snapshot.device_name(info.device_identifier),
+        type=info.type,
+        format=info.format or "",
+        architecture=info.architecture or "",
+        quantization=(info.quantization.name if info.quantization else None) or "",
+    )
+    if instance.processing is not None:
+        for status, label in _STATE_LABELS.items():
+            out.add(m.INSTANCE_STATE, instance.processing.status == status, **own, state=label)
+    out.add(m.REQUESTS_RUNNING, instance.running, **own)
+    out.add(m.REQUESTS_WAITING, instance.waiting, **own)
+    out.add(m.CONTEXT_LENGTH, info.context_length, **own)
+    out.add(m.TTL, _seconds(info.ttl_ms), **own)
+    out.add(m.TTL_REMAINING, _seconds(instance.ttl_remaining_ms(now_s * 1000)), **own)
+    out.add(m.LAST_USED, _seconds(info.last_used_time), **own)
+    out.add(m.PINNED, info.ttl_ms is None, **own)
+    if instance.config is not None:
+        out.add(m.PARALLEL, instance.config.parallel, **own)
+        out.add(m.GPU_OFFLOAD, instance.config.gpu_offload_ratio, **own)
+
+
+def _seconds(milliseconds: float | None) -> float | None:
+    return None if milliseconds is None else milliseconds / 1000

@@ -1,0 +1,22 @@
+"""Collects how exposed a daemon is: what it listens on, whom it lets in, what it writes down."""
+
+from __future__ import annotations
+
+from exporter.catalogue import daemon as m
+from exporter.collectors.base import Samples, Scrape
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Add authentication for every daemon, and the files only where the daemon's home is on this machine."""
+    for daemon in scrape.daemons:
+        snapshot, posture = daemon.reading.snapshot, daemon.reading.posture
+        if snapshot is not None:
+            out.add(m.AUTH_REQUIRED, snapshot.auth_required, daemon=daemon.name)
+        if posture is None:
+            continue
+        out.add(m.LISTENS_BEYOND_LOOPBACK, posture.listens_beyond_loopback, daemon=daemon.name)
+        out.add(m.SENSITIVE_LOGGING, posture.sensitive_logging, daemon=daemon.name)
+        out.add(m.JIT_LOADING, posture.jit_loading, daemon=daemon.name)
+        out.add(m.PROMPT_HISTORY, posture.prompt_history_bytes, daemon=daemon.name)
+        if posture.guardrails is not None:
+            out.add(m.GUARDRAILS, 1, daemon=daemon.name, mode=posture.guardrails)

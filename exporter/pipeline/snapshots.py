@@ -1,0 +1,137 @@
+"""One daemon under watch: snapshots on demand, single-flight, never older than asked, never waited for too long.
+
+Knows no metric. Whatever happens, `read()` answers: a failure becomes a reading that carries its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+from exporter.llmster import home
+from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
+from exporter.llmster.errors import DaemonStalled, LlmsterError
+from exporter.llmster.home import LocalPosture
+from exporter.llmster.state import Snapshot
+from exporter.pipeline.changes import Changes
+
+FIRST_ATTEMPT_S: Final = 0.7
+"""How long the first reading waits for the first attempt to connect: a scrape of a dead daemon stays below 1 s."""
+
+FLIGHT_LIMIT_S: Final = 30.0
+"""A fetch that takes longer is given up, so that the next reading starts a new one."""
+
+POSTURE_MAX_AGE_S: Final = 60.0
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonReading:
+    """What one reading found. `snapshot` is None exactly when `health.problem` is not."""
+
+    name: str
+    health: Health
+    snapshot: Snapshot | None
+    age_s: float
+    posture: LocalPosture | None
+
+
+class DaemonWatch:
+    """Reads one daemon for whoever asks. `run()` must be kept going by the owner's task group."""
+
+    def __init__(self, client: DaemonClient, *, local_home: Path | None, max_age_s: float = 1.0) -> None:
+        self.client = client
+        self.changes = Changes()
+        self._local_home = local_home
+        self._max_age_s = max_age_s
+        self._group: asyncio.TaskGroup | None = None
+        self._flight: asyncio.Task[Snapshot | LlmsterError] | None = None
+        self._flight_started_at = 0.0
+        self._latest: Snapshot | None = None
+        self._latest_at = float("-inf")
+        self._latest_session = -1
+        self._posture: LocalPosture | None = None
+        self._posture_at = float("-inf")
+
+    @property
+    def name(self) -> str:
+        """The configured name, the value of the label `daemon`."""
+        return self.client.name
+
+    async def run(self) -> None:
+        """Keep the client connected, and own the fetches, until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            await self.client.run()
+
+    async def read(self, *, within_s: float) -> DaemonReading:
+        """Read the daemon, waiting at most `within_s` (and never longer than a stalled daemon deserves).
+
+        Concurrent readers share one fetch; a snapshot younger than the maximum age costs no call at all.
+        """
+        await self.client.settled(within_s=min(within_s, FIRST_ATTEMPT_S))
+        health = self.client.health()
+        if health.problem is not None:
+            return self._without_snapshot(health)
+        if self._is_fresh():
+            return self._with_snapshot(health)
+        outcome = await self._join_flight(within_s)
+        if isinstance(outcome, LlmsterError):
+            return self._without_snapshot(self._explain(outcome))
+        return self._with_snapshot(health)
+
+    def _is_fresh(self) -> bool:
+        same_session = self._latest_session == self.client.sessions
+        return same_session and time.monotonic() - self._latest_at < self._max_age_s
+
+    async def _join_flight(self, within_s: float) -> Snapshot | LlmsterError:
+        if self._flight is None or self._flight.done():
+            assert self._group is not None  # noqa: S101 - read() is only useful while run() is going
+            self._flight = self._group.create_task(self._fetch(), name=f"snapshot of {self.name}")
+            self._flight_started_at = time.monotonic()
+        flown_s = time.monotonic() - self._flight_started_at
+        done, _ = await asyncio.wait(
+            {self._flight}, timeout=max(0.0, min(within_s, STALLED_AFTER_S - flown_s))
+        )
+        if done:
+            return self._flight.result()
+        flown_s = time.monotonic() - self._flight_started_at
+        return DaemonStalled(f"no complete answer after {flown_s:.1f} s")
+
+    async def _fetch(self) -> Snapshot | LlmsterError:
+        session = self.client.sessions
+        try:
+            async with asyncio.timeout(FLIGHT_LIMIT_S):
+                snapshot = await self.client.snapshot()
+        except LlmsterError as error:
+            return error
+        except TimeoutError:
+            return DaemonStalled(f"a snapshot took longer than {FLIGHT_LIMIT_S:g} s")
+        self._latest, self._latest_at, self._latest_session = snapshot, time.monotonic(), session
+        self.changes.observe(snapshot)
+        return snapshot
+
+    def _explain(self, problem: LlmsterError) -> Health:
+        """Name the state behind a fetch that failed or is not done yet."""
+        health = self.client.health()
+        if health.problem is not None:
+            return health
+        flown_s = time.monotonic() - self._flight_started_at
+        if isinstance(problem, DaemonStalled) and flown_s >= STALLED_AFTER_S:
+            return Health(DaemonState.STALLED, problem)
+        return Health(health.state, problem)
+
+    def _with_snapshot(self, health: Health) -> DaemonReading:
+        age_s = max(0.0, time.monotonic() - self._latest_at)
+        return DaemonReading(self.name, health, self._latest, age_s, self._read_posture())
+
+    def _without_snapshot(self, health: Health) -> DaemonReading:
+        return DaemonReading(self.name, health, None, 0.0, None)
+
+    def _read_posture(self) -> LocalPosture | None:
+        if self._local_home is not None and time.monotonic() - self._posture_at >= POSTURE_MAX_AGE_S:
+            self._posture = home.read_posture(self._local_home)
+            self._posture_at = time.monotonic()
+        return self._posture

@@ -1,0 +1,334 @@
+"""Every setting of the exporter: one table, read once from flags, environment and an optional TOML file.
+
+Knows no daemon and no socket: inner code gets the frozen result and never reads os.environ. Flags win over the
+environment, the environment over the file, the file over the defaults.
+"""
+
+from __future__ import annotations
+
+import difflib
+import os
+import re
+import tomllib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+PREFIX: Final = "DAEMONPULSE_"
+_FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_")
+"""Variables that belong to other parts of the project."""
+
+_DAEMON_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
+_TOKEN: Final = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
+LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
+
+
+class SettingsError(ValueError):
+    """A setting that cannot be used. One line: the key, the value (never a secret), the fix."""
+
+    def __init__(self, *, key: str, value: str, fix: str) -> None:
+        self.key = key
+        super().__init__(f"{key}={value}: {fix}" if value else f"{key}: {fix}")
+
+
+class Secret:
+    """A token that does not show itself in logs, errors or reprs."""
+
+    __slots__ = ("_value",)
+
+    def __init__(self, value: str) -> None:
+        self._value = value
+
+    def reveal(self) -> str:
+        """Return the text, for the one place that sends it."""
+        return self._value
+
+    def __repr__(self) -> str:
+        return "Secret(…)"
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonSettings:
+    """One daemon to watch."""
+
+    name: str
+    url: str
+    """http(s)://host:port without a trailing slash."""
+    token: Secret | None
+    home: Path | None
+    """The daemon's LM Studio home if it is on this machine; None leaves that to the URL."""
+
+    @property
+    def is_loopback(self) -> bool:
+        """Whether the URL points at this machine."""
+        return (urlsplit(self.url).hostname or "") in LOOPBACK_HOSTS
+
+
+@dataclass(frozen=True, slots=True)
+class ExporterSettings:
+    """Everything the exporter is told."""
+
+    listen_host: str
+    listen_port: int
+    web_config: Path | None
+    max_age_s: float
+    log_level: str
+    log_format: str
+    daemons: tuple[DaemonSettings, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One documented key. `env` is PREFIX + the key in capitals; `[exporter] key` in the file."""
+
+    key: str
+    default: str
+    help: str
+
+    @property
+    def env(self) -> str:
+        """The environment variable."""
+        return PREFIX + self.key.upper()
+
+
+SETTINGS: Final = (
+    Setting("config", "", "TOML file with any of these keys below [exporter], and [[daemons]] tables."),
+    Setting(
+        "listen", "127.0.0.1:9810", "Address and port of /metrics. Beyond loopback, consider web_config."
+    ),
+    Setting("web_config", "", "TLS and basic auth, in the format of Prometheus' exporter-toolkit."),
+    Setting("max_age_seconds", "1", "A reading younger than this serves the next scrape too; 0 to 60."),
+    Setting("log_level", "info", "debug, info, warning or error."),
+    Setting("log_format", "logfmt", "logfmt or json."),
+    Setting("daemon_url", "http://127.0.0.1:1234", "The daemon to watch, unless [[daemons]] names several."),
+    Setting("daemon_name", "", "Its label `daemon`. Default: local, or the host of the URL."),
+    Setting(
+        "daemon_token", "", "Its API token, sk-lm-…; LM_API_TOKEN is read too. Better: daemon_token_file."
+    ),
+    Setting("daemon_token_file", "", "File that holds the API token and nothing else."),
+    Setting("daemon_home", "", "Its LM Studio home on this machine. Default: found for a loopback URL."),
+)
+_BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
+_DAEMON_KEYS: Final = ("name", "url", "token_env", "token_file", "home")
+
+
+def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> ExporterSettings:
+    """Read and check everything. `flags` are command-line values by key, None where not given.
+
+    Raises SettingsError for the first thing that is wrong.
+    """
+    environ = os.environ if environ is None else environ
+    _refuse_unknown_variables(environ)
+    config_path = flags.get("config") or environ.get(_BY_KEY["config"].env) or ""
+    table, daemon_tables = _read_file(Path(config_path)) if config_path else ({}, [])
+
+    def raw(key: str) -> tuple[str, str]:
+        """Return the value and the name under which the user gave it."""
+        setting = _BY_KEY[key]
+        if (flag := flags.get(key)) is not None:
+            return flag, "--" + key.replace("_", "-")
+        if environ.get(setting.env):
+            return environ[setting.env], setting.env
+        if key in table:
+            return str(table[key]), f"[exporter] {key}"
+        return setting.default, setting.env
+
+    host, port = _listen(*raw("listen"))
+    web_config = raw("web_config")
+    return ExporterSettings(
+        listen_host=host,
+        listen_port=port,
+        web_config=_existing_file(*web_config) if web_config[0] else None,
+        max_age_s=_number(*raw("max_age_seconds"), lowest=0, highest=60),
+        log_level=_choice(*raw("log_level"), choices=("debug", "info", "warning", "error")),
+        log_format=_choice(*raw("log_format"), choices=("logfmt", "json")),
+        daemons=_daemons(daemon_tables, environ) if daemon_tables else (_single_daemon(raw, environ),),
+    )
+
+
+def _single_daemon(raw: Callable[[str], tuple[str, str]], environ: Mapping[str, str]) -> DaemonSettings:
+    url = _url(*raw("daemon_url"))
+    name, name_key = raw("daemon_name")
+    host = urlsplit(url).hostname or ""
+    default_name = "local" if host in LOOPBACK_HOSTS else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
+    token_file, token_file_key = raw("daemon_token_file")
+    token, token_key = raw("daemon_token")
+    if not token and environ.get("LM_API_TOKEN"):
+        token, token_key = environ["LM_API_TOKEN"], "LM_API_TOKEN"
+    home, home_key = raw("daemon_home")
+    return DaemonSettings(
+        name=_daemon_name(name or default_name, name_key),
+        url=url,
+        token=_token_from_file(token_file, token_file_key) if token_file else _token(token, token_key),
+        home=_existing_folder(home, home_key) if home else None,
+    )
+
+
+def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[DaemonSettings, ...]:
+    daemons: list[DaemonSettings] = []
+    for number, table in enumerate(tables, start=1):
+        where = f"[[daemons]] #{number}"
+        _refuse_unknown_keys(table, _DAEMON_KEYS, where)
+        texts = {key: str(value) for key, value in table.items()}
+        if "url" not in texts:
+            raise SettingsError(key=f"{where} url", value="", fix="every daemon needs one, http://host:1234")
+        token_env = texts.get("token_env", "")
+        if token_env and not environ.get(token_env):
+            raise SettingsError(
+                key=f"{where} token_env", value=token_env, fix="set this variable, or remove the key"
+            )
+        token_file = texts.get("token_file", "")
+        url = _url(texts["url"], f"{where} url")
+        daemons.append(
+            DaemonSettings(
+                name=_daemon_name(texts.get("name") or urlsplit(url).hostname or "", f"{where} name"),
+                url=url,
+                token=_token_from_file(token_file, f"{where} token_file")
+                if token_file
+                else _token(environ.get(token_env, ""), f"{where} token_env {token_env}"),
+                home=_existing_folder(texts["home"], f"{where} home") if "home" in texts else None,
+            )
+        )
+    seen: set[str] = set()
+    for daemon in daemons:
+        if daemon.name in seen:
+            raise SettingsError(
+                key="[[daemons]] name", value=daemon.name, fix="two daemons share it; give each its own"
+            )
+        seen.add(daemon.name)
+    return tuple(daemons)
+
+
+def _read_file(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+    try:
+        content = tomllib.loads(path.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise SettingsError(
+            key="config", value=str(path), fix=f"the file cannot be read ({error.strerror})"
+        ) from None
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise SettingsError(key="config", value=str(path), fix=f"not valid TOML: {error}") from None
+    _refuse_unknown_keys(content, ("exporter", "daemons", "actions"), str(path))
+    table, daemons = content.get("exporter", {}), content.get("daemons", [])
+    if not isinstance(table, dict):
+        raise SettingsError(key=f"{path} exporter", value=str(table), fix="write it as a table, [exporter]")
+    if not isinstance(daemons, list) or not all(isinstance(daemon, dict) for daemon in daemons):
+        raise SettingsError(
+            key=f"{path} daemons", value="", fix="write each as a table of its own, [[daemons]]"
+        )
+    _refuse_unknown_keys(table, tuple(key for key in _BY_KEY if key != "config"), f"{path} [exporter]")
+    return table, daemons
+
+
+def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
+    known = [setting.env for setting in SETTINGS]
+    for variable in environ:
+        if (
+            variable.startswith(PREFIX)
+            and not variable.startswith(_FOREIGN_PREFIXES)
+            and variable not in known
+        ):
+            raise SettingsError(key=variable, value="", fix=_unknown(variable, known))
+
+
+def _refuse_unknown_keys(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
+    for key in table:
+        if key not in known:
+            raise SettingsError(key=f"{where} {key}", value="", fix=_unknown(key, known))
+
+
+def _unknown(given: str, known: tuple[str, ...] | list[str]) -> str:
+    close = difflib.get_close_matches(given, known, n=1)
+    return (
+        f"no such setting; did you mean {close[0]}?"
+        if close
+        else f"no such setting; known: {', '.join(known)}"
+    )
+
+
+def _listen(value: str, key: str) -> tuple[str, int]:
+    host, colon, port = value.rpartition(":")
+    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - TCP's highest port
+        raise SettingsError(key=key, value=value, fix="write host:port, such as 127.0.0.1:9810 or [::]:9810")
+    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what ":9810" means
+
+
+def _url(value: str, key: str) -> str:
+    fix = "write http://host:port, such as http://127.0.0.1:1234"
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+    except ValueError:
+        valid = False
+    if not valid:
+        raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
+    if parts.username or parts.password:
+        raise SettingsError(
+            key=key, value=_without_credentials(value), fix="leave user and password out of the URL"
+        )
+    if parts.query or parts.fragment:
+        raise SettingsError(key=key, value=value, fix=fix)
+    return value.rstrip("/")
+
+
+def _without_credentials(url: str) -> str:
+    return re.sub(r"//[^@/]*@", "//…@", url)
+
+
+def _daemon_name(value: str, key: str) -> str:
+    if not _DAEMON_NAME.fullmatch(value):
+        raise SettingsError(
+            key=key, value=value, fix="use letters, digits, '.', '_' and '-', at most 63 characters"
+        )
+    return value
+
+
+def _token(value: str, key: str) -> Secret | None:
+    if not value:
+        return None
+    if not _TOKEN.fullmatch(value):
+        raise SettingsError(
+            key=key, value="(not shown)", fix="an API token looks like sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY"
+        )
+    return Secret(value)
+
+
+def _token_from_file(value: str, key: str) -> Secret | None:
+    try:
+        text = Path(value).read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError) as error:
+        reason = error.strerror if isinstance(error, OSError) else "not text"
+        raise SettingsError(key=key, value=value, fix=f"the token file cannot be read ({reason})") from None
+    if not text:
+        raise SettingsError(key=key, value=value, fix="the token file is empty; put the token in it")
+    return _token(text, f"{key} {value}")
+
+
+def _existing_file(value: str, key: str) -> Path:
+    if not Path(value).is_file():
+        raise SettingsError(key=key, value=value, fix="there is no such file")
+    return Path(value)
+
+
+def _existing_folder(value: str, key: str) -> Path:
+    if not Path(value).is_dir():
+        raise SettingsError(key=key, value=value, fix="there is no such folder")
+    return Path(value)
+
+
+def _number(value: str, key: str, *, lowest: float, highest: float) -> float:
+    try:
+        number = float(value)
+    except ValueError:
+        number = float("nan")
+    if not lowest <= number <= highest:
+        raise SettingsError(key=key, value=value, fix=f"write a number from {lowest:g} to {highest:g}")
+    return number
+
+
+def _choice(value: str, key: str, *, choices: tuple[str, ...]) -> str:
+    if value not in choices:
+        raise SettingsError(key=key, value=value, fix=f"choose one of {', '.join(choices)}")
+    return value
