@@ -153,7 +153,9 @@ def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) 
     owners: dict[int, str] = {}
     for pid in ours:
         claimant = _claimant(pid, claims, tree)
-        if claimant is not None and len(claims[claimant]) == 1:  # what several instances share cannot be split
+        if (
+            claimant is not None and len(claims[claimant]) == 1
+        ):  # what several instances share cannot be split
             (owners[pid],) = claims[claimant]
     return owners
 

@@ -7,10 +7,7 @@ its mapping), never a sentinel and never 0.
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from enum import StrEnum
-from types import MappingProxyType
 from typing import Protocol
-
-_NOTHING: Mapping[str, float] = MappingProxyType({})
 
 
 class ProcessKind(StrEnum):
@@ -124,18 +121,18 @@ class Device:
     """Share of the same sample in which device memory was being read or written; not how full it is."""
     encoder_ratio: float | None = None
     decoder_ratio: float | None = None
-    temperatures_celsius: Mapping[str, float] = _NOTHING
+    temperatures_celsius: Mapping[str, float] = field(default_factory=dict)
     """By sensor: gpu, memory."""
-    temperature_limits_celsius: Mapping[str, float] = _NOTHING
+    temperature_limits_celsius: Mapping[str, float] = field(default_factory=dict)
     """By limit: slowdown, shutdown, gpu_max, memory_max."""
     power_watts: float | None = None
     power_limit_watts: float | None = None
     """The limit in force, the smallest of all that apply."""
     energy_joules: float | None = None
     """Since the driver was loaded."""
-    clocks_hertz: Mapping[str, float] = _NOTHING
+    clocks_hertz: Mapping[str, float] = field(default_factory=dict)
     """By clock: graphics, sm, memory, video."""
-    clocks_max_hertz: Mapping[str, float] = _NOTHING
+    clocks_max_hertz: Mapping[str, float] = field(default_factory=dict)
     throttle_reasons: Mapping[str, bool] | None = None
     """Every reason this driver knows, active or not; None where the card does not say."""
     fan_ratios: tuple[float, ...] = ()

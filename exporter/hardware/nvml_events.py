@@ -83,9 +83,9 @@ class XidWatcher:
                 continue
             uuid = watched.get(_address(event.device))
             if uuid is not None and event.eventType == pynvml.nvmlEventTypeXidCriticalError:
-                log.warning("GPU %s reported XID %d", uuid, event.eventData)
                 with self._lock:
                     self._counts[uuid, int(event.eventData)] += 1
+                log.warning("GPU %s reported XID %d", uuid, event.eventData)
         try:
             pynvml.nvmlEventSetFree(events)
         except pynvml.NVMLError as error:

@@ -88,7 +88,7 @@ def learn(index: int, handle: Handle) -> Facts:
         handle=handle,
         uuid=ask(pynvml.nvmlDeviceGetUUID, handle),
         name=ask(pynvml.nvmlDeviceGetName, handle),
-        pci_bus_id=None if pci is None else pci.busId.decode("ascii", "replace"),
+        pci_bus_id=None if pci is None else str(pci.busId),
         serial=ask(pynvml.nvmlDeviceGetSerial, handle),
         temperature_limits_celsius={
             name: float(limit) for name, limit in limits.items() if limit is not None

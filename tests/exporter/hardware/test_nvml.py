@@ -1,0 +1,401 @@
+"""Reading cards through the genuine pynvml, on a machine that tests/fake_nvml describes."""
+
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pynvml
+import pytest
+
+from exporter.hardware.errors import DriverUnavailable, NvmlNotFound
+from exporter.hardware.gpus import GpuProcess, Memory, ProcessKind, RemappedRows
+from exporter.hardware.nvml import RETRY_S, NvmlSource
+from exporter.hardware.nvml_events import XidWatcher
+from tests.fake_nvml import Machine
+
+GIB = 1024**3
+HOST = Memory(total_bytes=128 * GIB, used_bytes=48 * GIB, free_bytes=80 * GIB)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+OpenSource = Callable[..., NvmlSource]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def open_source(clock: Clock) -> Iterator[OpenSource]:
+    opened: list[NvmlSource] = []
+
+    def open_one(**options: Any) -> NvmlSource:
+        source = NvmlSource(host_memory=lambda: HOST, clock=clock, xids=XidWatcher(wait_ms=10), **options)
+        opened.append(source)
+        return source
+
+    yield open_one
+    for source in opened:
+        source.close()
+
+
+@pytest.mark.parametrize("count", [0, 1, 4, 8])
+def test_every_card_is_read_once(machine: Machine, open_source: OpenSource, count: int) -> None:
+    machine.describe(f"count {count}")
+    reading = open_source().read()
+    assert [device.index for device in reading.devices] == list(range(count))
+    assert len({device.uuid for device in reading.devices}) == count
+    assert not reading.simulated
+
+
+def test_versions_are_those_of_the_driver(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("driver 610.12.01", "cuda 13020")
+    reading = open_source().read()
+    assert (reading.driver_version, reading.cuda_version) == ("610.12.01", "13.2")
+
+
+def test_values_arrive_in_base_units(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("gpu 0 fans 2")
+    device = open_source().read().devices[0]
+    assert device.name == "NVIDIA Fake H100"
+    assert device.pci_bus_id == "00000000:17:00.0"
+    assert device.memory == Memory(80 * GIB, GIB, 80 * GIB - GIB - GIB // 2, GIB // 2)
+    assert (device.utilization_ratio, device.memory_busy_ratio) == (0.37, 0.21)
+    assert (device.encoder_ratio, device.decoder_ratio) == (0.03, 0.04)
+    assert device.temperatures_celsius == {"gpu": 52.0, "memory": 61.0}
+    assert device.temperature_limits_celsius == {
+        "shutdown": 95.0,
+        "slowdown": 94.0,
+        "memory_max": 93.0,
+        "gpu_max": 92.0,
+    }
+    assert (device.power_watts, device.power_limit_watts) == (215.5, 700.0)
+    assert device.energy_joules == 123456.789
+    assert device.clocks_hertz == {"graphics": 1.0e9, "sm": 1.1e9, "memory": 1.2e9, "video": 1.3e9}
+    assert device.clocks_max_hertz == {"graphics": 2.0e9, "sm": 2.1e9, "memory": 2.2e9, "video": 2.3e9}
+    assert device.fan_ratios == (0.3, 0.31)
+    assert (device.pcie.generation, device.pcie.generation_max) == (4, 5)
+    assert (device.pcie.transmit_bytes_per_second, device.pcie.receive_bytes_per_second) == (1.0e6, 1.001e6)
+    assert device.remapped_rows == RemappedRows(correctable=2, uncorrectable=1, pending=True, failed=False)
+
+
+def test_throttle_reasons_tell_active_from_inactive(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("gpu 0 reasons 72")  # 0x48: hardware slowdown and its thermal cause
+    reasons = open_source().read().devices[0].throttle_reasons
+    assert reasons is not None
+    assert {name for name, active in reasons.items() if active} == {"hw_slowdown", "hw_thermal_slowdown"}
+
+
+def test_throttle_reasons_are_read_from_drivers_that_know_the_old_name(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 event_reasons error:13", "gpu 0 reasons 1")
+    reasons = open_source().read().devices[0].throttle_reasons
+    assert reasons is not None
+    assert reasons["gpu_idle"]
+
+
+def test_ecc_locations_of_one_card_do_not_overlap(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("count 2", "gpu 1 ecc_old 1", "gpu 1 ecc_0_7 unsupported", "gpu 1 ecc_1_7 unsupported")
+    modern, old = open_source().read().devices
+    assert modern.ecc_errors == {
+        ("corrected", "dram"): 20,
+        ("corrected", "sram"): 70,
+        ("uncorrected", "dram"): 21,
+        ("uncorrected", "sram"): 71,
+    }
+    assert {location for _, location in old.ecc_errors} == {
+        "dram",
+        "l1_cache",
+        "l2_cache",
+        "register_file",
+        "texture_memory",
+    }
+
+
+def test_ecc_counted_only_as_a_total_shows_everywhere_as_location(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe(
+        *(f"gpu 0 ecc_{kind}_{location} unsupported" for kind in (0, 1) for location in (2, 7)),
+        "gpu 0 ecc_total_0 5",
+        "gpu 0 ecc_total_1 unsupported",
+    )
+    assert open_source().read().devices[0].ecc_errors == {("corrected", "all"): 5}
+
+
+def test_nvlinks_are_read_one_by_one_and_their_errors_together(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe(
+        "gpu 0 field_91 2",
+        "gpu 0 nvlink_state_1 0",
+        "gpu 0 field_38 7",
+        "gpu 0 field_52 error:999",
+        "gpu 0 field_138 10",
+    )
+    nvlink = open_source().read().devices[0].nvlink
+    assert nvlink is not None
+    assert nvlink.active == {0: True, 1: False}
+    assert nvlink.errors == {"crc_flit": 7}
+    assert (nvlink.transmitted_bytes, nvlink.received_bytes) == (10240, None)
+
+
+def test_a_card_without_nvlink_has_none(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe()
+    assert open_source().read().devices[0].nvlink is None
+
+
+def test_a_card_that_supports_nothing_reports_only_where_it_is(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("count 2", "gpu 1 everything unsupported", "gpu 1 fields unsupported")
+    known, mute = open_source().read().devices
+    assert known.memory is not None
+    assert mute.index == 1
+    assert not mute.lost
+    values = [
+        getattr(mute, name) for name in mute.__slots__ if name not in {"index", "lost", "unified", "memory"}
+    ]
+    assert all(not value or not any(getattr(value, slot) for slot in value.__slots__) for value in values)
+    assert mute.processes is None
+
+
+@pytest.mark.parametrize("sentinel", [0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF])
+def test_sentinels_are_absent(machine: Machine, open_source: OpenSource, sentinel: int) -> None:
+    machine.describe(f"gpu 0 power {sentinel}", f"gpu 0 energy {sentinel}", f"gpu 0 field_82 {sentinel}")
+    device = open_source().read().devices[0]
+    assert device.power_watts is None
+    assert device.energy_joules is None
+    assert "memory" not in device.temperatures_celsius
+
+
+def test_a_card_that_answers_unsupported_for_memory_shares_the_hosts(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 memory_v2 unsupported", "gpu 0 memory_total unsupported")
+    device = open_source().read().devices[0]
+    assert device.unified
+    assert device.memory == HOST
+
+
+def test_a_card_whose_memory_we_may_not_see_is_not_taken_for_a_unified_one(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 memory_v2 error:4", "gpu 0 memory_total error:4")
+    device = open_source().read().devices[0]
+    assert not device.unified
+    assert device.memory is None
+
+
+def test_a_driver_without_memory_v2_reports_reserved_as_part_of_used(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 memory_v2 error:13")
+    memory = open_source().read().devices[0].memory
+    assert memory == Memory(80 * GIB, GIB + GIB // 2, 80 * GIB - GIB - GIB // 2, None)
+
+
+def test_a_driver_without_temperature_v_is_asked_the_old_way(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 temperature_v error:13", "gpu 0 temperature 71")
+    assert open_source().read().devices[0].temperatures_celsius["gpu"] == 71.0
+
+
+def test_a_process_that_computes_and_draws_is_counted_once(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe(
+        "process 0 compute 100 5000",
+        "process 0 graphics 100 5000",
+        "process 0 graphics 50 70",
+        "process 0 compute 200 unknown",
+    )
+    assert open_source().read().devices[0].processes == (
+        GpuProcess(50, 70, ProcessKind.GRAPHICS),
+        GpuProcess(100, 5000, ProcessKind.BOTH),
+        GpuProcess(200, None, ProcessKind.COMPUTE),
+    )
+
+
+MIG = (
+    f"mig 0 0 7 0 {10 * GIB} {3 * GIB}",
+    f"mig 0 2 9 0 {20 * GIB} {5 * GIB}",
+    "process 0 compute 100 3000 7",
+    "process 0 compute 200 5000 9",
+)
+
+
+def test_mig_instances_carry_their_own_memory_and_processes(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe(*MIG)
+    device = open_source().read().devices[0]
+    assert device.mig_enabled
+    assert [(one.index, one.gpu_instance_id, one.memory) for one in device.mig_instances] == [
+        (0, 7, Memory(10 * GIB, 3 * GIB, 10 * GIB - 3 * GIB - GIB // 64, GIB // 64)),
+        (2, 9, Memory(20 * GIB, 5 * GIB, 20 * GIB - 5 * GIB - GIB // 64, GIB // 64)),
+    ]
+    assert device.processes == (
+        GpuProcess(100, 3000, gpu_instance_id=7),
+        GpuProcess(200, 5000, gpu_instance_id=9),
+    )
+
+
+def test_mig_processes_are_found_when_the_card_will_not_list_them(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe(*MIG, "gpu 0 processes error:4")
+    processes = open_source().read().devices[0].processes
+    assert processes is not None
+    assert [process.pid for process in processes] == [100, 200]
+
+
+def test_a_card_that_gets_lost_keeps_its_identity_and_nothing_else(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("count 3")
+    source = open_source()
+    before = source.read().devices[1]
+    machine.add("gpu 1 everything error:15")
+    first, lost, last = source.read().devices
+    assert lost.lost
+    assert (lost.index, lost.uuid, lost.name) == (1, before.uuid, before.name)
+    assert lost.memory is None
+    assert lost.processes is None
+    assert first.memory is not None
+    assert last.memory is not None
+
+
+def test_a_card_lost_before_we_came_is_an_index(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("count 2", "gpu 0 handle error:15")
+    lost, other = open_source().read().devices
+    assert lost.lost
+    assert (lost.index, lost.uuid) == (0, None)
+    assert not other.lost
+
+
+def test_a_card_that_was_reset_comes_back_within_a_minute(
+    machine: Machine, open_source: OpenSource, clock: Clock
+) -> None:
+    machine.describe("count 2", "gpu 0 handle error:15")
+    source = open_source()
+    assert source.read().devices[0].lost
+    machine.describe("count 2")
+    assert source.read().devices[0].lost  # NVML learns of a reset card only in a new session
+    clock.now += RETRY_S
+    source.read()
+    assert not source.read().devices[0].lost
+
+
+def test_a_card_we_may_not_open_is_left_out(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("count 2", "gpu 0 handle error:4")
+    assert [device.index for device in open_source().read().devices] == [1]
+
+
+def test_what_never_changes_is_asked_once(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("count 2")
+    source = open_source()
+    source.read()
+    asked = (
+        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetTemperatureThreshold",
+        "nvmlDeviceGetMaxPcieLinkWidth",
+        "nvmlInitWithFlags",
+    )
+    before = [machine.calls(function) for function in asked]
+    source.read()
+    assert [machine.calls(function) for function in asked] == before
+
+
+def test_pcie_throughput_is_not_sampled_when_switched_off(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe()
+    device = open_source(pcie_throughput=False).read().devices[0]
+    assert device.pcie.width == 16
+    assert device.pcie.transmit_bytes_per_second is None
+    assert machine.calls("nvmlDeviceGetPcieThroughput") == 0
+
+
+def test_a_reloaded_driver_is_read_again_in_the_same_reading(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("driver 580.1", "epoch 1")
+    source = open_source()
+    assert source.read().driver_version == "580.1"
+    machine.describe("driver 610.2", "epoch 2", "count 2")
+    reading = source.read()
+    assert reading.driver_version == "610.2"
+    assert len(reading.devices) == 2
+    assert machine.calls("nvmlShutdown") == 1
+
+
+def test_a_driver_that_goes_away_is_found_when_it_is_back(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("epoch 1")
+    source = open_source()
+    source.read()
+    machine.describe("epoch 2", "init 9")
+    for _ in range(2):
+        with pytest.raises(DriverUnavailable):
+            source.read()
+    machine.describe("epoch 2")
+    assert len(source.read().devices) == 1
+
+
+def test_a_library_that_could_not_be_initialised_is_let_go(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe("init 18")
+    source = open_source()
+    with pytest.raises(DriverUnavailable, match="initialised"):
+        source.read()
+    assert pynvml.nvmlLib is None
+    machine.describe()
+    assert len(source.read().devices) == 1
+
+
+def test_a_missing_library_is_looked_for_once_a_minute(
+    machine: Machine, open_source: OpenSource, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    machine.describe()
+    searches: list[str] = []
+
+    def search(name: str) -> None:
+        searches.append(name)
+        raise OSError(f"{name}: cannot open shared object file")
+
+    source = open_source()
+    with monkeypatch.context() as without_library:
+        without_library.setattr(pynvml, "CDLL", search)
+        for _ in range(3):
+            with pytest.raises(NvmlNotFound):
+                source.read()
+        assert len(searches) == 1
+        clock.now += RETRY_S
+        with pytest.raises(NvmlNotFound):
+            source.read()
+        assert len(searches) == 2
+    clock.now += RETRY_S
+    assert len(source.read().devices) == 1
+
+
+def test_a_closed_source_leaves_no_session_behind(machine: Machine, open_source: OpenSource) -> None:
+    machine.describe()
+    source = open_source()
+    source.read()
+    source.close()
+    source.close()
+    assert machine.calls("nvmlInitWithFlags") == machine.calls("nvmlShutdown") == 1
+
+
+def test_the_fake_library_is_what_a_subprocess_loads_too(machine: Machine) -> None:
+    machine.describe("count 4")
+    script = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
+    ran = subprocess.run(
+        [sys.executable, "-c", script], env=machine.environment(), capture_output=True, text=True, check=True
+    )
+    assert ran.stdout == "4\n"
