@@ -65,6 +65,12 @@ class DaemonSettings:
         """Whether the URL points at this machine."""
         return (urlsplit(self.url).hostname or "") in LOOPBACK_HOSTS
 
+    @property
+    def port(self) -> int:
+        """The port of the URL, the scheme's own if it names none."""
+        parts = urlsplit(self.url)
+        return parts.port or (443 if parts.scheme == "https" else 80)
+
 
 @dataclass(frozen=True, slots=True)
 class ExporterSettings:
@@ -259,16 +265,13 @@ def _url(value: str, key: str) -> str:
     fix = "write http://host:port, such as http://127.0.0.1:1234"
     try:
         parts = urlsplit(value)
-        valid = parts.scheme in {"http", "https"} and parts.hostname and parts.port != 0
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
-        valid = False
-    if not valid:
-        raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
+        raise SettingsError(key=key, value=_without_credentials(value), fix=fix) from None
     if parts.username or parts.password:
-        raise SettingsError(
-            key=key, value=_without_credentials(value), fix="leave user and password out of the URL"
-        )
-    if parts.query or parts.fragment:
+        fix = "leave user and password out of the URL; API tokens have a setting of their own"
+        raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
+    if not valid or parts.query or parts.fragment:
         raise SettingsError(key=key, value=value, fix=fix)
     return value.rstrip("/")
 

@@ -101,6 +101,11 @@ class DaemonClient:
             attempt = 0 if time.monotonic() - started > STEADY_AFTER_S else attempt + 1
             await asyncio.sleep(self._backoff_s(attempt))
 
+    @property
+    def is_settled(self) -> bool:
+        """Whether the first attempt to connect has ended, either way."""
+        return self._settled.is_set()
+
     async def settled(self, *, within_s: float) -> None:
         """Wait until the first attempt to connect has ended either way, at most `within_s`."""
         with contextlib.suppress(TimeoutError):

@@ -1,0 +1,110 @@
+"""The `daemonpulse` command. Every subcommand's code is imported only when it is asked for, so --help is quick.
+
+Knows words and exit codes: 0 fine, 1 it did not work out, 2 it was asked wrongly (one line says what and how to fix).
+"""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+from typing import Any
+
+import click
+
+_CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
+
+
+@click.group(context_settings=_CONTEXT)
+@click.version_option(package_name="daemonpulse")
+def main() -> None:
+    r"""Sight and safe control for LM Studio's headless daemon (llmster).
+
+    \b
+    New here?      daemonpulse demo      a simulated daemon, seen by everything there is
+    Your daemon?   daemonpulse check     what of your own set-up works, and how to fix the rest
+    In production  daemonpulse exporter  /metrics for Prometheus
+    """
+
+
+def settings_flags(command: Any) -> Any:
+    """Add a flag for every exporter setting, documented by the same table as the environment and the file."""
+    from exporter.settings import SETTINGS
+
+    for setting in reversed(SETTINGS):
+        if setting.key == "daemon_token":
+            continue  # a token on a command line shows in every process list
+        default = f"  [default: {setting.default}]" if setting.default else ""
+        command = click.option(
+            "--" + setting.key.replace("_", "-"),
+            setting.key,
+            help=f"{setting.help}  [env: {setting.env}]{default}",
+        )(command)
+    return command
+
+
+@main.command()
+@settings_flags
+def exporter(**flags: str | None) -> None:
+    """Serve metrics of your daemons for Prometheus.
+
+    Unconfigured, it watches http://127.0.0.1:1234 and serves http://127.0.0.1:9810/metrics. It only ever connects:
+    it never runs `lms`, and cannot wake a daemon that is stopped.
+    """
+    from exporter import app, settings
+
+    try:
+        app.run(settings.load(flags))
+    except settings.SettingsError as error:
+        fail(str(error))
+
+
+@main.command()
+@settings_flags
+@click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
+def check(*, as_json: bool, **flags: str | None) -> None:
+    """Tell what of your own set-up works, and how to fix the rest.
+
+    Takes the same settings as `daemonpulse exporter` and looks at each daemon the way the exporter would: found?
+    LM Studio? token accepted? state readable? log stream open? Exits 1 if something does not work.
+    """
+    from daemonpulse import check as checking
+    from exporter import settings
+
+    try:
+        chosen = settings.load(flags)
+    except settings.SettingsError as error:
+        fail(str(error))
+    sys.exit(checking.run(chosen, as_json=as_json))
+
+
+@main.command()
+@click.option(
+    "--scenario", default="steady", show_default=True, help="What the simulated daemon lives through."
+)
+@click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
+@click.option("--speed", default=1.0, show_default=True, help="Simulated seconds per real second.")
+@click.option(
+    "--seconds", type=click.FloatRange(min=1), help="Run so long, check that all is seen, and exit 0 or 1."
+)
+@click.option(
+    "--urls-file",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Write name -> URL as JSON, for scripts.",
+)
+def demo(*, scenario: str, seed: int, speed: float, seconds: float | None, urls_file: Path | None) -> None:
+    """Show everything on a simulated daemon: no LM Studio, no GPU, no root, no Docker.
+
+    Starts the simulator and the exporter, and a real Prometheus if the binary is on PATH, all on free ports of this
+    machine, and prints where to look. Ctrl-C stops everything and leaves nothing behind.
+    """
+    from daemonpulse import demo as demonstration
+
+    sys.exit(
+        demonstration.run(scenario=scenario, seed=seed, speed=speed, seconds=seconds, urls_file=urls_file)
+    )
+
+
+def fail(message: str) -> None:
+    """End with one line on stderr and exit code 2: the user asked for something that cannot be."""
+    click.echo(f"daemonpulse: {message}", err=True)
+    sys.exit(2)

@@ -1,0 +1,148 @@
+"""The exporter put together: settings in, watched daemons and an HTTP server out, until somebody says stop.
+
+Knows how the parts fit and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import uvicorn
+
+from exporter import logs, webconfig
+from exporter.llmster import home
+from exporter.llmster.client import DaemonClient
+from exporter.pipeline.snapshots import DaemonWatch
+from exporter.routes import Routes
+from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
+from exporter.webconfig import BasicAuth, WebConfig
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S = 3
+"""Seconds a scrape in progress has left after SIGTERM."""
+
+
+def run(settings: ExporterSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
+    logs.configure(level=settings.log_level, format_=settings.log_format)
+    asyncio.run(serve(settings))
+
+
+async def serve(settings: ExporterSettings, *, ready: Callable[[str], None] | None = None) -> None:
+    """Watch the daemons and answer scrapes until SIGTERM, SIGINT or cancellation.
+
+    `ready` is called with our URL once the port answers. Raises SettingsError.
+    """
+    web = webconfig.load(settings.web_config) if settings.web_config else WebConfig()
+    watches = [watch(daemon, max_age_s=settings.max_age_s) for daemon in settings.daemons]
+    listener = _listen(settings.listen_host, settings.listen_port)
+    url = _url_of(listener, tls=web.tls is not None)
+    server = _Server(_uvicorn_config(Routes(watches, auth=BasicAuth(web.users) if web.users else None), web))
+    async with asyncio.TaskGroup() as group:
+        tasks = [group.create_task(watched.run(), name=f"watch {watched.name}") for watched in watches]
+        log.info(
+            "exporter started", extra={"url": url, "daemons": ",".join(d.name for d in settings.daemons)}
+        )
+        if ready is not None:
+            ready(url)
+        try:
+            await server.serve_until_signal(listener)
+        finally:
+            for task in tasks:
+                task.cancel()
+    log.info("exporter stopped")
+
+
+def watch(daemon: DaemonSettings, *, max_age_s: float) -> DaemonWatch:
+    """Make the watch of one daemon from its settings."""
+    client = DaemonClient(
+        name=daemon.name, url=daemon.url, token=daemon.token.reveal() if daemon.token else None
+    )
+    return DaemonWatch(client, local_home=_local_home(daemon), max_age_s=max_age_s)
+
+
+def _local_home(daemon: DaemonSettings) -> Path | None:
+    """Find the daemon's home if it is on this machine.
+
+    A loopback URL may lead through a tunnel to another machine, so a home that was not configured is believed only
+    if its daemon listens on the port of the URL.
+    """
+    if daemon.home is not None:
+        return daemon.home
+    if not daemon.is_loopback:
+        return None
+    found = home.default_home(Path.home())
+    return found if daemon.port in home.ports(found) else None
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    key, value = "listen", f"{host}:{port}"
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise SettingsError(key=key, value=value, fix=f"no such address here ({error.strerror})") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        fix = f"cannot listen there ({error.strerror}); stop what uses it, or choose another port"
+        raise SettingsError(key=key, value=value, fix=fix) from None
+    return listener
+
+
+def _url_of(listener: socket.socket, *, tls: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _uvicorn_config(routes: Routes, web: WebConfig) -> uvicorn.Config:
+    config = uvicorn.Config(
+        routes,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ssl_context_factory=(lambda _config, _default: web.tls) if web.tls is not None else None,  # type: ignore[return-value,arg-type]
+    )
+    config.load()
+    return config
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals end it with a clean exit: it would raise them again when it is done."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def serve_until_signal(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        with contextlib.suppress(
+            RuntimeError, ValueError
+        ):  # not the main thread: the caller cancels us instead
+            for number in signals:
+                loop.add_signal_handler(number, self._stop)
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            for number in signals:
+                with contextlib.suppress(RuntimeError, ValueError):
+                    loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.should_exit = True
