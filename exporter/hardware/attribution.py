@@ -11,6 +11,7 @@ Evidence, the first that settles a process:
 
 from collections import Counter, defaultdict
 from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -143,7 +144,8 @@ def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) 
         settled.add(name)
     waiting = [one for one in waiting if one.instance_id not in settled]
 
-    left = {pid for pid in ours if _claimant(pid, claims, tree) is None and pid != tree.daemon_pid}
+    engines = (ours | tree.model_paths.keys()) - {tree.daemon_pid}
+    left = _topmost({pid for pid in engines if _claimant(pid, claims, tree) is None}, tree)
     if len(waiting) == 1 and len(left) == 1:
         (one,), (pid,) = waiting, left
         path = tree.model_paths.get(pid)
@@ -170,7 +172,7 @@ def _claims_by_pid(instances: Iterable[Instance], tree: ProcessTree) -> dict[int
 
 
 def _claims_by_path(
-    instances: Sequence[Instance], claims: Mapping[int, set[str]], tree: ProcessTree
+    instances: Sequence[Instance], claims: Mapping[int, AbstractSet[str]], tree: ProcessTree
 ) -> dict[int, str]:
     """Pair instances and engines that carry the same model, where each is the other's only choice.
 
@@ -179,15 +181,29 @@ def _claims_by_path(
     engines = {pid: path for pid, path in tree.model_paths.items() if _claimant(pid, claims, tree) is None}
     found: dict[int, str] = {}
     for one in instances:
-        fits = [pid for pid, path in engines.items() if is_same_model(path, one.model_path)]
-        if len(fits) == 1 and not any(
-            is_same_model(engines[fits[0]], other.model_path) for other in instances if other is not one
-        ):
-            found[fits[0]] = one.instance_id
+        fits = _topmost({pid for pid, path in engines.items() if is_same_model(path, one.model_path)}, tree)
+        rivals = [
+            other
+            for other in instances
+            if other is not one and any(is_same_model(engines[pid], other.model_path) for pid in fits)
+        ]
+        if len(fits) == 1 and not rivals:
+            (pid,) = fits
+            found[pid] = one.instance_id
     return found
 
 
-def _claimant(pid: int, claims: Mapping[int, set[str]], tree: ProcessTree) -> int | None:
+def _topmost(pids: AbstractSet[int], tree: ProcessTree) -> set[int]:
+    """Leave out processes started under another of them: a wrapper and what it runs are one engine."""
+    group = dict.fromkeys(pids, frozenset[str]())
+    return {
+        pid
+        for pid in pids
+        if (parent := tree.parents.get(pid)) is None or _claimant(parent, group, tree) in {None, pid}
+    }
+
+
+def _claimant(pid: int, claims: Mapping[int, AbstractSet[str]], tree: ProcessTree) -> int | None:
     """Find the nearest claimed process at or above this one, short of the daemon, from which everything descends."""
     seen: set[int] = set()
     at: int | None = pid

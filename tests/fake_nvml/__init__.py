@@ -20,8 +20,12 @@ def build(gcc: Path, directory: Path) -> Path:
     """Compile the library into the directory and return its path."""
     library = directory / SONAME
     flags = ["-std=gnu11", "-Wall", "-Wextra", "-Werror", "-O2", "-shared", "-fPIC", "-pthread"]
-    command = [gcc, *flags, f"-Wl,-soname,{SONAME}", "-o", library, SOURCE]
-    subprocess.run(command, check=True, capture_output=True, text=True)
+    subprocess.run(
+        [gcc, *flags, f"-Wl,-soname,{SONAME}", "-o", library, SOURCE],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
     return library
 
 
