@@ -7,21 +7,13 @@ import { z } from "zod";
 // Plain data of a model handle's info, for JSON.
 const infoOf = (model) => model.getModelInfo();
 
-// Resolves when `count` values were pushed.
-function collector(count) {
-  const values = [];
-  let full;
-  const done = new Promise((resolve) => {
-    full = resolve;
+// Promise.withResolvers came with Node.js 22.
+function withResolvers() {
+  let resolve;
+  const promise = new Promise((settle) => {
+    resolve = settle;
   });
-  return {
-    values,
-    done,
-    push(value) {
-      values.push(value);
-      if (values.length === count) full(values);
-    },
-  };
+  return { promise, resolve };
 }
 
 export const scenarios = {
@@ -91,6 +83,12 @@ export const scenarios = {
     await model.unload();
     const loadedAfter = (await client.llm.listLoaded()).map((loaded) => loaded.identifier);
     return { progress, info, loadConfig, state, contextLength, loadedBefore, loadedAfter };
+  },
+
+  // args: key
+  async loadRefused({ connect, failure, args }) {
+    const config = { contextLength: 131072, gpu: { ratio: "max" } };
+    return failure(connect().llm.load(args.key, { verbose: false, config }));
   },
 
   // args: key
@@ -219,9 +217,10 @@ export const scenarios = {
   },
 
   // args: key
-  async cancelPrediction({ connect, args }) {
+  async cancelPrediction({ connect, checkpoint, args }) {
     const client = connect();
     const model = await client.llm.model(args.key);
+    await checkpoint("loaded");
     const prediction = model.respond("Talk for a long time.");
     let seen = 0;
     for await (const fragment of prediction) {
@@ -232,26 +231,20 @@ export const scenarios = {
     return { stats, content, seen, state: await model.getInstanceProcessingState() };
   },
 
-  // args: key, count. The model's parallel slots are all taken and one more waits.
+  // args: key, count. The model's parallel slots are all taken and the rest waits.
   async busy({ connect, checkpoint, args }) {
     const client = connect();
     const model = await client.llm.model(args.key);
     const idle = await model.getInstanceProcessingState();
+    await checkpoint("loaded");
     const predictions = Array.from({ length: args.count }, () => model.respond("Talk for a long time."));
-    await new Promise((resolve) => {
-      (async () => {
-        for await (const fragment of predictions[0]) {
-          resolve(fragment);
-          break;
-        }
-      })();
-    });
+    const { value: firstFragment } = await predictions[0][Symbol.asyncIterator]().next();
     const generating = await model.getInstanceProcessingState();
-    await checkpoint("generating", generating);
     await Promise.all(predictions.map((prediction) => prediction.cancel()));
     const results = await Promise.all(predictions.map((prediction) => prediction.result()));
     const after = await model.getInstanceProcessingState();
-    return { idle, generating, after, stopReasons: results.map((result) => result.stats.stopReason) };
+    const stopReasons = results.map((result) => result.stats.stopReason);
+    return { idle, generating, after, firstFragment, stopReasons };
   },
 
   // args: key
@@ -286,18 +279,22 @@ export const scenarios = {
     return { rounds: outcome.rounds, started: rounds, calls, messages, events, stats: results };
   },
 
-  // args: key, count
+  // args: key. Every event between subscribing and the end of one prediction.
   async logs({ connect, checkpoint, args }) {
     const client = connect();
-    const events = collector(args.count);
-    const stop = client.diagnostics.unstable_streamLogs((event) => events.push(event));
+    const model = await client.llm.model(args.key);
+    const events = [];
+    const ended = withResolvers();
+    const stop = client.diagnostics.unstable_streamLogs((event) => {
+      events.push(event);
+      if (event.data.type === "llm.prediction.output") ended.resolve();
+    });
     await checkpoint("subscribed");
-    await events.done;
+    const { stats } = await model.respond("Say something.", { maxTokens: 40 }).result();
+    await ended.promise;
     stop();
     await checkpoint("stopped");
-    // A round trip on the same socket: the server has handled the stop by the time it answers.
-    await client.system.getLMStudioVersion();
-    return events.values;
+    return { events, stats };
   },
 
   // args: options (of the client)
@@ -324,12 +321,13 @@ export const scenarios = {
 
   async reconnect({ connect, checkpoint, failure }) {
     const client = connect();
-    const before = await client.system.getLMStudioVersion();
+    const before = await client.system.getInfo();
+    await client.llm.listLoaded();
     await checkpoint("connected");
-    const during = await failure(client.system.getLMStudioVersion());
+    const during = await failure(client.system.getInfo());
     await checkpoint("down");
-    const after = await client.system.getLMStudioVersion();
-    const loaded = await client.llm.listLoaded();
-    return { before, during, after, loaded: loaded.length };
+    const after = await client.system.getInfo();
+    await client.llm.listLoaded();
+    return { before, during, after };
   },
 };
