@@ -55,6 +55,7 @@ async def serve(settings: ExporterSettings, *, ready: Callable[[str], None] | No
         try:
             await server.serve_until_signal(listener)
         finally:
+            listener.close()
             for task in tasks:
                 task.cancel()
     log.info("exporter stopped")

@@ -82,7 +82,6 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     "--scenario", default="steady", show_default=True, help="What the simulated daemon lives through."
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
-@click.option("--speed", default=1.0, show_default=True, help="Simulated seconds per real second.")
 @click.option(
     "--seconds", type=click.FloatRange(min=1), help="Run so long, check that all is seen, and exit 0 or 1."
 )
@@ -91,7 +90,7 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     type=click.Path(path_type=Path, dir_okay=False),
     help="Write name -> URL as JSON, for scripts.",
 )
-def demo(*, scenario: str, seed: int, speed: float, seconds: float | None, urls_file: Path | None) -> None:
+def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> None:
     """Show everything on a simulated daemon: no LM Studio, no GPU, no root, no Docker.
 
     Starts the simulator and the exporter, and a real Prometheus if the binary is on PATH, all on free ports of this
@@ -99,9 +98,7 @@ def demo(*, scenario: str, seed: int, speed: float, seconds: float | None, urls_
     """
     from daemonpulse import demo as demonstration
 
-    sys.exit(
-        demonstration.run(scenario=scenario, seed=seed, speed=speed, seconds=seconds, urls_file=urls_file)
-    )
+    sys.exit(demonstration.run(scenario=scenario, seed=seed, seconds=seconds, urls_file=urls_file))
 
 
 def fail(message: str) -> None:

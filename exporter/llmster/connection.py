@@ -28,7 +28,7 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
-from exporter.llmster.messages import ABSENT, Identity, WireError
+from exporter.llmster.messages import ABSENT, UNDECODABLE, Identity, WireError
 from exporter.llmster.transport import open_websocket
 
 log = logging.getLogger(__name__)
@@ -77,6 +77,7 @@ class Channel:
     def __init__(self, send: Callable[[object], None]) -> None:
         self._queue: asyncio.Queue[msgspec.Raw | LlmsterError | None] = asyncio.Queue(CHANNEL_BACKLOG)
         self._send = send
+        self._abandoned = False
 
     def send(self, message: object) -> None:
         """Queue a message to the daemon, such as `{"type": "stop"}`."""
@@ -84,7 +85,14 @@ class Channel:
 
     async def put(self, item: msgspec.Raw | LlmsterError | None) -> None:
         """Hand over a message, the end (None) or the error that ended it. For the connection only."""
-        await self._queue.put(item)
+        if not self._abandoned:
+            await self._queue.put(item)
+
+    def abandon(self) -> None:
+        """Stop reading: what is held and what still comes is dropped, so that it does not hold up the socket."""
+        self._abandoned = True
+        while not self._queue.empty():
+            self._queue.get_nowait()
 
     def put_error(self, error: LlmsterError) -> None:
         """End the channel although its reader may be far behind: the newest message gives way to the error."""
@@ -152,8 +160,10 @@ class Connection:
 
     @property
     def unanswered_s(self) -> float:
-        """How long the oldest unanswered keepAlive has been waiting; 0 if none is."""
-        return 0.0 if self._keep_alive_sent_at is None else time.monotonic() - self._keep_alive_sent_at
+        """How long the oldest unanswered keepAlive has been waiting; 0 if none is, or nobody is left to answer."""
+        if self._keep_alive_sent_at is None or self._lost is not None:
+            return 0.0
+        return time.monotonic() - self._keep_alive_sent_at
 
     @property
     def lost(self) -> LlmsterError | None:
@@ -197,6 +207,7 @@ class Connection:
         finally:
             self._calls.pop(call_id, None)
             self._core.forget_call(call_id)
+            answer.cancel()
 
     async def open_channel(self, endpoint: str, parameter: object = ABSENT) -> Channel:
         """Open a channel; messages that arrive before the first iteration are kept. Raises ConnectionLost."""
@@ -313,7 +324,7 @@ def decode(raw: msgspec.Raw | None, shape: type[T], what: str) -> T:
     """Read a raw result as `shape`. Raises ProtocolViolation naming `what` and the place in it."""
     try:
         return msgspec.json.decode(raw if raw is not None else b"null", type=shape)
-    except (msgspec.DecodeError, UnicodeDecodeError) as error:
+    except UNDECODABLE as error:
         raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
 
 
@@ -325,6 +336,7 @@ def _resolve(future: asyncio.Future[msgspec.Raw | None] | None, result: msgspec.
 def _fail(future: asyncio.Future[msgspec.Raw | None] | None, error: LlmsterError) -> None:
     if future is not None and not future.done():
         future.set_exception(error)
+        future.exception()  # seen: its caller may have given up in the same moment
 
 
 def _as_call_failed(error: WireError) -> CallFailed:

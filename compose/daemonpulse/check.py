@@ -1,0 +1,174 @@
+"""`daemonpulse check`: look at each configured daemon as the exporter would, and say what to do about the rest.
+
+Knows the order in which things can go wrong; every finding carries the fix. Changes nothing and wakes nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import socket
+from collections.abc import AsyncIterator
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Final
+
+import click
+
+from exporter.llmster import home, rest
+from exporter.llmster.client import DaemonClient
+from exporter.llmster.connection import Timeouts
+from exporter.llmster.errors import AuthenticationRefused, LlmsterError
+from exporter.settings import DaemonSettings, ExporterSettings
+
+ANSWER_S: Final = 5.0
+INTERNAL_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
+"""Ports the internal API tries in turn. Source: lmstudio-js; see docs of the client's discovery."""
+
+
+@dataclass(frozen=True, slots=True)
+class Finding:
+    """One thing looked at: whether it works, what was seen, and the fix if it does not."""
+
+    daemon: str
+    what: str
+    works: bool | None
+    """None: not looked at, because something before it does not work."""
+    seen: str
+    fix: str = ""
+
+
+def run(settings: ExporterSettings, *, as_json: bool) -> int:
+    """Check everything, print the findings, return the exit code."""
+    findings = asyncio.run(_check_all(settings))
+    if as_json:
+        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+    else:
+        _print(findings)
+    return 0 if all(finding.works for finding in findings) else 1
+
+
+async def _check_all(settings: ExporterSettings) -> list[Finding]:
+    findings: list[Finding] = []
+    for daemon in settings.daemons:
+        findings += [finding async for finding in _check(daemon)]
+    findings.append(_check_listen(settings))
+    return findings
+
+
+async def _check(daemon: DaemonSettings) -> AsyncIterator[Finding]:
+    name = daemon.name
+    try:
+        greets = await rest.greets(daemon.url, timeout_s=ANSWER_S)
+    except LlmsterError as error:
+        yield Finding(name, "daemon found", False, str(error), await _how_to_find(daemon))
+        return
+    if not greets:
+        fix = "this is another server; point --daemon-url at LM Studio's port"
+        yield Finding(name, "daemon found", False, f"{daemon.url} answers, but is not LM Studio", fix)
+        return
+    seen = daemon.url
+    with contextlib.suppress(LlmsterError):
+        status = await rest.status(daemon.url, timeout_s=ANSWER_S)
+        seen = f"{status.package} {status.version} at {daemon.url}"
+    yield Finding(name, "daemon found", True, seen)
+    client = DaemonClient(
+        name=name,
+        url=daemon.url,
+        token=daemon.token.reveal() if daemon.token else None,
+        timeouts=Timeouts(call_s=ANSWER_S),
+    )
+    running = asyncio.create_task(client.run())
+    try:
+        async for finding in _check_session(client, has_token=daemon.token is not None):
+            yield finding
+    finally:
+        running.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await running
+
+
+async def _check_session(client: DaemonClient, *, has_token: bool) -> AsyncIterator[Finding]:
+    name = client.name
+    await client.settled(within_s=2 * ANSWER_S)
+    problem = client.health().problem
+    if isinstance(problem, AuthenticationRefused):
+        yield Finding(
+            name,
+            "token accepted",
+            False,
+            str(problem),
+            "create a token in LM Studio (Developer > API tokens) and put it in the file "
+            "DAEMONPULSE_DAEMON_TOKEN_FILE names"
+            if not has_token
+            else "the daemon does not know this token; create a new one and replace it",
+        )
+        return
+    if problem is not None:
+        yield Finding(name, "session opened", False, str(problem), "is something between us and the daemon?")
+        return
+    yield Finding(name, "token accepted", True, "with our token" if has_token else "no token needed")
+    try:
+        snapshot = await client.snapshot()
+    except LlmsterError as error:
+        yield Finding(
+            name, "state readable", False, str(error), "the daemon connects but does not answer; restart it"
+        )
+        return
+    loaded = ", ".join(instance.info.identifier for instance in snapshot.instances) or "nothing loaded"
+    yield Finding(name, "state readable", True, f"{loaded} ({snapshot.duration_s * 1000:.0f} ms)")
+    try:
+        async with client.log_channel(), asyncio.timeout(ANSWER_S):
+            # The stream has no greeting: that the daemon still answers after the subscription is the proof.
+            await client.snapshot()
+    except (LlmsterError, TimeoutError) as error:
+        fix = "log events will be missing; does this version have `lms log stream`?"
+        yield Finding(name, "log stream open", False, str(error) or "no answer", fix)
+        return
+    warned = ", ".join(client.tally.warnings)
+    yield Finding(
+        name,
+        "log stream open",
+        not warned,
+        f"the daemon objected: {warned}" if warned else "subscribed",
+        "report this: the daemon's protocol differs from ours" if warned else "",
+    )
+
+
+async def _how_to_find(daemon: DaemonSettings) -> str:
+    if not daemon.is_loopback:
+        return "start it there (lms daemon up, lms server start), let it listen on the network, check the firewall"
+    known = home.ports(home.default_home(Path.home()))
+    for port in sorted(known | set(INTERNAL_PORTS)):
+        url = f"http://127.0.0.1:{port}"
+        with contextlib.suppress(LlmsterError):
+            if await rest.greets(url, timeout_s=1.0):
+                return f"LM Studio answers at {url}: set DAEMONPULSE_DAEMON_URL={url}"
+    return "start it: lms daemon up && lms server start --port " + str(daemon.port)
+
+
+def _check_listen(settings: ExporterSettings) -> Finding:
+    place = f"{settings.listen_host}:{settings.listen_port}"
+    host = "127.0.0.1" if settings.listen_host in {"0.0.0.0", "::"} else settings.listen_host  # noqa: S104
+    try:
+        with socket.create_connection((host, settings.listen_port), timeout=1.0) as connection:
+            connection.sendall(b"GET /healthz HTTP/1.0\r\nHost: " + place.encode() + b"\r\n\r\n")
+            answer = connection.recv(1024)
+    except OSError:
+        return Finding("(exporter)", "metrics port", True, f"{place} is free; start: daemonpulse exporter")
+    if answer.endswith(b"ok\n"):
+        return Finding(
+            "(exporter)", "metrics port", True, f"an exporter already serves http://{place}/metrics"
+        )
+    fix = "another program uses it; choose one with DAEMONPULSE_LISTEN"
+    return Finding("(exporter)", "metrics port", False, f"{place} answers, but is no exporter of ours", fix)
+
+
+def _print(findings: list[Finding]) -> None:
+    width = max(len(finding.daemon) for finding in findings)
+    for finding in findings:
+        mark = click.style("works", fg="blue") if finding.works else click.style("FAILS", fg="red", bold=True)
+        click.echo(f"{finding.daemon:<{width}}  {mark}  {finding.what:<15}  {finding.seen}")
+        if finding.fix and not finding.works:
+            click.echo(f"{'':<{width}}  {'':5}  {'':15}  fix: {finding.fix}")

@@ -1,0 +1,101 @@
+"""Real programs of the stack as child processes: found on PATH, started with the shipped files, always ended.
+
+Knows how to start and stop a process; what its files mean is in compose/.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import shutil
+import socket
+from collections.abc import AsyncIterator, Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+import httpx
+
+START_S: Final = 30.0
+STOP_S: Final = 5.0
+
+
+class ProgramFailed(Exception):
+    """A program ended or stayed silent although it should serve; the message ends with its last words."""
+
+
+@dataclass(frozen=True, slots=True)
+class Program:
+    """One program to run."""
+
+    name: str
+    binary: str
+    arguments: Callable[[int], list[str]]
+    """Command-line arguments for a port on the loopback interface."""
+    ready_path: str
+    """Path that answers 200 once it serves."""
+
+
+def free_port() -> int:
+    """Find a loopback port nobody uses right now."""
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port: int = probe.getsockname()[1]
+        return port
+
+
+def stack_folder() -> Path:
+    """Find the stack's files: inside the installed package, or in the checkout's compose/ folder."""
+    packaged = Path(__file__).parent / "stack"
+    return packaged if packaged.is_dir() else Path(__file__).parent.parent
+
+
+@contextlib.asynccontextmanager
+async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | None]:
+    """Run a program and yield its URL, or None when it is not on PATH. Raises ProgramFailed."""
+    found = shutil.which(program.binary)
+    if found is None:
+        yield None
+        return
+    port = free_port()
+    with log_file.open("wb") as log:
+        process = await asyncio.create_subprocess_exec(
+            found, *program.arguments(port), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+        )
+    url = f"http://127.0.0.1:{port}"
+    try:
+        await _wait_until_ready(program, process, url, log_file)
+        yield url
+    finally:
+        await _stop(process)
+
+
+async def _wait_until_ready(
+    program: Program, process: asyncio.subprocess.Process, url: str, log_file: Path
+) -> None:
+    try:
+        async with asyncio.timeout(START_S), httpx.AsyncClient(trust_env=False) as http:
+            while process.returncode is None:
+                with contextlib.suppress(httpx.HTTPError):
+                    if (await http.get(url + program.ready_path)).status_code == httpx.codes.OK:
+                        return
+                await asyncio.sleep(0.1)
+    except TimeoutError:
+        pass
+    raise ProgramFailed(f"{program.name} did not start: {_last_words(log_file)}")
+
+
+def _last_words(log_file: Path) -> str:
+    lines = log_file.read_text(errors="replace").strip().splitlines()
+    return " | ".join(lines[-3:]) or "it said nothing"
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    with contextlib.suppress(ProcessLookupError):
+        process.terminate()
+        try:
+            async with asyncio.timeout(STOP_S):
+                await process.wait()
+        except TimeoutError:
+            process.kill()
+            await process.wait()

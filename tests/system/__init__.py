@@ -1,0 +1,1 @@
+"""The whole exporter over HTTP, against the simulator and real programs."""
