@@ -53,11 +53,12 @@ class Clock:
         self._loop_origin_s = 0.0
         self._wake: asyncio.TimerHandle | None = None
         self._running = False
+        self._pinned = False
 
     @property
     def now_s(self) -> float:
         """Virtual seconds since the clock was made."""
-        if self._loop is not None and not self._running:
+        if self._loop is not None and not self._running and not self._pinned:
             real_s = (self._loop.time() - self._loop_origin_s) * self.speed
             # Never past a callback that is due but has not run yet: it must see its own instant.
             due_s = self._queue[0][0] if self._queue else real_s
@@ -86,9 +87,22 @@ class Clock:
         self._run_until(self._now_s + seconds)
 
     def catch_up(self) -> None:
-        """Run what real time has already made due; call before answering from the state."""
-        if self._loop is not None and not self._running:
-            self._fire()
+        """Run what real time has already made due, then hold time still until the loop's next turn.
+
+        Called before every answer: whatever one request sets in motion then begins at one instant.
+        """
+        if self._loop is None or self._running or self._pinned:
+            return
+        real_s = (self._loop.time() - self._loop_origin_s) * self.speed
+        if self._queue and self._queue[0][0] <= real_s:
+            self._run_until(real_s)
+            self._arm()
+        self._now_s = max(self._now_s, real_s)
+        self._pinned = True
+        self._loop.call_soon(self._unpin)
+
+    def _unpin(self) -> None:
+        self._pinned = False
 
     def attach(self, loop: asyncio.AbstractEventLoop) -> None:
         """Start following real time on `loop`; a manual clock ignores this."""

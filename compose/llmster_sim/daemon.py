@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import dataclasses
 import random
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 from llmster_sim import errors, logs, memory
 from llmster_sim.gpus import Cards, mebibytes
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from llmster_sim.instances import Instance
     from llmster_sim.load_config import LoadConfig
     from llmster_sim.memory import Guardrail
+
+ToolFailure = Literal["invalid_name", "invalid_arguments"]
 
 _REFERENCE_ALPHABET = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-_"
 # Every so many predictions the output event has no stats, as some builds do now and then.
@@ -47,6 +49,21 @@ class Settings:
     allow_ephemeral_mcp: bool = True
     log_prompts: bool = True
     engine_lines_in_server_log: bool = False
+
+
+@dataclasses.dataclass(slots=True, kw_only=True)
+class Request:
+    """A request under way: first perhaps a load, then a job."""
+
+    instance: Instance | None = None
+    job: Job | None = None
+    cancelled: bool = False
+
+    def cancel(self) -> None:
+        """The asker went away. A load it began goes on, a job is stopped."""
+        self.cancelled = True
+        if self.instance is not None and self.job is not None:
+            self.instance.queue.cancel(self.job)
 
 
 class Daemon:
@@ -74,6 +91,7 @@ class Daemon:
         self.instances: list[Instance] = []
         self.totals = Totals()
         self.next_load_failure: errors.DaemonError | None = None
+        self.next_tool_failure: ToolFailure | None = None
         self.host_rss_bytes = mebibytes(412)
         self._last_pid = self.rng.randrange(20_000, 40_000)
         self.pid = pid if pid is not None else self.new_pid()
@@ -218,6 +236,7 @@ class Daemon:
         instant: bool = False,
     ) -> Load | None:
         """Start a load; progress takes virtual time unless `instant`. Raises for an unknown model."""
+        self.clock.catch_up()
         return self.loader.start(
             model=self.model(key, domain=domain),
             identifier=identifier,
@@ -238,6 +257,7 @@ class Daemon:
         notify: Callable[[LoadEvent], None],
     ) -> Load | None:
         """Give the instance of that name, or join its load, or load it just in time."""
+        self.clock.catch_up()
         instance = self.find(name, domain=domain)
         if instance is not None:
             notify(Loaded(instance=instance, load_s=0.0))
@@ -254,6 +274,7 @@ class Daemon:
 
     def unload(self, identifier: str, *, domain: str | None = None) -> None:
         """Unload an instance, busy or not."""
+        self.clock.catch_up()
         self.loader.unload(self.instance(identifier, domain=domain))
 
     def used(self, instance: Instance) -> None:
@@ -274,20 +295,27 @@ class Daemon:
         ask: Callable[[Instance], Ask],
         domain: str = "llm",
         notify: Callable[[JobEvent], None] = ignore,
-    ) -> None:
+    ) -> Request:
         """Answer a request for a model, loading it just in time; `ask` is made once the instance is known."""
+        self.clock.catch_up()
+        request = Request()
 
         def on_load(event: LoadEvent) -> None:
+            if request.cancelled:
+                return
             if isinstance(event, Loaded):
-                event.instance.queue.submit(ask=ask(event.instance), notify=notify)
+                request.instance = event.instance
+                request.job = event.instance.queue.submit(ask=ask(event.instance), notify=notify)
             elif isinstance(event, LoadFailed):
                 self.totals.failed += 1
                 notify(Failed(error=event.error))
 
         self.get_or_load(name, domain=domain, notify=on_load)
+        return request
 
     def submit(self, instance: Instance, *, ask: Ask, notify: Callable[[JobEvent], None] = ignore) -> Job:
         """Queue an ask on an instance that is loaded."""
+        self.clock.catch_up()
         return instance.queue.submit(ask=ask, notify=notify)
 
     def show_load(self) -> None:
@@ -300,11 +328,13 @@ class Daemon:
 
     def stall(self, identifier: str) -> None:
         """Stop all progress of an instance; it stays `generating` until it is unloaded."""
+        self.clock.catch_up()
         self.instance(identifier).queue.stall()
         self.show_load()
 
     def crash(self, identifier: str, *, exit_code: int = 139) -> None:
         """Let the engine process of an instance die."""
+        self.clock.catch_up()
         self.loader.crash(self.instance(identifier), exit_code=exit_code)
 
     def restart(self, *, version: str | None = None, pid: int | None = None) -> None:

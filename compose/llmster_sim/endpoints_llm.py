@@ -168,7 +168,10 @@ class _Predicting:
                 self._channel.fail(error)
 
     def _piece(self, piece: Piece) -> None:
-        call = piece.segment.call
+        segment, call = piece.segment, piece.segment.call
+        if segment.kind == "call_tag" or (segment.kind == "tag" and segment.edge is None):
+            # Assumed: the daemon keeps tags that belong to no fragment type to itself.
+            return
         if call is not None:
             if piece.first:
                 self._channel.send({"type": "toolCallGenerationStart", "toolCallId": call.call_id})
@@ -180,7 +183,7 @@ class _Predicting:
                     {
                         "type": "toolCallGenerationEnd",
                         "toolCallRequest": request,
-                        "rawContent": piece.segment.text,
+                        "rawContent": segment.text,
                     }
                 )
             return
@@ -192,7 +195,7 @@ class _Predicting:
                     "tokensCount": len(piece.tokens),
                     "containsDrafted": False,
                     "reasoningType": _reasoning_type(piece),
-                    "isStructural": piece.segment.kind == "tag",
+                    "isStructural": segment.kind == "tag",
                 },
             }
         )

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llmster_sim.catalogue import Family
 
-Kind = Literal["reasoning", "message", "tool_call", "tag"]
+Kind = Literal["reasoning", "message", "tool_call", "tag", "call_tag"]
 
 # One token: a special tag, a run of up to 8 visible characters with the space before it, or white space.
 # Assumed: no real tokenizer; what matters is that text and counts always agree.
@@ -164,8 +164,8 @@ def prose(*, rng: random.Random, words: int) -> str:
     return " ".join(rng.choice(_WORDS) for _ in range(words))
 
 
-def _tag(text: str, edge: Literal["start", "end"] | None = None) -> list[Segment]:
-    return [Segment(kind="tag", tokens=tokenize(text), edge=edge)] if text else []
+def _tag(text: str, edge: Literal["start", "end"] | None = None, kind: Kind = "tag") -> list[Segment]:
+    return [Segment(kind=kind, tokens=tokenize(text), edge=edge)] if text else []
 
 
 def generate(
@@ -189,9 +189,9 @@ def generate(
             segments += _tag(f"{opening}<|channel|>final<|message|>")
         segments.append(Segment(kind="message", tokens=tokenize(prose(rng=rng, words=answer_words))))
     for call in calls:
-        segments += _tag(tags.call_start)
+        segments += _tag(tags.call_start, kind="call_tag")
         segments.append(Segment(kind="tool_call", tokens=tokenize(_call_body(family=family, call=call)), call=call))
-        segments += _tag(tags.call_end)
+        segments += _tag(tags.call_end, kind="call_tag")
     return Generation(segments=tuple(segments))
 
 

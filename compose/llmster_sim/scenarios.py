@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
+from llmster_sim.load_config import SPLIT
+
 if TYPE_CHECKING:
     from llmster_sim.daemon import Daemon
     from llmster_sim.faults import Faults
@@ -26,6 +28,8 @@ def build(*, name: str, daemon: Daemon, faults: Faults, seed: int) -> Scenario:
 
 def load_initial(daemon: Daemon) -> None:
     """Load what is there at the start."""
-    daemon.load("qwen/qwen3-8b", instant=True)
-    daemon.load("openai/gpt-oss-20b", jit=True, ttl_ms=daemon.settings.jit_ttl_s * 1000, instant=True)
-    daemon.load("text-embedding-nomic-embed-text-v1.5", instant=True)
+    first = {SPLIT: {"strategy": "priorityOrder", "disabledGpus": [], "priority": [0], "customRatio": []}}
+    daemon.load("qwen/qwen3-8b", overrides=first, instant=True)
+    ttl_ms = daemon.settings.jit_ttl_s * 1000
+    daemon.load("openai/gpt-oss-20b", overrides=first, jit=True, ttl_ms=ttl_ms, instant=True)
+    daemon.load("text-embedding-nomic-embed-text-v1.5", overrides=first, instant=True)
