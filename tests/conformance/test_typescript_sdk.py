@@ -7,8 +7,12 @@ from typing import Any
 
 import pytest
 
+from llmster_sim.catalogue import CATALOGUE
+from llmster_sim.daemon import Settings
+from llmster_sim.endpoints_host import namespaces
 from llmster_sim.logs import Event
 from llmster_sim.server import SimConfig, Simulator
+from tests.conformance.conftest import SPEED
 from tests.conformance.node_judge import judge
 
 pytestmark = [pytest.mark.external("node"), pytest.mark.external("@lmstudio/sdk")]
@@ -186,6 +190,44 @@ async def test_model_that_does_not_reason_streams_only_an_answer(sim: Simulator)
     assert seen["nonReasoningContent"] == seen["content"] != ""
 
 
+@pytest.mark.parametrize(
+    "key", [model.key for model in CATALOGUE if model.type == "llm" and model.device_identifier is None]
+)
+async def test_every_model_family_streams_what_its_result_says(key: str) -> None:
+    settings = Settings(guardrail="off")
+    config = SimConfig(seed=7, scenario="idle", speed=SPEED, port=0, gpus=8, settings=settings)
+    async with Simulator(config) as sim:
+        seen = (await judge("respond", sim.url, {"key": key, "maxTokens": 1000})).accept()
+    fragments = seen["fragments"]
+    assert "".join(fragment["content"] for fragment in fragments) == seen["content"]
+    for part, kind in (("reasoningContent", "reasoning"), ("nonReasoningContent", "none")):
+        assert "".join(f["content"] for f in fragments if f["reasoningType"] == kind) == seen[part]
+    # Tags that open a channel are generated, but belong to no fragment.
+    assert seen["stats"]["predictedTokensCount"] >= sum(fragment["tokensCount"] for fragment in fragments)
+    assert all(fragment["isStructural"] for fragment in fragments if "Tag" in fragment["reasoningType"])
+
+
+async def test_draft_model_shows_in_the_stats(sim: Simulator) -> None:
+    stats = (await judge("draft", sim.url, {"key": CHAT, "draftKey": SMALL})).accept()
+    assert stats["usedDraftModelKey"] == SMALL
+    assert 0 < stats["acceptedDraftTokensCount"] <= stats["totalDraftTokensCount"]
+    drafts = (
+        stats["acceptedDraftTokensCount"]
+        + stats["rejectedDraftTokensCount"]
+        + stats["ignoredDraftTokensCount"]
+    )
+    assert drafts == stats["totalDraftTokensCount"]
+
+
+async def test_simulator_has_no_endpoint_that_the_sdk_does_not_know(sim: Simulator) -> None:
+    known = (await judge("endpoints", sim.url)).accept()
+    served = namespaces(daemon=sim.daemon, shut_down=lambda: None)
+    assert served.keys() == known.keys()
+    for name, namespace in served.items():
+        assert set(namespace.rpcs) <= set(known[name]["rpc"])
+        assert set(namespace.streams) <= set(known[name]["channel"])
+
+
 async def test_max_tokens_cuts_a_completion_and_says_so(sim: Simulator) -> None:
     seen = (await judge("complete", sim.url, {"key": CHAT})).accept()
     assert seen["content"]
@@ -239,7 +281,7 @@ async def test_act_calls_the_tool_and_answers_in_a_further_round(sim: Simulator)
 
 
 async def test_token_is_needed_once_the_daemon_demands_one() -> None:
-    async with Simulator(SimConfig(seed=7, scenario="idle", speed=50.0, token=TOKEN, port=0)) as sim:
+    async with Simulator(SimConfig(seed=7, scenario="idle", speed=SPEED, token=TOKEN, port=0)) as sim:
         right = await judge("authenticate", sim.url, {"options": {"apiToken": TOKEN}})
         from_env = await judge("authenticate", sim.url, env={"LM_API_TOKEN": TOKEN})
         wrong = await judge("refused", sim.url, {"options": {"apiToken": f"{TOKEN[:-1]}x"}})

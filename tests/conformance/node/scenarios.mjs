@@ -166,6 +166,41 @@ export const scenarios = {
     return { before, after: (await client.llm.listLoaded()).map((model) => model.identifier), error, progress };
   },
 
+  // Every endpoint that the SDK knows, by namespace and sort.
+  async endpoints({ connect }) {
+    const client = connect();
+    await client.system.getLMStudioVersion();
+    const names = (port, sort) => [...client[`${port}Port`].backendInterface[`${sort}Endpoints`].keys()].sort();
+    const namespaces = ["llm", "embedding", "system", "diagnostics", "runtime", "repository", "files", "plugins"];
+    return Object.fromEntries(
+      namespaces.map((port) => [port, { rpc: names(port, "rpc"), channel: names(port, "channel") }]),
+    );
+  },
+
+  // args: key, draftKey
+  async draft({ connect, args }) {
+    const client = connect();
+    const model = await client.llm.model(args.key);
+    const result = await model.respond("Say something.", { draftModel: args.draftKey }).result();
+    return result.stats;
+  },
+
+  // args: count. The first events of a log stream.
+  async watch({ connect, args }) {
+    const client = connect();
+    const types = {};
+    let seen = 0;
+    const ended = withResolvers();
+    const stop = client.diagnostics.unstable_streamLogs(({ data }) => {
+      types[data.type] = (types[data.type] ?? 0) + 1;
+      seen += 1;
+      if (seen === args.count) ended.resolve();
+    });
+    await ended.promise;
+    stop();
+    return types;
+  },
+
   // args: key, maxTokens
   async respond({ connect, args }) {
     const client = connect();
