@@ -42,7 +42,7 @@ def _arguments(*, rng: random.Random, tool: Tool) -> dict[str, Any]:
         elif kind in {"number", "integer"}:
             made[name] = rng.randrange(1, 10)
         elif kind == "boolean":
-            made[name] = rng.random() < 0.5
+            made[name] = rng.choice((True, False))
         elif kind == "array":
             made[name] = []
         elif kind == "object":
@@ -64,7 +64,7 @@ def chat_ask(
     draft: bool = False,
     scale: float = 1.0,
 ) -> Ask:
-    """An ask for a chat. With tools, and no tool result as the last message, the model calls one of them."""
+    """Make an ask for a chat. With tools, and no tool result as the last message, the model calls one of them."""
     shown = list(messages)
     if tools:
         listing = json.dumps([{"name": tool.name, "parameters": tool.parameters} for tool in tools])
@@ -94,8 +94,8 @@ def chat_ask(
     )
 
 
-def text_ask(*, model: Model, prompt: str, route: str | None, max_tokens: int | None, stream: bool) -> Ask:
-    """An ask to go on with a text: no template, no reasoning."""
+def text_ask(*, prompt: str, route: str | None, max_tokens: int | None, stream: bool) -> Ask:
+    """Make an ask to go on with a text: no template, no reasoning."""
     rng = random.Random(zlib.crc32(prompt.encode()))
     generation = generate(rng=rng, family="plain", reasoning_words=0, answer_words=rng.randrange(20, 60))
     return Ask(

@@ -9,12 +9,12 @@ import re
 from collections import Counter
 from typing import Any
 
-# [S] lmstudioAPIToken.ts: the prefix is not sent over a WebSocket, the two parts are.
+# Official schema: the prefix is not sent over a WebSocket, the two parts are.
 _TOKEN = re.compile(r"sk-lm-(?P<identifier>[A-Za-z0-9]{8}):(?P<passkey>[A-Za-z0-9]{20})")
 _IDENTIFIER_OF_TOKEN = re.compile(r"[A-Za-z0-9]{8}")
 _LONGEST = 256
 
-REST_TOKEN_MISSING = (
+REST_UNAUTHORIZED = (
     "An LM Studio API token is required to make requests to this server, but none was provided using the"
     " Authorization header using the 'Bearer' scheme (i.e., 'Authorization: Bearer $LM_API_TOKEN'). Learn more"
     " at: https://lmstudio.ai/docs/developer/core/authentication."
@@ -26,7 +26,9 @@ class Authority:
 
     def __init__(self, *, token: str | None) -> None:
         if token is not None and _TOKEN.fullmatch(token) is None:
-            raise ValueError("token must look like sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY (8 and 20 letters or digits)")
+            raise ValueError(
+                "token must look like sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY (8 and 20 letters or digits)"
+            )
         self._token = token
         self._revoked = False
         self._passkeys: dict[str, str] = {}
@@ -37,7 +39,7 @@ class Authority:
         self._revoked = True
 
     def packet(self, frame: Any) -> tuple[str, str] | None:
-        """Identifier and passkey of an auth packet; None when it is none (and is ignored then)."""
+        """Give identifier and passkey of an auth packet; None when it is none (and is ignored then)."""
         if not isinstance(frame, dict) or frame.get("authVersion") != 1:
             return None
         identifier, passkey = frame.get("clientIdentifier"), frame.get("clientPasskey")
@@ -46,7 +48,7 @@ class Authority:
         return (identifier, passkey) if max(len(identifier), len(passkey)) <= _LONGEST else None
 
     def admit(self, *, identifier: str, passkey: str) -> str | None:
-        """Let a client in (None) or say why not, in the daemon's words (capture 03)."""
+        """Let a client in (None) or say why not, in the daemon's words (recorded)."""
         if self._token is not None:
             match = _TOKEN.fullmatch(self._token)
             known = match is not None and (identifier, passkey) == (match["identifier"], match["passkey"])
@@ -60,7 +62,7 @@ class Authority:
         return None
 
     def leave(self, identifier: str) -> None:
-        """A connection ended. Assumed: with a client's last one its passkey is forgotten."""
+        """Note that a connection ended. Assumed: with a client's last one its passkey is forgotten."""
         self._connections[identifier] -= 1
         if self._connections[identifier] <= 0:
             del self._connections[identifier]
@@ -71,7 +73,7 @@ class Authority:
         if self._token is None:
             return None
         if header is None or not header.startswith("Bearer "):
-            return REST_TOKEN_MISSING
+            return REST_UNAUTHORIZED
         if self._revoked or header.removeprefix("Bearer ").strip() != self._token:
             return "Invalid API token."  # Assumed: the WebSocket's words; no REST sample is known.
         return None

@@ -11,7 +11,7 @@ from typing import Literal
 Family = Literal["think", "think_open", "harmony", "gemma", "gemma_thought", "mistral", "plain"]
 Wording = Literal["n_gen", "n_decoded"]
 
-# Observed: the local device and its LM Link peer as one capture of lmLinkStatus names them.
+# Observed: the local device and its LM Link peer as a recorded lmLinkStatus names them.
 LOCAL_DEVICE_IDENTIFIER = "3f0c9a4e7b1d42d89e55aa10c7f2b6d1"
 LOCAL_DEVICE_NAME = "gpu-box"
 PEER_DEVICE_IDENTIFIER = "b81e5c07d2f94f0c8a6630e9d41b7c52"
@@ -20,7 +20,7 @@ PEER_DEVICE_NAME = "studio-mac"
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Engine:
-    """One runtime extension; `includes_prefill` says what `totalTimeSec` means on it (design note 3).
+    """One runtime extension; `includes_prefill` says what `totalTimeSec` means on it.
 
     `prompt_at_start`: the input event is stamped at the start (MLX) rather than with the output (llama.cpp).
     `reports_gpu_layers`: only some engines send `numGpuLayers`.

@@ -88,7 +88,7 @@ class ChatRun:
         self._daemon.get_or_load(chat.target, domain="llm", overrides=overrides, notify=self._on_load)
 
     def cancel(self) -> None:
-        """The client went away: stop what still runs."""
+        """Stop what still runs: the client went away."""
         if self._ended:
             return
         self._ended = True
@@ -156,7 +156,7 @@ class ChatRun:
             return
         match event:
             case PromptProgress():
-                self._emit({"type": "prompt_processing.progress", "progress": round(event.share, 4)})
+                self._emit({"type": "prompt_processing.progress", "progress": event.share})
                 if event.share >= 1 and self._processing:
                     self._processing = False
                     self._emit({"type": "prompt_processing.end"})
@@ -218,7 +218,9 @@ class ChatRun:
         self._output.append({"type": "tool_call", **done})
         self._go_on(result, former_output)
 
-    def _tool_failed(self, call: ToolCall, info: dict[str, Any], former_output: str, failure: ToolFailure) -> None:
+    def _tool_failed(
+        self, call: ToolCall, info: dict[str, Any], former_output: str, failure: ToolFailure
+    ) -> None:
         metadata: dict[str, Any] = {"type": failure, "tool_name": call.name}
         if failure == "invalid_name":
             reason = f"Cannot find tool with name {call.name}."

@@ -60,7 +60,7 @@ class Request:
     cancelled: bool = False
 
     def cancel(self) -> None:
-        """The asker went away. A load it began goes on, a job is stopped."""
+        """Stop the job: the asker went away. A load it began goes on."""
         self.cancelled = True
         if self.instance is not None and self.job is not None:
             self.instance.queue.cancel(self.job)
@@ -154,21 +154,21 @@ class Daemon:
     # Identity
 
     def new_pid(self) -> int:
-        """A process id nobody else has."""
+        """Give a process id nobody else has."""
         self._last_pid += self.rng.randrange(1, 40)
         return self._last_pid
 
     def new_reference(self) -> str:
-        """A fresh instanceReference."""
+        """Give a fresh instanceReference."""
         return "".join(self.rng.choice(_REFERENCE_ALPHABET) for _ in range(16))
 
     def next_task(self) -> int:
-        """A task number, unique while the daemon runs."""
+        """Give a task number, unique while the daemon runs."""
         self._tasks += 1
         return self._tasks
 
     def free_identifier(self, wanted: str) -> str:
-        """The wanted identifier, or with `:2`, `:3`... when it is taken."""
+        """Give the wanted identifier, or with `:2`, `:3`... when it is taken."""
         taken = {instance.identifier for instance in self.instances}
         number, name = 2, wanted
         while name in taken:
@@ -183,7 +183,7 @@ class Daemon:
         return [instance for instance in self.instances if instance.loaded]
 
     def model(self, key: str, *, domain: str | None = None) -> Model:
-        """A model on disk by key, variant or path."""
+        """Give a model on disk by key, variant or path."""
         for model in self.models:
             if key in {model.key, model.path, *model.variants}:
                 if domain is not None and model.type != domain:
@@ -192,14 +192,14 @@ class Daemon:
         raise errors.path_not_found(key=key, known=[model.key for model in self.models])
 
     def instance(self, identifier: str, *, domain: str | None = None) -> Instance:
-        """A loaded instance by identifier."""
+        """Give a loaded instance by identifier."""
         for instance in self.loaded:
             if instance.identifier == identifier and domain in {None, instance.model.type}:
                 return instance
         raise errors.identifier_not_found(identifier=identifier, loaded=[i.identifier for i in self.loaded])
 
     def find(self, name: str, *, domain: str | None = None) -> Instance | None:
-        """A loaded instance by identifier or model key; None when there is none."""
+        """Give a loaded instance by identifier or model key; None when there is none."""
         fitting = [i for i in self.loaded if domain in {None, i.model.type}]
         by_name = [i for i in fitting if i.identifier == name]
         return next(iter(by_name or [i for i in fitting if name in {i.model.key, *i.model.variants}]), None)
@@ -216,8 +216,10 @@ class Daemon:
             own_pids=[i.pid for i in self.instances if i.pid is not None],
         )
 
-    def estimate(self, *, key: str, overrides: Mapping[str, Any], domain: str | None = None) -> dict[str, Any]:
-        """What estimateModelUsage answers."""
+    def estimate(
+        self, *, key: str, overrides: Mapping[str, Any], domain: str | None = None
+    ) -> dict[str, Any]:
+        """Tell what estimateModelUsage answers."""
         model = self.model(key, domain=domain)
         config = complete(model=model, overrides=overrides)
         needs = memory.estimate(model=model, config=config, has_gpu=bool(self.cards.all))
@@ -284,7 +286,9 @@ class Daemon:
             instance.expiry.cancel()
             instance.expiry = None
         if instance.ttl_ms is not None and not instance.gone:
-            instance.expiry = self.clock.call_later(instance.ttl_ms / 1000, lambda: self.loader.expire(instance))
+            instance.expiry = self.clock.call_later(
+                instance.ttl_ms / 1000, lambda: self.loader.expire(instance)
+            )
 
     # Working
 
@@ -322,7 +326,9 @@ class Daemon:
         """Let the cards' load follow the running jobs."""
         for card in self.cards.all:
             running = sum(
-                len(i.queue.running) for i in self.instances if i.pid in card.processes and not i.queue.stalled
+                len(i.queue.running)
+                for i in self.instances
+                if i.pid in card.processes and not i.queue.stalled
             )
             card.set_load(load=min(1.0, 0.62 + 0.12 * running) if running else 0.0, now_s=self.clock.now_s)
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 from typing import TYPE_CHECKING, Any
 
 from llmster_sim import catalogue, memory
-from llmster_sim.endpoints_model import ModelEndpoints, answering, embed
 from llmster_sim.endpoints_llm import LlmEndpoints
+from llmster_sim.endpoints_model import ModelEndpoints, answering, embed
 from llmster_sim.instances import model_info
 from llmster_sim.schema import ABSENT, anything, array, nothing, one_of, optional, record, string
 from llmster_sim.wire import Channel, Namespace, Rpc, Stream
@@ -76,7 +76,9 @@ def _system(daemon: Daemon, shut_down: Callable[[], None]) -> Namespace:
             "listDownloadedModels": Rpc(
                 handle=answering(lambda _: [model_info(model) for model in daemon.models]), check=_VOID
             ),
-            "listDownloadedModelVariants": Rpc(handle=answering(variants), check=record({"modelKey": string})),
+            "listDownloadedModelVariants": Rpc(
+                handle=answering(variants), check=record({"modelKey": string})
+            ),
             "version": Rpc(
                 handle=answering(lambda _: {"version": daemon.version, "build": daemon.build}), check=_VOID
             ),
@@ -105,7 +107,10 @@ def _engine(engine: catalogue.Engine) -> dict[str, Any]:
         "version": engine.version,
         "engine": engine.type,
         "platform": "linux" if cuda else "mac",
-        "cpu": {"architecture": "x86_64" if cuda else "arm64", "instructionSetExtensions": ["AVX2" if cuda else "AdvSIMD"]},
+        "cpu": {
+            "architecture": "x86_64" if cuda else "arm64",
+            "instructionSetExtensions": ["AVX2" if cuda else "AdvSIMD"],
+        },
         "gpu": {"make": "NVIDIA", "framework": "CUDA"} if cuda else {"make": "Apple", "framework": "Metal"},
         "supportedModelFormatNames": [engine.model_format],
     }
@@ -138,7 +143,10 @@ def _survey(daemon: Daemon) -> dict[str, Any]:
                                 "integrationType": "discrete",
                                 "detectionPlatform": "CUDA",
                                 "detectionPlatformVersion": "12.8",
-                                "otherInfo": {"driverVersion": "12080", "computeCapability": card.spec.compute},
+                                "otherInfo": {
+                                    "driverVersion": "12080",
+                                    "computeCapability": card.spec.compute,
+                                },
                             }
                             for card in cards
                         ],
@@ -157,7 +165,10 @@ def _survey(daemon: Daemon) -> dict[str, Any]:
                     "vramCapacity": sum(card.spec.total_bytes for card in cards),
                     "totalMemory": memory.RAM_BYTES + sum(card.spec.total_bytes for card in cards),
                 },
-                "visibleDevicesConfig": {"visibleDevices": [card.index for card in cards], "changesOrder": False},
+                "visibleDevicesConfig": {
+                    "visibleDevices": [card.index for card in cards],
+                    "changesOrder": False,
+                },
             }
         ],
     }

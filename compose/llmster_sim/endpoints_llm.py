@@ -42,7 +42,9 @@ class LlmEndpoints:
         return {
             "applyPromptTemplate": Rpc(
                 handle=self._apply_template,
-                check=record({"specifier": SPECIFIER, "history": HISTORY, "predictionConfigStack": CONFIG_STACK}),
+                check=record(
+                    {"specifier": SPECIFIER, "history": HISTORY, "predictionConfigStack": CONFIG_STACK}
+                ),
             ),
             "preloadDraftModel": Rpc(
                 handle=self._preload_draft, check=record({"specifier": SPECIFIER, "draftModelKey": string})
@@ -103,9 +105,8 @@ class LlmEndpoints:
     def _complete(self, channel: Channel) -> None:
         options = overrides_of(channel.parameter["predictionConfigStack"])
 
-        def ask(instance: Instance) -> Ask:
+        def ask(_instance: Instance) -> Ask:
             return text_ask(
-                model=instance.model,
                 prompt=channel.parameter["rawPrompt"],
                 route=None,
                 max_tokens=_limit(options.get(_MAX_TOKENS)),
@@ -141,7 +142,7 @@ class _Predicting:
                 self._channel.send(
                     {
                         "type": "promptProcessingProgress",
-                        "progress": round(event.share, 4),
+                        "progress": event.share,
                         "details": {
                             "cachedTokenCount": event.cached,
                             "totalPromptTokenCount": event.total,
@@ -178,7 +179,12 @@ class _Predicting:
                 self._channel.send({"type": "toolCallGenerationNameReceived", "name": call.name})
             self._channel.send({"type": "toolCallGenerationArgumentFragmentGenerated", "content": piece.text})
             if piece.last:
-                request = {"id": call.call_id, "type": "function", "arguments": call.arguments, "name": call.name}
+                request = {
+                    "id": call.call_id,
+                    "type": "function",
+                    "arguments": call.arguments,
+                    "name": call.name,
+                }
                 self._channel.send(
                     {
                         "type": "toolCallGenerationEnd",
@@ -220,7 +226,7 @@ def _limit(value: Any) -> int | None:
 
 
 def _tools(setting: Any) -> list[Tool]:
-    """The functions of an `LLMToolUseSetting` of type toolArray."""
+    """Give the functions of an `LLMToolUseSetting` of type toolArray."""
     if not isinstance(setting, dict) or setting.get("type") != "toolArray":
         return []
     return [

@@ -53,7 +53,7 @@ def answering(handle: Callable[[Any], Any]) -> Callable[[Call], None]:
 
 
 def vector(text: str) -> list[float]:
-    """A unit vector that depends on the text alone."""
+    """Give a unit vector that depends on the text alone."""
     start = sum(ord(character) * (index + 1) for index, character in enumerate(text)) % 997
     raw = [math.sin(start + index) for index in range(_DIMENSIONS)]
     length = math.sqrt(sum(value * value for value in raw))
@@ -134,22 +134,17 @@ class ModelEndpoints:
         }
 
     def find(self, specifier: Mapping[str, Any]) -> Instance | None:
-        """The instance a specifier means, or None."""
+        """Give the instance a specifier means, or None."""
         loaded = [i for i in self._daemon.loaded if i.model.type == self._domain]
         if specifier["type"] == "instanceReference":
             return next((i for i in loaded if i.reference == specifier["instanceReference"]), None)
         query = specifier["query"]
-        wanted = {
-            "identifier": lambda i: i.identifier,
-            "path": lambda i: i.model.path,
-            "vision": lambda i: i.model.vision,
-            "deviceIdentifier": lambda i: i.model.device_identifier,
-            "domain": lambda i: i.model.type,
-        }
-        return next((i for i in loaded if all(get(i) == query[key] for key, get in wanted.items() if key in query)), None)
+        return next(
+            (i for i in loaded if all(query[key] == value for key, value in _facts(i) if key in query)), None
+        )
 
     def require(self, specifier: Mapping[str, Any]) -> Instance:
-        """The instance a specifier means, or the daemon's error."""
+        """Give the instance a specifier means, or the daemon's error."""
         instance = self.find(specifier)
         if instance is not None:
             return instance
@@ -180,7 +175,9 @@ class ModelEndpoints:
 
     def _estimate(self, parameter: dict[str, Any]) -> dict[str, Any]:
         return self._daemon.estimate(
-            key=parameter["modelKey"], overrides=overrides_of(parameter["loadConfigStack"]), domain=self._domain
+            key=parameter["modelKey"],
+            overrides=overrides_of(parameter["loadConfigStack"]),
+            domain=self._domain,
         )
 
     def _unload(self, parameter: dict[str, Any]) -> Any:
@@ -273,13 +270,25 @@ class ModelEndpoints:
         channel.on_gone = lambda: None
 
 
+def _facts(instance: Instance) -> tuple[tuple[str, object], ...]:
+    """List what a `ModelQuery` can ask of an instance."""
+    model = instance.model
+    return (
+        ("identifier", instance.identifier),
+        ("path", model.path),
+        ("vision", model.vision),
+        ("deviceIdentifier", model.device_identifier),
+        ("domain", model.type),
+    )
+
+
 def config_fields(instance: Instance) -> dict[str, Any]:
     """`kvConfigSchema` of an instance's load configuration."""
     return {"fields": [{"key": key, "value": value} for key, value in instance.config.fields]}
 
 
 def embed(*, daemon: Daemon, endpoints: ModelEndpoints) -> Rpc:
-    """The `embedString` endpoint: it takes a slot and time like any other work."""
+    """Give the `embedString` endpoint: it takes a slot and time like any other work."""
 
     def handle(call: Call) -> None:
         text = call.parameter["inputString"]
@@ -301,7 +310,7 @@ def embed(*, daemon: Daemon, endpoints: ModelEndpoints) -> Rpc:
 
 
 def embedding_ask(text: str, *, route: str | None) -> Ask:
-    """The ask for one vector."""
+    """Give the ask for one vector."""
     return Ask(
         prompt=text,
         generation=Generation(segments=()),

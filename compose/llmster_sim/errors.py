@@ -32,7 +32,7 @@ class DaemonError(Exception):
 
 
 def identifier_not_found(*, identifier: str, loaded: list[str]) -> DaemonError:
-    """An unload of something that is not loaded (capture 12)."""
+    """Make the error for an unload of something that is not loaded (recorded)."""
     return DaemonError(
         f'Cannot find a model with identifier "{identifier}"',
         display={
@@ -46,7 +46,7 @@ def identifier_not_found(*, identifier: str, loaded: list[str]) -> DaemonError:
 
 
 def path_not_found(*, key: str, known: list[str]) -> DaemonError:
-    """A load or estimate of a model that is not on disk (capture 12)."""
+    """Make the error for a load or estimate of a model that is not on disk (recorded)."""
     return DaemonError(
         f'Cannot find a model with path "{key}"',
         display={
@@ -60,7 +60,7 @@ def path_not_found(*, key: str, known: list[str]) -> DaemonError:
 
 
 def wrong_domain(*, key: str, actual: str, expected: str) -> DaemonError:
-    """An embedding model asked for on /llm or the reverse (capture 12)."""
+    """Make the error for an embedding model asked for on /llm or the reverse (recorded)."""
     return DaemonError(
         "Model has wrong domain",
         display={
@@ -73,7 +73,7 @@ def wrong_domain(*, key: str, actual: str, expected: str) -> DaemonError:
 
 
 def already_unloaded() -> DaemonError:
-    """A call through an instanceReference whose instance is gone (capture 12)."""
+    """Make the error for a call through an instanceReference whose instance is gone (recorded)."""
     return DaemonError(
         "This model has already been unloaded.",
         display={"code": "generic.specificModelUnloaded"},
@@ -82,7 +82,7 @@ def already_unloaded() -> DaemonError:
 
 
 def no_match(*, query: dict[str, Any], loaded: list[str]) -> DaemonError:
-    """A call by query that no loaded instance answers. Assumed: the title; the display data is [S]."""
+    """Make the error for a query no loaded instance answers. Assumed: the title; the display data is official."""
     return DaemonError(
         "No loaded model satisfies all requirements specified in the query.",
         display={
@@ -96,7 +96,7 @@ def no_match(*, query: dict[str, Any], loaded: list[str]) -> DaemonError:
 
 
 def does_not_fit(*, total_bytes: float) -> DaemonError:
-    """The guardrail's refusal; the texts are the ones operators published."""
+    """Make the guardrail's refusal; the texts are the ones operators published."""
     return DaemonError(
         "Model loading was stopped due to insufficient system resources.",
         cause=(
@@ -109,5 +109,5 @@ def does_not_fit(*, total_bytes: float) -> DaemonError:
 
 
 def out_of_memory() -> DaemonError:
-    """A load that passed the guardrail and then met the real free VRAM (capture 15)."""
+    """Make the error for a load that passed the guardrail and then met the real free VRAM (recorded)."""
     return DaemonError("Failed to load the model", cause="CUDA error: out of memory", kind="load_failed")

@@ -81,7 +81,9 @@ class Faults:
         """Send `change(result)` for a call, or `change(message)` for every message of a channel."""
         self._add(target, "alter", times, alter=change)
 
-    def unknown_enum(self, target: str, *, key: str, value: str = "surprising", times: int | None = None) -> None:
+    def unknown_enum(
+        self, target: str, *, key: str, value: str = "surprising", times: int | None = None
+    ) -> None:
         """Put a value no schema knows under `key`, wherever it is in the answer."""
         self.alter(target, lambda result: _replace(result, key, value), times=times)
 
@@ -195,7 +197,7 @@ class Faults:
                 return
 
     def http(self, *, method: str, path: str) -> Rule | None:
-        """The rule for an HTTP request, if any; used up by one."""
+        """Give the rule for an HTTP request, if any; used up by one."""
         return self._take(f"{method} {path}")
 
     def _add(self, target: str, action: Action, times: int | None, **details: Any) -> None:

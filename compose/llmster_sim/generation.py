@@ -22,11 +22,12 @@ Kind = Literal["reasoning", "message", "tool_call", "tag", "call_tag"]
 # Assumed: no real tokenizer; what matters is that text and counts always agree.
 _TOKEN = re.compile(r"<\|?/?[a-z_]+\|?>|\[/?[A-Z_]+\]|<[a-z]+\|>| ?[^\s<\[]{1,8}|\s+|[<\[]")
 
-_WORDS = tuple(
-    "the queue slot model token cache reader order count while each running keeps goes time check value result"
-    " first then because so step list file search page data note plan answer open close next final value sum"
-    " compare reason about user asks need find short clear maybe wait actually look read write call tool".split()
-)
+_VOCABULARY = """
+the queue slot model token cache reader order count while each running keeps goes time check value result
+first then because so step list file search page data note plan answer open close next final sum compare
+reason about user asks need find short clear maybe wait actually look read write call tool
+"""
+_WORDS = tuple(_VOCABULARY.split())
 
 
 def tokenize(text: str) -> tuple[str, ...]:
@@ -110,7 +111,7 @@ class _Tags:
     call_end: str
 
 
-# Sources: design note 3 for the reasoning tags. Assumed: Gemma 4's closing tag and every tool call form
+# Published: the reasoning tags. Assumed: Gemma 4's closing tag and every tool call form
 # but Qwen's, which follow the public chat templates of these families.
 _TAGS: dict[Family, _Tags] = {
     "think": _Tags(
@@ -190,11 +191,13 @@ def generate(
         segments.append(Segment(kind="message", tokens=tokenize(prose(rng=rng, words=answer_words))))
     for call in calls:
         segments += _tag(tags.call_start, kind="call_tag")
-        segments.append(Segment(kind="tool_call", tokens=tokenize(_call_body(family=family, call=call)), call=call))
+        segments.append(
+            Segment(kind="tool_call", tokens=tokenize(_call_body(family=family, call=call)), call=call)
+        )
         segments += _tag(tags.call_end, kind="call_tag")
     return Generation(segments=tuple(segments))
 
 
 def new_call(*, rng: random.Random, name: str, arguments: dict[str, Any]) -> ToolCall:
-    """A call with a fresh id of the OpenAI form."""
+    """Give a call with a fresh id of the OpenAI form."""
     return ToolCall(name=name, arguments=arguments, call_id=f"call_{rng.getrandbits(64):016x}")

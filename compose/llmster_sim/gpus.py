@@ -22,7 +22,7 @@ _AMBIENT_C = 31.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CardSpec:
-    """What the maker prints on the box. Source of the two first: the surveyHardware capture."""
+    """What the maker prints on the box. Source of the two first: a recorded surveyHardware."""
 
     name: str
     total_bytes: int
@@ -168,7 +168,10 @@ def _shares(*, cards: Sequence[Card], size_bytes: int, split: Split) -> list[int
     total = sum(weights)
     if not cards or total <= 0:
         return None
-    shares = [min(card.free_bytes, int(size_bytes * weight / total)) for card, weight in zip(cards, weights, strict=True)]
+    shares = [
+        min(card.free_bytes, int(size_bytes * weight / total))
+        for card, weight in zip(cards, weights, strict=True)
+    ]
     left = size_bytes - sum(shares)
     for position, card in enumerate(cards):
         room = min(left, card.free_bytes - shares[position])

@@ -35,7 +35,7 @@ class RestError(Exception):
 
 
 def invalid(message: str, *, code: str, param: str | None = None, status: int = 400) -> RestError:
-    """A request the API does not accept, in the v1 error shape."""
+    """Refuse a request the API does not accept, in the v1 error shape."""
     error: dict[str, Any] = {"type": "invalid_request", "message": message, "code": code}
     if param is not None:
         error["param"] = param
@@ -43,7 +43,7 @@ def invalid(message: str, *, code: str, param: str | None = None, status: int = 
 
 
 def json_response(body: Any, *, status: int = 200) -> web.Response:
-    """A JSON answer as Express sends it."""
+    """Give a JSON answer as Express sends it."""
     return web.Response(
         status=status,
         text=json.dumps(body, indent=2),
@@ -52,7 +52,7 @@ def json_response(body: Any, *, status: int = 200) -> web.Response:
 
 
 async def body_of(request: web.Request) -> dict[str, Any]:
-    """The JSON object of a request. Assumed: the wording for anything else."""
+    """Give the JSON object of a request. Assumed: the wording for anything else."""
     try:
         body = await request.json()
     except ValueError as error:
@@ -86,9 +86,9 @@ class Router:
                 case "hang" | "warn":
                     await asyncio.Event().wait()
                 case "delay":
-                    later = asyncio.get_running_loop().create_future()
-                    self._clock.call_later(rule.seconds, lambda: later.done() or later.set_result(None))
-                    await later
+                    waited = asyncio.Event()
+                    self._clock.call_later(rule.seconds, waited.set)
+                    await waited.wait()
                 case "fail":
                     title = rule.error.title if rule.error else "Injected failure"
                     return json_response({"error": {"type": "internal_error", "message": title}}, status=500)
@@ -121,7 +121,7 @@ class Router:
             return json_response({"error": error.error}, status=error.status)
 
     def _unexpected(self, method: str, path: str) -> web.Response:
-        """Unknown routes answer 200 with an error, except below /api/v1 (design note 1)."""
+        """Unknown routes answer 200 with an error, except below /api/v1."""
         text = f"Unexpected endpoint or method. ({method} {path})"
         # Assumed: the line's wording beyond what the answer itself says.
         self._daemon.server_line(level="error", text=f"{text}. Returning 200 anyway")

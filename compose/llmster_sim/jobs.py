@@ -75,7 +75,8 @@ class PromptProgress:
     def share(self) -> float:
         """0 at the start, 1 when the first token is due."""
         todo = self.total - self.cached
-        return 1.0 if todo <= 0 else self.processed / todo
+        # A whole number stays one: JavaScript writes 1, not 1.0.
+        return 1 if self.processed >= todo else round(self.processed / todo, 4) if self.processed else 0
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)

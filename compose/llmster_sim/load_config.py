@@ -26,7 +26,7 @@ EXPERTS = "llm.load.numExperts"
 SPLIT = "load.gpuSplitConfig"
 STRICT = "load.gpuStrictVramCap"
 
-# The order and the defaults that getLoadConfig answered with in capture 09 and 17; MLX keys aside.
+# The order and the defaults that getLoadConfig answered with when it was recorded; MLX keys aside.
 _LLAMA_DEFAULTS: tuple[tuple[str, Any], ...] = (
     (CONTEXT, 4096),
     ("llm.load.autoFitMinContextLength", 0),

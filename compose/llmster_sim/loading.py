@@ -19,6 +19,7 @@ if TYPE_CHECKING:
     from llmster_sim.catalogue import Model
     from llmster_sim.daemon import Daemon
     from llmster_sim.jobs import StopReason
+    from llmster_sim.load_config import LoadConfig
 
 # Disk to memory, and process start. Assumed: a fast NVMe drive; 7.9 s were published for a 1B model.
 _LOAD_BYTES_PER_S = 2.4e9
@@ -108,12 +109,14 @@ class Loader:
         if here:
             refusal = self._refusal(model=model, config=config)
             if refusal is not None:
-                return self._refuse(model=model, error=refusal, notify=notify)
+                self._refuse(model=model, error=refusal, notify=notify)
+                return None
         pid = daemon.new_pid() if here else None
         has_gpu = bool(daemon.cards.all)
         vram_bytes = memory.needed_vram(model=model, config=config, has_gpu=has_gpu) if here else 0
         if pid is not None and not daemon.cards.place(pid=pid, size_bytes=vram_bytes, split=config.split):
-            return self._refuse(model=model, error=errors.out_of_memory(), notify=notify)
+            self._refuse(model=model, error=errors.out_of_memory(), notify=notify)
+            return None
         on_gpu = config.offload_ratio if has_gpu or not here else 0.0
         instance = Instance(
             identifier=daemon.free_identifier(identifier or model.key),
@@ -137,11 +140,11 @@ class Loader:
         load_s = _PROCESS_START_S + model.size_bytes / _LOAD_BYTES_PER_S
         load.tell(Progress(share=0))
         for step in range(1, _STEPS + 1):
-            share = step / _STEPS
+            share = 1 if step == _STEPS else step / _STEPS
             daemon.clock.call_later(load_s * share, lambda share=share: self._step(load, share))  # type: ignore[misc]
         return load
 
-    def _refusal(self, *, model: Model, config: Any) -> errors.DaemonError | None:
+    def _refusal(self, *, model: Model, config: LoadConfig) -> errors.DaemonError | None:
         daemon = self._daemon
         failure = daemon.next_load_failure
         if failure is not None:
@@ -211,7 +214,9 @@ class Loader:
         """Unload an instance whose idle time is over; a busy one gets its countdown anew when it ends."""
         if instance.gone or instance.busy:
             return
-        self._daemon.server_line(level="info", text=f"Unloading model {instance.identifier} due to TTL expiration.")
+        self._daemon.server_line(
+            level="info", text=f"Unloading model {instance.identifier} due to TTL expiration."
+        )
         self._daemon.totals.ttl_unloads += 1
         self.unload(instance)
 

@@ -5,7 +5,7 @@ Pure text; knows no subscribers and keeps nothing. Shapes come from published sa
 
 from __future__ import annotations
 
-import datetime
+import datetime as dt
 import json
 from typing import TYPE_CHECKING, Any, Literal
 
@@ -19,7 +19,7 @@ Event = dict[str, Any]
 
 
 def prediction_input(*, at_ms: int, prompt: str, path: str, identifier: str) -> Event:
-    """The full templated prompt of a prediction."""
+    """Word the full templated prompt of a prediction."""
     return {
         "timestamp": at_ms,
         "data": {
@@ -32,7 +32,7 @@ def prediction_input(*, at_ms: int, prompt: str, path: str, identifier: str) -> 
 
 
 def prediction_output(*, at_ms: int, output: str, identifier: str, stats: Mapping[str, Any] | None) -> Event:
-    """The whole raw output; some builds leave the stats out."""
+    """Word the whole raw output; some builds leave the stats out."""
     data: dict[str, Any] = {"type": "llm.prediction.output", "output": output}
     if stats is not None:
         data["stats"] = dict(stats)
@@ -41,8 +41,8 @@ def prediction_output(*, at_ms: int, output: str, identifier: str, stats: Mappin
 
 
 def server(*, at_ms: int, level: Level, text: str, scope: str | None = None) -> Event:
-    """A server.log line: local wall clock and level, then `[scope]` or a space. Assumed: the zone is UTC."""
-    stamp = datetime.datetime.fromtimestamp(at_ms / 1000, tz=datetime.UTC).strftime("%Y-%m-%d %H:%M:%S")
+    """Word a server.log line: local wall clock and level, then `[scope]` or a space. Assumed: the zone is UTC."""
+    stamp = dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC).strftime("%Y-%m-%d %H:%M:%S")
     head = f"[{stamp}][{level.upper()}]" + (f"[{scope}]" if scope is not None else "")
     return {"timestamp": at_ms, "data": {"type": "server.log", "content": f"{head} {text}", "level": level}}
 
@@ -57,7 +57,7 @@ def runtime(
     reference: str | None = None,
     pid: int | None = None,
 ) -> Event:
-    """A line of an engine process; what is not known is left out."""
+    """Word a line of an engine process; what is not known is left out."""
     data: dict[str, Any] = {
         "type": "runtime.log",
         "level": level,
@@ -76,24 +76,24 @@ def runtime(
 
 
 def received_request(*, method: str, path: str, body: Mapping[str, Any] | None) -> str:
-    """The DEBUG line of a request; a body makes it several lines (capture 10)."""
+    """Word the DEBUG line of a request; a body makes it several lines (recorded)."""
     if body is None:
         return f"Received request: {method} to {path}"
     return f"Received request: {method} to {path} with body  {json.dumps(body, indent=2)}"
 
 
 def slot_launched(*, slot: int, task: int) -> str:
-    """A slot takes a task."""
+    """Word that a slot takes a task."""
     return f"slot launch_slot_: id  {slot} | task {task} | processing task, is_child = 0"
 
 
 def cache_restored(*, cached: int, uncached: int) -> str:
-    """How much of the prompt the slot's cache already held (capture 10)."""
+    """How much of the prompt the slot's cache already held (recorded)."""
     return f"Prompt cache restore: cached_tokens={cached} uncached_tokens={uncached}"
 
 
 def prompt_progress(*, slot: int, task: int, tokens: int, share: float, elapsed_s: float) -> str:
-    """A batch of the prompt is done. Assumed: the prefix; the published line starts at `task`."""
+    """Word that a batch of the prompt is done. Assumed: the prefix; the published line starts at `task`."""
     rate = tokens / elapsed_s if elapsed_s > 0 else 0.0
     return (
         f"slot print_timing: id  {slot} | task {task} | prompt processing, n_tokens = {tokens},"
@@ -108,7 +108,7 @@ def decode_progress(*, wording: str, slot: int, task: int, tokens: int, tps: flo
 
 
 def timing(*, slot: int, task: int, prompt: int, prompt_s: float, predicted: int, decode_s: float) -> str:
-    """The block a slot prints at the end: one event of several lines (capture 10)."""
+    """Word the block a slot prints at the end: one event of several lines (recorded)."""
 
     def line(name: str, seconds: float, tokens: int) -> str:
         per_token_ms = seconds * 1000 / tokens if tokens else 0.0
@@ -133,7 +133,7 @@ def draft_acceptance(*, accepted: int, total: int) -> str:
 
 
 def slot_released(*, slot: int, task: int) -> str:
-    """A slot is free again."""
+    """Word that a slot is free again."""
     return f"slot release: id  {slot} | task {task} | stop processing"
 
 
@@ -141,12 +141,10 @@ ALL_SLOTS_IDLE = "srv  update_slots: all slots are idle"
 
 
 def crashed(exit_code: int) -> str:
-    """An engine process ended on its own; the published wording."""
+    """Word that an engine process ended on its own, as published."""
     return f"The model has crashed without additional information. (Exit code: {exit_code})"
 
 
 def exited_before_healthy(*, reference: str, exit_code: int) -> str:
-    """An engine process that never came up; the published wording."""
-    return (
-        f"Engine protocol runtime llama-server for {reference} exited before becoming healthy. exitCode={exit_code}"
-    )
+    """Word that an engine process never came up, as published."""
+    return f"Engine protocol runtime llama-server for {reference} exited before becoming healthy. exitCode={exit_code}"

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 Guardrail = Literal["off", "low", "medium", "high", "custom"]
 
 RAM_BYTES = 67_430_838_272
-# Weights in memory per byte of file, as estimateModelUsage answered in capture 08.
+# Weights in memory per byte of file, as estimateModelUsage answered when it was recorded.
 _WEIGHTS_PER_FILE_BYTE = 1.04
 
 
@@ -71,7 +71,7 @@ def estimate(*, model: Model, config: LoadConfig, has_gpu: bool) -> Estimate:
 
 
 def needed_vram(*, model: Model, config: LoadConfig, has_gpu: bool) -> int:
-    """What the engine process will really take: the estimate and its own overhead."""
+    """Tell what the engine process will really take: the estimate and its own overhead."""
     vram = estimate(model=model, config=config, has_gpu=has_gpu).total_vram_bytes
     return vram + model.overhead_bytes if vram else 0
 

@@ -51,7 +51,9 @@ _STYLES: dict[Family, _Style] = {
         opening="<start_of_turn>model\n",
         closing="<end_of_turn>\n",
     ),
-    "gemma_thought": _Style(turn="<|turn>{role}\n{text}<turn|>\n", opening="<|turn>model\n", closing="<turn|>\n"),
+    "gemma_thought": _Style(
+        turn="<|turn>{role}\n{text}<turn|>\n", opening="<|turn>model\n", closing="<turn|>\n"
+    ),
     "mistral": _Style(turn="[INST]{text}[/INST]", opening="", closing="</s>"),
 }
 

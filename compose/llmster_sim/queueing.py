@@ -5,6 +5,7 @@ Knows one instance only; loading, unloading and who asked are decided elsewhere.
 
 from __future__ import annotations
 
+import json
 import math
 from collections import deque
 from typing import TYPE_CHECKING, Literal, Protocol
@@ -54,13 +55,13 @@ class Desk(Protocol):
         """Publish a line of the instance's engine process."""
 
     def used(self, instance: Instance) -> None:
-        """The instance was used just now; its idle time starts over."""
+        """Start the idle time of the instance over."""
 
     def show_load(self) -> None:
-        """The number of running jobs changed somewhere."""
+        """Notice that the number of running jobs changed somewhere."""
 
     def next_task(self) -> int:
-        """A task number, unique while the daemon runs."""
+        """Give a task number, unique while the daemon runs."""
 
     def keeps_stats(self, task: int) -> bool:
         """Whether this prediction's output event carries its stats."""
@@ -186,7 +187,9 @@ class Queue:
         desk.engine_line(instance=self._instance, text=logs.slot_launched(slot=job.slot, task=job.number))
         desk.engine_line(
             instance=self._instance,
-            text=logs.cache_restored(cached=job.cached_tokens, uncached=ask.prompt_tokens - job.cached_tokens),
+            text=logs.cache_restored(
+                cached=job.cached_tokens, uncached=ask.prompt_tokens - job.cached_tokens
+            ),
         )
         job.notify(PromptProgress(processed=0, cached=job.cached_tokens, total=ask.prompt_tokens))
 
@@ -220,7 +223,9 @@ class Queue:
         job.phase = "decode"
         job.notify(
             PromptProgress(
-                processed=ask.prompt_tokens - job.cached_tokens, cached=job.cached_tokens, total=ask.prompt_tokens
+                processed=ask.prompt_tokens - job.cached_tokens,
+                cached=job.cached_tokens,
+                total=ask.prompt_tokens,
             )
         )
         self._limit(job)
@@ -321,7 +326,9 @@ class Queue:
         if reason != job.stop_reason or job.generation is None:
             job.generation = (job.generation or job.ask.generation).cut(self._written(job))
         job.stop_reason = reason
-        decode_s = max(0.0, desk.clock.now_s - job.started_s - job.first_token_s) if job.phase == "decode" else 0.0
+        decode_s = (
+            max(0.0, desk.clock.now_s - job.started_s - job.first_token_s) if job.phase == "decode" else 0.0
+        )
         self._leave(job)
         stats = self._stats(job, decode_s)
         generation = job.generation
@@ -366,7 +373,11 @@ class Queue:
             )
             desk.totals.add_logged(kept)
             desk.clock.call_later(0, lambda: desk.log(event))
-        self._server_line("Finished streaming response" if job.ask.stream else "Generated prediction.")
+        if job.ask.stream:
+            self._server_line("Finished streaming response")
+        elif job.ask.route is not None:
+            # Published: this INFO line carries the whole answer, so readers must redact it.
+            self._server_line(f"Generated prediction:  {json.dumps({'content': generation.text}, indent=2)}")
 
     def _log_input(self, job: Job) -> None:
         self._desk.log(
@@ -380,5 +391,7 @@ class Queue:
 
     def _server_line(self, text: str) -> None:
         self._desk.log(
-            logs.server(at_ms=self._desk.clock.now_ms, level="info", text=text, scope=self._instance.identifier)
+            logs.server(
+                at_ms=self._desk.clock.now_ms, level="info", text=text, scope=self._instance.identifier
+            )
         )

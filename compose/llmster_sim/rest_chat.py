@@ -81,7 +81,9 @@ class ChatRoutes:
         if reasoning is not None and reasoning not in model.reasoning_options:
             # Assumed: the wording; that it is an error is documented.
             raise invalid(
-                f"Model does not support reasoning setting '{reasoning}'", code="invalid_value", param="reasoning"
+                f"Model does not support reasoning setting '{reasoning}'",
+                code="invalid_value",
+                param="reasoning",
             )
         former = None
         if body.get("previous_response_id") is not None:
@@ -122,9 +124,15 @@ class ChatRoutes:
                     raise RestError(status=status, error=error)
                 return json_response(event["result"])
 
-    async def _stream(self, request: web.Request, events: asyncio.Queue[dict[str, Any]]) -> web.StreamResponse:
+    async def _stream(
+        self, request: web.Request, events: asyncio.Queue[dict[str, Any]]
+    ) -> web.StreamResponse:
         response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", "Connection": "keep-alive"}
+            headers={
+                "Content-Type": "text/event-stream",
+                "Cache-Control": "no-cache",
+                "Connection": "keep-alive",
+            }
         )
         response.enable_chunked_encoding()
         with contextlib.suppress(ConnectionError):

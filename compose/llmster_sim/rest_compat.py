@@ -27,7 +27,7 @@ if TYPE_CHECKING:
 
     from llmster_sim.clock import Clock
     from llmster_sim.daemon import Daemon
-    from llmster_sim.generation import Generation
+    from llmster_sim.generation import Generation, ToolCall
     from llmster_sim.http import Router
     from llmster_sim.instances import Instance
     from llmster_sim.jobs import Ask, Stats
@@ -94,9 +94,8 @@ class CompatRoutes:
         if not isinstance(prompt, str):
             raise invalid('"prompt" is required', code="missing_required_parameter", param="prompt")
 
-        def ask(instance: Instance) -> Ask:
+        def ask(_instance: Instance) -> Ask:
             return text_ask(
-                model=instance.model,
                 prompt=prompt,
                 route=request.path,
                 max_tokens=_limit(body),
@@ -164,7 +163,9 @@ class CompatRoutes:
     async def _stream(
         self, request: web.Request, work: _Work, head: dict[str, Any], kind: str
     ) -> web.StreamResponse:
-        response = web.StreamResponse(headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"})
+        response = web.StreamResponse(
+            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
+        )
         response.enable_chunked_encoding()
         head = {**head, "object": "chat.completion.chunk" if kind == "chat.completion" else kind}
         with contextlib.suppress(ConnectionError):
@@ -185,8 +186,7 @@ class CompatRoutes:
         if not isinstance(texts, list) or not all(isinstance(text, str) for text in texts):
             raise invalid('"input" is required', code="missing_required_parameter", param="input")
         for text in texts:
-            one = embedding_ask(text, route=request.path)
-            await _Work(daemon=self._daemon, key=key, ask=lambda _i, one=one: one, domain="embedding").finished()  # type: ignore[misc]
+            await self._embed_one(request, key, text)
         count = sum(len(tokenize(text)) for text in texts)
         return json_response(
             {
@@ -199,6 +199,10 @@ class CompatRoutes:
                 "usage": {"prompt_tokens": count, "total_tokens": count},
             }
         )
+
+    async def _embed_one(self, request: web.Request, key: str, text: str) -> None:
+        ask = embedding_ask(text, route=request.path)
+        await _Work(daemon=self._daemon, key=key, ask=lambda _instance: ask, domain="embedding").finished()
 
 
 class _Work:
@@ -226,7 +230,7 @@ class _Work:
             yield event
 
     async def finished(self) -> Finished:
-        """The result; a failure becomes the REST error."""
+        """Wait for the result; a failure becomes the REST error."""
         async for event in self.events():
             if isinstance(event, Finished):
                 return event
@@ -247,7 +251,7 @@ async def _send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:
 
 
 def _chunks(event: JobEvent, kind: str) -> list[dict[str, Any]]:
-    """The choices one event becomes."""
+    """Give the choices one event becomes."""
     end = {"logprobs": None, "finish_reason": None}
     if isinstance(event, Finished):
         reason = _FINISH.get(event.stats.stop_reason, "stop")
@@ -258,18 +262,17 @@ def _chunks(event: JobEvent, kind: str) -> list[dict[str, Any]]:
     segment = event.segment
     if kind != "chat.completion":
         return [{"index": 0, "text": event.text, **end}]
-    match segment.kind:
-        case "message":
-            return [{"index": 0, "delta": {"role": "assistant", "content": event.text}, **end}]
-        case "reasoning":
-            return [{"index": 0, "delta": {"role": "assistant", "reasoning_content": event.text}, **end}]
-        case "tool_call" if event.last and segment.call is not None:
-            return [{"index": 0, "delta": {"tool_calls": [_call(segment.call, 0)]}, **end}]
-        case _:
-            return []
+    delta: dict[str, Any] | None = None
+    if segment.kind == "message":
+        delta = {"content": event.text}
+    elif segment.kind == "reasoning":
+        delta = {"reasoning_content": event.text}
+    elif segment.call is not None and event.last:
+        delta = {"tool_calls": [_call(segment.call, 0)]}
+    return [] if delta is None else [{"index": 0, "delta": {"role": "assistant", **delta}, **end}]
 
 
-def _call(call: Any, index: int) -> dict[str, Any]:
+def _call(call: ToolCall, index: int) -> dict[str, Any]:
     return {
         "index": index,
         "id": call.call_id,

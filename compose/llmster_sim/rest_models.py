@@ -6,7 +6,7 @@ Knows the daemon and the router; chats are served elsewhere.
 from __future__ import annotations
 
 import asyncio
-import datetime
+import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from llmster_sim import errors, logs
@@ -43,7 +43,7 @@ def closed(body: dict[str, Any], *, allowed: set[str]) -> None:
 
 
 def required(body: dict[str, Any], name: str) -> str:
-    """A text that must be there (the shape of capture `chat without model`)."""
+    """Give a text that must be there (recorded)."""
     value = body.get(name)
     if value is None:
         raise invalid(f'"{name}" is required', code="missing_required_parameter", param=name)
@@ -53,7 +53,7 @@ def required(body: dict[str, Any], name: str) -> str:
 
 
 def refusal(error: errors.DaemonError, *, key: str) -> RestError:
-    """A daemon error as the REST API words it."""
+    """Give a daemon error as the REST API words it."""
     if error.kind in {"model_not_found", "instance_not_found"}:
         return RestError(
             status=404,
@@ -106,7 +106,9 @@ class ModelRoutes:
         return json_response({"lmstudio": True})
 
     async def _status(self, _request: web.Request) -> web.StreamResponse:
-        return json_response({"package": "llmster", "version": f"{self._daemon.version}+{self._daemon.build}"})
+        return json_response(
+            {"package": "llmster", "version": f"{self._daemon.version}+{self._daemon.build}"}
+        )
 
     async def _list_v1(self, _request: web.Request) -> web.StreamResponse:
         return json_response({"models": [self._v1(model) for model in self._daemon.models]})
@@ -122,7 +124,9 @@ class ModelRoutes:
             raise refusal(error, key=key) from error
 
     async def _list_openai(self, _request: web.Request) -> web.StreamResponse:
-        data = [{"id": m.key, "object": "model", "owned_by": "organization_owner"} for m in self._daemon.models]
+        data = [
+            {"id": m.key, "object": "model", "owned_by": "organization_owner"} for m in self._daemon.models
+        ]
         return json_response({"data": data, "object": "list"})
 
     def _instances(self, model: Model) -> list[Instance]:
@@ -191,7 +195,9 @@ class ModelRoutes:
 
     async def _load(self, request: web.Request) -> web.StreamResponse:
         body = await body_of(request)
-        self._daemon.server_line(level="debug", text=logs.received_request(method="POST", path=request.path, body=body))
+        self._daemon.server_line(
+            level="debug", text=logs.received_request(method="POST", path=request.path, body=body)
+        )
         closed(body, allowed={"model", "echo_load_config", *_LOAD_KEYS})
         key = required(body, "model")
         done: asyncio.Future[LoadEvent] = asyncio.get_running_loop().create_future()
@@ -266,7 +272,9 @@ class ModelRoutes:
         started_s = self._downloads.get(job_id)
         if started_s is None:
             # Assumed: the message; `job_not_found` is a documented error type.
-            raise RestError(status=404, error={"type": "job_not_found", "message": f"Job not found: {job_id}"})
+            raise RestError(
+                status=404, error={"type": "job_not_found", "message": f"Job not found: {job_id}"}
+            )
         takes_s = _DOWNLOAD_BYTES / _DOWNLOAD_BYTES_PER_S
         done_bytes = min(_DOWNLOAD_BYTES, int((self._clock.now_s - started_s) * _DOWNLOAD_BYTES_PER_S))
         answer: dict[str, Any] = {
@@ -284,7 +292,7 @@ class ModelRoutes:
         return json_response(answer)
 
     def _iso(self, at_s: float) -> str:
-        at = datetime.datetime.fromtimestamp(self._clock.start_ms / 1000 + at_s, tz=datetime.UTC)
+        at = dt.datetime.fromtimestamp(self._clock.start_ms / 1000 + at_s, tz=dt.UTC)
         return at.isoformat(timespec="milliseconds").replace("+00:00", "Z")
 
 

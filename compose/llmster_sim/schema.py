@@ -28,7 +28,7 @@ ABSENT = _Absent()
 
 
 def name_of(value: object) -> str:
-    """The validator's word for a value's type."""
+    """Give the validator's word for a value's type."""
     if isinstance(value, _Absent):
         return "undefined"
     if value is None:
@@ -49,7 +49,7 @@ def _wrong(path: str, wanted: str, value: object) -> str:
 
 
 def nothing(word: str) -> Check:
-    """The key must be absent; `word` is `undefined` or `void`, whichever the schema says."""
+    """Require an absent key; `word` is `undefined` or `void`, whichever the schema says."""
 
     def check(value: Any, path: str) -> Iterator[str]:
         if value is not ABSENT:
@@ -76,7 +76,7 @@ def anything(_value: Any, _path: str) -> Iterator[str]:
 
 
 def integer(*, least: int | None = None) -> Check:
-    """A whole number, at least `least` when given."""
+    """Require a whole number, at least `least` when given."""
 
     def check(value: Any, path: str) -> Iterator[str]:
         if name_of(value) != "number":
@@ -90,7 +90,7 @@ def integer(*, least: int | None = None) -> Check:
 
 
 def optional(check: Check, *, nullable: bool = False) -> Check:
-    """The key may be absent, and null too when `nullable`."""
+    """Allow an absent key, and null too when `nullable`."""
 
     def inner(value: Any, path: str) -> Iterator[str]:
         if value is ABSENT or (nullable and value is None):
@@ -101,7 +101,7 @@ def optional(check: Check, *, nullable: bool = False) -> Check:
 
 
 def record(fields: Mapping[str, Check]) -> Check:
-    """An object with these fields; unknown keys are ignored, as the daemon does."""
+    """Require an object with these fields; unknown keys are ignored, as the daemon does."""
 
     def check(value: Any, path: str) -> Iterator[str]:
         if not isinstance(value, dict):
@@ -114,7 +114,7 @@ def record(fields: Mapping[str, Check]) -> Check:
 
 
 def array(item: Check) -> Check:
-    """A list of values that all pass `item`."""
+    """Require a list of values that all pass `item`."""
 
     def check(value: Any, path: str) -> Iterator[str]:
         if not isinstance(value, list):
@@ -127,7 +127,7 @@ def array(item: Check) -> Check:
 
 
 def one_of(key: str, shapes: Mapping[str, Check]) -> Check:
-    """An object whose `key` picks the shape."""
+    """Require an object whose `key` picks the shape."""
 
     def check(value: Any, path: str) -> Iterator[str]:
         if not isinstance(value, dict):

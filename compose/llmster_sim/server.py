@@ -98,7 +98,11 @@ class Simulator:
         self.faults.revoke = self._revoke
         self.faults.broadcast = self._sockets.broadcast
         self._scenario = scenarios.build(
-            name=self.config.scenario, daemon=self.daemon, faults=self.faults, seed=self.config.seed
+            name=self.config.scenario,
+            daemon=self.daemon,
+            faults=self.faults,
+            seed=self.config.seed,
+            real_leak=self.config.pid is not None,
         )
         scenarios.load_initial(self.daemon)
 
@@ -144,7 +148,9 @@ class Simulator:
         self.stopped.clear()
         self.clock.attach(asyncio.get_running_loop())
         if self.config.home is not None:
-            write_home(home=Path(self.config.home), port=self._port, host=self.config.host, daemon=self.daemon)
+            write_home(
+                home=Path(self.config.home), port=self._port, host=self.config.host, daemon=self.daemon
+            )
         self.daemon.server_line(
             level="info",
             text=f"Success! HTTP server listening on port {self._port} | Just-in-time model loading active.",
@@ -167,7 +173,9 @@ class Simulator:
         await runner.cleanup()
         self.stopped.set()
 
-    async def restart(self, *, version: str | None = None, pid: int | None = None, down_s: float = 0.0) -> None:
+    async def restart(
+        self, *, version: str | None = None, pid: int | None = None, down_s: float = 0.0
+    ) -> None:
         """Stop and start as a new process: instances and queues are gone, sockets are cut.
 
         `down_s` is real time without a listener.

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from llmster_sim.clock import Clock
     from llmster_sim.faults import Faults
 
-# [S] AuthenticatedWsServer: a client that sent no valid packet by then is told so and closed.
+# Official wire framework: a client that sent no valid packet by then is told so and closed.
 _HANDSHAKE_S = 10.0
 _NO_STATUS = 1005
 
@@ -104,7 +104,7 @@ class Sockets:
         if self._faults.refuse_upgrades:
             return self._reject(request)
         if namespace is None:
-            # [S] WsServer: no path handler takes the socket, so nothing is ever answered.
+            # Official wire framework: no path handler takes the socket, so nothing is ever answered.
             await asyncio.Event().wait()
         socket = web.WebSocketResponse(autoping=False, autoclose=False, compress=False, max_msg_size=0)
         await socket.prepare(request)

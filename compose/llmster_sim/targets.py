@@ -28,7 +28,7 @@ def not_found(name: str) -> RestError:
 
 
 def target(*, daemon: Daemon, name: str, domain: str) -> str:
-    """The identifier or key to ask for. Published: with one model loaded, a wrong name means that one."""
+    """Give the identifier or key to ask for. Published: with one model loaded, a wrong name means that one."""
     if daemon.find(name, domain=domain) is not None:
         return name
     try:
@@ -44,7 +44,7 @@ def target(*, daemon: Daemon, name: str, domain: str) -> str:
 
 
 def work_failed(error: errors.DaemonError, *, key: str) -> dict[str, Any]:
-    """The `error` member for work that was begun and failed. Assumed: internal_error for anything else."""
+    """Give the `error` member for work that was begun and failed. Assumed: internal_error for anything else."""
     if error.kind == "guardrail":
         return {
             "message": f'Failed to load model "{key}". Error: {error.title} {error.cause or ""}'.rstrip(),

@@ -16,7 +16,7 @@ if TYPE_CHECKING:
 
     from llmster_sim.errors import DaemonError
 
-# After this many warnings on a connection the daemon stops sending any [S: ServerPort].
+# After this many warnings on a connection the daemon stops sending any (official wire framework).
 _MOST_WARNINGS = 5
 # Observed: errors carry the server's stack; a product must never show it.
 _STACK_FRAMES = (
@@ -31,7 +31,7 @@ def dump(value: object) -> str:
 
 
 def error_to_wire(error: DaemonError) -> dict[str, Any]:
-    """`serializedLMSExtendedErrorSchema`, keys in the order of capture 12."""
+    """`serializedLMSExtendedErrorSchema`, keys in the recorded order."""
     wire: dict[str, Any] = {"title": error.title}
     if error.cause is not None:
         wire["cause"] = error.cause
@@ -142,7 +142,9 @@ class Channel:
     def fail(self, error: DaemonError) -> None:
         """End the channel with an error."""
         if self._end():
-            self.port.send({"type": "channelError", "channelId": self.channel_id, "error": error_to_wire(error)})
+            self.port.send(
+                {"type": "channelError", "channelId": self.channel_id, "error": error_to_wire(error)}
+            )
 
     def _end(self) -> bool:
         was_open, self.open = self.open, False
@@ -175,7 +177,7 @@ class Port:
         self.send_text(dump(frame))
 
     def receive(self, text: str) -> None:
-        """Handle one text frame; what is no valid envelope is ignored without a word (capture 13)."""
+        """Handle one text frame; what is no valid envelope is ignored without a word (recorded)."""
         try:
             frame = json.loads(text)
         except ValueError:
@@ -194,7 +196,7 @@ class Port:
             case "channelAck" if _whole(frame.get("channelId")) and frame["channelId"] not in self.channels:
                 self._unknown_channel("channelAck", frame["channelId"])
             case "signalSubscribe" | "writableSignalSubscribe" as kind:
-                # None of these namespaces has signals [S].
+                # None of these namespaces has signals (official schemas).
                 family = kind.removesuffix("Subscribe")
                 self.warn(
                     f"Received {kind} for unknown endpoint, endpoint = {frame.get('endpoint')}",
@@ -210,7 +212,7 @@ class Port:
             self.send({"type": "communicationWarning", "warning": warning, "kind": kind})
 
     def gone(self) -> None:
-        """The socket is gone: tell every open channel."""
+        """Tell every open channel that the socket is gone."""
         for channel in list(self.channels.values()):
             channel.open = False
             channel.on_gone()
@@ -240,11 +242,14 @@ class Port:
         self._count(self.namespace.name, name)
         endpoint = self.namespace.streams.get(name)
         if endpoint is None:
-            self.warn(f"Received channelCreate for unknown endpoint, endpoint = {name}", "channelEndpointUnknown")
+            self.warn(
+                f"Received channelCreate for unknown endpoint, endpoint = {name}", "channelEndpointUnknown"
+            )
             return
         if channel_id in self.channels:
             self.warn(
-                f"Received channelCreate for already open channel, channelId = {channel_id}", "channelAlreadyOpen"
+                f"Received channelCreate for already open channel, channelId = {channel_id}",
+                "channelAlreadyOpen",
             )
             return
         parameter = frame.get("creationParameter", ABSENT)
