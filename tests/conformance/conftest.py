@@ -3,6 +3,7 @@
 from collections.abc import AsyncIterator
 
 import pytest
+
 from llmster_sim.server import SimConfig, Simulator
 
 # Virtual seconds per real second: loads and predictions of many seconds pass in a blink.

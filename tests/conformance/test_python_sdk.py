@@ -2,12 +2,17 @@
 
 import asyncio
 import itertools
+import json
 import logging
-from collections.abc import Iterator
-from typing import Literal
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
+from http import HTTPStatus
+from typing import Any, Literal
 
 import lmstudio
 import pytest
+from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from llmster_sim.server import Simulator
 
@@ -18,22 +23,66 @@ PHASES: tuple[Literal["setup", "call", "teardown"], ...] = ("setup", "call", "te
 EMBEDDING = "text-embedding-nomic-embed-text-v1.5"
 
 
-@pytest.fixture(autouse=True)
-def _nothing_but_silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
-    """Fail a test during which anything was logged at warning or above; unknown messages are raised anyway."""
-    with caplog.at_level(logging.WARNING):
-        yield
-    complaints = [
+def _complaints(caplog: pytest.LogCaptureFixture) -> list[str]:
+    return [
         f"{record.name}: {record.getMessage()}"
         for phase in PHASES
         for record in caplog.get_records(phase)
         if record.levelno >= logging.WARNING
     ]
-    assert complaints == []
+
+
+@pytest.fixture(autouse=True)
+def _nothing_but_silence(caplog: pytest.LogCaptureFixture) -> Iterator[None]:
+    """Fail a test during which anything was logged at warning or above; unknown messages are raised anyway."""
+    with caplog.at_level(logging.WARNING):
+        yield
+    assert _complaints(caplog) == []
 
 
 def _host(sim: Simulator) -> str:
     return f"127.0.0.1:{sim.port}"
+
+
+@asynccontextmanager
+async def _daemon(*answers: dict[str, Any]) -> AsyncIterator[str]:
+    """Serve a daemon that lets everyone in and answers the first call of each connection with these frames."""
+
+    async def handle(socket: ServerConnection) -> None:
+        await socket.recv()
+        await socket.send(json.dumps({"success": True}))
+        async for text in socket:
+            for answer in answers:
+                its_call = {"callId": json.loads(text)["callId"]} if answer["type"] == "rpcResult" else {}
+                await socket.send(json.dumps({**its_call, **answer}))
+
+    def greet(socket: ServerConnection, request: Request) -> Response | None:
+        if request.path == "/lmstudio-greeting":
+            return socket.respond(HTTPStatus.OK, '{"lmstudio":true}')
+        return None
+
+    async with serve(handle, "127.0.0.1", 0, process_request=greet) as server:
+        yield f"127.0.0.1:{next(iter(server.sockets)).getsockname()[1]}"
+
+
+@pytest.mark.parametrize(
+    ("stray", "complaint"),
+    [
+        ({"type": "rpcResult", "callId": 999, "result": []}, "Received response to unknown call"),
+        ({"type": "communicationWarning", "warning": "no such endpoint"}, "no such endpoint"),
+    ],
+    ids=["answer to a call nobody made", "warning from the daemon"],
+)
+async def test_silence_is_broken_by_a_daemon_that_is_wrong_on_purpose(
+    caplog: pytest.LogCaptureFixture, stray: dict[str, Any], complaint: str
+) -> None:
+    async with (
+        _daemon(stray, {"type": "rpcResult", "result": []}) as host,
+        lmstudio.AsyncClient(host) as client,
+    ):
+        assert await client.llm.list_loaded() == []
+    assert any(complaint in text for text in _complaints(caplog))
+    caplog.clear()
 
 
 async def test_python_sdk_recognises_the_simulator_as_an_api_host(sim: Simulator) -> None:
