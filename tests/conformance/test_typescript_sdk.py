@@ -2,6 +2,8 @@
 
 import asyncio
 import itertools
+import re
+import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -11,6 +13,7 @@ from llmster_sim.catalogue import CATALOGUE
 from llmster_sim.daemon import Settings
 from llmster_sim.endpoints_host import namespaces
 from llmster_sim.logs import Event
+from llmster_sim.scenarios import SCENARIOS
 from llmster_sim.server import SimConfig, Simulator
 from tests.conformance.conftest import SPEED
 from tests.conformance.node_judge import judge
@@ -359,3 +362,35 @@ async def test_log_stream_carries_every_kind_of_event_until_it_is_stopped(
     assert prompt["data"]["modelIdentifier"] == output["data"]["modelIdentifier"]
     stamps = [event["timestamp"] for event in seen["events"]]
     assert stamps == sorted(stamps)
+
+
+@pytest.mark.parametrize("scenario", sorted(SCENARIOS.keys() - {"idle", "malformed"}))
+async def test_every_log_event_of_a_scenario_passes_the_sdks_schema(scenario: str) -> None:
+    async with Simulator(SimConfig(seed=7, scenario=scenario, speed=500.0, port=0)) as sim:
+        types = (await judge("watch", sim.url, {"count": 400})).accept()
+    assert {"llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log"} <= types.keys()
+
+
+async def test_malformed_scenario_sends_what_the_sdk_refuses_and_the_stream_goes_on() -> None:
+    async with Simulator(SimConfig(seed=7, scenario="malformed", speed=500.0, port=0)) as sim:
+        verdict = await judge("watch", sim.url, {"count": 400})
+    assert verdict.crash is None
+    assert sum(verdict.result.values()) >= 400
+    assert any("Received invalid" in complaint for complaint in verdict.complaints)
+
+
+async def test_sdk_talks_to_the_simulator_started_from_the_command_line() -> None:
+    process = await asyncio.create_subprocess_exec(
+        *(sys.executable, "-m", "llmster_sim.cli", "--port", "0", "--scenario", "idle"),
+        stdout=asyncio.subprocess.PIPE,
+    )
+    try:
+        assert process.stdout is not None
+        found = re.search(r"at (http://\S+)", (await process.stdout.readline()).decode())
+        assert found is not None
+        seen = (await judge("identity", found[1])).accept()
+    finally:
+        process.terminate()
+        returncode = await process.wait()
+    assert seen["info"]["pid"] == process.pid
+    assert returncode == 0
