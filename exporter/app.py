@@ -16,8 +16,12 @@ from pathlib import Path
 import uvicorn
 
 from exporter import logs, webconfig
+from exporter.hardware.gpus import GpuSource
+from exporter.hardware.host import HostSource, LocalHost
+from exporter.hardware.nvml import NvmlSource
 from exporter.llmster import home
 from exporter.llmster.client import DaemonClient
+from exporter.pipeline.machine import MachineWatch
 from exporter.pipeline.snapshots import DaemonWatch
 from exporter.routes import Routes
 from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
@@ -35,16 +39,30 @@ def run(settings: ExporterSettings) -> None:
     asyncio.run(serve(settings))
 
 
-async def serve(settings: ExporterSettings, *, ready: Callable[[str], None] | None = None) -> None:
+async def serve(
+    settings: ExporterSettings,
+    *,
+    ready: Callable[[str], None] | None = None,
+    gpus: GpuSource | None = None,
+    host: HostSource | None = None,
+) -> None:
     """Watch the daemons and answer scrapes until SIGTERM, SIGINT or cancellation.
 
-    `ready` is called with our URL once the port answers. Raises SettingsError.
+    `ready` is called with our URL once the port answers. `gpus` and `host` stand in for this machine's (simulated
+    cards, say). Raises SettingsError.
     """
     web = webconfig.load(settings.web_config) if settings.web_config else WebConfig()
     watches = [watch(daemon, max_age_s=settings.max_age_s) for daemon in settings.daemons]
+    machine = MachineWatch(
+        gpus or NvmlSource(),
+        host or LocalHost(),
+        local=[daemon.name for daemon in settings.daemons if daemon.is_loopback],
+        max_age_s=settings.max_age_s,
+    )
     listener = _listen(settings.listen_host, settings.listen_port)
     url = _url_of(listener, tls=web.tls is not None)
-    server = _Server(_uvicorn_config(Routes(watches, auth=BasicAuth(web.users) if web.users else None), web))
+    routes = Routes(watches, machine=machine, auth=BasicAuth(web.users) if web.users else None)
+    server = _Server(_uvicorn_config(routes, web))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(watched.run(), name=f"watch {watched.name}") for watched in watches]
         log.info(
@@ -58,6 +76,7 @@ async def serve(settings: ExporterSettings, *, ready: Callable[[str], None] | No
             listener.close()
             for task in tasks:
                 task.cancel()
+            await machine.close()
     log.info("exporter stopped")
 
 

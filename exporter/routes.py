@@ -19,6 +19,7 @@ from exporter import landing
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Scrape, WatchedDaemon, run
 from exporter.exposition import expose
+from exporter.pipeline.machine import MachineReading, MachineWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
 from exporter.webconfig import BasicAuth
 
@@ -73,8 +74,15 @@ class Response:
 class Routes:
     """The ASGI application over a fixed set of watched daemons."""
 
-    def __init__(self, watches: Iterable[DaemonWatch], *, auth: BasicAuth | None = None) -> None:
+    def __init__(
+        self,
+        watches: Iterable[DaemonWatch],
+        *,
+        machine: MachineWatch | None = None,
+        auth: BasicAuth | None = None,
+    ) -> None:
         self._watches = {watch.name: watch for watch in watches}
+        self._machine = machine
         self._auth = auth
         self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._landing,
@@ -124,7 +132,7 @@ class Routes:
             return Response(500, b"Internal error; the exporter's log has it\n")
 
     async def _metrics(self, request: Request) -> Response:
-        return await self._scrape(request, self._watches.values(), COLLECTORS)
+        return await self._scrape(request, self._watches.values(), COLLECTORS, machine=self._machine)
 
     async def _probe(self, request: Request) -> Response:
         name = request.query.get("daemon", [""])[0]
@@ -135,12 +143,17 @@ class Routes:
         return await self._scrape(request, (watch,), DAEMON_COLLECTORS)
 
     async def _scrape(
-        self, request: Request, watches: Iterable[DaemonWatch], collectors: Iterable[tuple[str, Collect]]
+        self,
+        request: Request,
+        watches: Iterable[DaemonWatch],
+        collectors: Iterable[tuple[str, Collect]],
+        *,
+        machine: MachineWatch | None = None,
     ) -> Response:
         watches = tuple(watches)
-        readings = await self._read(watches, within_s=request.wait_s)
+        readings, seen = await self._read_all(watches, machine, within_s=request.wait_s)
         daemons = tuple(map(WatchedDaemon, readings, watches))
-        samples = run(collectors, Scrape(now_s=time.time(), daemons=daemons))
+        samples = run(collectors, Scrape(now_s=time.time(), daemons=daemons, machine=seen))
         exposition = expose(
             samples,
             accept=request.headers.get("accept", ""),
@@ -150,7 +163,7 @@ class Routes:
         encoding = exposition.content_encoding
         headers = (("content-encoding", encoding),) if encoding else ()
         return Response(
-            200, exposition.body, exposition.content_type, (*headers, ("vary", "Accept-Encoding"))
+            200, exposition.body, exposition.content_type, (*headers, ("vary", "Accept, Accept-Encoding"))
         )
 
     async def _service_discovery(self, request: Request) -> Response:
@@ -188,6 +201,20 @@ class Routes:
             return Response(503, f"not tried yet: {', '.join(waiting)}\n".encode())
         lines = (f"{name}: {watch.client.health().state}\n" for name, watch in self._watches.items())
         return Response(200, "".join(lines).encode())
+
+    @classmethod
+    async def _read_all(
+        cls, watches: tuple[DaemonWatch, ...], machine: MachineWatch | None, *, within_s: float
+    ) -> tuple[list[DaemonReading], MachineReading | None]:
+        """Read daemons and cards at the same time, then the processes that tie the two together."""
+        if machine is None:
+            return await cls._read(watches, within_s=within_s), None
+        until = time.monotonic() + within_s
+        readings, gpus = await asyncio.gather(
+            cls._read(watches, within_s=within_s), machine.read_gpus(within_s=within_s)
+        )
+        left_s = max(LEAST_WAIT_S, until - time.monotonic())
+        return readings, await machine.read(gpus, readings, within_s=left_s)
 
     @staticmethod
     async def _read(watches: tuple[DaemonWatch, ...], *, within_s: float) -> list[DaemonReading]:

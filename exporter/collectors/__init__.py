@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.collectors import daemon, health, instances, models, posture
+from exporter.collectors import daemon, gpu, health, host, instances, models, posture, vram
 from exporter.collectors.base import Collect
 
 DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
@@ -15,5 +15,12 @@ DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
 )
 """What is known about daemons; `/probe` serves only these."""
 
-COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (*DAEMON_COLLECTORS, ("health", health.collect))
+COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
+    *DAEMON_COLLECTORS,
+    ("driver", gpu.collect_driver),
+    ("gpu", gpu.collect),
+    ("vram", vram.collect),
+    ("host", host.collect),
+    ("health", health.collect),
+)
 """Everything `/metrics` serves."""

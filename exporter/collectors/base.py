@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Metric, ourselves
+from exporter.pipeline.machine import MachineReading
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
 
 log = logging.getLogger(__name__)
@@ -41,6 +42,8 @@ class Scrape:
     now_s: float
     """Our wall clock, seconds since the epoch."""
     daemons: tuple[WatchedDaemon, ...]
+    machine: MachineReading | None = None
+    """The machine we run on; None when only one daemon is asked for."""
 
 
 class Samples:

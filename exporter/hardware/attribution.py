@@ -59,16 +59,6 @@ class ProcessTree:
 
 
 @dataclass(frozen=True, slots=True)
-class InstanceShare:
-    """What one instance holds on one GPU."""
-
-    gpu: int
-    instance_id: str
-    memory_bytes: int
-    pids: tuple[int, ...]
-
-
-@dataclass(frozen=True, slots=True)
 class ProcessShare:
     """What one process holds on one GPU; pid None is the sum of those not named one by one."""
 
@@ -76,6 +66,20 @@ class ProcessShare:
     pid: int | None
     name: str | None
     memory_bytes: int
+
+
+@dataclass(frozen=True, slots=True)
+class InstanceShare:
+    """What one instance holds on one GPU, and which processes hold it."""
+
+    gpu: int
+    instance_id: str
+    processes: tuple[ProcessShare, ...]
+
+    @property
+    def memory_bytes(self) -> int:
+        """The sum over its processes."""
+        return sum(process.memory_bytes for process in self.processes)
 
 
 @dataclass(frozen=True, slots=True)
@@ -103,20 +107,20 @@ def attribute(
             held[use.gpu, use.pid] += use.memory_bytes
     owners = _owners({pid for _, pid in held}, instances, tree)
 
-    shares: defaultdict[tuple[int, str], list[tuple[int, int]]] = defaultdict(list)
+    shares: defaultdict[tuple[int, str], list[ProcessShare]] = defaultdict(list)
     unattributed: list[ProcessShare] = []
     foreign: defaultdict[int, list[ProcessShare]] = defaultdict(list)
     for (gpu, pid), memory_bytes in sorted(held.items()):
         share = ProcessShare(gpu, pid, tree.names.get(pid), memory_bytes)
         if pid in owners:
-            shares[gpu, owners[pid]].append((pid, memory_bytes))
+            shares[gpu, owners[pid]].append(share)
         elif pid in tree:
             unattributed.append(share)
         else:
             foreign[gpu].append(share)
     return Attribution(
         instances=tuple(
-            InstanceShare(gpu, instance_id, sum(size for _, size in parts), tuple(pid for pid, _ in parts))
+            InstanceShare(gpu, instance_id, tuple(parts))
             for (gpu, instance_id), parts in sorted(shares.items())
         ),
         unattributed=tuple(unattributed),

@@ -1,7 +1,7 @@
-"""Reads GPUs without ever waiting longer than allowed: a wedged driver costs a reading, never a caller.
+"""Reads hardware without ever waiting longer than allowed: a wedged driver costs a reading, never a caller.
 
-Knows no NVML. One thread asks, and never more than one: while it is stuck in the driver, every new question fails at
-once, and the first one after it has come back is asked as usual.
+Knows no NVML and no /proc. One thread per subject asks, and never more than one: while it is stuck, every new question
+fails at once, and the first one after it has come back is asked as usual.
 """
 
 import asyncio
@@ -11,58 +11,64 @@ import threading
 import time
 from collections.abc import Callable, Mapping
 from concurrent.futures import Future
-from typing import Final
+from typing import Final, Generic, TypeVar
 
-from exporter.hardware.errors import DriverWedged, GpuError
+from exporter.hardware.errors import DriverWedged, HardwareError
 from exporter.hardware.gpus import GpuReading, GpuSource
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
 
 DEADLINE_S: Final = 5.0
 """Half of Prometheus' default scrape timeout. Eight cards take well under a second, PCIe throughput included."""
 
 
-class GpuReader:
-    """Asks a GpuSource from a thread of its own, for any number of concurrent callers.
+class DeadlineReader(Generic[T]):
+    """Asks one blocking question from a thread of its own, for any number of concurrent callers.
 
-    The thread is a daemon: a process can always exit, even when its driver never answers.
+    The thread is a daemon: a process can always exit, even when the answer never comes.
     """
 
     def __init__(
         self,
-        source: GpuSource,
+        read: Callable[[], T],
         *,
+        subject: str,
+        overdue: type[HardwareError],
+        close: Callable[[], None] | None = None,
         deadline_s: float = DEADLINE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        self._source = source
+        self._read = read
+        self._close = close
+        self._subject = subject
+        self._overdue = overdue
         self._deadline_s = deadline_s
         self._clock = clock
-        self._questions: queue.SimpleQueue[Future[GpuReading] | None] = queue.SimpleQueue()
+        self._questions: queue.SimpleQueue[Future[T] | None] = queue.SimpleQueue()
         self._thread: threading.Thread | None = None
-        self._asked: Future[GpuReading] | None = None
+        self._asked: Future[T] | None = None
         self._asked_at = 0.0
         self._closed = False
 
-    async def read(self) -> GpuReading:
+    async def read(self, *, within_s: float = DEADLINE_S) -> T:
         """Give a reading that began at or after this call, or one that another caller is waiting for already.
 
-        Raises GpuError; DriverWedged when the deadline passes, and at once while an overdue read is still out.
+        Raises what the question raises, and the overdue error when the deadline or `within_s` passes; at once while
+        an overdue question is still out.
         """
         answer = self._ask()
         left_s = self._deadline_s - (self._clock() - self._asked_at)
+        wait_s = max(min(left_s, within_s), 0.0)
         try:
-            async with asyncio.timeout(max(left_s, 0.0)):
+            async with asyncio.timeout(wait_s):
                 return await asyncio.wrap_future(answer)
         except TimeoutError as error:
-            raise DriverWedged(f"the NVIDIA driver has not answered within {self._deadline_s:g} s") from error
-
-    def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
-        """Count XID errors by (gpu uuid, xid); None when no card can be watched."""
-        return self._source.xid_counts()
+            raise self._overdue(f"{self._subject} has not answered within {wait_s:.2g} s") from error
 
     def close(self, *, patience_s: float = 1.0) -> bool:
-        """End the thread and let it close the source; False when it is stuck in the driver and is left behind."""
+        """End the thread and let it clean up; False when it is stuck and is left behind."""
         if not self._closed:
             self._closed = True
             self._questions.put(None)
@@ -70,18 +76,18 @@ class GpuReader:
             self._thread.join(timeout=patience_s)
         return self._thread is None or not self._thread.is_alive()
 
-    def _ask(self) -> Future[GpuReading]:
+    def _ask(self) -> Future[T]:
         if self._closed:
-            raise GpuError("the GPU reader is closed")
+            raise HardwareError(f"{self._subject} is no longer read: the reader is closed")
         if self._asked is not None and not self._asked.done():
             overdue_s = self._clock() - self._asked_at - self._deadline_s
             if overdue_s >= 0:
-                raise DriverWedged(f"the NVIDIA driver still owes an answer, {overdue_s:.0f} s overdue")
+                raise self._overdue(f"{self._subject} still owes an answer, {overdue_s:.0f} s overdue")
             return self._asked
         if self._thread is None:
-            self._thread = threading.Thread(target=self._work, name="gpu-reader", daemon=True)
+            self._thread = threading.Thread(target=self._work, name=f"reads {self._subject}", daemon=True)
             self._thread.start()
-        question: Future[GpuReading] = Future()
+        question: Future[T] = Future()
         question.set_running_or_notify_cancel()  # a caller who gives up must not cancel it for the others
         self._asked, self._asked_at = question, self._clock()
         self._questions.put(question)
@@ -90,12 +96,38 @@ class GpuReader:
     def _work(self) -> None:
         while (question := self._questions.get()) is not None:
             try:
-                reading = self._source.read()
+                reading = self._read()
             except Exception as error:  # noqa: BLE001 - handed to whoever asked, who counts it
                 question.set_exception(error)
             else:
                 question.set_result(reading)
         try:
-            self._source.close()
-        except GpuError as error:
-            log.debug("the GPU source did not close cleanly: %s", error)
+            if self._close is not None:
+                self._close()
+        except HardwareError as error:
+            log.debug("%s did not close cleanly: %s", self._subject, error)
+
+
+class GpuReader(DeadlineReader[GpuReading]):
+    """Reads a GpuSource; DriverWedged when it does not answer in time, GpuError for what the source raises."""
+
+    def __init__(
+        self,
+        source: GpuSource,
+        *,
+        deadline_s: float = DEADLINE_S,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        super().__init__(
+            source.read,
+            subject="the NVIDIA driver",
+            overdue=DriverWedged,
+            close=source.close,
+            deadline_s=deadline_s,
+            clock=clock,
+        )
+        self._source = source
+
+    def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
+        """Count XID errors by (gpu uuid, xid); None when no card can be watched. Never blocks."""
+        return self._source.xid_counts()

@@ -4,6 +4,7 @@ Knows no metric: `kind` is a short stable word that callers may count or print; 
 for them to decide.
 
 HardwareError
+ ├── HostStalled            the host's processes could not be read within the deadline
  └── GpuError               no reading of the GPUs this time
      ├── NvmlNotFound       no NVML library: a machine without an NVIDIA driver
      ├── DriverUnavailable  the library is there, the driver does not serve it
@@ -17,6 +18,12 @@ class HardwareError(Exception):
     """Base of everything this package raises on purpose."""
 
     kind: ClassVar[str] = "error"
+
+
+class HostStalled(HardwareError):
+    """The host has not answered within the deadline: /proc blocks on a process that is itself stuck."""
+
+    kind = "host_stalled"
 
 
 class GpuError(HardwareError):

@@ -32,6 +32,8 @@ class GpuProcess:
     kind: ProcessKind = ProcessKind.COMPUTE
     gpu_instance_id: int | None = None
     """The MIG GPU instance it runs in; None on a card without MIG."""
+    name: str | None = None
+    """Only from a source that knows it without asking the host."""
 
 
 @dataclass(frozen=True, slots=True)

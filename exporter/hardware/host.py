@@ -8,7 +8,7 @@ import itertools
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from enum import StrEnum
-from typing import Final, TypeVar
+from typing import Final, Protocol, TypeVar
 
 import psutil
 
@@ -63,6 +63,30 @@ class HostReading:
     """(pid, parent pid) of everything the daemon has started, engine or not."""
 
 
+class HostSource(Protocol):
+    """Where readings of the host come from: this machine, or a simulated one. Called from one thread at a time."""
+
+    def read(self, daemon_pid: int | None) -> HostReading:
+        """Read memory and the processes below one daemon."""
+        ...
+
+    def name_of(self, pid: int) -> str | None:
+        """Name any process, or None when it cannot be seen."""
+        ...
+
+
+class LocalHost:
+    """The HostSource of the machine we run on."""
+
+    def read(self, daemon_pid: int | None) -> HostReading:
+        """Read memory and the processes below one daemon."""
+        return read_host(daemon_pid)
+
+    def name_of(self, pid: int) -> str | None:
+        """Name any process of this machine, or None when it cannot be seen from here."""
+        return _try(lambda: psutil.Process(pid).name())
+
+
 def read_host(daemon_pid: int | None) -> HostReading:
     """Read memory and, when `daemon_pid` is an LM Studio process of this machine, the processes under it.
 
@@ -88,11 +112,6 @@ def read_memory() -> HostMemory | None:
     """Read the machine's RAM; None where /proc is not to be read."""
     memory = _try(psutil.virtual_memory)
     return None if memory is None else HostMemory(total_bytes=memory.total, available_bytes=memory.available)
-
-
-def process_name(pid: int) -> str | None:
-    """Name any process of this machine, or None when it cannot be seen from here."""
-    return _try(lambda: psutil.Process(pid).name())
 
 
 def model_path_of(command_line: list[str]) -> str | None:

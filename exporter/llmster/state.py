@@ -29,6 +29,8 @@ class DownloadedModel(msgspec.Struct, frozen=True, rename="camel", kw_only=True)
 
     model_key: str
     type: str
+    path: str | None = None
+    """Below the daemon's models folder; a file, or the folder of a model of several files."""
     size_bytes: int | None = None
     """Bytes of the FILE; a 543 MB file was seen to need 1239 MB of VRAM."""
     format: str | None = None

@@ -12,7 +12,10 @@ import pytest
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter import app
+from exporter.hardware.gpus import GpuSource
+from exporter.hardware.host import HostSource
 from exporter.settings import DaemonSettings, ExporterSettings, Secret
+from tests.machines import Gpus, Host
 
 Labels = dict[str, str]
 
@@ -76,8 +79,8 @@ class RunningExporter:
     async def until(self, true_of: Callable[[Scraped], bool], *, within_s: float = 10) -> Scraped:
         """Scrape until something is true; fail when it does not come true in time."""
         async with asyncio.timeout(within_s):
-            while not true_of(scraped := await self.scrape()):
-                await asyncio.sleep(0.05)
+            while not true_of(scraped := await self.scrape()):  # noqa: ASYNC110 - seen only by scraping
+                await asyncio.sleep(0.05)  # what is awaited happens in the exporter, not in this test
         return scraped
 
 
@@ -95,7 +98,11 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
-            *daemons: DaemonSettings, max_age_s: float = 0, web_config: Path | None = None
+            *daemons: DaemonSettings,
+            max_age_s: float = 0,
+            web_config: Path | None = None,
+            gpus: GpuSource | None = None,
+            host: HostSource | None = None,
         ) -> RunningExporter:
             settings = ExporterSettings(
                 listen_host="127.0.0.1",
@@ -107,13 +114,13 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
                 daemons=daemons,
             )
             urls: asyncio.Queue[str] = asyncio.Queue()
-            task = asyncio.create_task(app.serve(settings, ready=urls.put_nowait))
+            task = asyncio.create_task(
+                app.serve(settings, ready=urls.put_nowait, gpus=gpus or Gpus(), host=host or Host())
+            )
             stack.push_async_callback(_stop, task)
             async with asyncio.timeout(10):
                 url = await urls.get()
-            http = await stack.enter_async_context(
-                httpx.AsyncClient(trust_env=False, timeout=30, verify=False)
-            )  # noqa: S501
+            http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
             return RunningExporter(url, http, task)
 
         yield start

@@ -52,7 +52,7 @@ def test_what_an_engine_has_started_belongs_to_its_instance() -> None:
         [Instance("a", engine_pid=21), Instance("b", engine_pid=22)],
         tree({21: None, 22: None, 30: None, 31: None}, parents={30: 21, 31: 30}),
     )
-    assert found.instances == (InstanceShare(0, "a", 500, (31,)),)
+    assert found.instances == (InstanceShare(0, "a", (ProcessShare(0, 31, None, 500),)),)
 
 
 def test_the_pid_outweighs_the_command_line() -> None:
@@ -253,12 +253,10 @@ def test_no_process_is_counted_twice_and_none_is_given_away(
     uses: list[GpuUse], instances: list[Instance], processes: ProcessTree
 ) -> None:
     found = attribute(uses, instances, processes, top_foreign=100)
-    counted = [(share.gpu, pid) for share in found.instances for pid in share.pids]
-    counted += [
-        (share.gpu, share.pid) for share in (*found.unattributed, *found.foreign) if share.pid is not None
-    ]
+    counted = [(share.gpu, process.pid) for share in found.instances for process in share.processes]
+    counted += [(loose.gpu, loose.pid) for loose in (*found.unattributed, *found.foreign)]
     assert sorted(counted) == sorted({(use.gpu, use.pid) for use in uses if use.memory_bytes is not None})
-    owned = {pid for share in found.instances for pid in share.pids}
+    owned = {process.pid for share in found.instances for process in share.processes}
     assert all(pid in processes for pid in owned)
     assert {share.instance_id for share in found.instances} <= {one.instance_id for one in instances}
 
@@ -267,10 +265,10 @@ def test_no_process_is_counted_twice_and_none_is_given_away(
 def test_a_process_has_the_same_owner_on_every_card(
     uses: list[GpuUse], instances: list[Instance], processes: ProcessTree
 ) -> None:
-    owners: dict[int, str] = {}
+    owners: dict[int | None, str] = {}
     for share in attribute(uses, instances, processes).instances:
-        for pid in share.pids:
-            assert owners.setdefault(pid, share.instance_id) == share.instance_id
+        for process in share.processes:
+            assert owners.setdefault(process.pid, share.instance_id) == share.instance_id
 
 
 @given(USES, INSTANCES, TREES)

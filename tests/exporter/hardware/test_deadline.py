@@ -9,7 +9,7 @@ from collections.abc import Mapping
 import pytest
 
 from exporter.hardware.deadline import GpuReader
-from exporter.hardware.errors import DriverUnavailable, DriverWedged, GpuError
+from exporter.hardware.errors import DriverUnavailable, DriverWedged, HardwareError
 from exporter.hardware.gpus import GpuReading
 from exporter.hardware.nvml import NvmlSource
 from tests.fake_nvml import Machine
@@ -140,7 +140,7 @@ async def test_a_failed_read_reaches_the_caller_and_the_next_one_is_tried(error:
 async def test_a_closed_reader_says_so() -> None:
     reader = GpuReader(Driver())
     assert reader.close()
-    with pytest.raises(GpuError, match="closed"):
+    with pytest.raises(HardwareError, match="closed"):
         await reader.read()
 
 

@@ -10,7 +10,7 @@ from typing import Any
 import psutil
 import pytest
 
-from exporter.hardware.host import ProcessRole, model_path_of, process_name, read_host, read_memory
+from exporter.hardware.host import LocalHost, ProcessRole, model_path_of, read_host, read_memory
 
 PARENT = """
 import subprocess, sys
@@ -120,8 +120,8 @@ def test_an_engine_that_has_just_gone_costs_its_own_values_only(
 
 
 def test_a_process_is_named_and_a_missing_one_is_not() -> None:
-    assert process_name(os.getpid()) == psutil.Process().name()
-    assert process_name(2**22 + 1) is None
+    assert LocalHost().name_of(os.getpid()) == psutil.Process().name()
+    assert LocalHost().name_of(2**22 + 1) is None
 
 
 @pytest.mark.parametrize(

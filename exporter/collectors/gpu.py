@@ -1,0 +1,137 @@
+"""Collects the GPUs: every card, every value it reports, nothing for what it does not."""
+
+from __future__ import annotations
+
+from exporter.catalogue import hardware as m
+from exporter.collectors.base import Samples, Scrape
+from exporter.hardware.errors import NvmlNotFound
+from exporter.hardware.gpus import Device, GpuReading
+
+
+def collect_driver(scrape: Scrape, out: Samples) -> None:
+    """Whether the driver answers, which one it is, and the XIDs it reported: known even while the cards are not."""
+    machine = scrape.machine
+    if machine is None:
+        return
+    for (gpu, xid), count in (machine.xids or {}).items():
+        out.add(m.XID_ERRORS, count, gpu=gpu, xid=str(xid))
+    if machine.gpus is None:
+        if not isinstance(machine.gpu_problem, NvmlNotFound):
+            out.add(m.UP, 0)
+        return
+    out.add(m.UP, 1)
+    out.add(
+        m.DRIVER_INFO,
+        1,
+        driver=machine.gpus.driver_version or "",
+        cuda=machine.gpus.cuda_version or "",
+        source=_source(machine.gpus),
+    )
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Every card. Raises HardwareError when there is a driver and it did not answer; no driver is no failure."""
+    machine = scrape.machine
+    if machine is None or isinstance(machine.gpu_problem, NvmlNotFound):
+        return
+    if machine.gpu_problem is not None:
+        raise machine.gpu_problem
+    if machine.gpus is not None:
+        for device in machine.gpus.devices:
+            _add_device(out, device, _source(machine.gpus))
+
+
+def _source(reading: GpuReading) -> str:
+    return "simulated" if reading.simulated else "nvml"
+
+
+def _add_device(out: Samples, device: Device, source: str) -> None:
+    gpu = str(device.index)
+    out.add(
+        m.DEVICE_INFO,
+        1,
+        gpu=gpu,
+        uuid=device.uuid or "",
+        name=device.name or "",
+        pci_bus_id=device.pci_bus_id or "",
+        memory="" if device.lost else "unified" if device.unified else "dedicated",
+        source=source,
+    )
+    out.add(m.LOST, device.lost, gpu=gpu)
+    if device.memory is not None:
+        out.add(m.MEMORY_TOTAL, device.memory.total_bytes, gpu=gpu)
+        out.add(m.MEMORY_USED, device.memory.used_bytes, gpu=gpu)
+        out.add(m.MEMORY_FREE, device.memory.free_bytes, gpu=gpu)
+        out.add(m.MEMORY_RESERVED, device.memory.reserved_bytes, gpu=gpu)
+    out.add(m.UTILIZATION, device.utilization_ratio, gpu=gpu)
+    out.add(m.MEMORY_BUSY, device.memory_busy_ratio, gpu=gpu)
+    out.add(m.ENCODER, device.encoder_ratio, gpu=gpu)
+    out.add(m.DECODER, device.decoder_ratio, gpu=gpu)
+    for sensor, celsius in device.temperatures_celsius.items():
+        out.add(m.TEMPERATURE, celsius, gpu=gpu, sensor=sensor)
+    for limit, celsius in device.temperature_limits_celsius.items():
+        out.add(m.TEMPERATURE_LIMIT, celsius, gpu=gpu, limit=limit)
+    out.add(m.POWER, device.power_watts, gpu=gpu)
+    out.add(m.POWER_LIMIT, device.power_limit_watts, gpu=gpu)
+    out.add(m.ENERGY, device.energy_joules, gpu=gpu)
+    for clock, hertz in device.clocks_hertz.items():
+        out.add(m.CLOCK, hertz, gpu=gpu, clock=clock)
+    for clock, hertz in device.clocks_max_hertz.items():
+        out.add(m.CLOCK_MAX, hertz, gpu=gpu, clock=clock)
+    for reason, active in (device.throttle_reasons or {}).items():
+        out.add(m.THROTTLE, active, gpu=gpu, reason=reason)
+    for fan, ratio in enumerate(device.fan_ratios):
+        out.add(m.FAN, ratio, gpu=gpu, fan=str(fan))
+    _add_links(out, device, gpu)
+    _add_errors(out, device, gpu)
+    _add_mig(out, device, gpu)
+
+
+def _add_links(out: Samples, device: Device, gpu: str) -> None:
+    pcie = device.pcie
+    out.add(m.PCIE_GENERATION, pcie.generation, gpu=gpu)
+    out.add(m.PCIE_GENERATION_MAX, pcie.generation_max, gpu=gpu)
+    out.add(m.PCIE_WIDTH, pcie.width, gpu=gpu)
+    out.add(m.PCIE_WIDTH_MAX, pcie.width_max, gpu=gpu)
+    out.add(m.PCIE_THROUGHPUT, pcie.transmit_bytes_per_second, gpu=gpu, direction="transmit")
+    out.add(m.PCIE_THROUGHPUT, pcie.receive_bytes_per_second, gpu=gpu, direction="receive")
+    if device.nvlink is not None:
+        for link, active in device.nvlink.active.items():
+            out.add(m.NVLINK_ACTIVE, active, gpu=gpu, link=str(link))
+        for kind, count in device.nvlink.errors.items():
+            out.add(m.NVLINK_ERRORS, count, gpu=gpu, kind=kind)
+        out.add(m.NVLINK_BYTES, device.nvlink.transmitted_bytes, gpu=gpu, direction="transmit")
+        out.add(m.NVLINK_BYTES, device.nvlink.received_bytes, gpu=gpu, direction="receive")
+
+
+def _add_errors(out: Samples, device: Device, gpu: str) -> None:
+    for (kind, location), count in device.ecc_errors.items():
+        out.add(m.ECC_ERRORS, count, gpu=gpu, kind=kind, location=location)
+    rows = device.remapped_rows
+    if rows is not None:
+        out.add(m.REMAPPED_ROWS, rows.correctable, gpu=gpu, kind="correctable")
+        out.add(m.REMAPPED_ROWS, rows.uncorrectable, gpu=gpu, kind="uncorrectable")
+        out.add(m.REMAPPED_ROWS_PENDING, rows.pending, gpu=gpu)
+        out.add(m.REMAPPED_ROWS_FAILED, rows.failed, gpu=gpu)
+
+
+def _add_mig(out: Samples, device: Device, gpu: str) -> None:
+    out.add(m.MIG_ENABLED, device.mig_enabled, gpu=gpu)
+    for instance in device.mig_instances:
+        mig = str(instance.index)
+        out.add(
+            m.MIG_INFO,
+            1,
+            gpu=gpu,
+            mig=mig,
+            uuid=instance.uuid or "",
+            name=instance.name or "",
+            gpu_instance_id="" if instance.gpu_instance_id is None else str(instance.gpu_instance_id),
+            compute_instance_id=""
+            if instance.compute_instance_id is None
+            else str(instance.compute_instance_id),
+        )
+        if instance.memory is not None:
+            out.add(m.MIG_MEMORY_TOTAL, instance.memory.total_bytes, gpu=gpu, mig=mig)
+            out.add(m.MIG_MEMORY_USED, instance.memory.used_bytes, gpu=gpu, mig=mig)
+            out.add(m.MIG_MEMORY_FREE, instance.memory.free_bytes, gpu=gpu, mig=mig)

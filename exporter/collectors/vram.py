@@ -1,0 +1,43 @@
+"""Collects who holds GPU memory: each loaded instance, the daemon's loose processes, and everybody else."""
+
+from __future__ import annotations
+
+from exporter.catalogue import hardware as m
+from exporter.collectors.base import Samples, Scrape
+from exporter.hardware.attribution import ProcessShare
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Add nothing where the cards or their processes cannot be seen."""
+    if scrape.machine is None:
+        return
+    vram = scrape.machine.vram
+    for daemon in vram.daemons:
+        for model, share in daemon.instances:
+            out.add(
+                m.INSTANCE_VRAM,
+                share.memory_bytes,
+                daemon=daemon.daemon,
+                model=model,
+                instance_id=share.instance_id,
+                gpu=str(share.gpu),
+            )
+            for process in share.processes:
+                _add_process(out, process, share.instance_id)
+        for gpu, memory_bytes in daemon.unattributed.items():
+            out.add(m.UNATTRIBUTED_VRAM, memory_bytes, daemon=daemon.daemon, gpu=str(gpu))
+        for process in daemon.unattributed_processes:
+            _add_process(out, process, "")
+    for process in vram.foreign:
+        _add_process(out, process, "")
+
+
+def _add_process(out: Samples, process: ProcessShare, instance_id: str) -> None:
+    out.add(
+        m.PROCESS_MEMORY,
+        process.memory_bytes,
+        gpu=str(process.gpu),
+        pid="" if process.pid is None else str(process.pid),
+        process=process.name or "",
+        instance_id=instance_id,
+    )

@@ -1,0 +1,36 @@
+"""Remembers which process serves which instance, as the engines themselves say in the log stream.
+
+Knows no process: whether a pid is still alive, or was ever ours, is checked where it is used.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.llmster.events import LogEvent, RuntimeLog
+from exporter.llmster.state import InstanceInfo
+
+REMEMBERED: Final = 256
+"""Instances kept, the longest unheard forgotten first: far more than one machine can have loaded."""
+
+
+class EnginePids:
+    """The last pid each instance was heard from. Feed it every event of one daemon's log stream."""
+
+    def __init__(self) -> None:
+        self._pids: dict[str, int] = {}
+
+    def observe(self, event: LogEvent) -> None:
+        """Learn from `runtime.log`, whose pid, modelIdentifier and instanceReference are all optional."""
+        if not isinstance(event, RuntimeLog) or event.pid is None:
+            return
+        for key in (event.instance_reference, event.model):
+            if key is not None:
+                self._pids.pop(key, None)
+                self._pids[key] = event.pid
+        while len(self._pids) > REMEMBERED:
+            del self._pids[next(iter(self._pids))]
+
+    def pid_of(self, instance: InstanceInfo) -> int | None:
+        """Give the pid named for this load; one named only for its identifier may be of an earlier load."""
+        return self._pids.get(instance.instance_reference, self._pids.get(instance.identifier))

@@ -1,0 +1,110 @@
+"""Pure: brings daemons, their processes and the GPUs' processes together into who holds how much of which card.
+
+Knows no I/O. The evidence itself is weighed in exporter.hardware.attribution, one daemon at a time.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+
+from exporter.hardware.attribution import (
+    GpuUse,
+    Instance,
+    InstanceShare,
+    ProcessShare,
+    ProcessTree,
+    attribute,
+)
+from exporter.hardware.gpus import GpuReading
+from exporter.hardware.host import HostReading, ProcessRole
+from exporter.llmster.state import LoadedInstance
+from exporter.pipeline.engines import EnginePids
+from exporter.pipeline.snapshots import DaemonReading
+
+
+@dataclass(frozen=True, slots=True)
+class DaemonVram:
+    """What one daemon on this machine holds."""
+
+    daemon: str
+    instances: tuple[tuple[str, InstanceShare], ...]
+    """With the model key of each."""
+    unattributed: Mapping[int, int]
+    """Bytes by GPU that its processes hold and no single instance can be named for; 0 where all is settled."""
+    unattributed_processes: tuple[ProcessShare, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Vram:
+    """Who holds the memory of the GPUs."""
+
+    daemons: tuple[DaemonVram, ...] = ()
+    """Only daemons whose processes can be seen."""
+    foreign: tuple[ProcessShare, ...] = ()
+
+
+def share_out(
+    gpus: GpuReading | None,
+    daemons: Sequence[DaemonReading],
+    hosts: Mapping[str, HostReading],
+    engines: Mapping[str, EnginePids],
+    *,
+    names: Mapping[int, str],
+) -> Vram:
+    """Share out what the GPUs' processes hold; whatever belongs to no daemon we can see is foreign."""
+    if gpus is None:
+        return Vram()
+    listed = [device for device in gpus.devices if device.processes is not None]
+    own_names = {
+        process.pid: process.name for device in listed for process in device.processes or () if process.name
+    }
+    uses = [
+        GpuUse(device.index, process.pid, process.memory_bytes)
+        for device in listed
+        for process in device.processes or ()
+    ]
+    names = {**names, **own_names}
+    found: list[DaemonVram] = []
+    for daemon in daemons:
+        host = hosts.get(daemon.name)
+        if host is None or not host.processes or daemon.snapshot is None:
+            continue
+        tree = _tree(host, names)
+        pids = engines.get(daemon.name) or EnginePids()
+        local = [
+            one
+            for one in daemon.snapshot.instances
+            if daemon.snapshot.device_name(one.info.device_identifier) == "local"
+        ]
+        attribution = attribute(
+            [use for use in uses if use.pid in tree], [_instance(one, pids) for one in local], tree
+        )
+        uses = [use for use in uses if use.pid not in tree]
+        models = {one.info.identifier: one.info.model_key for one in local}
+        loose = dict.fromkeys((device.index for device in listed), 0)
+        for share in attribution.unattributed:
+            loose[share.gpu] += share.memory_bytes
+        found.append(
+            DaemonVram(
+                daemon.name,
+                tuple((models[share.instance_id], share) for share in attribution.instances),
+                loose,
+                attribution.unattributed,
+            )
+        )
+    return Vram(tuple(found), attribute(uses, [], ProcessTree(names=names)).foreign)
+
+
+def _tree(host: HostReading, names: Mapping[int, str]) -> ProcessTree:
+    daemon = next(process.pid for process in host.processes if process.role is ProcessRole.DAEMON)
+    return ProcessTree(
+        daemon_pid=daemon,
+        parents=dict(host.parents),
+        model_paths={process.pid: process.model_path for process in host.processes if process.model_path},
+        names={**names, **{process.pid: process.name for process in host.processes if process.name}},
+    )
+
+
+def _instance(one: LoadedInstance, pids: EnginePids) -> Instance:
+    return Instance(one.info.identifier, model_path=one.info.path, engine_pid=pids.pid_of(one.info))
