@@ -29,6 +29,7 @@ from llmster_sim.scenarios import SCENARIOS
 from llmster_sim.server import SimConfig, Simulator
 
 PULSE_EVERY_S: Final = 1.0
+FIRST_SCRAPE_S: Final = 15.0
 DAEMON_NAME: Final = "demo"
 
 
@@ -171,7 +172,7 @@ class _Demo:
             if missing:
                 problems.append(f"state metrics that were not served: {', '.join(missing)}")
             if "prometheus" in self._urls:
-                problems += await _prometheus_problems(http, self._urls["prometheus"])
+                problems += await _stored_problems(http, self._urls["prometheus"])
         for problem in problems:
             click.echo(f"daemonpulse: {problem}", err=True)
         if not problems:
@@ -182,6 +183,14 @@ class _Demo:
         return (
             ", and stored by Prometheus" if "prometheus" in self._urls else "; not stored: no Prometheus here"
         )
+
+
+async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:
+    """Give a Prometheus that started a moment ago the time for its first scrape before finding fault."""
+    deadline = time.monotonic() + FIRST_SCRAPE_S
+    while (problems := await _prometheus_problems(http, url)) and time.monotonic() < deadline:
+        await asyncio.sleep(PULSE_EVERY_S)
+    return problems
 
 
 async def _prometheus_problems(http: httpx.AsyncClient, url: str) -> list[str]:

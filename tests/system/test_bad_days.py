@@ -6,9 +6,9 @@ import time
 from collections.abc import Callable
 
 import pytest
-from llmster_sim.server import SimConfig, Simulator
 
 from exporter.pipeline import snapshots
+from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import Scraped, StartExporter, daemon
 
 ALWAYS = {"llmster_up", "llmster_daemon_state", "llmster_restarts_total"}

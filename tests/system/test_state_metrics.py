@@ -6,10 +6,11 @@ import subprocess
 from collections import Counter
 from pathlib import Path
 
-from llmster_sim.server import SimConfig, Simulator
 from prometheus_client.openmetrics.parser import text_string_to_metric_families as openmetrics_families
 
-from exporter.catalogue import CATALOGUE, daemon as state_metrics
+from exporter.catalogue import CATALOGUE
+from exporter.catalogue import daemon as state_metrics
+from llmster_sim.server import SimConfig, Simulator
 from tests.external import FindTool
 from tests.system.conftest import StartExporter, daemon
 
@@ -76,7 +77,7 @@ async def test_openmetrics_is_served_to_who_asks_for_it(start_exporter: StartExp
         exporter = await start_exporter(daemon("box", sim.url))
         response = await exporter.get(accept="application/openmetrics-text;version=1.0.0,text/plain;q=0.5")
     assert response.headers["content-type"].startswith("application/openmetrics-text; version=1.0.0")
-    families = {family.name for family in openmetrics_families(response.text)}
+    families = {family.name for family in openmetrics_families(response.text)}  # type: ignore[no-untyped-call]
     assert {"llmster_up", "llmster_restarts"} <= families
 
 

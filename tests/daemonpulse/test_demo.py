@@ -1,0 +1,61 @@
+"""The newcomer's command: runs a while, checks itself, writes its URLs, leaves nothing behind."""
+
+import json
+import os
+import signal
+import subprocess
+import time
+from pathlib import Path
+
+import httpx
+import pytest
+
+from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
+
+
+@pytest.mark.external("prometheus")
+def test_demo_checks_itself_and_ends_with_zero(tmp_path: Path) -> None:
+    urls_file = tmp_path / "urls.json"
+    ended = daemonpulse("demo", "--seconds", "12", "--urls-file", str(urls_file), TMPDIR=str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "state metrics served, and stored by Prometheus" in ended.stdout
+    assert {"llmster", "exporter", "prometheus"} <= json.loads(urls_file.read_text()).keys()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["urls.json"], "the demo cleans up after itself"
+
+
+def test_demo_without_prometheus_says_what_it_would_add(tmp_path: Path) -> None:
+    environment = clean_environment() | {"PATH": str(Path(COMMAND).parent)}
+    ended = subprocess.run(
+        [COMMAND, "demo", "--seconds", "2"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "prometheus is not on PATH" in ended.stdout
+    assert not list(tmp_path.iterdir())
+
+
+def test_demo_refuses_an_unknown_scenario_by_name() -> None:
+    ended = daemonpulse("demo", "--scenario", "sunday")
+    assert ended.returncode == 2
+    assert "--scenario=sunday: choose one of" in ended.stderr
+    assert "steady" in ended.stderr
+
+
+def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+    urls_file = tmp_path / "urls.json"
+    with started(COMMAND, "demo", "--urls-file", str(urls_file)) as process:
+        deadline = time.monotonic() + 60
+        while not urls_file.exists():
+            assert process.poll() is None
+            assert time.monotonic() < deadline
+            time.sleep(0.05)  # another process writes the file
+        urls = json.loads(urls_file.read_text())
+        assert httpx.get(urls["llmster"] + "/lmstudio-greeting", trust_env=False).json() == {"lmstudio": True}
+        os.kill(process.pid, signal.SIGINT)
+        assert process.wait(timeout=20) == 0
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(urls["exporter"] + "/healthz", trust_env=False)

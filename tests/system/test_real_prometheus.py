@@ -1,0 +1,67 @@
+"""A real Prometheus with the shipped configuration scrapes the exporter over the simulator."""
+
+import asyncio
+import json
+import shutil
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from daemonpulse.programs import Program, running, stack_folder
+from exporter.catalogue import daemon as state_metrics
+from llmster_sim.server import SimConfig, Simulator
+from tests.system.conftest import StartExporter, daemon
+
+
+async def query(http: httpx.AsyncClient, url: str, expression: str) -> list[dict[str, Any]]:
+    answer = (await http.get(f"{url}/api/v1/query", params={"query": expression})).json()
+    assert answer["status"] == "success", answer
+    return list(answer["data"]["result"])
+
+
+@pytest.mark.external("prometheus")
+async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and_go(
+    tmp_path: Path, start_exporter: StartExporter
+) -> None:
+    folder = tmp_path / "prometheus"
+    shutil.copytree(stack_folder() / "prometheus", folder)
+    configuration = (folder / "prometheus.yml").read_text(encoding="utf-8")
+    (folder / "prometheus.yml").write_text(configuration.replace("5s", "1s"), encoding="utf-8")
+    program = Program(
+        name="prometheus",
+        binary="prometheus",
+        arguments=lambda port: [
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        ready_path="/-/ready",
+    )
+    home = tmp_path / "home"
+    home.mkdir()
+    async with Simulator(SimConfig(scenario="idle", home=home)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url, home=home))
+        target = exporter.url.removeprefix("http://")
+        (folder / "targets" / "exporter.json").write_text(json.dumps([{"targets": [target]}]))
+        async with (
+            running(program, log_file=tmp_path / "log") as url,
+            httpx.AsyncClient(trust_env=False) as http,
+        ):
+            assert url is not None
+            async with asyncio.timeout(20):
+                while not await query(http, url, 'llmster_up{daemon="box"} == 1'):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)  # Prometheus scrapes by its own clock
+            missing = [row.name for row in state_metrics.ROWS if not await query(http, url, row.name)]
+            assert not missing
+            targets = (await http.get(f"{url}/api/v1/targets")).json()["data"]["activeTargets"]
+            assert [(target["health"], target["lastError"]) for target in targets] == [("up", "")]
+            await sim.stop()
+            async with asyncio.timeout(20):
+                while not await query(http, url, 'llmster_daemon_state{state="down"} == 1'):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)
+            assert await query(http, url, 'up{job="daemonpulse"} == 1'), "the exporter itself stays up"
+            assert not await query(http, url, "llmster_instance_info"), (
+                "state that cannot be read is gone, not stale"
+            )
