@@ -7,10 +7,9 @@ from __future__ import annotations
 
 from collections import Counter
 
-import msgspec
-
 from exporter.llmster.connection import Channel, Connection, decode
 from exporter.llmster.errors import ProtocolViolation
+from exporter.llmster.messages import UNDECODABLE
 from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,
@@ -41,7 +40,7 @@ async def downloaded_models(
     raw = await system.call("listDownloadedModels", timeout_s=timeout_s)
     try:
         return read_each(raw, DownloadedModel, lambda: unreadable.update(["model"]))
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ProtocolViolation(
             f"system.listDownloadedModels answered something unexpected: {error}"
         ) from None
@@ -52,7 +51,7 @@ async def loaded_instances(namespace: Connection, *, unreadable: Counter[str]) -
     raw = await namespace.call("listLoaded")
     try:
         return read_each(raw, InstanceInfo, lambda: unreadable.update(["instance"]))
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ProtocolViolation(
             f"{namespace.name}.listLoaded answered something unexpected: {error}"
         ) from None
@@ -71,7 +70,7 @@ async def load_config(llm: Connection, instance_reference: str, *, timeout_s: fl
     raw = await llm.call("getLoadConfig", {"specifier": _reference(instance_reference)}, timeout_s=timeout_s)
     try:
         return read_load_config(raw)
-    except msgspec.DecodeError as error:
+    except UNDECODABLE as error:
         raise ProtocolViolation(f"llm.getLoadConfig answered something unexpected: {error}") from None
 
 

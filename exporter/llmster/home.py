@@ -14,6 +14,8 @@ from typing import Any, Final
 
 import msgspec
 
+from exporter.llmster.messages import UNDECODABLE
+
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _MAX_LABEL: Final = 32
 _MAX_HISTORY_FILES: Final = 100_000
@@ -68,7 +70,7 @@ def _read(path: Path) -> dict[str, Any]:
     try:
         with path.open("rb") as file:
             value = msgspec.json.decode(file.read(_MAX_FILE_BYTES))
-    except (OSError, msgspec.DecodeError, UnicodeDecodeError):
+    except (OSError, ValueError, *UNDECODABLE):  # ValueError: a path with a NUL in it
         return {}
     return value if isinstance(value, dict) else {}
 
@@ -91,9 +93,10 @@ def _guardrail_mode(value: object) -> str | None:
 
 
 def _size_of_tree(top: Path) -> int | None:
-    if not top.is_dir():
+    try:
+        return sum(_sizes(top)) if top.is_dir() else None
+    except OSError:  # is_dir() raises it for a folder above that is closed to us
         return None
-    return sum(_sizes(top))
 
 
 def _sizes(top: Path) -> Iterator[int]:

@@ -30,6 +30,9 @@ class _Absent:
 
 ABSENT: Final = _Absent()
 
+UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
+"""All that decoding bytes from outside can raise: msgspec leaves bad UTF-8 and deep nesting to Python's own errors."""
+
 
 @dataclass(frozen=True, slots=True)
 class Identity:
@@ -98,7 +101,7 @@ _ENCODER: Final = msgspec.json.Encoder()
 
 
 def decode_envelope(frame: str | bytes) -> Envelope:
-    """Read one server frame. Raises msgspec.DecodeError for what is not a JSON object of this shape."""
+    """Read one server frame. Raises one of UNDECODABLE for what is not a JSON object of this shape."""
     return _ENVELOPE.decode(frame)
 
 
@@ -108,7 +111,7 @@ def decode_error(raw: msgspec.Raw | msgspec.UnsetType) -> WireError:
         return WireError()
     try:
         return _ERROR.decode(raw)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return WireError(title="the daemon sent an error of an unknown shape")
 
 

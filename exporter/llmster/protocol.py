@@ -17,7 +17,7 @@ from typing import Final
 import msgspec
 
 from exporter.llmster import messages
-from exporter.llmster.messages import ABSENT, KEEP_ALIVE_FRAME, Envelope, Identity, WireError
+from exporter.llmster.messages import ABSENT, KEEP_ALIVE_FRAME, UNDECODABLE, Envelope, Identity, WireError
 
 
 class Phase(enum.Enum):
@@ -177,7 +177,7 @@ class Protocol:
         """Take one frame from the daemon. Never raises on its content; None means there is nothing to tell."""
         try:
             envelope = messages.decode_envelope(frame)
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             return Unreadable("malformed")
         if self.phase is Phase.HANDSHAKE:
             return self._receive_handshake_answer(envelope)
@@ -247,5 +247,5 @@ def _text_of(raw: msgspec.Raw | msgspec.UnsetType) -> str | None:
         return None
     try:
         return msgspec.json.decode(raw, type=str)
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         return None

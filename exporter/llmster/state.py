@@ -14,6 +14,8 @@ from typing import Any, Final, TypeVar
 
 import msgspec
 
+from exporter.llmster.messages import UNDECODABLE
+
 PROCESSING_STATES: Final = ("idle", "processingPrompt", "generating", "computingEmbedding")
 """Values of `status` in getInstanceProcessingState as of the official schema."""
 
@@ -185,14 +187,14 @@ T = TypeVar("T")
 def read_each(raw: msgspec.Raw | None, shape: type[T], on_unreadable: Callable[[], None]) -> tuple[T, ...]:
     """Read a list entry by entry, so that one odd entry costs only itself.
 
-    Raises msgspec.DecodeError when it is no list at all.
+    Raises one of UNDECODABLE when it is no list at all.
     """
     entries = msgspec.json.decode(raw if raw is not None else b"null", type=list[msgspec.Raw])
     read: list[T] = []
     for entry in entries:
         try:
             read.append(msgspec.json.decode(entry, type=shape))
-        except (msgspec.DecodeError, UnicodeDecodeError):
+        except UNDECODABLE:
             on_unreadable()
     return tuple(read)
 
@@ -207,7 +209,7 @@ class _Fields(msgspec.Struct, frozen=True):
 
 
 def read_load_config(raw: msgspec.Raw | None) -> LoadConfig:
-    """Read a key-value load config. Raises msgspec.DecodeError if it is none; odd values read as None."""
+    """Read a key-value load config. Raises one of UNDECODABLE if it is none; odd values read as None."""
     pairs = {
         field.key: field.value
         for field in msgspec.json.decode(raw if raw is not None else b"null", type=_Fields).fields
