@@ -267,7 +267,7 @@ class ChatRun:
             "total_output_tokens": sum(one.predicted_tokens for one, _ in self._stats),
             "reasoning_output_tokens": sum(reasoning for _, reasoning in self._stats),
             "tokens_per_second": (last.tokens_per_second if last else None) or 0,
-            "time_to_first_token_seconds": round(first.first_token_s, 3) if first else 0,
+            "time_to_first_token_seconds": round(first.first_token_s or 0, 3) if first else 0,
         }
         if self._load_s is not None:
             stats["model_load_time_seconds"] = self._load_s

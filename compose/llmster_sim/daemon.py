@@ -93,6 +93,8 @@ class Daemon:
         self.next_load_failure: errors.DaemonError | None = None
         self.next_tool_failure: ToolFailure | None = None
         self.host_rss_bytes = mebibytes(412)
+        # Whether anyone can reach it: a client that is cut off by our own end stops no job.
+        self.serving = True
         self._last_pid = self.rng.randrange(20_000, 40_000)
         self.pid = pid if pid is not None else self.new_pid()
         self._tasks = 0

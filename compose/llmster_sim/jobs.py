@@ -34,7 +34,7 @@ class Stats:
     stop_reason: StopReason
     tokens_per_second: float | None
     gpu_layers: int | None
-    first_token_s: float
+    first_token_s: float | None
     total_s: float
     prompt_tokens: int
     predicted_tokens: int
@@ -49,7 +49,8 @@ class Stats:
             wire["tokensPerSecond"] = round(self.tokens_per_second, 6)
         if self.gpu_layers is not None:
             wire["numGpuLayers"] = self.gpu_layers
-        wire["timeToFirstTokenSec"] = round(self.first_token_s, 6)
+        if self.first_token_s is not None:
+            wire["timeToFirstTokenSec"] = round(self.first_token_s, 6)
         wire["totalTimeSec"] = round(self.total_s, 6)
         wire["promptTokensCount"] = self.prompt_tokens
         wire["predictedTokensCount"] = self.predicted_tokens
@@ -147,6 +148,7 @@ class Job:
     cached_tokens: int = 0
     started_s: float = 0.0
     first_token_s: float = 0.0
+    halted_s: float | None = None
     decode_tps: float = 1.0
     generation: Generation | None = None
     stop_reason: StopReason = "eosFound"

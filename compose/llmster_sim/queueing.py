@@ -5,19 +5,18 @@ Knows one instance only; loading, unloading and who asked are decided elsewhere.
 
 from __future__ import annotations
 
-import json
 import math
 from collections import deque
 from typing import TYPE_CHECKING, Literal, Protocol
 
-from llmster_sim import logs
 from llmster_sim.errors import already_unloaded
 from llmster_sim.jobs import Ask, Failed, Finished, Job, JobEvent, Piece, PromptProgress, Stats, ignore
+from llmster_sim.narration import Narrator
 
 if TYPE_CHECKING:
-    import random
     from collections.abc import Callable
 
+    from llmster_sim import logs
     from llmster_sim.clock import Clock
     from llmster_sim.errors import DaemonError
     from llmster_sim.generation import Generation
@@ -46,7 +45,7 @@ class Desk(Protocol):
 
     clock: Clock
     totals: Totals
-    rng: random.Random
+    serving: bool
 
     def log(self, event: logs.Event) -> None:
         """Publish a log event."""
@@ -78,6 +77,7 @@ class Queue:
         self._desk = desk
         self._instance = instance
         self._model = instance.model
+        self._narrator = Narrator(desk=desk, instance=instance)
         self.running: dict[int, Job] = {}
         self.waiting: deque[Job] = deque()
         self.stalled = False
@@ -108,18 +108,13 @@ class Queue:
 
     def cancel(self, job: Job) -> None:
         """Stop a job for its user: a running one still leaves what it wrote so far."""
+        if not self._desk.serving:
+            return
         if job.phase == "waiting":
             self.waiting.remove(job)
             job.phase = "done"
         elif job.phase != "done":
-            self._desk.log(
-                logs.server(
-                    at_ms=self._desk.clock.now_ms,
-                    level="info",
-                    text="[LM STUDIO SERVER] Client disconnected. Stopping generation... (If the model is busy"
-                    " processing the prompt, it will finish first.)",
-                )
-            )
+            self._narrator.disconnected()
             self._finish(job, "userStopped")
 
     def close(self, reason: StopReason) -> None:
@@ -147,6 +142,7 @@ class Queue:
         self.stalled = True
         for job in self.running.values():
             job.stop_timers()
+            job.halted_s = self._desk.clock.now_s
             job.phase = "decode"
 
     def _fill(self) -> None:
@@ -162,9 +158,11 @@ class Queue:
         job.cached_tokens = self._cached(ask)
         desk.show_load()
         if not ask.embedding:
-            self._announce(job)
+            self._narrator.started(job)
+            job.notify(PromptProgress(processed=0, cached=job.cached_tokens, total=ask.prompt_tokens))
         if self.stalled:
             job.phase = "decode"
+            job.halted_s = job.started_s
             return
         slowing = 1 + _PREFILL_SHARE * (len(self.running) - 1)
         rate = self._model.prefill_tps * self._instance.speed / slowing
@@ -180,36 +178,13 @@ class Queue:
                 )
         job.timers.append(desk.clock.call_later(ttft_s, lambda: self._first_token(job)))
 
-    def _announce(self, job: Job) -> None:
-        desk, ask = self._desk, job.ask
-        if self._model.engine.prompt_at_start and desk.logs_prompts:
-            self._log_input(job)
-        desk.engine_line(instance=self._instance, text=logs.slot_launched(slot=job.slot, task=job.number))
-        desk.engine_line(
-            instance=self._instance,
-            text=logs.cache_restored(
-                cached=job.cached_tokens, uncached=ask.prompt_tokens - job.cached_tokens
-            ),
-        )
-        job.notify(PromptProgress(processed=0, cached=job.cached_tokens, total=ask.prompt_tokens))
-
     def _cached(self, ask: Ask) -> int:
-        return max((tokens for text, tokens in self._cache if ask.prompt.startswith(text)), default=0)
+        known = max((tokens for text, tokens in self._cache if ask.prompt.startswith(text)), default=0)
+        return min(known, ask.prompt_tokens - 1)
 
     def _prefill_step(self, job: Job, share: float) -> None:
-        desk = self._desk
         processed = int((job.ask.prompt_tokens - job.cached_tokens) * share)
-        desk.engine_line(
-            instance=self._instance,
-            text=logs.prompt_progress(
-                slot=job.slot,
-                task=job.number,
-                tokens=job.cached_tokens + processed,
-                share=share,
-                elapsed_s=desk.clock.now_s - job.started_s,
-            ),
-        )
-        self._server_line(f"Prompt processing progress: {share * 100:.1f}%")
+        self._narrator.prefilled(job, share=share, processed=processed)
         job.notify(PromptProgress(processed=processed, cached=job.cached_tokens, total=job.ask.prompt_tokens))
 
     def _first_token(self, job: Job) -> None:
@@ -236,7 +211,11 @@ class Queue:
         count = job.generation.token_count
         decode_s = self._steps(count) / job.decode_tps
         for tick in range(1, int(decode_s / _PROGRESS_EVERY_S) + 1):
-            job.timers.append(desk.clock.call_later(tick * _PROGRESS_EVERY_S, lambda: self._decode_line(job)))
+            job.timers.append(
+                desk.clock.call_later(
+                    tick * _PROGRESS_EVERY_S, lambda: self._narrator.decoding(job, written=self._written(job))
+                )
+            )
         if ask.stream:
             self._plan_pieces(job, job.generation)
         job.timers.append(desk.clock.call_later(decode_s, lambda: self._finish(job, job.stop_reason)))
@@ -277,23 +256,14 @@ class Queue:
         """Tokens a job has generated by now."""
         if job.phase != "decode" or job.generation is None:
             return 0
-        elapsed_s = self._desk.clock.now_s - job.started_s - job.first_token_s
-        return min(job.generation.token_count, int(elapsed_s * job.decode_tps) + 1)
+        return min(job.generation.token_count, int(self._decoded_s(job) * job.decode_tps) + 1)
 
-    def _decode_line(self, job: Job) -> None:
-        wording = self._model.engine.wording
-        if wording is not None:
-            self._desk.engine_line(
-                instance=self._instance,
-                text=logs.decode_progress(
-                    wording=wording,
-                    slot=job.slot,
-                    task=job.number,
-                    tokens=self._written(job),
-                    tps=job.decode_tps,
-                    recent_tps=job.decode_tps,
-                ),
-            )
+    def _decoded_s(self, job: Job) -> float:
+        """Seconds a job has spent decoding by now."""
+        if job.phase != "decode" or job.generation is None:
+            return 0.0
+        until_s = self._desk.clock.now_s if job.halted_s is None else job.halted_s
+        return max(0.0, until_s - job.started_s - job.first_token_s)
 
     def _leave(self, job: Job) -> None:
         job.stop_timers()
@@ -312,7 +282,7 @@ class Queue:
             # Observed: tiny outputs have no meaningful rate, and the field is missing then.
             tokens_per_second=steps / decode_s if decode_s > 0 else None,
             gpu_layers=-1 if engine.reports_gpu_layers else None,
-            first_token_s=job.first_token_s,
+            first_token_s=job.first_token_s if predicted or job.ask.embedding else None,
             total_s=decode_s + (job.first_token_s if engine.includes_prefill else 0.0),
             prompt_tokens=job.ask.prompt_tokens,
             predicted_tokens=predicted,
@@ -323,75 +293,17 @@ class Queue:
 
     def _finish(self, job: Job, reason: StopReason) -> None:
         desk = self._desk
+        decode_s = self._decoded_s(job)
         if reason != job.stop_reason or job.generation is None:
             job.generation = (job.generation or job.ask.generation).cut(self._written(job))
         job.stop_reason = reason
-        decode_s = (
-            max(0.0, desk.clock.now_s - job.started_s - job.first_token_s) if job.phase == "decode" else 0.0
-        )
         self._leave(job)
         stats = self._stats(job, decode_s)
         generation = job.generation
         desk.totals.add(model_key=self._model.key, generation=generation, stats=stats)
         self._cache.append((job.ask.prompt + generation.text, stats.prompt_tokens + stats.predicted_tokens))
-        self._log_end(job, generation, stats, decode_s)
+        self._narrator.finished(job, generation=generation, stats=stats, decode_s=decode_s)
         job.notify(Finished(generation=generation, stats=stats))
         self._fill()
         if not self.running:
-            desk.engine_line(instance=self._instance, text=logs.ALL_SLOTS_IDLE)
-
-    def _log_end(self, job: Job, generation: Generation, stats: Stats, decode_s: float) -> None:
-        desk, instance = self._desk, self._instance
-        at_ms = desk.clock.now_ms
-        desk.engine_line(
-            instance=instance,
-            text=logs.timing(
-                slot=job.slot,
-                task=job.number,
-                prompt=stats.prompt_tokens - job.cached_tokens,
-                prompt_s=stats.first_token_s,
-                predicted=stats.predicted_tokens,
-                decode_s=decode_s,
-            ),
-        )
-        if stats.draft_total:
-            desk.engine_line(
-                instance=instance,
-                text=logs.draft_acceptance(accepted=stats.draft_accepted, total=stats.draft_total),
-            )
-        desk.engine_line(instance=instance, text=logs.slot_released(slot=job.slot, task=job.number))
-        if desk.logs_prompts:
-            if not self._model.engine.prompt_at_start:
-                self._log_input(job)
-            # Published from a callback of its own, so that jobs ending together interleave in the stream.
-            kept = stats if desk.keeps_stats(job.number) else None
-            event = logs.prediction_output(
-                at_ms=at_ms,
-                output=generation.text,
-                identifier=instance.identifier,
-                stats=kept.to_wire() if kept else None,
-            )
-            desk.totals.add_logged(kept)
-            desk.clock.call_later(0, lambda: desk.log(event))
-        if job.ask.stream:
-            self._server_line("Finished streaming response")
-        elif job.ask.route is not None:
-            # Published: this INFO line carries the whole answer, so readers must redact it.
-            self._server_line(f"Generated prediction:  {json.dumps({'content': generation.text}, indent=2)}")
-
-    def _log_input(self, job: Job) -> None:
-        self._desk.log(
-            logs.prediction_input(
-                at_ms=self._desk.clock.now_ms,
-                prompt=job.ask.prompt,
-                path=self._model.path,
-                identifier=self._instance.identifier,
-            )
-        )
-
-    def _server_line(self, text: str) -> None:
-        self._desk.log(
-            logs.server(
-                at_ms=self._desk.clock.now_ms, level="info", text=text, scope=self._instance.identifier
-            )
-        )
+            self._narrator.idle()

@@ -143,7 +143,7 @@ class CompatRoutes:
             stats, model = done.stats, instance.model
             answer["stats"] = {
                 "tokens_per_second": stats.tokens_per_second or 0,
-                "time_to_first_token": round(stats.first_token_s, 3),
+                "time_to_first_token": round(stats.first_token_s or 0, 3),
                 "generation_time": round(stats.total_s, 3),
                 "stop_reason": stats.stop_reason,
             }

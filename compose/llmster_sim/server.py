@@ -146,6 +146,7 @@ class Simulator:
         self._runner = runner
         self._port = runner.addresses[0][1]
         self.stopped.clear()
+        self.daemon.serving = True
         self.clock.attach(asyncio.get_running_loop())
         if self.config.home is not None:
             write_home(
@@ -163,6 +164,7 @@ class Simulator:
         if runner is None:
             return
         self._scenario.stop()
+        self.daemon.serving = False
         self.clock.detach()
         for site in list(runner.sites):
             await site.stop()
