@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Metric, ourselves
+from exporter.hardware.errors import HardwareError
 from exporter.pipeline.machine import MachineReading
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
 
@@ -103,6 +104,9 @@ def run(collectors: Iterable[tuple[str, Collect]], scrape: Scrape) -> Samples:
         started = time.perf_counter()
         try:
             collect(scrape, own)
+        except HardwareError as problem:
+            success = 0
+            log.debug("collector got no answer", extra={"collector": name, "problem": str(problem)})
         except Exception:
             success = 0
             log.exception("collector failed", extra={"collector": name})

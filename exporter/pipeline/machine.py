@@ -6,17 +6,20 @@ Knows no metric. Whatever happens, `read()` answers: a part that could not be re
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
 from exporter.hardware.deadline import DeadlineReader, GpuReader
-from exporter.hardware.errors import HardwareError, HostStalled
+from exporter.hardware.errors import HardwareError, HostStalled, NvmlNotFound
 from exporter.hardware.gpus import GpuReading, GpuSource
 from exporter.hardware.host import HostReading, HostSource
 from exporter.pipeline.engines import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
 from exporter.pipeline.vram import Vram, share_out
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -64,6 +67,7 @@ class MachineWatch:
         self._gpu_pids: frozenset[int] = frozenset()
         self._labels: dict[str, str] = {}
         self._latest: GpuReading | None = None
+        self._problem_kind = ""
         self._latest_at = float("-inf")
 
     async def read_gpus(self, *, within_s: float) -> GpuReading | HardwareError:
@@ -75,8 +79,10 @@ class MachineWatch:
             self._latest = await self._gpus.read(within_s=within_s)
         except HardwareError as problem:
             self._latest = None
+            self._tell_change(problem)
             return problem
         self._latest_at = started_at
+        self._tell_change(None)
         return self._latest
 
     async def read(
@@ -114,6 +120,17 @@ class MachineWatch:
         hosts = {name: self._source.read(pid) for name, pid in self._daemon_pids.items()}
         names = {pid: name for pid in self._gpu_pids if (name := self._source.name_of(pid)) is not None}
         return _Host(hosts, names)
+
+    def _tell_change(self, problem: HardwareError | None) -> None:
+        """Log when the cards stop or start being readable, not at every scrape in between."""
+        kind = problem.kind if problem is not None else ""
+        if kind == self._problem_kind:
+            return
+        self._problem_kind = kind
+        if problem is None:
+            log.info("GPUs readable again")
+        elif not isinstance(problem, NvmlNotFound):
+            log.warning("GPUs not readable", extra={"kind": kind, "problem": str(problem)})
 
     def _learn_labels(self, reading: GpuReading) -> None:
         self._labels.update(

@@ -1,6 +1,9 @@
 """The machine as a scrape sees it: read gently, and never a reason to wait or to fail."""
 
+import logging
 import threading
+
+import pytest
 
 from exporter.hardware.errors import DriverWedged, HostStalled, NvmlNotFound
 from exporter.hardware.gpus import GpuReading
@@ -96,3 +99,24 @@ async def test_closing_lets_go_of_the_driver() -> None:
     await machine.read_gpus(within_s=SOON_S)
     await machine.close()
     assert gpus.closed
+
+
+async def test_a_driver_that_stays_wedged_is_logged_once(caplog: pytest.LogCaptureFixture) -> None:
+    gpus = Gpus(problem=DriverWedged("stuck"))
+    machine = MachineWatch(gpus, Host(), local=(), max_age_s=0)
+    with caplog.at_level(logging.INFO, logger="exporter.pipeline.machine"):
+        for _ in range(3):
+            await machine.read_gpus(within_s=SOON_S)
+        gpus.reading = CARDS
+        for _ in range(3):
+            await machine.read_gpus(within_s=SOON_S)
+    assert [record.message for record in caplog.records] == ["GPUs not readable", "GPUs readable again"]
+    await machine.close()
+
+
+async def test_a_machine_without_a_card_is_not_worth_a_word(caplog: pytest.LogCaptureFixture) -> None:
+    machine = MachineWatch(Gpus(), Host(), local=())
+    with caplog.at_level(logging.INFO, logger="exporter.pipeline.machine"):
+        await machine.read_gpus(within_s=SOON_S)
+    assert not caplog.records
+    await machine.close()
