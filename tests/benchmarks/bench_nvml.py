@@ -1,0 +1,185 @@
+"""Time one reading of 8 GPUs with 64 processes, beside nvitop-exporter on the same fake library in the same run.
+
+Printed, never asserted: `python -m tests.benchmarks.bench_nvml`. Needs gcc; nvitop-exporter is put into a throw-away
+virtual environment with pip, and left out when that does not work. Every NVML call of the fake returns at once (but
+see --pcie-us), so what shows is what the readers themselves cost.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+from tests import fake_nvml
+
+GPUS = 8
+PROCESSES = 64
+MIB = 1024 * 1024
+ROOT = Path(__file__).parent.parent.parent
+
+NVITOP = """
+import json, statistics, sys, time
+from nvitop import Device
+from nvitop_exporter.exporter import PrometheusExporter
+from prometheus_client import REGISTRY, generate_latest
+exporter = PrometheusExporter(Device.all(), hostname="bench")
+def read():
+    exporter.update_host()
+    for device in exporter.devices:
+        exporter.update_device(device)
+def scrape():
+    read()
+    return generate_latest(REGISTRY)
+"""
+
+MEASURE = """
+def measure(work, rounds):
+    for _ in range(3):
+        work()
+    walls = []
+    cpu = time.process_time()
+    for _ in range(rounds):
+        started = time.perf_counter()
+        work()
+        walls.append(time.perf_counter() - started)
+    return {"wall_ms": statistics.median(walls) * 1e3, "cpu_ms": (time.process_time() - cpu) / rounds * 1e3}
+rounds = int(sys.argv[1])
+lines = sum(not line.startswith(b"#") for line in scrape().splitlines())
+print(json.dumps({"read": measure(read, rounds), "scrape": measure(scrape, rounds), "series": lines}))
+"""
+
+OURS = """
+import asyncio, json, statistics, sys, time
+from tests.benchmarks.bench_nvml import prepare
+read, scrape = prepare()
+"""
+
+
+def prepare() -> tuple[Callable[[], object], Callable[[], bytes]]:
+    """Make our own reader, and a whole scrape of it as /metrics does it (no daemon)."""
+    from exporter.collectors import gpu, host, vram
+    from exporter.collectors.base import Scrape, run
+    from exporter.exposition import expose
+    from exporter.hardware.host import LocalHost
+    from exporter.hardware.nvml import NvmlSource
+    from exporter.pipeline.machine import MachineWatch
+
+    source = NvmlSource()
+    machine = MachineWatch(source, LocalHost(), local=(), max_age_s=0)
+    loop = asyncio.new_event_loop()
+    collectors = (
+        ("driver", gpu.collect_driver),
+        ("gpu", gpu.collect),
+        ("vram", vram.collect),
+        ("host", host.collect),
+    )
+
+    async def scrape() -> bytes:
+        cards = await machine.read_gpus(within_s=60)
+        seen = await machine.read(cards, [], within_s=60)
+        samples = run(collectors, Scrape(now_s=time.time(), daemons=(), machine=seen))
+        return expose(samples, accept="", accept_encoding="", names=()).body
+
+    return NvmlSource().read, lambda: loop.run_until_complete(scrape())
+
+
+@contextlib.contextmanager
+def machine(library: Path, directory: Path, *, pcie_us: int) -> Iterator[dict[str, str]]:
+    """Describe the machine, with real processes behind the pids, and give the environment that shows it."""
+    sleepers = [subprocess.Popen(["sleep", "3600"]) for _ in range(PROCESSES)]
+    lines = [f"count {GPUS}", f"pcie_us {pcie_us}"]
+    lines += [
+        f"process {number % GPUS} compute {sleeper.pid} {(number + 1) * 100 * MIB}"
+        for number, sleeper in enumerate(sleepers)
+    ]
+    scenario = directory / "scenario.txt"
+    scenario.write_text("\n".join(lines) + "\n", encoding="utf-8")
+    try:
+        yield {
+            **os.environ,
+            "LD_LIBRARY_PATH": str(library.parent),
+            fake_nvml.SCENARIO_VARIABLE: str(scenario),
+        }
+    finally:
+        for sleeper in sleepers:
+            sleeper.kill()
+        for sleeper in sleepers:
+            sleeper.wait()
+
+
+def nvitop_python(directory: Path) -> Path | None:
+    """Install nvitop-exporter into a virtual environment of its own; None when that does not work."""
+    venv = directory / "nvitop"
+    python = venv / "bin" / "python"
+    try:
+        subprocess.run([sys.executable, "-m", "venv", venv], check=True, capture_output=True)
+        subprocess.run(
+            [python, "-m", "pip", "install", "-q", "nvitop-exporter"], check=True, capture_output=True
+        )
+    except (OSError, subprocess.CalledProcessError) as error:
+        print(f"nvitop-exporter could not be installed ({error}); measuring ours alone", file=sys.stderr)
+        return None
+    return python
+
+
+def measure(
+    python: Path | str, script: str, environment: dict[str, str], rounds: int
+) -> dict[str, dict[str, float]]:
+    """Run one reader in a process of its own and return what it measured."""
+    ran = subprocess.run(
+        [python, "-c", script + MEASURE, str(rounds)],
+        env=environment,
+        cwd=ROOT,
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    if ran.returncode != 0:
+        raise SystemExit(f"the measured process failed:\n{ran.stderr}")
+    found: dict[str, dict[str, float]] = json.loads(ran.stdout)
+    return found
+
+
+def main() -> None:
+    """Measure and print."""
+    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
+    parser.add_argument("--rounds", type=int, default=100)
+    parser.add_argument(
+        "--pcie-us", type=int, default=0, help="what one PCIe sample takes; 20000 on real cards"
+    )
+    parser.add_argument("--without-nvitop", action="store_true")
+    arguments = parser.parse_args()
+    gcc = shutil.which("gcc")
+    if gcc is None:
+        raise SystemExit("needs gcc: apt-get install gcc libc6-dev")
+    with tempfile.TemporaryDirectory() as name:
+        directory = Path(name)
+        library = fake_nvml.build(Path(gcc), directory)
+        other = None if arguments.without_nvitop else nvitop_python(directory)
+        readers: dict[str, tuple[Path | str, str]] = {"daemonpulse": (sys.executable, OURS)}
+        if other is not None:
+            readers["nvitop-exporter"] = (other, NVITOP)
+        with machine(library, directory, pcie_us=arguments.pcie_us) as environment:
+            print(
+                f"{GPUS} GPUs, {PROCESSES} processes, PCIe sample {arguments.pcie_us} us, {arguments.rounds} rounds"
+            )
+            print(f"{'':<16}{'read ms':>10}{'CPU ms':>10}{'scrape ms':>12}{'CPU ms':>10}{'series':>9}")
+            for reader, (python, script) in readers.items():
+                found = measure(python, script, environment, arguments.rounds)
+                read, scrape = found["read"], found["scrape"]
+                print(
+                    f"{reader:<16}{read['wall_ms']:>10.2f}{read['cpu_ms']:>10.2f}"
+                    f"{scrape['wall_ms']:>12.2f}{scrape['cpu_ms']:>10.2f}{found['series']:>9}"
+                )
+
+
+if __name__ == "__main__":
+    main()
