@@ -74,7 +74,7 @@ class Splitter:
         self._held: Segment | None = None  # reasoning that one more closing tag may extend
         self._maybe: tuple[int, int, ReasoningTag | None] | None = None  # where reasoning may have begun
         self._fences = Fences()
-        self._plain = False  # nothing in `_text` can be a marker
+        self._markers = tags.MarkerSearch(self._grammar)
         self._scanned = 0
         self._marks = 0
         if opened_by_prompt:
@@ -83,7 +83,7 @@ class Splitter:
     @property
     def scanned(self) -> int:
         """Characters looked at so far, the measure of the work done: bounded by a multiple of the length."""
-        return self._scanned + self._fences.scanned
+        return self._scanned + self._fences.scanned + self._markers.scanned
 
     def feed(self, chunk: str) -> list[Segment]:
         """Take in more of the output; return the segments that became certain."""
@@ -113,11 +113,10 @@ class Splitter:
         return certain
 
     def _enter_from_prompt(self, tail: str) -> None:
-        if "<|message|>" in tail:
-            self._harmony = True
+        self._harmony = "<|start|>assistant" in tail
+        if self._harmony and "<|message|>" in tail:
             self._open_message(tail, 0)
-        elif "<|start|>assistant" in tail:
-            self._harmony = True
+        elif self._harmony:
             self._header = tail
             self._mode = _Mode.HEADER if "<|channel|>" in tail else _Mode.GAP
         else:
@@ -128,8 +127,7 @@ class Splitter:
 
     def _run(self, limit: int, *, final: bool) -> None:
         """Decide everything that begins before `limit`; beyond it a marker might still be incomplete."""
-        self._plain = all(self._text.find(char, self._at) < 0 for char in self._grammar.first_chars)
-        self._scanned += len(self._text) - self._at
+        self._markers.restart(self._text)
         while self._at < limit:
             if self._marks > MAX_MARKERS:
                 self._move(limit)
@@ -145,8 +143,6 @@ class Splitter:
                 self._scan_body(limit)
             elif not self._scan_header(limit, final=final):
                 return
-
-    # --- between blocks
 
     def _scan_gap(self, limit: int) -> None:
         ink = _INK.search(self._text, self._at, limit)
@@ -181,8 +177,6 @@ class Splitter:
             self._mode = _Mode.TOOL
         self._move(match.end())
 
-    # --- the answer
-
     def _begin_answer(self) -> None:
         self._mode = _Mode.ANSWER
         self._content = self._base + self._at
@@ -190,12 +184,9 @@ class Splitter:
         self._fences.restart(self._content)
 
     def _scan_answer(self, limit: int) -> None:
-        text, at = self._text, self._at
-        found = None
-        if not self._plain and len(self._out) < MAX_SEGMENTS:
-            found = self._grammar.marker.search(text, at)
-            self._scanned += (found.end() if found else len(text)) - at
-        if found is None or found.start() >= limit:
+        text = self._text
+        found = self._markers.next(self._at, limit) if len(self._out) < MAX_SEGMENTS else None
+        if found is None:
             self._fences.see(text, self._base, limit)
             self._move(limit)
             return
@@ -247,8 +238,6 @@ class Splitter:
         self._start, self._content, self._ink = start, content, content < content_end
         self._close(Kind.REASONING, content_end, end, closed=True)
         self._mode = _Mode.GAP
-
-    # --- reasoning and tool calls
 
     def _scan_reasoning(self, limit: int) -> None:
         if not self._ink and not self._scan_reasoning_start(limit, self._pair):
@@ -316,8 +305,6 @@ class Splitter:
             self._close(Kind.TOOL_CALL, self._base + found, self._base + after, closed=True)
             self._mode = _Mode.GAP
 
-    # --- gpt-oss messages
-
     def _scan_header(self, limit: int, *, final: bool) -> bool:
         """Read one header once it is whole; False while it is not."""
         text, at = self._text, self._at
@@ -365,8 +352,6 @@ class Splitter:
         self._close(self._kind, here, self._base + self._at, closed=True)
         self._mode = _Mode.GAP
 
-    # --- bookkeeping
-
     def _see_ink(self, stop: int) -> None:
         if not self._ink:
             self._ink = _INK.search(self._text, self._at, stop) is not None
@@ -402,6 +387,10 @@ class Splitter:
 
 def split(output: str, opened_by_prompt: str = "", custom: tuple[tuple[str, str], ...] = ()) -> list[Segment]:
     """Split a whole output. `opened_by_prompt` is what `tags.prompt_opening` returned for its prompt."""
+    if not opened_by_prompt and output and not any(c in output for c in tags.grammar(custom).first_chars):
+        ink = _INK.search(output)
+        content = ink.start() if ink else len(output)
+        return [Segment(Kind.ANSWER, 0, len(output), content, len(output), blank=ink is None, closed=True)]
     splitter = Splitter(opened_by_prompt, custom)
     splitter._text = output  # noqa: SLF001 - one pass instead of two
     return splitter.finish()

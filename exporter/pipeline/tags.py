@@ -77,7 +77,7 @@ HARMONY_START = re.compile(
 """How an output of gpt-oss begins: the prompt ends in `<|start|>assistant`, so with the rest of a header."""
 HARMONY_BODY = "<|message|>"
 HARMONY_END = re.compile(
-    r"(?P<stop><\|(?:end|return|call)\|>)|<\|start\|>assistant|<\|channel\|>(?:analysis|commentary|final)"
+    r"<\|(?:(?P<stop>(?:end|return|call)\|>)|start\|>assistant|channel\|>(?:analysis|commentary|final))"
 )
 """What ends a message. Observed: gpt-oss at times starts the next header without `<|end|>`."""
 HARMONY_PROMPT = re.compile(
@@ -114,9 +114,9 @@ def grammar(custom: tuple[tuple[str, str], ...] = ()) -> Grammar:
         if pair[0] == pair[1]:
             raise ValueError(f"reasoning tag {pair!r}: the opening and the closing text must differ")
     reasoning = (*(ReasoningTag(*pair) for pair in custom), *REASONING_TAGS)
-    opens = [f"(?P<r{i}>{re.escape(tag.open)})" for i, tag in enumerate(reasoning)]
-    opens += [f"(?P<t{i}>{re.escape(tag.open)}(?={tag.follows}))" for i, tag in enumerate(TOOL_TAGS)]
-    closes = [f"(?P<c{i}>{re.escape(tag.close)})" for i, tag in enumerate(reasoning)]
+    opens = [_named(f"r{i}", tag.open) for i, tag in enumerate(reasoning)]
+    opens += [_named(f"t{i}", tag.open, f"(?={tag.follows})") for i, tag in enumerate(TOOL_TAGS)]
+    closes = [_named(f"c{i}", tag.close) for i, tag in enumerate(reasoning)]
     tails = (
         rf"(?:{re.escape(tag.open)}(?:<seed:cot_budget_reflect>)?\s{{0,8}}(?:{re.escape(tag.close)}\s{{0,8}})?)"
         for tag in reasoning
@@ -129,6 +129,41 @@ def grammar(custom: tuple[tuple[str, str], ...] = ()) -> Grammar:
         re.compile(rf"(?:{'|'.join(tails)})\Z"),
         tuple(sorted({text[0] for text in texts})),
     )
+
+
+def _named(group: str, marker: str, follows: str = "") -> str:
+    """Match `marker` as `group`; its first character stays outside, or `re` loses its quick search for it."""
+    return f"{re.escape(marker[0])}(?P<{group}>{re.escape(marker[1:])}{follows})"
+
+
+class MarkerSearch:
+    """Finds the markers of one text in order, asking the regular expression only where one can begin."""
+
+    __slots__ = ("_ahead", "_grammar", "_text", "scanned")
+
+    def __init__(self, known: Grammar) -> None:
+        self._grammar = known
+        self.scanned = 0
+        self.restart("")
+
+    def restart(self, text: str) -> None:
+        """Search in `text` from now on."""
+        self._text = text
+        self._ahead = [-1] * len(self._grammar.first_chars)  # where each first character occurs next
+
+    def next(self, at: int, limit: int) -> re.Match[str] | None:
+        """Return the first marker that begins in text[at:limit]."""
+        text = self._text
+        for index, char in enumerate(self._grammar.first_chars):
+            if self._ahead[index] < at:
+                found = text.find(char, at)
+                self._ahead[index] = found if found >= 0 else len(text)
+                self.scanned += self._ahead[index] - at
+        near = min(self._ahead)
+        match = self._grammar.marker.search(text, near) if near < limit else None
+        if near < limit:
+            self.scanned += (match.end() if match else len(text)) - near
+        return match if match and match.start() < limit else None
 
 
 def prompt_opening(prompt: str, tags: Grammar) -> str:
