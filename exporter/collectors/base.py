@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass
 from typing import Final, Protocol
 
@@ -51,8 +52,7 @@ class Samples:
     """The samples of one scrape. Takes catalogued metrics with exactly their labels, and nothing else."""
 
     def __init__(self) -> None:
-        self._families: dict[str, Family] = {}
-        self._labels: dict[str, frozenset[str]] = {}
+        self._open: dict[Metric, tuple[Family, AbstractSet[str], Callable[[Sample], None]]] = {}
 
     def add(self, metric: Metric, value: float | None, /, **labels: str) -> None:
         """Add one sample; None is missing data and adds nothing.
@@ -61,29 +61,25 @@ class Samples:
         """
         if value is None:
             return
-        family = self._families.get(metric.name)
-        if family is None:
-            family = self._start(metric)
-        if labels.keys() != self._labels[metric.name]:
+        _, names, append = self._open.get(metric) or self._start(metric)
+        if labels.keys() != names:
             raise ValueError(f"{metric.name} has labels {metric.labels}, not {tuple(labels)}")
-        family.samples.append(Sample(metric.name, labels, float(value)))
+        append(Sample(metric.name, labels, float(value)))
 
     def collect(self) -> Iterator[Family]:
         """Yield the families in catalogue order, as prometheus-client's exposition wants them."""
-        return (self._families[row.name] for row in CATALOGUE if row.name in self._families)
+        return (self._open[row][0] for row in CATALOGUE if row in self._open)
 
     def merge(self, other: Samples) -> None:
         """Take over another's families. The two must not share a metric."""
-        self._families.update(other._families)
-        self._labels.update(other._labels)
+        self._open.update(other._open)
 
-    def _start(self, metric: Metric) -> Family:
+    def _start(self, metric: Metric) -> tuple[Family, AbstractSet[str], Callable[[Sample], None]]:
         if metric not in _CATALOGUED:
             raise KeyError(f"{metric.name} is not in the catalogue; add its row there first")
         family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
-        self._families[metric.name] = family
-        self._labels[metric.name] = frozenset(metric.labels)
-        return family
+        self._open[metric] = opened = (family, frozenset(metric.labels), family.samples.append)
+        return opened
 
 
 _CATALOGUED: Final = frozenset(CATALOGUE)
