@@ -1,1 +1,1 @@
-"""The actions API (not built yet)."""
+"""The Forge: commands for daemons over HTTP. Every one is authorised, decided, audited, then done, then verified."""

@@ -1,0 +1,197 @@
+"""The audit: who asked for what, whether it was allowed, and what came of it, as a chain of hashes.
+
+Knows no HTTP and no daemon. `append` runs inside the caller's transaction, so that an intent and the row it speaks of
+are on disk together or not at all.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from actions.auth import Actor
+from actions.storage import Storage
+
+Kind = Literal["intent", "outcome", "denied", "event"]
+"""intent: about to act. outcome: what came of it. denied: refused. event: noticed, or something about ourselves."""
+
+GENESIS: Final = "0" * 64
+"""`previous` of the first row."""
+
+_COLUMNS: Final = (
+    "seq",
+    "at_ms",
+    "kind",
+    "operation",
+    "actor",
+    "token_id",
+    "person",
+    "address",
+    "action",
+    "subject",
+    "detail",
+    "previous",
+)
+
+
+@dataclass(frozen=True, slots=True)
+class Entry:
+    """One row. `detail` holds no prompt, no secret, no tool argument unless its capture was switched on."""
+
+    seq: int
+    at_ms: int
+    kind: Kind
+    operation: str | None
+    actor: str
+    token_id: str | None
+    person: str | None
+    address: str | None
+    action: str
+    subject: str
+    detail: Mapping[str, Any]
+    previous: str
+    hash: str
+
+
+@dataclass(frozen=True, slots=True)
+class Head:
+    """The end of the chain. Kept elsewhere, it also shows that rows were cut off the end."""
+
+    seq: int
+    hash: str
+
+
+class AuditBroken(Exception):
+    """The chain does not hold: a row was changed, removed or put in. `seq` is the first that does not fit."""
+
+    def __init__(self, seq: int, what: str) -> None:
+        self.seq = seq
+        super().__init__(f"audit row {seq}: {what}")
+
+
+class Audit:
+    """Appends to and reads from the audit of one database.
+
+    `sinks` are told of every entry after its transaction has committed (OTLP logs, say); they must not raise.
+    """
+
+    def __init__(self, storage: Storage, *, clock_ms: Callable[[], int] | None = None) -> None:
+        self._storage = storage
+        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self.sinks: list[Callable[[Entry], None]] = []
+
+    def append(
+        self,
+        db: sqlite3.Connection,
+        kind: Kind,
+        *,
+        actor: Actor,
+        action: str,
+        subject: str,
+        operation: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Append inside the transaction of `db`; call `published` with the result once it has committed."""
+        last = db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        seq, previous = (last["seq"] + 1, last["hash"]) if last else (1, GENESIS)
+        values: dict[str, Any] = {
+            "seq": seq,
+            "at_ms": self._clock_ms(),
+            "kind": kind,
+            "operation": operation,
+            "actor": actor.name,
+            "token_id": actor.token_id,
+            "person": actor.person,
+            "address": actor.address,
+            "action": action,
+            "subject": subject,
+            "detail": canonical(dict(detail or {})),
+            "previous": previous,
+        }
+        hashed = row_hash(values)
+        db.execute(
+            f"INSERT INTO audit ({', '.join(_COLUMNS)}, hash) VALUES ({', '.join('?' * len(_COLUMNS))}, ?)",  # noqa: S608 - fixed column names
+            (*(values[column] for column in _COLUMNS), hashed),
+        )
+        return Entry(**{**values, "detail": dict(detail or {}), "hash": hashed})
+
+    async def record(
+        self,
+        kind: Kind,
+        *,
+        actor: Actor,
+        action: str,
+        subject: str,
+        operation: str | None = None,
+        detail: Mapping[str, Any] | None = None,
+    ) -> Entry:
+        """Append in a transaction of its own; on disk when this returns. Raises StorageFailed."""
+        entry = await self._storage.write(
+            lambda db: self.append(
+                db, kind, actor=actor, action=action, subject=subject, operation=operation, detail=detail
+            )
+        )
+        self.published(entry)
+        return entry
+
+    def published(self, *entries: Entry) -> None:
+        """Tell the sinks of entries whose transaction has committed."""
+        for entry in entries:
+            for sink in self.sinks:
+                sink(entry)
+
+    async def read(self, *, since: int = 0, limit: int = 100, newest_first: bool = True) -> tuple[Entry, ...]:
+        """Read entries with a seq above `since`. Raises StorageFailed."""
+        order = "DESC" if newest_first else "ASC"
+        rows = await self._storage.read(
+            lambda db: db.execute(
+                f"SELECT * FROM audit WHERE seq > ? ORDER BY seq {order} LIMIT ?",  # noqa: S608 - one of two words
+                (since, limit),
+            ).fetchall()
+        )
+        return tuple(_entry(row) for row in rows)
+
+    async def verify(self, *, expected: Head | None = None) -> Head | None:
+        """Recompute the whole chain; return its head, None when it is empty.
+
+        `expected` is a head noted earlier: it must still be part of the chain. Raises AuditBroken, StorageFailed.
+        """
+        return await self._storage.read(lambda db: _verify(db, expected))
+
+
+def canonical(value: Any) -> str:
+    """Write JSON the one way that is hashed: sorted keys, no spaces, ASCII."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+
+
+def row_hash(values: Mapping[str, Any]) -> str:
+    """Hash a row: SHA-256 over the canonical JSON of every column but the hash itself."""
+    return hashlib.sha256(canonical([values[column] for column in _COLUMNS]).encode()).hexdigest()
+
+
+def _verify(db: sqlite3.Connection, expected: Head | None) -> Head | None:
+    head: Head | None = None
+    met = expected is None
+    for row in db.execute("SELECT * FROM audit ORDER BY seq"):
+        want_seq, want_previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
+        if row["seq"] != want_seq:
+            raise AuditBroken(want_seq, f"is missing; the next one there is {row['seq']}")
+        if row["previous"] != want_previous:
+            raise AuditBroken(want_seq, "does not follow from the row before it")
+        if row["hash"] != row_hash({column: row[column] for column in _COLUMNS}):
+            raise AuditBroken(want_seq, "was changed after it was written")
+        head = Head(row["seq"], row["hash"])
+        met = met or head == expected
+    if not met and expected is not None:
+        raise AuditBroken(expected.seq, "is not what was noted earlier: rows were cut off or written anew")
+    return head
+
+
+def _entry(row: sqlite3.Row) -> Entry:
+    values = {key: row[key] for key in row.keys()}  # noqa: SIM118 - a Row iterates over its values
+    return Entry(**{**values, "detail": json.loads(row["detail"])})
