@@ -70,7 +70,11 @@ class Facts:
     memory_v2: bool
     """Whether the driver tells reserved memory apart."""
     unified: bool
-    """Whether the card has no memory of its own. Assumed: only such parts (GB10, Jetson) answer NOT_SUPPORTED here."""
+    """Whether the card has no memory of its own and shares the host's.
+
+    Observed: DGX Spark (GB10, drivers 580 and 595, by published reports) answers NOT_SUPPORTED to both memory calls;
+    some parts answer a total of 0. Assumed: only such parts do.
+    """
 
 
 def learn(index: int, handle: Handle) -> Facts:
@@ -103,8 +107,13 @@ def learn(index: int, handle: Handle) -> Facts:
         ecc_counters=_ecc_counters(handle),
         temperature_v=ask(pynvml.nvmlDeviceGetTemperatureV, handle, pynvml.NVML_TEMPERATURE_GPU) is not None,
         memory_v2=memory_v2 is None,
-        unified=memory_v1 == pynvml.NVML_ERROR_NOT_SUPPORTED,
+        unified=memory_v1 == pynvml.NVML_ERROR_NOT_SUPPORTED or _has_no_bytes(handle),
     )
+
+
+def _has_no_bytes(handle: Handle) -> bool:
+    memory = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    return memory is not None and memory.total == 0
 
 
 def ecc_count(handle: Handle, kind: str, location: str) -> int | None:

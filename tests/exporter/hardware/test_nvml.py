@@ -178,10 +178,11 @@ def test_sentinels_are_absent(machine: Machine, open_source: OpenSource, sentine
     assert "memory" not in device.temperatures_celsius
 
 
-def test_a_card_that_answers_unsupported_for_memory_shares_the_hosts(
-    machine: Machine, open_source: OpenSource
+@pytest.mark.parametrize("answer", ["unsupported", "0"])
+def test_a_card_without_memory_of_its_own_shares_the_hosts(
+    machine: Machine, open_source: OpenSource, answer: str
 ) -> None:
-    machine.describe("gpu 0 memory_v2 unsupported", "gpu 0 memory_total unsupported")
+    machine.describe(f"gpu 0 memory_v2 {answer}", f"gpu 0 memory_total {answer}")
     device = open_source().read().devices[0]
     assert device.unified
     assert device.memory == HOST
