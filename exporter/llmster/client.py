@@ -148,6 +148,7 @@ class DaemonClient:
         try:
             yield channel
         finally:
+            channel.abandon()
             channel.send({"type": "stop"})
             with contextlib.suppress(LlmsterError):
                 await connection.flush()

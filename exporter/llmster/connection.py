@@ -79,6 +79,11 @@ class Channel:
         self._send = send
         self._abandoned = False
 
+    @property
+    def is_full(self) -> bool:
+        """Whether the next message has to wait for the reader."""
+        return self._queue.full() and not self._abandoned
+
     def send(self, message: object) -> None:
         """Queue a message to the daemon, such as `{"type": "stop"}`."""
         self._send(message)
@@ -95,7 +100,7 @@ class Channel:
             self._queue.get_nowait()
 
     def put_error(self, error: LlmsterError) -> None:
-        """End the channel although its reader may be far behind: the newest message gives way to the error."""
+        """End the channel although its reader may be far behind: the oldest message gives way to the error."""
         while True:
             try:
                 self._queue.put_nowait(error)
@@ -130,6 +135,7 @@ class Connection:
         self._calls: dict[int, asyncio.Future[msgspec.Raw | None]] = {}
         self._channels: dict[int, Channel] = {}
         self._keep_alive_sent_at: float | None = None
+        self._held_up = False
         self._lost: LlmsterError | None = None
 
     @classmethod
@@ -161,7 +167,7 @@ class Connection:
     @property
     def unanswered_s(self) -> float:
         """How long the oldest unanswered keepAlive has been waiting; 0 if none is, or nobody is left to answer."""
-        if self._keep_alive_sent_at is None or self._lost is not None:
+        if self._keep_alive_sent_at is None or self._lost is not None or self._held_up:
             return 0.0
         return time.monotonic() - self._keep_alive_sent_at
 
@@ -254,6 +260,8 @@ class Connection:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self._timeouts.keep_alive_every_s)
+            if self._held_up:
+                continue
             if self.unanswered_s > self._timeouts.dead_after_s:
                 self._end(
                     DaemonStalled(f"/{self.name} left keepAlive unanswered for {self.unanswered_s:.0f} s")
@@ -283,11 +291,11 @@ class Connection:
             case protocol.CallErred(call_id=call_id, error=error):
                 _fail(self._calls.get(call_id), _as_call_failed(error))
             case protocol.ChannelMessage(channel_id=channel_id, message=message):
-                await self._channels[channel_id].put(message)
+                await self._hand_over(self._channels.get(channel_id), message)
             case protocol.ChannelClosed(channel_id=channel_id):
-                await self._channels.pop(channel_id).put(None)
+                await self._hand_over(self._channels.pop(channel_id, None), None)
             case protocol.ChannelErred(channel_id=channel_id, error=error):
-                await self._channels.pop(channel_id).put(_as_call_failed(error))
+                await self._hand_over(self._channels.pop(channel_id, None), _as_call_failed(error))
             case protocol.KeepAliveAnswered():
                 self._keep_alive_sent_at = None
             case protocol.Warned(warning=_, kind=kind):
@@ -297,6 +305,20 @@ class Connection:
                 self._count_once(self._tally.unreadable, what, "a frame from the daemon was not usable")
             case _:
                 pass
+
+    async def _hand_over(self, channel: Channel | None, item: msgspec.Raw | LlmsterError | None) -> None:
+        if channel is None:  # ended by us between the daemon's message and now
+            return
+        if not channel.is_full:
+            await channel.put(item)
+            return
+        # Until the reader catches up nothing is read here: an unanswered keepAlive would be our own doing.
+        self._held_up = True
+        try:
+            await channel.put(item)
+        finally:
+            self._held_up = False
+            self._keep_alive_sent_at = None
 
     def _count_once(self, counter: Counter[str], key: str, message: str) -> None:
         bounded = key if key in counter or len(counter) < MAX_KINDS else "other"

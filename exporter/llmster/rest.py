@@ -7,6 +7,7 @@ Source: published captures and the official docs; shapes in tests/fixtures.
 
 from __future__ import annotations
 
+import asyncio
 from typing import Any, Final, TypeVar
 
 import httpx
@@ -20,6 +21,7 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
+from exporter.llmster.messages import UNDECODABLE
 from exporter.llmster.state import Quantization
 
 _T = TypeVar("_T")
@@ -105,9 +107,12 @@ async def requires_token(base_url: str, *, timeout_s: float) -> bool:
 async def _get(base_url: str, path: str, *, token: str | None, timeout_s: float) -> Any:
     headers = {"Authorization": f"Bearer {token}"} if token else {}
     try:
-        async with httpx.AsyncClient(timeout=timeout_s, trust_env=False) as http:
+        # httpx's timeout is per read: one byte now and then would go on for ever. To connect it gets a little less,
+        # so that nobody there (ConnectTimeout) is told from somebody who does not answer.
+        limits = httpx.Timeout(timeout_s, connect=0.9 * timeout_s)
+        async with httpx.AsyncClient(timeout=limits, trust_env=False) as http, asyncio.timeout(timeout_s):
             response = await http.get(f"{base_url.rstrip('/')}{path}", headers=headers)
-    except httpx.TimeoutException as error:
+    except (httpx.TimeoutException, TimeoutError) as error:
         if isinstance(error, httpx.ConnectTimeout):
             raise DaemonUnreachable(f"no connection to {base_url} within {timeout_s:g} s") from None
         raise DaemonStalled(f"GET {path} did not answer within {timeout_s:g} s") from None
@@ -121,7 +126,7 @@ async def _get(base_url: str, path: str, *, token: str | None, timeout_s: float)
 def _body_of(response: httpx.Response, path: str) -> Any:
     try:
         body = msgspec.json.decode(response.content[:_MAX_BODY_BYTES])
-    except msgspec.DecodeError:
+    except UNDECODABLE:
         raise NotLlmster(f"GET {path} answered HTTP {response.status_code} and no JSON") from None
     error = body.get("error") if isinstance(body, dict) else None
     if error is None and response.is_success:

@@ -13,7 +13,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from websockets.asyncio.client import ClientConnection, connect
-from websockets.exceptions import InvalidHandshake, InvalidMessage, InvalidStatus
+from websockets.exceptions import InvalidStatus, WebSocketException
 
 from exporter.llmster.errors import DaemonStalled, DaemonUnreachable, NotLlmster
 
@@ -52,14 +52,16 @@ async def open_websocket(url: str, *, connect_s: float, upgrade_s: float) -> Cli
         raise NotLlmster(
             f"{url} answered the WebSocket upgrade with HTTP {error.response.status_code}"
         ) from None
-    except (InvalidHandshake, InvalidMessage, EOFError) as error:
+    except ssl.SSLError as error:  # before ValueError, which a refused certificate is as well
+        tcp.close()
+        raise DaemonUnreachable(f"TLS to {url} failed: {error.reason or error}") from None
+    except (WebSocketException, ValueError, EOFError) as error:
+        # ValueError: the library refuses to follow a redirect over a socket it was given.
+        tcp.close()
         tcp.close()
         raise NotLlmster(
             f"{url} does not speak WebSocket ({type(error).__name__}); is this LM Studio's port?"
         ) from None
-    except ssl.SSLError as error:
-        tcp.close()
-        raise DaemonUnreachable(f"TLS to {url} failed: {error.reason or error}") from None
     except OSError as error:
         tcp.close()
         raise DaemonUnreachable(f"{url} dropped the connection: {error}") from None
@@ -97,4 +99,6 @@ async def _connect_tcp(url: str, limit_s: float) -> socket.socket:
         raise DaemonUnreachable(f"no TCP connection to {place} within {limit_s:g} s") from None
     except socket.gaierror as error:
         raise DaemonUnreachable(f"the host name in {place} cannot be resolved: {error.strerror}") from None
+    except UnicodeError:
+        raise DaemonUnreachable(f"the host name in {place} is not one: a part is empty or too long") from None
     raise DaemonUnreachable(f"nothing accepts connections at {place}: {failure}") from None

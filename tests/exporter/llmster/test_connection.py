@@ -1,0 +1,508 @@
+"""One socket against a scripted daemon: every wait ends, every answer finds its call, no secret is told."""
+
+import asyncio
+import dataclasses
+import json
+import logging
+from collections.abc import Callable
+from typing import Any
+
+import msgspec
+import pytest
+from websockets.asyncio.server import ServerConnection
+from websockets.exceptions import ConnectionClosed
+
+from exporter.llmster import connection as connection_module
+from exporter.llmster.connection import MAX_KINDS, Channel, Connection, WireTally
+from exporter.llmster.errors import (
+    AuthenticationRefused,
+    CallFailed,
+    ConnectionLost,
+    DaemonStalled,
+    LlmsterError,
+    NotLlmster,
+)
+from exporter.llmster.messages import ABSENT, Identity
+from tests.exporter.llmster.scripted import PATIENT, Daemon, connected, running, tell
+from tests.recorded import frames
+
+TOKEN = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
+
+
+async def open_to(daemon: Daemon, **limits: float) -> Connection:
+    return await Connection.open(
+        daemon.url,
+        "llm",
+        Identity.from_token(TOKEN),
+        timeouts=dataclasses.replace(PATIENT, **limits),
+        tally=WireTally(),
+    )
+
+
+async def taken(channel: Channel, count: int) -> list[Any]:
+    """Return the next messages of a channel."""
+    received: list[Any] = []
+    async for message in channel:
+        received.append(json.loads(bytes(message)))
+        if len(received) == count:
+            break
+    return received
+
+
+async def until(condition: Callable[[], bool]) -> None:
+    """Let everything else run until something is so; the test's time limit is the only other way out."""
+    while not condition():  # noqa: ASYNC110 - there is no event for what a counter reaches
+        await asyncio.sleep(0.001)
+
+
+# Handshake -----------------------------------------------------------------------------------------------------------
+
+
+async def test_an_accepted_handshake_opens_the_connection() -> None:
+    async with running() as daemon, connected(daemon, "system") as connection:
+        result = await connection.call("version")
+
+        assert json.loads(bytes(result or b"")) == {"version": "0.4.24", "build": 1}
+        assert connection.lost is None
+        assert [namespace for namespace, _ in daemon.handshakes] == ["system"]
+
+
+@pytest.mark.parametrize(
+    "frame", [frame for frame in frames("03") if frame.op == "text" and "false" in frame.data]
+)
+async def test_every_recorded_refusal_is_told_in_the_daemons_words(frame: Any) -> None:
+    async with running(Daemon(handshake=frame.data)) as daemon:
+        with pytest.raises(AuthenticationRefused) as caught:
+            await open_to(daemon)
+
+    assert str(caught.value) == frame.json["error"]
+
+
+async def test_an_unanswered_handshake_is_a_stall() -> None:
+    async with running(Daemon(handshake=None)) as daemon:
+        with pytest.raises(DaemonStalled, match=r"did not answer the handshake in 0\.05 s"):
+            await open_to(daemon, handshake_s=0.05)
+
+
+async def test_a_socket_closed_instead_of_an_answer_is_not_llmster() -> None:
+    async with running(Daemon(handshake="")) as daemon:
+        with pytest.raises(NotLlmster, match="without answering the handshake"):
+            await open_to(daemon)
+
+
+@pytest.mark.parametrize(
+    "handshake", [None, "", '{"success":false,"error":"Invalid API token."}', "nonsense"]
+)
+async def test_no_failed_handshake_tells_the_token(
+    handshake: str | None, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    async with running(Daemon(handshake=handshake)) as daemon:
+        with pytest.raises(LlmsterError) as caught:
+            await open_to(daemon, handshake_s=0.05)
+
+        assert daemon.handshakes[0][1]["clientPasskey"] in TOKEN
+    # What the scripted server and the library log at DEBUG is not ours.
+    ours = [record.getMessage() for record in caplog.records if record.name.startswith("exporter")]
+    for told in (str(caught.value), repr(caught.value), *ours):
+        assert "0123456789abcdefghij" not in told
+
+
+# Calls ---------------------------------------------------------------------------------------------------------------
+
+
+async def test_results_that_come_in_another_order_find_their_calls() -> None:
+    waiting: list[Any] = []
+
+    async def answer_backwards(socket: ServerConnection, frame: Any) -> bool:
+        waiting.append(frame)
+        if len(waiting) == 3:
+            for asked in reversed(waiting):
+                await tell(socket, type="rpcResult", callId=asked["callId"], result=asked["endpoint"])
+        return True
+
+    async with running(Daemon(on_frame=answer_backwards)) as daemon, connected(daemon) as connection:
+        results = await asyncio.gather(*(connection.call(endpoint) for endpoint in ("a", "b", "c")))
+
+    assert [json.loads(bytes(result or b"")) for result in results] == ["a", "b", "c"]
+
+
+async def test_a_void_result_is_none() -> None:
+    async def answer(socket: ServerConnection, frame: Any) -> bool:
+        await tell(socket, type="rpcResult", callId=frame["callId"])
+        return True
+
+    async with running(Daemon(on_frame=answer)) as daemon, connected(daemon) as connection:
+        assert await connection.call("unloadModel", {"identifier": "m"}) is None
+
+
+@pytest.mark.parametrize(
+    "frame",
+    [frame for frame in frames("12") if frame.op == "text" and '"rpcError"' in frame.data],
+    ids=lambda frame: frame.json["error"]["title"],
+)
+async def test_every_recorded_error_is_raised_without_its_stack(frame: Any) -> None:
+    error = frame.json["error"]
+
+    async def answer(socket: ServerConnection, asked: Any) -> bool:
+        await tell(socket, type="rpcError", callId=asked["callId"], error=error)
+        return True
+
+    async with running(Daemon(on_frame=answer)) as daemon, connected(daemon) as connection:
+        with pytest.raises(CallFailed) as caught:
+            await connection.call("unloadModel")
+
+    assert caught.value.title == error["title"]
+    assert caught.value.code == error.get("displayData", {}).get("code")
+    assert "/opt/daemon" not in str(caught.value)
+    assert "/opt/daemon" not in repr(vars(caught.value))
+
+
+async def test_a_call_left_unanswered_is_a_stall_and_costs_no_other_call() -> None:
+    async def ignore_one(_: ServerConnection, frame: Any) -> bool:
+        return bool(frame.get("endpoint") == "noSuchEndpoint")
+
+    async with (
+        running(Daemon(on_frame=ignore_one)) as daemon,
+        connected(daemon, "system") as connection,
+    ):
+        with pytest.raises(DaemonStalled, match=r"system\.noSuchEndpoint did not answer within 0\.02 s"):
+            await connection.call("noSuchEndpoint", timeout_s=0.02)
+
+        assert await connection.call("version") is not None
+
+
+async def test_an_answer_that_comes_too_late_is_counted_and_harmless() -> None:
+    tally = WireTally()
+
+    async def answer_twice(socket: ServerConnection, frame: Any) -> bool:
+        for _ in range(2):
+            await tell(socket, type="rpcResult", callId=frame["callId"], result=frame["callId"])
+        return True
+
+    async with running(Daemon(on_frame=answer_twice)) as daemon, connected(daemon, tally=tally) as connection:
+        for expected in range(3):
+            assert await connection.call("a") == msgspec.Raw(str(expected).encode())
+        await until(lambda: tally.unreadable["unknown_call"] == 3)
+
+
+async def test_a_socket_lost_in_the_middle_of_a_call_fails_it_and_every_later_one() -> None:
+    async def drop(socket: ServerConnection, _: Any) -> bool:
+        socket.transport.abort()
+        return True
+
+    async with running(Daemon(on_frame=drop)) as daemon, connected(daemon) as connection:
+        with pytest.raises(ConnectionLost, match="/llm socket closed"):
+            await connection.call("listLoaded")
+        with pytest.raises(ConnectionLost):
+            await connection.call("listLoaded")
+        with pytest.raises(ConnectionLost):
+            await connection.open_channel("streamLogs")
+        assert isinstance(connection.lost, ConnectionLost)
+
+
+async def test_a_closed_connection_fails_whoever_still_waits() -> None:
+    async def ignore(_: ServerConnection, __: Any) -> bool:
+        return True
+
+    async with running(Daemon(on_frame=ignore)) as daemon, connected(daemon) as connection:
+        call = asyncio.create_task(connection.call("listLoaded"))
+        await until(lambda: len(daemon.frames) == 1)
+        await connection.close()
+
+        with pytest.raises(ConnectionLost, match="closed by us"):
+            await call
+
+
+# Channels ------------------------------------------------------------------------------------------------------------
+
+
+async def test_the_recorded_log_stream_arrives_in_order_and_ends_when_it_is_closed() -> None:
+    recorded = [frame.json for frame in frames("10") if (frame.dir, frame.op) == ("s2c", "text")]
+    sends = [body for body in recorded if body.get("type") == "channelSend"]
+
+    async def stream(socket: ServerConnection, frame: Any) -> bool:
+        if frame["type"] == "channelCreate":
+            for body in sends:
+                await tell(socket, **body | {"channelId": frame["channelId"]})
+        if frame["type"] == "channelSend" and frame["message"] == {"type": "stop"}:
+            await tell(socket, type="channelClose", channelId=frame["channelId"])
+        return True
+
+    async with running(Daemon(on_frame=stream)) as daemon, connected(daemon, "diagnostics") as connection:
+        channel = await connection.open_channel("streamLogs", ABSENT)
+        received = await taken(channel, len(sends))
+        channel.send({"type": "stop"})
+        await connection.flush()
+        received += [message async for message in channel]
+
+    assert received == [body["message"] for body in sends]
+
+
+async def test_messages_of_two_channels_are_not_mixed() -> None:
+    async def stream(socket: ServerConnection, frame: Any) -> bool:
+        if frame["channelId"] == 1:
+            for number in range(3):
+                for channel_id in (1, 0):
+                    await tell(socket, type="channelSend", channelId=channel_id, message=[channel_id, number])
+        return True
+
+    async with running(Daemon(on_frame=stream)) as daemon, connected(daemon) as connection:
+        first = await connection.open_channel("loadModel")
+        second = await connection.open_channel("loadModel")
+
+        assert await taken(first, 3) == [[0, 0], [0, 1], [0, 2]]
+        assert await taken(second, 3) == [[1, 0], [1, 1], [1, 2]]
+
+
+async def test_a_channel_error_is_raised_to_its_reader_after_what_came_before() -> None:
+    recorded = [frame.json for frame in frames("15") if (frame.dir, frame.op) == ("s2c", "text")]
+    told = [body for body in recorded if body.get("channelId") == 0]
+
+    async def refuse(socket: ServerConnection, _: Any) -> bool:
+        for body in told:
+            await tell(socket, **body)
+        return True
+
+    async with running(Daemon(on_frame=refuse)) as daemon, connected(daemon) as connection:
+        channel = await connection.open_channel("loadModel")
+        assert [message["type"] for message in await taken(channel, 1)] == ["resolved"]
+        with pytest.raises(CallFailed, match="insufficient system resources") as caught:
+            await taken(channel, 1)
+
+    assert "/opt/daemon" not in str(caught.value)
+
+
+async def test_a_channel_on_a_dropped_socket_ends_with_connection_lost() -> None:
+    async def drop(socket: ServerConnection, frame: Any) -> bool:
+        await tell(socket, type="channelSend", channelId=frame["channelId"], message="before")
+        socket.transport.abort()
+        return True
+
+    async with running(Daemon(on_frame=drop)) as daemon, connected(daemon, "diagnostics") as connection:
+        channel = await connection.open_channel("streamLogs")
+        received: list[object] = []
+        with pytest.raises(ConnectionLost):
+            received.extend([message async for message in channel])
+        with pytest.raises(ConnectionLost):
+            await connection.flush()
+
+
+async def test_a_message_that_asks_for_it_is_acknowledged() -> None:
+    async def send(socket: ServerConnection, frame: Any) -> bool:
+        if frame["type"] == "channelCreate":
+            await tell(socket, type="channelSend", channelId=frame["channelId"], message=1, ackId=42)
+        return True
+
+    async with running(Daemon(on_frame=send)) as daemon, connected(daemon) as connection:
+        assert await taken(await connection.open_channel("streamLogs"), 1) == [1]
+        await until(lambda: len(daemon.frames) == 2)
+
+    assert daemon.frames[1][1] == {"type": "channelAck", "channelId": 0, "ackId": 42}
+
+
+async def test_five_megabytes_in_one_frame_are_accepted() -> None:
+    output = "x" * 5_000_000
+
+    async def send(socket: ServerConnection, frame: Any) -> bool:
+        await tell(socket, type="channelSend", channelId=frame["channelId"], message=output)
+        return True
+
+    async with running(Daemon(on_frame=send)) as daemon, connected(daemon) as connection:
+        [received] = await taken(await connection.open_channel("streamLogs"), 1)
+
+    assert received == output
+
+
+async def test_a_slow_reader_holds_up_the_socket_and_is_not_taken_for_a_stalled_daemon(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+    sent = 20
+
+    async def flood(socket: ServerConnection, frame: Any) -> bool:
+        if frame["type"] == "channelCreate":
+            for number in range(sent):
+                await tell(socket, type="channelSend", channelId=0, message=number)
+        return False
+
+    impatient = dataclasses.replace(PATIENT, keep_alive_every_s=0.01, dead_after_s=0.03)
+    async with (
+        running(Daemon(on_frame=flood)) as daemon,
+        connected(daemon, timeouts=impatient) as connection,
+    ):
+        channel = await connection.open_channel("streamLogs")
+        await until(lambda: connection._held_up)
+        await asyncio.sleep(0.1)  # three times what a daemon would be given; nobody reads
+
+        assert connection.unanswered_s == 0
+        assert connection.lost is None
+        assert await taken(channel, sent) == list(range(sent))
+
+
+async def test_a_reader_that_is_far_behind_still_learns_that_the_socket_is_lost(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+    channel = Channel(lambda _: None)
+    for number in (b"1", b"2"):
+        await channel.put(msgspec.Raw(number))
+
+    channel.put_error(ConnectionLost("gone"))
+
+    assert await taken(channel, 1) == [2]
+    with pytest.raises(ConnectionLost):
+        await taken(channel, 1)
+
+
+async def test_an_abandoned_channel_never_holds_up_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+
+    async def flood(socket: ServerConnection, frame: Any) -> bool:
+        if frame["type"] == "channelCreate":
+            for number in range(20):
+                await tell(socket, type="channelSend", channelId=0, message=number)
+        return bool(frame["type"] == "channelCreate")
+
+    async with running(Daemon(on_frame=flood)) as daemon, connected(daemon, "system") as connection:
+        channel = await connection.open_channel("streamLogs")
+        await until(lambda: connection._held_up)
+        channel.abandon()
+
+        assert await connection.call("version") is not None
+        assert not channel.is_full
+
+
+# keepAlive -----------------------------------------------------------------------------------------------------------
+
+
+async def test_answered_keep_alives_keep_the_connection() -> None:
+    often = dataclasses.replace(PATIENT, keep_alive_every_s=0.005, dead_after_s=30)
+    async with running() as daemon, connected(daemon, timeouts=often) as connection:
+        await until(lambda: len(daemon.frames) >= 3)
+
+        assert {frame["type"] for _, frame in daemon.frames} == {"keepAlive"}
+        assert connection.lost is None
+        await until(lambda: connection.unanswered_s == 0)
+
+
+async def test_an_unanswered_keep_alive_ends_the_connection_as_stalled() -> None:
+    async def ignore(_: ServerConnection, __: Any) -> bool:
+        return True
+
+    impatient = dataclasses.replace(PATIENT, keep_alive_every_s=0.01, dead_after_s=0.03)
+    async with (
+        running(Daemon(on_frame=ignore)) as daemon,
+        connected(daemon, timeouts=impatient) as connection,
+    ):
+        with pytest.raises(DaemonStalled, match="keepAlive unanswered"):
+            await connection.call("listLoaded")
+
+        assert isinstance(connection.lost, DaemonStalled)
+        assert connection.unanswered_s == 0  # nobody is left to answer: a lost socket must not look stalled
+
+
+async def test_a_waiting_keep_alive_shows_how_long_it_waits() -> None:
+    async def ignore(_: ServerConnection, __: Any) -> bool:
+        return True
+
+    often = dataclasses.replace(PATIENT, keep_alive_every_s=0.005, dead_after_s=30)
+    async with running(Daemon(on_frame=ignore)) as daemon, connected(daemon, timeouts=often) as connection:
+        assert connection.unanswered_s == 0
+        await until(lambda: connection.unanswered_s > 0)
+        await until(lambda: len(daemon.frames) >= 2)
+
+
+async def test_one_answer_settles_only_until_the_next_question() -> None:
+    async def answer_first_only(socket: ServerConnection, _: Any) -> bool:
+        if len(daemon.frames) == 1:
+            await tell(socket, type="keepAliveAck")
+        return True
+
+    impatient = dataclasses.replace(PATIENT, keep_alive_every_s=0.01, dead_after_s=0.03)
+    async with (
+        running(Daemon(on_frame=answer_first_only)) as daemon,
+        connected(daemon, timeouts=impatient) as connection,
+    ):
+        await until(lambda: isinstance(connection.lost, DaemonStalled))
+        assert len(daemon.frames) >= 2
+
+
+# What should not arrive ----------------------------------------------------------------------------------------------
+
+
+async def test_recorded_warnings_are_counted_by_kind_and_never_quoted(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    warnings = [frame for frame in frames("13") if "communicationWarning" in frame.data]
+    tally = WireTally()
+
+    async def warn(socket: ServerConnection, frame: Any) -> bool:
+        for warning in warnings:
+            await socket.send(warning.data)
+        await tell(socket, type="rpcResult", callId=frame["callId"])
+        return True
+
+    async with running(Daemon(on_frame=warn)) as daemon, connected(daemon, tally=tally) as connection:
+        await connection.call("listLoaded")
+
+    assert tally.warnings == {"rpcParameterTypeError": 2, "rpcEndpointUnknown": 1, "channelUnknown": 1}
+    assert tally.unreadable == {}
+    assert len(caplog.records) == 3  # once for each kind
+    assert "Zod" not in caplog.text
+
+
+async def test_unreadable_frames_are_counted_by_what_is_wrong_with_them() -> None:
+    tally = WireTally()
+
+    async def babble(socket: ServerConnection, frame: Any) -> bool:
+        for text in ("{not json", '{"type":"tomorrow"}', '{"type":"rpcResult","callId":99}', "[]"):
+            await socket.send(text)
+        await socket.send(b"\xff\xfe", text=True)
+        await socket.send(b"[" * 50_000)
+        await tell(socket, type="rpcResult", callId=frame["callId"])
+        return True
+
+    async with running(Daemon(on_frame=babble)) as daemon, connected(daemon, tally=tally) as connection:
+        await connection.call("listLoaded")
+
+    assert tally.unreadable == {"malformed": 4, "unknown_type": 1, "unknown_call": 1}
+
+
+async def test_the_kinds_of_warnings_counted_are_bounded() -> None:
+    tally = WireTally()
+
+    async def warn(socket: ServerConnection, frame: Any) -> bool:
+        for number in range(MAX_KINDS + 10):
+            await tell(socket, type="communicationWarning", warning="", kind=f"kind {number}")
+        await tell(socket, type="communicationWarning", warning="", kind="kind 0")
+        await tell(socket, type="rpcResult", callId=frame["callId"])
+        return True
+
+    async with running(Daemon(on_frame=warn)) as daemon, connected(daemon, tally=tally) as connection:
+        await connection.call("listLoaded")
+
+    assert len(tally.warnings) == MAX_KINDS + 1
+    assert tally.warnings["other"] == 10
+    assert tally.warnings["kind 0"] == 2
+
+
+async def test_closing_takes_no_longer_than_allowed_when_the_daemon_does_not_answer_it() -> None:
+    async def hang(socket: ServerConnection, _: Any) -> bool:
+        socket.transport.pause_reading()
+        return True
+
+    async with running(Daemon(on_frame=hang)) as daemon:
+        connection = await open_to(daemon, close_s=0.02)
+        run = asyncio.create_task(connection.run())
+        with pytest.raises(DaemonStalled):
+            await connection.call("listLoaded", timeout_s=0.02)
+        await connection.close()
+        connection.abort()
+
+        assert isinstance(await run, ConnectionLost)
+        daemon.open_sockets["llm"].transport.resume_reading()  # lets the scripted server go, too
+
+
+def test_a_lost_connection_is_named_by_its_code_only() -> None:
+    assert connection_module._closing_words(ConnectionClosed(None, None)) == "no close frame"
