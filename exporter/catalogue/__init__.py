@@ -7,12 +7,12 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.catalogue import daemon, hardware, ourselves
+from exporter.catalogue import daemon, hardware, ourselves, stream
 from exporter.catalogue.metric import Kind, Metric
 
 __all__ = ["BY_NAME", "CATALOGUE", "Kind", "Metric"]
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *hardware.ROWS, *ourselves.ROWS)
+CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *stream.ROWS, *hardware.ROWS, *ourselves.ROWS)
 """All rows in the order of exposition."""
 
 BY_NAME: Final[dict[str, Metric]] = {row.name: row for row in CATALOGUE}

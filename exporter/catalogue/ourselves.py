@@ -50,6 +50,32 @@ UNREADABLE_MESSAGES = counter(
     "kind",
     source=_SELF,
 )
+OTLP_SPANS_EXPORTED = counter(
+    "daemonpulse_otlp_spans_exported_total", "Spans an OTLP receiver accepted.", source=_SELF
+)
+OTLP_SPANS_FAILED = counter(
+    "daemonpulse_otlp_spans_failed_total",
+    "Spans lost because a receiver refused them or was away.",
+    source=_SELF,
+)
+OTLP_LOGS_EXPORTED = counter(
+    "daemonpulse_otlp_logs_exported_total", "Log records an OTLP receiver accepted.", source=_SELF
+)
+OTLP_LOGS_FAILED = counter(
+    "daemonpulse_otlp_logs_failed_total",
+    "Log records lost because a receiver refused them or was away.",
+    source=_SELF,
+)
+OTLP_SPANS_DROPPED = counter(
+    "daemonpulse_otlp_spans_dropped_total",
+    "Spans dropped because the queue to the receiver was full.",
+    source=_SELF,
+)
+OTLP_LOGS_DROPPED = counter(
+    "daemonpulse_otlp_logs_dropped_total",
+    "Log records dropped because the queue to the receiver was full.",
+    source=_SELF,
+)
 PROCESS_CPU = counter(
     "process_cpu_seconds_total",
     "Total user and system CPU time spent in seconds.",

@@ -1,0 +1,200 @@
+"""Catalogue: what the daemon's log stream tells: every prediction, every slot of a batch, the stream itself.
+
+Labels stay bounded: no prompt, no request id, no argument. `model` is the model key where the instance is known to
+us, else the identifier the log names.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue.metric import counter, gauge, histogram, rows_of
+
+_OUTPUT: Final = "llm.prediction.output of diagnostics.streamLogs"
+_BOTH: Final = "llm.prediction.input and .output of diagnostics.streamLogs"
+_ENGINE: Final = "engine lines in runtime.log and server.log events"
+_STREAM: Final = "diagnostics.streamLogs"
+_SLOT: Final = ("daemon", "model", "instance_id", "slot")
+
+# Bounds of vLLM, so that heads and dashboards carry over; finer below 0.3 s, where small local models live.
+_TTFT_S: Final = (
+    0.001, 0.005, 0.01, 0.02, 0.04, 0.06, 0.08, 0.1, 0.25, 0.5, 0.75, 1.0, 2.5, 5.0, 7.5, 10.0, 20.0, 40.0, 80.0, 160.0,
+)  # fmt: skip
+_PER_TOKEN_S: Final = (0.01, 0.025, 0.05, 0.075, 0.1, 0.15, 0.2, 0.3, 0.4, 0.5, 0.75, 1.0, 2.5, 5.0)
+_E2E_S: Final = (
+    0.05, 0.1, 0.2, 0.3, 0.5, 0.8, 1.0, 1.5, 2.0, 2.5, 5.0, 10.0, 15.0, 20.0, 30.0, 40.0, 50.0, 60.0, 120.0, 240.0,
+    480.0, 960.0, 1920.0,
+)  # fmt: skip
+_TOKENS: Final = tuple(float(digit * 10**power) for power in range(6) for digit in (1, 2, 5))
+_RATE: Final = (1.0, 2.0, 5.0, 10.0, 20.0, 30.0, 40.0, 50.0, 75.0, 100.0, 150.0, 200.0, 300.0, 500.0, 1000.0)
+_RATIO: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
+
+# Predictions ---------------------------------------------------------------------------------------------------------
+REQUESTS = counter(
+    "llmster_request_success_total",
+    "Predictions that ended, by reason: stop, length, tool_calls, abort or error.",
+    "daemon", "model", "finished_reason",
+    source=_OUTPUT,
+)  # fmt: skip
+PROMPT_TOKENS = counter(
+    "llmster_prompt_tokens_total",
+    "Prompt tokens the daemon counted.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens",
+)  # fmt: skip
+GENERATION_TOKENS = counter(
+    "llmster_generation_tokens_total",
+    "Generated tokens the daemon counted, reasoning included.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens",
+)  # fmt: skip
+REASONING_TOKENS = counter(
+    "llmster_reasoning_tokens_estimated_total",
+    "Generated tokens spent on reasoning, estimated from its share of the characters.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens",
+)  # fmt: skip
+TTFT = histogram(
+    "llmster_time_to_first_token_seconds",
+    "Time from the start of a prediction to its first token.",
+    "daemon", "model",
+    source=_OUTPUT, unit="seconds", buckets=_TTFT_S,
+)  # fmt: skip
+PER_TOKEN = histogram(
+    "llmster_time_per_output_token_seconds",
+    "Mean time per token after the first, per prediction.",
+    "daemon", "model",
+    source=_OUTPUT, unit="seconds", buckets=_PER_TOKEN_S,
+)  # fmt: skip
+E2E = histogram(
+    "llmster_e2e_request_latency_seconds",
+    "Time from the start of a prediction to its last token: TTFT plus tokens over rate, never the daemon's total.",
+    "daemon", "model",
+    source=_OUTPUT, unit="seconds", buckets=_E2E_S,
+)  # fmt: skip
+REASONING_SECONDS = histogram(
+    "llmster_request_reasoning_seconds_estimated",
+    "Time a prediction spent on reasoning, estimated from its share of the characters. Only predictions that reasoned.",
+    "daemon", "model",
+    source=_OUTPUT, unit="seconds", buckets=_E2E_S,
+)  # fmt: skip
+REQUEST_PROMPT_TOKENS = histogram(
+    "llmster_request_prompt_tokens",
+    "Prompt tokens per prediction.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens", buckets=_TOKENS,
+)  # fmt: skip
+REQUEST_GENERATION_TOKENS = histogram(
+    "llmster_request_generation_tokens",
+    "Generated tokens per prediction.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens", buckets=_TOKENS,
+)  # fmt: skip
+TOKENS_PER_SECOND = histogram(
+    "llmster_generation_tokens_per_second",
+    "Generation rate per prediction, as the daemon reports it.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens_per_second", buckets=_RATE,
+)  # fmt: skip
+CONTEXT_UTILIZATION = histogram(
+    "llmster_context_utilization_ratio",
+    "Share of the instance's context that prompt and answer filled, per prediction.",
+    "daemon", "model",
+    source=_OUTPUT + "; context length from listLoaded", unit="ratio", buckets=_RATIO,
+)  # fmt: skip
+DRAFT_TOKENS = counter(
+    "llmster_spec_decode_draft_tokens_total",
+    "Tokens a draft model proposed.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens",
+)  # fmt: skip
+ACCEPTED_TOKENS = counter(
+    "llmster_spec_decode_accepted_tokens_total",
+    "Proposed tokens the model accepted.",
+    "daemon", "model",
+    source=_OUTPUT, unit="tokens",
+)  # fmt: skip
+TOOL_CALLS = counter(
+    "llmster_generated_tool_calls_total",
+    "Tool calls found in outputs, by tool name; beyond a bound of names, tool is other.",
+    "daemon", "model", "tool",
+    source=_OUTPUT,
+)  # fmt: skip
+PAIRING_MISSES = counter(
+    "llmster_prediction_pairing_misses_total",
+    "Outputs whose input could not be told for sure. They are counted all the same; their conversation is unknown.",
+    "daemon",
+    source=_BOTH,
+)  # fmt: skip
+
+# Batching ------------------------------------------------------------------------------------------------------------
+SLOTS = gauge(
+    "llmster_slots",
+    "Slots of the instance's engine seen so far.",
+    "daemon", "model", "instance_id",
+    source=_ENGINE,
+)  # fmt: skip
+SLOT_BUSY = gauge(
+    "llmster_slot_busy",
+    "Whether a slot of the engine works on a request.",
+    *_SLOT,
+    source=_ENGINE,
+)
+SLOT_PROMPT_PROGRESS = gauge(
+    "llmster_slot_prompt_progress_ratio",
+    "How much of its prompt a busy slot has processed, 0 to 1.",
+    *_SLOT,
+    source=_ENGINE, unit="ratio",
+)  # fmt: skip
+SLOT_RATE = gauge(
+    "llmster_slot_tokens_per_second",
+    "Current generation rate of a busy slot.",
+    *_SLOT,
+    source=_ENGINE, unit="tokens_per_second",
+)  # fmt: skip
+LAST_PROGRESS = gauge(
+    "llmster_log_last_progress_timestamp_seconds",
+    "When the log last showed the instance making progress, by the daemon's clock.",
+    "daemon", "model", "instance_id",
+    source=_ENGINE + "; " + _OUTPUT, unit="seconds",
+)  # fmt: skip
+
+# The stream itself ---------------------------------------------------------------------------------------------------
+STREAM_UP = gauge(
+    "llmster_log_stream_up",
+    "Whether the daemon's log stream is open. Open and quiet is possible: prompt logging can be off.",
+    "daemon",
+    source=_STREAM,
+)
+DISCONNECTS = counter(
+    "llmster_log_stream_disconnects_total",
+    "Times an open log stream ended.",
+    "daemon",
+    source=_STREAM,
+)
+GAP_SECONDS = counter(
+    "llmster_log_stream_gap_seconds_total",
+    "Time between the end of a log stream and the next one. What was logged meanwhile was never seen.",
+    "daemon",
+    source=_STREAM, unit="seconds",
+)  # fmt: skip
+EVENTS = counter(
+    "llmster_log_events_total",
+    "Log events received, by type.",
+    "daemon", "type",
+    source=_STREAM,
+)  # fmt: skip
+EVENTS_DROPPED = counter(
+    "llmster_log_events_dropped_total",
+    "Log events a sink did not take, by sink and reason. The metrics sink takes every event.",
+    "daemon", "sink", "reason",
+    source="daemonpulse",
+)  # fmt: skip
+SERVER_MESSAGES = counter(
+    "llmster_server_log_messages_total",
+    "Messages of the daemon's server log by level.",
+    "daemon", "level",
+    source="server.log of diagnostics.streamLogs",
+)  # fmt: skip
+
+ROWS = rows_of(globals())
