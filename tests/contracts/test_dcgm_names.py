@@ -1,0 +1,84 @@
+"""The rules that publish our GPU metrics under DCGM's names: valid, catalogued, and right in unit and labels."""
+
+import re
+import subprocess
+from pathlib import Path
+
+import pytest
+import yaml
+
+from exporter.catalogue import BY_NAME
+from tests.external import FindTool
+
+RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules" / "dcgm-names.yaml"
+OWN = re.compile(r"\b(?:nvml|llmster|daemonpulse)_[a-z_]+\b")
+
+SERIES = {
+    'nvml_device_info{gpu="0",uuid="GPU-1",name="NVIDIA H200",pci_bus_id="00000000:01:00.0",source="nvml",JI}': 1,
+    'nvml_memory_used_bytes{gpu="0",JI}': 3 * 2**30,
+    'nvml_utilization_ratio{gpu="0",JI}': 0.25,
+    'nvml_clock_hertz{gpu="0",clock="sm",JI}': 1.98e9,
+    'nvml_clock_hertz{gpu="0",clock="memory",JI}': 2.6e9,
+    'nvml_energy_joules_total{gpu="0",JI}': 12.5,
+    'nvml_ecc_errors_total{gpu="0",kind="corrected",location="dram",JI}': 2,
+    'nvml_ecc_errors_total{gpu="0",kind="corrected",location="sram",JI}': 3,
+}
+EXPECTED = {
+    "DCGM_FI_DEV_FB_USED": 3072,
+    "DCGM_FI_DEV_GPU_UTIL": 25,
+    "DCGM_FI_DEV_SM_CLOCK": 1980,
+    "DCGM_FI_DEV_MEM_CLOCK": 2600,
+    "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": 12500,
+    "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL": 5,
+}
+LABELS = (
+    'gpu="0",UUID="GPU-1",device="nvidia0",modelName="NVIDIA H200",Hostname="box",pci_bus_id="00000000:01:00.0",'
+    'job="daemonpulse",instance="box:9810"'
+)
+
+
+def test_the_rules_name_only_catalogued_metrics() -> None:
+    text = "\n".join(line for line in RULES.read_text(encoding="utf-8").splitlines() if "#" not in line)
+    named = set(OWN.findall(text.replace("gpu:nvml_device_info:dcgm", "")))
+    assert named
+    assert named <= BY_NAME.keys()
+
+
+@pytest.mark.external("promtool")
+def test_the_rules_are_valid(external_tool: FindTool) -> None:
+    ran = subprocess.run(
+        [external_tool("promtool"), "check", "rules", RULES], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.external("promtool")
+def test_the_rules_give_dcgms_units_and_labels(external_tool: FindTool, tmp_path: Path) -> None:
+    where = 'job="daemonpulse",instance="box:9810"'
+    test = {
+        "rule_files": [str(RULES)],
+        "evaluation_interval": "1m",
+        "tests": [
+            {
+                "interval": "1m",
+                "input_series": [
+                    {"series": series.replace("JI", where), "values": f"{value}x3"}
+                    for series, value in SERIES.items()
+                ],
+                "promql_expr_test": [
+                    {
+                        "expr": name,
+                        "eval_time": "2m",
+                        "exp_samples": [{"labels": f"{name}{{{LABELS}}}", "value": value}],
+                    }
+                    for name, value in EXPECTED.items()
+                ],
+            }
+        ],
+    }
+    path = tmp_path / "test.yaml"
+    path.write_text(yaml.safe_dump(test), encoding="utf-8")
+    ran = subprocess.run(
+        [external_tool("promtool"), "test", "rules", path], capture_output=True, text=True, check=False
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
