@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from exporter.llmster import calls
-from exporter.llmster.connection import Channel, Timeouts, WireTally
+from exporter.llmster.connection import Channel, Connection, Timeouts, WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
     DaemonStalled,
@@ -152,6 +152,10 @@ class DaemonClient:
             channel.send({"type": "stop"})
             with contextlib.suppress(LlmsterError):
                 await connection.flush()
+
+    async def connection(self, namespace: str) -> Connection:
+        """Return the session's socket of a namespace, for commands.py. Raises the problem when there is none."""
+        return await self._require_session().connection(namespace)
 
     async def connected(self) -> None:
         """Wait, for as long as it takes, until there is a session."""

@@ -1,0 +1,205 @@
+"""What changes a daemon, and what is asked right before: load, unload, estimate, configuration, over the WebSocket.
+
+Knows no policy: who may, whether it fits and what to do when it is not sure is decided by the caller. Nothing here is
+repeated by itself, because none of it is idempotent on the daemon.
+
+Source: frames 08, 09, 15, 22 and 30 in tests/fixtures/protocol.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final, Literal
+
+import msgspec
+
+from exporter.llmster import calls
+from exporter.llmster.client import DaemonClient
+from exporter.llmster.connection import Channel, Connection, decode
+from exporter.llmster.errors import LlmsterError, ProtocolViolation
+from exporter.llmster.state import DownloadedModel, InstanceInfo, ProcessingState
+
+Namespace = Literal["llm", "embedding"]
+NAMESPACES: Final[tuple[Namespace, ...]] = ("llm", "embedding")
+
+UNLOAD_TIMEOUT_S: Final = 60.0
+"""Assumed: freeing tens of gigabytes takes seconds, not minutes."""
+ESTIMATE_TIMEOUT_S: Final = 30.0
+"""The daemon reads the model's header for it, from a disk that may sleep."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadRequest:
+    """What to load and how. `fields` are load configuration keys as on the wire; what is not named is the daemon's."""
+
+    model_key: str
+    namespace: Namespace = "llm"
+    identifier: str | None = None
+    ttl_ms: int | None = None
+    device_identifier: str | None = None
+    """An LM Link peer; None is the daemon's own machine."""
+    fields: Mapping[str, Any] = field(default_factory=dict)
+
+    def stack(self) -> dict[str, Any]:
+        """Write the configuration as a kvConfigStack of one layer, as the official clients do."""
+        fields = [{"key": key, "value": value} for key, value in self.fields.items()]
+        return {"layers": [{"layerName": "apiOverride", "config": {"fields": fields}}]}
+
+
+class MemoryEstimate(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What the daemon believes a load takes. Source: `memory` of estimateModelUsage."""
+
+    confidence: str | None = None
+    total_vram_bytes: float
+    total_bytes: float
+    """On the cards and in RAM together."""
+
+
+class Estimate(msgspec.Struct, frozen=True, rename="camel"):
+    """Source: estimateModelUsage."""
+
+    memory: MemoryEstimate
+    passes_guardrails: bool
+    """Whether the daemon's own guardrail would let it load now. Observed: it does not see foreign processes."""
+
+
+class _LoadMessage(msgspec.Struct, frozen=True):
+    type: str
+    progress: float | None = None
+    info: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+
+
+class _ConfigField(msgspec.Struct, frozen=True):
+    key: str
+    value: Any = None
+
+
+class _Config(msgspec.Struct, frozen=True):
+    fields: tuple[_ConfigField, ...] = ()
+
+
+class DaemonCommands:
+    """The commands of one connected daemon. Everything raises LlmsterError."""
+
+    def __init__(self, client: DaemonClient) -> None:
+        self.client = client
+
+    async def models(self, *, timeout_s: float = 15.0) -> tuple[DownloadedModel, ...]:
+        """List what is on disk now, without the snapshot's minute of caching."""
+        system = await self.client.connection("system")
+        return await calls.downloaded_models(
+            system, timeout_s=timeout_s, unreadable=self.client.tally.unreadable
+        )
+
+    async def instances(self) -> tuple[InstanceInfo, ...]:
+        """List what is loaded now, in both namespaces."""
+        found: list[InstanceInfo] = []
+        for namespace in NAMESPACES:
+            connection = await self.client.connection(namespace)
+            found += await calls.loaded_instances(connection, unreadable=self.client.tally.unreadable)
+        return tuple(found)
+
+    async def processing(self, instance: InstanceInfo) -> ProcessingState:
+        """Ask what an instance is doing. Raises CallFailed when it is gone."""
+        connection = await self.client.connection(namespace_of(instance))
+        return await calls.processing_state(connection, instance.instance_reference)
+
+    async def load_config(self, instance: InstanceInfo) -> dict[str, Any]:
+        """Read every key of an instance's load configuration."""
+        connection = await self.client.connection(namespace_of(instance))
+        specifier = {"type": "instanceReference", "instanceReference": instance.instance_reference}
+        raw = await connection.call("getLoadConfig", {"specifier": specifier})
+        config = decode(raw, _Config, f"{connection.name}.getLoadConfig")
+        return {pair.key: pair.value for pair in config.fields}
+
+    async def estimate(self, request: LoadRequest) -> Estimate:
+        """Ask what a load would take. Costly for the daemon: only on demand."""
+        connection = await self.client.connection(request.namespace)
+        parameter = {
+            "modelKey": request.model_key,
+            "loadConfigStack": request.stack(),
+            **_device(request.device_identifier),
+        }
+        raw = await connection.call("estimateModelUsage", parameter, timeout_s=ESTIMATE_TIMEOUT_S)
+        return decode(raw, Estimate, f"{connection.name}.estimateModelUsage")
+
+    async def load(
+        self,
+        request: LoadRequest,
+        *,
+        on_progress: Callable[[float], None],
+        cancel: asyncio.Event,
+        timeout_s: float,
+    ) -> InstanceInfo | None:
+        """Load a model and wait for it; None when `cancel` was set and the daemon gave the load up.
+
+        When the time is up the load is cancelled too, and TimeoutError raised. ConnectionLost says nothing about the
+        load itself: the daemon goes on without us.
+        """
+        connection = await self.client.connection(request.namespace)
+        parameter: dict[str, Any] = {"modelKey": request.model_key, **_device(request.device_identifier)}
+        if request.identifier is not None:
+            parameter["identifier"] = request.identifier
+        if request.ttl_ms is not None:
+            parameter["ttlMs"] = request.ttl_ms
+        channel = await connection.open_channel(
+            "loadModel", {**parameter, "loadConfigStack": request.stack()}
+        )
+        reading = asyncio.create_task(_read_load(channel, on_progress))
+        cancelling = asyncio.create_task(cancel.wait())
+        try:
+            async with asyncio.timeout(timeout_s):
+                await asyncio.wait({reading, cancelling}, return_when=asyncio.FIRST_COMPLETED)
+                if not reading.done():
+                    await _cancel(connection, channel)
+                loaded = await reading
+        except TimeoutError:
+            await _cancel(connection, channel)
+            raise
+        finally:
+            cancelling.cancel()
+            reading.cancel()
+            channel.abandon()
+        if loaded is None and not cancel.is_set():
+            raise ProtocolViolation(f"{connection.name}.loadModel ended without saying how")
+        return loaded
+
+    async def unload(self, instance: InstanceInfo) -> None:
+        """Unload an instance, busy or not. Raises CallFailed when there is none of this identifier."""
+        connection = await self.client.connection(namespace_of(instance))
+        parameter = {"identifier": instance.identifier, **_device(instance.device_identifier)}
+        await connection.call("unloadModel", parameter, timeout_s=UNLOAD_TIMEOUT_S)
+
+
+def namespace_of(model: DownloadedModel) -> Namespace:
+    """Name the namespace that answers for a model."""
+    return "embedding" if model.type == "embedding" else "llm"
+
+
+def _device(identifier: str | None) -> dict[str, str]:
+    return {"deviceIdentifier": identifier} if identifier is not None else {}
+
+
+async def _cancel(connection: Connection, channel: Channel) -> None:
+    """Ask the daemon to give a load up. Source: the channel's client message in the official schema."""
+    channel.send({"type": "cancel"})
+    with contextlib.suppress(LlmsterError):
+        await connection.flush()
+
+
+async def _read_load(channel: Channel, on_progress: Callable[[float], None]) -> InstanceInfo | None:
+    """Follow a loadModel channel to its end; None when it closes without success."""
+    loaded: InstanceInfo | None = None
+    async for raw in channel:
+        message = decode(raw, _LoadMessage, "loadModel")
+        match message.type:
+            case "progress" if message.progress is not None:
+                on_progress(min(max(message.progress, 0.0), 1.0))
+            case "success" if isinstance(message.info, msgspec.Raw):
+                loaded = decode(message.info, InstanceInfo, "loadModel")
+            case _:
+                pass  # "resolved" says what we know; unknown types come with new releases
+    return loaded

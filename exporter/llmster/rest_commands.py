@@ -1,0 +1,188 @@
+"""What only the REST side can do: download a model, and chat with exact times as server-sent events.
+
+Knows no policy. Never sends what a person wrote: the caller brings the canned prompt.
+
+Source: the official docs pages "Download a model", "Get download status" and "Streaming events" of the v1 REST API.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import AsyncIterator
+from typing import Any, Final
+from urllib.parse import quote
+
+import httpx
+import msgspec
+
+from exporter.llmster.errors import (
+    AuthenticationRefused,
+    CallFailed,
+    ConnectionLost,
+    DaemonStalled,
+    DaemonUnreachable,
+    NotLlmster,
+    ProtocolViolation,
+)
+from exporter.llmster.messages import UNDECODABLE
+
+MAX_EVENT_CHARS: Final = 4 * 1024 * 1024
+"""An event longer than this ends the chat: a probe's are short, and memory is not to be filled from outside."""
+_TIMEOUT_S: Final = 15.0
+
+
+class Download(msgspec.Struct, frozen=True):
+    """A download job. Source: POST /api/v1/models/download and GET .../download/status/:job_id."""
+
+    status: str
+    """downloading, paused, completed, failed, or already_downloaded (then there is no job)."""
+    job_id: str | None = None
+    total_size_bytes: float | None = None
+    downloaded_bytes: float | None = None
+
+    @property
+    def progress(self) -> float | None:
+        """Share done, 0 to 1, None while the size is not known."""
+        if not self.total_size_bytes or self.downloaded_bytes is None:
+            return None
+        return min(1.0, max(0.0, self.downloaded_bytes / self.total_size_bytes))
+
+
+class ChatEvent(msgspec.Struct, frozen=True):
+    """One server-sent event of /api/v1/chat, as far as a probe needs it. No content is kept."""
+
+    type: str
+    load_time_seconds: float | None = None
+    progress: float | None = None
+    model_instance_id: str | None = None
+    result: Any = None
+    """Only of chat.end; its `output` is dropped."""
+    error: Any = None
+
+
+async def start_download(
+    base_url: str, *, token: str | None, model: str, quantization: str | None = None
+) -> Download:
+    """Ask the daemon to download a model. Raises LlmsterError."""
+    body = {"model": model} | ({"quantization": quantization} if quantization else {})
+    return await _ask(base_url, "POST", "/api/v1/models/download", token=token, json=body)
+
+
+async def download_status(base_url: str, *, token: str | None, job_id: str) -> Download:
+    """Ask how a download is getting on. Raises LlmsterError."""
+    return await _ask(
+        base_url, "GET", f"/api/v1/models/download/status/{quote(job_id, safe='')}", token=token
+    )
+
+
+async def chat_events(
+    base_url: str,
+    *,
+    token: str | None,
+    model: str,
+    prompt: str,
+    max_output_tokens: int,
+    silence_s: float,
+    total_s: float,
+) -> AsyncIterator[ChatEvent]:
+    """Chat once and yield its events as they come; the chat is not stored by the daemon.
+
+    Raises LlmsterError: DaemonStalled after `silence_s` without a byte or `total_s` in all.
+    """
+    body = {
+        "model": model,
+        "input": prompt,
+        "stream": True,
+        "store": False,
+        "max_output_tokens": max_output_tokens,
+    }
+    limits = httpx.Timeout(_TIMEOUT_S, read=silence_s)
+    try:
+        async with (
+            asyncio.timeout(total_s),
+            httpx.AsyncClient(timeout=limits, trust_env=False) as http,
+            http.stream(
+                "POST", f"{base_url.rstrip('/')}/api/v1/chat", json=body, headers=_headers(token)
+            ) as response,
+        ):
+            if not response.headers.get("content-type", "").startswith("text/event-stream"):
+                await response.aread()
+                _raise_refusal(response, "POST /api/v1/chat")
+            async for event in _events(response):
+                yield event
+    except (httpx.TimeoutException, TimeoutError) as error:
+        if isinstance(error, httpx.ConnectTimeout):
+            raise DaemonUnreachable(f"no connection to {base_url}") from None
+        raise DaemonStalled("POST /api/v1/chat was silent for too long") from None
+    except httpx.ConnectError as error:
+        raise DaemonUnreachable(f"POST {base_url}/api/v1/chat failed: {error}") from None
+    except httpx.HTTPError as error:
+        raise ConnectionLost(f"the chat's connection broke ({type(error).__name__})") from None
+
+
+async def _events(response: httpx.Response) -> AsyncIterator[ChatEvent]:
+    """Read an event stream: blocks of lines, of which only `data:` counts, for it repeats the type."""
+    data = ""
+    async for line in response.aiter_lines():
+        if line.startswith("data:"):
+            data += line[5:].lstrip()
+            if len(data) > MAX_EVENT_CHARS:
+                raise ProtocolViolation("the chat sent an event that is too long")
+        elif not line and data:
+            try:
+                event = msgspec.json.decode(data, type=ChatEvent)
+            except UNDECODABLE as error:
+                raise ProtocolViolation(f"the chat sent something unexpected: {error}") from None
+            data = ""
+            yield event
+            if event.type == "chat.end":
+                return
+
+
+async def _ask(
+    base_url: str, method: str, path: str, *, token: str | None, json: dict[str, str] | None = None
+) -> Download:
+    what = f"{method} {path}"
+    try:
+        async with asyncio.timeout(_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as http:
+            response = await http.request(
+                method, f"{base_url.rstrip('/')}{path}", json=json, headers=_headers(token)
+            )
+    except (httpx.TimeoutException, TimeoutError) as error:
+        if isinstance(error, httpx.ConnectTimeout):
+            raise DaemonUnreachable(f"no connection to {base_url}") from None
+        raise DaemonStalled(f"{what} did not answer within {_TIMEOUT_S:g} s") from None
+    except httpx.HTTPError as error:
+        raise DaemonUnreachable(f"{what} failed: {error}") from None
+    if not response.is_success or _error_of(response) is not None:
+        _raise_refusal(response, what)
+    try:
+        return msgspec.json.decode(response.content, type=Download)
+    except UNDECODABLE as error:
+        raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
+
+
+def _headers(token: str | None) -> dict[str, str]:
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def _error_of(response: httpx.Response) -> Any:
+    """Find the `error` of a body: HTTP 200 proves nothing here."""
+    try:
+        body = msgspec.json.decode(response.content)
+    except UNDECODABLE:
+        return None
+    return body.get("error") if isinstance(body, dict) else None
+
+
+def _raise_refusal(response: httpx.Response, what: str) -> None:
+    """Raise what a refusal means. `error` is a string on unknown routes and an object elsewhere."""
+    error = _error_of(response)
+    if error is None:
+        raise NotLlmster(f"{what} answered HTTP {response.status_code} and nothing we know")
+    message = error.get("message") if isinstance(error, dict) else error
+    code = (error.get("code") or error.get("type")) if isinstance(error, dict) else None
+    text = message if isinstance(message, str) else f"HTTP {response.status_code}"
+    if response.status_code == httpx.codes.UNAUTHORIZED:
+        raise AuthenticationRefused(text)
+    raise CallFailed(text, code=code if isinstance(code, str) else None)
