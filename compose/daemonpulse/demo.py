@@ -22,6 +22,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemonpulse.programs import Program, ProgramFailed, free_port, running, stack_folder
+from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
 from exporter import app, logs
 from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
@@ -70,7 +71,7 @@ class _Demo:
             async with contextlib.AsyncExitStack() as stack:
                 simulator = await stack.enter_async_context(Simulator(self._sim))
                 self._urls["llmster"] = simulator.url
-                exporter = await self._start_exporter(stack, simulator.url)
+                exporter = await self._start_exporter(stack, simulator)
                 prometheus = await stack.enter_async_context(
                     running(self._prometheus(), log_file=self._folder / "prometheus.log")
                 )
@@ -86,7 +87,9 @@ class _Demo:
                     return 0
                 return await self._verify()
 
-    async def _start_exporter(self, stack: contextlib.AsyncExitStack, daemon_url: str) -> asyncio.Task[None]:
+    async def _start_exporter(
+        self, stack: contextlib.AsyncExitStack, simulator: Simulator
+    ) -> asyncio.Task[None]:
         port = free_port()
         settings = ExporterSettings(
             listen_host="127.0.0.1",
@@ -95,10 +98,18 @@ class _Demo:
             max_age_s=1.0,
             log_level="info",
             log_format="logfmt",
-            daemons=(DaemonSettings(name=DAEMON_NAME, url=daemon_url, token=None, home=self._home),),
+            daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=self._home),),
         )
         ready = asyncio.Event()
-        task = asyncio.create_task(app.serve(settings, ready=lambda _url: ready.set()))
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(
+            app.serve(
+                settings,
+                ready=lambda _url: ready.set(),
+                gpus=SimulatedGpus(simulator.daemon, loop),
+                host=SimulatedHost(simulator.daemon, loop),
+            )
+        )
         stack.push_async_callback(_end, task)
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)

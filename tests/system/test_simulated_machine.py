@@ -1,0 +1,67 @@
+"""The demo's cards: VRAM per model that moves as models load and unload, and says that it is simulated."""
+
+import asyncio
+
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemonpulse.simulated_machine import FOREIGN_NAME, SimulatedGpus, SimulatedHost
+from llmster_sim.server import SimConfig, Simulator
+from tests.system.conftest import RunningExporter, StartExporter, daemon
+
+QWEN = "qwen/qwen3-8b"
+
+
+async def start(start_exporter: StartExporter, sim: Simulator) -> RunningExporter:
+    loop = asyncio.get_running_loop()
+    return await start_exporter(
+        daemon("demo", sim.url), gpus=SimulatedGpus(sim.daemon, loop), host=SimulatedHost(sim.daemon, loop)
+    )
+
+
+async def test_vram_per_model_moves_as_models_load_and_unload(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start(start_exporter, sim)
+        loaded = await exporter.scrape()
+        held = {i.identifier: i.vram_bytes for i in sim.daemon.loaded if i.pid is not None and i.vram_bytes}
+        sim.daemon.unload(QWEN)
+        after = await exporter.scrape()
+    shown = {
+        instance: sum(
+            value
+            for name, labels, value in loaded.samples
+            if name == "llmster_instance_vram_bytes" and labels["instance_id"] == instance
+        )
+        for instance in held
+    }
+    assert shown == held
+    assert QWEN in held
+    assert "llmster_instance_vram_bytes" not in after.names(instance_id=QWEN)
+
+
+async def test_every_card_adds_up_and_shows_the_foreign_process(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start(start_exporter, sim)
+        scraped = await exporter.scrape()
+    for gpu in ("0", "1"):
+        processes = [
+            value
+            for name, labels, value in scraped.samples
+            if name == "nvml_process_memory_bytes" and labels["gpu"] == gpu
+        ]
+        assert sum(processes) == scraped.value("nvml_memory_used_bytes", gpu=gpu)
+    assert scraped.value("nvml_process_memory_bytes", process=FOREIGN_NAME, gpu="1")
+
+
+async def test_nothing_of_it_looks_real(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start(start_exporter, sim)
+        text = (await exporter.get()).text
+    named = [
+        (sample.name, sample.labels)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+        if sample.name in {"nvml_driver_info", "nvml_device_info", "nvml_process_memory_bytes"}
+    ]
+    assert named
+    for name, labels in named:
+        assert labels.get("source") == "simulated" or "(simulated)" in labels["process"], name
