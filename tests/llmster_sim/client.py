@@ -8,9 +8,25 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
+from llmster_sim.daemon import Daemon
+from llmster_sim.logs import Event
+
 AUTH = {"authVersion": 1, "clientIdentifier": "guest:test", "clientPasskey": "test-passkey"}
 # Only a guard against hanging for ever: nothing here waits for time to pass.
 _PATIENCE_S = 10.0
+
+
+def logged(daemon: Daemon, words: str) -> asyncio.Future[None]:
+    """Done as soon as the daemon logs a line with these words."""
+    seen: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+
+    def look(event: Event) -> None:
+        text = event["data"].get("content") or event["data"].get("message") or ""
+        if words in text and not seen.done():
+            seen.set_result(None)
+
+    daemon.watch(look)
+    return seen
 
 
 class Client:

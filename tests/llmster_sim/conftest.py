@@ -9,6 +9,7 @@ from llmster_sim.clock import Clock
 from llmster_sim.daemon import Daemon, Settings
 from llmster_sim.generation import generate, prose
 from llmster_sim.jobs import Ask
+from llmster_sim.logs import Event
 from llmster_sim.server import SimConfig, Simulator
 from tests.llmster_sim.client import Client
 
@@ -41,7 +42,9 @@ def make_ask(daemon: Daemon) -> MakeAsk:
     ) -> Ask:
         return Ask(
             prompt=prose(rng=daemon.rng, words=20),
-            generation=generate(rng=daemon.rng, family="think", reasoning_words=words // 2, answer_words=words),
+            generation=generate(
+                rng=daemon.rng, family="think", reasoning_words=words // 2, answer_words=words
+            ),
             prompt_tokens=prompt_tokens,
             stream=stream,
             max_tokens=max_tokens,
@@ -70,8 +73,8 @@ async def connect(sim: Simulator) -> AsyncIterator[Callable[[str], Client]]:
 
 
 @pytest.fixture
-def events(daemon: Daemon) -> Iterator[list[dict]]:  # type: ignore[type-arg]
-    seen: list[dict] = []  # type: ignore[type-arg]
+def events(daemon: Daemon) -> Iterator[list[Event]]:
+    seen: list[Event] = []
     stop = daemon.watch(seen.append)
     yield seen
     stop()

@@ -10,6 +10,7 @@ from llmster_sim.errors import DaemonError
 from llmster_sim.instances import instance_info
 from llmster_sim.load_config import CONTEXT, OFFLOAD, PARALLEL, SPLIT
 from llmster_sim.loading import Evicting, Loaded, LoadEvent, LoadFailed, Progress, Resolved
+from llmster_sim.logs import Event
 from llmster_sim.scenarios import load_initial
 from tests.llmster_sim.conftest import MakeAsk, MakeDaemon
 
@@ -176,7 +177,9 @@ def test_jit_load_evicts_the_former_jit_instance_only_when_that_is_set(
 # Memory
 
 
-def test_guardrail_refuses_a_load_that_cannot_fit_and_tells_how_much_it_needs(make_daemon: MakeDaemon) -> None:
+def test_guardrail_refuses_a_load_that_cannot_fit_and_tells_how_much_it_needs(
+    make_daemon: MakeDaemon,
+) -> None:
     daemon = make_daemon(settings=Settings(guardrail="high"))
     said: list[LoadEvent] = []
     daemon.load("google/gemma-4-26b-a4b", overrides={CONTEXT: 262_144}, notify=said.append)
@@ -257,7 +260,7 @@ def test_crash_takes_the_instance_and_its_jobs_and_says_so(
     clock: Clock,
     daemon: Daemon,
     make_ask: MakeAsk,
-    events: list[dict],  # type: ignore[type-arg]
+    events: list[Event],
 ) -> None:
     daemon.load(QWEN, instant=True)
     daemon.submit(daemon.loaded[0], ask=make_ask())
@@ -292,7 +295,7 @@ def test_same_seed_and_calls_give_the_same_events_to_the_byte() -> None:
     def play() -> str:
         clock = Clock(manual=True)
         daemon = Daemon(clock=clock, models=CATALOGUE, seed=3)
-        seen: list[dict] = []  # type: ignore[type-arg]
+        seen: list[Event] = []
         daemon.watch(seen.append)
         load_initial(daemon)
         daemon.crash(OSS)
@@ -300,4 +303,3 @@ def test_same_seed_and_calls_give_the_same_events_to_the_byte() -> None:
         return json.dumps([seen, dataclasses.asdict(daemon.totals)])
 
     assert play() == play()
-

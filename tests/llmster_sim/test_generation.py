@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from llmster_sim.catalogue import Family
-from llmster_sim.generation import ToolCall, generate, tokenize
+from llmster_sim.generation import Kind, ToolCall, generate, tokenize
 from llmster_sim.prompts import Message, continue_prompt, format_messages
 
 _CALL = ToolCall(name="add", arguments={"a": 1}, call_id="call_1")
@@ -65,7 +65,7 @@ def test_tool_call_has_the_form_of_its_family(family: Family, form: str) -> None
 
 def test_token_counts_by_kind_add_up_to_the_whole() -> None:
     made = generate(rng=random.Random(1), family="think", reasoning_words=9, answer_words=7, calls=(_CALL,))
-    kinds = ("reasoning", "message", "tool_call", "tag", "call_tag")
+    kinds: tuple[Kind, ...] = ("reasoning", "message", "tool_call", "tag", "call_tag")
     assert sum(made.count(kind) for kind in kinds) == made.token_count == len(tokenize(made.text))
 
 

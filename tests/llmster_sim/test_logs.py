@@ -31,7 +31,9 @@ def _play(clock: Clock, daemon: Daemon, key: str, *asks: Any, parallel: int = 4)
     return seen
 
 
-def test_llama_cpp_input_and_output_share_one_timestamp(clock: Clock, daemon: Daemon, make_ask: MakeAsk) -> None:
+def test_llama_cpp_input_and_output_share_one_timestamp(
+    clock: Clock, daemon: Daemon, make_ask: MakeAsk
+) -> None:
     seen = _play(clock, daemon, QWEN, make_ask())
     (first,), (last,) = _of(seen, "llm.prediction.input"), _of(seen, "llm.prediction.output")
     assert first["timestamp"] == last["timestamp"] > clock.start_ms + 500
@@ -63,7 +65,12 @@ def test_llama_cpp_predictions_that_end_together_interleave(
     queue = daemon.loaded[0].queue
     jobs = [queue.submit(ask=make_ask(words=900)) for _ in range(2)]
     clock.advance(2)
-    clock.call_later(1, lambda: [queue.cancel(job) for job in jobs] and None)
+
+    def cancel_all() -> None:
+        for job in jobs:
+            queue.cancel(job)
+
+    clock.call_later(1, cancel_all)
     clock.advance(1)
     kinds = [e["data"]["type"].rpartition(".")[2] for e in seen if "prediction" in e["data"]["type"]]
     assert kinds == ["input", "input", "output", "output"]
@@ -107,7 +114,9 @@ def test_engine_lines_follow_a_slot_from_launch_to_idle(
         assert any(re.search(pattern, text) for text in rest), pattern
 
 
-def test_engine_lines_tie_the_process_to_the_instance(clock: Clock, daemon: Daemon, make_ask: MakeAsk) -> None:
+def test_engine_lines_tie_the_process_to_the_instance(
+    clock: Clock, daemon: Daemon, make_ask: MakeAsk
+) -> None:
     seen = _of(_play(clock, daemon, QWEN, make_ask()), "runtime.log")
     (instance,) = daemon.loaded
     facts = {(e["data"]["pid"], e["data"]["instanceReference"], e["data"]["modelIdentifier"]) for e in seen}
@@ -150,7 +159,9 @@ def test_server_line_begins_with_wall_clock_level_and_scope(scope: str | None, l
 
 
 def test_only_the_first_line_of_an_event_is_stamped() -> None:
-    text = logs.received_request(method="POST", path="/v1/chat/completions", body={"model": "m", "stream": True})
+    text = logs.received_request(
+        method="POST", path="/v1/chat/completions", body={"model": "m", "stream": True}
+    )
     content = logs.server(at_ms=1_795_351_872_000, level="debug", text=text)["data"]["content"]
     first, *rest = content.splitlines()
     assert first == "[2026-11-22 12:51:12][DEBUG] Received request: POST to /v1/chat/completions with body  {"

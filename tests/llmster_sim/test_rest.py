@@ -8,6 +8,7 @@ import pytest
 
 from llmster_sim.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
+from tests.llmster_sim.client import logged
 
 QWEN = "qwen/qwen3-8b"
 OSS = "openai/gpt-oss-20b"
@@ -54,9 +55,12 @@ async def test_greeting_and_status_say_what_answers(http: httpx.AsyncClient) -> 
 
 
 @pytest.mark.parametrize(
-    ("path", "status"), [("/metrics", 200), ("/", 200), ("/v1/nope", 200), ("/api/v0/nope", 200), ("/api/v1/nope", 404)]
+    ("path", "status"),
+    [("/metrics", 200), ("/", 200), ("/v1/nope", 200), ("/api/v0/nope", 200), ("/api/v1/nope", 404)],
 )
-async def test_unknown_route_answers_200_except_below_api_v1(http: httpx.AsyncClient, path: str, status: int) -> None:
+async def test_unknown_route_answers_200_except_below_api_v1(
+    http: httpx.AsyncClient, path: str, status: int
+) -> None:
     answer = await http.get(path)
     assert answer.status_code == status
     assert answer.json() == {"error": f"Unexpected endpoint or method. (GET {path})"}
@@ -69,7 +73,9 @@ async def test_answers_look_like_they_come_from_express(http: httpx.AsyncClient)
     assert "server" not in headers
 
 
-async def test_v1_models_show_instances_with_their_remaining_ttl(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_v1_models_show_instances_with_their_remaining_ttl(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     sim.clock.advance(600)
     models = {model["key"]: model for model in (await http.get("/api/v1/models")).json()["models"]}
     (pinned,) = models[QWEN]["loaded_instances"]
@@ -127,7 +133,9 @@ async def test_guardrail_refusal_has_the_published_shape(http: httpx.AsyncClient
     )
 
 
-async def test_unload_takes_an_instance_and_refuses_an_unknown_one(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_unload_takes_an_instance_and_refuses_an_unknown_one(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     done = await http.post("/api/v1/models/unload", json={"instance_id": QWEN})
     again = await http.post("/api/v1/models/unload", json={"instance_id": QWEN})
     assert done.json() == {"instance_id": QWEN}
@@ -158,10 +166,14 @@ async def test_token_is_asked_for_in_the_published_words() -> None:
         passed = await http.get("/api/v1/models", headers={"Authorization": f"Bearer {TOKEN}"})
         assert (refused.status_code, passed.status_code) == (401, 200)
         assert refused.json()["error"]["code"] == "invalid_api_key"
-        assert refused.json()["error"]["message"].startswith("An LM Studio API token is required to make requests")
+        assert refused.json()["error"]["message"].startswith(
+            "An LM Studio API token is required to make requests"
+        )
 
 
-async def test_chat_answers_with_reasoning_message_and_exact_counts(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_chat_answers_with_reasoning_message_and_exact_counts(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     answer = (await _post(sim, http, "/api/v1/chat", {"model": QWEN, "input": "hi"})).json()
     assert [item["type"] for item in answer["output"]] == ["reasoning", "message"]
     assert answer["stats"]["reasoning_output_tokens"] == sim.daemon.totals.reasoning_tokens
@@ -169,7 +181,9 @@ async def test_chat_answers_with_reasoning_message_and_exact_counts(sim: Simulat
     assert answer["response_id"].startswith("resp_")
 
 
-async def test_chat_stream_has_its_events_in_the_documented_order(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_chat_stream_has_its_events_in_the_documented_order(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     events = await _events(sim, http, model="qwen/qwen3-0.6b")
     assert _kinds(events) == [
         "chat.start",
@@ -198,7 +212,9 @@ async def test_prompt_processing_ends_twice_on_gpt_oss(sim: Simulator, http: htt
     assert [event["type"] for event in events].count("prompt_processing.end") == 2
 
 
-async def test_chat_with_an_integration_calls_its_tool_and_goes_on(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_chat_with_an_integration_calls_its_tool_and_goes_on(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     events = await _events(sim, http, model=QWEN, integrations=[{**MCP, "allowed_tools": ["model_search"]}])
     calls = {event["type"]: event for event in events if event["type"].startswith("tool_call.")}
     assert list(calls) == ["tool_call.start", "tool_call.arguments", "tool_call.success"]
@@ -218,7 +234,9 @@ async def test_failed_tool_call_is_told_and_the_chat_goes_on(sim: Simulator, htt
     assert events[-2]["type"] == "message.end"
 
 
-async def test_plugin_is_refused_unless_the_setting_allows_it(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_plugin_is_refused_unless_the_setting_allows_it(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     body = {"model": QWEN, "input": "hi", "integrations": ["mcp/playwright"]}
     refused = await http.post("/api/v1/chat", json=body)
     assert refused.status_code == 403
@@ -229,7 +247,9 @@ async def test_plugin_is_refused_unless_the_setting_allows_it(sim: Simulator, ht
         assert (await _post(open_sim, open_http, "/api/v1/chat", body)).status_code == 200
 
 
-async def test_failed_load_is_an_error_event_and_the_stream_still_ends(sim: Simulator, http: httpx.AsyncClient) -> None:
+async def test_failed_load_is_an_error_event_and_the_stream_still_ends(
+    sim: Simulator, http: httpx.AsyncClient
+) -> None:
     events = await _events(sim, http, model="google/gemma-4-26b-a4b", context_length=262_144)
     assert [event["type"] for event in events[-2:]] == ["error", "chat.end"]
     assert events[-1]["result"]["output"] == []
@@ -290,7 +310,10 @@ async def test_v0_chat_adds_the_daemons_stats(sim: Simulator, http: httpx.AsyncC
 
 
 async def test_openai_tools_come_back_as_tool_calls(sim: Simulator, http: httpx.AsyncClient) -> None:
-    tool = {"type": "function", "function": {"name": "add", "parameters": {"properties": {"a": {"type": "integer"}}}}}
+    tool = {
+        "type": "function",
+        "function": {"name": "add", "parameters": {"properties": {"a": {"type": "integer"}}}},
+    }
     body = {"model": QWEN, "messages": [{"role": "user", "content": "hi"}], "tools": [tool]}
     choice = (await _post(sim, http, "/v1/chat/completions", body)).json()["choices"][0]
     assert choice["finish_reason"] == "tool_calls"
@@ -304,12 +327,13 @@ async def test_embeddings_answer_one_vector_per_text(sim: Simulator, http: httpx
 
 
 async def test_client_that_goes_away_stops_the_generation(sim: Simulator, http: httpx.AsyncClient) -> None:
-    request = asyncio.create_task(http.post("/api/v1/chat", json={"model": QWEN, "input": "hi", "stream": True}))
-    while not sim.daemon.loaded[0].queue.running:
-        await asyncio.sleep(0)
+    begun = logged(sim.daemon, "slot launch_slot_")
+    stopped = logged(sim.daemon, "Client disconnected. Stopping generation")
+    body = {"model": QWEN, "input": "hi", "stream": True}
+    request = asyncio.create_task(http.post("/api/v1/chat", json=body))
+    await begun
     sim.clock.advance(0.3)
     request.cancel()
     await asyncio.gather(request, return_exceptions=True)
-    while sim.daemon.loaded[0].queue.running:
-        await asyncio.sleep(0)
+    await stopped
     assert sim.daemon.totals.by_stop_reason == {"userStopped": 1}

@@ -1,4 +1,3 @@
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -7,7 +6,7 @@ from websockets.asyncio.client import connect as dial
 from websockets.exceptions import InvalidStatus
 
 from llmster_sim.server import SimConfig, Simulator
-from tests.llmster_sim.client import AUTH, Client
+from tests.llmster_sim.client import AUTH, Client, logged
 
 Connect = Callable[[str], Client]
 TOKEN = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
@@ -22,7 +21,9 @@ async def test_every_namespace_accepts_the_handshake(connect: Connect, path: str
     assert await connect(path).open() == {"success": True}
 
 
-async def test_malformed_packet_is_ignored_and_the_handshake_times_out(sim: Simulator, connect: Connect) -> None:
+async def test_malformed_packet_is_ignored_and_the_handshake_times_out(
+    sim: Simulator, connect: Connect
+) -> None:
     client = connect("/llm")
     await client.open(auth=None)
     await client.send({"authVersion": 2, "clientIdentifier": "x"})
@@ -124,7 +125,9 @@ async def test_refused_load_ends_with_a_channel_error(connect: Connect) -> None:
     assert error["error"]["title"] == "Model loading was stopped due to insufficient system resources."
 
 
-async def test_get_or_load_finds_what_is_loaded_and_loads_what_is_not(sim: Simulator, connect: Connect) -> None:
+async def test_get_or_load_finds_what_is_loaded_and_loads_what_is_not(
+    sim: Simulator, connect: Connect
+) -> None:
     client = connect("/llm")
     await client.open()
     channel = await client.channel("getOrLoad", identifier=QWEN, loadConfigStack=STACK)
@@ -139,7 +142,9 @@ async def test_get_or_load_finds_what_is_loaded_and_loads_what_is_not(sim: Simul
     assert said[-2]["info"]["ttlMs"] == 5000
 
 
-async def test_prediction_channel_carries_progress_fragments_and_stats(sim: Simulator, connect: Connect) -> None:
+async def test_prediction_channel_carries_progress_fragments_and_stats(
+    sim: Simulator, connect: Connect
+) -> None:
     client = connect("/llm")
     await client.open()
     channel = await client.channel(
@@ -153,7 +158,9 @@ async def test_prediction_channel_carries_progress_fragments_and_stats(sim: Simu
     kinds = [message["type"] for message in said]
     assert list(dict.fromkeys(kinds)) == ["promptProcessingProgress", "fragment", "success", "channelClose"]
     fragments = [message["fragment"] for message in said if message["type"] == "fragment"]
-    assert {"reasoningStartTag", "reasoning", "reasoningEndTag", "none"} == {f["reasoningType"] for f in fragments}
+    assert {"reasoningStartTag", "reasoning", "reasoningEndTag", "none"} == {
+        f["reasoningType"] for f in fragments
+    }
     assert sum(f["tokensCount"] for f in fragments) == said[-2]["stats"]["predictedTokensCount"]
 
 
@@ -167,13 +174,13 @@ async def test_client_that_goes_away_stops_its_prediction(sim: Simulator, connec
         predictionConfigStack=STACK,
     )
     sim.clock.advance(0.5)
+    stopped = logged(sim.daemon, "Client disconnected. Stopping generation")
     await client.close()
-    while sim.connections:
-        await asyncio.sleep(0)  # lets the loop go round; nothing waits for time to pass
+    await stopped
     assert sim.daemon.totals.by_stop_reason == {"userStopped": 1}
 
 
-async def test_processing_state_tells_what_an_instance_is_doing(sim: Simulator, connect: Connect) -> None:
+async def test_processing_state_tells_what_an_instance_is_doing(connect: Connect) -> None:
     client = connect("/llm")
     await client.open()
     specifier = {"type": "query", "query": {"identifier": QWEN}}
@@ -187,7 +194,9 @@ async def test_processing_state_tells_what_an_instance_is_doing(sim: Simulator, 
     assert error["error"]["displayData"]["code"] == "generic.noModelMatchingQuery"
 
 
-async def test_log_stream_goes_to_every_subscriber_and_ends_when_stopped(sim: Simulator, connect: Connect) -> None:
+async def test_log_stream_goes_to_every_subscriber_and_ends_when_stopped(
+    sim: Simulator, connect: Connect
+) -> None:
     clients = [connect("/diagnostics"), connect("/diagnostics")]
     channels = []
     for client in clients:
@@ -225,4 +234,3 @@ async def test_calls_are_counted_by_namespace_and_endpoint(sim: Simulator, conne
     for _ in range(3):
         await client.call("listLoaded")
     assert sim.calls == {("llm", "listLoaded"): 3}
-

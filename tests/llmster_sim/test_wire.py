@@ -12,9 +12,11 @@ class _Plain:
     """Answers everything as it is."""
 
     def rpc(self, *, call: Call, answer: Any) -> None:
+        assert call.name.startswith("llm.")
         answer()
 
     def channel(self, *, channel: Channel, begin: Any) -> None:
+        assert channel.name.startswith("llm.")
         begin()
 
 
@@ -33,7 +35,9 @@ class _Bench:
                 rpcs={
                     "list": Rpc(handle=lambda call: call.resolve([1]), check=nothing("undefined")),
                     "void": Rpc(handle=lambda call: call.resolve(), check=record({"identifier": string})),
-                    "fail": Rpc(handle=lambda call: call.fail(DaemonError("No", cause="why", display={"code": "x"}))),
+                    "fail": Rpc(
+                        handle=lambda call: call.fail(DaemonError("No", cause="why", display={"code": "x"}))
+                    ),
                     "later": Rpc(handle=self.calls.append),
                 },
                 streams={"watch": Stream(handle=self._open, check=nothing("void"), messages=("stop",))},
@@ -90,8 +94,10 @@ def test_error_carries_title_cause_display_data_and_a_stack() -> None:
         (
             _call("list", parameter=None),
             "rpcParameterTypeError",
-            "Received invalid parameter for rpcCall, endpointName = list, parameter = null."
-            " Zod error:\n\n- parameter: Expected undefined, received null",
+            (
+                "Received invalid parameter for rpcCall, endpointName = list, parameter = null."
+                " Zod error:\n\n- parameter: Expected undefined, received null"
+            ),
         ),
         (
             _call("noSuchEndpoint"),
@@ -101,8 +107,10 @@ def test_error_carries_title_cause_display_data_and_a_stack() -> None:
         (
             _call("void", parameter={}),
             "rpcParameterTypeError",
-            "Received invalid parameter for rpcCall, endpointName = void, parameter = {}."
-            " Zod error:\n\n- parameter.identifier: Required",
+            (
+                "Received invalid parameter for rpcCall, endpointName = void, parameter = {}."
+                " Zod error:\n\n- parameter.identifier: Required"
+            ),
         ),
         (
             {"type": "channelSend", "channelId": 99, "message": {"type": "cancel"}},
