@@ -138,9 +138,12 @@ class Clock:
 
     def _fire(self) -> None:
         self._wake = None
-        if self._loop is not None:
-            self._run_until((self._loop.time() - self._loop_origin_s) * self.speed)
-        self._arm()
+        try:
+            if self._loop is not None:
+                self._run_until((self._loop.time() - self._loop_origin_s) * self.speed)
+        finally:
+            # A callback that fails is reported by the loop; it must not stop the clock.
+            self._arm()
 
     def _arm(self) -> None:
         if self._loop is None:

@@ -97,6 +97,11 @@ class Router:
                     await asyncio.Event().wait()
                 case "raw":
                     return web.Response(text=rule.text, content_type="application/json")
+                case "alter" if rule.alter is not None:
+                    answer = await self._route(request)
+                    if isinstance(answer, web.Response) and answer.text is not None:
+                        return json_response(rule.alter(json.loads(answer.text)), status=answer.status)
+                    return answer
                 case _:
                     pass
         return await self._route(request)

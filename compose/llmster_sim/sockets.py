@@ -33,6 +33,7 @@ class Connection:
         self.socket = socket
         self.identifier: str | None = None
         self.port: Port | None = None
+        self.closing = False
         self._request = request
         self._outbox: asyncio.Queue[str | None] = asyncio.Queue()
 
@@ -43,6 +44,11 @@ class Connection:
     def close(self) -> None:
         """Queue the end: a close frame without a code, which the peer sees as 1005."""
         self._outbox.put_nowait(None)
+
+    def hang_up(self) -> None:
+        """End the connection after what was already sent."""
+        if self._request.transport is not None:
+            self._request.transport.close()
 
     def abort(self) -> None:
         """Cut the connection as a dying process does: no close frame."""
@@ -55,6 +61,7 @@ class Connection:
             text = await self._outbox.get()
             await faults.thawed()
             if text is None:
+                self.closing = True
                 await self.socket.send_frame(b"", WSMsgType.CLOSE)
                 return
             await self.socket.send_str(text)
@@ -123,7 +130,7 @@ class Sockets:
             writer.cancel()
             with contextlib.suppress(asyncio.CancelledError, ConnectionError):
                 await writer
-            connection.abort()
+            connection.hang_up()
         return socket
 
     def _reject(self, request: web.Request) -> web.StreamResponse:
@@ -145,7 +152,11 @@ class Sockets:
                 self._clock.catch_up()
                 match message.type:
                     case WSMsgType.TEXT | WSMsgType.BINARY:
-                        text = message.data if isinstance(message.data, str) else bytes(message.data).decode()
+                        text = (
+                            message.data
+                            if isinstance(message.data, str)
+                            else bytes(message.data).decode(errors="replace")
+                        )
                         self._receive(connection, namespace, text)
                     case WSMsgType.PING:
                         await connection.socket.pong(message.data)
@@ -163,6 +174,8 @@ class Sockets:
 
     async def _echo_close(self, connection: Connection, code: Any) -> None:
         """Answer a close with the same code, none for none, as the daemon's library does."""
+        if connection.closing:
+            return
         payload = b"" if code in {None, 0, _NO_STATUS} else int(code).to_bytes(2, "big")
         with contextlib.suppress(ConnectionError):
             await connection.socket.send_frame(payload, WSMsgType.CLOSE)

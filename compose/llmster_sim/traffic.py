@@ -5,6 +5,7 @@ Knows the daemon's public methods only; every arrival is a seeded event on the v
 
 from __future__ import annotations
 
+import contextlib
 import dataclasses
 import random
 from typing import TYPE_CHECKING
@@ -154,9 +155,11 @@ class Steady(Traffic):
             level="debug",
             text=logs.received_request(method="POST", path="/v1/embeddings", body={"model": _EMBEDDER}),
         )
-        self.daemon.request(
-            _EMBEDDER, domain="embedding", ask=lambda _i: embedding_ask(text, route="/v1/embeddings")
-        )
+        # Without that model on disk there is nobody to ask.
+        with contextlib.suppress(DaemonError):
+            self.daemon.request(
+                _EMBEDDER, domain="embedding", ask=lambda _i: embedding_ask(text, route="/v1/embeddings")
+            )
 
     def _stderr(self) -> None:
         self.daemon.server_line(level="error", scope="Plugin(mcp/filesystem)", text=_MCP_STDERR)

@@ -96,3 +96,22 @@ async def test_detached_clock_stands_still_and_keeps_its_callbacks() -> None:
     clock.attach(loop)
     await done
     clock.detach()
+
+
+async def test_failing_callback_does_not_stop_a_live_clock() -> None:
+    loop = asyncio.get_running_loop()
+    reported: list[object] = []
+    loop.set_exception_handler(lambda _loop, context: reported.append(context["exception"]))
+    clock = Clock(speed=1000.0)
+    done: asyncio.Future[None] = loop.create_future()
+    failure = RuntimeError("boom")
+
+    def fail() -> None:
+        raise failure
+
+    clock.call_later(1.0, fail)
+    clock.call_later(5.0, lambda: done.set_result(None))
+    clock.attach(loop)
+    await done
+    assert reported == [failure]
+    clock.detach()

@@ -126,6 +126,13 @@ async def test_rest_can_fail_hang_up_and_answer_nonsense(sim: Simulator) -> None
             await http.get("/api/v1/models")
 
 
+async def test_rest_answers_can_be_altered(sim: Simulator) -> None:
+    sim.faults.unknown_enum("GET /api/v0/models", key="state", value="surprising")
+    async with httpx.AsyncClient(base_url=sim.url) as http:
+        models = (await http.get("/api/v0/models")).json()["data"]
+    assert {model["state"] for model in models} == {"surprising"}
+
+
 async def test_odd_frames_reach_every_open_log_stream(sim: Simulator, connect: Connect) -> None:
     client = connect("/diagnostics")
     await client.open()

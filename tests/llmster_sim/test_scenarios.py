@@ -163,3 +163,13 @@ def test_scenarios_can_be_joined() -> None:
 def test_unknown_scenario_is_refused_with_the_known_ones() -> None:
     with pytest.raises(ValueError, match=r"one of idle, steady, .* got 'nope'"):
         _Play("nope")
+
+
+@pytest.mark.parametrize("name", SCENARIOS)
+def test_scenario_plays_on_a_daemon_that_lacks_its_models(name: str) -> None:
+    clock = Clock(manual=True)
+    daemon = Daemon(clock=clock, models=CATALOGUE[1:2], seed=1)
+    load_initial(daemon)
+    build(name=name, daemon=daemon, faults=Faults(clock=clock), seed=1).start()
+    clock.advance(200)
+    assert set(daemon.totals.by_model) <= {OSS}
