@@ -28,11 +28,12 @@ class Fact(Generic[T]):
     async def get(self, read: Callable[[], Awaitable[T]], *, tolerate: type[Exception]) -> T | None:
         """Return the value, reading it first if it is due; None if the reading failed with `tolerate`."""
         if self._is_due():
-            self._read_at = self._clock()
+            due_at = self._clock()
             try:
-                self._value = await read()
+                value = await read()
             except tolerate:
-                self._value = None
+                value = None
+            self._value, self._read_at = value, due_at  # not when cancelled: then it is still due
         return self._value
 
     def _is_due(self) -> bool:

@@ -6,15 +6,24 @@ Knows no reconnecting: when a core socket ends, the session is over, and client.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
+from collections.abc import Iterator
 from typing import Final
 
 from exporter.llmster import calls, rest
 from exporter.llmster.connection import Connection, Timeouts, WireTally
-from exporter.llmster.errors import CallFailed, LlmsterError, ProtocolViolation
+from exporter.llmster.errors import (
+    CallFailed,
+    ConnectionLost,
+    DaemonStalled,
+    LlmsterError,
+    ProtocolViolation,
+)
 from exporter.llmster.facts import Fact
 from exporter.llmster.messages import Identity
 from exporter.llmster.state import (
+    PROCESSING_STATES,
     DaemonProcess,
     DaemonVersion,
     DownloadedModel,
@@ -31,6 +40,9 @@ CORE_NAMESPACES: Final = ("system", "llm", "embedding")
 
 FACT_MAX_AGE_S: Final = 60.0
 """Models on disk and LM Link peers are read at most once in this time."""
+
+GONE_CODES: Final = frozenset({"generic.specificModelUnloaded", "generic.identifierNotFound"})
+"""What a call about an instance fails with once it is unloaded (frames in tests/fixtures/protocol/12-rpcError)."""
 
 FACT_TIMEOUT_S: Final = 2.0
 """A fact that takes longer is left out of this snapshot: it must not make the daemon look stalled."""
@@ -63,6 +75,7 @@ class Session:
         self._connections: dict[str, Connection] = {}
         self._tasks: dict[str, asyncio.Task[LlmsterError]] = {}
         self._opening = asyncio.Lock()
+        self._closed = False
         self._models: Fact[tuple[DownloadedModel, ...]] = Fact(max_age_s=FACT_MAX_AGE_S)
         self._link: Fact[LinkStatus] = Fact(max_age_s=FACT_MAX_AGE_S)
         self._auth_required: Fact[bool] = Fact(max_age_s=None)
@@ -92,6 +105,9 @@ class Session:
                 connection = await Connection.open(
                     self._base_url, namespace, self._identity, timeouts=self._timeouts, tally=self._tally
                 )
+                if self._closed:
+                    connection.abort()
+                    raise ConnectionLost(f"the session ended before /{namespace} was open")
                 self._connections[namespace] = connection
                 self._tasks[namespace] = self._group.create_task(
                     connection.run(), name=f"socket /{namespace}"
@@ -105,7 +121,8 @@ class Session:
         return next(iter(done)).result()
 
     async def close(self) -> None:
-        """Close every socket and end their tasks, also one that waits for a slow reader."""
+        """Close every socket and end their tasks, also one that waits for a slow reader. Nothing opens after it."""
+        self._closed = True
         await asyncio.gather(*(connection.close() for connection in self._connections.values()))
         for task in self._tasks.values():
             task.cancel()
@@ -115,28 +132,31 @@ class Session:
         started = time.monotonic()
         llm, embedding = self._connections["llm"], self._connections["embedding"]
         unreadable = self._tally.unreadable
-        llm_infos, embedding_infos, models, link, auth_required = await asyncio.gather(
-            calls.loaded_instances(llm, unreadable=unreadable),
-            calls.loaded_instances(embedding, unreadable=unreadable),
-            self._models.get(self._read_models, tolerate=LlmsterError),
-            self._link.get(self._read_link, tolerate=LlmsterError),
-            self._auth_required.get(self._read_auth_required, tolerate=LlmsterError),
-        )
-        instances = await asyncio.gather(
-            *(self._read_instance(llm, info) for info in llm_infos),
-            *(self._read_instance(embedding, info) for info in embedding_infos),
-        )
-        present = {info.instance_reference for info in (*llm_infos, *embedding_infos)}
+        # Groups, not gather(): when one call fails, the others must not go on behind our back.
+        with _first_error():
+            async with asyncio.TaskGroup() as group:
+                llm_list = group.create_task(calls.loaded_instances(llm, unreadable=unreadable))
+                embedding_list = group.create_task(calls.loaded_instances(embedding, unreadable=unreadable))
+                models = group.create_task(self._models.get(self._read_models, tolerate=LlmsterError))
+                link = group.create_task(self._link.get(self._read_link, tolerate=LlmsterError))
+                auth_required = group.create_task(
+                    self._auth_required.get(self._read_auth_required, tolerate=LlmsterError)
+                )
+            listed = [(llm, info) for info in llm_list.result()]
+            listed += [(embedding, info) for info in embedding_list.result()]
+            async with asyncio.TaskGroup() as group:
+                reads = [group.create_task(self._read_instance(*each)) for each in listed]
+        present = {info.instance_reference for _, info in listed}
         self._configs = {key: fact for key, fact in self._configs.items() if key in present}
         return Snapshot(
             taken_at_s=time.time(),
             duration_s=time.monotonic() - started,
             version=self.version,
             process=self.process,
-            instances=tuple(instance for instance in instances if instance is not None),
-            models=models,
-            link=link,
-            auth_required=auth_required,
+            instances=tuple(instance for read in reads if (instance := read.result()) is not None),
+            models=models.result(),
+            link=link.result(),
+            auth_required=auth_required.result(),
         )
 
     async def _read_instance(self, namespace: Connection, info: InstanceInfo) -> LoadedInstance | None:
@@ -144,10 +164,14 @@ class Session:
         processing: ProcessingState | None = None
         try:
             processing = await calls.processing_state(namespace, info.instance_reference)
-        except CallFailed:
-            return None
+        except CallFailed as error:
+            if error.code in GONE_CODES:
+                return None
         except ProtocolViolation:
             self._tally.unreadable["processing_state"] += 1
+        else:
+            if processing.status not in PROCESSING_STATES:
+                self._tally.unreadable["processing_status"] += 1
         config: LoadConfig | None = None
         if info.type == "llm":
             fact = self._configs.setdefault(info.instance_reference, Fact(max_age_s=None))
@@ -163,10 +187,26 @@ class Session:
         )
 
     async def _read_link(self) -> LinkStatus:
-        return await calls.link_status(await self.connection("repository"), timeout_s=FACT_TIMEOUT_S)
+        try:
+            async with asyncio.timeout(
+                FACT_TIMEOUT_S
+            ):  # opening the socket has limits of its own, longer ones
+                repository = await self.connection("repository")
+        except TimeoutError:
+            raise DaemonStalled(f"/repository did not open within {FACT_TIMEOUT_S:g} s") from None
+        return await calls.link_status(repository, timeout_s=FACT_TIMEOUT_S)
 
     async def _read_auth_required(self) -> bool:
         """We got in without a token, so none is needed; with one, ask REST as a stranger would, once."""
         if self._rest_url is None:
             return False
         return await rest.requires_token(self._rest_url, timeout_s=FACT_TIMEOUT_S)
+
+
+@contextlib.contextmanager
+def _first_error() -> Iterator[None]:
+    """Let the first error out of its group: callers know LlmsterError, not groups of it."""
+    try:
+        yield
+    except ExceptionGroup as group:
+        raise group.exceptions[0] from None

@@ -1,5 +1,6 @@
 """Slow facts: read when due, remembered when they failed, never asked for more often than allowed."""
 
+import asyncio
 from collections.abc import Callable
 
 import pytest
@@ -21,7 +22,7 @@ class Source:
 
     def __init__(self) -> None:
         self.asked = 0
-        self.error: Exception | None = None
+        self.error: BaseException | None = None
 
     async def __call__(self) -> int:
         self.asked += 1
@@ -90,3 +91,13 @@ async def test_an_error_that_is_not_tolerated_is_raised(clock: Clock, source: So
 
     with pytest.raises(ZeroDivisionError):
         await make(clock).get(source, tolerate=LlmsterError)
+
+
+async def test_a_reading_that_was_cancelled_is_still_due(clock: Clock, source: Source) -> None:
+    fact = make(clock)
+    source.error = asyncio.CancelledError()
+    with pytest.raises(asyncio.CancelledError):
+        await fact.get(source, tolerate=LlmsterError)
+    source.error = None
+
+    assert await fact.get(source, tolerate=LlmsterError) == 2
