@@ -84,6 +84,13 @@ def test_two_copies_of_one_model_are_not_guessed_apart() -> None:
     assert sum(share.memory_bytes for share in found.unattributed) == 1200
 
 
+def test_one_engine_for_two_copies_of_its_model_is_not_given_to_either() -> None:
+    found = attribute(
+        [GpuUse(0, 21, 500)], [Instance("qwen", QWEN), Instance("qwen:2", QWEN)], tree({21: QWEN})
+    )
+    assert found.instances == ()
+
+
 def test_a_copy_with_a_pid_leaves_its_twin_to_the_command_line() -> None:
     found = attribute(
         [GpuUse(0, 21, 500), GpuUse(0, 22, 700)],
@@ -159,6 +166,15 @@ def test_a_pid_outside_the_daemons_tree_proves_nothing() -> None:
     found = attribute([GpuUse(0, 99, 500)], [Instance("a", engine_pid=99)], tree({}))
     assert found.instances == ()
     assert [share.pid for share in found.foreign] == [99]
+
+
+def test_an_instance_whose_pid_is_out_of_date_is_still_found_by_its_command_line() -> None:
+    found = attribute(
+        [GpuUse(0, 21, 500), GpuUse(0, 22, 700)],
+        [Instance("qwen", QWEN, engine_pid=99), Instance("gemma", GEMMA)],
+        tree({21: QWEN, 22: GEMMA}),
+    )
+    assert shares(found) == {(0, "qwen"): 500, (0, "gemma"): 700}
 
 
 def test_a_model_split_over_cards_shows_on_each() -> None:

@@ -57,9 +57,9 @@ def test_every_card_is_read_once(machine: Machine, open_source: OpenSource, coun
 
 
 def test_versions_are_those_of_the_driver(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("driver 610.12.01", "cuda 13020")
+    machine.describe("driver 610.12.01", "cuda 13120")
     reading = open_source().read()
-    assert (reading.driver_version, reading.cuda_version) == ("610.12.01", "13.2")
+    assert (reading.driver_version, reading.cuda_version) == ("610.12.01", "13.12")
 
 
 def test_values_arrive_in_base_units(machine: Machine, open_source: OpenSource) -> None:
@@ -218,11 +218,17 @@ def test_a_process_that_computes_and_draws_is_counted_once(machine: Machine, ope
         "process 0 graphics 100 5000",
         "process 0 graphics 50 70",
         "process 0 compute 200 unknown",
+        "process 0 compute 300 unknown",
+        "process 0 graphics 300 90",
+        "process 0 compute 400 8",
+        "process 0 graphics 400 9",
     )
     assert open_source().read().devices[0].processes == (
         GpuProcess(50, 70, ProcessKind.GRAPHICS),
         GpuProcess(100, 5000, ProcessKind.BOTH),
         GpuProcess(200, None, ProcessKind.COMPUTE),
+        GpuProcess(300, 90, ProcessKind.BOTH),
+        GpuProcess(400, 9, ProcessKind.BOTH),
     )
 
 
