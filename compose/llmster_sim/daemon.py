@@ -37,13 +37,15 @@ _FOREIGN_PID = 2211
 class Settings:
     """What an operator sets: `settings.json` and `http-server-config.json` in daemon terms.
 
-    `log_prompts` off means no prediction events at all; `engine_lines_in_server_log` repeats engine lines
-    as DEBUG server.log lines, as 0.4.24 did.
+    `ttl_ignored` leaves idle instances in memory, as operators complained of. `log_prompts` off means no
+    prediction events at all; `engine_lines_in_server_log` repeats engine lines as DEBUG server.log lines,
+    as 0.4.24 did.
     """
 
     jit_loading: bool = True
     jit_ttl_s: int = 3600
     jit_evicts: bool = False
+    ttl_ignored: bool = False
     guardrail: Guardrail = "low"
     allow_mcp_json: bool = False
     allow_ephemeral_mcp: bool = True

@@ -18,7 +18,7 @@ from llmster_sim.schema import ABSENT, CONFIG_STACK, HISTORY, SPECIFIER, boolean
 from llmster_sim.wire import Call, Channel, Rpc, Stream
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from llmster_sim.daemon import Daemon
     from llmster_sim.endpoints_model import ModelEndpoints
@@ -115,14 +115,15 @@ class LlmEndpoints:
 
         self._run(channel, options, ask)
 
-    def _run(self, channel: Channel, options: Mapping[str, Any], make_ask: Any) -> None:
+    def _run(self, channel: Channel, options: Mapping[str, Any], make_ask: Callable[[Instance], Ask]) -> None:
         try:
             instance = self._shared.require(channel.parameter["modelSpecifier"])
         except errors.DaemonError as error:
             channel.fail(error)
             return
-        stream = _Predicting(channel=channel, instance=instance, options=options)
-        job = self._daemon.submit(instance, ask=make_ask(instance), notify=stream.tell)
+        ask = make_ask(instance)
+        stream = _Predicting(channel=channel, instance=instance, options=options, drafted=ask.draft)
+        job = self._daemon.submit(instance, ask=ask, notify=stream.tell)
         channel.on_message = lambda _message: instance.queue.cancel(job)
         channel.on_gone = lambda: instance.queue.cancel(job)
 
@@ -130,10 +131,13 @@ class LlmEndpoints:
 class _Predicting:
     """Turns what happens to one job into the messages of its channel."""
 
-    def __init__(self, *, channel: Channel, instance: Instance, options: Mapping[str, Any]) -> None:
+    def __init__(
+        self, *, channel: Channel, instance: Instance, options: Mapping[str, Any], drafted: bool
+    ) -> None:
         self._channel = channel
         self._instance = instance
         self._options = options
+        self._drafted = drafted
 
     def tell(self, event: JobEvent) -> None:
         """Send what an event means on the wire."""
@@ -199,7 +203,7 @@ class _Predicting:
                 "fragment": {
                     "content": piece.text,
                     "tokensCount": len(piece.tokens),
-                    "containsDrafted": False,
+                    "containsDrafted": self._drafted,
                     "reasoningType": _reasoning_type(piece),
                     "isStructural": segment.kind == "tag",
                 },

@@ -181,7 +181,16 @@ class ModelEndpoints:
         )
 
     def _unload(self, parameter: dict[str, Any]) -> Any:
-        self._daemon.unload(parameter["identifier"], domain=self._domain)
+        identifier = parameter["identifier"]
+        instance = self._daemon.instance(identifier, domain=self._domain)
+        # Assumed: a device that does not hold it is the same mistake as a wrong identifier.
+        if (
+            parameter.get("deviceIdentifier", instance.model.device_identifier)
+            != instance.model.device_identifier
+        ):
+            loaded = [i.identifier for i in self._daemon.loaded]
+            raise errors.identifier_not_found(identifier=identifier, loaded=loaded)
+        self._daemon.unload(identifier, domain=self._domain)
         return ABSENT
 
     def _tokenize(self, parameter: dict[str, Any]) -> dict[str, Any]:

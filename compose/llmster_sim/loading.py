@@ -212,7 +212,7 @@ class Loader:
 
     def expire(self, instance: Instance) -> None:
         """Unload an instance whose idle time is over; a busy one gets its countdown anew when it ends."""
-        if instance.gone or instance.busy:
+        if instance.gone or instance.busy or self._daemon.settings.ttl_ignored:
             return
         self._daemon.server_line(
             level="info", text=f"Unloading model {instance.identifier} due to TTL expiration."

@@ -24,7 +24,9 @@ SCENARIOS = {
     "crash": "steady, and a busy engine process dies every two minutes",
     "malformed": "steady, and every 4 s a log frame no schema allows",
     "leak": "steady, and the daemon's memory grows with every request",
+    "demo": "steady, agent and burst at once: every panel has something to show",
 }
+_JOINED = {"demo": "steady+agent+burst"}
 
 
 class Scenario:
@@ -47,7 +49,7 @@ class Scenario:
 def build(*, name: str, daemon: Daemon, faults: Faults, seed: int, real_leak: bool = False) -> Scenario:
     """Give the scenario of that name; `steady+agent` plays both. Raises ValueError for an unknown one."""
     parts: list[Traffic] = []
-    for number, part in enumerate(name.split("+")):
+    for number, part in enumerate(_JOINED.get(name, name).split("+")):
         own_seed = seed * 31 + number
         match part:
             case "idle":

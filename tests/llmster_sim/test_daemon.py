@@ -132,6 +132,14 @@ def test_busy_instance_is_never_unloaded_by_its_ttl(clock: Clock, daemon: Daemon
     assert daemon.totals.predictions == 1
 
 
+def test_ttl_can_be_ignored_as_operators_saw_it(clock: Clock, make_daemon: MakeDaemon) -> None:
+    daemon = make_daemon(settings=Settings(ttl_ignored=True))
+    daemon.load(QWEN, ttl_ms=60_000, instant=True)
+    clock.advance(3600)
+    (instance,) = daemon.loaded
+    assert instance.remaining_ttl_ms(clock.now_ms) == 60_000 - 3_600_000
+
+
 def test_remaining_ttl_counts_down_from_the_last_use(clock: Clock, daemon: Daemon) -> None:
     daemon.load(QWEN, ttl_ms=60_000, instant=True)
     (instance,) = daemon.loaded

@@ -1,3 +1,4 @@
+import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -72,6 +73,32 @@ async def test_refused_upgrade_is_a_bare_403(sim: Simulator) -> None:
     assert caught.value.response.status_code == 403
     assert not caught.value.response.body
     assert list(caught.value.response.headers.raw_items()) == []
+
+
+async def test_upgrade_of_an_unknown_path_is_never_answered(sim: Simulator, connect: Connect) -> None:
+    dialling = asyncio.ensure_future(dial(sim.url.replace("http", "ws") + "/llm/"))
+    client = connect("/llm")
+    await client.open()
+    await client.call("listLoaded")
+    assert not dialling.done()
+    dialling.cancel()
+    await asyncio.gather(dialling, return_exceptions=True)
+
+
+async def test_drafted_fragments_say_so(sim: Simulator, connect: Connect) -> None:
+    client = connect("/llm")
+    await client.open()
+    draft = {"key": "llm.prediction.speculativeDecoding.draftModel", "value": "qwen/qwen3-0.6b"}
+    channel = await client.channel(
+        "predict",
+        modelSpecifier={"type": "query", "query": {"identifier": QWEN}},
+        history={"messages": [{"role": "user", "content": [{"type": "text", "text": "hello"}]}]},
+        predictionConfigStack={"layers": [{"layerName": "apiOverride", "config": {"fields": [draft]}}]},
+    )
+    sim.clock.advance(60)
+    said = await client.messages(channel)
+    assert all(message["fragment"]["containsDrafted"] for message in said if message["type"] == "fragment")
+    assert said[-2]["stats"]["usedDraftModelKey"] == "qwen/qwen3-0.6b"
 
 
 async def test_compression_is_never_agreed_on(sim: Simulator) -> None:
@@ -226,6 +253,16 @@ async def test_link_status_names_the_peer_whose_model_is_listed(connect: Connect
     models = (await system.call("listDownloadedModels"))["result"]
     remote = {m["deviceIdentifier"] for m in models if m["deviceIdentifier"] is not None}
     assert remote == {peer["deviceIdentifier"] for peer in status["peers"]}
+
+
+async def test_unload_reaches_only_the_device_it_names(sim: Simulator, connect: Connect) -> None:
+    client = connect("/llm")
+    await client.open()
+    wrong = await client.call("unloadModel", identifier=QWEN, deviceIdentifier="elsewhere")
+    right = await client.call("unloadModel", identifier=QWEN, deviceIdentifier=None)
+    assert wrong["error"]["displayData"]["code"] == "generic.identifierNotFound"
+    assert right == {"type": "rpcResult", "callId": 2}
+    assert QWEN not in {instance.identifier for instance in sim.daemon.loaded}
 
 
 async def test_calls_are_counted_by_namespace_and_endpoint(sim: Simulator, connect: Connect) -> None:
