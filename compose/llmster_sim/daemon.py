@@ -241,8 +241,13 @@ class Daemon:
         notify: Callable[[LoadEvent], None] = ignore,
         instant: bool = False,
     ) -> Load | None:
-        """Start a load; progress takes virtual time unless `instant`. Raises for an unknown model."""
+        """Start a load; progress takes virtual time unless `instant`.
+
+        Raises for an unknown model or an identifier in use; a default identifier gets a number instead.
+        """
         self.clock.catch_up()
+        if identifier is not None and identifier != self.free_identifier(identifier):
+            raise errors.identifier_taken(identifier=identifier)
         return self.loader.start(
             model=self.model(key, domain=domain),
             identifier=identifier,

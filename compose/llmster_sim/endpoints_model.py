@@ -174,6 +174,7 @@ class ModelEndpoints:
         return {"fields": []}
 
     def _estimate(self, parameter: dict[str, Any]) -> dict[str, Any]:
+        self._on_device(parameter["modelKey"], parameter)
         return self._daemon.estimate(
             key=parameter["modelKey"],
             overrides=overrides_of(parameter["loadConfigStack"]),
@@ -192,6 +193,12 @@ class ModelEndpoints:
             raise errors.identifier_not_found(identifier=identifier, loaded=loaded)
         self._daemon.unload(identifier, domain=self._domain)
         return ABSENT
+
+    def _on_device(self, key: str, parameter: dict[str, Any]) -> None:
+        """Refuse a model that is not on the device asked for; without one any device will do."""
+        model = self._daemon.model(key, domain=self._domain)
+        if parameter.get("deviceIdentifier", model.device_identifier) != model.device_identifier:
+            raise errors.path_not_found(key=key, known=[model.key for model in self._daemon.models])
 
     def _tokenize(self, parameter: dict[str, Any]) -> dict[str, Any]:
         self.require(parameter["specifier"])
@@ -219,6 +226,7 @@ class ModelEndpoints:
                     pass
 
         try:
+            self._on_device(parameter["modelKey"], parameter)
             load = self._daemon.load(
                 parameter["modelKey"],
                 identifier=parameter.get("identifier"),

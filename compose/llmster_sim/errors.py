@@ -108,6 +108,11 @@ def does_not_fit(*, total_bytes: float) -> DaemonError:
     )
 
 
+def identifier_taken(*, identifier: str) -> DaemonError:
+    """Make the refusal of an explicit identifier in use: documented. Assumed: the words."""
+    return DaemonError(f'Cannot load a model with identifier "{identifier}" because it is already in use.')
+
+
 def out_of_memory() -> DaemonError:
     """Make the error for a load that passed the guardrail and then met the real free VRAM (recorded)."""
     return DaemonError("Failed to load the model", cause="CUDA error: out of memory", kind="load_failed")

@@ -59,6 +59,12 @@ def test_duplicates_of_an_identifier_get_numbers(daemon: Daemon) -> None:
     assert _names(daemon) == [SMALL, f"{SMALL}:2", f"{SMALL}:3"]
 
 
+def test_identifier_asked_for_and_in_use_is_refused(daemon: Daemon) -> None:
+    daemon.load(SMALL, identifier="mine", instant=True)
+    with pytest.raises(DaemonError, match='"mine" because it is already in use'):
+        daemon.load(SMALL, identifier="mine")
+
+
 def test_each_load_gets_its_own_instance_reference(daemon: Daemon) -> None:
     daemon.load(SMALL, instant=True)
     daemon.load(SMALL, instant=True)

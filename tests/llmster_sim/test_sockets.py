@@ -6,6 +6,7 @@ import pytest
 from websockets.asyncio.client import connect as dial
 from websockets.exceptions import InvalidStatus
 
+from llmster_sim.catalogue import PEER_DEVICE_IDENTIFIER
 from llmster_sim.server import SimConfig, Simulator
 from tests.llmster_sim.client import AUTH, Client, logged
 
@@ -263,6 +264,19 @@ async def test_unload_reaches_only_the_device_it_names(sim: Simulator, connect: 
     assert wrong["error"]["displayData"]["code"] == "generic.identifierNotFound"
     assert right == {"type": "rpcResult", "callId": 2}
     assert QWEN not in {instance.identifier for instance in sim.daemon.loaded}
+
+
+async def test_load_finds_a_model_only_on_the_device_asked_for(sim: Simulator, connect: Connect) -> None:
+    client = connect("/llm")
+    await client.open()
+    peer = PEER_DEVICE_IDENTIFIER
+    for device, last in ((None, "channelError"), ("elsewhere", "channelError"), (peer, "channelClose")):
+        channel = await client.channel(
+            "loadModel", modelKey="qwen/qwen3-32b", deviceIdentifier=device, loadConfigStack=STACK
+        )
+        sim.clock.advance(60)
+        assert (await client.messages(channel))[-1]["type"] == last
+    assert sim.daemon.loaded[-1].model.device_identifier == peer
 
 
 async def test_calls_are_counted_by_namespace_and_endpoint(sim: Simulator, connect: Connect) -> None:
