@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
+
 from exporter.catalogue import daemon as m
 from exporter.collectors.base import Samples, Scrape
 from exporter.llmster.client import DaemonState
+from exporter.llmster.state import LinkPeer
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
@@ -28,10 +31,14 @@ def collect(scrape: Scrape, out: Samples) -> None:
         )
         out.add(m.SNAPSHOT_DURATION, snapshot.duration_s, daemon=name)
         out.add(m.SNAPSHOT_AGE, reading.age_s, daemon=name)
-        for peer in snapshot.link.peers if snapshot.link else ():
-            out.add(
-                m.LINK_PEER_UP,
-                peer.status == "connected",
-                daemon=name,
-                peer=peer.device_name or peer.device_identifier,
-            )
+        for peer, up in _peers(snapshot.link.peers if snapshot.link else ()).items():
+            out.add(m.LINK_PEER_UP, up, daemon=name, peer=peer)
+
+
+def _peers(peers: Iterable[LinkPeer]) -> dict[str, bool]:
+    """Tell by name which peers are connected; of peers that share a name, whether all of them are."""
+    up: dict[str, bool] = {}
+    for peer in peers:
+        name = peer.device_name or peer.device_identifier
+        up[name] = up.get(name, True) and peer.status == "connected"
+    return up

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterable
 from typing import Final
 
 from exporter.catalogue import daemon as m
@@ -26,8 +27,22 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(m.UNLOADS, count, daemon=daemon.name, model=model, cause=cause)
         snapshot = daemon.reading.snapshot
         if snapshot is not None:
-            for instance in snapshot.instances:
+            for instance in _distinct(snapshot):
                 _add_instance(out, daemon.name, instance, snapshot, scrape.now_s)
+
+
+def _distinct(snapshot: Snapshot) -> Iterable[LoadedInstance]:
+    """Keep one instance per model and identifier: labels must not repeat.
+
+    Only an LM Link peer can hold another one of the same name; the daemon's own wins.
+    """
+    local_first = sorted(
+        snapshot.instances, key=lambda each: snapshot.device_name(each.info.device_identifier) != "local"
+    )
+    found: dict[tuple[str, str], LoadedInstance] = {}
+    for instance in local_first:
+        found.setdefault((instance.info.model_key, instance.info.identifier), instance)
+    return found.values()
 
 
 def _add_instance(

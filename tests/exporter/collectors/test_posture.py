@@ -1,0 +1,41 @@
+"""How exposed a daemon is: only what is known, and only from files on this machine."""
+
+from exporter.collectors.posture import collect
+from exporter.llmster.home import LocalPosture
+from tests.exporter.collectors.values import collected, one
+from tests.exporter.readings import scrape, snapshot, watched
+
+
+def test_everything_that_is_known_is_told() -> None:
+    posture = LocalPosture(
+        listens_beyond_loopback=True,
+        sensitive_logging=False,
+        jit_loading=True,
+        guardrails="high",
+        prompt_history_bytes=123,
+    )
+
+    samples = collected(collect, scrape(watched(snapshot(auth_required=False), posture=posture)))
+
+    assert {name: one(samples, name)[1] for name in samples} == {
+        "llmster_config_listens_beyond_loopback": 1,
+        "llmster_config_auth_required": 0,
+        "llmster_config_sensitive_logging": 0,
+        "llmster_config_jit_loading": 1,
+        "llmster_config_guardrails": 1,
+        "llmster_prompt_history_bytes": 123,
+    }
+    assert one(samples, "llmster_config_guardrails")[0]["mode"] == "high"
+
+
+def test_what_is_not_known_is_absent_and_never_off() -> None:
+    nothing = LocalPosture(None, None, None, None, None)
+
+    assert collected(collect, scrape(watched(snapshot(), posture=nothing))) == {}
+    assert collected(collect, scrape(watched())) == {}
+
+
+def test_a_remote_daemon_has_authentication_only() -> None:
+    samples = collected(collect, scrape(watched(snapshot(auth_required=True), posture=None)))
+
+    assert {name: one(samples, name)[1] for name in samples} == {"llmster_config_auth_required": 1}
