@@ -164,15 +164,15 @@ class Splitter:
     def _open_block(self, match: re.Match[str]) -> None:
         """Open the block whose opening marker `match` stands at the position."""
         self._flush()
-        group = match.lastgroup or ""
+        marker = self._grammar.markers[match.group()]
         self._content = self._base + match.end()
         self._ink = False
-        if group[0] == "r":
-            self._pair = self._grammar.reasoning[int(group[1:])]
+        if marker.reasoning is not None:
+            self._pair = marker.reasoning
             self._nested = False
             self._mode = _Mode.REASONING
-        else:
-            self._tool = tags.TOOL_TAGS[int(group[1:])]
+        elif marker.tool is not None:
+            self._tool = marker.tool
             self._head = tags.CallHead()
             self._mode = _Mode.TOOL
         self._move(match.end())
@@ -200,17 +200,16 @@ class Splitter:
 
     def _marker_counts(self, found: re.Match[str], *, quoted: bool) -> bool:
         """Act on a marker in the answer, outside of code; False when it is only text."""
-        group = found.lastgroup or ""
+        marker = self._grammar.markers[found.group()]
+        pair = marker.reasoning
         here = self._base + found.start()
-        if group[0] == "c":
-            pair = self._grammar.reasoning[int(group[1:])]
+        if marker.closes:
             if quoted or self._maybe is None or self._maybe[2] not in (None, pair):
                 return False
             self._close_late(here, self._base + found.end())
             self._move(found.end())
             return True
-        if group[0] == "r":
-            pair = self._grammar.reasoning[int(group[1:])]
+        if pair is not None:
             if quoted or not pair.control:
                 if (
                     not quoted

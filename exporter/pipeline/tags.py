@@ -87,15 +87,25 @@ _CHANNEL = re.compile(r"<\|channel\|>\s{0,4}(\w+)")
 _RECIPIENT = re.compile(r"\bto=([^\s<]+)")
 
 
+class Marker(msgspec.Struct, frozen=True):
+    """What one marker text does."""
+
+    reasoning: ReasoningTag | None = None
+    """The tag it opens, or closes."""
+    tool: ToolTag | None = None
+    closes: bool = False
+
+
 class Grammar(msgspec.Struct, frozen=True):
-    """The markers of one set of tags, compiled. Group `r0` opens reasoning tag 0, `c0` closes it, `t0` is tool 0."""
+    """The markers of one set of tags, compiled."""
 
     reasoning: tuple[ReasoningTag, ...]
+    markers: dict[str, Marker]
     marker: re.Pattern[str]
     opener: re.Pattern[str]
-    """Only what opens a block."""
+    """Only what opens a block. Both match exactly a key of `markers`."""
     prompt_tail: re.Pattern[str]
-    """A reasoning block which the prompt's own end opens (group `open`), or opens and closes again."""
+    """A reasoning block which the prompt's own end opens, or opens and closes again."""
     first_chars: tuple[str, ...]
     """With one of these every marker begins: a text without them holds no marker."""
 
@@ -114,26 +124,37 @@ def grammar(custom: tuple[tuple[str, str], ...] = ()) -> Grammar:
         if pair[0] == pair[1]:
             raise ValueError(f"reasoning tag {pair!r}: the opening and the closing text must differ")
     reasoning = (*(ReasoningTag(*pair) for pair in custom), *REASONING_TAGS)
-    opens = [_named(f"r{i}", tag.open) for i, tag in enumerate(reasoning)]
-    opens += [_named(f"t{i}", tag.open, f"(?={tag.follows})") for i, tag in enumerate(TOOL_TAGS)]
-    closes = [_named(f"c{i}", tag.close) for i, tag in enumerate(reasoning)]
+    markers: dict[str, Marker] = {}
+    for tag in reasoning:
+        markers.setdefault(tag.open, Marker(reasoning=tag))
+        markers.setdefault(tag.close, Marker(reasoning=tag, closes=True))
+    for tool in TOOL_TAGS:
+        markers.setdefault(tool.open, Marker(tool=tool))
     tails = (
         rf"(?:{re.escape(tag.open)}(?:<seed:cot_budget_reflect>)?\s{{0,8}}(?:{re.escape(tag.close)}\s{{0,8}})?)"
         for tag in reasoning
     )
-    texts = [text for tag in reasoning for text in (tag.open, tag.close)] + [tag.open for tag in TOOL_TAGS]
     return Grammar(
         reasoning,
-        re.compile("|".join(opens + closes)),
-        re.compile("|".join(opens)),
+        markers,
+        _any_of(markers),
+        _any_of({text: marker for text, marker in markers.items() if not marker.closes}),
         re.compile(rf"(?:{'|'.join(tails)})\Z"),
-        tuple(sorted({text[0] for text in texts})),
+        tuple(sorted({text[0] for text in markers})),
     )
 
 
-def _named(group: str, marker: str, follows: str = "") -> str:
-    """Match `marker` as `group`; its first character stays outside, or `re` loses its quick search for it."""
-    return f"{re.escape(marker[0])}(?P<{group}>{re.escape(marker[1:])}{follows})"
+def _any_of(markers: dict[str, Marker]) -> re.Pattern[str]:
+    """Match any of the texts, a tool's if what must follow does; by first character, to which `re` skips."""
+    branches = []
+    for first in dict.fromkeys(text[0] for text in markers):
+        rests = "|".join(
+            re.escape(text[1:]) + (f"(?={marker.tool.follows})" if marker.tool else "")
+            for text, marker in markers.items()
+            if text[0] == first
+        )
+        branches.append(f"{re.escape(first)}(?:{rests})")
+    return re.compile("|".join(branches))
 
 
 class MarkerSearch:

@@ -1,0 +1,341 @@
+"""Turns the input and the output event of a prediction into one `Prediction`: times, phases, finish, conversation.
+
+Knows no spans and no metrics. Keeps no content unless asked to, and reads no clock: time is what events say, so
+that replaying a recorded stream yields the same predictions, ids included.
+
+Times: the end is the output's timestamp. The portable duration is TTFT + predicted tokens / tokens per second;
+the daemon's totalTimeSec means different things on different engines and is never used. Decode time is shared out
+among phases by characters of content, markup aside: an estimate, and marked as one.
+"""
+
+from __future__ import annotations
+
+import hashlib
+from enum import StrEnum
+from typing import TYPE_CHECKING, Literal
+
+import msgspec
+
+from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
+from exporter.pipeline import conversations, tags
+from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn, Whole
+from exporter.pipeline.pairing import Pairing
+from exporter.pipeline.reasoning import split
+from exporter.pipeline.segments import Kind, Segment
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from exporter.llmster.events import LogEvent
+
+MAX_PHASES = 64
+"""More blocks than these join the last one: a trace is for reading."""
+_NO_STATS = PredictionStats()
+_MAX_KEPT_CHARS = 32_000_000
+"""Prompts kept for their outputs, all together, when content is kept at all."""
+_NS_PER_MS = 1_000_000
+_NS_PER_S = 1_000_000_000
+
+
+class FinishedReason(StrEnum):
+    """Why a prediction ended, in vLLM's words and two of our own (`tool_calls`, `unknown`)."""
+
+    STOP = "stop"
+    LENGTH = "length"
+    TOOL_CALLS = "tool_calls"
+    ABORT = "abort"
+    ERROR = "error"
+    UNKNOWN = "unknown"
+    """No stats came with the output, or a stop reason of a newer daemon."""
+
+
+_FINISHED = {
+    "eosFound": FinishedReason.STOP,
+    "stopStringFound": FinishedReason.STOP,
+    "maxPredictedTokensReached": FinishedReason.LENGTH,
+    "contextLengthReached": FinishedReason.LENGTH,
+    "toolCalls": FinishedReason.TOOL_CALLS,
+    "userStopped": FinishedReason.ABORT,
+    "modelUnloaded": FinishedReason.ABORT,
+    "failed": FinishedReason.ERROR,
+}  # source: llmPredictionStopReasonSchema
+
+
+class Phase(msgspec.Struct, frozen=True, gc=False):
+    """One stretch of the decode time."""
+
+    kind: Kind
+    share: float
+    """Of the decode time, 0 to 1."""
+    offset_s: float | None
+    """From the first token; None when the decode time is unknown."""
+    duration_s: float | None
+    start_char: int
+    end_char: int
+    """Where its content lies in the output."""
+    tools: tuple[str, ...] = ()
+
+
+class Prediction(msgspec.Struct, frozen=True, kw_only=True):
+    """One finished prediction. None: the daemon did not say."""
+
+    daemon: str
+    model: str
+    """Identifier of the loaded instance, as logged."""
+    model_path: str | None
+    timing: Literal["estimated", "exact"] = "estimated"
+    """Of the phases, and of what is derived from them."""
+
+    start_ns: int | None
+    """Unix time: the end less the duration, or when that is unknown the time of the input event."""
+    end_ns: int
+    time_to_first_token_s: float | None
+    decode_s: float | None
+    duration_s: float | None
+    """Time to first token and decode time."""
+    tokens_per_second: float | None
+    prompt_tokens: int | None
+    predicted_tokens: int | None
+    context_length: int | None
+    context_utilization: float | None
+    """Prompt and predicted tokens over the context length, 0 to 1."""
+
+    finished_reason: FinishedReason
+    stop_reason: str | None
+    phases: tuple[Phase, ...]
+    reasoning_s: float | None
+    reasoning_tokens_estimated: int | None
+    """0 when the output holds no reasoning; never more than `predicted_tokens`."""
+    tool_calls: tuple[str, ...]
+    """Names, one per call, as generated; made safe for a label."""
+    draft_model: str | None
+    draft_tokens: int | None
+    draft_tokens_accepted: int | None
+
+    trace_id: int
+    span_id: int
+    conversation_id: str | None
+    """None when the prompt is unknown."""
+    turn: int
+    """1 for the first turn seen of its conversation."""
+    previous: Link | None
+    paired: bool
+    """Whether the input event was found."""
+    prompt: str | None = None
+    output: str | None = None
+    """Content, only when kept."""
+
+
+class _Input(msgspec.Struct):
+    timestamp_ms: int
+    model_path: str
+    opened: str
+    fingerprint: Fingerprint
+    prompt: str | None
+
+
+class PredictionBuilder:
+    """Collects the events of one daemon; hands out a prediction per output."""
+
+    def __init__(
+        self,
+        daemon: str,
+        *,
+        context_length: Callable[[str], int | None] = lambda _: None,
+        custom_tags: tuple[tuple[str, str], ...] = (),
+        keep_content: bool = False,
+        turns: int = 4096,
+    ) -> None:
+        """`context_length` maps an instance identifier to tokens; `turns` bounds the memory of conversations."""
+        self._daemon = daemon
+        self._context_length = context_length
+        self._custom = custom_tags
+        self._grammar = tags.grammar(custom_tags)
+        self._keep = keep_content
+        self._kept_chars = 0
+        self._pairing: Pairing[_Input] = Pairing()
+        self._conversations = Conversations(self._grammar, turns)
+        self._same: dict[bytes, int] = {}  # predictions alike in everything, within one millisecond
+        self._same_ms = 0
+
+    @property
+    def outputs_missed(self) -> int:
+        """Outputs that came without their input."""
+        return self._pairing.outputs_missed
+
+    @property
+    def inputs_missed(self) -> int:
+        """Inputs that were given up before their output came."""
+        return self._pairing.inputs_missed
+
+    @property
+    def waiting(self) -> int:
+        """Inputs that wait for their output."""
+        return len(self._pairing)
+
+    def add(self, event: LogEvent) -> Prediction | None:
+        """Take in an event; return the prediction it completes. Events of other kinds pass by."""
+        if isinstance(event, PredictionOutput):
+            return self._complete(event)
+        if isinstance(event, PredictionInput):
+            self._remember(event)
+        return None
+
+    def forget(self, model: str) -> None:
+        """Give up the inputs of an instance that is gone."""
+        self._release(self._pairing.forget(model))
+
+    def _remember(self, event: PredictionInput) -> None:
+        prompt = event.prompt
+        keep = self._keep and self._kept_chars + len(prompt) <= _MAX_KEPT_CHARS
+        if keep:
+            self._kept_chars += len(prompt)
+        remembered = _Input(
+            event.timestamp_ms,
+            event.model_path,
+            tags.prompt_opening(prompt, self._grammar),
+            self._conversations.read(prompt),
+            prompt if keep else None,
+        )
+        self._release(self._pairing.put(event.model, event.timestamp_ms, len(prompt), remembered))
+
+    def _release(self, inputs: list[_Input]) -> None:
+        self._kept_chars -= sum(len(given.prompt) for given in inputs if given.prompt is not None)
+
+    def _complete(self, event: PredictionOutput) -> Prediction:
+        stats = event.stats or _NO_STATS
+        ttft_s = stats.time_to_first_token_s
+        decode_s = _decode_s(stats)
+        duration_s = None if ttft_s is None or decode_s is None else ttft_s + decode_s
+        paired = self._pairing.take(event.model, event.timestamp_ms, duration_s, stats.prompt_tokens)
+        if paired is not None:
+            self._release([paired])
+        segments = split(event.output, paired.opened if paired else "", self._custom)
+        phases, reasoning = _phases(segments, decode_s)
+        together = conversations.whole(paired.fingerprint, event.output) if paired else None
+        trace_id, span_id, own_conversation = self._ids(event, together)
+        previous = paired.fingerprint.previous if paired else None
+        turn = Turn(
+            previous.turn.conversation_id if previous else own_conversation,
+            previous.turn.number + 1 if previous else 1,
+            trace_id,
+            span_id,
+        )
+        if paired is not None and together is not None:
+            said = [s for s in segments if not s.blank and s.kind is not Kind.TOOL_CALL][:4]
+            heads = [conversations.head(event.output, segment) for segment in said]
+            called = any(segment.kind is Kind.TOOL_CALL for segment in segments)
+            self._conversations.add(paired.fingerprint, together, heads, turn, called=called)
+        context_length = self._context_length(event.model)
+        predicted = stats.predicted_tokens
+        return Prediction(
+            daemon=self._daemon,
+            model=event.model,
+            model_path=paired.model_path if paired else None,
+            start_ns=_start_ns(event.timestamp_ms, duration_s, paired.timestamp_ms if paired else None),
+            end_ns=event.timestamp_ms * _NS_PER_MS,
+            time_to_first_token_s=ttft_s,
+            decode_s=decode_s,
+            duration_s=duration_s,
+            tokens_per_second=stats.tokens_per_second,
+            prompt_tokens=stats.prompt_tokens,
+            predicted_tokens=predicted,
+            context_length=context_length,
+            context_utilization=_utilization(stats, context_length),
+            finished_reason=_FINISHED.get(stats.stop_reason or "", FinishedReason.UNKNOWN),
+            stop_reason=stats.stop_reason,
+            phases=phases,
+            reasoning_s=None if decode_s is None else decode_s * reasoning,
+            reasoning_tokens_estimated=None if predicted is None else round(predicted * reasoning),
+            tool_calls=tuple(tool for segment in segments for tool in segment.tools),
+            draft_model=stats.draft_model,
+            draft_tokens=stats.draft_tokens,
+            draft_tokens_accepted=stats.draft_tokens_accepted,
+            trace_id=trace_id,
+            span_id=span_id,
+            conversation_id=turn.conversation_id if paired else None,
+            turn=turn.number,
+            previous=previous,
+            paired=paired is not None,
+            prompt=paired.prompt if paired else None,
+            output=event.output if self._keep else None,
+        )
+
+    def _ids(self, event: PredictionOutput, together: Whole | None) -> tuple[int, int, str]:
+        """Return trace id, span id and the id of a conversation that begins here, from the event alone."""
+        if together is None:
+            content = hashlib.sha256(event.output.encode("utf-8", "surrogatepass")).digest()
+        else:
+            content = together.digest
+        where = f"{self._daemon}\0{event.model}\0{event.timestamp_ms}\0".encode("utf-8", "surrogatepass")
+        key = where + content
+        if event.timestamp_ms != self._same_ms:
+            self._same_ms = event.timestamp_ms
+            self._same.clear()
+        count = self._same[key] = self._same.get(key, 0) + 1
+        digest = hashlib.sha256(key + count.to_bytes(8, "big")).digest()
+        return (
+            int.from_bytes(digest[:16], "big") or 1,
+            int.from_bytes(digest[16:24], "big") or 1,
+            digest[24:].hex(),
+        )
+
+
+def child_span_id(prediction: Prediction, index: int) -> int:
+    """Return the id of the `index`-th child of a prediction's root span; the same on every replay."""
+    key = prediction.span_id.to_bytes(8, "big") + index.to_bytes(8, "big")
+    digest = hashlib.sha256(prediction.trace_id.to_bytes(16, "big") + key).digest()
+    return int.from_bytes(digest[:8], "big") or 1
+
+
+def _decode_s(stats: PredictionStats) -> float | None:
+    if stats.predicted_tokens == 0:
+        return 0.0
+    if stats.predicted_tokens is None or stats.tokens_per_second is None:
+        return None
+    return stats.predicted_tokens / stats.tokens_per_second
+
+
+def _start_ns(end_ms: int, duration_s: float | None, input_ms: int | None) -> int | None:
+    """Return the start; without a duration the input's time stands in, which may be as late as the end."""
+    if duration_s is not None:
+        return max(0, end_ms * _NS_PER_MS - round(duration_s * _NS_PER_S))
+    return None if input_ms is None else min(input_ms, end_ms) * _NS_PER_MS
+
+
+def _utilization(stats: PredictionStats, context_length: int | None) -> float | None:
+    if not context_length or stats.prompt_tokens is None or stats.predicted_tokens is None:
+        return None
+    return min(1.0, (stats.prompt_tokens + stats.predicted_tokens) / context_length)
+
+
+def _phases(segments: Sequence[Segment], decode_s: float | None) -> tuple[tuple[Phase, ...], float]:
+    """Share the decode time out among the blocks that hold text; also return the share of reasoning."""
+    inked = [segment for segment in segments if not segment.blank]
+    total = sum(segment.content_end - segment.content_start for segment in inked)
+    if not total:
+        return (), 0.0
+    phases: list[Phase] = []
+    reasoning = before = 0.0
+    for index, segment in enumerate(inked):
+        share = (segment.content_end - segment.content_start) / total
+        if segment.kind is Kind.REASONING:
+            reasoning += share
+        end_char, tools = segment.content_end, segment.tools
+        if index == MAX_PHASES - 1 and len(inked) > MAX_PHASES:
+            share = 1.0 - before
+            end_char = inked[-1].content_end
+        if index < MAX_PHASES:
+            phases.append(
+                Phase(
+                    segment.kind,
+                    share,
+                    None if decode_s is None else before * decode_s,
+                    None if decode_s is None else share * decode_s,
+                    segment.content_start,
+                    end_char,
+                    tools,
+                )
+            )
+        before += share
+    return tuple(phases), min(1.0, reasoning)
