@@ -30,7 +30,13 @@ class SettingsError(ValueError):
 
     def __init__(self, *, key: str, value: str, fix: str) -> None:
         self.key = key
-        super().__init__(f"{key}={value}: {fix}" if value else f"{key}: {fix}")
+        super().__init__(_one_safe_line(f"{key}={value}: {fix}" if value else f"{key}: {fix}"))
+
+
+def _one_safe_line(text: str) -> str:
+    """Escape what would break the line, and hide a token that was put where none belongs."""
+    hidden = re.sub(r"sk-lm-\S*", "sk-lm-…", text)
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in hidden)
 
 
 class Secret:
@@ -82,6 +88,12 @@ class ExporterSettings:
     max_age_s: float
     log_level: str
     log_format: str
+    log_stream: bool
+    """Whether the daemons' log streams are read; without, there are no prediction metrics, spans or logs."""
+    capture: str
+    """off, redacted or full: how much of prompts and answers may leave by OTLP."""
+    reasoning_tags: tuple[tuple[str, str], ...]
+    """Opening and closing tags of models we do not know."""
     daemons: tuple[DaemonSettings, ...]
 
 
@@ -108,6 +120,9 @@ SETTINGS: Final = (
     Setting("max_age_seconds", "1", "A reading younger than this serves the next scrape too; 0 to 60."),
     Setting("log_level", "info", "debug, info, warning or error."),
     Setting("log_format", "logfmt", "logfmt or json."),
+    Setting("log_stream", "on", "on or off. Off: no prediction metrics, spans or logs, only state."),
+    Setting("capture", "off", "off, redacted or full: how much of prompts and answers may leave by OTLP."),
+    Setting("reasoning_tags", "", "More reasoning tags, as open|close pairs: <plan>|</plan>,<mull>|</mull>."),
     Setting("daemon_url", "http://127.0.0.1:1234", "The daemon to watch, unless [[daemons]] names several."),
     Setting("daemon_name", "", "Its label `daemon`. Default: local, or the host of the URL."),
     Setting(
@@ -150,6 +165,9 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         max_age_s=_number(*raw("max_age_seconds"), lowest=0, highest=60),
         log_level=_choice(*raw("log_level"), choices=("debug", "info", "warning", "error")),
         log_format=_choice(*raw("log_format"), choices=("logfmt", "json")),
+        log_stream=_choice(*raw("log_stream"), choices=("on", "off")) == "on",
+        capture=_choice(*raw("capture"), choices=("off", "redacted", "full")),
+        reasoning_tags=_tag_pairs(*raw("reasoning_tags")),
         daemons=_daemons(daemon_tables, environ) if daemon_tables else (_single_daemon(raw, environ),),
     )
 
@@ -157,15 +175,13 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
 def _single_daemon(raw: Callable[[str], tuple[str, str]], environ: Mapping[str, str]) -> DaemonSettings:
     url = _url(*raw("daemon_url"))
     name, name_key = raw("daemon_name")
-    host = urlsplit(url).hostname or ""
-    default_name = "local" if host in LOOPBACK_HOSTS else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
     token_file, token_file_key = raw("daemon_token_file")
     token, token_key = raw("daemon_token")
     if not token and environ.get("LM_API_TOKEN"):
         token, token_key = environ["LM_API_TOKEN"], "LM_API_TOKEN"
     home, home_key = raw("daemon_home")
     return DaemonSettings(
-        name=_daemon_name(name or default_name, name_key),
+        name=_daemon_name(name or _default_name(url), name_key),
         url=url,
         token=_token_from_file(token_file, token_file_key) if token_file else _token(token, token_key),
         home=_existing_folder(home, home_key) if home else None,
@@ -189,7 +205,7 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
         url = _url(texts["url"], f"{where} url")
         daemons.append(
             DaemonSettings(
-                name=_daemon_name(texts.get("name") or urlsplit(url).hostname or "", f"{where} name"),
+                name=_daemon_name(texts.get("name") or _default_name(url), f"{where} name"),
                 url=url,
                 token=_token_from_file(token_file, f"{where} token_file")
                 if token_file
@@ -219,7 +235,7 @@ def _read_file(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
     _refuse_unknown_keys(content, ("exporter", "daemons", "actions"), str(path))
     table, daemons = content.get("exporter", {}), content.get("daemons", [])
     if not isinstance(table, dict):
-        raise SettingsError(key=f"{path} exporter", value=str(table), fix="write it as a table, [exporter]")
+        raise SettingsError(key=f"{path} exporter", value="", fix="write it as a table, [exporter]")
     if not isinstance(daemons, list) or not all(isinstance(daemon, dict) for daemon in daemons):
         raise SettingsError(
             key=f"{path} daemons", value="", fix="write each as a table of its own, [[daemons]]"
@@ -246,7 +262,9 @@ def _refuse_unknown_keys(table: Mapping[str, Any], known: tuple[str, ...], where
 
 
 def _unknown(given: str, known: tuple[str, ...] | list[str]) -> str:
-    close = difflib.get_close_matches(given, known, n=1)
+    # What all variables start with would make any two of them look alike.
+    by_rest = {name.removeprefix(PREFIX): name for name in known}
+    close = [by_rest[rest] for rest in difflib.get_close_matches(given.removeprefix(PREFIX), by_rest, n=1)]
     return (
         f"no such setting; did you mean {close[0]}?"
         if close
@@ -255,8 +273,8 @@ def _unknown(given: str, known: tuple[str, ...] | list[str]) -> str:
 
 
 def _listen(value: str, key: str) -> tuple[str, int]:
-    host, colon, port = value.rpartition(":")
-    if not colon or not port.isdigit() or not 0 <= int(port) <= 65535:  # noqa: PLR2004 - TCP's highest port
+    host, _, port = value.rpartition(":")
+    if not re.fullmatch(r".*:[0-9]{1,5}", value) or int(port) > 65535:  # noqa: PLR2004 - TCP's highest port
         raise SettingsError(key=key, value=value, fix="write host:port, such as 127.0.0.1:9810 or [::]:9810")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what ":9810" means
 
@@ -268,16 +286,23 @@ def _url(value: str, key: str) -> str:
         valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
     except ValueError:
         raise SettingsError(key=key, value=_without_credentials(value), fix=fix) from None
-    if parts.username or parts.password:
+    if "@" in parts.netloc:
         fix = "leave user and password out of the URL; API tokens have a setting of their own"
         raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
-    if not valid or parts.query or parts.fragment:
-        raise SettingsError(key=key, value=value, fix=fix)
+    is_one_word = value.isprintable() and " " not in value  # urlsplit() overlooks line breaks
+    if not valid or not is_one_word or parts.query or parts.fragment:
+        raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
     return value.rstrip("/")
 
 
 def _without_credentials(url: str) -> str:
-    return re.sub(r"//[^@/]*@", "//…@", url)
+    """Hide everything that might be meant as a user and a password: up to the last @."""
+    return re.sub(r"^([a-z]+://)?.*@", r"\1…@", url, flags=re.DOTALL)
+
+
+def _default_name(url: str) -> str:
+    host = urlsplit(url).hostname or ""
+    return "local" if host in LOOPBACK_HOSTS else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
 
 
 def _daemon_name(value: str, key: str) -> str:
@@ -301,7 +326,7 @@ def _token(value: str, key: str) -> Secret | None:
 def _token_from_file(value: str, key: str) -> Secret | None:
     try:
         text = Path(value).read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError) as error:
+    except (OSError, ValueError) as error:
         reason = error.strerror if isinstance(error, OSError) else "not text"
         raise SettingsError(key=key, value=value, fix=f"the token file cannot be read ({reason})") from None
     if not text:
@@ -310,15 +335,22 @@ def _token_from_file(value: str, key: str) -> Secret | None:
 
 
 def _existing_file(value: str, key: str) -> Path:
-    if not Path(value).is_file():
-        raise SettingsError(key=key, value=value, fix="there is no such file")
+    if not _is(Path.is_file, value):
+        raise SettingsError(key=key, value=value, fix="there is no such file, or it is closed to us")
     return Path(value)
 
 
 def _existing_folder(value: str, key: str) -> Path:
-    if not Path(value).is_dir():
-        raise SettingsError(key=key, value=value, fix="there is no such folder")
+    if not _is(Path.is_dir, value):
+        raise SettingsError(key=key, value=value, fix="there is no such folder, or it is closed to us")
     return Path(value)
+
+
+def _is(what: Callable[[Path], bool], path: str) -> bool:
+    try:
+        return what(Path(path))
+    except OSError:  # is_file() and is_dir() raise it for a closed folder above and for a name too long
+        return False
 
 
 def _number(value: str, key: str, *, lowest: float, highest: float) -> float:
@@ -329,6 +361,15 @@ def _number(value: str, key: str, *, lowest: float, highest: float) -> float:
     if not lowest <= number <= highest:
         raise SettingsError(key=key, value=value, fix=f"write a number from {lowest:g} to {highest:g}")
     return number
+
+
+def _tag_pairs(value: str, key: str) -> tuple[tuple[str, str], ...]:
+    pairs = [tuple(part.strip() for part in pair.split("|")) for pair in value.split(",") if pair.strip()]
+    if any(len(pair) != 2 or not all(pair) for pair in pairs):  # noqa: PLR2004 - an opening and a closing tag
+        raise SettingsError(
+            key=key, value=value, fix="write open|close pairs, such as <plan>|</plan>,<mull>|</mull>"
+        )
+    return tuple((pair[0], pair[1]) for pair in pairs)
 
 
 def _choice(value: str, key: str, *, choices: tuple[str, ...]) -> str:
