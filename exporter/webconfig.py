@@ -8,8 +8,8 @@ Source of the format: prometheus/exporter-toolkit, docs/web-configuration.md.
 from __future__ import annotations
 
 import base64
-import binascii
 import hmac
+import re
 import secrets
 import ssl
 from collections.abc import Mapping
@@ -31,6 +31,8 @@ _CLIENT_AUTH: Final = {
 }
 _UNKNOWN_USER_HASH: Final = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(rounds=10))
 """Checked for unknown users, so that their names cannot be told by the time the answer takes."""
+
+_BCRYPT: Final = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$(?P<salt>[./A-Za-z0-9]{22})[./A-Za-z0-9]{31}")
 
 _CACHE_LIMIT: Final = 64
 
@@ -94,7 +96,7 @@ def _credentials(authorization: str) -> tuple[str | None, bytes | None]:
     try:
         user, colon, password = base64.b64decode(encoded.strip(), validate=True).partition(b":")
         return (user.decode(), password) if colon else (None, None)
-    except (binascii.Error, UnicodeDecodeError):
+    except ValueError:  # not base64, not even ASCII, or not UTF-8 inside
         return None, None
 
 
@@ -115,7 +117,8 @@ def _tls(table: Any, folder: Path) -> ssl.SSLContext:
                 key=f"tls_server_config.{key}", value="", fix="TLS needs cert_file and key_file"
             )
     try:
-        context.load_cert_chain(files["cert_file"], files["key_file"])
+        # Without a password, OpenSSL would ask the terminal for that of an encrypted key.
+        context.load_cert_chain(files["cert_file"], files["key_file"], password="")
     except (OSError, ssl.SSLError) as error:
         raise SettingsError(
             key="tls_server_config.cert_file",
@@ -123,6 +126,12 @@ def _tls(table: Any, folder: Path) -> ssl.SSLContext:
             fix=f"certificate or key unusable ({error})",
         ) from None
     auth = _choose(table, "client_auth_type", _CLIENT_AUTH, "NoClientCert")
+    if auth is ssl.CERT_NONE and "client_ca_file" in files:
+        raise SettingsError(
+            key="tls_server_config.client_ca_file",
+            value=files["client_ca_file"],
+            fix="checks nobody; set client_auth_type to RequireAndVerifyClientCert, or remove it",
+        )
     if auth is not ssl.CERT_NONE:
         try:
             context.load_verify_locations(files.get("client_ca_file", ""))
@@ -138,7 +147,7 @@ def _tls(table: Any, folder: Path) -> ssl.SSLContext:
 
 def _choose(table: Mapping[str, Any], key: str, choices: Mapping[str, Any], default: str) -> Any:
     value = table.get(key, default)
-    if value not in choices:
+    if not isinstance(value, str) or value not in choices:
         raise SettingsError(
             key=f"tls_server_config.{key}", value=str(value), fix=f"choose one of {', '.join(choices)}"
         )
@@ -152,16 +161,25 @@ def _users(table: Any) -> dict[str, bytes]:
         )
     users: dict[str, bytes] = {}
     for user, hashed in table.items():
-        try:
-            bcrypt.checkpw(b"", str(hashed).encode())
-        except ValueError:
+        if not _is_bcrypt(str(hashed)):
             raise SettingsError(
                 key=f"basic_auth_users.{user}",
                 value="(not shown)",
                 fix="not a bcrypt hash; make one with htpasswd -nBC 10",
-            ) from None
+            )
         users[str(user)] = str(hashed).encode()
     return users
+
+
+def _is_bcrypt(text: str) -> bool:
+    match = _BCRYPT.fullmatch(text)
+    if match is None:
+        return False
+    try:
+        bcrypt.hashpw(b"", b"$2b$04$" + match["salt"].encode())  # the library's own check, at the lowest cost
+    except ValueError:
+        return False
+    return True
 
 
 def _only(table: Mapping[Any, Any], known: tuple[str, ...], where: str) -> None:
