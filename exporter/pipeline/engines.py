@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.llmster.events import LogEvent, RuntimeLog
+from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.llmster.state import InstanceInfo
 
 REMEMBERED: Final = 256
@@ -15,12 +15,17 @@ REMEMBERED: Final = 256
 
 
 class EnginePids:
-    """The last pid each instance was heard from. Feed it every event of one daemon's log stream."""
+    """The last pid each instance was heard from. A sink of one daemon's log stream."""
+
+    name = "engines"
 
     def __init__(self) -> None:
         self._pids: dict[str, int] = {}
 
-    def observe(self, event: LogEvent) -> None:
+    def take_prediction(self, _prediction: object) -> None:
+        """Learn nothing: predictions name no process."""
+
+    def take_log(self, event: ServerLog | RuntimeLog) -> None:
         """Learn from `runtime.log`, whose pid, modelIdentifier and instanceReference are all optional."""
         if not isinstance(event, RuntimeLog) or event.pid is None:
             return
