@@ -12,10 +12,12 @@ import signal
 import socket
 from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import BinaryIO
 
 import uvicorn
 
 from exporter import logs, webconfig
+from exporter.collectors.tally import Stream
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.nvml import NvmlSource
@@ -23,8 +25,10 @@ from exporter.llmster import home
 from exporter.llmster.client import DaemonClient
 from exporter.pipeline.machine import MachineWatch
 from exporter.pipeline.snapshots import DaemonWatch
+from exporter.pipeline.tailer import replay
 from exporter.routes import Routes
 from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
+from exporter.streams import Streams
 from exporter.webconfig import BasicAuth, WebConfig
 
 log = logging.getLogger(__name__)
@@ -33,38 +37,53 @@ SHUTDOWN_S = 3
 """Seconds a scrape in progress has left after SIGTERM."""
 
 
-def run(settings: ExporterSettings) -> None:
+def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
-    asyncio.run(serve(settings))
+    asyncio.run(serve(settings, recording=recording))
 
 
 async def serve(
     settings: ExporterSettings,
     *,
     ready: Callable[[str], None] | None = None,
+    recording: BinaryIO | None = None,
     gpus: GpuSource | None = None,
     host: HostSource | None = None,
 ) -> None:
     """Watch the daemons and answer scrapes until SIGTERM, SIGINT or cancellation.
 
-    `ready` is called with our URL once the port answers. `gpus` and `host` stand in for this machine's (simulated
-    cards, say). Raises SettingsError.
+    `ready` is called with our URL once the port answers. With a `recording` (the output of `lms log stream --json`)
+    no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` stand in for
+    this machine's (simulated cards, say). Raises SettingsError.
     """
     web = webconfig.load(settings.web_config) if settings.web_config else WebConfig()
-    watches = [watch(daemon, max_age_s=settings.max_age_s) for daemon in settings.daemons]
+    daemons = settings.daemons if recording is None else ()
+    watches = [watch(daemon, max_age_s=settings.max_age_s) for daemon in daemons]
     machine = MachineWatch(
         gpus or NvmlSource(),
         host or LocalHost(),
-        local=[daemon.name for daemon in settings.daemons if daemon.is_loopback],
+        local=[daemon.name for daemon in daemons if daemon.is_loopback or daemon.home is not None],
         max_age_s=settings.max_age_s,
     )
     listener = _listen(settings.listen_host, settings.listen_port)
     url = _url_of(listener, tls=web.tls is not None)
-    routes = Routes(watches, machine=machine, auth=BasicAuth(web.users) if web.users else None)
+    streams = Streams(settings, watches, machine.engines) if settings.log_stream else None
+    recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
+    routes = Routes(
+        watches,
+        streams=streams.streams if streams else (),
+        machine=machine,
+        deliveries=streams.deliveries if streams else None,
+        auth=BasicAuth(web.users) if web.users else None,
+    )
     server = _Server(_uvicorn_config(routes, web))
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(watched.run(), name=f"watch {watched.name}") for watched in watches]
+        if streams is not None:
+            tasks += [group.create_task(tailer.run(), name="log stream") for tailer in streams.tailers]
+        if recorded is not None and recording is not None:
+            tasks.append(group.create_task(_replay(recording, recorded), name="replay"))
         log.info(
             "exporter started", extra={"url": url, "daemons": ",".join(d.name for d in settings.daemons)}
         )
@@ -77,7 +96,14 @@ async def serve(
             for task in tasks:
                 task.cancel()
             await machine.close()
+            if streams is not None:
+                await asyncio.to_thread(streams.close)
     log.info("exporter stopped")
+
+
+async def _replay(recording: BinaryIO, stream: Stream) -> None:
+    events = await replay(recording, stream.flow)
+    log.info("recording replayed", extra={"daemon": stream.daemon, "events": events})
 
 
 def watch(daemon: DaemonSettings, *, max_age_s: float) -> DaemonWatch:

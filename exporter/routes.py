@@ -17,7 +17,8 @@ from urllib.parse import parse_qs
 
 from exporter import landing
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
-from exporter.collectors.base import Collect, Scrape, WatchedDaemon, run
+from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
+from exporter.collectors.tally import Stream
 from exporter.exposition import expose
 from exporter.pipeline.machine import MachineReading, MachineWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
@@ -78,11 +79,15 @@ class Routes:
         self,
         watches: Iterable[DaemonWatch],
         *,
+        streams: Iterable[Stream] = (),
         machine: MachineWatch | None = None,
+        deliveries: Mapping[str, Deliveries] | None = None,
         auth: BasicAuth | None = None,
     ) -> None:
         self._watches = {watch.name: watch for watch in watches}
+        self._streams = tuple(streams)
         self._machine = machine
+        self._deliveries = deliveries or {}
         self._auth = auth
         self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._landing,
@@ -132,7 +137,9 @@ class Routes:
             return Response(500, b"Internal error; the exporter's log has it\n")
 
     async def _metrics(self, request: Request) -> Response:
-        return await self._scrape(request, self._watches.values(), COLLECTORS, machine=self._machine)
+        return await self._scrape(
+            request, self._watches.values(), self._streams, COLLECTORS, machine=self._machine
+        )
 
     async def _probe(self, request: Request) -> Response:
         name = request.query.get("daemon", [""])[0]
@@ -140,12 +147,14 @@ class Routes:
         if watch is None:
             known = ", ".join(self._watches)
             return Response(400, f"daemon={name[:100]}: not configured; known: {known}\n".encode())
-        return await self._scrape(request, (watch,), DAEMON_COLLECTORS)
+        streams = [stream for stream in self._streams if stream.daemon == name]
+        return await self._scrape(request, (watch,), streams, DAEMON_COLLECTORS)
 
     async def _scrape(
         self,
         request: Request,
         watches: Iterable[DaemonWatch],
+        streams: Iterable[Stream],
         collectors: Iterable[tuple[str, Collect]],
         *,
         machine: MachineWatch | None = None,
@@ -153,7 +162,14 @@ class Routes:
         watches = tuple(watches)
         readings, seen = await self._read_all(watches, machine, within_s=request.wait_s)
         daemons = tuple(map(WatchedDaemon, readings, watches))
-        samples = run(collectors, Scrape(now_s=time.time(), daemons=daemons, machine=seen))
+        scrape = Scrape(
+            now_s=time.time(),
+            daemons=daemons,
+            streams=tuple(streams),
+            machine=seen,
+            deliveries=self._deliveries,
+        )
+        samples = run(collectors, scrape)
         exposition = expose(
             samples,
             accept=request.headers.get("accept", ""),

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any
+from typing import Any, BinaryIO, NoReturn
 
 import click
 
@@ -44,7 +44,12 @@ def settings_flags(command: Any) -> Any:
 
 @main.command()
 @settings_flags
-def exporter(**flags: str | None) -> None:
+@click.option(
+    "--replay",
+    type=click.File("rb"),
+    help="Replay a recorded stream (`lms log stream --json`, - for stdin) instead of watching daemons.",
+)
+def exporter(*, replay: BinaryIO | None, **flags: str | None) -> None:
     """Serve metrics of your daemons for Prometheus.
 
     Unconfigured, it watches http://127.0.0.1:1234 and serves http://127.0.0.1:9810/metrics. It only ever connects:
@@ -53,7 +58,7 @@ def exporter(**flags: str | None) -> None:
     from exporter import app, settings
 
     try:
-        app.run(settings.load(flags))
+        app.run(settings.load(flags), recording=replay)
     except settings.SettingsError as error:
         fail(str(error))
 
@@ -101,7 +106,7 @@ def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | N
     sys.exit(demonstration.run(scenario=scenario, seed=seed, seconds=seconds, urls_file=urls_file))
 
 
-def fail(message: str) -> None:
+def fail(message: str) -> NoReturn:
     """End with one line on stderr and exit code 2: the user asked for something that cannot be."""
     click.echo(f"daemonpulse: {message}", err=True)
     sys.exit(2)

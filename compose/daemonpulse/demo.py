@@ -98,6 +98,9 @@ class _Demo:
             max_age_s=1.0,
             log_level="info",
             log_format="logfmt",
+            log_stream=True,
+            capture="off",
+            reasoning_tags=(),
             daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=self._home),),
         )
         ready = asyncio.Event()
@@ -198,8 +201,11 @@ class _Demo:
 
 async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:
     """Give a Prometheus that started a moment ago the time for its first scrape before finding fault."""
-    deadline = time.monotonic() + FIRST_SCRAPE_S
-    while (problems := await _prometheus_problems(http, url)) and time.monotonic() < deadline:
+    problems: list[str] = []
+    for _ in range(round(FIRST_SCRAPE_S / PULSE_EVERY_S)):
+        problems = await _prometheus_problems(http, url)
+        if not problems:
+            break
         await asyncio.sleep(PULSE_EVERY_S)
     return problems
 

@@ -4,7 +4,19 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.collectors import daemon, gpu, health, host, instances, models, posture, vram
+from exporter.collectors import (
+    daemon,
+    gpu,
+    health,
+    host,
+    instances,
+    log_stream,
+    models,
+    posture,
+    predictions,
+    slots,
+    vram,
+)
 from exporter.collectors.base import Collect
 
 DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
@@ -12,6 +24,9 @@ DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
     ("models", models.collect),
     ("instances", instances.collect),
     ("posture", posture.collect),
+    ("predictions", predictions.collect),
+    ("slots", slots.collect),
+    ("log_stream", log_stream.collect),
 )
 """What is known about daemons; `/probe` serves only these."""
 

@@ -8,15 +8,16 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from collections.abc import Set as AbstractSet
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Final, Protocol
 
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Metric, ourselves
+from exporter.collectors.tally import Stream
 from exporter.hardware.errors import HardwareError
 from exporter.pipeline.machine import MachineReading
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
@@ -37,6 +38,14 @@ class WatchedDaemon:
         return self.reading.name
 
 
+class Deliveries(Protocol):
+    """What became of what was handed to an OTLP receiver."""
+
+    exported: int
+    failed: int
+    dropped: int
+
+
 @dataclass(frozen=True, slots=True)
 class Scrape:
     """Everything collectors may look at, read before they run: they do no I/O."""
@@ -44,6 +53,10 @@ class Scrape:
     now_s: float
     """Our wall clock, seconds since the epoch."""
     daemons: tuple[WatchedDaemon, ...]
+    streams: tuple[Stream, ...] = ()
+    """The log streams that are read, of these daemons or of a recording."""
+    deliveries: Mapping[str, Deliveries] = field(default_factory=dict)
+    """By signal, spans or logs; only the signals that have a receiver."""
     machine: MachineReading | None = None
     """The machine we run on; None when only one daemon is asked for."""
 
@@ -65,6 +78,21 @@ class Samples:
         if labels.keys() != names:
             raise ValueError(f"{metric.name} has labels {metric.labels}, not {tuple(labels)}")
         append(Sample(metric.name, labels, float(value)))
+
+    def adopt(self, metric: Metric, family: Family) -> None:
+        """Add the samples prometheus-client keeps of a catalogued counter or histogram, exemplars included.
+
+        `_created` samples are left out. Raises KeyError as add() does, and ValueError for another metric's family.
+        """
+        own, names, append = self._open.get(metric) or self._start(metric)
+        if family.name != own.name:
+            raise ValueError(f"{family.name} is not {own.name}")
+        for sample in family.samples:
+            if sample.name.endswith("_created"):
+                continue
+            if sample.labels.keys() - {"le"} != names:
+                raise ValueError(f"{metric.name} has labels {metric.labels}, not {tuple(sample.labels)}")
+            append(sample)
 
     def collect(self) -> Iterator[Family]:
         """Yield the families in catalogue order, as prometheus-client's exposition wants them."""

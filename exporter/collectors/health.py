@@ -13,6 +13,10 @@ from exporter.catalogue import BY_NAME
 from exporter.catalogue import ourselves as m
 from exporter.collectors.base import Samples, Scrape
 
+_OTLP: Final = {
+    "spans": (m.OTLP_SPANS_EXPORTED, m.OTLP_SPANS_FAILED, m.OTLP_SPANS_DROPPED),
+    "logs": (m.OTLP_LOGS_EXPORTED, m.OTLP_LOGS_FAILED, m.OTLP_LOGS_DROPPED),
+}
 _PROCESS: Final = ProcessCollector(registry=None)
 
 
@@ -27,6 +31,12 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(m.PROTOCOL_WARNINGS, count, daemon=daemon.name, kind=kind)
         for kind, count in client.tally.unreadable.items():
             out.add(m.UNREADABLE_MESSAGES, count, daemon=daemon.name, kind=kind)
+    for signal, rows in _OTLP.items():
+        if (delivered := scrape.deliveries.get(signal)) is not None:
+            for row, count in zip(
+                rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
+            ):
+                out.add(row, count)
     for family in _PROCESS.collect():
         for sample in family.samples:
             out.add(BY_NAME[sample.name], sample.value)

@@ -80,6 +80,8 @@ class DaemonClient:
         """Failed or lost connections by LlmsterError.kind."""
         self.restarts = 0
         """Times the daemon's pid changed between two sessions."""
+        self.version: str | None = None
+        """Version of the daemon as of the latest session."""
         self.sessions = 0
         """Sessions so far: a snapshot belongs to the session it was taken in."""
         self._identity = Identity.from_token(token) if token else Identity.guest()
@@ -194,6 +196,7 @@ class DaemonClient:
             self.restarts += 1
         self._last_pid = pid
         self.sessions += 1
+        self.version = session.version.version
         self._session, self._problem = session, None
         self._settled.set()
         self._connected.set()

@@ -15,7 +15,7 @@ from exporter.llmster import home
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
 from exporter.llmster.errors import DaemonStalled, LlmsterError
 from exporter.llmster.home import LocalPosture
-from exporter.llmster.state import Snapshot
+from exporter.llmster.state import InstanceInfo, Snapshot
 from exporter.pipeline.changes import Changes
 
 FIRST_ATTEMPT_S: Final = 0.7
@@ -81,6 +81,12 @@ class DaemonWatch:
         if isinstance(outcome, LlmsterError):
             return self._without_snapshot(self._explain(outcome))
         return self._with_snapshot(health)
+
+    def instance(self, identifier: str) -> InstanceInfo | None:
+        """Look up a loaded instance in the latest reading, without asking the daemon."""
+        if self._latest is None:
+            return None
+        return next((i.info for i in self._latest.instances if i.info.identifier == identifier), None)
 
     def _is_fresh(self) -> bool:
         same_session = self._latest_session == self.client.sessions

@@ -1,1 +1,1 @@
-"""OTLP sinks: spans and logs."""
+"""OTLP sinks: predictions as spans, log events as records. Telemetry fails open: nothing here may stop the rest."""

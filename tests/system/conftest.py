@@ -111,6 +111,9 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
                 max_age_s=max_age_s,
                 log_level="debug",
                 log_format="logfmt",
+                log_stream=True,
+                capture="off",
+                reasoning_tags=(),
                 daemons=daemons,
             )
             urls: asyncio.Queue[str] = asyncio.Queue()

@@ -7,18 +7,14 @@ from collections.abc import Callable
 
 import pytest
 
+from exporter.catalogue import CATALOGUE, Kind
 from exporter.pipeline import snapshots
+from llmster_sim.errors import DaemonError
 from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import Scraped, StartExporter, daemon
 
-ALWAYS = {"llmster_up", "llmster_daemon_state", "llmster_restarts_total"}
-COUNTED = {
-    "llmster_model_loads_total",
-    "llmster_model_unloads_total",
-    "daemonpulse_connection_failures_total",
-    "daemonpulse_protocol_warnings_total",
-    "daemonpulse_unreadable_messages_total",
-}
+ALWAYS = {"llmster_up", "llmster_daemon_state", "llmster_log_stream_up"}
+COUNTED = {row.name for row in CATALOGUE if row.kind is Kind.COUNTER}
 
 
 def is_up(scraped: Scraped) -> bool:
@@ -163,13 +159,30 @@ async def test_odd_messages_are_counted_by_kind(start_exporter: StartExporter) -
 async def test_an_instance_that_goes_away_while_it_is_read_is_simply_not_there(
     start_exporter: StartExporter,
 ) -> None:
+    gone = DaemonError(
+        "This model has already been unloaded.", display={"code": "generic.specificModelUnloaded"}
+    )
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url))
-        sim.faults.fail("embedding.getInstanceProcessingState", times=1)
+        sim.faults.fail("embedding.getInstanceProcessingState", error=gone, times=1)
         scraped = await exporter.scrape()
     assert is_up(scraped)
     assert scraped.value("llmster_instance_info", type="embedding") is None
     assert scraped.value("llmster_instance_info", instance_id="qwen/qwen3-8b") == 1
+
+
+async def test_an_instance_that_will_not_say_what_it_does_is_there_without_a_state(
+    start_exporter: StartExporter,
+) -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        sim.faults.fail("embedding.getInstanceProcessingState", times=1)
+        scraped = await exporter.scrape()
+    identifier = "text-embedding-nomic-embed-text-v1.5"
+    assert is_up(scraped)
+    assert scraped.value("llmster_instance_info", instance_id=identifier) == 1
+    assert scraped.value("llmster_num_requests_running", instance_id=identifier) is None
+    assert "llmster_instance_state" not in scraped.names(instance_id=identifier)
 
 
 @pytest.mark.parametrize(

@@ -134,3 +134,20 @@ async def test_cards_are_read_although_the_daemon_is_down(start_exporter: StartE
     assert scraped.value("llmster_up") == 0
     assert scraped.value("nvml_memory_used_bytes", gpu="0") == 20 * GIB
     assert scraped.value("nvml_process_memory_bytes", gpu="0", process="Xorg") == 3 * GIB
+
+
+async def test_a_daemon_whose_home_is_here_is_of_this_machine_whatever_its_address(
+    start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    host = Host(HOST)
+    exporter = await start_exporter(daemon("box", "http://daemon.invalid:1234", home=tmp_path), host=host)
+    scraped = await exporter.scrape()
+    assert scraped.value("llmster_host_memory_total_bytes", daemon="box") == 128 * GIB
+
+
+async def test_the_host_of_a_daemon_elsewhere_is_not_ours(start_exporter: StartExporter) -> None:
+    host = Host(HOST)
+    exporter = await start_exporter(daemon("far", "http://daemon.invalid:1234"), host=host)
+    scraped = await exporter.scrape()
+    assert not host.asked
+    assert "llmster_host_memory_total_bytes" not in scraped.names()

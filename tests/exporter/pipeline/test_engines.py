@@ -1,13 +1,13 @@
 """Which process serves which instance, learned from the engines' own log lines."""
 
-from exporter.llmster.events import LogEvent, RuntimeLog, ServerLog
+from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.llmster.state import InstanceInfo
 from exporter.pipeline.engines import REMEMBERED, EnginePids
 
 INSTANCE = InstanceInfo(model_key="qwen/qwen3-8b", type="llm", identifier="qwen", instance_reference="ref-1")
 
 
-def line(pid: int | None, *, model: str | None = None, reference: str | None = None) -> LogEvent:
+def line(pid: int | None, *, model: str | None = None, reference: str | None = None) -> RuntimeLog:
     return RuntimeLog(0, "debug", "all slots are idle", "llama.cpp", "2", "llama.cpp", model, reference, pid)
 
 

@@ -1,0 +1,21 @@
+"""Collects the log stream itself: open or not, how often and how long it was gone, what came through."""
+
+from __future__ import annotations
+
+from exporter.catalogue import stream as m
+from exporter.collectors.base import Samples, Scrape
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Add what is known of every stream, also of one that is closed."""
+    for stream in scrape.streams:
+        counts, daemon = stream.flow.counts, stream.daemon
+        out.add(m.STREAM_UP, counts.up, daemon=daemon)
+        out.add(m.DISCONNECTS, counts.disconnects, daemon=daemon)
+        out.add(m.GAP_SECONDS, counts.gap_s, daemon=daemon)
+        for type_, count in counts.events.items():
+            out.add(m.EVENTS, count, daemon=daemon, type=type_)
+        for level, count in counts.levels.items():
+            out.add(m.SERVER_MESSAGES, count, daemon=daemon, level=level)
+        for sink, count in counts.sink_failures.items():
+            out.add(m.EVENTS_DROPPED, count, daemon=daemon, sink=sink, reason="failed")

@@ -1,0 +1,14 @@
+"""Collects what predictions took and made, from the tallies the log streams fill."""
+
+from __future__ import annotations
+
+from exporter.catalogue import stream as m
+from exporter.collectors.base import Samples, Scrape
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Add every tally whole: counts stay while a daemon is away, or what happened meanwhile would not show."""
+    for stream in scrape.streams:
+        for metric, family in stream.tally.collect():
+            out.adopt(metric, family)
+        out.add(m.PAIRING_MISSES, stream.flow.builder.outputs_missed, daemon=stream.daemon)

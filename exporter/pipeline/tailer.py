@@ -1,0 +1,173 @@
+"""The log stream of one daemon, read for as long as we live: events to predictions and slots, all of it to sinks.
+
+Knows no metric and no span. A sink takes at once or drops by its own count; one that fails is counted and the others
+go on. A dropped stream is opened again; how often and for how long it was gone is counted.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections import Counter
+from collections.abc import Callable, Iterable, Sequence
+from dataclasses import dataclass, field
+from typing import Final, NoReturn, Protocol
+
+from exporter.llmster.client import DaemonClient
+from exporter.llmster.errors import LlmsterError
+from exporter.llmster.events import (
+    LogEvent,
+    PredictionInput,
+    PredictionOutput,
+    RuntimeLog,
+    ServerLog,
+    UnknownEvent,
+    parse_message,
+    parse_ndjson_line,
+)
+from exporter.pipeline.predictions import Prediction, PredictionBuilder
+from exporter.pipeline.slots import CrashLine, SlotMonitor
+
+log = logging.getLogger(__name__)
+
+REOPEN_AFTER_S: Final = 0.5
+"""Wait between the end of a stream and the next attempt, where the session itself still lives."""
+
+MAX_TYPES: Final = 16
+"""Event types counted apart; the daemon names them, and labels must stay bounded."""
+
+_TYPES: Final = {
+    PredictionInput: "llm.prediction.input",
+    PredictionOutput: "llm.prediction.output",
+    ServerLog: "server.log",
+    RuntimeLog: "runtime.log",
+}
+
+
+class Sink(Protocol):
+    """Where predictions and log events go. Both calls return at once; an exception costs this sink that item only."""
+
+    name: str
+
+    def take_prediction(self, prediction: Prediction) -> None:
+        """Take a finished prediction."""
+
+    def take_log(self, event: ServerLog | RuntimeLog) -> None:
+        """Take a line of the daemon's or an engine's log."""
+
+
+@dataclass(slots=True)
+class StreamCounts:
+    """What was seen of a stream, for whoever reports it."""
+
+    up: bool = False
+    disconnects: int = 0
+    gap_s: float = 0.0
+    events: Counter[str] = field(default_factory=Counter)
+    """By event type."""
+    levels: Counter[str] = field(default_factory=Counter)
+    """server.log messages by level."""
+    sink_failures: Counter[str] = field(default_factory=Counter)
+    """Items lost because a sink raised, by sink."""
+
+
+class EventFlow:
+    """Turns events into what sinks want, in order, and hands it to each. No I/O: tailing and replay share it."""
+
+    def __init__(self, builder: PredictionBuilder, sinks: Sequence[Sink]) -> None:
+        self.builder = builder
+        self.slots = SlotMonitor()
+        self.counts = StreamCounts()
+        self.crashes: Counter[str] = Counter()
+        """Engine crashes by instance, empty where the line names none."""
+        self._sinks = tuple(sinks)
+
+    def take(self, event: LogEvent) -> None:
+        """Take the next event of the stream."""
+        self._count(event)
+        match event:
+            case PredictionInput() | PredictionOutput():
+                prediction = self.builder.add(event)
+                if prediction is not None:
+                    self._hand_out(lambda sink: sink.take_prediction(prediction))
+            case ServerLog() | RuntimeLog():
+                crash = self.slots.add(event)
+                if isinstance(crash, CrashLine):
+                    self.crashes[crash.instance or ""] += 1
+                self._hand_out(lambda sink: sink.take_log(event))
+            case UnknownEvent():
+                pass
+
+    def _count(self, event: LogEvent) -> None:
+        counts = self.counts
+        type_ = event.type if isinstance(event, UnknownEvent) else _TYPES[type(event)]
+        counts.events[type_ if type_ in counts.events or len(counts.events) < MAX_TYPES else "other"] += 1
+        if isinstance(event, ServerLog):
+            level = event.level
+            counts.levels[level if level in {"debug", "info", "warn", "error"} else "other"] += 1
+
+    def _hand_out(self, give: Callable[[Sink], None]) -> None:
+        for sink in self._sinks:
+            try:
+                give(sink)
+            except Exception:
+                self.counts.sink_failures[sink.name] += 1
+                if self.counts.sink_failures[sink.name] == 1:
+                    log.exception("a sink lost an item", extra={"sink": sink.name})
+
+
+class Tailer:
+    """Keeps the log stream of one daemon open. `run()` must be kept going by the owner's task group."""
+
+    def __init__(
+        self, client: DaemonClient, flow: EventFlow, *, clock: Callable[[], float] = time.monotonic
+    ) -> None:
+        self.flow = flow
+        self._client = client
+        self._clock = clock
+        self._ended_at: float | None = None
+
+    async def run(self) -> NoReturn:
+        """Read the stream, and open it again for ever. Raises nothing but cancellation."""
+        while True:
+            await self._client.connected()
+            try:
+                async with self._client.log_channel() as channel:
+                    self._opened()
+                    async for raw in channel:
+                        self.flow.take(parse_message(raw))
+            except LlmsterError as error:
+                log.info("log stream ended", extra={"daemon": self._client.name, "problem": str(error)})
+            finally:
+                self._closed()
+            await asyncio.sleep(REOPEN_AFTER_S)
+
+    def _opened(self) -> None:
+        counts = self.flow.counts
+        counts.up = True
+        if self._ended_at is not None:
+            counts.gap_s += self._clock() - self._ended_at
+
+    def _closed(self) -> None:
+        counts = self.flow.counts
+        if counts.up:
+            counts.up = False
+            counts.disconnects += 1
+            self._ended_at = self._clock()
+
+
+async def replay(lines: Iterable[bytes], flow: EventFlow) -> int:
+    """Feed a recorded stream, `lms log stream --json`, through the same flow; return the number of events.
+
+    Nothing depends on our clock, so the same recording gives the same predictions, ids included.
+    """
+    taken = 0
+    for line in lines:
+        event = parse_ndjson_line(line)
+        if event is not None:
+            flow.take(event)
+            taken += 1
+        if taken % 256 == 0:
+            await asyncio.sleep(0)  # scrapes are answered meanwhile
+    return taken

@@ -1,0 +1,111 @@
+"""The way out for spans and log records: OTLP exporters as the standard OTEL_* variables describe them.
+
+Knows no span's meaning. Imported only when a receiver is configured: the SDK costs memory that a GPU node without
+tracing should not pay.
+"""
+
+from __future__ import annotations
+
+import os
+import socket
+import uuid
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Final
+
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
+
+from exporter.pipeline.predictions import Prediction
+from exporter.telemetry.content import Capture
+from exporter.telemetry.pump import Pump
+from exporter.telemetry.receivers import wanted
+from exporter.telemetry.spans import build
+
+PREDICTIONS_PER_BATCH: Final = 128
+"""A prediction is about four spans, so that a request carries about the usual 512."""
+
+CLOSE_S: Final = 4.0
+"""Seconds both signals have left at the end."""
+
+_NAMESPACE: Final = uuid.UUID("6c1f3b0e-5a3f-5d0b-9a55-2f6d0c1a7e11")
+
+
+@dataclass(slots=True)
+class Otlp:
+    """Bounded pumps to the receiver, one per signal; None for a signal without a receiver."""
+
+    spans: Pump[Prediction] | None
+    logs: Pump[Callable[[], ReadableLogRecord]] | None
+
+    def close(self) -> None:
+        """Deliver what is left, within CLOSE_S, and count the rest as lost."""
+        for pump in (self.spans, self.logs):
+            if pump is not None:
+                pump.close(within_s=CLOSE_S / 2)
+
+
+def from_environment(
+    resource_of: Callable[[str], Resource], capture: Capture, environ: Mapping[str, str] = os.environ
+) -> Otlp:
+    """Make the pumps for the signals that have a receiver; `resource_of` describes a daemon by name.
+
+    Headers, TLS, compression and timeouts are read by the SDK's exporters themselves. The protocol is http/protobuf
+    unless OTEL_EXPORTER_OTLP_PROTOCOL says grpc.
+    """
+    spans, logs = span_exporter(environ), log_exporter(environ)
+
+    def deliver_spans(batch: Sequence[Prediction]) -> bool:
+        built = [span for prediction in batch for span in build(prediction, resource_of, capture)]
+        return spans is not None and spans.export(built) is SpanExportResult.SUCCESS
+
+    def deliver_logs(batch: Sequence[Callable[[], ReadableLogRecord]]) -> bool:
+        return logs is not None and logs.export([make() for make in batch]) is LogRecordExportResult.SUCCESS
+
+    return Otlp(
+        spans=Pump("spans", deliver_spans, batch=PREDICTIONS_PER_BATCH) if spans else None,
+        logs=Pump("logs", deliver_logs) if logs else None,
+    )
+
+
+def resource(*, daemon: str, version: str | None) -> Resource:
+    """Describe a daemon as the source of its telemetry; the instance id is the same for ever."""
+    attributes = {
+        "service.name": "llmster",
+        "service.instance.id": str(uuid.uuid5(_NAMESPACE, f"{socket.gethostname()}/{daemon}")),
+        "host.name": socket.gethostname(),
+        "llmster.daemon": daemon,
+    }
+    if version is not None:
+        attributes["service.version"] = version
+    return Resource.create(attributes)
+
+
+def span_exporter(environ: Mapping[str, str] = os.environ) -> SpanExporter | None:
+    """Make the exporter of spans the environment describes; None without a receiver."""
+    is_wanted, protocol = wanted("TRACES", environ)
+    if not is_wanted:
+        return None
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc.trace_exporter import OTLPSpanExporter as GrpcSpanExporter
+
+        return GrpcSpanExporter()
+    from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
+
+    return OTLPSpanExporter()
+
+
+def log_exporter(environ: Mapping[str, str] = os.environ) -> LogRecordExporter | None:
+    """Make the exporter of log records the environment describes; None without a receiver."""
+    is_wanted, protocol = wanted("LOGS", environ)
+    if not is_wanted:
+        return None
+    if protocol == "grpc":
+        from opentelemetry.exporter.otlp.proto.grpc._log_exporter import OTLPLogExporter as GrpcLogExporter
+
+        return GrpcLogExporter()
+    from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
+
+    return OTLPLogExporter()

@@ -1,0 +1,189 @@
+"""A prediction as a trace: the request, its prefill, and each stretch of reasoning, answer and tool call.
+
+Knows no stream and no socket. Names follow OpenTelemetry's GenAI conventions (v1.41.1), kept here as our own
+constants; what they do not name is ours and says so. Times inside the decode phase are shared out by characters and
+marked `daemonpulse.timing=estimated`; estimates stay out of `gen_ai.usage.*`, which only the daemon's counts may fill.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import Final
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.util.instrumentation import InstrumentationScope
+from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
+from opentelemetry.trace.status import Status, StatusCode
+
+from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.pipeline.predictions import FinishedReason, Phase, Prediction, child_span_id
+from exporter.pipeline.segments import Kind
+from exporter.telemetry import content
+from exporter.telemetry.content import Capture
+from exporter.telemetry.pump import Pump
+
+SCOPE: Final = InstrumentationScope("daemonpulse")
+_SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+_NS: Final = 1_000_000_000
+_OK: Final = Status(StatusCode.UNSET)
+
+Attributes = dict[str, str | bool | int | float | Sequence[str]]
+
+
+class SpanSink:
+    """Hands predictions to the pump; spans are built by its worker, off the event loop."""
+
+    name = "spans"
+
+    def __init__(self, pump: Pump[Prediction]) -> None:
+        self._pump = pump
+
+    def take_prediction(self, prediction: Prediction) -> None:
+        """Queue a prediction; all its spans leave together or not at all."""
+        size = len(prediction.prompt or "") + len(prediction.output or "")
+        self._pump.put(prediction, weight=span_count(prediction), size_bytes=size)
+
+    def take_log(self, _event: ServerLog | RuntimeLog) -> None:
+        """Log lines are not spans."""
+
+
+def span_count(prediction: Prediction) -> int:
+    """Return how many spans build() makes of a prediction."""
+    if prediction.start_ns is None or prediction.duration_s is None:
+        return 1
+    return 2 + len(prediction.phases)
+
+
+def build(
+    prediction: Prediction, resource_of: Callable[[str], Resource], capture: Capture = Capture.OFF
+) -> list[ReadableSpan]:
+    """Make the spans of a prediction, the root first. Ids are the prediction's own, so a replay repeats them."""
+    context = SpanContext(prediction.trace_id, prediction.span_id, is_remote=False, trace_flags=_SAMPLED)
+    start_ns = prediction.end_ns if prediction.start_ns is None else prediction.start_ns
+    failed = prediction.finished_reason is FinishedReason.ERROR
+    root = ReadableSpan(
+        name=f"chat {prediction.model}",
+        context=context,
+        resource=resource_of(prediction.daemon),
+        attributes=_root_attributes(prediction, capture),
+        links=_links(prediction),
+        kind=SpanKind.SERVER,
+        status=Status(StatusCode.ERROR, prediction.stop_reason) if failed else _OK,
+        start_time=start_ns,
+        end_time=max(start_ns, prediction.end_ns),
+        instrumentation_scope=SCOPE,
+    )
+    if span_count(prediction) == 1:
+        return [root]
+    first_token_ns = start_ns + round((prediction.time_to_first_token_s or 0.0) * _NS)
+    children = [
+        _child(prediction, root, 0, name="prefill", start_ns=start_ns, end_ns=first_token_ns, attributes={})
+    ]
+    for index, phase in enumerate(prediction.phases, start=1):
+        begin_ns = first_token_ns + round((phase.offset_s or 0.0) * _NS)
+        children.append(
+            _child(
+                prediction,
+                root,
+                index,
+                name=_phase_name(phase),
+                start_ns=begin_ns,
+                end_ns=begin_ns + round((phase.duration_s or 0.0) * _NS),
+                attributes=_phase_attributes(prediction, phase),
+            )
+        )
+    return [root, *children]
+
+
+def _child(
+    prediction: Prediction,
+    root: ReadableSpan,
+    index: int,
+    *,
+    name: str,
+    start_ns: int,
+    end_ns: int,
+    attributes: Attributes,
+) -> ReadableSpan:
+    # The parts must lie inside the whole: roundings are clamped, because receivers accept a span that ends outside.
+    start_ns = min(start_ns, prediction.end_ns)
+    end_ns = min(max(start_ns, end_ns), prediction.end_ns)
+    return ReadableSpan(
+        name=name,
+        context=SpanContext(
+            prediction.trace_id, child_span_id(prediction, index), is_remote=False, trace_flags=_SAMPLED
+        ),
+        parent=root.context,
+        resource=root.resource,
+        attributes={"daemonpulse.timing": prediction.timing, **attributes},
+        kind=SpanKind.INTERNAL,
+        status=_OK,
+        start_time=start_ns,
+        end_time=end_ns,
+        instrumentation_scope=SCOPE,
+    )
+
+
+def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
+    attributes: Attributes = {
+        "gen_ai.operation.name": "chat",
+        "gen_ai.provider.name": "lmstudio",
+        "gen_ai.request.model": prediction.model,
+        "gen_ai.response.model": prediction.model,
+        "gen_ai.response.finish_reasons": (prediction.finished_reason.value,),
+        "llmster.instance_id": prediction.model,
+        "daemonpulse.timing": prediction.timing,
+        "daemonpulse.paired": prediction.paired,
+    }
+    optional: dict[str, str | int | float | None] = {
+        "gen_ai.usage.input_tokens": prediction.prompt_tokens,
+        "gen_ai.usage.output_tokens": prediction.predicted_tokens,
+        "gen_ai.response.time_to_first_chunk": prediction.time_to_first_token_s,
+        "gen_ai.latency.time_to_first_token": prediction.time_to_first_token_s,
+        "gen_ai.latency.e2e": prediction.duration_s,
+        "gen_ai.conversation.id": prediction.conversation_id,
+        "daemonpulse.conversation.turn": prediction.turn if prediction.conversation_id else None,
+        "daemonpulse.reasoning.tokens_estimated": prediction.reasoning_tokens_estimated,
+        "daemonpulse.reasoning.seconds_estimated": prediction.reasoning_s,
+        "llmster.stop_reason": prediction.stop_reason,
+        "llmster.draft.tokens": prediction.draft_tokens,
+        "llmster.draft.accepted_tokens": prediction.draft_tokens_accepted,
+        "error.type": prediction.stop_reason if prediction.finished_reason is FinishedReason.ERROR else None,
+    }
+    attributes.update({key: value for key, value in optional.items() if value is not None})
+    if capture is not Capture.OFF and prediction.output is not None:
+        attributes["gen_ai.output.messages"] = content.messages(prediction, capture)
+        if prediction.prompt is not None:
+            # The templated prompt, not messages: it is ours to name, not the conventions'.
+            text = content.prepared(prediction.prompt, capture)
+            attributes["daemonpulse.prompt"] = content.cut(text, content.ATTRIBUTE_BYTES)
+    return attributes
+
+
+def _links(prediction: Prediction) -> tuple[Link, ...]:
+    if prediction.previous is None:
+        return ()
+    turn = prediction.previous.turn
+    context = SpanContext(turn.trace_id, turn.span_id, is_remote=True, trace_flags=_SAMPLED)
+    return (
+        Link(
+            context,
+            {"daemonpulse.link": "previous_turn", "daemonpulse.link.exact": prediction.previous.exact},
+        ),
+    )
+
+
+def _phase_name(phase: Phase) -> str:
+    return f"tool_call {phase.tools[0]}" if phase.kind is Kind.TOOL_CALL and phase.tools else phase.kind.value
+
+
+def _phase_attributes(prediction: Prediction, phase: Phase) -> Attributes:
+    attributes: Attributes = {"daemonpulse.phase": phase.kind.value, "daemonpulse.share": phase.share}
+    if phase.kind is Kind.TOOL_CALL and phase.tools:
+        attributes["gen_ai.tool.name"] = phase.tools[0]
+        attributes["daemonpulse.tools"] = phase.tools
+    if phase.kind is Kind.REASONING and prediction.predicted_tokens is not None:
+        tokens = round(prediction.predicted_tokens * phase.share)
+        attributes["daemonpulse.reasoning.tokens_estimated"] = tokens
+    return attributes
