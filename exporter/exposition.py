@@ -58,8 +58,10 @@ class _Registry(Collector):
 
 
 def _takes_gzip(accept_encoding: str) -> bool:
+    wanted: dict[str, bool] = {}
     for choice in accept_encoding.split(","):
         coding, *parameters = (part.strip().lower() for part in choice.split(";"))
-        if coding in {"gzip", "*"}:
-            return not any(parameter in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for parameter in parameters)
-    return False
+        wanted[coding] = not any(
+            parameter in {"q=0", "q=0.0", "q=0.00", "q=0.000"} for parameter in parameters
+        )
+    return wanted.get("gzip", wanted.get("*", False))
