@@ -1,14 +1,29 @@
 """The demo's cards: VRAM per model that moves as models load and unload, and says that it is simulated."""
 
 import asyncio
+from collections import Counter
 
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemonpulse.simulated_machine import FOREIGN_NAME, SimulatedGpus, SimulatedHost
 from llmster_sim.server import SimConfig, Simulator
-from tests.system.conftest import RunningExporter, StartExporter, daemon
+from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
 
 QWEN = "qwen/qwen3-8b"
+
+
+def shown(scraped: Scraped) -> dict[str, float]:
+    """VRAM by instance, over all cards."""
+    held: Counter[str] = Counter()
+    for name, labels, value in scraped.samples:
+        if name == "llmster_instance_vram_bytes":
+            held[labels["instance_id"]] += round(value)
+    return dict(held)
+
+
+def loose(scraped: Scraped) -> list[float]:
+    """What the daemon holds and no instance could be named for, by card."""
+    return [value for name, _, value in scraped.samples if name == "llmster_vram_unattributed_bytes"]
 
 
 async def start(start_exporter: StartExporter, sim: Simulator) -> RunningExporter:
@@ -25,15 +40,7 @@ async def test_vram_per_model_moves_as_models_load_and_unload(start_exporter: St
         held = {i.identifier: i.vram_bytes for i in sim.daemon.loaded if i.pid is not None and i.vram_bytes}
         sim.daemon.unload(QWEN)
         after = await exporter.scrape()
-    shown = {
-        instance: sum(
-            value
-            for name, labels, value in loaded.samples
-            if name == "llmster_instance_vram_bytes" and labels["instance_id"] == instance
-        )
-        for instance in held
-    }
-    assert shown == held
+    assert shown(loaded) == held
     assert QWEN in held
     assert "llmster_instance_vram_bytes" not in after.names(instance_id=QWEN)
 
@@ -65,3 +72,20 @@ async def test_nothing_of_it_looks_real(start_exporter: StartExporter) -> None:
     assert named
     for name, labels in named:
         assert labels.get("source") == "simulated" or "(simulated)" in labels["process"], name
+
+
+async def test_two_copies_of_a_model_are_told_apart_once_their_engines_have_spoken(
+    start_exporter: StartExporter,
+) -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        sim.daemon.load(QWEN, instant=True)
+        twins = [one for one in sim.daemon.loaded if one.model.key == QWEN]
+        exporter = await start(start_exporter, sim)
+        before = await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1)
+        assert len(twins) == 2
+        assert {one.identifier for one in twins}.isdisjoint(shown(before))
+        assert sum(loose(before)) == sum(one.vram_bytes for one in twins)
+        for one in twins:
+            sim.daemon.engine_line(instance=one, text="srv  update_slots: all slots are idle")
+        after = await exporter.until(lambda scraped: sum(loose(scraped)) == 0)
+        assert {one.identifier: one.vram_bytes for one in twins}.items() <= shown(after).items()
