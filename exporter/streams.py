@@ -43,6 +43,7 @@ class Streams:
         for watch in watches:
             learners: list[Sink] = [engines[watch.name]] if watch.name in engines else []
             stream = self._stream(watch.name, _Lookup(watch), learners)
+            watch.observers.append(stream.flow.forget_unloaded)
             self.streams.append(stream)
             self.tailers.append(Tailer(watch.client, stream.flow))
 

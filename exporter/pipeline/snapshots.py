@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -44,6 +45,8 @@ class DaemonWatch:
     def __init__(self, client: DaemonClient, *, local_home: Path | None, max_age_s: float = 1.0) -> None:
         self.client = client
         self.changes = Changes()
+        self.observers: list[Callable[[Snapshot], None]] = []
+        """Told of every new snapshot; they are ours and do not fail."""
         self._local_home = local_home
         self._max_age_s = max_age_s
         self._group: asyncio.TaskGroup | None = None
@@ -117,6 +120,8 @@ class DaemonWatch:
             return DaemonStalled(f"a snapshot took longer than {FLIGHT_LIMIT_S:g} s")
         self._latest, self._latest_at, self._latest_session = snapshot, time.monotonic(), session
         self.changes.observe(snapshot)
+        for observe in self.observers:
+            observe(snapshot)
         return snapshot
 
     def _explain(self, problem: LlmsterError) -> Health:

@@ -26,6 +26,7 @@ from exporter.llmster.events import (
     parse_message,
     parse_ndjson_line,
 )
+from exporter.llmster.state import Snapshot
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.pipeline.slots import CrashLine, SlotMonitor
 
@@ -98,6 +99,10 @@ class EventFlow:
                 self._hand_out(lambda sink: sink.take_log(event))
             case UnknownEvent():
                 pass
+
+    def forget_unloaded(self, snapshot: Snapshot) -> None:
+        """Drop what is known of instances that are not loaded any more."""
+        self.slots.keep_only({instance.info.identifier for instance in snapshot.instances})
 
     def _count(self, event: LogEvent) -> None:
         counts = self.counts
