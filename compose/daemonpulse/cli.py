@@ -84,7 +84,7 @@ def check(*, as_json: bool, **flags: str | None) -> None:
 
 @main.command()
 @click.option(
-    "--scenario", default="steady", show_default=True, help="What the simulated daemon lives through."
+    "--scenario", default="demo", show_default=True, help="What the simulated daemon lives through."
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
 @click.option(

@@ -22,6 +22,7 @@ import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
 from daemonpulse.programs import Program, ProgramFailed, free_port, running, stack_folder
+from daemonpulse.pulse import Pulse
 from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
 from exporter import app, logs
 from exporter.catalogue import daemon as state_metrics
@@ -164,10 +165,10 @@ class _Demo:
     async def _pulse(self, exporter: asyncio.Task[None], seconds: float | None) -> None:
         """Show one line of life, until time is up, Ctrl-C, or the exporter ends."""
         deadline = None if seconds is None else time.monotonic() + seconds
-        line = ""
+        line, pulse = "", Pulse()
         async with httpx.AsyncClient(trust_env=False) as http:
             while not exporter.done() and (deadline is None or time.monotonic() < deadline):
-                line = _pulse_line(await _samples(http, self._urls["exporter"]))
+                line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
                 if sys.stdout.isatty():
                     columns = shutil.get_terminal_size().columns
                     click.echo(f"\r{line[: columns - 1]:<{columns - 1}}", nl=False)
@@ -236,25 +237,6 @@ async def _samples(http: httpx.AsyncClient, exporter_url: str) -> list[_Sample]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     ]
-
-
-def _pulse_line(samples: list[_Sample]) -> str:
-    def total(name: str) -> float:
-        return sum(value for sample, _, value in samples if sample == name)
-
-    busy = sorted(
-        labels["instance_id"]
-        for name, labels, value in samples
-        if name == "llmster_num_requests_running" and value
-    )
-    state = next(
-        (labels["state"] for name, labels, value in samples if name == "llmster_daemon_state" and value),
-        "unknown",
-    )
-    instances = sum(1 for name, _, _ in samples if name == "llmster_instance_info")
-    line = f"daemon {state} · {instances} loaded · {total('llmster_num_requests_running'):.0f} running"
-    line += f" · {total('llmster_num_requests_waiting'):.0f} waiting"
-    return line + (f" · busy: {', '.join(busy)}" if busy else "")
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -1,0 +1,106 @@
+"""What may leave: nothing by default but known shapes, masked or whole on request, never too large."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, RuntimeLog, ServerLog
+from exporter.pipeline.predictions import Prediction, PredictionBuilder
+from exporter.telemetry import content
+from exporter.telemetry.content import Capture
+
+
+def server(text: str, level: str = "info") -> ServerLog:
+    return ServerLog(0, level, text)
+
+
+def runtime(text: str) -> RuntimeLog:
+    return RuntimeLog(0, "debug", text, "llama.cpp", "2.41.0", "llama.cpp", "qwen", "ref", 7)
+
+
+def prediction(output: str) -> Prediction:
+    builder = PredictionBuilder("box", keep_content=True)
+    builder.add(PredictionInput(1000, "qwen", "path", "a prompt"))
+    stats = PredictionStats(
+        stop_reason="eosFound", tokens_per_second=10, time_to_first_token_s=0.1, predicted_tokens=20
+    )
+    made = builder.add(PredictionOutput(5000, "qwen", output, stats))
+    assert made is not None
+    return made
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "[2026-08-08 22:40:13][INFO][qwen/qwen3-vl-4b] Prompt processing progress: 37.5%",
+        "[2026-08-08 22:40:13][INFO][qwen/qwen3-vl-4b] Running chat completion on conversation with 2 messages.",
+        "[2026-08-08 22:40:13][INFO][m] Finished streaming response",
+        "[2026-08-08 22:40:13][INFO] Success! HTTP server listening on port 11444 | Just-in-time model loading active.",
+        "[2025-11-02 15:06:08][ERROR][Plugin(mcp/filesystem)] stderr: env: node: No such file or directory",
+    ],
+)
+def test_published_lines_without_content_pass_whole(line: str) -> None:
+    assert content.log_body(server(line), Capture.OFF) == line
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        '[2026-08-08 22:40:13][DEBUG] Received request: POST to /v1/chat/completions with body {"x": "CANARY"',
+        "[2026-08-08 22:40:13][INFO][m] Generated prediction: CANARY",
+        "[2026-08-08 22:40:13][ERROR][Plugin(mcp/shell)] stderr: ran CANARY",
+        "CANARY without any stamp",
+        "[2026-08-08 22:40:13][INFO][m] Finished streaming response CANARY",
+        "[2026-08-08 22:40:13][INFO][m] Finished streaming response\nCANARY",
+    ],
+)
+def test_any_other_line_leaves_only_its_stamp_and_length(line: str) -> None:
+    body = content.log_body(server(line), Capture.OFF)
+    assert "CANARY" not in body
+    assert "withheld" in body
+
+
+@given(st.text(max_size=200))
+def test_what_follows_a_quote_or_brace_in_an_engine_line_never_leaves(secret: str) -> None:
+    body = content.log_body(runtime('parsed request {"prompt": "' + "CANARY" + secret), Capture.OFF)
+    assert body.startswith("parsed request ")
+    assert "CANARY" not in body
+
+
+def test_engine_lines_of_known_shape_pass_whole() -> None:
+    line = "slot print_timing: id  1 | task 916 | n_gen = 276, tg = 28.66 t/s, tg_3s = 30.85 t/s"
+    assert content.log_body(runtime(line), Capture.OFF) == line
+
+
+def test_full_capture_lets_everything_out_and_redacted_masks_secrets() -> None:
+    text = "[INFO] mail me@example.org with sk-lm-Ab3dE6gH:0123456789abcdefghij and password=hunter22"
+    assert content.log_body(server(text), Capture.FULL) == text
+    masked = content.log_body(server(text), Capture.REDACTED)
+    for secret in ("me@example.org", "0123456789abcdefghij", "hunter22"):
+        assert secret not in masked
+    assert "[email]" in masked
+
+
+@given(st.text(max_size=5000), st.integers(0, 400))
+def test_captured_messages_are_valid_json_below_tempos_limit(text: str, repeats: int) -> None:
+    made = prediction("<think>" + text + "</think>" + "\N{GRINNING FACE}" * repeats + text)
+    dumped = content.messages(made, Capture.FULL)
+    assert len(dumped.encode("utf-8", "replace")) <= content.ATTRIBUTE_BYTES
+    [message] = json.loads(dumped)
+    assert message["role"] == "assistant"
+    assert message["finish_reason"] == "stop"
+
+
+def test_captured_messages_keep_reasoning_and_answer_apart() -> None:
+    [message] = json.loads(content.messages(prediction("<think>\nhm\n</think>\n\n42"), Capture.FULL))
+    assert [part["type"] for part in message["parts"]] == ["reasoning", "text"]
+    assert [part["content"].strip() for part in message["parts"]] == ["hm", "42"]
+
+
+@given(st.text(), st.integers(0, 50))
+def test_cutting_never_breaks_a_character_and_respects_the_limit(text: str, limit: int) -> None:
+    shortened = content.cut(text, limit)
+    assert len(shortened.encode("utf-8", "replace")) <= max(limit, len("…".encode()))
+    shortened.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")

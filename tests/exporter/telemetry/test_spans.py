@@ -1,0 +1,116 @@
+"""A prediction as spans: conventions' names, times that fit, the same ids on every replay."""
+
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.trace import SpanKind
+from opentelemetry.trace.status import StatusCode
+
+from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
+from exporter.pipeline.predictions import Prediction, PredictionBuilder
+from exporter.telemetry.content import Capture
+from exporter.telemetry.spans import build, span_count
+
+RESOURCE = Resource({"service.name": "llmster"})
+STATS = PredictionStats(
+    stop_reason="eosFound",
+    tokens_per_second=10.0,
+    time_to_first_token_s=0.5,
+    prompt_tokens=13,
+    predicted_tokens=20,
+)
+
+
+def predictions(*turns: tuple[str, str, PredictionStats | None], keep: bool = False) -> list[Prediction]:
+    builder = PredictionBuilder("box", keep_content=keep)
+    made = []
+    for number, (prompt, output, stats) in enumerate(turns):
+        builder.add(PredictionInput(10_000 * number, "qwen", "path", prompt))
+        prediction = builder.add(PredictionOutput(10_000 * number + 2500, "qwen", output, stats))
+        assert prediction is not None
+        made.append(prediction)
+    return made
+
+
+def spans_of(prediction: Prediction, capture: Capture = Capture.OFF) -> list[ReadableSpan]:
+    return build(prediction, lambda _daemon: RESOURCE, capture)
+
+
+def test_a_reasoning_prediction_becomes_prefill_reasoning_and_answer_below_the_request() -> None:
+    [made] = predictions(("<|im_start|>user\nhi", "<think>\nabcdefghij\n</think>\n\nabcdefghij", STATS))
+    root, *children = spans_of(made)
+    assert root.name == "chat qwen"
+    assert root.kind is SpanKind.SERVER
+    assert [child.name for child in children] == ["prefill", "reasoning", "answer"]
+    assert root.start_time is not None
+    assert root.end_time is not None
+    assert root.end_time - root.start_time == 2_500_000_000
+    prefill, reasoning, answer = children
+    assert (prefill.start_time, prefill.end_time) == (root.start_time, root.start_time + 500_000_000)
+    assert reasoning.start_time == prefill.end_time
+    assert answer.end_time == root.end_time
+    for child in children:
+        assert child.parent == root.context
+        assert child.attributes is not None
+        assert child.attributes["daemonpulse.timing"] == "estimated"
+    assert span_count(made) == 4
+
+
+def test_only_the_daemons_own_counts_are_usage_and_estimates_say_so() -> None:
+    [made] = predictions(("<|im_start|>user\nhi", "<think>\nabcdefghij\n</think>\n\nabcdefghij", STATS))
+    attributes = spans_of(made)[0].attributes
+    assert attributes is not None
+    assert attributes["gen_ai.operation.name"] == "chat"
+    assert attributes["gen_ai.provider.name"] == "lmstudio"
+    assert attributes["gen_ai.usage.input_tokens"] == 13
+    assert attributes["gen_ai.usage.output_tokens"] == 20
+    assert attributes["gen_ai.response.finish_reasons"] == ("stop",)
+    assert 0 < int(str(attributes["daemonpulse.reasoning.tokens_estimated"])) < 20
+    assert not any("reasoning" in name for name in attributes if name.startswith("gen_ai.usage"))
+
+
+def test_without_stats_there_is_one_span_and_no_invented_number() -> None:
+    [made] = predictions(("<|im_start|>user\nhi", "hello", None))
+    [root] = spans_of(made)
+    assert root.attributes is not None
+    assert not any(name.startswith(("gen_ai.usage", "gen_ai.latency")) for name in root.attributes)
+
+
+def test_a_failed_prediction_is_an_error_with_its_reason() -> None:
+    failed = PredictionStats(stop_reason="failed")
+    [made] = predictions(("<|im_start|>user\nhi", "", failed))
+    [root] = spans_of(made)
+    assert root.status.status_code is StatusCode.ERROR
+    assert root.attributes is not None
+    assert root.attributes["error.type"] == "failed"
+
+
+def test_the_next_turn_links_to_the_one_before_and_shares_its_conversation() -> None:
+    prompt, output = (
+        "<|im_start|>user\nhello there, how are you?<|im_end|>\n<|im_start|>assistant\n",
+        "fine, thanks",
+    )
+    one, two = predictions(
+        (prompt, output, STATS), (prompt + output + "<|im_end|>\n<|im_start|>user\nand now?", "well", STATS)
+    )
+    first, second = spans_of(one)[0], spans_of(two)[0]
+    assert first.attributes is not None
+    assert second.attributes is not None
+    assert second.attributes["gen_ai.conversation.id"] == first.attributes["gen_ai.conversation.id"]
+    [link] = second.links
+    assert first.context is not None
+    assert (link.context.trace_id, link.context.span_id) == (first.context.trace_id, first.context.span_id)
+    assert not first.links
+
+
+def test_the_same_events_give_the_same_ids() -> None:
+    turn = ("<|im_start|>user\nhi", "<think>x</think>y", STATS)
+    once, again = predictions(turn)[0], predictions(turn)[0]
+    assert [span.context for span in spans_of(once)] == [span.context for span in spans_of(again)]
+    assert len({span.context.span_id for span in spans_of(once) if span.context}) == span_count(once)
+
+
+def test_content_is_on_spans_only_when_captured() -> None:
+    [made] = predictions(("<|im_start|>user\nCANARY", "CANARY too", STATS), keep=True)
+    assert "CANARY" not in "".join(str(span.attributes) for span in spans_of(made))
+    root = spans_of(made, Capture.FULL)[0]
+    assert "CANARY too" in str(root.attributes)
