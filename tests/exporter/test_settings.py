@@ -47,6 +47,7 @@ def test_unconfigured_it_watches_the_local_daemon_from_loopback() -> None:
     assert (chosen.listen_host, chosen.listen_port) == ("127.0.0.1", 9810)
     assert (chosen.max_age_s, chosen.log_level, chosen.log_format) == (1.0, "info", "logfmt")
     assert chosen.web_config is None
+    assert (chosen.log_stream, chosen.capture, chosen.reasoning_tags) == (True, "off", ())
     [daemon] = chosen.daemons
     assert (daemon.name, daemon.url, daemon.token, daemon.home) == (
         "local",
@@ -94,19 +95,23 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "max_age_seconds": "0",
         "log_level": "warning",
         "log_format": "json",
+        "log_stream": "off",
+        "capture": "redacted",
+        "reasoning_tags": "<plan>|</plan>, <mull> | </mull>,",
         "daemon_url": "https://gpu.example:4321/",
         "daemon_name": "gpu_1",
         "daemon_token": OTHER_TOKEN,
         "daemon_token_file": str(tmp_path / "token"),
         "daemon_home": str(tmp_path),
     }
-    known = {setting.key for setting in SETTINGS}
-    chosen = from_env(**{key: value for key, value in values.items() if key in known})
+    chosen = from_env(**values)
 
-    assert set(values) <= known
+    assert set(values) == {setting.key for setting in SETTINGS}
     assert (chosen.listen_host, chosen.listen_port) == ("0.0.0.0", 9)  # noqa: S104 - what ":9" means
     assert (chosen.web_config, chosen.max_age_s) == (tmp_path / "web.yml", 0)
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
+    assert (chosen.log_stream, chosen.capture) == (False, "redacted")
+    assert chosen.reasoning_tags == (("<plan>", "</plan>"), ("<mull>", "</mull>"))
     [daemon] = chosen.daemons
     assert (daemon.name, daemon.url, daemon.home) == ("gpu_1", "https://gpu.example:4321", tmp_path)
     assert daemon.token is not None
@@ -291,6 +296,11 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         ("max_age_seconds", "soon", "write a number from 0 to 60"),
         ("log_level", "trace", "choose one of debug, info, warning, error"),
         ("log_format", "xml", "choose one of logfmt, json"),
+        ("log_stream", "true", "choose one of on, off"),
+        ("capture", "all", "choose one of off, redacted, full"),
+        ("reasoning_tags", "<plan>", "write open|close pairs"),
+        ("reasoning_tags", "<plan>|</plan>|x", "write open|close pairs"),
+        ("reasoning_tags", "<plan>|", "write open|close pairs"),
         ("daemon_url", "127.0.0.1:1234", "write http://host:port"),
         ("daemon_url", "ws://127.0.0.1:1234", "write http://host:port"),
         ("daemon_url", "http://", "write http://host:port"),

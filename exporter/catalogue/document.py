@@ -1,0 +1,62 @@
+"""Prints docs/METRICS.md from the catalogue: `python -m exporter.catalogue.document > docs/METRICS.md`.
+
+Knows how the page looks and nothing of what the metrics mean: that is said in the catalogue.
+"""
+
+from __future__ import annotations
+
+import sys
+from types import ModuleType
+from typing import Final
+
+from exporter.catalogue import CATALOGUE, Metric, actions, daemon, hardware, ourselves, stream
+
+COMMAND: Final = "python -m exporter.catalogue.document > docs/METRICS.md"
+
+_SECTIONS: Final[tuple[tuple[str, ModuleType], ...]] = (
+    ("Daemon, models and instances", daemon),
+    ("Log stream: predictions and slots", stream),
+    ("GPUs and host", hardware),
+    ("The exporter itself", ourselves),
+    ("Actions", actions),
+)
+_INTRODUCTION: Final = f"""# Metrics
+
+Made from the catalogue; do not edit. To refresh: `{COMMAND}`
+
+What is not known is absent: a series that is missing is never a zero in disguise. Units are base units, and part of
+the name. Counters start when the exporter starts.
+"""
+_HEAD: Final = "| Metric | Kind | Labels | Meaning | Source |\n| --- | --- | --- | --- | --- |"
+
+
+def page() -> str:
+    """Write the whole page. Raises ValueError when the catalogue has rows that no section shows."""
+    shown = [row for _, module in _SECTIONS for row in _rows(module)]
+    if missing := {row.name for row in CATALOGUE} - {row.name for row in shown}:
+        raise ValueError(f"rows of no section: {', '.join(sorted(missing))}; add their module to _SECTIONS")
+    return "\n".join([_INTRODUCTION, *(_section(title, module) for title, module in _SECTIONS)])
+
+
+def _rows(module: ModuleType) -> tuple[Metric, ...]:
+    rows: tuple[Metric, ...] = module.ROWS
+    return rows
+
+
+def _section(title: str, module: ModuleType) -> str:
+    about = (module.__doc__ or "").strip().removeprefix("Catalogue: ")
+    lines = [f"## {title}", "", about[:1].upper() + about[1:], "", _HEAD, *map(_line, _rows(module)), ""]
+    return "\n".join(lines)
+
+
+def _line(row: Metric) -> str:
+    told = row.help
+    if row.buckets:
+        told += f" Buckets: {', '.join(f'{bound:g}' for bound in row.buckets)}."
+    labels = ", ".join(f"`{label}`" for label in row.labels)
+    cells = (f"`{row.name}`", row.kind.value, labels, told, row.source)
+    return "| " + " | ".join(cell.replace("|", r"\|") for cell in cells) + " |"
+
+
+if __name__ == "__main__":
+    sys.stdout.write(page())
