@@ -1,0 +1,301 @@
+"""The actions API put together: settings in, controlled daemons and an HTTP server out, until somebody says stop.
+
+Knows how the parts fit and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import signal
+import socket
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final
+
+import uvicorn
+from fastapi import FastAPI, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import JSONResponse
+from starlette.exceptions import HTTPException
+
+from actions.audit import Audit
+from actions.controlled import Controlled
+from actions.desired import DesiredStore
+from actions.experience import Experience
+from actions.gatekeeper import LOOPBACK_NAMES, FrontDoor, Gatekeeper
+from actions.keeper import Keeper
+from actions.memory import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
+from actions.metrics import Metrics
+from actions.parameters import explain
+from actions.problems import MEDIA_TYPE, Problem
+from actions.prometheus import PrometheusMemory
+from actions.routes import Api
+from actions.service import Service
+from actions.settings import ActionsSettings
+from actions.storage import Storage, StorageFailed
+from actions.timing import Timing
+from actions.tokens import TokenStore
+from exporter import webconfig
+from exporter.hardware.gpus import GpuSource
+from exporter.hardware.host import HostSource, LocalHost
+from exporter.hardware.nvml import NvmlSource
+from exporter.llmster.client import DaemonClient
+from exporter.settings import DaemonSettings, SettingsError
+
+log = logging.getLogger(__name__)
+
+SHUTDOWN_S: Final = 3
+"""Seconds a request in progress has left after SIGTERM. Operations are resolved by the next start."""
+
+_BY_STATUS: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
+
+
+@dataclass(frozen=True, slots=True)
+class Parts:
+    """What a running service consists of, for those who run it inside another process."""
+
+    service: Service
+    tokens: TokenStore
+    keepers: tuple[Keeper, ...]
+
+
+def run(settings: ActionsSettings) -> None:
+    """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
+    asyncio.run(serve(settings))
+
+
+async def serve(
+    settings: ActionsSettings,
+    *,
+    ready: Callable[[str, Parts], None] | None = None,
+    gpus: GpuSource | None = None,
+    host: HostSource | None = None,
+    timing: Timing | None = None,
+) -> None:
+    """Control the daemons and answer requests until SIGTERM, SIGINT or cancellation.
+
+    `ready` is called with our URL and parts once the port answers. `gpus` and `host` stand in for this machine's.
+    Raises SettingsError.
+    """
+    timing = timing or Timing()
+    tls = _tls(settings)
+    try:
+        storage = await Storage.open(settings.state)
+    except StorageFailed as error:
+        raise SettingsError(key="state", value=str(settings.state), fix=str(error)) from error
+    try:
+        await _require_token(settings, storage)
+        listener = _listen(settings.listen_host, settings.listen_port)
+        url = _url_of(listener, tls=tls is not None)
+        audit, metrics, experience = Audit(storage), Metrics(), Experience(storage)
+        tokens = TokenStore(storage)
+        daemons = {
+            daemon.name: _controlled(daemon, settings, experience, gpus=gpus, host=host)
+            for daemon in settings.daemons
+        }
+        service = Service(
+            storage=storage,
+            audit=audit,
+            daemons=daemons,
+            experience=experience,
+            desired=DesiredStore(storage, audit),
+            metrics=metrics,
+            timing=timing,
+        )
+        gatekeeper = Gatekeeper(tokens, audit, metrics, is_loopback=settings.is_loopback)
+        door = FrontDoor(
+            application(Api(service, gatekeeper, experience)),
+            hosts=LOOPBACK_NAMES | {settings.listen_host, *settings.allowed_hosts}
+            if settings.is_loopback
+            else None,
+        )
+        keepers = tuple(Keeper(daemon, service, timing) for daemon in daemons.values())
+        server = _Server(_uvicorn_config(door, tls))
+        async with asyncio.TaskGroup() as group:
+            tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
+            operations = group.create_task(_own_operations(service), name="operations")
+            tasks += [operations, *(group.create_task(one.run(), name="keeper") for one in keepers)]
+            log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
+            if ready is not None:
+                ready(url, Parts(service, tokens, keepers))
+            try:
+                await server.serve_until_signal(listener)
+            finally:
+                listener.close()
+                for task in tasks:
+                    task.cancel()
+                for daemon in daemons.values():
+                    await daemon.close()
+    finally:
+        await storage.close()
+    log.info("actions API stopped")
+
+
+async def _own_operations(service: Service) -> None:
+    """Own every operation's task, so that they end with us and their bugs are ours."""
+    async with asyncio.TaskGroup() as group:
+        await service.run(group)
+        await asyncio.Event().wait()
+
+
+def application(api: Api) -> FastAPI:
+    """Make the ASGI application; also what schemathesis and docs/ACTIONS.md read the OpenAPI document from."""
+    app = FastAPI(
+        title="DaemonPulse actions",
+        version=metadata.version("daemonpulse"),
+        description="Load, eject and pre-flight for LM Studio's headless daemon, through an API that can be trusted.",
+        redoc_url=None,
+    )
+    app.include_router(api.router())
+    app.add_exception_handler(Problem, _on_problem)
+    app.add_exception_handler(RequestValidationError, _on_invalid)
+    app.add_exception_handler(HTTPException, _on_http)
+    app.add_exception_handler(StorageFailed, _on_storage)
+    app.add_exception_handler(Exception, _on_bug)
+    return app
+
+
+def _answer(problem: Problem) -> JSONResponse:
+    return JSONResponse(problem.body(), problem.status, headers=problem.headers, media_type=MEDIA_TYPE)
+
+
+async def _on_problem(_request: Request, error: Exception) -> JSONResponse:
+    return _answer(error if isinstance(error, Problem) else Problem("internal", "the service's log has it"))
+
+
+async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+    return _answer(explain(error.errors() if isinstance(error, RequestValidationError) else []))
+
+
+async def _on_storage(_request: Request, error: Exception) -> JSONResponse:
+    return _answer(Problem("audit-unavailable", str(error)))
+
+
+async def _on_http(request: Request, error: Exception) -> JSONResponse:
+    if isinstance(error.__cause__, Problem):  # raised while FastAPI read the body, which it hides
+        return _answer(error.__cause__)
+    status = error.status_code if isinstance(error, HTTPException) else 500
+    where = f"{request.method} {request.url.path[:200]}"
+    problem = Problem(_BY_STATUS.get(status, "bad-request"), f"{where}: see /docs for what there is")
+    if isinstance(error, HTTPException) and error.headers:
+        problem.headers |= error.headers
+    return _answer(problem)
+
+
+async def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
+    return _answer(Problem("internal", "the service's log has it"))
+
+
+def _controlled(
+    daemon: DaemonSettings,
+    settings: ActionsSettings,
+    experience: Experience,
+    *,
+    gpus: GpuSource | None,
+    host: HostSource | None,
+) -> Controlled:
+    token = daemon.token.reveal() if daemon.token else None
+    sources: list[MemorySource] = []
+    if daemon.is_loopback:
+        sources.append(LocalMemory(gpus or NvmlSource(), host or LocalHost()))
+    if settings.prometheus_url is not None:
+        sources.append(
+            PrometheusMemory(
+                settings.prometheus_url, selector=settings.prometheus_selector, daemon=daemon.name
+            )
+        )
+    elif not daemon.is_loopback:
+        sources.append(NoMemory(f"daemon {daemon.name} is on another machine and prometheus_url is not set"))
+    client = DaemonClient(name=daemon.name, url=daemon.url, token=token)
+    return Controlled(client, token=token, memory=FirstThatAnswers(sources), experience=experience)
+
+
+async def _require_token(settings: ActionsSettings, storage: Storage) -> None:
+    if not settings.is_loopback and await TokenStore(storage).is_empty():
+        raise SettingsError(
+            key="listen",
+            value=f"{settings.listen_host}:{settings.listen_port}",
+            fix="beyond loopback a token must exist; make one: daemonpulse actions token new --scope operate",
+        )
+
+
+def _tls(settings: ActionsSettings) -> Any:
+    if settings.web_config is None:
+        return None
+    web = webconfig.load(settings.web_config)
+    if web.users:
+        raise SettingsError(
+            key="web_config basic_auth_users",
+            value="",
+            fix="people are told apart by tokens here; leave it out of the file given to actions",
+        )
+    return web.tls
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    key, value = "listen", f"{host}:{port}"
+    try:
+        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
+        listener = socket.socket(family, kind, proto)
+    except OSError as error:
+        raise SettingsError(key=key, value=value, fix=f"no such address here ({error.strerror})") from None
+    try:
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+        listener.bind(address)
+        listener.listen(128)
+    except OSError as error:
+        listener.close()
+        fix = f"cannot listen there ({error.strerror}); stop what uses it, or choose another port"
+        raise SettingsError(key=key, value=value, fix=fix) from None
+    return listener
+
+
+def _url_of(listener: socket.socket, *, tls: bool) -> str:
+    host, port = listener.getsockname()[:2]
+    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
+
+
+def _uvicorn_config(door: FrontDoor, tls: Any) -> uvicorn.Config:
+    config = uvicorn.Config(
+        door,
+        http="h11",
+        ws="none",
+        lifespan="off",
+        log_config=None,
+        access_log=False,
+        server_header=False,
+        proxy_headers=False,
+        timeout_graceful_shutdown=SHUTDOWN_S,
+        ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
+    )
+    config.load()
+    return config
+
+
+class _Server(uvicorn.Server):
+    """uvicorn, but signals end it with a clean exit: it would raise them again when it is done."""
+
+    @contextlib.contextmanager
+    def capture_signals(self) -> Iterator[None]:
+        yield
+
+    async def serve_until_signal(self, listener: socket.socket) -> None:
+        loop = asyncio.get_running_loop()
+        signals = (signal.SIGTERM, signal.SIGINT)
+        with contextlib.suppress(
+            RuntimeError, ValueError
+        ):  # not the main thread: the caller cancels us instead
+            for number in signals:
+                loop.add_signal_handler(number, self._stop)
+        try:
+            await self.serve(sockets=[listener])
+        finally:
+            for number in signals:
+                with contextlib.suppress(RuntimeError, ValueError):
+                    loop.remove_signal_handler(number)
+
+    def _stop(self) -> None:
+        self.should_exit = True

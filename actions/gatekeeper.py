@@ -1,0 +1,176 @@
+"""Everything between a socket and a route: our host names, the size of bodies, and who is asking.
+
+Knows no command. CORS is closed by answering no preflight; there are no cookies, so a browser that is lured here
+brings no rights along, and one that is lured by DNS rebinding brings a Host that is not ours.
+"""
+
+from __future__ import annotations
+
+import json
+import time
+from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from typing import Any, Final
+
+from fastapi import Request
+
+from actions.audit import Audit
+from actions.auth import LOOPBACK, Actor, FailureLimit, Scope, on_behalf
+from actions.metrics import Metrics
+from actions.problems import MEDIA_TYPE, Problem
+from actions.storage import StorageFailed
+from actions.tokens import TokenStore
+from exporter.catalogue import actions as rows
+
+MAX_BODY_BYTES: Final = 64 * 1024
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+Asgi = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[MutableMapping[str, Any]]],
+        Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+
+
+class FrontDoor:
+    """ASGI middleware: turns away foreign Host headers and bodies that are too large.
+
+    `hosts` are the names that are ours, None for any (a listener beyond loopback, where tokens guard).
+    """
+
+    def __init__(self, app: Asgi, *, hosts: frozenset[str] | None) -> None:
+        self._app = app
+        self._hosts = hosts
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] != "http":
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        problem = self._objection(headers)
+        if problem is not None:
+            await _answer(send, problem)
+            return
+        seen = 0
+
+        async def counted() -> MutableMapping[str, Any]:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > MAX_BODY_BYTES:
+                raise Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _objection(self, headers: Mapping[str, str]) -> Problem | None:
+        host = headers.get("host", "").lower()
+        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+        if self._hosts is not None and name not in self._hosts:
+            return Problem(
+                "misdirected",
+                f"Host {host[:100]!r} is not a name of this service; add it to allowed_hosts if it is yours",
+            )
+        length = headers.get("content-length", "0")
+        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+            return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+        return None
+
+
+async def _answer(send: Callable[[MutableMapping[str, Any]], Awaitable[None]], problem: Problem) -> None:
+    body = json.dumps(problem.body()).encode()
+    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    await send({"type": "http.response.start", "status": problem.status, "headers": headers})
+    await send({"type": "http.response.body", "body": body})
+
+
+class Gatekeeper:
+    """Says who is asking. Wrong tokens are counted, limited and audited."""
+
+    def __init__(
+        self,
+        tokens: TokenStore,
+        audit: Audit,
+        metrics: Metrics,
+        *,
+        is_loopback: bool,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tokens = tokens
+        self._audit = audit
+        self._metrics = metrics
+        self._is_loopback = is_loopback
+        self._limit = FailureLimit(clock)
+
+    async def actor(self, request: Request) -> Actor:
+        """Name the actor of a request. Raises Problem."""
+        address = request.client.host if request.client is not None else "unknown"
+        person = request.headers.get("x-grafana-user")
+        presented = request.headers.get("authorization", "")
+        try:
+            if not presented:
+                return await self._stranger(request, address, person)
+            return on_behalf(await self._bearer(request, presented, address), person=person, address=address)
+        except StorageFailed as error:
+            raise Problem("audit-unavailable", f"tokens cannot be read: {error}") from error
+
+    async def require(self, actor: Actor, needs: Scope, *, action: str, subject: str) -> None:
+        """Refuse, on record, an actor whose scope is too low. Raises Problem."""
+        if actor.scope.includes(needs):
+            return
+        self._metrics.count(rows.AUTH_FAILURES, "scope")
+        problem = Problem(
+            "forbidden",
+            f"{action} needs scope {needs.value}, and {actor.name} has {actor.scope.value}",
+            needs=needs.value,
+            has=actor.scope.value,
+        )
+        await self._record_denial(actor, action, subject, problem.detail)
+        raise problem
+
+    async def _stranger(self, request: Request, address: str, person: str | None) -> Actor:
+        if self._is_loopback and await self._tokens.is_empty():
+            return on_behalf(LOOPBACK, person=person, address=address)
+        self._metrics.count(rows.AUTH_FAILURES, "missing")
+        raise _unauthorized("send a token: Authorization: Bearer dp_…", path=request.url.path)
+
+    async def _bearer(self, request: Request, presented: str, address: str) -> Actor:
+        scheme, _, text = presented.partition(" ")
+        if scheme.lower() != "bearer":
+            raise _unauthorized("only Bearer tokens are taken", path=request.url.path)
+        checked = await self._tokens.check(text.strip())
+        wait_s = self._limit.wait_s(address, checked.token_id)
+        if wait_s > 0:  # said before whether this one is right: guessing must not go on behind the limit
+            self._metrics.count(rows.AUTH_FAILURES, "limited")
+            seconds = max(1, round(wait_s))
+            raise Problem(
+                "too-many-failures",
+                f"too many wrong tokens from {address}; try again in {seconds} s",
+                headers={"Retry-After": str(seconds)},
+            )
+        if checked.actor is not None:
+            return checked.actor
+        self._limit.failed(address, checked.token_id)
+        self._metrics.count(rows.AUTH_FAILURES, "wrong")
+        stranger = Actor(f"token-id:{checked.token_id}", Scope.READ, address=address)
+        await self._record_denial(stranger, "authenticate", request.url.path[:200], checked.reason)
+        raise _unauthorized(f"this token is not accepted: {checked.reason}", path=request.url.path)
+
+    async def _record_denial(self, actor: Actor, action: str, subject: str, reason: str) -> None:
+        try:
+            await self._audit.record(
+                "denied", actor=actor, action=action, subject=subject, detail={"reason": reason}
+            )
+        except StorageFailed as error:
+            raise Problem("audit-unavailable", f"{error}; free some space or make it writable") from error
+
+
+def _unauthorized(detail: str, *, path: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"}, path=path[:200])

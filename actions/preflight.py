@@ -1,0 +1,283 @@
+"""Will it fit? Pure: the daemon's estimate, corrected by experience, against what each card has free.
+
+Knows no NVML and no daemon. What is not known stays unknown: the verdict says so instead of guessing.
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Mapping
+from dataclasses import asdict, dataclass, field
+from typing import Any, Final
+
+TIGHT_SHARE: Final = 0.05
+TIGHT_BYTES: Final = 512 * 1024 * 1024
+"""Less left than this share of the card, or these bytes, is tight: engines took 100 to 400 MB more than estimated."""
+
+RATIO_BOUNDS: Final = (0.25, 4.0)
+"""A learned ratio beyond this is a measuring error: 2 and 0.5 were seen (22.92 GB estimated, 11.5 taken)."""
+
+
+class Verdict(enum.StrEnum):
+    """What a pre-flight says."""
+
+    FITS = "fits"
+    TIGHT = "tight"
+    DOES_NOT_FIT = "does_not_fit"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True, slots=True)
+class Gpu:
+    """One card, as far as memory goes."""
+
+    index: int
+    total_bytes: int
+    free_bytes: int
+    name: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Holder:
+    """Who holds memory on a card. pid None is the sum of the smaller ones."""
+
+    gpu: int
+    memory_bytes: int
+    pid: int | None = None
+    process: str | None = None
+    instance_id: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class MemoryReading:
+    """What is free, who holds the rest, and where that is known from."""
+
+    source: str
+    gpus: tuple[Gpu, ...]
+    holders: tuple[Holder, ...] = ()
+    held_by_instance: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+    """Bytes by GPU of each instance whose engine could be told; an eject of it would free them."""
+    host_available_bytes: int | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Need:
+    """The daemon's own estimate of a load."""
+
+    vram_bytes: int
+    total_bytes: int
+    """On the cards and in RAM together."""
+    passes_guardrails: bool
+    confidence: str | None = None
+
+
+@dataclass(frozen=True, slots=True)
+class Learned:
+    """What loads of this model really took, over what the daemon had estimated."""
+
+    ratio: float
+    samples: int
+
+
+@dataclass(frozen=True, slots=True)
+class SplitPlan:
+    """How the load is to be spread over the cards."""
+
+    strategy: str = "evenly"
+    disabled: tuple[int, ...] = ()
+    priority: tuple[int, ...] = ()
+    ratio: tuple[float, ...] = ()
+
+
+@dataclass(frozen=True, slots=True)
+class CardPlan:
+    """One card in the answer."""
+
+    index: int
+    name: str | None
+    total_bytes: int
+    free_bytes: int
+    freed_by_replace_bytes: int
+    needed_bytes: int
+    """The share of this load under the chosen split."""
+    left_bytes: int
+    """What would be free afterwards; negative is what lacks."""
+
+
+@dataclass(frozen=True, slots=True)
+class Preflight:
+    """The verdict, and every number behind it."""
+
+    verdict: Verdict
+    reasons: tuple[str, ...]
+    estimate: Need | None
+    learned: Learned | None
+    needed_bytes: int | None
+    """The estimate times the learned ratio."""
+    memory_source: str | None
+    gpus: tuple[CardPlan, ...] = ()
+    holders: tuple[Holder, ...] = ()
+    eject_would_free: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
+
+    def to_json(self) -> dict[str, Any]:
+        """Write it as the API answers it."""
+        body = asdict(self)
+        body["verdict"] = self.verdict.value
+        body["eject_would_free"] = [
+            {
+                "instance_id": name,
+                "bytes": sum(by_gpu.values()),
+                "by_gpu": {str(gpu): size for gpu, size in by_gpu.items()},
+            }
+            for name, by_gpu in sorted(self.eject_would_free.items())
+        ]
+        return body
+
+
+def judge(
+    need: Need | str,
+    memory: MemoryReading | str,
+    *,
+    learned: Learned | None,
+    split: SplitPlan,
+    replace: tuple[str, ...] = (),
+) -> Preflight:
+    """Judge a load. A string in place of `need` or `memory` says why it is not known."""
+    estimate = need if isinstance(need, Need) else None
+    reading = memory if isinstance(memory, MemoryReading) else None
+    ratio = min(max(learned.ratio, RATIO_BOUNDS[0]), RATIO_BOUNDS[1]) if learned is not None else 1.0
+    needed = round(estimate.vram_bytes * ratio) if estimate is not None else None
+    reasons: list[str] = []
+    cards: tuple[CardPlan, ...] = ()
+    if estimate is None or needed is None:
+        verdict = Verdict.UNKNOWN
+        reasons.append(str(need))
+    elif reading is None:
+        verdict = Verdict.UNKNOWN
+        reasons.append(str(memory))
+    elif not reading.gpus:
+        verdict = _judge_host(round(estimate.total_bytes * ratio), reading, reasons)
+    else:
+        cards = _plan(needed, reading, split, replace)
+        verdict = _judge_cards(needed, cards, split, reasons)
+        unknown = [name for name in replace if name not in reading.held_by_instance]
+        if unknown:
+            reasons.append(f"what ejecting {', '.join(unknown)} frees is not known and counted as nothing")
+    if estimate is not None and not estimate.passes_guardrails:
+        verdict = Verdict.DOES_NOT_FIT
+        reasons.append("the daemon's own guardrail would refuse it (modelLoadingGuardrails in its settings)")
+    if learned is None and estimate is not None:
+        reasons.append("no load of this model was measured yet; the daemon's estimate is taken as it is")
+    return Preflight(
+        verdict=verdict,
+        reasons=tuple(reasons),
+        estimate=estimate,
+        learned=learned,
+        needed_bytes=needed,
+        memory_source=reading.source if reading else None,
+        gpus=cards,
+        holders=reading.holders if reading else (),
+        eject_would_free=reading.held_by_instance if reading else {},
+    )
+
+
+def _judge_host(needed: int, reading: MemoryReading, reasons: list[str]) -> Verdict:
+    """Without cards everything lies in RAM."""
+    available = reading.host_available_bytes
+    if available is None:
+        reasons.append("there is no GPU, and the free RAM is not known")
+        return Verdict.UNKNOWN
+    left = available - needed
+    reasons.append(f"there is no GPU; of {_gib(available)} of free RAM {_gib(left)} would be left")
+    if left < 0:
+        return Verdict.DOES_NOT_FIT
+    return Verdict.TIGHT if left < TIGHT_BYTES else Verdict.FITS
+
+
+def _judge_cards(needed: int, cards: tuple[CardPlan, ...], split: SplitPlan, reasons: list[str]) -> Verdict:
+    usable = [card for card in cards if card.index not in split.disabled]
+    if needed == 0:
+        reasons.append("nothing of it goes to a GPU")
+        return Verdict.FITS
+    if not usable:
+        reasons.append("every GPU is disabled")
+        return Verdict.DOES_NOT_FIT
+    free = sum(card.free_bytes + card.freed_by_replace_bytes for card in usable)
+    if needed > free:
+        reasons.append(
+            f"it needs {_gib(needed)}, and {_gib(free)} are free on GPU {_names(usable)}: {_gib(needed - free)} lack"
+        )
+        return Verdict.DOES_NOT_FIT
+    short = [card for card in usable if card.left_bytes < 0]
+    if short:
+        # Assumed: whether the engine moves to another card what one cannot hold is not documented.
+        reasons.append(
+            f"it fits in sum, but the share of GPU {_names(short)} under split {split.strategy} does not fit there"
+        )
+        return Verdict.TIGHT
+    tight = [card for card in usable if card.needed_bytes and card.left_bytes < _margin(card)]
+    if tight:
+        reasons.append(f"it leaves less than {_gib(_margin(tight[0]))} free on GPU {_names(tight)}")
+        return Verdict.TIGHT
+    return Verdict.FITS
+
+
+def _plan(
+    needed: int, reading: MemoryReading, split: SplitPlan, replace: tuple[str, ...]
+) -> tuple[CardPlan, ...]:
+    freed = {
+        gpu.index: sum(reading.held_by_instance.get(name, {}).get(gpu.index, 0) for name in replace)
+        for gpu in reading.gpus
+    }
+    shares = _shares(needed, reading.gpus, freed, split)
+    return tuple(
+        CardPlan(
+            index=gpu.index,
+            name=gpu.name,
+            total_bytes=gpu.total_bytes,
+            free_bytes=gpu.free_bytes,
+            freed_by_replace_bytes=freed[gpu.index],
+            needed_bytes=shares.get(gpu.index, 0),
+            left_bytes=gpu.free_bytes + freed[gpu.index] - shares.get(gpu.index, 0),
+        )
+        for gpu in reading.gpus
+    )
+
+
+def _shares(needed: int, gpus: tuple[Gpu, ...], freed: Mapping[int, int], split: SplitPlan) -> dict[int, int]:
+    """Spread a load over the usable cards. Source of the strategies' meaning: the official SDK's documentation."""
+    rank = {index: position for position, index in enumerate(split.priority)}
+    usable = sorted(
+        (gpu for gpu in gpus if gpu.index not in split.disabled),
+        key=lambda gpu: (rank.get(gpu.index, len(rank)), gpu.index),
+    )
+    if not usable:
+        return {}
+    if split.strategy == "priorityOrder":
+        left, shares = needed, {}
+        for gpu in usable:
+            shares[gpu.index] = min(left, max(0, gpu.free_bytes + freed[gpu.index]))
+            left -= shares[gpu.index]
+        shares[usable[-1].index] += left
+        return shares
+    weights = {gpu.index: 1.0 for gpu in usable}
+    if split.strategy == "custom" and split.ratio:
+        weights = {
+            gpu.index: split.ratio[gpu.index] if gpu.index < len(split.ratio) else 0.0 for gpu in usable
+        }
+    total = sum(weights.values())
+    if total <= 0:
+        weights, total = {gpu.index: 1.0 for gpu in usable}, float(len(usable))
+    return {index: round(needed * weight / total) for index, weight in weights.items()}
+
+
+def _margin(card: CardPlan) -> int:
+    return max(TIGHT_BYTES, round(card.total_bytes * TIGHT_SHARE))
+
+
+def _names(cards: list[CardPlan]) -> str:
+    return ", ".join(str(card.index) for card in cards)
+
+
+def _gib(size: int) -> str:
+    return f"{size / 1024**3:.2f} GiB"

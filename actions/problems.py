@@ -1,0 +1,108 @@
+"""What can be wrong with a request, as RFC 9457 problems: a stable type, the thing, the value and the fix.
+
+Knows no HTTP framework. A daemon's error is translated here: its words are kept, its stack never arrives.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from typing import Any, Final
+
+from exporter.llmster.errors import (
+    AuthenticationRefused,
+    CallFailed,
+    DaemonStalled,
+    LlmsterError,
+)
+
+TYPE_PREFIX: Final = "urn:daemonpulse:problem:"
+
+MEDIA_TYPE: Final = "application/problem+json"
+
+TITLES: Final[Mapping[str, tuple[int, str]]] = {
+    "bad-request": (400, "The request cannot be read"),
+    "unauthorized": (401, "A token is needed"),
+    "forbidden": (403, "This token may not do that"),
+    "not-found": (404, "There is no such thing"),
+    "method-not-allowed": (405, "This path does not take this method"),
+    "does-not-fit": (409, "The model does not fit into the free memory"),
+    "instance-exists": (409, "An instance of this name is loaded with another configuration"),
+    "instance-busy": (409, "The instance is working"),
+    "daemon-refused": (409, "The daemon refused"),
+    "not-cancellable": (409, "The operation cannot be cancelled any more"),
+    "cancelled": (409, "The operation was cancelled"),
+    "not-verified": (409, "The daemon's state is not what was asked for"),
+    "interrupted": (409, "The operation was interrupted before it reached its end"),
+    "too-large": (413, "The request is too large"),
+    "misdirected": (421, "This name is not one of ours"),
+    "invalid-parameter": (422, "A parameter is not right"),
+    "idempotency-key-reused": (422, "This Idempotency-Key belongs to another request"),
+    "too-many-failures": (429, "Too many wrong tokens"),
+    "internal": (500, "A bug in DaemonPulse"),
+    "daemon-unreachable": (503, "The daemon cannot be reached"),
+    "audit-unavailable": (503, "Nothing is done, because nothing can be recorded"),
+    "shutting-down": (503, "The service is shutting down"),
+    "timeout": (504, "It took too long"),
+}
+"""Every type, with its status and title. The slug is the stable part: it is never renamed."""
+
+
+class Problem(Exception):
+    """A refusal or failure that is told to the client. `extra` are further members, such as the numbers behind it."""
+
+    def __init__(
+        self, slug: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+    ) -> None:
+        self.slug = slug
+        self.status, self.title = TITLES[slug]
+        self.detail = detail
+        self.headers = dict(headers or {})
+        self.extra = extra
+        super().__init__(detail)
+
+    def body(self) -> dict[str, Any]:
+        """Write the document."""
+        return {
+            "type": TYPE_PREFIX + self.slug,
+            "title": self.title,
+            "status": self.status,
+            "detail": self.detail,
+            **self.extra,
+        }
+
+    @classmethod
+    def from_body(cls, body: Mapping[str, Any]) -> Problem:
+        """Read back what `body` wrote, as it is stored with an operation."""
+        extra = {
+            key: value for key, value in body.items() if key not in {"type", "title", "status", "detail"}
+        }
+        return cls(str(body["type"]).removeprefix(TYPE_PREFIX), str(body["detail"]), **extra)
+
+
+def invalid(parameter: str, value: object, fix: str) -> Problem:
+    """Say which parameter is wrong."""
+    return Problem(
+        "invalid-parameter",
+        f"{parameter}={value}: {fix}" if value is not None else f"{parameter}: {fix}",
+        parameter=parameter,
+    )
+
+
+def not_found(kind: str, name: str, known: tuple[str, ...] = ()) -> Problem:
+    """Say what is not there, and what is."""
+    some = f"; there is {', '.join(known[:10])}" if known else ""
+    return Problem("not-found", f"{kind} {name[:200]} is not known{some}", kind=kind, name=name[:200])
+
+
+def from_daemon(error: LlmsterError, *, daemon: str) -> Problem:
+    """Translate what a daemon, or the lack of one, answered."""
+    match error:
+        case CallFailed():
+            return Problem("daemon-refused", f"daemon {daemon}: {error}", daemon=daemon, code=error.code)
+        case AuthenticationRefused():
+            fix = "give the actions API the daemon's token (daemon_token_file)"
+            return Problem("daemon-unreachable", f"daemon {daemon} refuses us: {error}; {fix}", daemon=daemon)
+        case DaemonStalled():
+            return Problem("timeout", f"daemon {daemon} does not answer: {error}", daemon=daemon)
+        case _:
+            return Problem("daemon-unreachable", f"daemon {daemon}: {error}", daemon=daemon)

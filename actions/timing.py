@@ -1,0 +1,31 @@
+"""How long things may take, in seconds, in one place and replaceable as a whole by tests."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+
+@dataclass(frozen=True, slots=True)
+class Timing:
+    """Waits and intervals of the service."""
+
+    load_s: float = 1800.0
+    """Hundreds of gigabytes from a slow disk."""
+    verify_s: float = 10.0
+    """How long an instance may still be listed after the daemon said that it was unloaded."""
+    poll_s: float = 0.25
+    """Between two looks while something is awaited."""
+    download_poll_s: float = 1.0
+    """Between two looks at a download."""
+    probe_silence_s: float = 600.0
+    """A big model loads for minutes without an event."""
+    probe_s: float = 1800.0
+    kill_patience_s: float = 3.0
+    """The kill switch waits this long for its turn, then goes ahead."""
+    tick_s: float = 5.0
+    """Between two looks of the keeper: one snapshot, what a scrape costs."""
+    retry_first_s: float = 10.0
+    retry_most_s: float = 600.0
+    """Before a desired instance that could not be loaded is tried again, doubling."""
+    store_retry_s: float = 1.0
+    """Before an outcome that could not be written is written again."""
