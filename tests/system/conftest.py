@@ -6,6 +6,7 @@ import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import BinaryIO
 
 import httpx
 import pytest
@@ -101,6 +102,7 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
             *daemons: DaemonSettings,
             max_age_s: float = 0,
             web_config: Path | None = None,
+            recording: BinaryIO | None = None,
             gpus: GpuSource | None = None,
             host: HostSource | None = None,
         ) -> RunningExporter:
@@ -118,7 +120,13 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
             )
             urls: asyncio.Queue[str] = asyncio.Queue()
             task = asyncio.create_task(
-                app.serve(settings, ready=urls.put_nowait, gpus=gpus or Gpus(), host=host or Host())
+                app.serve(
+                    settings,
+                    ready=urls.put_nowait,
+                    recording=recording,
+                    gpus=gpus or Gpus(),
+                    host=host or Host(),
+                )
             )
             stack.push_async_callback(_stop, task)
             async with asyncio.timeout(10):

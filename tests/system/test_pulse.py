@@ -1,0 +1,319 @@
+"""Every prediction of a simulated daemon as metrics, traces and logs: whole, exact, bounded and private."""
+
+import asyncio
+import io
+import json
+from collections import Counter
+from pathlib import Path
+
+import pytest
+
+from exporter.catalogue import stream as m
+from llmster_sim.server import SimConfig, Simulator
+from tests.otlp_sink import Received, attributes, otlp_sink
+from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
+
+CANARY = "KANARIENVOGEL"
+
+
+def total(scraped: Scraped, name: str, **labels: str) -> float:
+    return sum(
+        value for sample, own, value in scraped.samples if sample == name and labels.items() <= own.items()
+    )
+
+
+async def stream_open(exporter: RunningExporter) -> None:
+    """Wait until the log stream is read: what was logged before is never seen."""
+    await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1)
+
+
+async def all_seen(exporter: RunningExporter, sim: Simulator, *, within_s: float = 30) -> Scraped:
+    """Wait until every prediction the simulator logged was counted."""
+    expected = sim.daemon.totals.logged_predictions
+    return await exporter.until(
+        lambda scraped: total(scraped, m.REQUESTS.name) >= expected, within_s=within_s
+    )
+
+
+async def play(sim: Simulator, seconds: float) -> None:
+    """Let simulated time pass, in steps that leave room for the sockets."""
+    for _ in range(round(seconds)):
+        sim.clock.advance(1)
+        await asyncio.sleep(0)
+
+
+@pytest.mark.parametrize("scenario", ["steady", "agent", "burst"])
+async def test_token_sums_are_exactly_those_the_simulator_logged(
+    start_exporter: StartExporter, scenario: str
+) -> None:
+    async with Simulator(SimConfig(scenario=scenario, manual_clock=True, seed=11)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+        before = sim.daemon.totals.logged_predictions
+        assert before == 0
+        await play(sim, 600)
+        scraped = await all_seen(exporter, sim)
+        totals = sim.daemon.totals
+    assert totals.logged_predictions > 10
+    assert total(scraped, m.REQUESTS.name) == totals.logged_predictions
+    assert total(scraped, m.PROMPT_TOKENS.name) == totals.logged_prompt_tokens
+    assert total(scraped, m.GENERATION_TOKENS.name) == totals.logged_generated_tokens
+    assert total(scraped, m.E2E.name + "_count") <= totals.logged_with_stats
+
+
+async def test_a_burst_of_ten_thousand_predictions_loses_none(start_exporter: StartExporter) -> None:
+    config = SimConfig(scenario="idle", manual_clock=True)
+    async with Simulator(config) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+        for number in range(10_000):
+            stats = {
+                "stopReason": "eosFound",
+                "tokensPerSecond": 50,
+                "timeToFirstTokenSec": 0.1,
+                "promptTokensCount": 7,
+                "predictedTokensCount": 5,
+                "totalTokensCount": 12,
+            }
+            data = {
+                "type": "llm.prediction.output",
+                "output": "x" * 100,
+                "stats": stats,
+                "modelIdentifier": "qwen/qwen3-8b",
+            }
+            log = {"timestamp": 1_790_000_000_000 + number, "data": data}
+            frame = {"type": "channelSend", "channelId": 0, "message": {"type": "log", "log": log}}
+            sim.faults.send_raw(json.dumps(frame))
+        scraped = await exporter.until(lambda scraped: total(scraped, m.REQUESTS.name) >= 10_000, within_s=60)
+    assert total(scraped, m.REQUESTS.name) == 10_000
+    assert total(scraped, m.PROMPT_TOKENS.name) == 70_000
+    assert total(scraped, m.GENERATION_TOKENS.name) == 50_000
+
+
+async def test_an_agent_run_arrives_whole_at_an_otlp_receiver(
+    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_sink() as received:
+        for name, value in received.environment().items():
+            monkeypatch.setenv(name, value)
+        async with Simulator(SimConfig(scenario="agent", manual_clock=True, seed=3)) as sim:
+            exporter = await start_exporter(daemon("box", sim.url))
+            await stream_open(exporter)
+            await play(sim, 400)
+            scraped = await all_seen(exporter, sim)
+            await exporter.until(lambda s: spans_settled(s, received))
+            totals = sim.daemon.totals
+    roots = [span for span in received.spans if not span.parent_span_id]
+    assert len(roots) == totals.logged_predictions == total(scraped, m.REQUESTS.name)
+    ids = {span.span_id for span in received.spans}
+    assert len(ids) == len(received.spans), "every span has an id of its own"
+    for span in received.spans:
+        assert span.end_time_unix_nano >= span.start_time_unix_nano
+        if span.parent_span_id:
+            assert span.parent_span_id in ids
+            root = next(root for root in roots if root.trace_id == span.trace_id)
+            assert root.start_time_unix_nano <= span.start_time_unix_nano
+            assert span.end_time_unix_nano <= root.end_time_unix_nano
+    names = Counter(span.name.split()[0] for span in received.spans)
+    assert names["prefill"] > 0
+    assert names["reasoning"] > 0
+    assert names["tool_call"] > 0
+    conversations = Counter(str(attributes(root.attributes).get("gen_ai.conversation.id")) for root in roots)
+    assert max(conversations.values()) >= 3, "turns of an agent run share a conversation"
+    linked = [root for root in roots if root.links]
+    assert linked
+    assert all(link.span_id in ids for root in linked for link in root.links)
+    usage = sum(int(str(attributes(root.attributes).get("gen_ai.usage.output_tokens", 0))) for root in roots)
+    assert usage == totals.logged_generated_tokens
+    assert {resource["service.name"] for resource in received.resources} == {"llmster"}
+    assert received.records, "the console arrives too"
+
+
+def spans_settled(scraped: Scraped, received: Received) -> bool:
+    """All spans of all counted predictions went out, and were received."""
+    exported = scraped.value("daemonpulse_otlp_spans_exported_total")
+    roots = sum(1 for span in received.spans if not span.parent_span_id)
+    return roots == total(scraped, m.REQUESTS.name) and exported == len(received.spans)
+
+
+async def test_no_content_and_no_token_leaves_by_any_door_with_capture_off(
+    start_exporter: StartExporter,
+    monkeypatch: pytest.MonkeyPatch,
+    caplog: pytest.LogCaptureFixture,
+    tmp_path: Path,
+) -> None:
+    token = "sk-lm-Ab3dE6gH:KANARIENVOGELSECRET1"
+    with otlp_sink() as received:
+        for name, value in received.environment().items():
+            monkeypatch.setenv(name, value)
+        async with Simulator(
+            SimConfig(scenario="idle", manual_clock=True, token=token, home=tmp_path)
+        ) as sim:
+            exporter = await start_exporter(daemon("box", sim.url, token=token, home=tmp_path))
+            await stream_open(exporter)
+            for event in canary_events():
+                frame = {"type": "channelSend", "channelId": 0, "message": {"type": "log", "log": event}}
+                sim.faults.send_raw(json.dumps(frame))
+            sim.faults.send_raw('{"type":"communicationWarning","warning":"' + CANARY + '"}')
+            sim.faults.send_raw("{" + CANARY)
+            await exporter.until(lambda scraped: total(scraped, m.EVENTS.name) >= len(canary_events()))
+            await exporter.until(lambda scraped: spans_settled(scraped, received))
+            doors = [
+                (await exporter.get(path)).text
+                for path in ("/metrics", "/", "/sd", "/readyz", "/probe?daemon=box")
+            ]
+            doors.append((await exporter.get(accept="application/openmetrics-text;version=1.0.0")).text)
+    assert received.spans
+    assert len(received.records) >= 3
+    doors += [caplog.text, b"".join(received.bodies).decode("latin-1")]
+    for door in doors:
+        assert CANARY not in door
+        assert "Ab3dE6gH:" not in door
+
+
+def canary_events() -> list[dict[str, object]]:
+    """Log events with the canary wherever a daemon puts content."""
+    stats = {
+        "stopReason": "eosFound",
+        "tokensPerSecond": 50,
+        "timeToFirstTokenSec": 0.1,
+        "promptTokensCount": 7,
+        "predictedTokensCount": 5,
+    }
+    call = '<tool_call>\n{"name": "search", "arguments": {"q": "' + CANARY + '"}}\n</tool_call>'
+    runtime = {"engineName": "llama.cpp", "engineVersion": "2", "engineType": "llama.cpp"}
+    data: list[dict[str, object]] = [
+        {
+            "type": "llm.prediction.input",
+            "input": f"user: {CANARY}",
+            "modelPath": "p",
+            "modelIdentifier": "m",
+        },
+        {
+            "type": "llm.prediction.output",
+            "output": f"<think>{CANARY}</think>{CANARY} {call}",
+            "stats": stats,
+            "modelIdentifier": "m",
+        },
+        {
+            "type": "server.log",
+            "level": "debug",
+            "content": "[2026-08-08 22:40:13][DEBUG] Received request: POST to "
+            '/v1/chat/completions with body {\n "prompt": "' + CANARY + '"}',
+        },
+        {
+            "type": "server.log",
+            "level": "info",
+            "content": f"[2026-08-08 22:40:13][INFO][m] Generated prediction: {CANARY}",
+        },
+        {
+            "type": "server.log",
+            "level": "error",
+            "content": f"[2026-08-08 22:40:13][ERROR][Plugin(mcp/x)] stderr: {CANARY}",
+        },
+        {"type": "runtime.log", "level": "debug", "message": f'request: "{CANARY}"', **runtime},
+    ]
+    return [{"timestamp": 1_790_000_000_000 + number, "data": one} for number, one in enumerate(data)]
+
+
+async def test_a_dead_receiver_is_noticed_by_nobody_but_the_count_of_losses(
+    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_sink() as received:
+        received.status = 400  # refused for good, so that the SDK does not try again for seconds
+        for name, value in received.environment().items():
+            monkeypatch.setenv(name, value)
+        async with Simulator(SimConfig(scenario="steady", manual_clock=True)) as sim:
+            exporter = await start_exporter(daemon("box", sim.url))
+            await stream_open(exporter)
+            await play(sim, 300)
+            scraped = await all_seen(exporter, sim)
+            assert total(scraped, m.REQUESTS.name) == sim.daemon.totals.logged_predictions
+            lost = await exporter.until(
+                lambda scraped: (scraped.value("daemonpulse_otlp_spans_failed_total") or 0) > 0
+            )
+            assert lost.value("daemonpulse_otlp_spans_exported_total") == 0
+            received.status = 200
+            await play(sim, 120)
+            await exporter.until(
+                lambda scraped: (scraped.value("daemonpulse_otlp_spans_exported_total") or 0) > 0
+            )
+
+
+async def test_a_dropped_stream_is_opened_again_and_its_gap_is_counted(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+        await sim.restart()
+        scraped = await exporter.until(
+            lambda scraped: (
+                scraped.value("llmster_log_stream_up") == 1
+                and scraped.value("llmster_log_stream_disconnects_total") == 1
+            )
+        )
+    gap_s = scraped.value("llmster_log_stream_gap_seconds_total")
+    assert gap_s is not None
+    assert gap_s > 0
+
+
+async def test_slots_of_the_engine_show_while_they_work(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+        request = {
+            "model": "qwen/qwen3-8b",
+            "messages": [{"role": "user", "content": "hi"}],
+            "max_tokens": 400,
+        }
+        asking = asyncio.create_task(exporter.http.post(sim.url + "/v1/chat/completions", json=request))
+
+        def some_time_later(scraped: Scraped) -> bool:
+            sim.clock.advance(0.1)
+            return total(scraped, m.SLOT_BUSY.name) == 1
+
+        scraped = await exporter.until(some_time_later)
+        assert scraped.value("llmster_slots", instance_id="qwen/qwen3-8b") is not None
+
+        def all_idle(scraped: Scraped) -> bool:
+            sim.clock.advance(1)
+            return total(scraped, m.SLOT_BUSY.name) == 0
+
+        scraped = await exporter.until(all_idle)
+        assert (await asking).status_code == 200
+    assert scraped.value("llmster_slot_tokens_per_second") is None, "an idle slot has no rate"
+    assert scraped.value("llmster_log_last_progress_timestamp_seconds") is not None
+
+
+async def recorded(seconds: float) -> bytes:
+    """Record a simulated agent's stream as `lms log stream --json` prints it."""
+    lines: list[bytes] = []
+    async with Simulator(SimConfig(scenario="agent", manual_clock=True, seed=5)) as sim:
+        stop = sim.daemon.watch(lambda event: lines.append(json.dumps(event).encode() + b"\n"))
+        await play(sim, seconds)
+        stop()
+    return b"".join(lines)
+
+
+async def test_a_replayed_recording_gives_the_same_numbers_and_ids_every_time(
+    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    recording = await recorded(200)
+    outputs = recording.count(b'"llm.prediction.output"')
+    assert outputs > 50
+    runs: list[tuple[list[float], list[bytes]]] = []
+    for _ in range(2):
+        with otlp_sink() as received:
+            for name, value in received.environment().items():
+                monkeypatch.setenv(name, value)
+            exporter = await start_exporter(
+                daemon("monday", "http://127.0.0.1:9"), recording=io.BytesIO(recording)
+            )
+            await exporter.until(lambda s: total(s, m.REQUESTS.name, daemon="monday") == outputs)
+            scraped = await exporter.until(lambda s, received=received: spans_settled(s, received))  # type: ignore[misc]
+            rows = (m.REQUESTS, m.PROMPT_TOKENS, m.GENERATION_TOKENS, m.REASONING_TOKENS)
+            sums = [total(scraped, row.name) for row in rows]
+            assert "llmster_up" not in scraped.names(), "no daemon is watched in a replay"
+            runs.append((sums, sorted(span.trace_id + span.span_id for span in received.spans)))
+    assert runs[0] == runs[1]
+    assert all(runs[0][0])
+    assert len(runs[0][1]) > outputs
