@@ -1,1 +1,1 @@
-"""The Grafana dashboards (not built yet)."""
+"""Grafana boards, recording rules and alerts, written from the catalogue: what it does not hold cannot be asked."""

@@ -11,6 +11,8 @@ from typing import Any, BinaryIO, NoReturn
 
 import click
 
+from daemonpulse.dashboards_cli import dashboards
+
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
@@ -24,6 +26,9 @@ def main() -> None:
     Your daemon?   daemonpulse check     what of your own set-up works, and how to fix the rest
     In production  daemonpulse exporter  /metrics for Prometheus
     """
+
+
+main.add_command(dashboards)
 
 
 def settings_flags(command: Any) -> Any:

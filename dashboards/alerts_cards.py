@@ -1,0 +1,118 @@
+"""Alerts about GPUs: their memory, who holds it, their heat, their faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards import rules
+from dashboards.alert import CRITICAL, INFO, WARNING, Alert
+from dashboards.promql import Expr, Scope, both, either, max_by, sum_by
+from exporter.catalogue import hardware as h
+
+_P: Final = Scope(window="5m")
+_CARD: Final = ("instance", "gpu")
+_MIB: Final = 2**20
+_LITTLE_LEFT: Final = 0.05
+_AT_WORK: Final = 0.5
+"""Busy enough that PCIe power saving is no excuse for a slow link."""
+_HARM: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
+
+_GPU: Final = "GPU {{ $labels.gpu }} of {{ $labels.instance }}"
+
+
+def _card(expr: Expr) -> Expr:
+    return max_by(expr, *_CARD)
+
+
+MEMORY: Final = (
+    Alert(
+        "GpuMemoryNearlyFull",
+        _card(_P.now(h.MEMORY_FREE)) / _card(_P.now(h.MEMORY_TOTAL)) < _LITTLE_LEFT,
+        WARNING,
+        f"{_GPU} has {{{{ $value | humanizePercentage }}}} of its memory left: the next load or long context fails.",
+        "10m",
+    ),
+    Alert(
+        "GpuForeignProcess",
+        both(
+            rules.FOREIGN.series > 512 * _MIB,
+            sum_by(_P.now(h.INSTANCE_VRAM), *_CARD) > 0,
+        ),
+        INFO,
+        f"Processes that are not the daemon's hold {{{{ $value | humanize1024 }}}}B on {_GPU}, beside loaded models.",
+        "10m",
+    ),
+    Alert(
+        "GpuMemoryLeak",
+        both(
+            _P.over("delta", h.UNATTRIBUTED_VRAM, "1h") > 256 * _MIB,
+            _P.now(h.UNATTRIBUTED_VRAM) > 512 * _MIB,
+        ),
+        WARNING,
+        "Daemon {{ $labels.daemon }} holds {{ $value | humanize1024 }}B more on GPU {{ $labels.gpu }} than an hour "
+        "ago, and no loaded model explains it.",
+        "30m",
+    ),
+)
+
+HEALTH: Final = (
+    Alert(
+        "GpuHot",
+        _card(_P.now(h.TEMPERATURE, sensor="gpu")) > _card(_P.now(h.TEMPERATURE_LIMIT, limit="slowdown")) - 5,
+        WARNING,
+        f"{_GPU} is at {{{{ $value }}}} °C, within 5 °C of slowing down.",
+        "5m",
+    ),
+    Alert(
+        "GpuThrottled",
+        max_by(_P.now(h.THROTTLE, reason=_HARM), *_CARD, "reason").equals(1),
+        WARNING,
+        f"{_GPU} runs slower than it could: {{{{ $labels.reason }}}}.",
+        "5m",
+    ),
+    Alert(
+        "GpuXidError",
+        _P.newly(h.XID_ERRORS, "10m"),
+        WARNING,
+        f"The driver reported XID {{{{ $labels.xid }}}} for {_GPU}.",
+    ),
+    Alert(
+        "GpuEccUncorrected",
+        sum_by(_P.increase(h.ECC_ERRORS, "1h", kind="uncorrected"), *_CARD) > 0,
+        CRITICAL,
+        f"{_GPU} had memory errors it could not correct: answers may be wrong and processes may die.",
+    ),
+    Alert(
+        "GpuToBeReplaced",
+        _card(_P.now(h.REMAPPED_ROWS_FAILED)).equals(1),
+        CRITICAL,
+        f"{_GPU} cannot replace broken memory any more: the card is to be exchanged.",
+    ),
+    Alert(
+        "GpuLost",
+        _card(_P.now(h.LOST)).equals(1),
+        CRITICAL,
+        f"{_GPU} has fallen off the bus.",
+        "1m",
+    ),
+    Alert(
+        "GpuDriverSilent",
+        max_by(_P.now(h.UP), "instance").equals(0),
+        CRITICAL,
+        "The GPU driver of {{ $labels.instance }} does not answer.",
+        "5m",
+    ),
+    Alert(
+        "GpuPcieDowngraded",
+        either(
+            _card(_P.now(h.PCIE_WIDTH)) < _card(_P.now(h.PCIE_WIDTH_MAX)),
+            both(
+                _card(_P.now(h.PCIE_GENERATION)) < _card(_P.now(h.PCIE_GENERATION_MAX)),
+                _card(_P.now(h.UTILIZATION)) > _AT_WORK,
+            ),
+        ),
+        INFO,
+        f"{_GPU} talks to its machine slower than both can: fewer lanes, or a lower PCIe generation under load.",
+        "15m",
+    ),
+)

@@ -1,0 +1,76 @@
+"""Writes docs/DASHBOARDS.md: for each panel the question it answers and what it asks of which datasource."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from typing import Final
+
+from dashboards.board import Board, Variable
+from dashboards.look import Json
+from dashboards.targets import AnyQuery, ApiQuery, LogQuery, Query, TraceQuery
+
+_HEAD: Final = """# Dashboards
+
+Written by `daemonpulse dashboards build`. Do not edit: change `dashboards/`, then build.
+
+Seven boards, one question each, linked with one another. Import `dashboards/generated/<board>.json` into any Grafana
+from version 12 on: each board asks for its datasources in variables at the top. The shipped stack provisions
+`dashboards/generated/provisioned/`, the same boards with its own datasources chosen.
+
+Buttons POST through Grafana's datasource proxy to the actions API. The token stays in Grafana's server; no board
+holds one. Only people who may edit a board see its buttons.
+
+Variables are written as in the boards: `$daemon` and the like are your choice at the top, `$__rate_interval` and
+`$__range` are Grafana's.
+
+| Board | Question |
+| --- | --- |
+"""
+
+
+def document(boards: Sequence[Board]) -> str:
+    """Write the page."""
+    rows = "".join(f"| [{board.name}](#{board.name.lower()}) | {board.question} |\n" for board in boards)
+    return _HEAD + rows + "".join("\n".join(_board(board)) for board in boards)
+
+
+def _board(board: Board) -> Iterator[str]:
+    yield f"\n## {board.name}\n\n{board.question}\n"
+    yield "Variables: " + ", ".join(_variable(variable) for variable in board.variables) + ".\n"
+    for part in board.sections:
+        if part.title:
+            yield f"### {board.name}: {part.title.lower()}\n"
+        for line in part.rows:
+            for _, viz in line.panels:
+                yield f"**{viz.title}.** {viz.description}\n"
+                yield from (_query(query) for query in viz.targets)
+                for button in _buttons(viz.overrides):
+                    yield f"Button *{button['title']}*: `POST {button['fetch']['url'].partition('}')[2]}`\n"
+    if board.notes:
+        yield "Drawn over every panel: " + ", ".join(note.name.lower() for note in board.notes) + "."
+        yield "\n```promql\n" + "\n".join(note.expr.text for note in board.notes) + "\n```\n"
+
+
+def _variable(variable: Variable) -> str:
+    return (
+        f"`${variable.name}` ({variable.label}{': ' + variable.about.rstrip('.') if variable.about else ''})"
+    )
+
+
+def _query(query: AnyQuery) -> str:
+    match query:
+        case Query():
+            return f"```promql\n{query.expr.text}\n```\n"
+        case LogQuery():
+            return f"```logql\n{query.expr}\n```\n"
+        case TraceQuery():
+            return f"```traceql\n{query.query}\n```\n"
+        case ApiQuery():
+            return f"The actions API's list of {query.resource}.\n"
+
+
+def _buttons(overrides: Sequence[Json]) -> Iterator[Json]:
+    for override in overrides:
+        for entry in override["properties"]:
+            if entry["id"] == "actions":
+                yield from entry["value"]
