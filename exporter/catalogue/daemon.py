@@ -178,6 +178,13 @@ GPU_OFFLOAD = gauge(
     source=_LOAD_CONFIG,
     unit="ratio",
 )
+VRAM_ESTIMATE = gauge(
+    "llmster_instance_vram_estimate_bytes",
+    "What the daemon believes the instance takes on its cards, asked once per load. Compare with the measured bytes.",
+    *_INSTANCE,
+    source="llm.estimateModelUsage",
+    unit="bytes",
+)
 LOADS = counter(
     "llmster_model_loads_total",
     "Instances that appeared between two of our readings.",

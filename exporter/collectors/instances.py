@@ -70,6 +70,7 @@ def _add_instance(
     out.add(m.TTL_REMAINING, _seconds(instance.ttl_remaining_ms(now_s * 1000)), **own)
     out.add(m.LAST_USED, _seconds(info.last_used_time), **own)
     out.add(m.PINNED, info.ttl_ms is None, **own)
+    out.add(m.VRAM_ESTIMATE, instance.vram_estimate_bytes, **own)
     if instance.config is not None:
         out.add(m.PARALLEL, instance.config.parallel, **own)
         out.add(m.GPU_OFFLOAD, instance.config.gpu_offload_ratio, **own)

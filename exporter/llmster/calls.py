@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from collections import Counter
 
+import msgspec
+
 from exporter.llmster.connection import Channel, Connection, decode
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.messages import UNDECODABLE
@@ -72,6 +74,25 @@ async def load_config(llm: Connection, instance_reference: str, *, timeout_s: fl
         return read_load_config(raw)
     except UNDECODABLE as error:
         raise ProtocolViolation(f"llm.getLoadConfig answered something unexpected: {error}") from None
+
+
+class _Memory(msgspec.Struct, frozen=True, rename="camel"):
+    total_vram_bytes: float
+
+
+class _Estimate(msgspec.Struct, frozen=True):
+    memory: _Memory
+
+
+async def vram_estimate_bytes(
+    llm: Connection, model_key: str, config: LoadConfig, *, timeout_s: float
+) -> float:
+    """Call llm.estimateModelUsage for a model as it is loaded. Costly for the daemon: once per load."""
+    fields = [{"key": key, "value": value} for key, value in config.memory_fields]
+    stack = {"layers": [{"layerName": "apiOverride", "config": {"fields": fields}}]}
+    parameter = {"modelKey": model_key, "loadConfigStack": stack}
+    raw = await llm.call("estimateModelUsage", parameter, timeout_s=timeout_s)
+    return decode(raw, _Estimate, "llm.estimateModelUsage").memory.total_vram_bytes
 
 
 async def link_status(repository: Connection, *, timeout_s: float) -> LinkStatus:

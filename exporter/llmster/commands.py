@@ -19,7 +19,7 @@ import msgspec
 from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Channel, Connection, decode
-from exporter.llmster.errors import LlmsterError, ProtocolViolation
+from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo, ProcessingState
 
 Namespace = Literal["llm", "embedding"]
@@ -27,6 +27,8 @@ NAMESPACES: Final[tuple[Namespace, ...]] = ("llm", "embedding")
 
 UNLOAD_TIMEOUT_S: Final = 60.0
 """Assumed: freeing tens of gigabytes takes seconds, not minutes."""
+CANCEL_TIMEOUT_S: Final = 10.0
+"""Assumed: a load is given up between two layers, at once by a person's measure."""
 ESTIMATE_TIMEOUT_S: Final = 30.0
 """The daemon reads the model's header for it, from a disk that may sleep."""
 
@@ -133,11 +135,12 @@ class DaemonCommands:
         on_progress: Callable[[float], None],
         cancel: asyncio.Event,
         timeout_s: float,
+        cancel_timeout_s: float = CANCEL_TIMEOUT_S,
     ) -> InstanceInfo | None:
         """Load a model and wait for it; None when `cancel` was set and the daemon gave the load up.
 
         When the time is up the load is cancelled too, and TimeoutError raised. ConnectionLost says nothing about the
-        load itself: the daemon goes on without us.
+        load itself: the daemon goes on without us. Nor does DaemonStalled, when a cancel is not answered.
         """
         connection = await self.client.connection(request.namespace)
         parameter: dict[str, Any] = {"modelKey": request.model_key, **_device(request.device_identifier)}
@@ -155,6 +158,11 @@ class DaemonCommands:
                 await asyncio.wait({reading, cancelling}, return_when=asyncio.FIRST_COMPLETED)
                 if not reading.done():
                     await _cancel(connection, channel)
+                    await asyncio.wait({reading}, timeout=cancel_timeout_s)
+                    if not reading.done():
+                        raise DaemonStalled(
+                            f"{connection.name}.loadModel did not answer a cancel within {cancel_timeout_s:g} s"
+                        )
                 loaded = await reading
         except TimeoutError:
             await _cancel(connection, channel)

@@ -17,8 +17,13 @@ class Fact(Generic[T]):
     """One slow-changing value, read again when it is older than `max_age_s` (None: kept for good)."""
 
     def __init__(
-        self, *, max_age_s: float | None, retry_s: float = 60.0, clock: Callable[[], float] = time.monotonic
+        self,
+        *,
+        max_age_s: float | None,
+        retry_s: float | None = 60.0,
+        clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        """`retry_s`: how long a failed reading stands; None: for good."""
         self._max_age_s = max_age_s
         self._retry_s = retry_s
         self._clock = clock

@@ -80,6 +80,7 @@ class Session:
         self._link: Fact[LinkStatus] = Fact(max_age_s=FACT_MAX_AGE_S)
         self._auth_required: Fact[bool] = Fact(max_age_s=None)
         self._configs: dict[str, Fact[LoadConfig]] = {}
+        self._estimates: dict[str, Fact[float]] = {}
 
     async def open(self) -> None:
         """Open the core sockets under ONE identity and learn version and pid.
@@ -148,6 +149,7 @@ class Session:
                 reads = [group.create_task(self._read_instance(*each)) for each in listed]
         present = {info.instance_reference for _, info in listed}
         self._configs = {key: fact for key, fact in self._configs.items() if key in present}
+        self._estimates = {key: fact for key, fact in self._estimates.items() if key in present}
         return Snapshot(
             taken_at_s=time.time(),
             duration_s=time.monotonic() - started,
@@ -179,7 +181,24 @@ class Session:
                 lambda: calls.load_config(namespace, info.instance_reference, timeout_s=FACT_TIMEOUT_S),
                 tolerate=LlmsterError,
             )
-        return LoadedInstance(info=info, processing=processing, config=config)
+        return LoadedInstance(
+            info=info,
+            processing=processing,
+            config=config,
+            vram_estimate_bytes=await self._estimate(namespace, info, config),
+        )
+
+    async def _estimate(
+        self, namespace: Connection, info: InstanceInfo, config: LoadConfig | None
+    ) -> float | None:
+        """Ask once per load what the daemon believes it takes; only of models on its own machine."""
+        if config is None or info.device_identifier is not None:
+            return None
+        fact = self._estimates.setdefault(info.instance_reference, Fact(max_age_s=None, retry_s=None))
+        return await fact.get(
+            lambda: calls.vram_estimate_bytes(namespace, info.model_key, config, timeout_s=FACT_TIMEOUT_S),
+            tolerate=LlmsterError,
+        )
 
     async def _read_models(self) -> tuple[DownloadedModel, ...]:
         return await calls.downloaded_models(

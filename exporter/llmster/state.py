@@ -111,6 +111,8 @@ class LoadConfig:
     """`llm.load.numParallelSessions`."""
     gpu_offload_ratio: float | None = None
     """`llm.load.llama.acceleration.offloadRatio`, 0 to 1 ("off" and "max" on the wire)."""
+    memory_fields: tuple[tuple[str, Any], ...] = ()
+    """The keys, as on the wire, that decide how much memory a load takes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,6 +122,8 @@ class LoadedInstance:
     info: InstanceInfo
     processing: ProcessingState | None
     config: LoadConfig | None
+    vram_estimate_bytes: float | None = None
+    """What the daemon itself believes it takes on its cards, asked once per load."""
 
     @property
     def running(self) -> int | None:
@@ -181,6 +185,20 @@ class Snapshot:
         return device_identifier
 
 
+MEMORY_KEYS: Final = frozenset(
+    {
+        "llm.load.contextLength",
+        "llm.load.llama.acceleration.offloadRatio",
+        "llm.load.llama.evalBatchSize",
+        "llm.load.llama.flashAttention",
+        "llm.load.numExperts",
+        "llm.load.numParallelSessions",
+        "llm.load.offloadKVCacheToGpu",
+        "load.gpuSplitConfig",
+    }
+)
+"""Keys of a load config that decide how much memory it takes, as far as the official sources document them."""
+
 T = TypeVar("T")
 
 
@@ -218,6 +236,9 @@ def read_load_config(raw: msgspec.Raw | None) -> LoadConfig:
     return LoadConfig(
         parallel=parallel if type(parallel) is int and parallel > 0 else None,
         gpu_offload_ratio=_offload_ratio(pairs.get("llm.load.llama.acceleration.offloadRatio")),
+        memory_fields=tuple(
+            (key, value) for key, value in pairs.items() if key in MEMORY_KEYS and value is not None
+        ),
     )
 
 

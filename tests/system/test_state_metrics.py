@@ -166,3 +166,21 @@ async def test_loads_and_unloads_are_counted_with_their_cause(start_exporter: St
     assert second.value("llmster_model_unloads_total", model=identifier, cause="other") == 1
     assert second.value("llmster_model_unloads_total", model=identifier, cause="ttl") == 0
     assert second.value("llmster_instance_info", instance_id=identifier) is None
+
+
+async def test_the_daemons_estimate_is_asked_once_per_load_and_shown_beside_the_instance(
+    start_exporter: StartExporter,
+) -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        for _ in range(3):
+            scraped = await exporter.scrape()
+        asked = sim.calls["llm", "estimateModelUsage"]
+    loaded = {
+        labels["instance_id"] for name, labels, _ in scraped.samples if name == "llmster_instance_parallel"
+    }
+    assert asked == len(loaded) == 2
+    for instance_id in loaded:
+        estimate = scraped.value("llmster_instance_vram_estimate_bytes", instance_id=instance_id)
+        assert estimate is not None
+        assert estimate > 1e9

@@ -109,6 +109,7 @@ async def test_a_snapshot_costs_one_list_per_namespace_and_one_state_per_instanc
             "system.listDownloadedModels": 1,
             "repository.lmLinkStatus": 1,
             "llm.getLoadConfig": llms,
+            "llm.estimateModelUsage": llms,
         }
     )
 
