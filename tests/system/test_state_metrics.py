@@ -173,8 +173,8 @@ async def test_the_daemons_estimate_is_asked_once_per_load_and_shown_beside_the_
 ) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url))
-        for _ in range(3):
-            scraped = await exporter.scrape()
+        scraped = await exporter.scrape()
+        await exporter.scrape()
         asked = sim.calls["llm", "estimateModelUsage"]
     loaded = {
         labels["instance_id"] for name, labels, _ in scraped.samples if name == "llmster_instance_parallel"
