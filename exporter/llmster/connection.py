@@ -260,8 +260,6 @@ class Connection:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self._timeouts.keep_alive_every_s)
-            if self._held_up:
-                continue
             if self.unanswered_s > self._timeouts.dead_after_s:
                 self._end(
                     DaemonStalled(f"/{self.name} left keepAlive unanswered for {self.unanswered_s:.0f} s")

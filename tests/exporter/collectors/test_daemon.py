@@ -75,7 +75,7 @@ def test_peers_are_up_when_connected_and_only_then() -> None:
 
 
 def test_peers_of_one_name_are_up_when_all_of_them_are() -> None:
-    peers = (LinkPeer("p1", "rack", "connected"), LinkPeer("p2", "rack", "offline"))
+    peers = (LinkPeer("p1", "rack", "offline"), LinkPeer("p2", "rack", "connected"))
 
     samples = collected(collect, scrape(watched(snapshot(link=LinkStatus("own", None, peers)))))
 
