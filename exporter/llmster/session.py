@@ -207,9 +207,8 @@ class Session:
 
     async def _read_link(self) -> LinkStatus:
         try:
-            async with asyncio.timeout(
-                FACT_TIMEOUT_S
-            ):  # opening the socket has limits of its own, longer ones
+            # Opening the socket has limits of its own, longer ones.
+            async with asyncio.timeout(FACT_TIMEOUT_S):
                 repository = await self.connection("repository")
         except TimeoutError:
             raise DaemonStalled(f"/repository did not open within {FACT_TIMEOUT_S:g} s") from None
