@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from typing import Final
 
 from prometheus_client import Counter, Histogram
@@ -70,7 +71,6 @@ class PredictionTally:
         exemplars: bool = False,
     ) -> None:
         """`model_key` maps an instance identifier to the model's key; `exemplars` point to traces, if any are sent."""
-        self._daemon = daemon
         self._model_key = model_key
         self._exemplars = exemplars
         self._models: set[str] = set()
@@ -80,6 +80,9 @@ class PredictionTally:
             row: Histogram(row.name, row.help, row.labels, buckets=row.buckets, registry=None)
             for row in _HISTOGRAMS
         }
+        # prometheus-client looks children up by checking every label again, which costs more than counting.
+        self._counter = cache(lambda row, *labels: self._counters[row].labels(daemon, *labels))
+        self._histogram = cache(lambda row, *labels: self._histograms[row].labels(daemon, *labels))
 
     def take_prediction(self, prediction: Prediction) -> None:
         """Count a finished prediction; what the daemon did not say is not counted."""
@@ -90,7 +93,7 @@ class PredictionTally:
             else None
         )
         finished = prediction.finished_reason.value
-        self._counters[m.REQUESTS].labels(self._daemon, model, finished).inc(1, exemplar)
+        self._counter(m.REQUESTS, model, finished).inc(1, exemplar)
         for row, tokens in (
             (m.PROMPT_TOKENS, prediction.prompt_tokens),
             (m.GENERATION_TOKENS, prediction.predicted_tokens),
@@ -99,13 +102,13 @@ class PredictionTally:
             (m.ACCEPTED_TOKENS, prediction.draft_tokens_accepted),
         ):
             if tokens is not None:
-                self._counters[row].labels(self._daemon, model).inc(tokens)
+                self._counter(row, model).inc(tokens)
         for tool in prediction.tool_calls:
             name = _bounded(tool, self._tools, MAX_TOOLS)
-            self._counters[m.TOOL_CALLS].labels(self._daemon, model, name).inc()
+            self._counter(m.TOOL_CALLS, model, name).inc()
         for row, value in self._observations(prediction):
             if value is not None:
-                self._histograms[row].labels(self._daemon, model).observe(value, exemplar)
+                self._histogram(row, model).observe(value, exemplar)
 
     def take_log(self, _event: ServerLog | RuntimeLog) -> None:
         """Log lines are counted where they are read."""
