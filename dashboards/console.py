@@ -23,8 +23,9 @@ _LEVEL: Final = Variable(
 _FIND: Final = Variable("find", "Contains", "textbox", about="Text a line must contain; empty shows all.")
 
 _ALL: Final = '{service_name="llmster"} | llmster_daemon=~"$daemon" | severity_text=~"(?i)$level"'
-_SERVER: Final = _ALL + ' | llmster_engine="" |= "$find"'
-_RUNTIME: Final = _ALL + ' | llmster_engine!="" | llmster_instance_id=~"$model.*" |= "$find"'
+_SERVER: Final = _ALL + ' | llmster_log="server" |= `$find`'
+_RUNTIME: Final = _ALL + ' | llmster_log="runtime" | llmster_instance_id=~"$model.*" |= `$find`'
+_PREDICTION: Final = _ALL + ' | llmster_log="prediction" | llmster_instance_id=~"$model.*" |= `$find`'
 
 _SPEED = panels.series(
     "Tokens per second",
@@ -60,13 +61,16 @@ _ERRORS = panels.stat(
 _LINES = panels.series(
     "Lines by level",
     "How much is logged, and how bad is it?",
-    LogQuery(f"sum by (severity_text) (count_over_time({_ALL} [$__auto]))", "{{severity_text}}"),
+    LogQuery(f"sum by (severity_text) (count_over_time({_ALL} [$__interval]))", "{{severity_text}}"),
     stack=True,
 )
 _SERVER_LOG = panels.logs(
     "Server",
     "What does the daemon's server say? Prompts are left out unless capture is on.",
     LogQuery(_SERVER),
+)
+_PREDICTION_LOG = panels.logs(
+    "Predictions", "What did models answer? Empty unless capture is on.", LogQuery(_PREDICTION)
 )
 _RUNTIME_LOG = panels.logs("Engines", "What do the inference engines say?", LogQuery(_RUNTIME))
 
@@ -82,7 +86,7 @@ BOARD: Final = Board(
             row(5, (4, _ERRORS), (8, _LEVELS), (6, _SPEED), (6, _TTFT)),
             row(15, (24, _SERVER_LOG)),
         ),
-        section("Engines", row(14, (24, _RUNTIME_LOG))),
+        section("Engines and predictions", row(14, (12, _RUNTIME_LOG), (12, _PREDICTION_LOG))),
         section("Volume", row(7, (12, _LINES), (12, _KINDS))),
     ),
 )

@@ -6,7 +6,18 @@ from typing import Final
 
 from dashboards import look, panels, tables
 from dashboards.board import DAEMON, NOTES, Board, row, section, source
-from dashboards.promql import RANGE, Scope, avg_by, coded, count_by, max_by, min_by, share, sum_by
+from dashboards.promql import (
+    RANGE,
+    Scope,
+    avg_by,
+    coded,
+    count_by,
+    max_by,
+    min_by,
+    share,
+    share_of_some,
+    sum_by,
+)
 from dashboards.tables import Column
 from dashboards.targets import Query
 from exporter.catalogue import daemon as d
@@ -100,7 +111,7 @@ _ERRORS = panels.series(
     "Failed requests",
     "Which share of requests fails or is given up?",
     Query(
-        share(
+        share_of_some(
             sum_by(_B.rate(s.REQUESTS, finished_reason=_FAILED), "daemon"),
             sum_by(_B.rate(s.REQUESTS), "daemon"),
         ),

@@ -261,6 +261,11 @@ def share(part: Expr, whole: Expr) -> Expr:
     return (part / whole).in_unit("ratio")
 
 
+def share_of_some(part: Expr, whole: Expr) -> Expr:
+    """Take a share that is 0, not missing, where there is a whole and none of the part: nothing has failed yet."""
+    return share(either(part, whole * 0), whole)
+
+
 def join(expr: Expr, info: Expr, *on: str, take: Iterable[str] = ()) -> Expr:
     """Bring labels of an info metric (always 1) to the series that share the labels `on`."""
     taken = tuple(take)

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 from typing import Final
 
 from dashboards.look import Json
-from dashboards.promql import Expr, QueryError, Scope, either, recorded, share, sum_by
+from dashboards.promql import Expr, QueryError, Scope, either, recorded, share, share_of_some, sum_by
 from exporter.catalogue import Metric
 from exporter.catalogue import hardware as h
 from exporter.catalogue import stream as s
@@ -75,7 +75,7 @@ PREDICTIONS: Final = (
     Recording("daemon_model:llmster_requests:rate5m", sum_by(_P.rate(s.REQUESTS), *_MODEL), _MODEL),
     Recording(
         "daemon_model:llmster_requests_failed:ratio_rate5m",
-        share(
+        share_of_some(
             sum_by(_P.rate(s.REQUESTS, finished_reason="=~error|abort"), *_MODEL),
             sum_by(_P.rate(s.REQUESTS), *_MODEL),
         ),

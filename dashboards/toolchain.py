@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards import buttons, look, panels, tables
 from dashboards.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.promql import RANGE, Scope, min_by, sum_by
+from dashboards.promql import RANGE, Scope, min_by, share_of_some, sum_by
 from dashboards.tables import Column
 from dashboards.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
@@ -25,10 +25,10 @@ _TOOLS = panels.stat(
     "Ended with a tool call",
     "Which share of requests ended by asking for a tool?",
     Query(
-        (
-            sum_by(_B.rate(s.REQUESTS, RANGE, finished_reason="tool_calls"))
-            / sum_by(_B.rate(s.REQUESTS, RANGE))
-        ).in_unit("ratio")
+        share_of_some(
+            sum_by(_B.rate(s.REQUESTS, RANGE, finished_reason="tool_calls")),
+            sum_by(_B.rate(s.REQUESTS, RANGE)),
+        )
     ),
     no_value="None",
 )

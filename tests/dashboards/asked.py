@@ -1,0 +1,110 @@
+"""Everything the generated files ask, taken from the files themselves: what users import is what is tested."""
+
+import json
+import re
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import yaml
+
+from exporter.catalogue import CATALOGUE, actions
+
+ROOT = Path(__file__).parents[2]
+GENERATED = ROOT / "dashboards" / "generated"
+NAMES = ("overview", "fleet", "forge", "pulse", "toolchain", "console", "economics")
+RULE_FILES = tuple(sorted((GENERATED / "rules").glob("*.yaml")))
+
+BY_NAME = {row.name: row for row in (*CATALOGUE, *actions.ROWS)}
+_METRIC = re.compile(r"\b(?:llmster|nvml|daemonpulse|process)_[a-z0-9_]+\b")
+_LABEL_VALUES = re.compile(r"label_values\((?P<selector>.*), (?P<label>\w+)\)")
+
+Json = dict[str, Any]
+
+
+def board(name: str, *, provisioned: bool = False) -> Json:
+    """Read a generated board."""
+    folder = GENERATED / "provisioned" if provisioned else GENERATED
+    data: Json = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    return data
+
+
+def panels(data: Json) -> list[Json]:
+    """List its panels, without the headings."""
+    return [panel for panel in data["panels"] if panel["type"] != "row"]
+
+
+def variables(data: Json) -> dict[str, Json]:
+    """Give its variables by name."""
+    return {variable["name"]: variable for variable in data["templating"]["list"]}
+
+
+def queries_of(panel: Json, kind: str = "prometheus") -> list[Json]:
+    """List a panel's queries of one kind of datasource."""
+    return [target for target in panel["targets"] if target["datasource"]["type"] == kind]
+
+
+@dataclass(frozen=True)
+class Asked:
+    """One PromQL query, where it is asked, and the metrics it names."""
+
+    where: str
+    promql: str
+    metrics: frozenset[str]
+
+
+def chosen(data: Json) -> dict[str, str]:
+    """Give every variable a value, as a reader who chose nothing has it."""
+    values = {"__rate_interval": "10s", "__range": "1m", "__interval": "5s"}
+    for name, variable in variables(data).items():
+        if variable["type"] == "query":
+            values[name] = variable["allValue"]
+        elif variable["type"] in {"custom", "textbox"}:
+            values[name] = variable["current"]["value"]
+    return values
+
+
+def substituted(text: str, values: dict[str, str]) -> str:
+    """Put values for variables; a variable without one is an error."""
+    return re.sub(r"\$(\w+)", lambda match: values[match.group(1)], text)
+
+
+def catalogued(promql: str) -> frozenset[str]:
+    """Find the metrics a query names; _bucket, _sum and _count belong to their histogram. KeyError for unknown ones."""
+    found = set()
+    for name in _METRIC.findall(re.sub(r'"[^"]*"|\w+:\w+:\w+', "", promql)):
+        plain = name if name in BY_NAME else re.sub(r"_(bucket|sum|count)$", "", name)
+        found.add(BY_NAME[plain].name)
+    return frozenset(found)
+
+
+def board_queries(name: str) -> Iterator[Asked]:
+    """List all PromQL of a board: panels and annotations."""
+    data = board(name)
+    values = chosen(data)
+    for panel in panels(data):
+        for target in queries_of(panel):
+            promql = substituted(target["expr"], values)
+            yield Asked(f"{name} / {panel['title']} / {target['refId']}", promql, catalogued(promql))
+    for note in data["annotations"]["list"]:
+        promql = substituted(note["expr"], values)
+        yield Asked(f"{name} / annotation / {note['name']}", promql, catalogued(promql))
+
+
+def variable_queries(name: str) -> Iterator[tuple[str, str, str]]:
+    """List a board's label_values() as (where, selector, label)."""
+    data = board(name)
+    values = chosen(data)
+    for variable in variables(data).values():
+        if variable["type"] == "query":
+            match = _LABEL_VALUES.fullmatch(variable["query"]["query"])
+            assert match is not None, variable
+            yield f"{name} / ${variable['name']}", substituted(match["selector"], values), match["label"]
+
+
+def rules() -> Iterator[Json]:
+    """List all generated rules."""
+    for path in RULE_FILES:
+        for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
+            yield from group["rules"]

@@ -1,0 +1,198 @@
+"""Every query of every board and rule, asked of a real Prometheus that scraped the real exporter: each has an answer.
+
+What cannot have one in this run is listed with its reason. The lists can only shrink: an entry that is answered, or
+that excuses nothing, fails.
+"""
+
+import asyncio
+import dataclasses
+import json
+import math
+import re
+import shutil
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from daemonpulse.programs import Program, running, stack_folder
+from dashboards.alerts import ALERTS
+from dashboards.rules import RECORDINGS
+from exporter.catalogue import actions
+from llmster_sim import scenarios
+from llmster_sim.server import SimConfig, Simulator
+from tests.dashboards.asked import NAMES, Asked, board_queries, variable_queries
+from tests.machines import CARDS, FULL_CARD, Gpus, Host, family
+from tests.otlp_sink import Received, otlp_sink
+from tests.system.conftest import StartExporter, daemon
+
+NOT_SERVED = {row.name: "served by the actions API, which this run does not start" for row in actions.ROWS}
+"""Metrics that nothing in this run serves."""
+
+QUIET: dict[str, str] = {
+    "overview / Log stream / E": "no event was dropped",
+    "alert DaemonPulseDroppingEvents reads llmster_log_events_dropped_total": "no event was dropped",
+}
+"""Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
+
+SETTLED_S = 80.0
+
+HOST = family(
+    "lmstudio-community/Qwen3-8B-GGUF/Qwen3-8B-Q4_K_M.gguf",
+    "lmstudio-community/gpt-oss-20b-GGUF/gpt-oss-20b-MXFP4.gguf",
+)
+
+
+# One card slows down for heat, which the others' drivers do not report.
+SLOWED = dataclasses.replace(
+    FULL_CARD, throttle_reasons={**(FULL_CARD.throttle_reasons or {}), "hw_thermal_slowdown": True}
+)
+MACHINE = dataclasses.replace(CARDS, devices=(SLOWED, *CARDS.devices[1:]))
+
+
+class Prometheus:
+    """A client that knows what an answer is: at least one series with a number."""
+
+    def __init__(self, http: httpx.AsyncClient, url: str) -> None:
+        self._http = http
+        self._url = url
+
+    async def get(self, path: str, **parameters: str) -> Any:
+        answer = (await self._http.get(f"{self._url}/api/v1/{path}", params=parameters)).json()
+        assert answer["status"] == "success", (parameters, answer)
+        return answer["data"]
+
+    async def answers(self, promql: str) -> bool:
+        result = (await self.get("query", query=promql))["result"]
+        return any(not math.isnan(float(series["value"][1])) for series in result)
+
+    async def still_unanswered(self, asked: list[Asked]) -> list[Asked]:
+        return [one for one in asked if not await self.answers(one.promql)]
+
+
+def program(folder: Path) -> Program:
+    configuration = (folder / "prometheus.yml").read_text(encoding="utf-8")
+    quicker = re.sub(r"(scrape_interval|scrape_timeout|evaluation_interval): \w+", r"\1: 1s", configuration)
+    (folder / "prometheus.yml").write_text(quicker, encoding="utf-8")
+    return Program(
+        name="prometheus",
+        binary="prometheus",
+        arguments=lambda port: [
+            f"--config.file={folder / 'prometheus.yml'}",
+            f"--storage.tsdb.path={folder / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        ready_path="/-/ready",
+    )
+
+
+def excused(one: Asked) -> bool:
+    return one.where in QUIET or bool(one.metrics & NOT_SERVED.keys())
+
+
+async def live_through_everything(sim: Simulator, prometheus: Prometheus) -> None:
+    """Load, unload, restart, misbehave, once Prometheus has seen how it was before."""
+
+    async def seen(promql: str) -> None:
+        async with asyncio.timeout(20):
+            while not await prometheus.answers(promql):
+                await asyncio.sleep(0.2)  # Prometheus scrapes by its own clock
+
+    await seen("count_over_time(llmster_up[1m]) > 2 and llmster_up == 1")
+    sim.daemon.load("qwen/qwen3-0.6b", instant=True)
+    await seen('llmster_instance_info{model="qwen/qwen3-0.6b"}')
+    sim.daemon.unload("qwen/qwen3-0.6b")
+    await seen('sum(llmster_model_unloads_total{cause="other"}) > 0')
+    await sim.restart()
+    scenarios.load_initial(sim.daemon)
+    for _ in range(2):
+        sim.daemon.load("qwen/qwen3-0.6b", instant=True)
+    await seen("llmster_restarts_total > 0 and llmster_up == 1")
+    sim.faults.warn("embedding.listLoaded", times=1)
+
+
+@pytest.fixture
+def otlp() -> Iterator[Received]:
+    with otlp_sink() as received:
+        yield received
+
+
+@pytest.mark.external("prometheus")
+@pytest.mark.timeout(240)
+async def test_every_query_of_every_board_and_rule_returns_data(
+    tmp_path: Path, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, otlp: Received
+) -> None:
+    for name, value in otlp.environment().items():
+        monkeypatch.setenv(name, value)
+    folder = tmp_path / "prometheus"
+    shutil.copytree(stack_folder() / "prometheus", folder)
+    home = tmp_path / "home"
+    home.mkdir()
+    asked = [one for name in NAMES for one in board_queries(name)]
+    asked += [
+        Asked(f"rule {one.name}", one.name, frozenset(m.name for m in one.expr.metrics)) for one in RECORDINGS
+    ]
+    asked += [
+        Asked(f"alert {one.name} reads {selector}", selector, frozenset(m.name for m in one.expr.metrics))
+        for one in ALERTS
+        for selector in one.expr.selectors
+    ]
+    wanted = [one for one in asked if not excused(one)]
+    assert {one.where for one in asked} >= QUIET.keys(), "an entry of QUIET names no query"
+
+    async with Simulator(SimConfig(scenario="steady+agent+burst+malformed", speed=4.0, home=home)) as sim:
+        exporter = await start_exporter(
+            daemon("box", sim.url, home=home),
+            gpus=Gpus(MACHINE, xids={("GPU-0000", 79): 2}),
+            host=Host(HOST, {9000: "Xorg"}),
+        )
+        target = exporter.url.removeprefix("http://")
+        (folder / "targets" / "exporter.json").write_text(json.dumps([{"targets": [target]}]))
+        async with (
+            running(program(folder), log_file=tmp_path / "log") as url,
+            httpx.AsyncClient(trust_env=False, timeout=30) as http,
+        ):
+            assert url is not None
+            prometheus = Prometheus(http, url)
+            await live_through_everything(sim, prometheus)
+            unanswered = await settle(wanted, prometheus)
+            assert not unanswered, "\n".join(f"{one.where}: {one.promql}" for one in unanswered)
+            await assert_lists_are_true(prometheus, [one for one in asked if excused(one)])
+            await assert_variables_have_values(prometheus)
+            await assert_rules_are_healthy(prometheus)
+
+
+async def settle(wanted: list[Asked], prometheus: Prometheus) -> list[Asked]:
+    """Ask until all is answered or it has been long enough; what was answered once is not asked again."""
+    clock: Callable[[], float] = asyncio.get_running_loop().time
+    deadline = clock() + SETTLED_S
+    while wanted and clock() < deadline:
+        wanted = await prometheus.still_unanswered(wanted)
+        await asyncio.sleep(0.5)  # Prometheus scrapes by its own clock
+    return wanted
+
+
+async def assert_lists_are_true(prometheus: Prometheus, asked: list[Asked]) -> None:
+    answered = [one.where for one in asked if one.where in QUIET and await prometheus.answers(one.promql)]
+    assert not answered, "these return data now: take them off the list QUIET"
+    named = {metric for one in asked for metric in one.metrics}
+    served = [name for name in NOT_SERVED if await prometheus.answers(f'{{__name__=~"{name}(_count)?"}}')]
+    assert not served, "these are served now: take them off the list NOT_SERVED"
+    assert named
+
+
+async def assert_variables_have_values(prometheus: Prometheus) -> None:
+    for name in NAMES:
+        for where, selector, label in variable_queries(name):
+            values = await prometheus.get(f"label/{label}/values", **{"match[]": selector})
+            assert [value for value in values if value], where
+
+
+async def assert_rules_are_healthy(prometheus: Prometheus) -> None:
+    groups = (await prometheus.get("rules"))["groups"]
+    found = {rule["name"]: rule for group in groups for rule in group["rules"]}
+    assert found.keys() == {one.name for one in (*RECORDINGS, *ALERTS)}
+    unwell = {name: rule.get("lastError") for name, rule in found.items() if rule["health"] != "ok"}
+    assert not unwell
