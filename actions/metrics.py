@@ -16,7 +16,7 @@ from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
 from actions.preflight import Verdict
-from exporter.catalogue import Kind, Metric
+from exporter.catalogue import Kind, Metric, mcp
 from exporter.catalogue import actions as rows
 
 Labels = tuple[str, ...]
@@ -72,7 +72,7 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield the families in catalogue order, as prometheus-client's encoders want them."""
-        for metric in rows.ROWS:
+        for metric in (*rows.ROWS, *mcp.ROWS):
             family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
             if metric.kind is Kind.HISTOGRAM:
                 family.samples = list(self._histogram_samples(metric))

@@ -7,6 +7,8 @@ from __future__ import annotations
 
 from typing import Final
 
+from actions.mcp.tables import MCP_GATE
+
 _TOKENS_AUDIT_OPERATIONS: Final = """
 CREATE TABLE tokens (
     id          TEXT PRIMARY KEY,
@@ -96,5 +98,5 @@ CREATE TABLE heartbeat (
 INSERT INTO heartbeat VALUES (1, 0);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS,)
+MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS, MCP_GATE)
 """In order; the version of a database is how many of them it has seen."""

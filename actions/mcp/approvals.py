@@ -1,0 +1,306 @@
+"""Calls that wait for a person. Nobody in time means no; a restart of ours ends the call and keeps the record.
+
+Knows no MCP and no policy: it parks whoever asks and wakes it with the answer. SQLite decides races: an approval is
+settled once, by the update that finds it pending.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import secrets
+import sqlite3
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any, Final, Literal
+
+from actions.audit import Audit, Entry
+from actions.auth import Actor, internal
+from actions.mcp.gates import Kind, Subject, Verdict
+from actions.mcp.records import Records
+from actions.metrics import Metrics
+from actions.problems import Problem, not_found
+from actions.storage import Storage
+from exporter.catalogue import mcp as rows
+
+log = logging.getLogger(__name__)
+
+State = Literal["pending", "approved", "denied", "expired", "cancelled", "interrupted"]
+
+OUTCOMES: Final[tuple[State, ...]] = ("approved", "denied", "expired", "cancelled", "interrupted")
+
+MAX_PENDING: Final = 500
+"""More calls than a person can answer for; the next one is refused at once."""
+
+RECOVERY: Final = internal("recovery")
+
+
+class TooManyPending(Exception):
+    """So many calls wait that one more would only hide the others."""
+
+
+@dataclass(frozen=True, slots=True)
+class Ask:
+    """What a person is asked."""
+
+    subject: Subject
+    rule: str
+    reason: str
+    preview: str
+    digest: str
+    timeout_s: float
+
+
+@dataclass(frozen=True, slots=True)
+class Approval:
+    """One row."""
+
+    id: str
+    server: str
+    kind: Kind
+    name: str
+    token: str
+    rule: str
+    reason: str
+    preview: str | None
+    digest: str
+    created_ms: int
+    expires_ms: int
+    state: State
+    decided_by: str | None
+    decided_ms: int | None
+    standing: bool
+
+    def to_json(self, now_ms: int) -> dict[str, Any]:
+        """Describe it, with its age."""
+        return {
+            "id": self.id,
+            "state": self.state,
+            "server": self.server,
+            "kind": self.kind,
+            "tool": self.name,
+            "token": self.token,
+            "rule": self.rule,
+            "reason": self.reason,
+            "arguments": self.preview,
+            "arguments_sha256": self.digest,
+            "age_seconds": max(0.0, (now_ms - self.created_ms) / 1000),
+            "expires_in_seconds": max(0.0, (self.expires_ms - now_ms) / 1000)
+            if self.state == "pending"
+            else 0.0,
+            "created_ms": self.created_ms,
+            "decided_by": self.decided_by,
+            "decided_ms": self.decided_ms,
+            "always": self.standing,
+        }
+
+
+class Approvals:
+    """The approvals of one database. `start` comes first, `close` last."""
+
+    def __init__(
+        self,
+        storage: Storage,
+        audit: Audit,
+        records: Records,
+        metrics: Metrics,
+        *,
+        keep_preview: bool,
+        clock_ms: Callable[[], int] | None = None,
+    ) -> None:
+        self._storage = storage
+        self._audit = audit
+        self._records = records
+        self._metrics = metrics
+        self._keep_preview = keep_preview
+        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._waiting: dict[str, asyncio.Future[State]] = {}
+        self._closing = False
+        self._tails: set[asyncio.Future[State]] = set()
+
+    async def start(self) -> None:
+        """Say of what a former process left pending that it was interrupted. Raises StorageFailed."""
+        for outcome in OUTCOMES:
+            self._metrics.count(rows.APPROVALS, outcome, by=0)
+        self._count_pending()
+        pending = await self._storage.read(
+            lambda db: db.execute("SELECT id FROM mcp_approvals WHERE state = 'pending'").fetchall()
+        )
+        for row in pending:
+            await self._settle(row["id"], "interrupted", RECOVERY)
+
+    async def park(self, ask: Ask, actor: Actor) -> tuple[str, State]:
+        """Wait for a person; return the approval's id and how it ended. Raises StorageFailed, TooManyPending."""
+        if len(self._waiting) >= MAX_PENDING:
+            raise TooManyPending(f"{MAX_PENDING} calls wait for approval already")
+        approval_id = secrets.token_hex(6)
+        answer: asyncio.Future[State] = asyncio.get_running_loop().create_future()
+        self._waiting[approval_id] = answer
+        self._count_pending()
+        try:
+            await self._insert(approval_id, ask, actor)
+            if self._closing:
+                return approval_id, await self._settle(approval_id, "interrupted", RECOVERY)
+            try:
+                async with asyncio.timeout(ask.timeout_s):
+                    return approval_id, await answer
+            except TimeoutError:
+                return approval_id, await self._settle(approval_id, "expired", actor)
+        except asyncio.CancelledError:
+            # Whoever cancels goes on cancelling; the record is finished without us.
+            tail = asyncio.ensure_future(self._settle(approval_id, "cancelled", actor))
+            self._tails.add(tail)
+            tail.add_done_callback(self._ended)
+            raise
+        finally:
+            self._waiting.pop(approval_id, None)
+            self._count_pending()
+
+    async def decide(
+        self, approval_id: str, *, approve: bool, always: bool, actor: Actor, fingerprint: str | None
+    ) -> Approval:
+        """Settle one, once or for good. Raises Problem when there is none or it is settled, StorageFailed."""
+        approval = await self.get(approval_id)
+        if always and approval.kind != "tool":
+            raise Problem("invalid-parameter", "always: only tools have standing gates", parameter="always")
+        rule = (
+            (approval.server, approval.name, Verdict.ALLOW if approve else Verdict.DENY) if always else None
+        )
+        state: State = "approved" if approve else "denied"
+        if await self._settle(approval_id, state, actor, rule=rule, fingerprint=fingerprint) != state:
+            approval = await self.get(approval_id)
+            raise Problem(
+                "not-pending", f"approval {approval_id} is {approval.state} already", state=approval.state
+            )
+        return await self.get(approval_id)
+
+    async def get(self, approval_id: str) -> Approval:
+        """Find one. Raises Problem, StorageFailed."""
+        row = await self._storage.read(
+            lambda db: db.execute("SELECT * FROM mcp_approvals WHERE id = ?", (approval_id,)).fetchone()
+        )
+        if row is None:
+            raise not_found("approval", approval_id)
+        return _approval(row)
+
+    async def list(self, *, state: State | None = None, limit: int = 100) -> tuple[Approval, ...]:
+        """List the newest. Raises StorageFailed."""
+        found = await self._storage.read(
+            lambda db: db.execute(
+                "SELECT * FROM mcp_approvals WHERE ? IS NULL OR state = ? ORDER BY created_ms DESC, id LIMIT ?",
+                (state, state, limit),
+            ).fetchall()
+        )
+        return tuple(_approval(row) for row in found)
+
+    def shown(self, approval: Approval) -> dict[str, Any]:
+        """Describe one as of now."""
+        return approval.to_json(self._clock_ms())
+
+    def close(self) -> None:
+        """Wake everyone who waits: the service is shutting down."""
+        self._closing = True
+        for approval_id, answer in list(self._waiting.items()):
+            if not answer.done():
+                answer.set_result("interrupted")
+            self._waiting.pop(approval_id, None)
+
+    async def _insert(self, approval_id: str, ask: Ask, actor: Actor) -> None:
+        now_ms = self._clock_ms()
+        subject = ask.subject
+
+        def insert(db: sqlite3.Connection) -> Entry:
+            db.execute(
+                "INSERT INTO mcp_approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL, NULL, 0)",
+                (
+                    approval_id,
+                    subject.server,
+                    subject.kind,
+                    subject.name,
+                    subject.token,
+                    ask.rule,
+                    ask.reason,
+                    ask.preview,
+                    ask.digest,
+                    now_ms,
+                    now_ms + int(ask.timeout_s * 1000),
+                ),
+            )
+            detail = {"rule": ask.rule, "arguments_sha256": ask.digest}
+            return self._audit.append(
+                db,
+                "event",
+                actor=actor,
+                action="mcp.ask",
+                subject=f"{subject.server}/{subject.name}",
+                operation=approval_id,
+                detail=detail,
+            )
+
+        self._audit.published(await self._storage.write(insert))
+
+    async def _settle(
+        self,
+        approval_id: str,
+        state: State,
+        actor: Actor,
+        *,
+        rule: tuple[str, str, Verdict] | None = None,
+        fingerprint: str | None = None,
+    ) -> State:
+        """End a pending approval; return the state that it then has, which may be another's."""
+
+        def settle(db: sqlite3.Connection) -> tuple[State, Entry | None, Callable[[], None] | None]:
+            row = db.execute("SELECT * FROM mcp_approvals WHERE id = ?", (approval_id,)).fetchone()
+            if row is None:
+                return state, None, None
+            if row["state"] != "pending":
+                return row["state"], None, None
+            db.execute(
+                "UPDATE mcp_approvals SET state = ?, decided_by = ?, decided_ms = ?, standing = ?,"
+                " preview = CASE WHEN ? THEN preview END WHERE id = ?",
+                (
+                    state,
+                    actor.person or actor.name,
+                    self._clock_ms(),
+                    int(rule is not None),
+                    int(self._keep_preview),
+                    approval_id,
+                ),
+            )
+            committed = self._records.write_gate(db, actor, rule, fingerprint) if rule is not None else None
+            entry = self._audit.append(
+                db,
+                "event",
+                actor=actor,
+                action=f"mcp.{state}",
+                subject=f"{row['server']}/{row['name']}",
+                operation=approval_id,
+                detail={"always": rule is not None},
+            )
+            return state, entry, committed
+
+        ended, entry, committed = await self._storage.write(settle)
+        if entry is not None:
+            self._audit.published(entry)
+            self._metrics.count(rows.APPROVALS, ended)
+        if committed is not None:
+            committed()
+        answer = self._waiting.get(approval_id)
+        if answer is not None and not answer.done():
+            answer.set_result(ended)
+        return ended
+
+    def _ended(self, tail: asyncio.Future[State]) -> None:
+        self._tails.discard(tail)
+        if not tail.cancelled() and (error := tail.exception()) is not None:
+            log.error("the end of an approval cannot be written", extra={"problem": str(error)})
+
+    def _count_pending(self) -> None:
+        self._metrics.set(rows.APPROVALS_PENDING, len(self._waiting))
+
+
+def _approval(row: sqlite3.Row) -> Approval:
+    values = {key: row[key] for key in row.keys()}  # noqa: SIM118 - a Row iterates over its values
+    return Approval(**{**values, "standing": bool(values["standing"])})

@@ -1,0 +1,120 @@
+"""Audit rows of many calls at once: whoever writes waits for the disk, and all who wait share one fsync.
+
+Knows no tool. A row that nobody waits for (an outcome) is kept until it is written, as long as memory allows; without
+it, the intent shows for ever that the end is not known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import sqlite3
+from collections import deque
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+from actions.audit import Audit, Entry, Kind
+from actions.auth import Actor
+from actions.storage import Storage, StorageFailed
+
+log = logging.getLogger(__name__)
+
+BATCH: Final = 256
+_KEPT: Final = 10_000
+_RETRY_S: Final = 1.0
+
+
+@dataclass(frozen=True, slots=True)
+class Row:
+    """One audit row to be."""
+
+    kind: Kind
+    actor: Actor
+    action: str
+    subject: str
+    operation: str | None
+    detail: Mapping[str, Any]
+
+
+_Waiting = tuple[Row, asyncio.Future[None] | None]
+
+
+class Journal:
+    """Writes rows in batches. `run` must be running."""
+
+    def __init__(self, storage: Storage, audit: Audit, *, retry_s: float = _RETRY_S) -> None:
+        self._storage = storage
+        self._audit = audit
+        self._retry_s = retry_s
+        self._queue: deque[_Waiting] = deque()
+        self._wake = asyncio.Event()
+        self._closing = False
+
+    async def write(self, row: Row) -> None:
+        """Put a row on disk. Raises StorageFailed."""
+        if self._closing:
+            raise StorageFailed("the audit is closed, because the service is shutting down")
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._queue.append((row, done))
+        self._wake.set()
+        await done
+
+    def write_soon(self, row: Row) -> None:
+        """Put a row on disk without waiting for it."""
+        if len(self._queue) >= _KEPT:
+            log.error("an outcome is lost to the audit", extra={"operation": row.operation or ""})
+            return
+        self._queue.append((row, None))
+        self._wake.set()
+
+    async def run(self) -> None:
+        """Write until cancelled, then write what is left."""
+        try:
+            while True:
+                await self._wake.wait()
+                self._wake.clear()
+                while self._queue:
+                    await self._flush()
+        finally:
+            self._closing = True
+            while self._queue and await self._flush(last=True):
+                pass
+
+    async def _flush(self, *, last: bool = False) -> bool:
+        """Write one batch; return whether it worked. A failure reaches those who wait; the others stay for later."""
+        batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        try:
+            entries = await self._storage.write(lambda db: [self._append(db, row) for row, _ in batch])
+        except asyncio.CancelledError:
+            for _, done in batch:
+                if done is not None:
+                    done.cancel()
+            raise
+        except (StorageFailed, sqlite3.IntegrityError) as error:
+            fault = error if isinstance(error, StorageFailed) else StorageFailed(str(error))
+            kept = [one for one in batch if one[1] is None]
+            self._queue.extendleft(reversed(kept))
+            for _, done in batch:
+                if done is not None and not done.done():
+                    done.set_exception(fault)
+            if kept and not last:
+                await asyncio.sleep(self._retry_s)
+                self._wake.set()
+            return False
+        for _, done in batch:
+            if done is not None and not done.done():
+                done.set_result(None)
+        self._audit.published(*entries)
+        return True
+
+    def _append(self, db: sqlite3.Connection, row: Row) -> Entry:
+        return self._audit.append(
+            db,
+            row.kind,
+            actor=row.actor,
+            action=row.action,
+            subject=row.subject,
+            operation=row.operation,
+            detail=row.detail,
+        )

@@ -1,0 +1,73 @@
+"""How often a server may be called, and when it is left alone because it fails. Pure, with the clock handed in.
+
+Knows no server and no call; calls.py asks before each call and tells afterwards.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+
+
+class RateLimit:
+    """A token bucket: `per_minute` calls a minute on average, as many at once."""
+
+    def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
+        self._per_minute = per_minute
+        self._clock = clock
+        self._left = per_minute
+        self._at = clock()
+
+    def take(self) -> float:
+        """Take one; return 0, or the seconds to wait until there is one again."""
+        now = self._clock()
+        rate = self._per_minute / 60
+        self._left = min(self._per_minute, self._left + (now - self._at) * rate)
+        self._at = now
+        if self._left < 1:
+            return (1 - self._left) / rate
+        self._left -= 1
+        return 0.0
+
+
+class Breaker:
+    """Opens after `threshold` failures in a row; after `open_s` one call may try, and closes it or opens it again."""
+
+    def __init__(self, threshold: int, open_s: float, clock: Callable[[], float]) -> None:
+        self._threshold = threshold
+        self._open_s = open_s
+        self._clock = clock
+        self._failures = 0
+        self._open_until: float | None = None
+        self._trying = False
+
+    @property
+    def is_open(self) -> bool:
+        """Whether calls are refused, but for one that tries."""
+        return self._open_until is not None
+
+    def wait_s(self) -> float:
+        """Return 0 and let this call through, or the seconds to wait. A call let through must end in one of the two."""
+        if self._open_until is None:
+            return 0.0
+        left = self._open_until - self._clock()
+        if left > 0:
+            return left
+        if self._trying:
+            return self._open_s
+        self._trying = True
+        return 0.0
+
+    def succeeded(self) -> None:
+        """Take note that the server answered, be it with an error of the tool."""
+        self._failures, self._open_until, self._trying = 0, None, False
+
+    def failed(self) -> None:
+        """Take note that the server did not answer, or not as it must."""
+        self._failures += 1
+        self._trying = False
+        if self._failures >= self._threshold:
+            self._open_until = self._clock() + self._open_s
+
+    def abandoned(self) -> None:
+        """Take note that a call ended without an answer for a reason of the caller's."""
+        self._trying = False

@@ -1,0 +1,177 @@
+"""A transport of the SDK's kind for a program's standard input and output, with an end to what it may send at once.
+
+Knows no MCP beyond one message per line; the SDK's own stdio transport buffers a line without limit, so that a tool
+server could fill our memory with one answer. The rest follows it: own process group, polite stop, then kill.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+import os
+import signal
+from collections import deque
+from collections.abc import AsyncIterator, Callable
+from typing import Final
+
+import anyio
+import mcp_types as types
+from mcp.client._transport import TransportStreams
+from mcp.client.stdio import get_default_environment
+from mcp.shared.message import SessionMessage
+
+from actions.mcp.servers import Stdio
+
+log = logging.getLogger(__name__)
+
+MAX_LINE_BYTES: Final = 32 * 1024 * 1024
+"""One message. A 10 MB result passes and is then cut; beyond this the server is stopped."""
+
+_IN_THREAD_BYTES: Final = 512 * 1024
+"""Longer messages are parsed in a thread, so that others do not wait for them."""
+
+_STOP_S: Final = 2.0
+_STDERR_LINES: Final = 20
+_STDERR_LINE_BYTES: Final = 64 * 1024
+
+
+class Program:
+    """What became of the process: filled while it runs, read when it has ended."""
+
+    def __init__(self) -> None:
+        self.pid: int | None = None
+        self.stderr: deque[str] = deque(maxlen=_STDERR_LINES)
+        self.fault: str | None = None
+        """Why we gave it up ourselves."""
+        self.exit_status: int | None = None
+
+    def obituary(self) -> str:
+        """Say how it ended, in one line."""
+        if self.fault is not None:
+            return self.fault
+        if self.exit_status is None:
+            return "it closed its output"
+        if self.exit_status < 0:
+            return f"it was ended by signal {-self.exit_status}"
+        return f"it exited with status {self.exit_status}"
+
+
+@contextlib.asynccontextmanager
+async def stdio_transport(
+    reach: Stdio, program: Program, on_end: Callable[[], None]
+) -> AsyncIterator[TransportStreams]:
+    """Start the program and speak with it; `on_end` is called when it stops speaking. Raises OSError, ValueError."""
+    process = await asyncio.create_subprocess_exec(
+        reach.command,
+        *reach.args,
+        stdin=asyncio.subprocess.PIPE,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.PIPE,
+        env=get_default_environment() | dict(reach.env),
+        cwd=reach.cwd,
+        start_new_session=True,
+        limit=MAX_LINE_BYTES,
+    )
+    program.pid = process.pid
+    to_session, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
+    to_server, from_session = anyio.create_memory_object_stream[SessionMessage](0)
+    tasks = [
+        asyncio.create_task(_read(process, program, to_session, on_end), name="mcp stdout"),
+        asyncio.create_task(_read_stderr(process, program), name="mcp stderr"),
+        asyncio.create_task(_write(process, from_session, to_session), name="mcp stdin"),
+    ]
+    try:
+        yield from_server, to_server
+    finally:
+        with anyio.CancelScope(shield=True):
+            await _stop(process)
+            program.exit_status = process.returncode
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+            for stream in (to_session, from_server, to_server, from_session):
+                await stream.aclose()
+
+
+_Sender = anyio.abc.ObjectSendStream[SessionMessage | Exception]
+
+
+async def _read(
+    process: asyncio.subprocess.Process, program: Program, to_session: _Sender, on_end: Callable[[], None]
+) -> None:
+    stdout = process.stdout
+    if stdout is None:
+        raise TypeError("the process has no pipe for its output")
+    try:
+        while line := await stdout.readline():
+            if line.isspace():
+                continue
+            parsed = await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
+            await to_session.send(parsed)
+    except ValueError:  # what readline makes of a LimitOverrunError
+        program.fault = f"it sent a message of more than {MAX_LINE_BYTES} bytes"
+    except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
+        pass
+    finally:
+        # Why it ended is known before the session fails what waits, so that those calls can say it.
+        if program.fault is None:
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    program.exit_status = await process.wait()
+        on_end()
+        await to_session.aclose()
+
+
+async def _read_stderr(process: asyncio.subprocess.Process, program: Program) -> None:
+    stderr = process.stderr
+    if stderr is None:
+        raise TypeError("the process has no pipe for its errors")
+    rest = b""
+    while chunk := await stderr.read(_STDERR_LINE_BYTES):
+        *lines, rest = (rest + chunk).split(b"\n")
+        rest = rest[-_STDERR_LINE_BYTES:]
+        for line in lines[-_STDERR_LINES:]:
+            program.stderr.append(line[:500].decode("utf-8", "replace"))
+
+
+async def _write(
+    process: asyncio.subprocess.Process,
+    from_session: anyio.abc.ObjectReceiveStream[SessionMessage],
+    to_session: _Sender,
+) -> None:
+    stdin = process.stdin
+    if stdin is None:
+        raise TypeError("the process has no pipe for its input")
+    try:
+        async with from_session:
+            async for message in from_session:
+                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
+                stdin.write(text.encode() + b"\n")
+                await stdin.drain()
+    except (ConnectionError, RuntimeError):
+        await to_session.aclose()  # the session sees the connection end, instead of a request that hangs
+
+
+def _parse(line: bytes) -> SessionMessage | Exception:
+    """Read one line; what is no message is handed to the session as the error that it is."""
+    try:
+        return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
+    except ValueError as error:
+        return error
+
+
+async def _stop(process: asyncio.subprocess.Process) -> None:
+    """Close its input, wait, ask, wait, kill: the order of the specification's lifecycle section."""
+    if process.stdin is not None:
+        process.stdin.close()
+    for number in (None, signal.SIGTERM, signal.SIGKILL):
+        if number is not None:
+            with contextlib.suppress(ProcessLookupError, PermissionError):
+                os.killpg(process.pid, number)
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()
+                break
+    with contextlib.suppress(ProcessLookupError, PermissionError):
+        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it

@@ -1,0 +1,98 @@
+"""Catalogue: what the MCP gate saw. Served on the actions API's own /metrics, not by the exporter."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue.metric import counter, gauge, histogram, rows_of
+
+_GATE: Final = "daemonpulse actions, MCP gate"
+_LOG: Final = "diagnostics.streamLogs, server.log lines of Plugin(mcp/...)"
+_SECONDS: Final = (
+    0.001,
+    0.0025,
+    0.005,
+    0.01,
+    0.025,
+    0.05,
+    0.1,
+    0.25,
+    0.5,
+    1.0,
+    2.5,
+    5.0,
+    10.0,
+    30.0,
+    60.0,
+    120.0,
+)
+"""From a local tool's answer to its timeout."""
+
+SERVER_UP = gauge(
+    "daemonpulse_mcp_server_up",
+    "Whether the tool server is connected: 1, or 0 after it failed; absent while it is not in use.",
+    "server",
+    source=_GATE,
+)
+SERVER_STARTS = counter(
+    "daemonpulse_mcp_server_starts_total",
+    "Attempts to start or connect to the tool server, by what came of them: done or failed.",
+    "server",
+    "outcome",
+    source=_GATE,
+)
+TOOL_CALLS = counter(
+    "daemonpulse_mcp_tool_calls_total",
+    "Calls through the gate, by what the policy said (allow, deny, ask) and what came of it.",
+    "server",
+    "tool",
+    "decision",
+    "outcome",
+    source=_GATE,
+)
+TOOL_CALL_DURATION = histogram(
+    "daemonpulse_mcp_tool_call_duration_seconds",
+    "Time the tool server took, for calls that reached it.",
+    "server",
+    "tool",
+    source=_GATE,
+    unit="seconds",
+    buckets=_SECONDS,
+)
+RESULTS_CAPPED = counter(
+    "daemonpulse_mcp_results_capped_total",
+    "Results that were longer than the server's output cap, and were cut.",
+    "server",
+    "tool",
+    source=_GATE,
+)
+APPROVALS_PENDING = gauge(
+    "daemonpulse_mcp_approvals_pending", "Calls that wait for a person to approve or deny them.", source=_GATE
+)
+APPROVALS = counter(
+    "daemonpulse_mcp_approvals_total",
+    "Calls that waited for a person, by how that ended: approved, denied, expired, cancelled or interrupted.",
+    "outcome",
+    source=_GATE,
+)
+TOOL_CHANGED = gauge(
+    "daemonpulse_mcp_tool_changed",
+    "1 for a tool whose description or schema is not what was approved; it asks until it is approved again.",
+    "server",
+    "tool",
+    source=_GATE,
+)
+CONFIG_DRIFT = gauge(
+    "daemonpulse_mcp_config_drift",
+    "Servers in the daemon's mcp.json that do not go through the gate; absent when the file cannot be read.",
+    source="mcp.json",
+)
+PLUGIN_MESSAGES = counter(
+    "daemonpulse_mcp_plugin_messages_total",
+    "What the daemon's log has from its MCP plugins, by kind: error, or notice for harmless standard error output.",
+    "server",
+    "kind",
+    source=_LOG,
+)
+
+ROWS = rows_of(globals())
