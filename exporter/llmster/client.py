@@ -99,7 +99,13 @@ class DaemonClient:
         attempt = 0
         while True:
             started = time.monotonic()
-            self._note(await self._run_session())
+            try:
+                problem = await self._run_session()
+            except Exception as error:
+                # A bug of ours, or bytes nobody foresaw: it costs this session, not the exporter.
+                log.exception("a session failed", extra={"daemon": self.name})
+                problem = LlmsterError(f"an error of ours: {type(error).__name__}")
+            self._note(problem)
             attempt = 0 if time.monotonic() - started > STEADY_AFTER_S else attempt + 1
             await asyncio.sleep(self._backoff_s(attempt))
 

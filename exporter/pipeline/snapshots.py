@@ -6,15 +6,18 @@ Knows no metric. Whatever happens, `read()` answers: a failure becomes a reading
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
 
+from exporter.hardware.deadline import DeadlineReader
+from exporter.hardware.errors import HardwareError, HostStalled
 from exporter.llmster import home
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
-from exporter.llmster.errors import DaemonStalled, LlmsterError
+from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.home import LocalPosture
 from exporter.llmster.state import InstanceInfo, Snapshot
 from exporter.pipeline.changes import Changes
@@ -26,6 +29,10 @@ FLIGHT_LIMIT_S: Final = 30.0
 """A fetch that takes longer is given up, so that the next reading starts a new one."""
 
 POSTURE_MAX_AGE_S: Final = 60.0
+POSTURE_DEADLINE_S: Final = 1.0
+
+
+log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,7 +54,6 @@ class DaemonWatch:
         self.changes = Changes()
         self.observers: list[Callable[[Snapshot], None]] = []
         """Told of every new snapshot; they are ours and do not fail."""
-        self._local_home = local_home
         self._max_age_s = max_age_s
         self._group: asyncio.TaskGroup | None = None
         self._flight: asyncio.Task[Snapshot | LlmsterError] | None = None
@@ -55,6 +61,7 @@ class DaemonWatch:
         self._latest: Snapshot | None = None
         self._latest_at = float("-inf")
         self._latest_session = -1
+        self._home_reader = _reader_of(local_home) if local_home is not None else None
         self._posture: LocalPosture | None = None
         self._posture_at = float("-inf")
 
@@ -65,9 +72,13 @@ class DaemonWatch:
 
     async def run(self) -> None:
         """Keep the client connected, and own the fetches, until cancelled."""
-        async with asyncio.TaskGroup() as group:
-            self._group = group
-            await self.client.run()
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                await self.client.run()
+        finally:
+            if self._home_reader is not None:
+                self._home_reader.close(patience_s=0.1)
 
     async def read(self, *, within_s: float) -> DaemonReading:
         """Read the daemon, waiting at most `within_s` (and never longer than a stalled daemon deserves).
@@ -79,11 +90,11 @@ class DaemonWatch:
         if health.problem is not None:
             return self._without_snapshot(health)
         if self._is_fresh():
-            return self._with_snapshot(health)
+            return await self._with_snapshot(health)
         outcome = await self._join_flight(within_s)
         if isinstance(outcome, LlmsterError):
             return self._without_snapshot(self._explain(outcome))
-        return self._with_snapshot(health)
+        return await self._with_snapshot(health)
 
     def instance(self, identifier: str) -> InstanceInfo | None:
         """Look up a loaded instance in the latest reading, without asking the daemon."""
@@ -118,6 +129,10 @@ class DaemonWatch:
             return error
         except TimeoutError:
             return DaemonStalled(f"a snapshot took longer than {FLIGHT_LIMIT_S:g} s")
+        except Exception as error:
+            # A bug of ours must cost this reading, not the exporter and the other daemons with it.
+            log.exception("reading a daemon failed", extra={"daemon": self.name})
+            return ProtocolViolation(f"an error of ours: {type(error).__name__}")
         self._latest, self._latest_at, self._latest_session = snapshot, time.monotonic(), session
         self.changes.observe(snapshot)
         for observe in self.observers:
@@ -134,15 +149,29 @@ class DaemonWatch:
             return Health(DaemonState.STALLED, problem)
         return Health(health.state, problem)
 
-    def _with_snapshot(self, health: Health) -> DaemonReading:
+    async def _with_snapshot(self, health: Health) -> DaemonReading:
+        posture = await self._read_posture()
         age_s = max(0.0, time.monotonic() - self._latest_at)
-        return DaemonReading(self.name, health, self._latest, age_s, self._read_posture())
+        return DaemonReading(self.name, health, self._latest, age_s, posture)
 
     def _without_snapshot(self, health: Health) -> DaemonReading:
         return DaemonReading(self.name, health, None, 0.0, None)
 
-    def _read_posture(self) -> LocalPosture | None:
-        if self._local_home is not None and time.monotonic() - self._posture_at >= POSTURE_MAX_AGE_S:
-            self._posture = home.read_posture(self._local_home)
+    async def _read_posture(self) -> LocalPosture | None:
+        if self._home_reader is not None and time.monotonic() - self._posture_at >= POSTURE_MAX_AGE_S:
             self._posture_at = time.monotonic()
+            try:
+                self._posture = await self._home_reader.read()
+            except HardwareError:
+                self._posture = None
         return self._posture
+
+
+def _reader_of(local_home: Path) -> DeadlineReader[LocalPosture]:
+    """Read files from a thread: a home on a network disk that hangs costs the posture, never a scrape."""
+    return DeadlineReader(
+        lambda: home.read_posture(local_home),
+        subject="the LM Studio home",
+        overdue=HostStalled,
+        deadline_s=POSTURE_DEADLINE_S,
+    )

@@ -8,6 +8,8 @@ from collections.abc import Callable
 import pytest
 
 from exporter.catalogue import CATALOGUE, Kind
+from exporter.llmster.session import Session
+from exporter.llmster.state import Snapshot
 from exporter.pipeline import snapshots
 from llmster_sim.errors import DaemonError
 from llmster_sim.server import SimConfig, Simulator
@@ -254,3 +256,21 @@ async def test_one_dead_daemon_does_not_hide_or_delay_the_others(start_exporter:
     assert scraped.value("llmster_up", daemon="box") == 1
     assert scraped.value("llmster_up", daemon="gone") == 0
     assert scraped.state("gone") == "down"
+
+
+async def test_a_bug_of_ours_in_reading_one_daemon_costs_that_reading_only(
+    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def bug(_self: Session) -> Snapshot:
+        raise RuntimeError("a bug")
+
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        with monkeypatch.context() as broken:
+            broken.setattr(Session, "snapshot", bug)
+            assert_unreadable(await exporter.scrape(), "running")
+            broken.undo()
+            broken.setattr(Session, "over", bug)
+            sim.faults.drop_connections()
+            await exporter.until(lambda scraped: scraped.value("llmster_up") == 0)
+        assert is_up(await exporter.until(is_up))
