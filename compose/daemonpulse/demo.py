@@ -168,7 +168,10 @@ class _Demo:
         line, pulse = "", Pulse()
         async with httpx.AsyncClient(trust_env=False) as http:
             while not exporter.done() and (deadline is None or time.monotonic() < deadline):
-                line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
+                try:
+                    line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
+                except httpx.TransportError:
+                    break  # a signal ended the exporter between two looks
                 if sys.stdout.isatty():
                     columns = shutil.get_terminal_size().columns
                     click.echo(f"\r{line[: columns - 1]:<{columns - 1}}", nl=False)

@@ -45,7 +45,8 @@ def test_demo_refuses_an_unknown_scenario_by_name() -> None:
     assert "steady" in ended.stderr
 
 
-def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     urls_file = tmp_path / "urls.json"
     with started(COMMAND, "demo", "--urls-file", str(urls_file)) as process:
         deadline = time.monotonic() + 60
@@ -55,7 +56,8 @@ def test_demo_ends_cleanly_on_ctrl_c(tmp_path: Path) -> None:
             time.sleep(0.05)  # another process writes the file
         urls = json.loads(urls_file.read_text())
         assert httpx.get(urls["llmster"] + "/lmstudio-greeting", trust_env=False).json() == {"lmstudio": True}
-        os.kill(process.pid, signal.SIGINT)
-        assert process.wait(timeout=20) == 0
+        os.kill(process.pid, number)
+        _, complaints = process.communicate(timeout=20)
+        assert (process.returncode, complaints) == (0, "")
     with pytest.raises(httpx.ConnectError):
         httpx.get(urls["exporter"] + "/healthz", trust_env=False)
