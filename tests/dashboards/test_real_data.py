@@ -97,7 +97,7 @@ async def live_through_everything(sim: Simulator, prometheus: Prometheus) -> Non
 
     async def seen(promql: str) -> None:
         async with asyncio.timeout(20):
-            while not await prometheus.answers(promql):
+            while not await prometheus.answers(promql):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)  # Prometheus scrapes by its own clock
 
     await seen("count_over_time(llmster_up[1m]) > 2 and llmster_up == 1")
@@ -193,6 +193,6 @@ async def assert_variables_have_values(prometheus: Prometheus) -> None:
 async def assert_rules_are_healthy(prometheus: Prometheus) -> None:
     groups = (await prometheus.get("rules"))["groups"]
     found = {rule["name"]: rule for group in groups for rule in group["rules"]}
-    assert found.keys() == {one.name for one in (*RECORDINGS, *ALERTS)}
+    assert found.keys() == {one.name for one in RECORDINGS} | {one.name for one in ALERTS}
     unwell = {name: rule.get("lastError") for name, rule in found.items() if rule["health"] != "ok"}
     assert not unwell

@@ -1,0 +1,341 @@
+"""For every alert: series that make it fire, what it then says, and series so close that it must not."""
+
+from dataclasses import dataclass
+
+GIB = 2**30
+MIB = 2**20
+
+Series = dict[str, str]
+
+
+@dataclass(frozen=True)
+class Case:
+    """One alert's tests. Samples are a minute apart, in promtool's notation."""
+
+    fires: Series
+    labels: dict[str, str]
+    """Of the firing alert, without alertname and severity."""
+    summary: str
+    quiet: Series
+    at: str = "30m"
+
+
+HERE = 'job="daemonpulse",instance="box:9810"'
+BOX = f'daemon="box",{HERE}'
+ONE = f'daemon="box",model="qwen/qwen3-8b",instance_id="qwen",{HERE}'
+WHO = {
+    "daemon": "box",
+    "model": "qwen/qwen3-8b",
+    "instance_id": "qwen",
+    "job": "daemonpulse",
+    "instance": "box:9810",
+}
+PLACE = {"job": "daemonpulse", "instance": "box:9810"}
+CARD = f'gpu="0",{HERE}'
+ON_CARD = {"gpu": "0", "instance": "box:9810"}
+DAEMON = {"daemon": "box"}
+
+
+def state(**states: str) -> Series:
+    return {f'llmster_daemon_state{{state="{name}",{BOX}}}': values for name, values in states.items()}
+
+
+def histogram(name: str, bound: str, fast: int, every: int) -> Series:
+    """So many of so many observations a minute are at most the bound, for hours."""
+    return {
+        f'{name}_bucket{{le="{bound}",{BOX}}}': f"0+{fast}x400",
+        f"{name}_count{{{BOX}}}": f"0+{every}x400",
+    }
+
+
+TTFT = "llmster_time_to_first_token_seconds"
+PER_TOKEN = "llmster_time_per_output_token_seconds"
+
+CASES: dict[str, Case] = {
+    "LlmsterDaemonDown": Case(
+        fires=state(down="1x40"),
+        labels=DAEMON,
+        summary="Daemon box refuses connections: nobody can use its models.",
+        quiet=state(down="0x29 1"),
+    ),
+    "LlmsterDaemonStalled": Case(
+        fires=state(stalled="1x40"),
+        labels=DAEMON,
+        summary="Daemon box accepts connections and does not answer: it hangs.",
+        quiet=state(stalled="0x29 1", down="1x40"),
+    ),
+    "LlmsterDaemonUnreadable": Case(
+        fires={**state(running="1x40"), f"llmster_up{{{BOX}}}": "0x40"},
+        labels=DAEMON,
+        summary="Daemon box runs, but we may not read it: most often its API token is missing or wrong.",
+        quiet={**state(running="0x40", down="1x40"), f"llmster_up{{{BOX}}}": "0x40"},
+    ),
+    "LlmsterDaemonRestarting": Case(
+        fires={f"llmster_restarts_total{{{BOX}}}": "0x10 1x5 2x5 3x20"},
+        labels=DAEMON,
+        summary="Daemon box restarted 3 times in 30 minutes.",
+        quiet={f"llmster_restarts_total{{{BOX}}}": "0x10 1x30"},
+    ),
+    "LlmsterNotWatched": Case(
+        fires={},
+        labels={},
+        summary="No exporter reports any daemon: we are blind.",
+        quiet={f"llmster_up{{{BOX}}}": "0x40"},
+    ),
+    "LlmsterLogStreamDown": Case(
+        fires={f"llmster_log_stream_up{{{BOX}}}": "0x40", f"llmster_up{{{BOX}}}": "1x40"},
+        labels=DAEMON,
+        summary="We cannot hear the log of daemon box: requests are not counted.",
+        quiet={f"llmster_log_stream_up{{{BOX}}}": "0x40", f"llmster_up{{{BOX}}}": "0x40"},
+    ),
+    "LlmsterUnsafePosture": Case(
+        fires={
+            f"llmster_config_listens_beyond_loopback{{{BOX}}}": "1x40",
+            f"llmster_config_auth_required{{{BOX}}}": "0x40",
+        },
+        labels=DAEMON,
+        summary="Everybody on the network of box can use its models and run its tools: it wants no token.",
+        quiet={
+            f"llmster_config_listens_beyond_loopback{{{BOX}}}": "1x40",
+            f"llmster_config_auth_required{{{BOX}}}": "1x40",
+        },
+    ),
+    "LlmsterGenerationStuck": Case(
+        fires={
+            f"llmster_log_last_progress_timestamp_seconds{{{ONE}}}": "600x40",
+            f"llmster_num_requests_running{{{ONE}}}": "1x40",
+        },
+        labels=WHO,
+        summary="qwen on box has requests in hand and made no progress for 20m 0s.",
+        quiet={
+            f"llmster_log_last_progress_timestamp_seconds{{{ONE}}}": "600x40",
+            f"llmster_num_requests_running{{{ONE}}}": "0x40",
+        },
+    ),
+    "LlmsterQueueBuilding": Case(
+        fires={
+            f"llmster_num_requests_waiting{{{ONE}}}": "9x40",
+            f"llmster_instance_parallel{{{ONE}}}": "4x40",
+        },
+        labels=WHO,
+        summary="9 requests wait for qwen on box: more than it can work on.",
+        quiet={
+            f"llmster_num_requests_waiting{{{ONE}}}": "4x40",
+            f"llmster_instance_parallel{{{ONE}}}": "4x40",
+        },
+    ),
+    "LlmsterEvictedWhileBusy": Case(
+        fires={
+            f"llmster_num_requests_running{{{ONE}}}": "2x29 stale",
+            f"llmster_up{{{BOX}}}": "1x40",
+            f"llmster_restarts_total{{{BOX}}}": "0x40",
+        },
+        labels=WHO,
+        summary="qwen went away from box while it worked on 2 requests.",
+        quiet={
+            f"llmster_num_requests_running{{{ONE}}}": "2x29 stale",
+            f"llmster_up{{{BOX}}}": "1x40",
+            f"llmster_restarts_total{{{BOX}}}": "0x28 1x10",
+        },
+    ),
+    "LlmsterDuplicateInstances": Case(
+        fires={
+            f'llmster_instance_info{{model="m",instance_id="m",device="local",{BOX}}}': "1x40",
+            f'llmster_instance_info{{model="m",instance_id="m:2",device="local",{BOX}}}': "1x40",
+        },
+        labels={"daemon": "box", "model": "m", "device": "local"},
+        summary="m is loaded 2 times on box: each copy takes memory.",
+        quiet={
+            f'llmster_instance_info{{model="m",instance_id="m",device="local",{BOX}}}': "1x40",
+            f'llmster_instance_info{{model="m",instance_id="m:2",device="mac",{BOX}}}': "1x40",
+        },
+    ),
+    "LlmsterFirstTokenBurnFast": Case(
+        fires=histogram(TTFT, "2.5", fast=2, every=10),
+        labels=DAEMON,
+        summary="80% of requests to box wait more than 2.5 s for their first token.",
+        quiet=histogram(TTFT, "2.5", fast=3, every=10),
+        at="90m",
+    ),
+    "LlmsterFirstTokenBurnSlow": Case(
+        fires=histogram(TTFT, "2.5", fast=6, every=10),
+        labels=DAEMON,
+        summary="For hours, 40% of requests to box wait more than 2.5 s for their first token.",
+        quiet=histogram(TTFT, "2.5", fast=8, every=10),
+        at="380m",
+    ),
+    "LlmsterPerTokenBurnFast": Case(
+        fires=histogram(PER_TOKEN, "0.1", fast=2, every=10),
+        labels=DAEMON,
+        summary="80% of requests to box get fewer than 10 tokens per second.",
+        quiet=histogram(PER_TOKEN, "0.1", fast=10, every=10),
+        at="90m",
+    ),
+    "LlmsterPerTokenBurnSlow": Case(
+        fires=histogram(PER_TOKEN, "0.1", fast=6, every=10),
+        labels=DAEMON,
+        summary="For hours, 40% of requests to box get fewer than 10 tokens per second.",
+        quiet=histogram(PER_TOKEN, "0.1", fast=8, every=10),
+        at="380m",
+    ),
+    "GpuMemoryNearlyFull": Case(
+        fires={f"nvml_memory_free_bytes{{{CARD}}}": "2x40", f"nvml_memory_total_bytes{{{CARD}}}": "100x40"},
+        labels=ON_CARD,
+        summary="GPU 0 of box:9810 has 2% of its memory left: the next load or long context fails.",
+        quiet={f"nvml_memory_free_bytes{{{CARD}}}": "6x40", f"nvml_memory_total_bytes{{{CARD}}}": "100x40"},
+    ),
+    "GpuForeignProcess": Case(
+        fires={
+            f'nvml_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
+            f'nvml_process_memory_bytes{{process="game",instance_id="",{CARD}}}': f"{2 * GIB}x40",
+            f'llmster_instance_vram_bytes{{gpu="0",{ONE}}}': f"{8 * GIB}x40",
+            f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': "0x40",
+        },
+        labels=ON_CARD,
+        summary="Processes that are not the daemon's hold 2GiB on GPU 0 of box:9810, beside loaded models.",
+        quiet={
+            # As much memory, but the daemon's own.
+            f'nvml_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
+            f'nvml_process_memory_bytes{{process="llmster",instance_id="",{CARD}}}': f"{2 * GIB}x40",
+            f'llmster_instance_vram_bytes{{gpu="0",{ONE}}}': f"{8 * GIB}x40",
+            f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{2 * GIB}x40",
+        },
+    ),
+    "GpuMemoryLeak": Case(
+        fires={f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{GIB}+{8 * MIB}x200"},
+        labels={"daemon": "box", "gpu": "0", **PLACE},
+        summary="Daemon box holds 480MiB more on GPU 0 than an hour ago, and no loaded model explains it.",
+        quiet={f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{GIB}+{2 * MIB}x200"},
+        at="150m",
+    ),
+    "GpuHot": Case(
+        fires={
+            f'nvml_temperature_celsius{{sensor="gpu",{CARD}}}': "90x40",
+            f'nvml_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
+        },
+        labels=ON_CARD,
+        summary="GPU 0 of box:9810 is at 90 °C, within 5 °C of slowing down.",
+        quiet={
+            f'nvml_temperature_celsius{{sensor="gpu",{CARD}}}': "80x40",
+            f'nvml_temperature_celsius{{sensor="memory",{CARD}}}': "95x40",
+            f'nvml_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
+        },
+    ),
+    "GpuThrottled": Case(
+        fires={f'nvml_clock_throttle_active{{reason="hw_thermal_slowdown",{CARD}}}': "1x40"},
+        labels={**ON_CARD, "reason": "hw_thermal_slowdown"},
+        summary="GPU 0 of box:9810 runs slower than it could: hw_thermal_slowdown.",
+        quiet={
+            f'nvml_clock_throttle_active{{reason="gpu_idle",{CARD}}}': "1x40",
+            f'nvml_clock_throttle_active{{reason="sw_power_cap",{CARD}}}': "1x40",
+        },
+    ),
+    "GpuXidError": Case(
+        fires={f'nvml_xid_errors_total{{xid="79",{CARD}}}': "_x25 1x15"},
+        labels={"gpu": "0", "xid": "79", **PLACE},
+        summary="The driver reported XID 79 for GPU 0 of box:9810.",
+        quiet={f'nvml_xid_errors_total{{xid="79",{CARD}}}': "1x40"},
+    ),
+    "GpuEccUncorrected": Case(
+        fires={f'nvml_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x20 5x20"},
+        labels=ON_CARD,
+        summary="GPU 0 of box:9810 had memory errors it could not correct: "
+        "answers may be wrong and processes may die.",
+        quiet={
+            f'nvml_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x40",
+            f'nvml_ecc_errors_total{{kind="corrected",location="dram",{CARD}}}': "0+1x40",
+        },
+    ),
+    "GpuToBeReplaced": Case(
+        fires={f"nvml_remapped_rows_failed{{{CARD}}}": "1x40"},
+        labels=ON_CARD,
+        summary="GPU 0 of box:9810 cannot replace broken memory any more: the card is to be exchanged.",
+        quiet={
+            f"nvml_remapped_rows_failed{{{CARD}}}": "0x40",
+            f"nvml_remapped_rows_pending{{{CARD}}}": "1x40",
+        },
+    ),
+    "GpuLost": Case(
+        fires={f"nvml_device_lost{{{CARD}}}": "1x40"},
+        labels=ON_CARD,
+        summary="GPU 0 of box:9810 has fallen off the bus.",
+        quiet={f"nvml_device_lost{{{CARD}}}": "0x40"},
+    ),
+    "GpuDriverSilent": Case(
+        fires={f"nvml_up{{{HERE}}}": "0x40"},
+        labels={"instance": "box:9810"},
+        summary="The GPU driver of box:9810 does not answer.",
+        quiet={f"nvml_up{{{HERE}}}": "0x24 1 0x10"},
+        at="28m",
+    ),
+    "GpuPcieDowngraded": Case(
+        fires={f"nvml_pcie_link_width{{{CARD}}}": "8x40", f"nvml_pcie_link_width_max{{{CARD}}}": "16x40"},
+        labels=ON_CARD,
+        summary="GPU 0 of box:9810 talks to its machine slower than both can: "
+        "fewer lanes, or a lower PCIe generation under load.",
+        quiet={
+            # A lower generation at rest is power saving.
+            f"nvml_pcie_link_generation{{{CARD}}}": "1x40",
+            f"nvml_pcie_link_generation_max{{{CARD}}}": "4x40",
+            f"nvml_utilization_ratio{{{CARD}}}": "0.1x40",
+        },
+    ),
+    "LlmsterHostMemoryLow": Case(
+        fires={
+            f"llmster_host_memory_available_bytes{{{BOX}}}": "3x40",
+            f"llmster_host_memory_total_bytes{{{BOX}}}": "100x40",
+        },
+        labels={"daemon": "box", **PLACE},
+        summary="The machine of box has 3% of its RAM left.",
+        quiet={
+            f"llmster_host_memory_available_bytes{{{BOX}}}": "8x40",
+            f"llmster_host_memory_total_bytes{{{BOX}}}": "100x40",
+        },
+    ),
+    "LlmsterHostMemoryLeak": Case(
+        fires={
+            f'llmster_process_resident_memory_bytes{{role="daemon",pid="7",{BOX}}}': f"{GIB}+{4 * MIB}x200"
+        },
+        labels={"daemon": "box", "role": "daemon", "pid": "7", **PLACE},
+        summary="The daemon of box (pid 7) grows by 240MiB of RAM per hour.",
+        quiet={
+            # A model that is loaded grows once.
+            f'llmster_process_resident_memory_bytes{{role="engine",pid="8",{BOX}}}': f"0x100 {8 * GIB}x100"
+        },
+        at="180m",
+    ),
+    "DaemonPulseDroppingEvents": Case(
+        fires={f'llmster_log_events_dropped_total{{sink="spans",reason="full",{BOX}}}': "_x25 7x15"},
+        labels={"daemon": "box", "sink": "spans", "reason": "full", **PLACE},
+        summary="DaemonPulse drops log events of box (spans: full).",
+        quiet={f'llmster_log_events_dropped_total{{sink="spans",reason="full",{BOX}}}': "7x40"},
+    ),
+    "DaemonPulseLosingTelemetry": Case(
+        fires={
+            f"daemonpulse_otlp_spans_dropped_total{{{HERE}}}": "0x40",
+            f"daemonpulse_otlp_spans_failed_total{{{HERE}}}": "0+5x40",
+            f"daemonpulse_otlp_logs_dropped_total{{{HERE}}}": "0x40",
+            f"daemonpulse_otlp_logs_failed_total{{{HERE}}}": "0x40",
+        },
+        labels=PLACE,
+        summary="DaemonPulse on box:9810 loses traces or logs: their receiver is away or too slow.",
+        quiet={
+            f"daemonpulse_otlp_spans_dropped_total{{{HERE}}}": "3x40",
+            f"daemonpulse_otlp_spans_failed_total{{{HERE}}}": "3x40",
+            f"daemonpulse_otlp_logs_dropped_total{{{HERE}}}": "0x40",
+            f"daemonpulse_otlp_logs_failed_total{{{HERE}}}": "0x40",
+        },
+    ),
+    "DaemonPulseCollectorFailing": Case(
+        fires={f'daemonpulse_collector_success{{collector="gpu",{HERE}}}': "0x40"},
+        labels={"collector": "gpu", **PLACE},
+        summary="DaemonPulse on box:9810 cannot collect gpu.",
+        quiet={f'daemonpulse_collector_success{{collector="gpu",{HERE}}}': "1x40"},
+    ),
+    "DaemonPulseAuditNotWritable": Case(
+        fires={f"daemonpulse_audit_writable{{{HERE}}}": "0x40"},
+        labels=PLACE,
+        summary="The audit on box:9810 cannot be written: every button and action is refused.",
+        quiet={f"daemonpulse_audit_writable{{{HERE}}}": "1x40"},
+    ),
+}
