@@ -41,6 +41,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "too-many-failures": (429, "Too many wrong tokens"),
     "internal": (500, "A bug in DaemonPulse"),
     "daemon-unreachable": (503, "The daemon cannot be reached"),
+    "mcp-server-unreachable": (503, "The tool server cannot be used"),
     "audit-unavailable": (503, "Nothing is done, because nothing can be recorded"),
     "shutting-down": (503, "The service is shutting down"),
     "timeout": (504, "It took too long"),

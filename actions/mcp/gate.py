@@ -1,0 +1,245 @@
+"""The whole gate: its servers, their fronts, and the verbs of the API over them.
+
+Knows no HTTP path and no mcp.json. `run` owns every task; leaving it ends calls first and the audit last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+from mcp.shared.exceptions import MCPError
+from pydantic import ValidationError
+
+from actions.audit import Audit
+from actions.auth import Actor, internal
+from actions.mcp.approvals import Approval, Approvals
+from actions.mcp.calls import Calls
+from actions.mcp.gates import Verdict
+from actions.mcp.gateway import Gateway
+from actions.mcp.journal import Journal, Row
+from actions.mcp.policyfile import FILE_NAME, GateConfig
+from actions.mcp.records import Records
+from actions.mcp.registry import Registry
+from actions.mcp.servers import ServerSpec
+from actions.mcp.serving import Front
+from actions.mcp.tools import Tools
+from actions.mcp.upstream import Upstream, UpstreamDown
+from actions.metrics import Metrics
+from actions.problems import Problem, not_found
+from actions.storage import Storage, StorageFailed
+
+log = logging.getLogger(__name__)
+
+RECOVERY = internal("recovery")
+
+
+class Gate:
+    """Everything there is between llmster and its tools."""
+
+    def __init__(
+        self, *, folder: Path, config: GateConfig, storage: Storage, audit: Audit, metrics: Metrics
+    ) -> None:
+        """Put the parts together. Raises RegistryBroken."""
+        self.config = config
+        self.registry = Registry(folder, config)
+        self.metrics = metrics
+        self._storage = storage
+        self._audit = audit
+        self.records = Records(storage, config.policy)
+        self.approvals = Approvals(
+            storage, audit, self.records, metrics, keep_preview=config.capture_arguments
+        )
+        self._journal = Journal(storage, audit)
+        self.tools = Tools(self.records, metrics)
+        self.calls = Calls(
+            records=self.records,
+            approvals=self.approvals,
+            journal=self._journal,
+            metrics=metrics,
+            capture_arguments=config.capture_arguments,
+        )
+        self._fronts: dict[str, Front] = {}
+        self._group: asyncio.TaskGroup | None = None
+        self._dirty: set[tuple[str, str]] = set()
+
+    @classmethod
+    def policy_path(cls, folder: Path) -> Path:
+        """Say where the policy file lies."""
+        return folder / FILE_NAME
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Serve while inside. Raises StorageFailed."""
+        await self.records.load()
+        await self.approvals.start()
+        await self._resolve_intents()
+        journal = asyncio.create_task(self._journal.run(), name="mcp journal")
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self.sync()
+                try:
+                    yield
+                finally:
+                    self.approvals.close()
+                    fronts = list(self._fronts.values())
+                    for front in fronts:
+                        front.stop()
+                    await asyncio.gather(
+                        *(front.gateway.upstream.close() for front in fronts), return_exceptions=True
+                    )
+                    self._fronts.clear()
+                    self._group = None
+        finally:
+            journal.cancel()
+            await asyncio.gather(journal, return_exceptions=True)
+
+    def front(self, name: str) -> Front | None:
+        """Find a server's front."""
+        return self._fronts.get(name)
+
+    def sync(self) -> None:
+        """Open fronts for servers that are new, close those of servers that are gone or reached differently."""
+        if self._group is None:
+            return
+        wanted = self.registry.servers
+        for name, front in list(self._fronts.items()):
+            if wanted.get(name) != front.gateway.upstream.spec:
+                del self._fronts[name]
+                front.stop()
+                self._group.create_task(front.gateway.upstream.close(), name=f"closing {name}")
+        for name, spec in wanted.items():
+            if name not in self._fronts:
+                self._fronts[name] = self._open(spec, self._group)
+
+    def _open(self, spec: ServerSpec, group: asyncio.TaskGroup) -> Front:
+        async def list_changed(what: str) -> None:
+            # Once more at most while one is under way: a server that cries without end is heard, not obeyed.
+            if (spec.name, what) not in self._dirty:
+                self._dirty.add((spec.name, what))
+                group.create_task(self._refresh(front, what), name=f"refresh {spec.name}")
+
+        upstream = Upstream(spec, group=group, metrics=self.metrics, list_changed=list_changed)
+        front = Front(Gateway(upstream, self.tools, self.calls))
+        group.create_task(front.run(), name=f"mcp front {spec.name}")
+        return front
+
+    async def _refresh(self, front: Front, what: str) -> None:
+        self._dirty.discard((front.gateway.name, what))
+        try:
+            if what == "tools":
+                await self.tools.refresh(front.gateway.upstream)
+            await front.gateway.changed(what)
+        except (UpstreamDown, MCPError, ValidationError, StorageFailed) as error:
+            log.warning(
+                "a changed list cannot be read",
+                extra={"server": front.gateway.name, "problem": str(error)[:200]},
+            )
+
+    # The API's verbs --------------------------------------------------------------------------------------------------
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Describe every server, without secrets."""
+        return [self._described(front) for _, front in sorted(self._fronts.items())]
+
+    def _described(self, front: Front) -> dict[str, Any]:
+        upstream = front.gateway.upstream
+        spec = upstream.spec
+        return {
+            "server": spec.name,
+            "state": upstream.state,
+            "problem": upstream.last_fault,
+            "circuit_open": self.calls.breaker(upstream).is_open,
+            "adopted": spec.adopted,
+            "tokens": list(spec.tokens) if spec.tokens is not None else None,
+            "tools": len(upstream.listing.tools) if upstream.listing is not None else None,
+            **spec.reach.shown(),
+        }
+
+    async def server_tools(self, name: str, actor: Actor) -> list[dict[str, Any]]:
+        """List a server's tools with their gates, starting it if it was never listed. Raises Problem."""
+        upstream = self._require(name).gateway.upstream
+        if upstream.listing is None:
+            await self._list(upstream)
+        return self.tools.describe(upstream, actor.name.removeprefix("token:"))
+
+    async def set_gate(self, name: str, tool: str, decision: Verdict, actor: Actor) -> dict[str, Any]:
+        """Set a tool's gate, and approve the tool as it is now. Raises Problem, StorageFailed."""
+        upstream = self._require(name).gateway.upstream
+        if upstream.listing is None and decision is not Verdict.DENY:
+            await self._list(upstream)
+        mark = upstream.listing.fingerprints.get(tool) if upstream.listing is not None else None
+        if mark is None and decision is not Verdict.DENY:
+            raise not_found(
+                "tool", tool, tuple(upstream.listing.tools) if upstream.listing is not None else ()
+            )
+
+        def write(db: Any) -> tuple[Any, Callable[[], None]]:
+            entry = self._audit.append(
+                db,
+                "event",
+                actor=actor,
+                action="mcp.gate",
+                subject=f"{name}/{tool}",
+                detail={"decision": decision.value},
+            )
+            return entry, self.records.write_gate(db, actor, (name, tool, decision), mark)
+
+        entry, committed = await self._storage.write(write)
+        committed()
+        self._audit.published(entry)
+        await self._gates_changed(name)
+        return {"server": name, "tool": tool, "decision": decision.value, "rule": f"live:{name}/{tool}"}
+
+    async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
+        """Approve or deny a waiting call. Raises Problem, StorageFailed."""
+        approval: Approval = await self.approvals.get(approval_id)
+        front = self._fronts.get(approval.server)
+        listing = front.gateway.upstream.listing if front is not None else None
+        mark = listing.fingerprints.get(approval.name) if listing is not None else None
+        settled = await self.approvals.decide(
+            approval_id, approve=approve, always=always, actor=actor, fingerprint=mark
+        )
+        if always:
+            await self._gates_changed(approval.server)
+        return self.approvals.shown(settled)
+
+    async def _gates_changed(self, name: str) -> None:
+        front = self._fronts.get(name)
+        if front is not None:
+            self.tools.compare(front.gateway.upstream)
+            await front.gateway.changed("tools")
+
+    def _require(self, name: str) -> Front:
+        front = self._fronts.get(name)
+        if front is None:
+            raise not_found("MCP server", name, tuple(self._fronts))
+        return front
+
+    async def _list(self, upstream: Upstream) -> None:
+        try:
+            await self.tools.refresh(upstream)
+        except UpstreamDown as error:
+            raise Problem("mcp-server-unreachable", str(error)) from error
+        except (MCPError, ValidationError) as error:
+            what = f"{upstream.spec.name}: its tools cannot be listed ({type(error).__name__})"
+            raise Problem("mcp-server-unreachable", what) from error
+
+    async def _resolve_intents(self) -> None:
+        """Say of calls that a former process left open that their end is not known. Raises StorageFailed."""
+        open_calls: list[Mapping[str, Any]] = await self._storage.read(
+            lambda db: db.execute(
+                "SELECT operation, subject FROM audit AS begun WHERE kind = 'intent' AND action = 'mcp.call'"
+                " AND NOT EXISTS (SELECT 1 FROM audit WHERE operation = begun.operation AND kind = 'outcome')"
+            ).fetchall()
+        )
+        for row in open_calls:
+            outcome = Row(
+                "outcome", RECOVERY, "mcp.call", row["subject"], row["operation"], {"outcome": "interrupted"}
+            )
+            self._journal.write_soon(outcome)

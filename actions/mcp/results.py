@@ -1,0 +1,110 @@
+"""Results on their way back: bounded, marked with the rule that let them through, and errors a model can read.
+
+Knows no policy. A cut result says so in words, where the model sees it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import mcp_types as types
+from mcp.shared.exceptions import MCPError
+
+from actions.mcp.calls import Passed, Refused, gate_meta
+
+
+def refusal(refused: Refused) -> types.CallToolResult:
+    """Answer a tool call that did not happen: a tool error, which models read, not a protocol error."""
+    return types.CallToolResult(
+        content=[types.TextContent(text=f"The DaemonPulse gate refused this call. {refused}")],
+        is_error=True,
+        _meta={
+            "io.daemonpulse/gate": {
+                **gate_meta(refused.decision, refused.approval)["io.daemonpulse/gate"],
+                "outcome": refused.outcome,
+            }
+        },
+    )
+
+
+def refusal_error(refused: Refused) -> MCPError:
+    """Answer a prompt or resource that is refused, for which the protocol has no error results."""
+    return MCPError(
+        types.INVALID_REQUEST,
+        f"The DaemonPulse gate refused this. {refused}",
+        gate_meta(refused.decision, refused.approval),
+    )
+
+
+def marked(result: types.CallToolResult, passed: Passed) -> types.CallToolResult:
+    """Name decision and rule in the result's `_meta`."""
+    return result.model_copy(update={"meta": {**(result.meta or {}), **passed.to_meta()}})
+
+
+class ToolJudge:
+    """Cuts a tool's result to a number of bytes."""
+
+    def __init__(self, cap_bytes: int) -> None:
+        self._cap = cap_bytes
+
+    def __call__(self, result: types.CallToolResult, /) -> tuple[types.CallToolResult, str, bool]:
+        """Return the result, cut if need be; `done` or `tool_error`; and whether it was cut."""
+        outcome = "tool_error" if result.is_error else "done"
+        sizes = [_size(block) for block in result.content]
+        structured = (
+            len(json.dumps(result.structured_content)) if result.structured_content is not None else 0
+        )
+        total = sum(sizes) + structured
+        if total <= self._cap:
+            return result, outcome, False
+        left = self._cap
+        kept: list[Any] = []
+        for block, size in zip(result.content, sizes, strict=True):
+            if size <= left:
+                kept.append(block)
+                left -= size
+            elif isinstance(block, types.TextContent) and left > 0:
+                text = block.text.encode()[:left].decode("utf-8", "ignore")
+                kept.append(block.model_copy(update={"text": text}))
+                left = 0
+        fits = structured <= left
+        note = f"[Cut by the DaemonPulse gate: the result had {total} bytes, and {self._cap} are allowed.]"
+        kept.append(types.TextContent(text=note))
+        cut = result.model_copy(
+            update={
+                "content": kept,
+                "structured_content": result.structured_content if fits else None,
+                # Without what its schema promises, a result must not pass for a good one.
+                "is_error": result.is_error or not fits,
+            }
+        )
+        return cut, outcome, True
+
+
+class SizeJudge:
+    """Refuses prompts and resources that are too large: half a document is another document."""
+
+    def __init__(self, cap_bytes: int) -> None:
+        self._cap = cap_bytes
+
+    def __call__(self, result: Any, /) -> tuple[Any, str, bool]:
+        """Return the result. Raises MCPError when it is too large."""
+        parts = getattr(result, "contents", None) or getattr(result, "messages", None) or []
+        total = sum(_size(getattr(part, "content", part)) for part in parts)
+        if total > self._cap:
+            raise MCPError(
+                types.INVALID_REQUEST,
+                f"The DaemonPulse gate refused this: it has {total} bytes, and {self._cap} are allowed.",
+            )
+        return result, "done", False
+
+
+def _size(block: Any) -> int:
+    """Count what a model or a client would have to take in."""
+    for name in ("text", "data", "blob"):
+        value = getattr(block, name, None)
+        if isinstance(value, str):
+            return len(value) if value.isascii() else len(value.encode("utf-8", "replace"))
+    resource = getattr(block, "resource", None)
+    return _size(resource) if resource is not None else len(block.model_dump_json())

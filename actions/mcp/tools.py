@@ -1,0 +1,82 @@
+"""The tools of all servers against what was approved: lists them anew, pins the new, tells of the changed.
+
+Knows no client. A tool that is not what was approved asks again, until somebody sets its gate.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from actions.mcp.gates import Policy, Subject, Verdict
+from actions.mcp.listing import Listing
+from actions.mcp.records import Records
+from actions.mcp.upstream import Upstream
+from actions.metrics import Metrics
+from exporter.catalogue import mcp as rows
+
+log = logging.getLogger(__name__)
+
+
+class Tools:
+    """Lists tools and compares them with their pins."""
+
+    def __init__(self, records: Records, metrics: Metrics) -> None:
+        self._records = records
+        self._metrics = metrics
+        self._told: set[tuple[str, str, str]] = set()
+
+    @property
+    def policy(self) -> Policy:
+        """The rules as of now."""
+        return self._records.policy
+
+    async def refresh(self, upstream: Upstream) -> Listing:
+        """List a server's tools. Raises UpstreamDown, MCPError, ValidationError, StorageFailed."""
+        listing = await upstream.list_tools()
+        await self._records.pin_new(upstream.spec.name, listing.fingerprints)
+        self.compare(upstream)
+        return listing
+
+    def compare(self, upstream: Upstream) -> None:
+        """Set the metric of every tool listed; log a change once."""
+        listing = upstream.listing
+        if listing is None:
+            return
+        name = upstream.spec.name
+        for tool, mark in listing.fingerprints.items():
+            changed = self.is_changed(upstream, tool)
+            self._metrics.set(rows.TOOL_CHANGED, 1 if changed else 0, name, tool)
+            if changed and (name, tool, mark) not in self._told:
+                self._told.add((name, tool, mark))
+                log.warning(
+                    "a tool is not what was approved; it asks until its gate is set again",
+                    extra={"server": name, "tool": tool},
+                )
+
+    def is_changed(self, upstream: Upstream, tool: str) -> bool:
+        """Tell whether a listed tool differs from its pin."""
+        listing = upstream.listing
+        mark = listing.fingerprints.get(tool) if listing is not None else None
+        return mark is not None and mark != self._records.pinned(upstream.spec.name, tool)
+
+    def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
+        """Describe every tool with its gate, for a caller with this token."""
+        listing = upstream.listing
+        found = []
+        for tool in listing.tools.values() if listing is not None else ():
+            rule = self.policy.winner(Subject(upstream.spec.name, "tool", tool.name, token))
+            changed = self.is_changed(upstream, tool.name)
+            decision = Verdict.ASK if changed and rule.decision is Verdict.ALLOW else rule.decision
+            live = self._records.live(upstream.spec.name, tool.name)
+            found.append(
+                {
+                    "tool": tool.name,
+                    "description": (tool.description or "")[:500],
+                    "decision": decision.value,
+                    "rule": rule.name,
+                    "changed": changed,
+                    "set_by": live.actor if live is not None else None,
+                }
+            )
+        return found
