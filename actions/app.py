@@ -105,6 +105,7 @@ async def serve(
             metrics=metrics,
             timing=timing,
         )
+        await service.prepare()
         gatekeeper = Gatekeeper(tokens, audit, metrics, is_loopback=settings.is_loopback)
         door = FrontDoor(
             application(Api(service, gatekeeper, experience)),
@@ -116,8 +117,9 @@ async def serve(
         server = _Server(_uvicorn_config(door, tls))
         async with asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
-            operations = group.create_task(_own_operations(service), name="operations")
-            tasks += [operations, *(group.create_task(one.run(), name="keeper") for one in keepers)]
+            tasks.append(group.create_task(service.run(), name="operations"))
+            await asyncio.sleep(0)  # so that it owns operations before the first request
+            tasks += [group.create_task(one.run(), name="keeper") for one in keepers]
             log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
             if ready is not None:
                 ready(url, Parts(service, tokens, keepers))
@@ -132,13 +134,6 @@ async def serve(
     finally:
         await storage.close()
     log.info("actions API stopped")
-
-
-async def _own_operations(service: Service) -> None:
-    """Own every operation's task, so that they end with us and their bugs are ours."""
-    async with asyncio.TaskGroup() as group:
-        await service.run(group)
-        await asyncio.Event().wait()
 
 
 def application(api: Api) -> FastAPI:
@@ -296,6 +291,9 @@ class _Server(uvicorn.Server):
             for number in signals:
                 with contextlib.suppress(RuntimeError, ValueError):
                     loop.remove_signal_handler(number)
+            # Cancelled, uvicorn leaves its listeners with the event loop: a later one of the same number stays deaf.
+            for server in getattr(self, "servers", ()):
+                server.close()
 
     def _stop(self) -> None:
         self.should_exit = True

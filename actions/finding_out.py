@@ -107,10 +107,12 @@ class Finder:
         if operation.cancel.is_set():
             raise Problem("interrupted", "given up before it was found out what the daemon has done")
         try:
-            return await self._daemon.snapshot()
+            snapshot = await self._daemon.snapshot()
         except Problem:
             operation.phase = "waiting for the daemon, to see what it has done"
             return None
+        operation.phase = "finding out"
+        return snapshot
 
     async def _is_loading(self, command: Load) -> bool:
         """Ask the only place that says `loading`. Source: `state` of GET /api/v0/models."""

@@ -7,6 +7,7 @@ call that changes a daemon is made once, and a lost answer is looked up (finding
 from __future__ import annotations
 
 import asyncio
+import logging
 import time
 from collections.abc import Mapping
 from typing import Any, Final
@@ -18,6 +19,7 @@ from actions.finding_out import Finder
 from actions.operations import Operation, Operations
 from actions.preflight import MemoryReading, Preflight, Verdict
 from actions.problems import Problem, from_daemon
+from actions.storage import StorageFailed
 from actions.timing import Timing
 from exporter.llmster.commands import namespace_of
 from exporter.llmster.errors import (
@@ -29,6 +31,8 @@ from exporter.llmster.errors import (
 )
 from exporter.llmster.session import GONE_CODES
 from exporter.llmster.state import DownloadedModel, InstanceInfo
+
+log = logging.getLogger(__name__)
 
 LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable)
 """What leaves open whether the daemon has done it."""
@@ -142,6 +146,7 @@ class Runner:
                 on_progress=progressed,
                 cancel=operation.cancel,
                 timeout_s=self._timing.load_s,
+                cancel_timeout_s=self._timing.cancel_s,
             )
         except TimeoutError:
             raise Problem(
@@ -169,7 +174,9 @@ class Runner:
         if isinstance(before, str) or isinstance(after, str) or preflight.estimate is None:
             return
         measured = measure(before, after)
-        if measured is not None:
+        if measured is None:
+            return
+        try:
             await self._experience.remember(
                 daemon=self._daemon.name,
                 model=model.model_key,
@@ -177,6 +184,8 @@ class Runner:
                 estimated_bytes=preflight.estimate.vram_bytes,
                 measured=measured,
             )
+        except StorageFailed as error:  # the load is done all the same; its outcome is what must be written
+            log.warning("a measured load is forgotten", extra={"problem": str(error)})
 
     async def _memory(self, model: DownloadedModel) -> MemoryReading | str:
         try:
@@ -231,8 +240,8 @@ class Runner:
         operation.phase = "draining"
         while (queued := await self._queued(target)) != 0 and time.monotonic() < deadline:
             await sleep_unless(operation.cancel, self._timing.poll_s)
-        if operation.cancel.is_set():
-            raise Cancelled
+            if operation.cancel.is_set():
+                raise Cancelled
         return queued
 
 

@@ -10,6 +10,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
+from http import HTTPStatus
 from typing import Any, Final
 
 from actions.audit import Audit
@@ -35,6 +36,8 @@ log = logging.getLogger(__name__)
 
 RECOVERY: Final = internal("recovery")
 """Who writes outcomes that were found out after a restart."""
+
+WRITING: Final = "waiting to write the outcome"
 
 Sink = Callable[[Operation], None]
 """Hears of every finished operation, for spans. Must not raise."""
@@ -68,18 +71,25 @@ class Service:
         self._transfers = {
             name: Transfers(daemon, self.operations, timing) for name, daemon in daemons.items()
         }
+        self._left: list[Operation] = []
         self._group: asyncio.TaskGroup | None = None
         audit.sinks.append(lambda entry: metrics.count(rows.AUDIT_ENTRIES, entry.kind))
 
-    async def run(self, group: asyncio.TaskGroup) -> None:
-        """Take `group` as the owner of all operations, and take up what a former process left. Raises StorageFailed."""
-        self._group = group
-        for operation in await self.operations.unfinished():
-            log.warning(
-                "an operation has no outcome; looking at the daemon",
-                extra={"operation": operation.id, "action": operation.command.ACTION},
-            )
-            self._spawn(operation, RECOVERY, recovered=True)
+    async def prepare(self) -> None:
+        """Take up what a former process left without an outcome, before anybody can ask. Raises StorageFailed."""
+        self._left = await self.operations.unfinished()
+
+    async def run(self) -> None:
+        """Own every operation's task, so that they end with us and their bugs are ours; until cancelled."""
+        async with asyncio.TaskGroup() as group:
+            self._group = group
+            for operation in self._left:
+                log.warning(
+                    "an operation has no outcome; looking at the daemon",
+                    extra={"operation": operation.id, "action": operation.command.ACTION},
+                )
+                self._spawn(operation, RECOVERY, recovered=True)
+            await asyncio.Event().wait()
 
     def daemon(self, name: str) -> Controlled:
         """Find a daemon. Raises Problem."""
@@ -106,7 +116,7 @@ class Service:
                     return earlier
             decision = decide(actor, command, Facts())  # what needs no daemon is decided without it
             if decision.allowed:
-                decision = decide(actor, command, await self._facts(daemon, command))
+                decision = await self._decide(actor, command, daemon)
             if not decision.allowed:
                 await self._deny(actor, command, decision)
             if isinstance(command, Eject | EjectAll) and not command.is_internal:
@@ -146,6 +156,16 @@ class Service:
         return Problem("audit-unavailable", f"{error}; free some space or make it writable")
 
     # Before -----------------------------------------------------------------------------------------------------------
+
+    async def _decide(self, actor: Actor, command: Command, daemon: Controlled) -> Decision:
+        """Decide with all that is known; a conflict with what is loaded is a denial too. Raises other Problems."""
+        try:
+            facts = await self._facts(daemon, command)
+        except Problem as problem:
+            if problem.status == HTTPStatus.CONFLICT:
+                return Decision(problem.slug, problem)
+            raise
+        return decide(actor, command, facts)
 
     async def _facts(self, daemon: Controlled, command: Command) -> Facts:
         """Find out what the decision needs, and refuse what cannot be meant. Raises Problem."""
@@ -262,8 +282,9 @@ class Service:
                     problem=problem.body() if problem is not None else None,
                 )
             except StorageFailed as error:
-                operation.phase = "waiting to write the outcome"
-                log.error("an outcome cannot be written; trying again", extra={"problem": str(error)})  # noqa: TRY400
+                if operation.phase != WRITING:
+                    log.error("an outcome cannot be written; trying again", extra={"problem": str(error)})  # noqa: TRY400
+                operation.phase = WRITING
                 await asyncio.sleep(self._timing.store_retry_s)
             else:
                 break

@@ -11,6 +11,8 @@ class Timing:
 
     load_s: float = 1800.0
     """Hundreds of gigabytes from a slow disk."""
+    cancel_s: float = 10.0
+    """How long the daemon may take to answer the cancel of a load."""
     verify_s: float = 10.0
     """How long an instance may still be listed after the daemon said that it was unloaded."""
     poll_s: float = 0.25

@@ -1,11 +1,44 @@
-"""A database for each test."""
+"""Starts the real actions API, in this process and on a real port, over a simulated daemon with simulated cards."""
 
-from collections.abc import AsyncIterator
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
+import httpx
 import pytest
+from prometheus_client.parser import text_string_to_metric_families
 
+from actions import app
+from actions.app import Parts
+from actions.auth import Scope
+from actions.settings import ActionsSettings
 from actions.storage import Storage
+from actions.timing import Timing
+from actions.tokens import TokenStore
+from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
+from exporter.hardware.errors import DriverUnavailable
+from exporter.hardware.gpus import GpuReading
+from exporter.settings import DaemonSettings, Secret
+from llmster_sim.server import SimConfig, Simulator
+
+QUICK = Timing(
+    load_s=20,
+    cancel_s=0.5,
+    verify_s=2,
+    poll_s=0.01,
+    download_poll_s=0.01,
+    probe_silence_s=10,
+    probe_s=20,
+    kill_patience_s=0.5,
+    tick_s=3600,  # tests tick by hand
+    retry_first_s=0.0,
+    store_retry_s=0.01,
+)
+SMALL, SMALL_2 = "qwen/qwen3-0.6b", "small-2"
+BIG = "google/gemma-4-26b-a4b"
 
 
 @pytest.fixture
@@ -14,3 +47,192 @@ async def storage(tmp_path: Path) -> AsyncIterator[Storage]:
     opened = await Storage.open(tmp_path / "state")
     yield opened
     await opened.close()
+
+
+@pytest.fixture
+async def sim() -> AsyncIterator[Simulator]:
+    """A daemon that loads a model of 1 s in 10 ms."""
+    async with Simulator(SimConfig(scenario="idle", speed=100.0)) as simulator:
+        yield simulator
+
+
+def daemon(url: str, *, name: str = "box", token: str | None = None) -> DaemonSettings:
+    """Settings of one daemon."""
+    return DaemonSettings(name=name, url=url, token=Secret(token) if token else None, home=None)
+
+
+def settings(state: Path, *daemons: DaemonSettings, **changes: Any) -> ActionsSettings:
+    """Settings of a service on a free port of this machine."""
+    values: dict[str, Any] = {
+        "listen_host": "127.0.0.1",
+        "listen_port": 0,
+        "state": state,
+        "web_config": None,
+        "allowed_hosts": (),
+        "prometheus_url": None,
+        "prometheus_selector": "",
+        "log_level": "debug",
+        "log_format": "logfmt",
+        "daemons": daemons,
+    }
+    return ActionsSettings(**{**values, **changes})
+
+
+@dataclass(slots=True)
+class Forge:
+    """A service that serves, and a client that holds an operator's token."""
+
+    url: str
+    http: httpx.AsyncClient
+    parts: Parts
+    task: asyncio.Task[None] = field(repr=False)
+    name: str = "box"
+
+    def path(self, rest: str) -> str:
+        """Path below the daemon."""
+        return f"/v1/daemons/{self.name}/{rest}"
+
+    async def post(
+        self, rest: str, *, wait: float | None = 10, headers: dict[str, str] | None = None, **query: Any
+    ) -> httpx.Response:
+        """POST a command with query parameters and wait for its end."""
+        parameters = query | ({"wait": wait} if wait is not None else {})
+        return await self.http.post(self.path(rest), params=parameters, headers=headers or {})
+
+    async def load(self, model: str = SMALL, **query: Any) -> httpx.Response:
+        """Load a model and wait for it."""
+        return await self.post("models/load", model=model, **query)
+
+    async def done(self, response: httpx.Response) -> dict[str, Any]:
+        """Wait for the end of an operation that was answered 202 or 200."""
+        assert response.status_code in {200, 202}, response.text
+        return await self.operation(response.json()["id"])
+
+    async def operation(self, operation_id: str) -> dict[str, Any]:
+        """Wait for the end of an operation."""
+        found: dict[str, Any] = (
+            await self.http.get(f"/v1/operations/{operation_id}", params={"wait": 20})
+        ).json()
+        return found
+
+    async def audit(self, *kinds: str) -> list[dict[str, Any]]:
+        """The audit, oldest first."""
+        entries = (await self.http.get("/v1/audit", params={"limit": 1000})).json()["entries"]
+        return [entry for entry in reversed(entries) if not kinds or entry["kind"] in kinds]
+
+    async def metric(self, name: str, **labels: str) -> float | None:
+        """The value of a sample of /metrics."""
+        text = (await self.http.get("/metrics")).text
+        found = [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+    async def token(self, scope: str, **wanted: Any) -> str:
+        """Make another token."""
+        return await make_token(self.parts.service.storage, scope, **wanted)
+
+    async def tick(self) -> None:
+        """Let the keeper look once."""
+        await self.parts.keepers[0].tick()
+
+
+class NoMachine:
+    """A GpuSource of a machine without a driver."""
+
+    def read(self) -> GpuReading:
+        raise DriverUnavailable("no NVIDIA driver here")
+
+    def xid_counts(self) -> None:
+        return None
+
+    def close(self) -> None:
+        return None
+
+
+StartForge = Callable[..., Awaitable[Forge]]
+
+
+async def make_token(storage: Storage, scope: str, *, name: str = "ops", **wanted: Any) -> str:
+    """Make a token as the command line does."""
+    _, text = await storage.write(
+        lambda db: TokenStore(storage).add(db, name=name, scope=Scope(scope), **wanted)
+    )
+    return text
+
+
+@pytest.fixture
+async def start_forge(tmp_path: Path) -> AsyncIterator[StartForge]:
+    """Start services with `await start_forge(sim)`; all are stopped at the end. `scope=None` makes no token."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def start(
+            simulator: Simulator | None,
+            *,
+            url: str | None = None,
+            scope: str | None = "operate",
+            state: Path | None = None,
+            timing: Timing = QUICK,
+            daemon_token: str | None = None,
+            gpus: Any = None,
+            daemon_name: str = "box",
+            **changes: Any,
+        ) -> Forge:
+            folder = state or tmp_path / "state"
+            headers = {}
+            if scope is not None:
+                storage = await Storage.open(folder)
+                headers = {"Authorization": f"Bearer {await make_token(storage, scope)}"}
+                await storage.close()
+            loop = asyncio.get_running_loop()
+            chosen = settings(
+                folder,
+                daemon(url or (simulator.url if simulator else ""), token=daemon_token, name=daemon_name),
+                **changes,
+            )
+            ready: asyncio.Queue[tuple[str, Parts]] = asyncio.Queue()
+            task = asyncio.create_task(
+                app.serve(
+                    chosen,
+                    ready=lambda where, parts: ready.put_nowait((where, parts)),
+                    gpus=gpus or (SimulatedGpus(simulator.daemon, loop) if simulator else None),
+                    host=SimulatedHost(simulator.daemon, loop) if simulator else None,
+                    timing=timing,
+                )
+            )
+            stack.push_async_callback(stop, task)
+            waiting = asyncio.ensure_future(ready.get())
+            async with asyncio.timeout(10):
+                await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                waiting.cancel()
+                task.result()
+            where, parts = waiting.result()
+            http = await stack.enter_async_context(
+                httpx.AsyncClient(base_url=where, trust_env=False, timeout=30, headers=headers)
+            )
+            return Forge(where, http, parts, task, daemon_name)
+
+        yield start
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Stop a service as a cancelled owner does."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
+
+
+@pytest.fixture
+async def forge(start_forge: StartForge, sim: Simulator) -> Forge:
+    """A service over `sim`, with an operator's token."""
+    return await start_forge(sim)
+
+
+def loaded(simulator: Simulator) -> set[str]:
+    """Identifiers of what the simulated daemon has loaded."""
+    return {instance.identifier for instance in simulator.daemon.loaded}
