@@ -30,6 +30,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "instance-busy": (409, "The instance is working"),
     "daemon-refused": (409, "The daemon refused"),
     "not-cancellable": (409, "The operation cannot be cancelled any more"),
+    "not-adoptable": (409, "mcp.json cannot be changed as asked"),
     "not-pending": (409, "The approval is settled already"),
     "cancelled": (409, "The operation was cancelled"),
     "not-verified": (409, "The daemon's state is not what was asked for"),

@@ -1,0 +1,82 @@
+"""Watches mcp.json for servers that bypass the gate, and the policy of nobody: an alarm, not a lock.
+
+Knows no client. A file that cannot be read is not a file without servers: the metric is absent then.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+from actions.mcp.adopt import NotAdoptable, is_gated, read
+from actions.metrics import Metrics
+from exporter.catalogue import mcp as rows
+
+log = logging.getLogger(__name__)
+
+PERIOD_S: Final = 5.0
+
+
+class Drift:
+    """Looks at one mcp.json. `look` is one look; `run` looks for ever."""
+
+    def __init__(self, path: Path, *, gate_url: Callable[[], str], metrics: Metrics) -> None:
+        self.path = path
+        self._gate_url = gate_url
+        self._metrics = metrics
+        self.bypassing: tuple[str, ...] | None = None
+        """Names of servers that do not go through the gate; None while that is not known."""
+        self.problem: str | None = None
+        self._seen: object = None
+
+    def look(self) -> None:
+        """Read the file if it changed, and set the metric."""
+        mark = self._mark()
+        if mark is not None and mark == self._seen:
+            return
+        self._seen = mark
+        before = self.bypassing
+        self.problem = None
+        if mark is None:
+            self.bypassing = ()  # no file, no servers
+        else:
+            try:
+                file = read(self.path)
+            except NotAdoptable as error:
+                self.bypassing, self.problem = None, str(error)
+            else:
+                gate_url = self._gate_url()
+                self.bypassing = tuple(
+                    name for name, entry in file.servers.items() if not is_gated(name, entry, gate_url)
+                )
+        self._metrics.set(rows.CONFIG_DRIFT, None if self.bypassing is None else len(self.bypassing))
+        if self.bypassing and self.bypassing != before:
+            log.warning(
+                "servers in mcp.json bypass the gate", extra={"servers": ",".join(self.bypassing)[:300]}
+            )
+
+    async def run(self, *, period_s: float = PERIOD_S) -> None:
+        """Look again and again, in a thread: the home may be on a slow disk."""
+        while True:
+            await asyncio.to_thread(self.look)
+            await asyncio.sleep(period_s)
+
+    def to_json(self) -> dict[str, Any]:
+        """Describe what is known."""
+        return {
+            "mcp_json": str(self.path),
+            "bypassing": list(self.bypassing) if self.bypassing is not None else None,
+            "problem": self.problem,
+        }
+
+    def _mark(self) -> object:
+        try:
+            about = self.path.stat()
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            return str(error)
+        return about.st_ino, about.st_mtime_ns, about.st_size

@@ -1,0 +1,81 @@
+"""Ties the MCP gate to the actions API: one object to make, one call to mount it, one context to run it.
+
+Knows how the parts fit and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable
+from pathlib import Path
+
+from fastapi import FastAPI
+
+from actions.audit import Audit
+from actions.gatekeeper import Gatekeeper
+from actions.mcp import policyfile
+from actions.mcp.adoption import Adoption
+from actions.mcp.gate import Gate
+from actions.mcp.plugins import PluginHealth
+from actions.mcp.registry import RegistryBroken
+from actions.mcp.routes import router
+from actions.mcp.serving import Doorway
+from actions.metrics import Metrics
+from actions.storage import Storage
+from actions.tokens import TokenStore
+from exporter.llmster.home import default_home
+from exporter.settings import SettingsError
+
+
+class McpGate:
+    """The gate as a part of the actions API."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        storage: Storage,
+        audit: Audit,
+        metrics: Metrics,
+        tokens: TokenStore,
+        gate_url: Callable[[], str],
+    ) -> None:
+        """Read policy and registry out of the state folder. Raises SettingsError."""
+        path = Gate.policy_path(folder)
+        try:
+            config = policyfile.load(path)
+            self.gate = Gate(folder=folder, config=config, storage=storage, audit=audit, metrics=metrics)
+        except (policyfile.PolicyError, RegistryBroken) as error:
+            raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
+        self.plugins = PluginHealth(metrics)
+        self.adoption = Adoption(
+            config.mcp_json or default_home(Path.home()) / "mcp.json",
+            gate=self.gate,
+            storage=storage,
+            audit=audit,
+            tokens=tokens,
+            gate_url=gate_url,
+        )
+        self._watches = config.mcp_json is not None
+
+    def mount(self, app: FastAPI, gatekeeper: Gatekeeper) -> None:
+        """Add `/v1/mcp/*` and `/mcp/{server}` to the application."""
+        app.include_router(router(self.gate, gatekeeper, self.adoption, self.plugins))
+        app.mount("/mcp", Doorway(gatekeeper.actor, self.gate.front))
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Serve while inside. mcp.json is watched once the gate has something to do with it."""
+        async with self.gate.run():
+            watcher = (
+                asyncio.create_task(self.adoption.drift.run(), name="mcp.json watcher")
+                if self._watches or self.gate.registry.adopted
+                else None
+            )
+            try:
+                yield
+            finally:
+                if watcher is not None:
+                    watcher.cancel()
+                    await asyncio.gather(watcher, return_exceptions=True)

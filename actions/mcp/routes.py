@@ -1,0 +1,138 @@
+"""`/v1/mcp/*`: servers, tools and their gates, approvals, adoption. Every change is audited by whoever does it.
+
+Knows no tool server. Who may: reading needs any token; approving or denying one call needs operate; what stands
+(a gate, "always", mcp.json) needs admin. The token that llmster holds needs read only, so that no tool it calls can
+approve itself. Annotations are evaluated here, not postponed: FastAPI reads them.
+"""
+
+from typing import Annotated, Any, Final, Literal, TypeVar
+
+from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi.responses import JSONResponse
+from fastapi.security import HTTPBearer
+
+from actions.auth import Actor, Scope
+from actions.documents import ProblemDocument
+from actions.gatekeeper import Gatekeeper
+from actions.mcp.adoption import Adoption
+from actions.mcp.approvals import State
+from actions.mcp.gate import Gate
+from actions.mcp.gates import Verdict
+from actions.mcp.plugins import PluginHealth
+from actions.parameters import Name, Parameters, merged, required
+from actions.problems import MEDIA_TYPE
+
+P = TypeVar("P", bound=Parameters)
+
+_PROBLEM: Final = {"model": ProblemDocument, "content": {MEDIA_TYPE: {}}}
+_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
+    status: {**_PROBLEM, "description": what}
+    for status, what in (
+        (400, "The request cannot be read"),
+        (401, "A token is needed"),
+        (403, "The token's scope is too low"),
+        (404, "No such server, tool or approval"),
+        (409, "It is settled already, or mcp.json cannot be changed"),
+        (413, "The body is too large"),
+        (421, "The Host header is not one of ours"),
+        (422, "A parameter is not right; it is named"),
+        (429, "Too many wrong tokens"),
+        (503, "The tool server cannot be used, or nothing can be recorded"),
+    )
+}
+
+ServerName = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
+ToolName = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
+
+
+class GateParameters(Parameters):
+    """Of a gate."""
+
+    decision: Literal["allow", "deny", "ask"] | None = None
+
+
+class ApprovalParameters(Parameters):
+    """Of an answer to a waiting call."""
+
+    always: bool = False
+
+
+class AdoptParameters(Parameters):
+    """Of an adoption, or of undoing it."""
+
+    dry_run: bool = False
+    undo: bool = False
+
+
+def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: PluginHealth) -> APIRouter:
+    """Make the router."""
+    bearer = HTTPBearer(auto_error=False, description="dp_…, made by: daemonpulse actions token new")
+
+    async def who(request: Request) -> Actor:
+        return await gatekeeper.actor(request)
+
+    made = APIRouter(prefix="/v1/mcp", tags=["mcp"], dependencies=[Depends(bearer)], responses=_ERRORS)
+    actor_of = Annotated[Actor, Depends(who)]
+    _add_reads(made, actor_of, gate, adoption, plugins)
+
+    @made.post("/servers/{server}/tools/{tool:path}/gate")
+    async def set_gate(
+        actor: actor_of,  # type: ignore[valid-type]  # a closure's alias
+        server: ServerName,
+        tool: ToolName,
+        query: Annotated[GateParameters, Query()],
+        body: Annotated[GateParameters | None, Body()] = None,
+    ) -> Response:
+        decision = Verdict(required(merged(query, body), "decision"))
+        await gatekeeper.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
+        return JSONResponse(await gate.set_gate(server, tool, decision, actor))
+
+    def settling(verb: str, *, approve: bool) -> None:
+        @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb)
+        async def settle(
+            actor: actor_of,  # type: ignore[valid-type]
+            approval_id: Name,
+            query: Annotated[ApprovalParameters, Query()],
+            body: Annotated[ApprovalParameters | None, Body()] = None,
+        ) -> Response:
+            always = merged(query, body).always
+            needs = Scope.ADMIN if always else Scope.OPERATE
+            await gatekeeper.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
+            return JSONResponse(await gate.settle(approval_id, approve=approve, always=always, actor=actor))
+
+    settling("approve", approve=True)
+    settling("deny", approve=False)
+
+    @made.post("/adopt")
+    async def adopt(
+        actor: actor_of,  # type: ignore[valid-type]
+        query: Annotated[AdoptParameters, Query()],
+        body: Annotated[AdoptParameters | None, Body()] = None,
+    ) -> Response:
+        given = merged(query, body)
+        await gatekeeper.require(actor, Scope.ADMIN, action="mcp.adopt", subject=str(adoption.path))
+        return JSONResponse(await adoption.run(actor, undo=given.undo, dry_run=given.dry_run))
+
+    return made
+
+
+def _add_reads(made: APIRouter, actor_of: Any, gate: Gate, adoption: Adoption, plugins: PluginHealth) -> None:
+    @made.get("/servers")
+    async def servers(_actor: actor_of) -> Response:
+        found = gate.servers()
+        for one in found:
+            one["plugin_error"] = plugins.last_errors.get(one["server"])
+        return JSONResponse({"servers": found, "drift": adoption.drift.to_json()})
+
+    @made.get("/servers/{server}/tools")
+    async def tools(actor: actor_of, server: ServerName) -> Response:
+        return JSONResponse({"server": server, "tools": await gate.server_tools(server, actor)})
+
+    @made.get("/approvals")
+    async def approvals(
+        _actor: actor_of,
+        state: Annotated[State | None, Query()] = None,
+        limit: Annotated[int, Query(ge=1, le=1000)] = 100,
+    ) -> Response:
+        found = await gate.approvals.list(state=state, limit=limit)
+        return JSONResponse({"approvals": [gate.approvals.shown(one) for one in found]})
