@@ -22,6 +22,7 @@ import pytest
 STRICT_VARIABLE = "DAEMONPULSE_TEST_STRICT"
 
 NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
+BOARDS_NODE_PROJECT = Path(__file__).parent / "dashboards" / "node"
 
 FindTool = Callable[[str], Path]
 
@@ -48,9 +49,9 @@ def _program(name: str) -> Callable[[], Path | None]:
     return find
 
 
-def _node_package(name: str) -> Callable[[], Path | None]:
+def _node_package(name: str, project: Path | None = None) -> Callable[[], Path | None]:
     def find() -> Path | None:
-        path = NODE_PROJECT / "node_modules" / name
+        path = (project or NODE_PROJECT) / "node_modules" / name
         return path if (path / "package.json").is_file() else None
 
     return find
@@ -59,6 +60,9 @@ def _node_package(name: str) -> Callable[[], Path | None]:
 TOOLS: dict[str, Tool] = {
     "node": Tool(_program("node"), "install Node.js 20 or newer"),
     "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
+    "@grafana/schema": Tool(
+        _node_package("@grafana/schema", BOARDS_NODE_PROJECT), "npm ci --prefix tests/dashboards/node"
+    ),
     "prometheus": Tool(_program("prometheus"), "apt-get install prometheus"),
     "promtool": Tool(_program("promtool"), "apt-get install prometheus"),
     "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),

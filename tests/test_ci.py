@@ -49,13 +49,14 @@ def test_readme_shows_one_test_command_that_builds_its_own_environment() -> None
     assert result.stdout.startswith("python3 -m venv .venv && ")
 
 
-def test_node_lock_file_names_no_download_address_and_pins_every_package() -> None:
-    lock = json.loads((NODE / "package-lock.json").read_text(encoding="utf-8"))
+@pytest.mark.parametrize("project", [NODE, ROOT / "tests" / "dashboards" / "node"], ids=["sdk", "grafana"])
+def test_node_lock_file_names_no_download_address_and_pins_every_package(project: Path) -> None:
+    lock = json.loads((project / "package-lock.json").read_text(encoding="utf-8"))
     packages = {name: package for name, package in lock["packages"].items() if name}
     assert packages
     assert [name for name, package in packages.items() if "resolved" in package] == []
     assert [name for name, package in packages.items() if "integrity" not in package] == []
-    assert "registry" not in (NODE / "package.json").read_text(encoding="utf-8")
+    assert "registry" not in (project / "package.json").read_text(encoding="utf-8")
 
 
 def test_node_lock_file_holds_the_judges_at_the_versions_the_design_names() -> None:
