@@ -195,7 +195,7 @@ _ACTIONS = panels.series(
     "What was asked of the daemons, and was it done?",
     Query(sum_by(_B.increase(a.ACTIONS), "action", "outcome"), "{{action}} {{outcome}}"),
 )
-_TOOK = panels.series(
+_TOOK = panels.bars(
     "How long actions take",
     "How long does each kind of action take, for 95 of 100?",
     Query(_B.quantile(0.95, a.ACTION_DURATION, "action", window=RANGE), "{{action}}"),
