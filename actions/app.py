@@ -27,6 +27,7 @@ from actions.desired import DesiredStore
 from actions.experience import Experience
 from actions.gatekeeper import LOOPBACK_NAMES, FrontDoor, Gatekeeper
 from actions.keeper import Keeper
+from actions.mcp.mounting import McpGate
 from actions.memory import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
 from actions.metrics import Metrics
 from actions.parameters import explain
@@ -60,6 +61,7 @@ class Parts:
     service: Service
     tokens: TokenStore
     keepers: tuple[Keeper, ...]
+    mcp: McpGate
 
 
 def run(settings: ActionsSettings) -> None:
@@ -107,22 +109,33 @@ async def serve(
         )
         await service.prepare()
         gatekeeper = Gatekeeper(tokens, audit, metrics, is_loopback=settings.is_loopback)
+        mcp = McpGate(
+            folder=settings.state,
+            storage=storage,
+            audit=audit,
+            metrics=metrics,
+            tokens=tokens,
+            gate_url=lambda: url,
+        )
+        app = application(Api(service, gatekeeper, experience))
+        mcp.mount(app, gatekeeper)
         door = FrontDoor(
-            application(Api(service, gatekeeper, experience)),
+            app,
             hosts=LOOPBACK_NAMES | {settings.listen_host, *settings.allowed_hosts}
             if settings.is_loopback
             else None,
         )
         keepers = tuple(Keeper(daemon, service, timing) for daemon in daemons.values())
         server = _Server(_uvicorn_config(door, tls))
-        async with asyncio.TaskGroup() as group:
+        server.stopping = mcp.stop_asking
+        async with mcp.run(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
             tasks.append(group.create_task(service.run(), name="operations"))
             await asyncio.sleep(0)  # so that it owns operations before the first request
             tasks += [group.create_task(one.run(), name="keeper") for one in keepers]
             log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
             if ready is not None:
-                ready(url, Parts(service, tokens, keepers))
+                ready(url, Parts(service, tokens, keepers, mcp))
             try:
                 await server.serve_until_signal(listener)
             finally:
@@ -272,6 +285,14 @@ def _uvicorn_config(door: FrontDoor, tls: Any) -> uvicorn.Config:
 
 class _Server(uvicorn.Server):
     """uvicorn, but signals end it with a clean exit: it would raise them again when it is done."""
+
+    stopping: Callable[[], None] | None = None
+    """Called before connections are waited for: ends what would hold them open."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        if self.stopping is not None:
+            self.stopping()
+        await super().shutdown(sockets)
 
     @contextlib.contextmanager
     def capture_signals(self) -> Iterator[None]:

@@ -22,6 +22,8 @@ from actions.tokens import TokenStore
 from exporter.catalogue import actions as rows
 
 MAX_BODY_BYTES: Final = 64 * 1024
+LIMITED_ELSEWHERE: Final = "/mcp/"
+"""Below it the MCP SDK limits bodies itself: a tool's arguments may hold a whole file."""
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 Asgi = Callable[
@@ -54,9 +56,12 @@ class FrontDoor:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        problem = self._objection(headers)
+        problem = self._objection(headers, limits=not scope["path"].startswith(LIMITED_ELSEWHERE))
         if problem is not None:
             await _answer(send, problem)
+            return
+        if scope["path"].startswith(LIMITED_ELSEWHERE):
+            await self._app(scope, receive, send)
             return
         seen = 0
 
@@ -70,7 +75,7 @@ class FrontDoor:
 
         await self._app(scope, counted, send)
 
-    def _objection(self, headers: Mapping[str, str]) -> Problem | None:
+    def _objection(self, headers: Mapping[str, str], *, limits: bool) -> Problem | None:
         host = headers.get("host", "").lower()
         name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
         if self._hosts is not None and name not in self._hosts:
@@ -79,7 +84,7 @@ class FrontDoor:
                 f"Host {host[:100]!r} is not a name of this service; add it to allowed_hosts if it is yours",
             )
         length = headers.get("content-length", "0")
-        if length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+        if limits and length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
             return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
         return None
 

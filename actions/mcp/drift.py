@@ -1,4 +1,4 @@
-"""Watches mcp.json for servers that bypass the gate, and the policy of nobody: an alarm, not a lock.
+"""Watches mcp.json for servers that bypass the gate: an alarm, not a lock.
 
 Knows no client. A file that cannot be read is not a file without servers: the metric is absent then.
 """
@@ -58,10 +58,11 @@ class Drift:
                 "servers in mcp.json bypass the gate", extra={"servers": ",".join(self.bypassing)[:300]}
             )
 
-    async def run(self, *, period_s: float = PERIOD_S) -> None:
-        """Look again and again, in a thread: the home may be on a slow disk."""
+    async def run(self, is_wanted: Callable[[], bool], *, period_s: float = PERIOD_S) -> None:
+        """Look again and again while that is wanted, in a thread: the home may be on a slow disk."""
         while True:
-            await asyncio.to_thread(self.look)
+            if is_wanted():
+                await asyncio.to_thread(self.look)
             await asyncio.sleep(period_s)
 
     def to_json(self) -> dict[str, Any]:

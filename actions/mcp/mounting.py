@@ -68,14 +68,16 @@ class McpGate:
     async def run(self) -> AsyncIterator[None]:
         """Serve while inside. mcp.json is watched once the gate has something to do with it."""
         async with self.gate.run():
-            watcher = (
-                asyncio.create_task(self.adoption.drift.run(), name="mcp.json watcher")
-                if self._watches or self.gate.registry.adopted
-                else None
+            watcher = asyncio.create_task(
+                self.adoption.drift.run(lambda: self._watches or bool(self.gate.registry.adopted)),
+                name="mcp.json watcher",
             )
             try:
                 yield
             finally:
-                if watcher is not None:
-                    watcher.cancel()
-                    await asyncio.gather(watcher, return_exceptions=True)
+                watcher.cancel()
+                await asyncio.gather(watcher, return_exceptions=True)
+
+    def stop_asking(self) -> None:
+        """End every call that waits for a person: the service is shutting down, and says so to the caller."""
+        self.gate.approvals.close()

@@ -77,7 +77,7 @@ def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: Plug
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_gate(
-        actor: actor_of,  # type: ignore[valid-type]  # a closure's alias
+        actor: actor_of,
         server: ServerName,
         tool: ToolName,
         query: Annotated[GateParameters, Query()],
@@ -90,7 +90,7 @@ def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: Plug
     def settling(verb: str, *, approve: bool) -> None:
         @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb)
         async def settle(
-            actor: actor_of,  # type: ignore[valid-type]
+            actor: actor_of,
             approval_id: Name,
             query: Annotated[ApprovalParameters, Query()],
             body: Annotated[ApprovalParameters | None, Body()] = None,
@@ -105,7 +105,7 @@ def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: Plug
 
     @made.post("/adopt")
     async def adopt(
-        actor: actor_of,  # type: ignore[valid-type]
+        actor: actor_of,
         query: Annotated[AdoptParameters, Query()],
         body: Annotated[AdoptParameters | None, Body()] = None,
     ) -> Response:
