@@ -19,7 +19,7 @@ from actions.problems import Problem, from_daemon
 from actions.runners import LOST
 from actions.timing import Timing
 from exporter.llmster import rest_commands
-from exporter.llmster.errors import CallFailed, LlmsterError
+from exporter.llmster.errors import CallFailed, LlmsterError, NotLlmster
 from exporter.llmster.rest_commands import ChatEvent
 
 PROBE_PROMPT: Final = "Answer with the single word: pulse"
@@ -62,7 +62,7 @@ class Transfers:
                 job = await rest_commands.download_status(
                     self._daemon.client.url, token=self._daemon.token, job_id=job_id
                 )
-            except LOST:
+            except (*LOST, NotLlmster):  # one HTTP 500 with a web page was seen while a load began
                 operation.phase = "waiting for the daemon"
             except CallFailed:
                 return await self._on_disk(command, f"the daemon does not know download {job_id} any more")

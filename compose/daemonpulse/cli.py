@@ -11,6 +11,7 @@ from typing import Any, BinaryIO, NoReturn
 
 import click
 
+from daemonpulse.actions_cli import actions
 from daemonpulse.dashboards_cli import dashboards
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
@@ -19,16 +20,18 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="daemonpulse")
 def main() -> None:
-    r"""Sight and safe control for LM Studio's headless daemon (llmster).
+    """Sight and safe control for LM Studio's headless daemon (llmster).
 
     \b
     New here?      daemonpulse demo      a simulated daemon, seen by everything there is
     Your daemon?   daemonpulse check     what of your own set-up works, and how to fix the rest
     In production  daemonpulse exporter  /metrics for Prometheus
-    """
+    To control     daemonpulse actions   load, eject and pre-flight, with tokens and an audit
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
 
 
 main.add_command(dashboards)
+main.add_command(actions)
 
 
 def settings_flags(command: Any) -> Any:

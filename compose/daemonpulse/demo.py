@@ -21,6 +21,7 @@ import click
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemonpulse.demo_actions import start_actions
 from daemonpulse.programs import Program, ProgramFailed, free_port, running, stack_folder
 from daemonpulse.pulse import Pulse
 from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
@@ -73,6 +74,11 @@ class _Demo:
                 simulator = await stack.enter_async_context(Simulator(self._sim))
                 self._urls["llmster"] = simulator.url
                 exporter = await self._start_exporter(stack, simulator)
+                self._urls["actions"], token_file = await start_actions(stack, simulator, self._folder)
+                self._notes.append(
+                    "to load and eject: daemonpulse actions load qwen/qwen3-0.6b "
+                    f"--url {self._urls['actions']} --token-file {token_file}"
+                )
                 prometheus = await stack.enter_async_context(
                     running(self._prometheus(), log_file=self._folder / "prometheus.log")
                 )
@@ -146,6 +152,7 @@ class _Demo:
             ("llmster", self._urls["llmster"], "the simulated daemon: WebSockets and REST, as LM Studio's"),
             ("exporter", self._urls["exporter"], "what DaemonPulse says about it; /metrics for Prometheus"),
         ]
+        rows.append(("actions", self._urls["actions"], "load, eject and pre-flight; /docs says how"))
         if "prometheus" in self._urls:
             rows.append(
                 ("prometheus", self._urls["prometheus"], "a real Prometheus that scrapes the exporter")

@@ -1,0 +1,74 @@
+"""The demo's actions API: over the simulated daemon and its simulated cards, with an operator's token in a file.
+
+Knows where the demo keeps its things, and nothing of what the API does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from actions import app
+from actions.auth import Scope
+from actions.settings import ActionsSettings
+from actions.storage import Storage
+from actions.tokens import TokenStore
+from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
+from exporter.settings import DaemonSettings
+from llmster_sim.server import Simulator
+
+DAEMON_NAME: Final = "demo"
+
+
+async def start_actions(
+    stack: contextlib.AsyncExitStack, simulator: Simulator, folder: Path
+) -> tuple[str, Path]:
+    """Start it on a free port; returns its URL and the file that holds its token. It ends with `stack`."""
+    state = folder / "actions"
+    token_file = folder / "actions-token"
+    storage = await Storage.open(state)
+    try:
+        _, token = await storage.write(
+            lambda db: TokenStore(storage).add(db, name="demo", scope=Scope.OPERATE)
+        )
+    finally:
+        await storage.close()
+    token_file.touch(mode=0o600)
+    token_file.write_text(token + "\n", encoding="utf-8")
+    settings = ActionsSettings(
+        listen_host="127.0.0.1",
+        listen_port=0,
+        state=state,
+        web_config=None,
+        allowed_hosts=(),
+        prometheus_url=None,
+        prometheus_selector="",
+        log_level="info",
+        log_format="logfmt",
+        daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=None),),
+    )
+    loop = asyncio.get_running_loop()
+    urls: asyncio.Queue[str] = asyncio.Queue()
+    task = asyncio.create_task(
+        app.serve(
+            settings,
+            ready=lambda url, _parts: urls.put_nowait(url),
+            gpus=SimulatedGpus(simulator.daemon, loop),
+            host=SimulatedHost(simulator.daemon, loop),
+        )
+    )
+    stack.push_async_callback(_end, task)
+    waiting = asyncio.create_task(urls.get())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waiting.cancel()
+        task.result()
+    return waiting.result(), token_file
+
+
+async def _end(task: asyncio.Task[None]) -> None:
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task
