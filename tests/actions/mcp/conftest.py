@@ -1,0 +1,141 @@
+"""Starts the real actions API with an MCP gate, on a real port, and lets the official client through it."""
+
+import asyncio
+import contextlib
+import sys
+from collections.abc import AsyncIterator, Awaitable, Callable
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import httpx
+import httpx2
+import mcp_types as types
+import pytest
+from mcp import Client
+from mcp.client.streamable_http import streamable_http_client
+from prometheus_client.parser import text_string_to_metric_families
+
+from actions import app
+from actions.app import Parts
+from tests.actions.conftest import make_token, settings
+
+TOOLBOX = Path(__file__).parent / "toolbox.py"
+
+
+def toolbox(name: str = "toolbox", **limits: Any) -> str:
+    """The policy file's lines for a toolbox."""
+    more = "\n".join(f"{key} = {value!r}" for key, value in limits.items())
+    return f'[servers.{name}]\ncommand = "{sys.executable}"\nargs = ["{TOOLBOX}"]\n{more}\n'
+
+
+def rule(decision: str, tool: str = "*", server: str = "*", **more: str) -> str:
+    """The policy file's lines for a rule; further keys as TOML."""
+    extra = "\n".join(f"{key} = {value}" for key, value in more.items())
+    return f'[[rules]]\nserver = "{server}"\ntool = "{tool}"\ndecision = "{decision}"\n{extra}\n'
+
+
+@dataclass(slots=True)
+class Gated:
+    """A service with a gate, and clients for both of its sides."""
+
+    url: str
+    parts: Parts
+    admin: httpx.AsyncClient
+    token: str
+    task: asyncio.Task[None] = field(repr=False)
+
+    @contextlib.asynccontextmanager
+    async def client(
+        self, server: str = "toolbox", *, token: str | None = None, **options: Any
+    ) -> AsyncIterator[Client]:
+        """The official client, through the gate."""
+        headers = {"Authorization": f"Bearer {token or self.token}"}
+        async with httpx2.AsyncClient(headers=headers, timeout=60, trust_env=False) as http:
+            transport = streamable_http_client(
+                f"{self.url}/mcp/{server}", http_client=http, max_sse_event_size=None
+            )
+            async with Client(transport, cache=None, **options) as client:
+                yield client
+
+    async def pending(self, count: int = 1) -> list[dict[str, Any]]:
+        """Wait until so many calls wait for approval."""
+        async with asyncio.timeout(20):
+            while True:
+                found = (await self.admin.get("/v1/mcp/approvals", params={"state": "pending"})).json()[
+                    "approvals"
+                ]
+                if len(found) >= count:
+                    return list(found)
+                await asyncio.sleep(0.01)
+
+    async def audit(self, *kinds: str, action: str = "mcp.call") -> list[dict[str, Any]]:
+        """The audit of tool calls, oldest first."""
+        entries = (await self.admin.get("/v1/audit", params={"limit": 1000})).json()["entries"]
+        return [
+            entry
+            for entry in reversed(entries)
+            if entry["action"] == action and (not kinds or entry["kind"] in kinds)
+        ]
+
+    async def metric(self, name: str, **labels: str) -> float | None:
+        """The value of a sample of /metrics."""
+        text = (await self.admin.get("/metrics")).text
+        found = [
+            sample.value
+            for family in text_string_to_metric_families(text)
+            for sample in family.samples
+            if sample.name == name and labels.items() <= sample.labels.items()
+        ]
+        assert len(found) <= 1, found
+        return found[0] if found else None
+
+
+Start = Callable[..., Awaitable[Gated]]
+
+
+@pytest.fixture
+async def start(tmp_path: Path) -> AsyncIterator[Start]:
+    """Starts a gate with a policy; stop and start again with the same state by calling it twice."""
+    async with contextlib.AsyncExitStack() as stack:
+
+        async def starting(
+            policy: str = "", *, token: str | None = None, scope: str = "read", **changes: Any
+        ) -> Gated:
+            state = tmp_path / "state"
+            state.mkdir(mode=0o700, exist_ok=True)
+            (state / "mcp.toml").write_text(policy, encoding="utf-8")
+            ready: asyncio.Future[tuple[str, Parts]] = asyncio.get_running_loop().create_future()
+            task = asyncio.create_task(
+                app.serve(settings(state, **changes), ready=lambda url, parts: ready.set_result((url, parts)))
+            )
+            stack.push_async_callback(stop, task)
+            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
+            if task.done():
+                task.result()
+            url, parts = ready.result()
+            storage = parts.service.storage
+            admin = await make_token(storage, "admin", name="admin")
+            caller = token or await make_token(storage, scope, name="llmster")
+            http = httpx.AsyncClient(base_url=url, headers={"Authorization": f"Bearer {admin}"}, timeout=30)
+            await stack.enter_async_context(http)
+            return Gated(url, parts, http, caller, task)
+
+        yield starting
+
+
+async def stop(task: asyncio.Task[None]) -> None:
+    """Stop a gate and wait for it."""
+    task.cancel()
+    await asyncio.gather(task, return_exceptions=True)
+
+
+def text_of(result: types.CallToolResult) -> str:
+    """All text of a result."""
+    return "\n".join(block.text for block in result.content if isinstance(block, types.TextContent))
+
+
+def gate_of(result: types.CallToolResult) -> dict[str, Any]:
+    """What the gate says about a result."""
+    found: dict[str, Any] = (result.meta or {})["io.daemonpulse/gate"]
+    return found
