@@ -320,7 +320,12 @@ async def test_client_reconnects_by_itself_after_the_daemon_restarted(sim: Simul
         await sim.start()
 
     verdict = await judge("reconnect", sim.url, on={"connected": stop, "down": start_again})
-    seen = verdict.accept(complaints=["WebSocket (error|connection)"])
+    # Observed: the SDK sometimes keeps the frame of the call that failed, sends it when it is connected again, and then
+    # complains of the answer to a call it has given up: two frames of its own in an order it did not expect.
+    seen = verdict.accept(
+        complaints=["WebSocket (error|connection)"],
+        tolerated=["Received rpcResult for unknown rpc, callId = 1"],
+    )
     assert seen["before"]["pid"] == pid
     assert seen["during"]["message"]
     assert seen["after"]["pid"] == sim.daemon.pid != pid
