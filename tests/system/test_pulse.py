@@ -128,7 +128,8 @@ async def test_an_agent_run_arrives_whole_at_an_otlp_receiver(
     assert {resource["service.name"] for resource in received.resources} == {"llmster"}
     assert received.records, "the console arrives too"
     documented = (Path(__file__).parent.parent.parent / "docs" / "TRACES.md").read_text(encoding="utf-8")
-    sent = {pair.key for item in (*received.spans, *received.records) for pair in item.attributes}
+    sent = {pair.key for span in received.spans for pair in span.attributes}
+    sent |= {pair.key for record in received.records for pair in record.attributes}
     undocumented = {name for name in sent if f"`{name}" not in documented}
     assert not undocumented
 
