@@ -1,4 +1,4 @@
-"""`daemonpulse demo`: a simulated daemon, the exporter and, if it is installed, a real Prometheus, in one command.
+"""`daemonpulse demo`: a simulated daemon, exporter, actions API, and what of the stack is installed, in one command.
 
 Knows how the parts meet. Simulator and exporter share this process but not a line of code: they meet on a socket,
 as they would on two machines.
@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import logging
+import os
 import shutil
 import sys
 import tempfile
@@ -21,8 +22,10 @@ import click
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemonpulse import stack as programs
+from daemonpulse.alert_sink import Alert, alert_sink
 from daemonpulse.demo_actions import start_actions
-from daemonpulse.programs import Program, ProgramFailed, free_port, running, stack_folder
+from daemonpulse.programs import Program, ProgramFailed, free_port, running
 from daemonpulse.pulse import Pulse
 from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
 from exporter import app, logs
@@ -34,6 +37,17 @@ from llmster_sim.server import SimConfig, Simulator
 PULSE_EVERY_S: Final = 1.0
 FIRST_SCRAPE_S: Final = 15.0
 DAEMON_NAME: Final = "demo"
+
+_PARTS: Final = {
+    "llmster": "the simulated daemon: WebSockets and REST, as LM Studio's",
+    "exporter": "what DaemonPulse says about it; /metrics for Prometheus",
+    "actions": "load, eject and pre-flight; /docs says how",
+    "prometheus": "a real Prometheus that scrapes the exporter and the actions API",
+    "alertmanager": "takes Prometheus' alerts and tells this terminal",
+    "tempo": "keeps each request as a trace",
+    "loki": "keeps the daemon's log",
+    "grafana": "the boards; user admin, password admin",
+}
 
 
 def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> int:
@@ -73,21 +87,14 @@ class _Demo:
             async with contextlib.AsyncExitStack() as stack:
                 simulator = await stack.enter_async_context(Simulator(self._sim))
                 self._urls["llmster"] = simulator.url
+                await self._start_receivers(stack)
                 exporter = await self._start_exporter(stack, simulator)
                 self._urls["actions"], token_file = await start_actions(stack, simulator, self._folder)
                 self._notes.append(
                     "to load and eject: daemonpulse actions load qwen/qwen3-0.6b "
                     f"--url {self._urls['actions']} --token-file {token_file}"
                 )
-                prometheus = await stack.enter_async_context(
-                    running(self._prometheus(), log_file=self._folder / "prometheus.log")
-                )
-                if prometheus is not None:
-                    self._urls["prometheus"] = prometheus
-                else:
-                    self._notes.append(
-                        "prometheus is not on PATH; with it (apt install prometheus) you could query and graph all this"
-                    )
+                await self._start_stack(stack, token_file)
                 self._announce()
                 await self._pulse(exporter, seconds)
                 if seconds is None:
@@ -129,38 +136,42 @@ class _Demo:
         self._urls["exporter"] = f"http://127.0.0.1:{port}"
         return task
 
-    def _prometheus(self) -> Program:
-        """Prometheus with the very file of the stack; only its target list is ours, because ports are free ones."""
-        folder = self._folder / "prometheus"
-        shutil.copytree(stack_folder() / "prometheus", folder)
-        target = self._urls["exporter"].removeprefix("http://")
-        (folder / "targets" / "exporter.json").write_text(json.dumps([{"targets": [target]}]))
-        return Program(
-            name="prometheus",
-            binary="prometheus",
-            arguments=lambda port: [
-                f"--config.file={folder / 'prometheus.yml'}",
-                f"--storage.tsdb.path={folder / 'data'}",
-                f"--web.listen-address=127.0.0.1:{port}",
-                "--log.level=warn",
-            ],
-            ready_path="/-/ready",
+    async def _start_receivers(self, stack: contextlib.AsyncExitStack) -> None:
+        """Start what takes spans and log records first, so that the exporter finds it."""
+        port = free_port()
+        if await self._start(stack, programs.tempo(self._folder, otlp_port=port)):
+            os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
+        if await self._start(stack, programs.loki(self._folder)):
+            logs_url = f"{self._urls['loki']}/otlp/v1/logs"
+            os.environ.setdefault("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", logs_url)
+
+    async def _start_stack(self, stack: contextlib.AsyncExitStack, token_file: Path) -> None:
+        """Start what scrapes, alerts and shows."""
+        webhook = stack.enter_context(alert_sink(_tell))
+        await self._start(stack, programs.alertmanager(self._folder, webhook=webhook))
+        targets = [self._urls["exporter"], self._urls["actions"]]
+        alertmanager = self._urls.get("alertmanager")
+        await self._start(
+            stack, programs.prometheus(self._folder, targets=targets, alertmanager=alertmanager)
         )
+        await self._start(stack, programs.grafana(self._folder, urls=self._urls, token_file=token_file))
+
+    async def _start(self, stack: contextlib.AsyncExitStack, program: Program) -> bool:
+        """Start a program if it is here; note what it would add if it is not."""
+        log_file = self._folder / f"{program.name}.log"
+        url = await stack.enter_async_context(running(program, log_file=log_file))
+        if url is None:
+            self._notes.append(f"{program.name} is not on PATH; with it {program.adds}")
+            return False
+        self._urls[program.name] = url
+        return True
 
     def _announce(self) -> None:
-        rows = [
-            ("llmster", self._urls["llmster"], "the simulated daemon: WebSockets and REST, as LM Studio's"),
-            ("exporter", self._urls["exporter"], "what DaemonPulse says about it; /metrics for Prometheus"),
-        ]
-        rows.append(("actions", self._urls["actions"], "load, eject and pre-flight; /docs says how"))
-        if "prometheus" in self._urls:
-            rows.append(
-                ("prometheus", self._urls["prometheus"], "a real Prometheus that scrapes the exporter")
-            )
+        rows = [(name, self._urls[name], what) for name, what in _PARTS.items() if name in self._urls]
         click.echo(f"DaemonPulse demo, scenario {self._sim.scenario}, seed {self._sim.seed}\n")
         width = max(len(url) for _, url, _ in rows)
         for name, url, what in rows:
-            click.echo(f"  {name:<11} {url:<{width}}  {what}")
+            click.echo(f"  {name:<12} {url:<{width}}  {what}")
         for note in self._notes:
             click.echo(f"  note: {note}")
         click.echo("\nCtrl-C stops everything.\n" if sys.stdout.isatty() else "")
@@ -208,6 +219,11 @@ class _Demo:
         return (
             ", and stored by Prometheus" if "prometheus" in self._urls else "; not stored: no Prometheus here"
         )
+
+
+def _tell(alert: Alert) -> None:
+    """Say what Alertmanager would wake somebody with."""
+    click.echo(f"\nalert {alert.status}: {alert.name}: {alert.summary}")
 
 
 async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:

@@ -7,9 +7,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import shutil
 import socket
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -34,6 +35,16 @@ class Program:
     """Command-line arguments for a port on the loopback interface."""
     ready_path: str
     """Path that answers 200 once it serves."""
+    environment: Callable[[int], Mapping[str, str]] = lambda _: {}
+    """Variables beside those we have ourselves, for the same port."""
+    adds: str = ""
+    """What a person would have of it, said when it is not on PATH."""
+    other_binary: str = ""
+    """Another name it may have on PATH."""
+
+    def find(self) -> str | None:
+        """Find its binary on PATH."""
+        return shutil.which(self.binary) or (shutil.which(self.other_binary) if self.other_binary else None)
 
 
 def free_port() -> int:
@@ -53,14 +64,19 @@ def stack_folder() -> Path:
 @contextlib.asynccontextmanager
 async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | None]:
     """Run a program and yield its URL, or None when it is not on PATH. Raises ProgramFailed."""
-    found = shutil.which(program.binary)
+    found = program.find()
     if found is None:
         yield None
         return
     port = free_port()
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
-            found, *program.arguments(port), stdin=asyncio.subprocess.DEVNULL, stdout=log, stderr=log
+            found,
+            *program.arguments(port),
+            env={**os.environ, **program.environment(port)},
+            stdin=asyncio.subprocess.DEVNULL,
+            stdout=log,
+            stderr=log,
         )
     url = f"http://127.0.0.1:{port}"
     try:
