@@ -13,7 +13,7 @@ import socket
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from importlib import metadata
-from typing import Any, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import uvicorn
 from fastapi import FastAPI, Request
@@ -45,6 +45,10 @@ from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.nvml import NvmlSource
 from exporter.llmster.client import DaemonClient
 from exporter.settings import DaemonSettings, SettingsError
+from exporter.telemetry import receivers
+
+if TYPE_CHECKING:
+    from actions.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
 
@@ -107,6 +111,10 @@ async def serve(
             metrics=metrics,
             timing=timing,
         )
+        telemetry = _open_telemetry()
+        if telemetry is not None:
+            audit.sinks.append(telemetry.take_entry)
+            service.sinks.append(telemetry.take_operation)
         await service.prepare()
         gatekeeper = Gatekeeper(tokens, audit, metrics, is_loopback=settings.is_loopback)
         mcp = McpGate(
@@ -144,9 +152,20 @@ async def serve(
                     task.cancel()
                 for daemon in daemons.values():
                     await daemon.close()
+                if telemetry is not None:
+                    await asyncio.to_thread(telemetry.close)
     finally:
         await storage.close()
     log.info("actions API stopped")
+
+
+def _open_telemetry() -> Telemetry | None:
+    """Open the way out if there is a receiver; else the SDK's memory is not paid for."""
+    if not receivers.are_configured():
+        return None
+    from actions import telemetry  # noqa: PLC0415 - see above
+
+    return telemetry.from_environment()
 
 
 def application(api: Api) -> FastAPI:

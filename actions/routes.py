@@ -10,7 +10,7 @@ from importlib import metadata
 from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
-from fastapi.responses import JSONResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from fastapi.security import HTTPBearer
 
 from actions import views
@@ -100,11 +100,16 @@ class Api:
     def _add_open(self, router: APIRouter) -> None:
         """Add what needs no token: it tells numbers, never names or contents of prompts."""
 
-        @router.get("/healthz", tags=["service"])
+        @router.get("/healthz", tags=["service"], response_class=PlainTextResponse)
         async def healthz() -> Response:
-            return Response("ok\n", media_type="text/plain")
+            return PlainTextResponse("ok\n")
 
-        @router.get("/metrics", tags=["service"])
+        @router.get(
+            "/metrics",
+            tags=["service"],
+            response_class=PlainTextResponse,
+            responses={200: {"content": {"application/openmetrics-text": {}}}},
+        )
         async def metrics(request: Request) -> Response:
             writable = await self._service.storage.check_writable()
             self._service.metrics.set(rows.AUDIT_WRITABLE, writable)

@@ -1,12 +1,14 @@
 """The keeper: brings back what is desired, reaps what idles, notices what went by itself, and evicts nobody."""
 
 import asyncio
+import contextlib
 import time
 from typing import Any
 
 import pytest
 
 from actions.keeper import Keeper
+from actions.problems import Problem
 from llmster_sim.server import Simulator
 from tests.actions.conftest import BIG, QUICK, SMALL, Forge, StartForge, loaded
 from tests.actions.test_load_and_eject import _long_ask
@@ -60,10 +62,8 @@ async def test_a_desired_instance_is_back_after_the_daemon_restarted(forge: Forg
     await forge.parts.service.daemons["box"].client.connected()
     async with asyncio.timeout(10):
         while SMALL not in loaded(sim):
-            try:
+            with contextlib.suppress(Problem):  # not connected again yet
                 await ticks(forge, count=1)
-            except Exception:  # noqa: BLE001, S110 - not connected again yet
-                pass
             await asyncio.sleep(0.02)
     events = [entry["action"] for entry in await forge.audit("event")]
     assert "daemon-restarted" in events

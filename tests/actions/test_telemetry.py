@@ -1,0 +1,51 @@
+"""What leaves over OTLP: an exact trace of every action, and every audit row with its hash."""
+
+import pytest
+
+from llmster_sim.server import Simulator
+from tests.actions.conftest import BIG, StartForge, stop
+from tests.otlp_sink import attributes, otlp_sink
+
+
+async def test_operations_leave_as_spans_and_audit_rows_as_records(
+    start_forge: StartForge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_sink() as received:
+        for name, value in received.environment().items():
+            monkeypatch.setenv(name, value)
+        forge = await start_forge(sim)
+        loaded = (await forge.load(headers={"X-Grafana-User": "alice"})).json()
+        probed = (await forge.post("probe", model="qwen/qwen3-8b")).json()
+        denied = await forge.load(BIG)
+        rows = await forge.audit()
+        await stop(forge.task)
+    assert denied.status_code == 409
+    roots = {span.name: span for span in received.spans if not span.parent_span_id}
+    assert roots.keys() == {"action load", "action probe"}
+    told = attributes(roots["action load"].attributes)
+    assert told["daemonpulse.operation"] == loaded["id"]
+    assert (told["daemonpulse.outcome"], told["enduser.id"]) == ("done", "alice")
+    probe = roots["action probe"]
+    children = {span.name: span for span in received.spans if span.parent_span_id == probe.span_id}
+    assert {"prefill", "reasoning", "answer"} <= children.keys()
+    for child in children.values():
+        assert child.trace_id == probe.trace_id
+        assert child.start_time_unix_nano <= child.end_time_unix_nano
+    first_token_ns = children["prefill"].end_time_unix_nano
+    assert first_token_ns <= children["answer"].end_time_unix_nano
+    assert probed["result"]["time_to_first_token_seconds"] > 0
+    records = [attributes(record.attributes) for record in received.records]
+    assert [record["daemonpulse.audit.hash"] for record in records] == [row["hash"] for row in rows]
+    kinds = [record["daemonpulse.audit.kind"] for record in records]
+    assert kinds == ["intent", "outcome", "intent", "outcome", "denied"]
+    ids = {record.trace_id for record in received.records if record.trace_id}
+    assert ids == {span.trace_id for span in roots.values()}
+
+
+async def test_a_dead_receiver_costs_no_action(
+    start_forge: StartForge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", "http://127.0.0.1:9")
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
+    forge = await start_forge(sim)
+    assert (await forge.load()).status_code == 200
