@@ -67,13 +67,14 @@ class Streams:
         return stream
 
     def _stream(self, daemon: str, lookup: _Lookup, learners: Sequence[Sink]) -> Stream:
+        has_traces = self._otlp is not None and self._otlp.spans is not None
         builder = PredictionBuilder(
             daemon,
             context_length=lookup.context_length,
             custom_tags=self._settings.reasoning_tags,
             keep_content=self._otlp is not None and self._settings.capture != "off",
+            identify=self._otlp is not None,
         )
-        has_traces = self._otlp is not None and self._otlp.spans is not None
         tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
         # The tally comes first: it takes every event, whatever becomes of the others.
         flow = EventFlow(builder, [tally, *learners, *self._otlp_sinks(daemon)])

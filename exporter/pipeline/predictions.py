@@ -31,6 +31,7 @@ if TYPE_CHECKING:
 MAX_PHASES = 64
 """More blocks than these join the last one: a trace is for reading."""
 _NO_STATS = PredictionStats()
+_NOBODY = Turn("", 1, 0, 0)
 _MAX_KEPT_CHARS = 32_000_000
 """Prompts kept for their outputs, all together, when content is kept at all."""
 _NS_PER_MS = 1_000_000
@@ -114,8 +115,9 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
 
     trace_id: int
     span_id: int
+    """0 when ids were not asked for."""
     conversation_id: str | None
-    """None when the prompt is unknown."""
+    """None when the prompt is unknown, or ids were not asked for."""
     turn: int
     """1 for the first turn seen of its conversation."""
     previous: Link | None
@@ -130,7 +132,7 @@ class _Input(msgspec.Struct):
     timestamp_ms: int
     model_path: str
     opened: str
-    fingerprint: Fingerprint
+    fingerprint: Fingerprint | None
     prompt: str | None
 
 
@@ -144,9 +146,13 @@ class PredictionBuilder:
         context_length: Callable[[str], int | None] = lambda _: None,
         custom_tags: tuple[tuple[str, str], ...] = (),
         keep_content: bool = False,
+        identify: bool = True,
         turns: int = 4096,
     ) -> None:
-        """`context_length` maps an instance identifier to tokens; `turns` bounds the memory of conversations."""
+        """`context_length` maps an instance identifier to tokens; `turns` bounds the memory of conversations.
+
+        Without `identify` predictions get no ids and no conversation: whoever only counts need not pay for hashing.
+        """
         self._daemon = daemon
         self._context_length = context_length
         self._custom = custom_tags
@@ -154,6 +160,7 @@ class PredictionBuilder:
         self._keep = keep_content
         self._kept_chars = 0
         self._pairing: Pairing[_Input] = Pairing()
+        self._identify = identify
         self._conversations = Conversations(self._grammar, turns)
         self._same: dict[bytes, int] = {}  # predictions alike in everything, within one millisecond
         self._same_ms = 0
@@ -194,7 +201,7 @@ class PredictionBuilder:
             event.timestamp_ms,
             event.model_path,
             tags.prompt_opening(prompt, self._grammar),
-            self._conversations.read(prompt),
+            self._conversations.read(prompt) if self._identify else None,
             prompt if keep else None,
         )
         self._release(self._pairing.put(event.model, event.timestamp_ms, len(prompt), remembered))
@@ -212,20 +219,7 @@ class PredictionBuilder:
             self._release([paired])
         segments = split(event.output, paired.opened if paired else "", self._custom)
         phases, reasoning = _phases(segments, decode_s)
-        together = conversations.whole(paired.fingerprint, event.output) if paired else None
-        trace_id, span_id, own_conversation = self._ids(event, together)
-        previous = paired.fingerprint.previous if paired else None
-        turn = Turn(
-            previous.turn.conversation_id if previous else own_conversation,
-            previous.turn.number + 1 if previous else 1,
-            trace_id,
-            span_id,
-        )
-        if paired is not None and together is not None:
-            said = [s for s in segments if not s.blank and s.kind is not Kind.TOOL_CALL][:4]
-            heads = [conversations.head(event.output, segment) for segment in said]
-            called = any(segment.kind is Kind.TOOL_CALL for segment in segments)
-            self._conversations.add(paired.fingerprint, together, heads, turn, called=called)
+        turn, previous = self._turn(event, paired, segments) if self._identify else (_NOBODY, None)
         context_length = self._context_length(event.model)
         predicted = stats.predicted_tokens
         return Prediction(
@@ -251,15 +245,36 @@ class PredictionBuilder:
             draft_model=stats.draft_model,
             draft_tokens=stats.draft_tokens,
             draft_tokens_accepted=stats.draft_tokens_accepted,
-            trace_id=trace_id,
-            span_id=span_id,
-            conversation_id=turn.conversation_id if paired else None,
+            trace_id=turn.trace_id,
+            span_id=turn.span_id,
+            conversation_id=turn.conversation_id or None if paired else None,
             turn=turn.number,
             previous=previous,
             paired=paired is not None,
             prompt=paired.prompt if paired else None,
             output=event.output if self._keep else None,
         )
+
+    def _turn(
+        self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]
+    ) -> tuple[Turn, Link | None]:
+        """Name the prediction, find the turn it continues, and remember it for the turns to come."""
+        fingerprint = paired.fingerprint if paired else None
+        together = conversations.whole(fingerprint, event.output) if fingerprint else None
+        trace_id, span_id, own_conversation = self._ids(event, together)
+        previous = fingerprint.previous if fingerprint else None
+        turn = Turn(
+            previous.turn.conversation_id if previous else own_conversation,
+            previous.turn.number + 1 if previous else 1,
+            trace_id,
+            span_id,
+        )
+        if fingerprint is not None and together is not None:
+            said = [s for s in segments if not s.blank and s.kind is not Kind.TOOL_CALL][:4]
+            heads = [conversations.head(event.output, segment) for segment in said]
+            called = any(segment.kind is Kind.TOOL_CALL for segment in segments)
+            self._conversations.add(fingerprint, together, heads, turn, called=called)
+        return turn, previous
 
     def _ids(self, event: PredictionOutput, together: Whole | None) -> tuple[int, int, str]:
         """Return trace id, span id and the id of a conversation that begins here, from the event alone."""

@@ -29,7 +29,9 @@ RESOURCE = Resource({"service.name": "llmster"})
 
 
 def flow(*, keep_content: bool = False, sinks: Sequence[object] = ()) -> EventFlow:
-    builder = PredictionBuilder("box", context_length=lambda _: 8192, keep_content=keep_content)
+    builder = PredictionBuilder(
+        "box", context_length=lambda _: 8192, keep_content=keep_content, identify=bool(sinks)
+    )
     return EventFlow(builder, [PredictionTally("box", exemplars=bool(sinks)), *sinks])  # type: ignore[list-item]
 
 

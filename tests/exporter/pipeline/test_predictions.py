@@ -524,3 +524,20 @@ def test_whatever_parses_can_be_added(raw: bytes | str) -> None:
 @given(st.text(), st.text())
 def test_no_content_raises(prompt: str, output: str) -> None:
     assert len(predict(given_input(prompt), given_output(output), given_input(prompt + output + prompt))) == 1
+
+
+def test_without_ids_a_prediction_says_all_but_who_it_is() -> None:
+    events = (
+        given_input(USER.format("hi")),
+        given_output("<think>a</think>b", predicted_tokens=7, tokens_per_second=7),
+    )
+    (named,), (unnamed,) = predict(*events), predict(*events, identify=False)
+    assert (unnamed.trace_id, unnamed.span_id, unnamed.conversation_id, unnamed.previous) == (
+        0,
+        0,
+        None,
+        None,
+    )
+    identity = {"trace_id", "span_id", "conversation_id"}
+    for field in set(named.__struct_fields__) - identity:
+        assert getattr(named, field) == getattr(unnamed, field), field
