@@ -6,17 +6,12 @@ Knows how the parts fit and nothing of what they do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-import uvicorn
-
-from exporter import logs, webconfig
+from exporter import logs, serving, webconfig
 from exporter.collectors.tally import Stream
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
@@ -27,14 +22,11 @@ from exporter.pipeline.machine import MachineWatch
 from exporter.pipeline.snapshots import DaemonWatch
 from exporter.pipeline.tailer import replay
 from exporter.routes import Routes
-from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
+from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.streams import Streams
 from exporter.webconfig import BasicAuth, WebConfig
 
 log = logging.getLogger(__name__)
-
-SHUTDOWN_S = 3
-"""Seconds a scrape in progress has left after SIGTERM."""
 
 
 def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> None:
@@ -66,8 +58,8 @@ async def serve(
         local=[daemon.name for daemon in daemons if daemon.is_loopback or daemon.home is not None],
         max_age_s=settings.max_age_s,
     )
-    listener = _listen(settings.listen_host, settings.listen_port)
-    url = _url_of(listener, tls=web.tls is not None)
+    listener = serving.listen(settings.listen_host, settings.listen_port)
+    url = serving.url_of(listener, tls=web.tls is not None)
     streams = Streams(settings, watches, machine.engines) if settings.log_stream else None
     recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
     routes = Routes(
@@ -77,7 +69,7 @@ async def serve(
         deliveries=streams.deliveries if streams else None,
         auth=BasicAuth(web.users) if web.users else None,
     )
-    server = _Server(_uvicorn_config(routes, web))
+    server = serving.Server(routes, tls=web.tls)
     async with asyncio.TaskGroup() as group:
         tasks = [group.create_task(watched.run(), name=f"watch {watched.name}") for watched in watches]
         if streams is not None:
@@ -92,7 +84,6 @@ async def serve(
         try:
             await server.serve_until_signal(listener)
         finally:
-            listener.close()
             for task in tasks:
                 task.cancel()
             await machine.close()
@@ -126,69 +117,3 @@ def _local_home(daemon: DaemonSettings) -> Path | None:
         return None
     found = home.default_home(Path.home())
     return found if daemon.port in home.ports(found) else None
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    key, value = "listen", f"{host}:{port}"
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-    except OSError as error:
-        raise SettingsError(key=key, value=value, fix=f"no such address here ({error.strerror})") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        fix = f"cannot listen there ({error.strerror}); stop what uses it, or choose another port"
-        raise SettingsError(key=key, value=value, fix=fix) from None
-    return listener
-
-
-def _url_of(listener: socket.socket, *, tls: bool) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _uvicorn_config(routes: Routes, web: WebConfig) -> uvicorn.Config:
-    config = uvicorn.Config(
-        routes,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_context_factory=(lambda _config, _default: web.tls) if web.tls is not None else None,  # type: ignore[return-value,arg-type]
-    )
-    config.load()
-    return config
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but signals end it with a clean exit: it would raise them again when it is done."""
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def serve_until_signal(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        with contextlib.suppress(
-            RuntimeError, ValueError
-        ):  # not the main thread: the caller cancels us instead
-            for number in signals:
-                loop.add_signal_handler(number, self._stop)
-        try:
-            await self.serve(sockets=[listener])
-        finally:
-            for number in signals:
-                with contextlib.suppress(RuntimeError, ValueError):
-                    loop.remove_signal_handler(number)
-
-    def _stop(self) -> None:
-        self.should_exit = True
