@@ -44,7 +44,6 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "daemon-unreachable": (503, "The daemon cannot be reached"),
     "mcp-server-unreachable": (503, "The tool server cannot be used"),
     "audit-unavailable": (503, "Nothing is done, because nothing can be recorded"),
-    "shutting-down": (503, "The service is shutting down"),
     "timeout": (504, "It took too long"),
 }
 """Every type, with its status and title. The slug is the stable part: it is never renamed."""

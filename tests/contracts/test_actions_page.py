@@ -1,0 +1,35 @@
+"""docs/ACTIONS.md says what there is: every setting, every problem, every path."""
+
+import re
+from pathlib import Path
+
+import pytest
+
+from actions.problems import TITLES
+from actions.settings import CLIENT_VARIABLES, SETTINGS, Setting
+
+PAGE = (Path(__file__).parents[2] / "docs" / "ACTIONS.md").read_text(encoding="utf-8")
+
+
+@pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
+def test_every_setting_is_documented(setting: Setting) -> None:
+    assert f"| `{setting.key}` | `{setting.env}` | " in PAGE
+
+
+def test_no_variable_is_documented_that_there_is_not() -> None:
+    documented = set(re.findall(r"DAEMONPULSE_ACTIONS_[A-Z_]*[A-Z]", PAGE))
+    assert documented == {setting.env for setting in SETTINGS} | set(CLIENT_VARIABLES)
+
+
+def test_every_problem_is_documented_with_its_status() -> None:
+    rows = {
+        slug: int(status) for slug, status in re.findall(r"^\| `([a-z-]+)` \| (\d{3}) \|", PAGE, re.MULTILINE)
+    }
+    assert rows == {slug: status for slug, (status, _) in TITLES.items()}
+
+
+def test_every_parameter_of_a_load_is_documented() -> None:
+    from actions.parameters import LoadParameters
+
+    for name in LoadParameters.model_fields.keys() - {"wait"}:
+        assert f"`{name}`" in PAGE, name
