@@ -14,6 +14,7 @@ GROUPS: Final = {
     "daemonpulse-gpu-memory": alerts_cards.MEMORY,
     "daemonpulse-gpu-health": alerts_cards.HEALTH,
     "daemonpulse-host": alerts_daemon.HOST,
+    "daemonpulse-tools": alerts_daemon.TOOLS,
     "daemonpulse-ourselves": alerts_daemon.OURSELVES,
 }
 ALERTS: Final = tuple(alert for group in GROUPS.values() for alert in group)

@@ -10,6 +10,7 @@ from dashboards.promql import Expr, Scope, absent, both, count_by, max_by, now, 
 from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
+from exporter.catalogue import mcp as m
 from exporter.catalogue import ourselves as o
 from exporter.catalogue import stream as s
 
@@ -183,6 +184,46 @@ OURSELVES: Final = (
         CRITICAL,
         "The audit on {{ $labels.instance }} cannot be written: every button and action is refused.",
         "1m",
+    ),
+)
+
+# Tools ---------------------------------------------------------------------------------------------------------------
+_MANY: Final = 20
+"""More refusals in ten minutes than a model makes by mistake."""
+
+TOOLS: Final = (
+    Alert(
+        "McpCallsDenied",
+        sum_by(_P.increase(m.TOOL_CALLS, "10m", outcome="refused"), "server") > _MANY,
+        WARNING,
+        'The gate denied {{ $value | printf "%.0f" }} calls to {{ $labels.server }} in 10 minutes.',
+    ),
+    Alert(
+        "McpApprovalWaiting",
+        _P.now(m.APPROVALS_PENDING) > 0,
+        INFO,
+        "{{ $value }} tool calls wait for a person on {{ $labels.instance }}.",
+        "2m",
+    ),
+    Alert(
+        "McpConfigDrift",
+        _P.now(m.CONFIG_DRIFT) > 0,
+        CRITICAL,
+        "{{ $value }} tool servers on {{ $labels.instance }} are reached without the gate: their tools run unasked.",
+        "5m",
+    ),
+    Alert(
+        "McpToolChanged",
+        _P.now(m.TOOL_CHANGED).equals(1),
+        WARNING,
+        "Tool {{ $labels.tool }} of {{ $labels.server }} is not what was approved; it asks again.",
+    ),
+    Alert(
+        "McpServerDown",
+        _P.now(m.SERVER_UP).equals(0),
+        WARNING,
+        "Tool server {{ $labels.server }} failed and is not connected.",
+        "5m",
     ),
 )
 

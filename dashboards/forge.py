@@ -101,14 +101,15 @@ _OPERATIONS = tables.table(
     "What became of the buttons that were pressed?",
     ApiQuery("operations"),
     columns=[
-        Column("begun", "Begun"),
+        Column("created_ms", "Begun", unit="dateTimeFromNow"),
         Column("action", "Action"),
         Column("subject", "Of"),
         Column("daemon", "Daemon"),
-        Column("actor", "By"),
+        Column("person", "Person"),
+        Column("actor", "Token"),
         Column("state", "State"),
+        Column("phase", "Phase"),
         Column("progress", "Progress", unit="percentunit", gauge_to=1),
-        Column("detail", "Detail"),
         Column("id", "Actions", buttons=(buttons.CANCEL,)),
     ],
     no_value="No operation yet",
@@ -163,22 +164,17 @@ _MODELS = tables.table(
     ],
 )
 _SIZES = tables.table(
-    "Memory against file size",
-    "Does a model take much more GPU memory than its file? Context does that.",
-    Query(sum_by(_B.now(h.INSTANCE_VRAM), "daemon", "model")),
-    Query(max_by(_B.now(d.MODEL_SIZE, device="local"), "daemon", "model")),
-    Query(
-        share(
-            sum_by(_B.now(h.INSTANCE_VRAM), "daemon", "model"),
-            max_by(_B.now(d.MODEL_SIZE, device="local"), "daemon", "model"),
-        )
-    ),
+    "Memory, measured and estimated",
+    "Does a model take what the daemon believes it takes? Its estimate decides what may be loaded.",
+    Query(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE)),
+    Query(max_by(_B.now(d.VRAM_ESTIMATE), *_ONE)),
+    Query(share(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE), max_by(_B.now(d.VRAM_ESTIMATE), *_ONE))),
     columns=[
-        Column("model", "Model"),
+        Column("instance_id", "Instance"),
         Column("daemon", "Daemon"),
-        Column("A", "GPU memory", unit="bytes"),
-        Column("B", "On disk", unit="bytes"),
-        Column("C", "Ratio", unit="percentunit"),
+        Column("A", "Measured", unit="bytes"),
+        Column("B", "Estimated", unit="bytes"),
+        Column("C", "Measured of estimated", unit="percentunit"),
     ],
     no_value="Nothing on a GPU",
 )

@@ -13,7 +13,8 @@ from dashboards import look
 from dashboards.buttons import Button
 from dashboards.look import Json
 from dashboards.panels import NO_VALUE, Viz, panel
-from dashboards.targets import AnyQuery, Query, TraceQuery
+from dashboards.promql import QueryError
+from dashboards.targets import RESOURCES, AnyQuery, ApiQuery, Query, TraceQuery
 
 
 @dataclass(frozen=True, slots=True)
@@ -39,6 +40,7 @@ def table(
 ) -> Viz:
     """Show one row per thing. Several PromQL queries are merged on the labels they share."""
     asked = [replace(query, mode="table") if isinstance(query, Query) else query for query in queries]
+    _require_columns(title, asked, columns)
     names = {chr(ord("A") + number): f"Value #{chr(ord('A') + number)}" for number in range(len(asked))}
     if len(asked) == 1:
         names = {"A": "Value"}
@@ -66,6 +68,19 @@ def table(
         overrides=[_of_column(name, column) for name, column in zip(order, columns, strict=True)],
         transformations=[*merge, {"id": "organize", "options": organize}],
     )
+
+
+def _require_columns(title: str, queries: Sequence[AnyQuery], columns: Sequence[Column]) -> None:
+    """Refuse a column that would stay empty. Raises QueryError."""
+    known = {chr(ord("A") + number) for number, query in enumerate(queries) if isinstance(query, Query)}
+    for query in queries:
+        if isinstance(query, Query):
+            known |= query.expr.labels or frozenset()
+        elif isinstance(query, ApiQuery):
+            known |= set(RESOURCES[query.resource])
+    unknown = {column.source for column in columns} - known
+    if unknown:
+        raise QueryError(f"{title}: no query gives {', '.join(sorted(unknown))}")
 
 
 def _of_column(name: str, column: Column) -> Json:

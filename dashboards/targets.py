@@ -18,8 +18,24 @@ LOKI: Final = {"type": "loki", "uid": "${loki}"}
 TEMPO: Final = {"type": "tempo", "uid": "${tempo}"}
 ACTIONS: Final = {"type": ACTIONS_TYPE, "uid": "${actions}"}
 
-RESOURCES: Final = ("operations", "approvals", "audit", "gates")
-"""Lists the datasource plugin gives as tables; operations and audit are GET /v1/operations and /v1/audit."""
+RESOURCES: Final = {
+    "operations": (
+        "id", "created_ms", "finished_ms", "daemon", "action", "subject", "state", "phase", "progress", "actor",
+        "person",
+    ),
+    "approvals": (
+        "id", "created_ms", "server", "tool", "rule", "reason", "arguments", "expires_in_seconds", "token",
+    ),
+    "gates": ("id", "server", "tool", "description", "decision", "rule", "changed", "set_by"),
+    "audit": (
+        "seq", "at_ms", "kind", "operation", "actor", "person", "action", "subject", "detail",
+    ),
+}  # fmt: skip
+"""The lists that the datasource plugin gives as tables, and the columns that boards use of them.
+
+operations is GET /v1/operations, approvals GET /v1/mcp/approvals?state=pending, audit GET /v1/audit, and gates the
+tools of every server, GET /v1/mcp/servers/{server}/tools, with `server` and with `id` as server/tool.
+"""
 
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 

@@ -6,13 +6,89 @@ from typing import Final
 
 from dashboards import buttons, look, panels, tables
 from dashboards.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.promql import RANGE, Scope, min_by, share_of_some, sum_by
+from dashboards.promql import RANGE, Scope, max_by, min_by, share_of_some, sum_by
 from dashboards.tables import Column
 from dashboards.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
+from exporter.catalogue import mcp as m
 from exporter.catalogue import stream as s
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
+
+_PENDING = panels.stat(
+    "Calls that wait",
+    "How many tool calls wait for a person?",
+    Query(sum_by(_B.now(m.APPROVALS_PENDING))),
+    thresholds=look.FEW_IS_WELL,
+    no_value="No gate",
+)
+_CALLS = panels.stat(
+    "Calls through the gate",
+    "How many tool calls came through the gate in this time?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS, RANGE))),
+    decimals=0,
+    no_value="None",
+)
+_DENIED_CALLS = panels.stat(
+    "Calls denied",
+    "How many tool calls did a rule or a person deny?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS, RANGE, outcome="refused"))),
+    decimals=0,
+    thresholds=look.FEW_IS_WELL,
+    no_value="None",
+)
+_DRIFT = panels.stat(
+    "Servers past the gate",
+    "How many tool servers does the daemon reach without the gate?",
+    Query(sum_by(_B.now(m.CONFIG_DRIFT))),
+    thresholds=look.NONE_IS_WELL,
+    no_value="Not known",
+)
+_CHANGED = panels.stat(
+    "Changed tools",
+    "How many tools are not what was approved? They ask again.",
+    Query(sum_by(_B.now(m.TOOL_CHANGED))),
+    thresholds=look.FEW_IS_WELL,
+    no_value="None",
+)
+_SERVERS = tables.table(
+    "Tool servers",
+    "Is each tool server connected, and did starting it fail?",
+    Query(max_by(_B.now(m.SERVER_UP), "server")),
+    Query(sum_by(_B.increase(m.SERVER_STARTS, RANGE, outcome="failed"), "server")),
+    Query(sum_by(_B.increase(m.RESULTS_CAPPED, RANGE), "server")),
+    Query(sum_by(_B.increase(m.PLUGIN_MESSAGES, RANGE, kind="error"), "server")),
+    columns=[
+        Column("server", "Server"),
+        Column("A", "Connected", mappings=look.UP_DOWN),
+        Column("B", "Failed starts", thresholds=look.FEW_IS_WELL),
+        Column("C", "Results cut"),
+        Column("D", "Errors in the daemon's log", thresholds=look.FEW_IS_WELL),
+    ],
+    no_value="No tool server in use",
+)
+_DECISIONS = panels.series(
+    "Calls by decision",
+    "What does the gate say, and what comes of it?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS), "decision", "outcome"), "{{decision}}: {{outcome}}"),
+    stack=True,
+)
+_GATED = panels.series(
+    "Calls by tool",
+    "Which tools are called through the gate?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS), "server", "tool"), "{{server}}/{{tool}}"),
+    stack=True,
+)
+_LATENCY = panels.series(
+    "Time of tools, 95 of 100",
+    "Which tool is slow?",
+    Query(_B.quantile(0.95, m.TOOL_CALL_DURATION, "server", "tool"), "{{server}}/{{tool}}", exemplars=True),
+)
+_SETTLED = panels.bars(
+    "Calls that waited",
+    "How did waiting end? Many that expire means that nobody looks.",
+    Query(sum_by(_B.increase(m.APPROVALS, RANGE), "outcome"), "{{outcome}}"),
+)
 
 _ASKED = panels.stat(
     "Tool calls asked for",
@@ -68,11 +144,11 @@ _APPROVALS = tables.table(
     "Which tool calls wait for a person? Unanswered ones are denied when their time is over.",
     ApiQuery("approvals"),
     columns=[
-        Column("asked", "Asked"),
+        Column("created_ms", "Asked", unit="dateTimeFromNow"),
         Column("server", "Server"),
         Column("tool", "Tool"),
-        Column("rule", "Rule"),
-        Column("arguments_digest", "Arguments"),
+        Column("reason", "Why it waits"),
+        Column("arguments", "Arguments"),
         Column("expires_in_seconds", "Time left", unit="s"),
         Column("id", "Actions", width=240, buttons=(buttons.APPROVE, buttons.DENY)),
     ],
@@ -88,6 +164,7 @@ _GATES = tables.table(
         Column("decision", "Now"),
         Column("rule", "Rule"),
         Column("changed", "Changed"),
+        Column("set_by", "Set by"),
         Column("id", "Actions", width=300, buttons=buttons.GATES),
     ],
     no_value="No tools",
@@ -120,14 +197,13 @@ _AUDIT = tables.table(
     "Who did what, when, and what came of it?",
     ApiQuery("audit"),
     columns=[
-        Column("at", "When"),
-        Column("actor", "Who"),
+        Column("at_ms", "When", unit="dateTimeAsIso"),
+        Column("person", "Person"),
+        Column("actor", "Token"),
         Column("action", "What"),
         Column("subject", "Of"),
-        Column("daemon", "Daemon"),
-        Column("rule", "Rule"),
-        Column("outcome", "Outcome"),
-        Column("reason", "Why"),
+        Column("kind", "Entry"),
+        Column("detail", "Detail"),
     ],
     no_value="Nothing done yet",
 )
@@ -137,15 +213,26 @@ BOARD: Final = Board(
     question="What do models do with tools, and who lets them?",
     variables=(source("prometheus", "Prometheus"), source("actions", "Actions"), DAEMON, MODEL),
     notes=NOTES,
-    answer=("Tool calls asked for", "Actions refused", "Audit", "Waiting for you", "Gates"),
+    answer=("Calls that wait", "Calls denied", "Servers past the gate", "Audit", "Waiting for you", "Gates"),
     sections=(
         section(
             "",
-            row(4, (4, _ASKED), (4, _TOOLS), (4, _DONE), (4, _DENIED), (4, _TURNED_AWAY), (4, _AUDIT_OK)),
-            row(8, (24, _APPROVALS)),
-            row(8, (12, _GATES), (12, _BY_TOOL)),
+            row(
+                4, (4, _PENDING), (4, _CALLS), (4, _DENIED_CALLS), (4, _DRIFT), (4, _CHANGED), (4, _AUDIT_OK)
+            ),
+            row(7, (24, _APPROVALS)),
+            row(8, (14, _GATES), (10, _DECISIONS)),
         ),
-        section("Use", row(7, (8, _BY_MODEL), (8, _WRITTEN), (8, _FAILURES))),
+        section("Calls", row(8, (8, _GATED), (8, _LATENCY), (8, _SERVERS))),
+        section(
+            "What models ask for",
+            row(7, (4, _ASKED), (8, _BY_TOOL), (8, _BY_MODEL), (4, _TOOLS)),
+        ),
+        section(
+            "Actions",
+            row(4, (8, _DONE), (8, _DENIED), (8, _TURNED_AWAY)),
+            row(7, (8, _WRITTEN), (8, _FAILURES), (8, _SETTLED)),
+        ),
         section("Record", row(10, (24, _AUDIT))),
     ),
 )

@@ -49,6 +49,9 @@ def histogram(name: str, bound: str, fast: int, every: int) -> Series:
 
 
 TTFT = "llmster_time_to_first_token_seconds"
+CALLS = "daemonpulse_mcp_tool_calls_total"
+DENIED = f'server="files",tool="rm",decision="deny",outcome="refused",{HERE}'
+ALLOWED = f'server="files",tool="ls",decision="allow",outcome="done",{HERE}'
 PER_TOKEN = "llmster_time_per_output_token_seconds"
 
 CASES: dict[str, Case] = {
@@ -331,6 +334,36 @@ CASES: dict[str, Case] = {
         labels={"collector": "gpu", **PLACE},
         summary="DaemonPulse on box:9810 cannot collect gpu.",
         quiet={f'daemonpulse_collector_success{{collector="gpu",{HERE}}}': "1x40"},
+    ),
+    "McpCallsDenied": Case(
+        fires={f"{CALLS}{{{DENIED}}}": "0+5x40"},
+        labels={"server": "files"},
+        summary="The gate denied 50 calls to files in 10 minutes.",
+        quiet={f"{CALLS}{{{DENIED}}}": "0+1x40", f"{CALLS}{{{ALLOWED}}}": "0+9x40"},
+    ),
+    "McpApprovalWaiting": Case(
+        fires={f"daemonpulse_mcp_approvals_pending{{{HERE}}}": "2x40"},
+        labels=PLACE,
+        summary="2 tool calls wait for a person on box:9810.",
+        quiet={f"daemonpulse_mcp_approvals_pending{{{HERE}}}": "0x28 1x10"},
+    ),
+    "McpConfigDrift": Case(
+        fires={f"daemonpulse_mcp_config_drift{{{HERE}}}": "1x40"},
+        labels=PLACE,
+        summary="1 tool servers on box:9810 are reached without the gate: their tools run unasked.",
+        quiet={f"daemonpulse_mcp_config_drift{{{HERE}}}": "0x40"},
+    ),
+    "McpToolChanged": Case(
+        fires={f'daemonpulse_mcp_tool_changed{{server="files",tool="ls",{HERE}}}': "0x20 1x20"},
+        labels={"server": "files", "tool": "ls", **PLACE},
+        summary="Tool ls of files is not what was approved; it asks again.",
+        quiet={f'daemonpulse_mcp_tool_changed{{server="files",tool="ls",{HERE}}}': "0x40"},
+    ),
+    "McpServerDown": Case(
+        fires={f'daemonpulse_mcp_server_up{{server="files",{HERE}}}': "0x40"},
+        labels={"server": "files", **PLACE},
+        summary="Tool server files failed and is not connected.",
+        quiet={f'daemonpulse_mcp_server_up{{server="files",{HERE}}}': "1x40"},
     ),
     "DaemonPulseAuditNotWritable": Case(
         fires={f"daemonpulse_audit_writable{{{HERE}}}": "0x40"},

@@ -9,14 +9,14 @@ from typing import Any
 
 import yaml
 
-from exporter.catalogue import CATALOGUE, actions
+from exporter.catalogue import CATALOGUE, actions, mcp
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "dashboards" / "generated"
 NAMES = ("overview", "fleet", "forge", "pulse", "toolchain", "console", "economics")
 RULE_FILES = tuple(sorted((GENERATED / "rules").glob("*.yaml")))
 
-BY_NAME = {row.name: row for row in (*CATALOGUE, *actions.ROWS)}
+BY_NAME = {row.name: row for row in (*CATALOGUE, *actions.ROWS, *mcp.ROWS)}
 _METRIC = re.compile(r"\b(?:llmster|nvml|daemonpulse|process)_[a-z0-9_]+\b")
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.*), (?P<label>\w+)\)")
 

@@ -10,7 +10,7 @@ import json
 import math
 import re
 import shutil
-from collections.abc import Callable, Iterator
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -20,15 +20,18 @@ import pytest
 from daemonpulse.programs import Program, running, stack_folder
 from dashboards.alerts import ALERTS
 from dashboards.rules import RECORDINGS
-from exporter.catalogue import actions
 from llmster_sim import scenarios
 from llmster_sim.server import SimConfig, Simulator
+from tests.actions.conftest import StartForge
 from tests.dashboards.asked import NAMES, Asked, board_queries, variable_queries
+from tests.dashboards.pressing import caller, policy, press, press_forge, press_toolchain
 from tests.machines import CARDS, FULL_CARD, Gpus, Host, family
 from tests.otlp_sink import Received, otlp_sink
 from tests.system.conftest import StartExporter, daemon
 
-NOT_SERVED = {row.name: "served by the actions API, which this run does not start" for row in actions.ROWS}
+NOT_SERVED = {
+    "daemonpulse_mcp_plugin_messages_total": "the actions API does not read the daemon's log yet",
+}
 """Metrics that nothing in this run serves."""
 
 QUIET: dict[str, str] = {
@@ -107,10 +110,8 @@ async def live_through_everything(sim: Simulator, prometheus: Prometheus) -> Non
     await seen('sum(llmster_model_unloads_total{cause="other"}) > 0')
     await sim.restart()
     scenarios.load_initial(sim.daemon)
-    for _ in range(2):
-        sim.daemon.load("qwen/qwen3-0.6b", instant=True)
+    sim.daemon.load("text-embedding-nomic-embed-text-v1.5", instant=True)  # a second copy
     await seen("llmster_restarts_total > 0 and llmster_up == 1")
-    sim.faults.warn("embedding.listLoaded", times=1)
 
 
 @pytest.fixture
@@ -122,7 +123,11 @@ def otlp() -> Iterator[Received]:
 @pytest.mark.external("prometheus")
 @pytest.mark.timeout(240)
 async def test_every_query_of_every_board_and_rule_returns_data(
-    tmp_path: Path, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, otlp: Received
+    otlp: Received,
+    tmp_path: Path,
+    start_exporter: StartExporter,
+    start_forge: StartForge,
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     for name, value in otlp.environment().items():
         monkeypatch.setenv(name, value)
@@ -148,8 +153,11 @@ async def test_every_query_of_every_board_and_rule_returns_data(
             gpus=Gpus(MACHINE, xids={("GPU-0000", 79): 2}),
             host=Host(HOST, {9000: "Xorg"}),
         )
-        target = exporter.url.removeprefix("http://")
-        (folder / "targets" / "exporter.json").write_text(json.dumps([{"targets": [target]}]))
+        policy(tmp_path / "state", tmp_path / "mcp.json")
+        forge = await start_forge(sim, scope="admin", state=tmp_path / "state")
+        for part, address in (("exporter", exporter.url), ("actions", forge.url)):
+            targets = [{"targets": [address.removeprefix("http://")]}]
+            (folder / "targets" / f"{part}.json").write_text(json.dumps(targets))
         async with (
             running(program(folder), log_file=tmp_path / "log") as url,
             httpx.AsyncClient(trust_env=False, timeout=30) as http,
@@ -157,19 +165,33 @@ async def test_every_query_of_every_board_and_rule_returns_data(
             assert url is not None
             prometheus = Prometheus(http, url)
             await live_through_everything(sim, prometheus)
-            unanswered = await settle(wanted, prometheus)
+            await press_forge(forge, sim)
+            await press_toolchain(forge)
+            sim.faults.warn("embedding.listLoaded", times=4)  # whoever asks: the exporter is among them
+            async with caller(forge) as client:
+                unanswered = await settle(
+                    wanted, prometheus, beat=lambda: client.call_tool("echo", {"text": "long " * 1000})
+                )
             assert not unanswered, "\n".join(f"{one.where}: {one.promql}" for one in unanswered)
             await assert_lists_are_true(prometheus, [one for one in asked if excused(one)])
             await assert_variables_have_values(prometheus)
             await assert_rules_are_healthy(prometheus)
+            killed = await press(forge.http, "forge", "Eject all", {"daemon": "box"})
+            assert (await forge.done(killed))["state"] == "done"
 
 
-async def settle(wanted: list[Asked], prometheus: Prometheus) -> list[Asked]:
-    """Ask until all is answered or it has been long enough; what was answered once is not asked again."""
+async def settle(
+    wanted: list[Asked], prometheus: Prometheus, beat: Callable[[], Awaitable[object]]
+) -> list[Asked]:
+    """Ask until all is answered or it has been long enough; what was answered once is not asked again.
+
+    `beat` is done between: tools are called again and again.
+    """
     clock: Callable[[], float] = asyncio.get_running_loop().time
     deadline = clock() + SETTLED_S
     while wanted and clock() < deadline:
         wanted = await prometheus.still_unanswered(wanted)
+        await beat()
         await asyncio.sleep(0.5)  # Prometheus scrapes by its own clock
     return wanted
 
