@@ -103,6 +103,7 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
             max_age_s: float = 0,
             web_config: Path | None = None,
             recording: BinaryIO | None = None,
+            reasoning_tags: tuple[tuple[str, str], ...] = (),
             gpus: GpuSource | None = None,
             host: HostSource | None = None,
         ) -> RunningExporter:
@@ -115,7 +116,7 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
                 log_format="logfmt",
                 log_stream=True,
                 capture="off",
-                reasoning_tags=(),
+                reasoning_tags=reasoning_tags,
                 daemons=daemons,
             )
             urls: asyncio.Queue[str] = asyncio.Queue()

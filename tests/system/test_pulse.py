@@ -90,6 +90,49 @@ async def test_a_burst_of_ten_thousand_predictions_loses_none(start_exporter: St
     assert total(scraped, m.GENERATION_TOKENS.name) == 50_000
 
 
+def output_frame(output: str, number: int = 0) -> str:
+    """A log frame of one finished prediction."""
+    stats = {
+        "stopReason": "eosFound",
+        "tokensPerSecond": 50,
+        "timeToFirstTokenSec": 0.1,
+        "promptTokensCount": 7,
+    }
+    data = {
+        "type": "llm.prediction.output",
+        "output": output,
+        "stats": stats | {"predictedTokensCount": 100},
+        "modelIdentifier": "qwen/qwen3-8b",
+    }
+    log = {"timestamp": 1_790_000_000_000 + number, "data": data}
+    return json.dumps({"type": "channelSend", "channelId": 0, "message": {"type": "log", "log": log}})
+
+
+async def test_outputs_of_five_megabytes_are_counted_like_any_other(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+        for number in range(4):
+            sim.faults.send_raw(
+                output_frame("<think>" + "why? " * 500_000 + "</think>" + "so. " * 600_000, number)
+            )
+        scraped = await exporter.until(lambda scraped: total(scraped, m.REQUESTS.name) == 4)
+        assert scraped.value("llmster_up") == 1
+    reasoning = total(scraped, m.REASONING_TOKENS.name)
+    assert reasoning == 4 * round(100 * 2_500_000 / 4_900_000)
+
+
+async def test_tags_of_a_model_we_do_not_know_count_as_reasoning_by_setting(
+    start_exporter: StartExporter,
+) -> None:
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url), reasoning_tags=(("<mull>", "</mull>"),))
+        await stream_open(exporter)
+        sim.faults.send_raw(output_frame("<mull>12345</mull>12345"))
+        scraped = await exporter.until(lambda scraped: total(scraped, m.REQUESTS.name) == 1)
+    assert total(scraped, m.REASONING_TOKENS.name) == 50
+
+
 async def test_an_agent_run_arrives_whole_at_an_otlp_receiver(
     start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
