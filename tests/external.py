@@ -66,6 +66,9 @@ TOOLS: dict[str, Tool] = {
     "prometheus": Tool(_program("prometheus"), "apt-get install prometheus"),
     "promtool": Tool(_program("promtool"), "apt-get install prometheus"),
     "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),
+    "prometheus-alertmanager": Tool(
+        _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"
+    ),
     "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
 }
 

@@ -12,9 +12,11 @@ import json
 import logging
 import os
 import shutil
+import signal
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Final
 
@@ -96,7 +98,7 @@ class _Demo:
                 )
                 await self._start_stack(stack, token_file)
                 self._announce()
-                await self._pulse(exporter, seconds)
+                await self._pulse({exporter, stack.enter_context(_told_to_stop())}, seconds)
                 if seconds is None:
                     return 0
                 return await self._verify()
@@ -180,12 +182,12 @@ class _Demo:
             temporary.write_text(json.dumps(self._urls, indent=2) + "\n")
             temporary.replace(self._urls_file)
 
-    async def _pulse(self, exporter: asyncio.Task[None], seconds: float | None) -> None:
-        """Show one line of life, until time is up, Ctrl-C, or the exporter ends."""
+    async def _pulse(self, ends: set[asyncio.Future[None]], seconds: float | None) -> None:
+        """Show one line of life, until time is up, or one of `ends` is done: the exporter, or a signal."""
         deadline = None if seconds is None else time.monotonic() + seconds
         line, pulse = "", Pulse()
         async with httpx.AsyncClient(trust_env=False) as http:
-            while not exporter.done() and (deadline is None or time.monotonic() < deadline):
+            while not any(end.done() for end in ends) and (deadline is None or time.monotonic() < deadline):
                 try:
                     line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
                 except httpx.TransportError:
@@ -196,7 +198,7 @@ class _Demo:
                 left_s = (
                     PULSE_EVERY_S if deadline is None else min(PULSE_EVERY_S, deadline - time.monotonic())
                 )
-                await asyncio.wait({exporter}, timeout=max(0.0, left_s))
+                await asyncio.wait(ends, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
             click.echo(("\n" if sys.stdout.isatty() else "") + line)
 
     async def _verify(self) -> int:
@@ -219,6 +221,22 @@ class _Demo:
         return (
             ", and stored by Prometheus" if "prometheus" in self._urls else "; not stored: no Prometheus here"
         )
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[asyncio.Future[None]]:
+    """Give a future that a signal completes. Exporter and actions API each asked for the signals; the last one wins."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, lambda: None if told.done() else told.set_result(None))
+    try:
+        yield told
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        told.cancel()
 
 
 def _tell(alert: Alert) -> None:
