@@ -117,7 +117,7 @@ class Approvals:
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self._waiting: dict[str, asyncio.Future[State]] = {}
         self._closing = False
-        self._tails: set[asyncio.Future[State]] = set()
+        self._tails: set[asyncio.Future[tuple[State, bool]]] = set()
 
     async def start(self) -> None:
         """Say of what a former process left pending that it was interrupted. Raises StorageFailed."""
@@ -141,12 +141,12 @@ class Approvals:
         try:
             await self._insert(approval_id, ask, actor)
             if self._closing:
-                return approval_id, await self._settle(approval_id, "interrupted", RECOVERY)
+                return approval_id, (await self._settle(approval_id, "interrupted", RECOVERY))[0]
             try:
                 async with asyncio.timeout(ask.timeout_s):
                     return approval_id, await answer
             except TimeoutError:
-                return approval_id, await self._settle(approval_id, "expired", actor)
+                return approval_id, (await self._settle(approval_id, "expired", actor))[0]
         except asyncio.CancelledError:
             # Whoever cancels goes on cancelling; the record is finished without us.
             tail = asyncio.ensure_future(self._settle(approval_id, "cancelled", actor))
@@ -168,7 +168,8 @@ class Approvals:
             (approval.server, approval.name, Verdict.ALLOW if approve else Verdict.DENY) if always else None
         )
         state: State = "approved" if approve else "denied"
-        if await self._settle(approval_id, state, actor, rule=rule, fingerprint=fingerprint) != state:
+        _, won = await self._settle(approval_id, state, actor, rule=rule, fingerprint=fingerprint)
+        if not won:
             approval = await self.get(approval_id)
             raise Problem(
                 "not-pending", f"approval {approval_id} is {approval.state} already", state=approval.state
@@ -248,8 +249,8 @@ class Approvals:
         *,
         rule: tuple[str, str, Verdict] | None = None,
         fingerprint: str | None = None,
-    ) -> State:
-        """End a pending approval; return the state that it then has, which may be another's."""
+    ) -> tuple[State, bool]:
+        """End a pending approval; return the state that it then has, and whether that is our doing."""
 
         def settle(db: sqlite3.Connection) -> tuple[State, Entry | None, Callable[[], None] | None]:
             row = db.execute("SELECT * FROM mcp_approvals WHERE id = ?", (approval_id,)).fetchone()
@@ -290,9 +291,9 @@ class Approvals:
         answer = self._waiting.get(approval_id)
         if answer is not None and not answer.done():
             answer.set_result(ended)
-        return ended
+        return ended, entry is not None
 
-    def _ended(self, tail: asyncio.Future[State]) -> None:
+    def _ended(self, tail: asyncio.Future[tuple[State, bool]]) -> None:
         self._tails.discard(tail)
         if not tail.cancelled() and (error := tail.exception()) is not None:
             log.error("the end of an approval cannot be written", extra={"problem": str(error)})

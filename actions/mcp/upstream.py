@@ -174,7 +174,8 @@ class Upstream:
         except TimeoutError:
             fault = f"it did not start within {self.spec.limits.start_timeout_s:g} s"
         except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
-            fault = _named(error)
+            gone = running.program.exit_status is not None or running.program.fault is not None
+            fault = running.program.obituary() if gone else _named(error)
         finally:
             if self._running is running:
                 self._running = None
@@ -187,6 +188,8 @@ class Upstream:
 
         def on_end() -> None:
             self.last_fault = running.program.obituary()
+            if self._running is running:
+                self._running = None  # whoever comes now starts a new one
             ended.set()
 
         transport = (
@@ -235,22 +238,26 @@ class Upstream:
 
     def _ended(self, running: _Running, fault: str | None) -> None:
         name = self.spec.name
+        is_last = self._running is None  # another may be up already while this one was still being closed
         if fault is None:
-            self.last_fault = None
-            self._metrics.set(rows.SERVER_UP, None, name)
+            if is_last:
+                self.last_fault = None
+                self._metrics.set(rows.SERVER_UP, None, name)
             return
         started = running.ready.done()
         tail = " / ".join(line for line in list(running.program.stderr)[-3:] if line.strip())
-        self.last_fault = redact_text(f"{fault}: {tail}" if tail else fault, self.spec.reach.secrets)[:500]
-        self._metrics.set(rows.SERVER_UP, 0, name)
+        said = redact_text(f"{fault}: {tail}" if tail else fault, self.spec.reach.secrets)[:500]
+        if is_last:
+            self.last_fault = said
+            self._metrics.set(rows.SERVER_UP, 0, name)
         if not started:
             self._metrics.count(rows.SERVER_STARTS, name, "failed")
-            running.ready.set_exception(UpstreamDown(f"{name} cannot be started: {self.last_fault}"))
+            running.ready.set_exception(UpstreamDown(f"{name} cannot be started: {said}"))
         self._failures += 1
         if self._failures > 1:
             delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 2, 10))
             self._not_before = time.monotonic() + delay_s
-        log.warning("a tool server failed", extra={"server": name, "problem": self.last_fault})
+        log.warning("a tool server failed", extra={"server": name, "problem": said})
 
     async def _heard(self, message: IncomingMessage) -> None:
         """Take note of what the server says unasked; errors of the transport are logged, not answered."""

@@ -58,16 +58,26 @@ class Gated:
             async with Client(transport, cache=None, **options) as client:
                 yield client
 
+    async def outcomes(self, count: int) -> list[dict[str, Any]]:
+        """Wait until so many calls have an outcome on record, and return those rows."""
+
+        async def enough() -> bool:
+            return len(await self.audit("outcome")) >= count
+
+        await eventually(enough)
+        return await self.audit("outcome")
+
     async def pending(self, count: int = 1) -> list[dict[str, Any]]:
         """Wait until so many calls wait for approval."""
-        async with asyncio.timeout(20):
-            while True:
-                found = (await self.admin.get("/v1/mcp/approvals", params={"state": "pending"})).json()[
-                    "approvals"
-                ]
-                if len(found) >= count:
-                    return list(found)
-                await asyncio.sleep(0.01)
+        found: list[dict[str, Any]] = []
+
+        async def enough() -> bool:
+            answer = await self.admin.get("/v1/mcp/approvals", params={"state": "pending"})
+            found[:] = answer.json()["approvals"]
+            return len(found) >= count
+
+        await eventually(enough)
+        return found
 
     async def audit(self, *kinds: str, action: str = "mcp.call") -> list[dict[str, Any]]:
         """The audit of tool calls, oldest first."""
@@ -110,10 +120,13 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
                 app.serve(settings(state, **changes), ready=lambda url, parts: ready.set_result((url, parts)))
             )
             stack.push_async_callback(stop, task)
-            await asyncio.wait({task, ready}, return_when=asyncio.FIRST_COMPLETED)
-            if task.done():
-                task.result()
-            url, parts = ready.result()
+
+            def ended(_task: asyncio.Task[None]) -> None:
+                if not ready.done():
+                    ready.set_exception(RuntimeError("the service ended before it was ready"))
+
+            task.add_done_callback(ended)
+            url, parts = await ready
             storage = parts.service.storage
             admin = await make_token(storage, "admin", name="admin")
             caller = token or await make_token(storage, scope, name="llmster")
@@ -122,6 +135,27 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             return Gated(url, parts, http, caller, task)
 
         yield starting
+
+
+async def eventually(condition: Callable[[], Awaitable[bool]], *, within_s: float = 20) -> None:
+    """Wait until something that is seen from outside only is so."""
+    async with asyncio.timeout(within_s):
+        while True:
+            if await condition():
+                return
+            await asyncio.sleep(0.01)
+
+
+async def holds(path: Path, text: str) -> None:
+    """Wait until a file that a tool server writes begins with a text."""
+
+    def begins() -> bool:
+        return path.exists() and path.read_text(encoding="utf-8").startswith(text)
+
+    async def written() -> bool:
+        return begins()
+
+    await eventually(written)
 
 
 async def stop(task: asyncio.Task[None]) -> None:

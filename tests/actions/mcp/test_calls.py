@@ -3,11 +3,12 @@
 import asyncio
 import json
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.actions.mcp.conftest import Start, gate_of, rule, text_of, toolbox
+from tests.actions.mcp.conftest import Start, gate_of, holds, rule, text_of, toolbox
 
 ALLOW = rule("allow")
 
@@ -37,9 +38,7 @@ async def test_every_call_is_on_record_with_a_digest_and_without_arguments(start
     async with gate.client() as client:
         await client.call_tool("echo", {"text": "my diary"})
         await client.call_tool("fails")
-    async with asyncio.timeout(10):
-        while len(await gate.audit()) < 4:
-            await asyncio.sleep(0.01)
+    await gate.outcomes(2)
     rows = await gate.audit()
     assert [row["kind"] for row in rows] == ["intent", "outcome"] * 2
     assert [row["detail"].get("outcome") for row in rows] == [None, "done", None, "tool_error"]
@@ -90,7 +89,8 @@ async def test_progress_reaches_the_client(start: Start) -> None:
     gate = await start(toolbox() + ALLOW)
     heard: list[tuple[float, str | None]] = []
 
-    async def on_progress(progress: float, _total: float | None, message: str | None) -> None:
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        assert total == 3
         heard.append((progress, message))
 
     async with gate.client() as client:
@@ -105,14 +105,10 @@ async def test_cancelling_a_call_cancels_it_at_the_server(start: Start, tmp_path
     marker = tmp_path / "marker"
     async with gate.client(mode=mode) as client:
         call = asyncio.create_task(client.call_tool("slow", {"seconds": 60, "marker": str(marker)}))
-        async with asyncio.timeout(20):
-            while not marker.exists():
-                await asyncio.sleep(0.01)
-            call.cancel()
-            while marker.read_text(encoding="utf-8") != "cancelled":
-                await asyncio.sleep(0.01)
-            while not [row for row in await gate.audit("outcome") if row["detail"]["outcome"] == "cancelled"]:
-                await asyncio.sleep(0.01)
+        await holds(marker, "began")
+        call.cancel()
+        await holds(marker, "cancelled")
+        assert (await gate.outcomes(1))[0]["detail"]["outcome"] == "cancelled"
         assert text_of(await client.call_tool("echo", {"text": "still here"})) == "still here"
 
 
@@ -121,9 +117,7 @@ async def test_a_slow_call_times_out_and_the_server_is_told(start: Start, tmp_pa
     marker = tmp_path / "marker"
     async with gate.client() as client:
         result = await client.call_tool("slow", {"seconds": 60, "marker": str(marker)})
-        async with asyncio.timeout(10):
-            while marker.read_text(encoding="utf-8") != "cancelled":
-                await asyncio.sleep(0.01)
+        await holds(marker, "cancelled")
     assert result.is_error
     assert "did not answer within 0.3 s" in text_of(result)
     assert gate_of(result)["outcome"] == "timeout"
@@ -139,8 +133,8 @@ async def test_a_result_of_10_mb_is_cut_and_says_so(start: Start) -> None:
             "[Cut by the DaemonPulse gate: the result had 10000000 bytes, and 1000000 are allowed.]"
         )
         assert not result.is_error
-        structured = await client.session.call_tool("echo", {"text": "fine"})
-        assert not structured.is_error  # type: ignore[union-attr]
+        structured = await client.call_tool("echo", {"text": "fine"})
+        assert not structured.is_error
     assert await gate.metric("daemonpulse_mcp_results_capped_total", tool="big") == 1
 
 
@@ -173,7 +167,9 @@ async def test_trace_context_travels_in_meta_and_the_clients_own_meta_with_it(st
     gate = await start(toolbox() + ALLOW)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
     async with gate.client() as client:
-        result = await client.call_tool("meta", {}, meta={"traceparent": parent, "example.org/own": "kept"})  # type: ignore[typeddict-unknown-key]
+        result = await client.call_tool(
+            "meta", {}, meta=cast("Any", {"traceparent": parent, "example.org/own": "kept"})
+        )
     meta = json.loads(text_of(result))
     assert meta["traceparent"].split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
     assert meta["example.org/own"] == "kept"

@@ -12,6 +12,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import anyio
 import mcp_types as types
 from mcp.server import Server, ServerRequestContext
 from mcp.server.lowlevel.server import NotificationOptions
@@ -59,7 +60,7 @@ async def _slow(context: ServerRequestContext[Any, Any], given: dict[str, Any]) 
     return _text("slow is done")
 
 
-async def call_tool(
+async def call_tool(  # noqa: C901, PLR0911, PLR0912 - one case per tool
     context: ServerRequestContext[Any, Any], params: types.CallToolRequestParams
 ) -> types.CallToolResult:
     """Do what the name says."""
@@ -111,7 +112,8 @@ async def main() -> None:
     """Serve until stdin ends."""
     print("toolbox running on stdio", file=sys.stderr)
     server = Server("toolbox", on_list_tools=list_tools, on_call_tool=call_tool)
-    async with stdio_server() as (read, write):
+    wire = anyio.wrap_file(sys.stdout)  # given, it stays ours, to write what is no message
+    async with stdio_server(stdout=wire) as (read, write):
         await server.run(
             read, write, server.create_initialization_options(NotificationOptions(tools_changed=True))
         )
