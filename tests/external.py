@@ -22,6 +22,7 @@ import pytest
 STRICT_VARIABLE = "DAEMONPULSE_TEST_STRICT"
 
 NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
+MCP_SERVERS = Path(__file__).parent / "actions" / "mcp" / "node"
 BOARDS_NODE_PROJECT = Path(__file__).parent / "dashboards" / "node"
 
 FindTool = Callable[[str], Path]
@@ -63,6 +64,13 @@ TOOLS: dict[str, Tool] = {
     "@grafana/schema": Tool(
         _node_package("@grafana/schema", BOARDS_NODE_PROJECT), "npm ci --prefix tests/dashboards/node"
     ),
+    **{
+        name: Tool(_node_package(name, MCP_SERVERS), "npm ci --prefix tests/actions/mcp/node")
+        for name in (
+            "@modelcontextprotocol/server-everything",
+            "@modelcontextprotocol/server-filesystem",
+        )
+    },
     "prometheus": Tool(_program("prometheus"), "apt-get install prometheus"),
     "promtool": Tool(_program("promtool"), "apt-get install prometheus"),
     "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),

@@ -312,7 +312,8 @@ class _Call(Generic[R]):
     def _is_changed(self) -> bool:
         if self._subject.kind != "tool":
             return False
-        return self._mark() != self._calls.records.pinned(self._subject.server, self._subject.name)
+        pinned = self._calls.records.pinned(self._subject.server, self._subject.name)
+        return pinned is not None and self._mark() != pinned  # without a pin it is new: about to be pinned
 
     @staticmethod
     def _classify(error: MCPError) -> str:

@@ -58,7 +58,8 @@ class Tools:
         """Tell whether a listed tool differs from its pin."""
         listing = upstream.listing
         mark = listing.fingerprints.get(tool) if listing is not None else None
-        return mark is not None and mark != self._records.pinned(upstream.spec.name, tool)
+        pinned = self._records.pinned(upstream.spec.name, tool)
+        return mark is not None and pinned is not None and mark != pinned
 
     def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
         """Describe every tool with its gate, for a caller with this token."""
