@@ -8,6 +8,7 @@ what was seen: a clock that jumps, here or at the daemon, ejects nobody.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -155,7 +156,9 @@ class Keeper:
             if wish.suspended or name in loaded or not self._may_try(name):
                 continue
             try:
-                memory.loading[name] = await self._service.submit(RECONCILER, wish.load)
+                memory.loading[name] = await self._service.submit(
+                    RECONCILER, wish.load, still_wanted=functools.partial(self._is_wanted, name)
+                )
             except Problem as problem:
                 self._failed(name)
                 log.warning(
@@ -166,6 +169,10 @@ class Keeper:
                         "problem": problem.detail,
                     },
                 )
+
+    async def _is_wanted(self, name: str) -> bool:
+        wishes = await self._service.desired.get(self._daemon.name)
+        return any(wish.instance_id == name and not wish.suspended for wish in wishes.instances)
 
     def _learn_from(self, name: str, operation: Operation) -> None:
         if operation.state == "done":

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from http import HTTPStatus
 from typing import Any, Final
 
@@ -106,8 +106,19 @@ class Service:
         self.metrics.count(rows.PREFLIGHTS, verdict.verdict.value)
         return verdict
 
-    async def submit(self, actor: Actor, command: Command, *, key: str | None = None) -> Operation:
-        """Decide, put the intent on record, and begin. Raises Problem for what is denied or cannot be."""
+    async def submit(
+        self,
+        actor: Actor,
+        command: Command,
+        *,
+        key: str | None = None,
+        still_wanted: Callable[[], Awaitable[bool]] | None = None,
+    ) -> Operation:
+        """Decide, put the intent on record, and begin. Raises Problem for what is denied or cannot be.
+
+        `still_wanted` is asked once the kill switch can see the operation: what it switched off before that is known
+        by then, and what it switches off later it cancels itself.
+        """
         daemon = self.daemon(command.daemon)
         try:
             if key is not None:
@@ -127,6 +138,8 @@ class Service:
         if is_new:
             if isinstance(command, EjectAll):
                 self._cancel_others(operation)
+            if still_wanted is not None and not await still_wanted():
+                operation.cancel.set()
             self._spawn(operation, actor, recovered=False)
         return operation
 

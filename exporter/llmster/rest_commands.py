@@ -157,9 +157,11 @@ async def _ask(
     if not response.is_success or _error_of(response) is not None:
         _raise_refusal(response, what)
     try:
-        return msgspec.json.decode(response.content, type=Download)
-    except UNDECODABLE as error:
+        return msgspec.convert(msgspec.json.decode(response.content), Download)
+    except msgspec.ValidationError as error:
         raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
+    except UNDECODABLE:
+        raise NotLlmster(f"{what} answered HTTP {response.status_code} and no JSON") from None
 
 
 def _headers(token: str | None) -> dict[str, str]:

@@ -92,6 +92,23 @@ async def test_the_kill_switch_is_not_undone(forge: Forge, sim: Simulator) -> No
     assert loaded(sim) == set()
 
 
+async def test_a_kill_switch_thrown_while_the_keeper_makes_up_its_mind_is_not_undone(
+    forge: Forge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desire(forge, model=SMALL)
+    submit = forge.parts.service.submit
+
+    async def overtaken(*given: Any, **wanted: Any) -> Any:
+        monkeypatch.undo()
+        assert (await forge.post("models/eject-all")).status_code == 200
+        return await submit(*given, **wanted)
+
+    monkeypatch.setattr(forge.parts.service, "submit", overtaken)
+    await ticks(forge, count=3)
+    assert loaded(sim) == set()
+    assert sim.calls["llm", "loadModel"] == 0
+
+
 async def test_a_desired_instance_that_does_not_fit_evicts_nobody_and_is_tried_again_later(
     forge: Forge, sim: Simulator
 ) -> None:

@@ -1,10 +1,15 @@
 """Loading and ejecting over HTTP: what is asked for is what there is, and never twice."""
 
 import asyncio
+from collections.abc import Callable
 
 import pytest
 
 from llmster_sim import errors
+from llmster_sim.asks import chat_ask
+from llmster_sim.instances import Instance
+from llmster_sim.jobs import Ask
+from llmster_sim.prompts import Message
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, loaded
 
@@ -276,11 +281,10 @@ async def test_a_load_can_be_cancelled_and_leaves_nothing(forge: Forge, sim: Sim
     assert not sim.daemon.loader.loads
 
 
-def _long_ask(sim: Simulator):  # type: ignore[no-untyped-def]  # noqa: ANN202 - the simulator's own type
-    from llmster_sim.asks import chat_ask
-    from llmster_sim.prompts import Message
+def _long_ask(_sim: Simulator) -> Callable[[Instance], Ask]:
+    """A request that takes a while."""
 
-    def ask(instance):  # type: ignore[no-untyped-def]  # noqa: ANN001, ANN202
+    def ask(instance: Instance) -> Ask:
         return chat_ask(
             model=instance.model,
             messages=[Message(role="user", text="Tell me a long story about the sea")],
@@ -288,5 +292,4 @@ def _long_ask(sim: Simulator):  # type: ignore[no-untyped-def]  # noqa: ANN202 -
             stream=False,
         )
 
-    del sim
     return ask

@@ -39,7 +39,12 @@ async def test_a_download_survives_a_daemon_that_cannot_be_asked_for_a_while(
     sim.faults.html("GET /api/v1/models/download/*", status=200, times=1)
     response = await forge.post("models/download", model="new/model")
     assert response.status_code == 200, response.text
+    sim.clock.speed = 20.0
     begun = await forge.post("models/download", wait=None, model="other/model")
+    live = forge.parts.service.operations.live[begun.json()["id"]]
+    async with asyncio.timeout(10):
+        while "job_id" not in live.before:  # noqa: ASYNC110 - seen only by looking
+            await asyncio.sleep(0.005)
     await sim.stop()
     await sim.start()
     operation = await forge.done(begun)

@@ -2,6 +2,7 @@
 
 import asyncio
 import stat
+from collections.abc import AsyncIterator
 from pathlib import Path
 
 import httpx
@@ -21,7 +22,7 @@ READS = (
     "operations",
     "audit",
 )
-COMMANDS = (
+COMMANDS: tuple[tuple[str, dict[str, str]], ...] = (
     ("daemons/box/models/load", {"model": SMALL}),
     ("daemons/box/models/eject", {"instance_id": "qwen/qwen3-8b"}),
     ("daemons/box/models/eject-all", {}),
@@ -89,7 +90,7 @@ async def test_once_a_token_exists_nobody_is_heard_without_one(forge: Forge) -> 
     ],
 )
 async def test_a_wrong_token_is_turned_away(forge: Forge, authorization: str) -> None:
-    response = await forge.http.get("/v1/daemons", headers={"Authorization": authorization.encode()})
+    response = await forge.http.get("/v1/daemons", headers={b"Authorization": authorization.encode()})
     assert response.status_code == 401
     assert "dp_aaaaaaaa" not in response.text
 
@@ -158,7 +159,7 @@ async def test_a_browser_of_another_origin_gets_no_leave(forge: Forge) -> None:
 
 
 async def test_a_body_that_is_too_large_is_not_read(forge: Forge) -> None:
-    async def endless():  # type: ignore[no-untyped-def]  # noqa: ANN202
+    async def endless() -> AsyncIterator[bytes]:
         for _ in range(100):
             yield b" " * 4096
 
