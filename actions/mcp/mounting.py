@@ -55,7 +55,7 @@ class McpGate:
             storage=storage,
             audit=audit,
             tokens=tokens,
-            gate_url=gate_url,
+            gate_url=lambda: _reachable(gate_url()),
         )
         self._watches = config.mcp_json is not None
 
@@ -81,3 +81,8 @@ class McpGate:
     def stop_asking(self) -> None:
         """End every call that waits for a person: the service is shutting down, and says so to the caller."""
         self.gate.approvals.close()
+
+
+def _reachable(url: str) -> str:
+    """Write where a program on this machine reaches us, who may listen on every address."""
+    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")

@@ -1,0 +1,108 @@
+"""Rate limits and circuit breakers by a hand-driven clock; redaction of what is shown."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.mcp.limits import Breaker, RateLimit
+from actions.mcp.redaction import PREVIEW_CHARS, REDACTED, digest, preview, redact, redact_command
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 20))
+def test_no_minute_has_more_calls_than_twice_the_rate(gaps: list[float], per_minute: int) -> None:
+    clock = Clock()
+    limit = RateLimit(per_minute, clock)
+    taken: list[float] = []
+    for gap in gaps:
+        clock.now += gap
+        if limit.take() == 0:
+            taken.append(clock.now)
+    for start in taken:  # a full bucket and its refill
+        assert len([at for at in taken if start <= at < start + 60]) <= 2 * per_minute
+
+
+def test_a_refused_call_learns_how_long_to_wait() -> None:
+    clock = Clock()
+    limit = RateLimit(60, clock)
+    assert [limit.take() for _ in range(60)] == [0.0] * 60
+    assert limit.take() == pytest.approx(1.0)
+    clock.now += 1
+    assert limit.take() == 0.0
+
+
+def test_a_breaker_opens_lets_one_call_try_and_closes_when_it_works() -> None:
+    clock = Clock()
+    breaker = Breaker(2, 30, clock)
+    breaker.failed()
+    assert breaker.wait_s() == 0
+    breaker.failed()
+    assert breaker.wait_s() == 30
+    clock.now = 30
+    assert breaker.wait_s() == 0
+    assert breaker.wait_s() == 30  # one tries, the others wait
+    breaker.failed()
+    assert breaker.wait_s() == 30
+    clock.now = 60
+    assert breaker.wait_s() == 0
+    breaker.abandoned()
+    assert breaker.wait_s() == 0
+    breaker.succeeded()
+    assert not breaker.is_open
+    assert [breaker.wait_s() for _ in range(3)] == [0, 0, 0]
+
+
+@pytest.mark.parametrize(
+    "secret",
+    [
+        "sk-proj-abcdefghijklmnop1234",
+        "ghp_abcdefghijklmnopqrstuvwxyz012345",
+        "Bearer abcdefghijklmnop",
+        "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+        "AKIAABCDEFGHIJKLMNOP",
+        "xoxb-123456789012-abc",
+        "dp_abcdefgh_0123456789012345678901234567890123456789012",
+        "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
+    ],
+)
+def test_what_looks_like_a_secret_is_not_shown(secret: str) -> None:
+    shown = preview({"text": f"use {secret} please", "list": [{"deep": secret}]})
+    assert secret not in json.loads(shown)["text"]
+    assert REDACTED in shown
+    assert shown.count(REDACTED) == 2
+
+
+def test_names_of_secrets_known_values_and_urls_are_redacted() -> None:
+    found = redact(
+        {"apiKey": 1, "Password": "x", "tokens_max": 5, "n": 3, "url": "https://me:pw1234@host/"},
+        ["known-value"],
+    )
+    assert found["apiKey"] == found["Password"] == REDACTED
+    assert found["n"] == 3
+    assert "pw1234" not in found["url"]
+    assert redact("the known-value here", ["known-value"]) == f"the {REDACTED} here"
+    assert redact_command(["x", "--token", "abc", "--api-key=def", "KEY", "fine"]) == [
+        "x", "--token", REDACTED, f"--api-key={REDACTED}", "KEY", "fine",
+    ]  # fmt: skip
+
+
+@given(
+    st.recursive(
+        st.none() | st.text(max_size=10) | st.floats(allow_nan=False),
+        lambda inner: st.lists(inner, max_size=4) | st.dictionaries(st.text(max_size=4), inner, max_size=4),
+        max_leaves=40,
+    )
+)
+def test_previews_are_bounded_and_digests_depend_on_content_alone(value: object) -> None:
+    arguments = {"b": value, "a": value}
+    assert len(preview(arguments)) <= PREVIEW_CHARS + 3
+    assert digest(arguments) == digest({"a": value, "b": value})
+    assert digest(arguments) != digest({"a": value, "b": value, "c": 1})
