@@ -19,7 +19,7 @@ def test_demo_checks_itself_and_ends_with_zero(tmp_path: Path) -> None:
     ended = daemonpulse("demo", "--seconds", "12", "--urls-file", str(urls_file), TMPDIR=str(tmp_path))
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "state metrics served, and stored by Prometheus" in ended.stdout
-    assert {"llmster", "exporter", "prometheus"} <= json.loads(urls_file.read_text()).keys()
+    assert {"llmster", "exporter", "actions", "prometheus"} <= json.loads(urls_file.read_text()).keys()
     assert [entry.name for entry in tmp_path.iterdir()] == ["urls.json"], "the demo cleans up after itself"
 
 
