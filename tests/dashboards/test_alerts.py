@@ -14,7 +14,7 @@ from dashboards.build import RUNBOOKS
 from dashboards.rules import RECORDINGS
 from tests.dashboards.alert_cases import CASES, Case
 from tests.dashboards.asked import BY_NAME as METRICS
-from tests.dashboards.asked import ROOT, RULE_FILES, catalogued, rules
+from tests.dashboards.asked import ROOT, RULE_FILES, board, catalogued, rules
 from tests.external import FindTool
 
 BY_NAME = {alert.name: alert for alert in ALERTS}
@@ -118,3 +118,60 @@ def test_the_alert_has_a_severity_a_short_sentence_and_a_runbook_page(alert: Any
 
 def test_no_runbook_page_is_left_behind() -> None:
     assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == BY_NAME.keys()
+
+
+def italics_by_board(page: str) -> list[tuple[str, str]]:
+    """Pair every *name* of a bullet that begins with "Board X" (or names one) with that board."""
+    found = []
+    for bullet in re.split(r"\n(?=- |\d+\. |#|\n)", page):
+        match = re.search(r"[Bb]oard (Overview|Fleet|Forge|Pulse|Toolchain|Console|Economics)", bullet)
+        if match is not None:
+            names = re.findall(r"\*([^*]+)\*", " ".join(bullet.split()))
+            found += [(match[1].lower(), name) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_runbooks_point_at_panels_columns_and_buttons_that_exist(path: Path) -> None:
+    for name, wanted in italics_by_board(path.read_text(encoding="utf-8")):
+        words = set(re.findall(r"'(?:title|value)': '([^']*)'", str(board(name)["panels"])))
+        assert wanted in words, f"board {name} has no {wanted!r}"
+
+
+@pytest.mark.external("promtool")
+def test_recorded_ratios_are_right_and_0_where_nothing_failed(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    ended = 'llmster_request_success_total{daemon="box",model="m",finished_reason="stop"}'
+    slow = 'llmster_request_success_total{daemon="box",model="n",finished_reason="error"}'
+    fine = 'llmster_request_success_total{daemon="box",model="n",finished_reason="stop"}'
+    ratio = "daemon_model:llmster_requests_failed:ratio_rate5m"
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": ended, "values": "0+6x20"},
+                {"series": slow, "values": "0+3x20"},
+                {"series": fine, "values": "0+9x20"},
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": ratio,
+                    "eval_time": "15m",
+                    "exp_samples": [
+                        {"labels": f'{ratio}{{daemon="box",model="m"}}', "value": 0},
+                        {"labels": f'{ratio}{{daemon="box",model="n"}}', "value": 0.25},
+                    ],
+                },
+                {
+                    "expr": "daemon_model:llmster_requests:rate5m * 60",
+                    "eval_time": "15m",
+                    "exp_samples": [
+                        {"labels": '{daemon="box",model="m"}', "value": 6},
+                        {"labels": '{daemon="box",model="n"}', "value": 12},
+                    ],
+                },
+            ],
+        }
+    ]
+    judge(external_tool("promtool"), tests, tmp_path)
