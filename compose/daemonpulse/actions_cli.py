@@ -18,6 +18,7 @@ import click
 
 from daemonpulse.actions_client import CLIENT_COMMANDS
 from daemonpulse.durations import Duration
+from daemonpulse.mcp_cli import mcp
 
 if TYPE_CHECKING:
     from actions.storage import Storage
@@ -213,6 +214,7 @@ def audit_verify(*, head: str | None, **flags: str | None) -> None:
 
 for _command in CLIENT_COMMANDS:
     actions.add_command(_command)
+actions.add_command(mcp)
 
 
 def _with_storage(flags: dict[str, str | None], work: Callable[[Storage], Any]) -> Any:

@@ -83,7 +83,7 @@ def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @_client_flags
 def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
     """Load MODEL and wait for it, with a progress bar; nothing happens if it is loaded just so already."""
-    with _Api(url, token_file) as api:
+    with Api(url, token_file) as api:
         operation = api.command(daemon, "models/load", parameters, bar=not as_json)
     result = operation["result"]
     _print(
@@ -101,7 +101,7 @@ def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool
 @_client_flags
 def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
     """Eject INSTANCE_ID and make sure that it is gone."""
-    with _Api(url, token_file) as api:
+    with Api(url, token_file) as api:
         operation = api.command(daemon, "models/eject", parameters)
     _print(operation, as_json, f"{parameters['instance_id']} ejected")
 
@@ -113,7 +113,7 @@ def eject_all(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
     """Eject everything, busy or not: the kill switch."""
-    with _Api(url, token_file) as api:
+    with Api(url, token_file) as api:
         operation = api.command(daemon, "models/eject-all", parameters)
     names = operation["result"]["ejected"]
     _print(operation, as_json, f"ejected: {', '.join(names) or 'nothing was loaded'}")
@@ -127,7 +127,7 @@ def preflight(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
     """Tell whether MODEL would fit, and who holds the memory. Exits 1 if it does not fit."""
-    with _Api(url, token_file) as api:
+    with Api(url, token_file) as api:
         answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/preflight", parameters)
     if as_json:
         click.echo(json.dumps(answer, indent=2))
@@ -141,7 +141,7 @@ def preflight(
 @_client_flags
 def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, limit: int) -> None:
     """List the latest operations."""
-    with _Api(url, token_file) as api:
+    with Api(url, token_file) as api:
         answer = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": limit})
     if as_json:
         click.echo(json.dumps(answer, indent=2))
@@ -156,7 +156,7 @@ def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json
 CLIENT_COMMANDS: Final = (load, eject, eject_all, preflight, operations)
 
 
-class _Api:
+class Api:
     """A connection to the API that ends the program with one line when something is wrong."""
 
     def __init__(self, url: str, token_file: Path | None) -> None:

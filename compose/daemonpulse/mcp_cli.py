@@ -1,0 +1,183 @@
+"""`daemonpulse actions mcp`: the MCP gate from a terminal: adopt mcp.json, look at tools, answer waiting calls.
+
+Knows the API's paths and answers, and nothing of how the gate works.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from daemonpulse.actions_client import DEFAULT_URL, Api
+
+
+def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    for option in reversed(
+        (
+            click.option(
+                "--url",
+                envvar="DAEMONPULSE_ACTIONS_URL",
+                default=DEFAULT_URL,
+                show_default=True,
+                help="Where the actions API is.  [env: DAEMONPULSE_ACTIONS_URL]",
+            ),
+            click.option(
+                "--token-file",
+                envvar="DAEMONPULSE_ACTIONS_TOKEN_FILE",
+                type=click.Path(path_type=Path),
+                help="File with the token; DAEMONPULSE_ACTIONS_TOKEN is read too.",
+            ),
+            click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
+        )
+    ):
+        command = option(command)
+    return command
+
+
+@click.group()
+def mcp() -> None:
+    """Gate the tools that the daemon's models call.
+
+    \b
+    Begin:   daemonpulse actions mcp adopt --dry-run    what would change in mcp.json
+             daemonpulse actions mcp adopt              route it through the gate
+    Answer:  daemonpulse actions mcp approvals          calls that wait for you
+             daemonpulse actions mcp approve ID
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+
+
+@mcp.command()
+@click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
+@_flags
+def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
+    """Route every server of mcp.json through the gate. Keeps a backup; `undo` takes it back."""
+    _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=False)
+
+
+@mcp.command()
+@click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
+@_flags
+def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
+    """Give mcp.json its servers back."""
+    _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=True)
+
+
+@mcp.command("list")
+@click.argument("server", required=False)
+@_flags
+def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | None) -> None:
+    """List the servers, or the tools of SERVER with their gates."""
+    path = "/v1/mcp/servers" if server is None else f"/v1/mcp/servers/{quote(server, safe='')}/tools"
+    with Api(url, token_file) as api:
+        answer = api.ask("GET", path, {})
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+    elif server is None:
+        _print_servers(answer)
+    else:
+        for tool in answer["tools"]:
+            changed = "  changed since it was approved" if tool["changed"] else ""
+            click.echo(f"{tool['decision']:<6} {tool['tool']:<40} by {tool['rule']}{changed}")
+
+
+@mcp.command()
+@click.option("--all", "everything", is_flag=True, help="Settled ones too.")
+@_flags
+def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: bool) -> None:
+    """List the calls that wait for an answer."""
+    with Api(url, token_file) as api:
+        answer = api.ask("GET", "/v1/mcp/approvals", {} if everything else {"state": "pending"})
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    if not answer["approvals"]:
+        click.echo("nothing waits")
+    for one in answer["approvals"]:
+        left = f", {one['expires_in_seconds']:.0f} s left" if one["state"] == "pending" else ""
+        click.echo(f"{one['id']}  {one['state']}  {one['server']}/{one['tool']}  for {one['token']}{left}")
+        for line in (one["arguments"], one["reason"]):
+            if line:
+                click.echo(f"    {line}")
+
+
+@mcp.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
+@_flags
+def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
+    """Let the waiting call ID through."""
+    _settle("approve", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
+
+
+@mcp.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
+@_flags
+def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
+    """Refuse the waiting call ID."""
+    _settle("deny", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
+
+
+@mcp.command()
+@click.argument("server")
+@click.argument("tool")
+@click.argument("decision", type=click.Choice(["allow", "deny", "ask"]))
+@_flags
+def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool: str, decision: str) -> None:
+    """Set the gate of TOOL of SERVER, and approve the tool as it is now."""
+    path = f"/v1/mcp/servers/{quote(server, safe='')}/tools/{quote(tool, safe='')}/gate"
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", path, {"decision": decision})
+    words = f"{answer['server']}/{answer['tool']}: {answer['decision']}" if isinstance(answer, dict) else ""
+    click.echo(json.dumps(answer, indent=2) if as_json else words)
+
+
+def _adopt(url: str, token_file: Path | None, *, as_json: bool, dry_run: bool, undo: bool) -> None:
+    with Api(url, token_file) as api:
+        answer = api.ask(
+            "POST", "/v1/mcp/adopt", {"dry_run": str(dry_run).lower(), "undo": str(undo).lower()}
+        )
+    if as_json:
+        click.echo(json.dumps(answer, indent=2))
+        return
+    if answer["diff"]:
+        click.echo(answer["diff"])
+    for name, why in answer["skipped"].items():
+        click.echo(f"left as it is: {name}: {why}")
+    if answer["warning"]:
+        click.echo(f"warning: {answer['warning']}")
+    names = ", ".join(answer["servers"])
+    if not answer["servers"]:
+        click.echo("nothing to do")
+    elif not answer["done"]:
+        click.echo(f"would change: {names}; nothing was changed")
+    else:
+        click.echo(f"changed: {names}" + (f"; backup: {answer['backup']}" if answer["backup"] else ""))
+
+
+def _settle(
+    verb: str, url: str, token_file: Path | None, *, as_json: bool, approval_id: str, always: bool
+) -> None:
+    path = f"/v1/mcp/approvals/{quote(approval_id, safe='')}/{verb}"
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", path, {"always": str(always).lower()})
+    words = f"{answer['id']} {answer['state']}: {answer['server']}/{answer['tool']}"
+    click.echo(json.dumps(answer, indent=2) if as_json else words)
+
+
+def _print_servers(answer: Any) -> None:
+    for one in answer["servers"]:
+        how = " ".join(one["command"]) if "command" in one else one["url"]
+        tools = f"{one['tools']} tools" if one["tools"] is not None else "not listed yet"
+        click.echo(f"{one['server']:<20} {one['state']:<9} {tools:<15} {how}")
+        for line in (one["problem"], one["plugin_error"]):
+            if line:
+                click.echo(f"    {line}")
+    bypassing = answer["drift"]["bypassing"]
+    if bypassing:
+        click.echo(f"bypassing the gate in {answer['drift']['mcp_json']}: {', '.join(bypassing)}")
