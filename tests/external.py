@@ -77,6 +77,7 @@ TOOLS: dict[str, Tool] = {
     "prometheus-alertmanager": Tool(
         _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"
     ),
+    "docker-compose": Tool(_program("docker-compose"), "apt-get install docker-compose"),
     "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
 }
 

@@ -1,0 +1,57 @@
+"""The image by its recipe, as far as it can be told without building it."""
+
+import re
+import shlex
+from pathlib import Path
+
+COMPOSE = Path(__file__).parents[2] / "compose"
+TEXT = (COMPOSE / "Dockerfile").read_text(encoding="utf-8")
+LINES = [
+    line
+    for line in re.sub(r"\\\n", " ", TEXT).splitlines()
+    if line.strip() and not line.lstrip().startswith("#")
+]
+FINAL = LINES[max(number for number, line in enumerate(LINES) if line.startswith("FROM ")) :]
+
+
+def test_what_builds_stays_in_a_stage_of_its_own() -> None:
+    assert sum(line.startswith("FROM ") for line in LINES) == 2
+    copied = [line for line in FINAL if line.startswith(("COPY", "ADD"))]
+    assert copied == ["COPY --from=build /opt/daemonpulse /opt/daemonpulse"]
+    assert not any(word in " ".join(FINAL) for word in ("pip install", "apt-get", "gcc", "curl"))
+    assert "rm -rf /usr/local/lib/python3.11/site-packages/* " in " ".join(FINAL), (
+        "pip of the base image goes"
+    )
+
+
+def test_the_environment_is_made_without_pip_and_with_the_pins() -> None:
+    build = " ".join(LINES)
+    assert "venv --without-pip" in build
+    assert "-c compose/constraints.txt" in build
+
+
+def test_the_image_runs_as_a_user_of_its_own_from_its_last_instructions_on() -> None:
+    kinds = [line.split()[0] for line in FINAL]
+    assert "USER 10001:10001" in FINAL
+    assert not {"RUN", "COPY", "ADD"} & set(kinds[kinds.index("USER") :])
+
+
+def test_the_image_says_whether_it_is_well() -> None:
+    [check] = [line for line in FINAL if line.startswith("HEALTHCHECK")]
+    assert "127.0.0.1:9810/healthz" in check
+
+
+def test_the_base_is_pinned_by_version() -> None:
+    assert re.search(r"(?m)^ARG PYTHON=python:3\.11\.\d+-slim-bookworm$", TEXT)
+    assert {line.split()[1] for line in LINES if line.startswith("FROM ")} == {"${PYTHON}"}
+
+
+def test_every_file_the_build_copies_is_let_through_and_secrets_are_not() -> None:
+    ignored = (COMPOSE / "Dockerfile.dockerignore").read_text(encoding="utf-8").splitlines()
+    assert ignored[1] == "*"
+    for line in LINES:
+        if line.startswith("COPY ") and "--from" not in line:
+            for source in shlex.split(line)[1:-1]:
+                assert f"!{source}" in ignored
+                assert (COMPOSE.parent / source).exists()
+    assert {"compose/.env", "compose/secrets"} <= set(ignored[ignored.index("!compose") :])
