@@ -35,7 +35,7 @@ async def test_both_formats_can_be_read(forge: Forge) -> None:
         "/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
     )
     assert response.headers["content-type"].startswith("application/openmetrics-text")
-    assert list(openmetrics(response.text))
+    assert list(openmetrics(response.text))  # type: ignore[no-untyped-call]
 
 
 async def test_outcomes_are_counted_once_each(forge: Forge, sim: Simulator) -> None:
