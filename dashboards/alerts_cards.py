@@ -44,8 +44,12 @@ MEMORY: Final = (
     ),
     Alert(
         "GpuMemoryLeak",
+        # A step is no leak: what grew within the hour must still be growing.
         both(
-            _P.over("delta", h.UNATTRIBUTED_VRAM, "1h") > 256 * _MIB,
+            both(
+                _P.over("delta", h.UNATTRIBUTED_VRAM, "1h") > 256 * _MIB,
+                _P.over("delta", h.UNATTRIBUTED_VRAM, "15m") > 16 * _MIB,
+            ),
             _P.now(h.UNATTRIBUTED_VRAM) > 512 * _MIB,
         ),
         WARNING,

@@ -242,6 +242,6 @@ HOST: Final = (
         WARNING,
         "The {{ $labels.role }} of {{ $labels.daemon }} (pid {{ $labels.pid }}) grows by "
         "{{ $value | humanize1024 }}B of RAM per hour.",
-        "1h",
+        "90m",  # longer than a load, however slow, stays in the hour that is looked at
     ),
 )

@@ -123,6 +123,7 @@ _PROCESSES = tables.table(
         Column("instance", "Machine"),
         Column("A", "Memory", unit="bytes"),
     ],
+    largest="Memory",
 )
 _MIG_MEMORY = panels.bars(
     "MIG partitions in use",

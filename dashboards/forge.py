@@ -112,6 +112,7 @@ _OPERATIONS = tables.table(
         Column("progress", "Progress", unit="percentunit", gauge_to=1),
         Column("id", "Actions", buttons=(buttons.CANCEL,)),
     ],
+    largest="Begun",
     no_value="No operation yet",
 )
 _STATES = panels.timeline(
@@ -162,6 +163,7 @@ _MODELS = tables.table(
         Column("B", "On disk", unit="bytes"),
         Column("A", "Actions", width=240, buttons=(buttons.LOAD, buttons.PROBE)),
     ],
+    largest="On disk",
 )
 _SIZES = tables.table(
     "Memory, measured and estimated",

@@ -81,7 +81,7 @@ def words(**states: tuple[str, str]) -> list[Json]:
 YES_NO: Final = words(_0=("No", SLATE), _1=("Yes", INDIGO))
 UP_DOWN: Final = words(_0=("Down", FAULT), _1=("Up", WELL))
 RISK: Final = words(_0=("No", WELL), _1=("Yes", ATTENTION))
-GUARD: Final = words(_0=("Off", ATTENTION), _1=("On", WELL))
+GUARD: Final = words(_0=("No", ATTENTION), _1=("Yes", WELL))
 FAULTY: Final = words(_0=("Fine", WELL), _1=("Fault", FAULT))
 DAEMON_STATES: Final = ("down", "stalled", "running")
 DAEMON_WORDS: Final = words(_0=("Down", FAULT), _1=("Stalled", ATTENTION), _2=("Running", WELL))

@@ -36,9 +36,19 @@ class Column:
 
 
 def table(
-    title: str, ask: str, *queries: AnyQuery, columns: Sequence[Column], no_value: str = NO_VALUE
+    title: str,
+    ask: str,
+    *queries: AnyQuery,
+    columns: Sequence[Column],
+    largest: str = "",
+    no_value: str = NO_VALUE,
 ) -> Viz:
-    """Show one row per thing. Several PromQL queries are merged on the labels they share."""
+    """Show one row per thing. Several PromQL queries are merged on the labels they share.
+
+    `largest` is the title of the column whose largest (or latest) values come first.
+    """
+    if largest and largest not in {column.title for column in columns}:
+        raise QueryError(f"{title}: no column is called {largest}")
     asked = [replace(query, mode="table") if isinstance(query, Query) else query for query in queries]
     _require_columns(title, asked, columns)
     names = {chr(ord("A") + number): f"Value #{chr(ord('A') + number)}" for number in range(len(asked))}
@@ -57,7 +67,12 @@ def table(
         title,
         ask,
         asked,
-        options={"showHeader": True, "cellHeight": "sm", "frameIndex": 0},
+        options={
+            "showHeader": True,
+            "cellHeight": "sm",
+            "frameIndex": 0,
+            "sortBy": [{"displayName": largest, "desc": True}] if largest else [],
+        },
         defaults={
             "unit": "short",
             "color": {"mode": "thresholds"},

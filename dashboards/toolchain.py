@@ -205,6 +205,7 @@ _AUDIT = tables.table(
         Column("kind", "Entry"),
         Column("detail", "Detail"),
     ],
+    largest="When",
     no_value="Nothing done yet",
 )
 

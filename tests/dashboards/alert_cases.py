@@ -208,8 +208,8 @@ CASES: dict[str, Case] = {
         fires={f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{GIB}+{8 * MIB}x200"},
         labels={"daemon": "box", "gpu": "0", **PLACE},
         summary="Daemon box holds 480MiB more on GPU 0 than an hour ago, and no loaded model explains it.",
-        quiet={f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{GIB}+{2 * MIB}x200"},
-        at="150m",
+        quiet={f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{GIB}x79 {3 * GIB}x100"},
+        at="130m",
     ),
     "GpuHot": Case(
         fires={
@@ -302,10 +302,12 @@ CASES: dict[str, Case] = {
         labels={"daemon": "box", "role": "daemon", "pid": "7", **PLACE},
         summary="The daemon of box (pid 7) grows by 240MiB of RAM per hour.",
         quiet={
-            # A model that is loaded grows once.
-            f'llmster_process_resident_memory_bytes{{role="engine",pid="8",{BOX}}}': f"0x100 {8 * GIB}x100"
+            # A model that is loaded grows once, here over ten minutes.
+            f'llmster_process_resident_memory_bytes{{role="engine",pid="8",{BOX}}}': (
+                f"{GIB}x79 {GIB}+{800 * MIB}x10 {9 * GIB}x100"
+            )
         },
-        at="180m",
+        at="145m",
     ),
     "DaemonPulseDroppingEvents": Case(
         fires={f'llmster_log_events_dropped_total{{sink="spans",reason="full",{BOX}}}': "_x25 7x15"},

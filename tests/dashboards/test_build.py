@@ -1,6 +1,7 @@
 """The generated files are fresh, complete and the same every time; the command says so or says what to do."""
 
 import json
+import sys
 from pathlib import Path
 
 import pytest
@@ -101,3 +102,24 @@ def test_promtool_sees_a_test_fail_that_should(external_tool: FindTool, tmp_path
     }
     with pytest.raises(AssertionError, match="LlmsterNotWatched"):
         judge(external_tool("promtool"), [wrong], tmp_path)
+
+
+@pytest.fixture
+def _without_the_extra(monkeypatch: pytest.MonkeyPatch) -> None:
+    for name in [name for name in sys.modules if name.partition(".")[0] in {"dashboards", "grafanalib"}]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, "grafanalib", None)
+
+
+@pytest.mark.usefixtures("_without_the_extra")
+def test_without_the_extra_the_command_says_what_to_install() -> None:
+    ran = CliRunner().invoke(main, ["dashboards", "check"])
+    assert ran.exit_code == 2
+    assert "pip install 'daemonpulse[dashboards]'" in ran.output
+
+
+def test_an_installed_package_asks_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(dashboards_cli, "__file__", str(tmp_path / "site-packages" / "daemonpulse" / "x.py"))
+    ran = CliRunner().invoke(main, ["dashboards", "build"])
+    assert ran.exit_code == 2
+    assert "--output: name a folder" in ran.output
