@@ -126,9 +126,8 @@ async def serve(
             gate_url=lambda: url,
         )
         app = application(Api(service, gatekeeper, experience))
-        mcp.mount(app, gatekeeper)
         door = FrontDoor(
-            app,
+            mcp.mount(app, gatekeeper),
             hosts=LOOPBACK_NAMES | {settings.listen_host, *settings.allowed_hosts}
             if settings.is_loopback
             else None,

@@ -11,6 +11,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actions.audit import Audit
 from actions.gatekeeper import Gatekeeper
@@ -20,7 +21,7 @@ from actions.mcp.gate import Gate
 from actions.mcp.plugins import PluginHealth
 from actions.mcp.registry import RegistryBroken
 from actions.mcp.routes import router
-from actions.mcp.serving import Doorway
+from actions.mcp.serving import PREFIX, Doorway
 from actions.metrics import Metrics
 from actions.storage import Storage
 from actions.tokens import TokenStore
@@ -59,10 +60,16 @@ class McpGate:
         )
         self._watches = config.mcp_json is not None
 
-    def mount(self, app: FastAPI, gatekeeper: Gatekeeper) -> None:
-        """Add `/v1/mcp/*` and `/mcp/{server}` to the application."""
+    def mount(self, app: FastAPI, gatekeeper: Gatekeeper) -> ASGIApp:
+        """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
         app.include_router(router(self.gate, gatekeeper, self.adoption, self.plugins))
-        app.mount("/mcp", Doorway(gatekeeper.actor, self.gate.front))
+        doorway = Doorway(gatekeeper.actor, self.gate.front)
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            is_ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+            await (doorway if is_ours else app)(scope, receive, send)
+
+        return served
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
