@@ -124,6 +124,7 @@ async def serve(
             metrics=metrics,
             tokens=tokens,
             gate_url=lambda: url,
+            daemons=[daemon.client for daemon in daemons.values()],
         )
         app = application(Api(service, gatekeeper, experience))
         door = FrontDoor(

@@ -18,8 +18,7 @@ from typing import Any, Final, Generic, Protocol, TypeVar
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
-from opentelemetry import trace
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from pydantic import ValidationError
 
 from actions.audit import Kind
@@ -105,6 +104,7 @@ class Calls:
         journal: Journal,
         metrics: Metrics,
         capture_arguments: bool,
+        tracer: Tracer,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.records = records
@@ -116,7 +116,7 @@ class Calls:
         self._rates: dict[str, RateLimit] = {}
         self._breakers: dict[str, Breaker] = {}
         self.in_flight: defaultdict[str, int] = defaultdict(int)
-        self._tracer = trace.get_tracer("daemonpulse.actions.mcp")
+        self._tracer = tracer
 
     def breaker(self, upstream: Upstream) -> Breaker:
         """Return the circuit breaker of a server."""

@@ -28,6 +28,7 @@ from actions.mcp.registry import Registry
 from actions.mcp.servers import ServerSpec
 from actions.mcp.serving import Front
 from actions.mcp.tools import Tools
+from actions.mcp.tracing import Tracing
 from actions.mcp.upstream import Upstream, UpstreamDown
 from actions.metrics import Metrics
 from actions.problems import Problem, not_found
@@ -55,6 +56,7 @@ class Gate:
             storage, audit, self.records, metrics, keep_preview=config.capture_arguments
         )
         self._journal = Journal(storage, audit)
+        self._tracing = Tracing.from_environment()
         self.tools = Tools(self.records, metrics)
         self.calls = Calls(
             records=self.records,
@@ -62,6 +64,7 @@ class Gate:
             journal=self._journal,
             metrics=metrics,
             capture_arguments=config.capture_arguments,
+            tracer=self._tracing.tracer,
         )
         self._fronts: dict[str, Front] = {}
         self._group: asyncio.TaskGroup | None = None
@@ -98,6 +101,7 @@ class Gate:
         finally:
             journal.cancel()
             await asyncio.gather(journal, return_exceptions=True)
+            await asyncio.to_thread(self._tracing.close)
 
     def front(self, name: str) -> Front | None:
         """Find a server's front."""

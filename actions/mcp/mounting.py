@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable
+from collections.abc import AsyncIterator, Callable, Sequence
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -25,6 +25,7 @@ from actions.mcp.serving import PREFIX, Doorway
 from actions.metrics import Metrics
 from actions.storage import Storage
 from actions.tokens import TokenStore
+from exporter.llmster.client import DaemonClient
 from exporter.llmster.home import default_home
 from exporter.settings import SettingsError
 
@@ -41,6 +42,7 @@ class McpGate:
         metrics: Metrics,
         tokens: TokenStore,
         gate_url: Callable[[], str],
+        daemons: Sequence[DaemonClient] = (),
     ) -> None:
         """Read policy and registry out of the state folder. Raises SettingsError."""
         path = Gate.policy_path(folder)
@@ -59,6 +61,7 @@ class McpGate:
             gate_url=lambda: _reachable(gate_url()),
         )
         self._watches = config.mcp_json is not None
+        self._daemons = tuple(daemons)
 
     def mount(self, app: FastAPI, gatekeeper: Gatekeeper) -> ASGIApp:
         """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
@@ -75,15 +78,18 @@ class McpGate:
     async def run(self) -> AsyncIterator[None]:
         """Serve while inside. mcp.json is watched once the gate has something to do with it."""
         async with self.gate.run():
-            watcher = asyncio.create_task(
-                self.adoption.drift.run(lambda: self._watches or bool(self.gate.registry.adopted)),
-                name="mcp.json watcher",
-            )
+            wanted = self.adoption.drift.run(lambda: self._watches or bool(self.gate.registry.adopted))
+            watchers = [asyncio.create_task(wanted, name="mcp.json watcher")]
+            watchers += [
+                asyncio.create_task(self.plugins.watch(client), name=f"mcp plugins of {client.name}")
+                for client in self._daemons
+            ]
             try:
                 yield
             finally:
-                watcher.cancel()
-                await asyncio.gather(watcher, return_exceptions=True)
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
 
     def stop_asking(self) -> None:
         """End every call that waits for a person: the service is shutting down, and says so to the caller."""

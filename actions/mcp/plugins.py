@@ -1,6 +1,6 @@
 """How the daemon's own MCP plugins fare, from its log: harmless standard error output told from real errors.
 
-Knows no stream; whoever reads the daemon's log hands over its `server.log` events.
+Knows no tool and no gate: these are the servers that the daemon runs itself, past the gate or before adoption too.
 
 Source: server.log lines such as `[2026-08-08 22:40:13][ERROR][Plugin(mcp/filesystem)] stderr: ...`. Everything that a
 plugin writes to its standard error is logged as ERROR, its greeting included. Observed: the bracketed stamp may be
@@ -9,6 +9,8 @@ missing. Assumed: a text that matches no known sign of trouble is harmless.
 
 from __future__ import annotations
 
+import asyncio
+import logging
 import re
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -16,7 +18,13 @@ from typing import Final
 
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
-from exporter.llmster.events import ServerLog
+from exporter.llmster.client import DaemonClient
+from exporter.llmster.errors import LlmsterError
+from exporter.llmster.events import ServerLog, parse_message
+
+log = logging.getLogger(__name__)
+
+REOPEN_AFTER_S: Final = 1.0
 
 MAX_SERVERS: Final = 50
 """Names out of a log are names from outside; further ones are counted together."""
@@ -84,3 +92,17 @@ class PluginHealth:
             self._metrics.count(rows.PLUGIN_MESSAGES, server, "error" if message.is_error else "notice")
             if message.is_error:
                 self.last_errors[server] = message.text
+
+    async def watch(self, client: DaemonClient) -> None:
+        """Read a daemon's log for ever. An ended stream is opened again; what was logged meanwhile is not seen."""
+        while True:
+            await client.connected()
+            try:
+                async with client.log_channel() as channel:
+                    async for raw in channel:
+                        event = parse_message(raw)
+                        if isinstance(event, ServerLog):
+                            self.feed(event)
+            except LlmsterError as error:
+                log.debug("log stream ended", extra={"daemon": client.name, "problem": str(error)})
+            await asyncio.sleep(REOPEN_AFTER_S)
