@@ -9,7 +9,7 @@ import sys
 from types import ModuleType
 from typing import Final
 
-from exporter.catalogue import CATALOGUE, Metric, actions, daemon, hardware, ourselves, stream
+from exporter.catalogue import CATALOGUE, Metric, actions, daemon, hardware, mcp, ourselves, stream
 
 COMMAND: Final = "python -m exporter.catalogue.document > docs/METRICS.md"
 
@@ -19,6 +19,7 @@ _SECTIONS: Final[tuple[tuple[str, ModuleType], ...]] = (
     ("GPUs and host", hardware),
     ("The exporter itself", ourselves),
     ("Actions", actions),
+    ("MCP gate", mcp),
 )
 _INTRODUCTION: Final = f"""# Metrics
 
