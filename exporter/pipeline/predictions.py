@@ -12,7 +12,7 @@ from __future__ import annotations
 
 import hashlib
 from enum import StrEnum
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
 import msgspec
 
@@ -84,9 +84,6 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     model: str
     """Identifier of the loaded instance, as logged."""
     model_path: str | None
-    timing: Literal["estimated", "exact"] = "estimated"
-    """Of the phases, and of what is derived from them."""
-
     start_ns: int | None
     """Unix time: the end less the duration, or when that is unknown the time of the input event."""
     end_ns: int

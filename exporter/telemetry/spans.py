@@ -116,7 +116,7 @@ def _child(
         ),
         parent=root.context,
         resource=root.resource,
-        attributes={"daemonpulse.timing": prediction.timing, **attributes},
+        attributes={"daemonpulse.timing": "estimated", **attributes},
         kind=SpanKind.INTERNAL,
         status=_OK,
         start_time=start_ns,
@@ -133,10 +133,9 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
         "gen_ai.response.model": prediction.model,
         "gen_ai.response.finish_reasons": (prediction.finished_reason.value,),
         "llmster.instance_id": prediction.model,
-        "daemonpulse.timing": prediction.timing,
+        "daemonpulse.timing": "estimated",
         "daemonpulse.paired": prediction.paired,
     }
-    estimated = "_estimated" if prediction.timing == "estimated" else ""
     optional: dict[str, str | int | float | None] = {
         "gen_ai.usage.input_tokens": prediction.prompt_tokens,
         "gen_ai.usage.output_tokens": prediction.predicted_tokens,
@@ -145,8 +144,8 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
         "gen_ai.latency.e2e": prediction.duration_s,
         "gen_ai.conversation.id": prediction.conversation_id,
         "daemonpulse.conversation.turn": prediction.turn if prediction.conversation_id else None,
-        f"daemonpulse.reasoning.tokens{estimated}": prediction.reasoning_tokens_estimated,
-        f"daemonpulse.reasoning.seconds{estimated}": prediction.reasoning_s,
+        "daemonpulse.reasoning.tokens_estimated": prediction.reasoning_tokens_estimated,
+        "daemonpulse.reasoning.seconds_estimated": prediction.reasoning_s,
         "llmster.stop_reason": prediction.stop_reason,
         "llmster.draft.tokens": prediction.draft_tokens,
         "llmster.draft.accepted_tokens": prediction.draft_tokens_accepted,
@@ -184,8 +183,7 @@ def _phase_attributes(prediction: Prediction, phase: Phase) -> Attributes:
     if phase.kind is Kind.TOOL_CALL and phase.tools:
         attributes["gen_ai.tool.name"] = phase.tools[0]
         attributes["daemonpulse.tools"] = phase.tools
-    predicted = prediction.predicted_tokens if prediction.timing == "estimated" else None
-    if phase.kind is Kind.REASONING and predicted is not None:
-        tokens = round(predicted * phase.share)
+    if phase.kind is Kind.REASONING and prediction.predicted_tokens is not None:
+        tokens = round(prediction.predicted_tokens * phase.share)
         attributes["daemonpulse.reasoning.tokens_estimated"] = tokens
     return attributes

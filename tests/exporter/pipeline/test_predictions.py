@@ -127,7 +127,6 @@ def test_decode_time_is_shared_out_by_characters_of_content() -> None:
         3.0,
     )
     assert (answer.kind, answer.share, answer.offset_s, answer.duration_s) == (Kind.ANSWER, 0.25, 3.0, 1.0)
-    assert prediction.timing == "estimated"
     assert prediction.reasoning_s == 3.0
     assert prediction.reasoning_tokens_estimated == 30
 
