@@ -78,6 +78,7 @@ TOOLS: dict[str, Tool] = {
         _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"
     ),
     "docker-compose": Tool(_program("docker-compose"), "apt-get install docker-compose"),
+    "systemd-analyze": Tool(_program("systemd-analyze"), "run where systemd is installed", everywhere=False),
     "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
 }
 

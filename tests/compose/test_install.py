@@ -1,0 +1,150 @@
+"""docs/INSTALL.md and the systemd units: what a reader copies is what works."""
+
+import os
+import re
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from exporter.catalogue import CATALOGUE
+from exporter.settings import load
+from tests.external import FindTool
+
+ROOT = Path(__file__).parents[2]
+INSTALL = (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
+UNITS = sorted((ROOT / "compose" / "systemd").glob("*.service"))
+
+
+def blocks(language: str) -> list[str]:
+    return re.findall(rf"```{language}\n(.*?)```", INSTALL, flags=re.DOTALL)
+
+
+def block(language: str, word: str) -> str:
+    [found] = [one for one in blocks(language) if word in one]
+    return found
+
+
+def manifests() -> dict[str, dict[str, Any]]:
+    return {one["kind"]: one for one in yaml.safe_load_all(block("yaml", "kind: DaemonSet"))}
+
+
+@pytest.mark.external("promtool")
+@pytest.mark.parametrize("word", ["gpu-box:9811", "http_sd_configs", "remote_write"])
+def test_prometheus_takes_every_example_for_it(tmp_path: Path, external_tool: FindTool, word: str) -> None:
+    text = block("yaml", word).replace("/etc/prometheus/mimir-password", str(tmp_path / "password"))
+    (tmp_path / "password").write_text("secret")
+    (tmp_path / "prometheus.yml").write_text(text)
+    ran = subprocess.run(
+        [external_tool("promtool"), "check", "config", tmp_path / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_the_shell_lines_make_a_prometheus_rule_of_the_generated_rules(tmp_path: Path) -> None:
+    ran = subprocess.run(
+        ["sh", "-euc", block("sh", "PrometheusRule")],
+        cwd=tmp_path,
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stderr
+    made = yaml.safe_load((tmp_path / "daemonpulse-rules.yaml").read_text(encoding="utf-8"))
+    assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
+    generated = [
+        group
+        for file in sorted((ROOT / "dashboards" / "generated" / "rules").glob("*.yaml"))
+        for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
+    ]
+    assert made["spec"]["groups"] == generated
+
+
+def test_the_kubernetes_objects_find_each_other() -> None:
+    kinds = manifests()
+    assert kinds.keys() == {"DaemonSet", "Service", "ServiceMonitor"}
+    template = kinds["DaemonSet"]["spec"]["template"]
+    labels = template["metadata"]["labels"]
+    assert kinds["DaemonSet"]["spec"]["selector"]["matchLabels"] == labels
+    assert kinds["Service"]["spec"]["selector"] == labels
+    assert (
+        kinds["ServiceMonitor"]["spec"]["selector"]["matchLabels"] == kinds["Service"]["metadata"]["labels"]
+    )
+    [container] = template["spec"]["containers"]
+    [port] = container["ports"]
+    assert {one["port"] for one in kinds["ServiceMonitor"]["spec"]["endpoints"]} == {port["name"]}
+    assert kinds["Service"]["spec"]["ports"] == [{"name": port["name"], "port": port["containerPort"]}]
+
+
+def test_the_kubernetes_container_is_told_settings_there_are_and_paths_there_are() -> None:
+    [container] = manifests()["DaemonSet"]["spec"]["template"]["spec"]["containers"]
+    told = {one["name"]: one["value"] for one in container["env"]}
+    assert (
+        load({}, {key: value for key, value in told.items() if key.startswith("DAEMONPULSE_")}).listen_port
+        == 9810
+    )
+    routes = (ROOT / "exporter" / "routes.py").read_text(encoding="utf-8")
+    for probe in ("livenessProbe", "readinessProbe"):
+        assert f'"{container[probe]["httpGet"]["path"]}": ' in routes
+
+
+def test_the_collector_example_uses_what_it_defines() -> None:
+    example = yaml.safe_load(block("yaml", "otlphttp"))
+    for pipeline in example["service"]["pipelines"].values():
+        assert set(pipeline["receivers"]) <= example["receivers"].keys()
+        assert set(pipeline["exporters"]) <= example["exporters"].keys()
+
+
+def test_every_file_and_metric_the_page_names_exists() -> None:
+    for path in re.findall(r"\bcompose/[\w./-]+[\w-]", INSTALL):
+        assert (ROOT / path).exists(), path
+    names = {metric.name for metric in CATALOGUE}
+    assert set(re.findall(r"\bllmster_\w+", INSTALL)) <= names
+
+
+@pytest.mark.external("systemd-analyze")
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_systemd_takes_the_unit_and_finds_little_exposed(
+    tmp_path: Path, external_tool: FindTool, unit: Path
+) -> None:
+    here = tmp_path / unit.name  # with a program that this machine has
+    text = unit.read_text(encoding="utf-8")
+    here.write_text(text.replace("ExecStart=/opt/daemonpulse/bin/daemonpulse ", "ExecStart=/bin/true "))
+    for command in (
+        ["verify", "--man=no", str(here)],
+        ["security", "--offline=yes", "--threshold=20", "--no-pager", str(here)],
+    ):
+        ran = subprocess.run(
+            [external_tool("systemd-analyze"), *command], capture_output=True, text=True, check=False
+        )
+        assert ran.returncode == 0, ran.stdout + ran.stderr
+        assert unit.name not in ran.stderr, "no warning either"
+
+
+@pytest.mark.parametrize("unit", UNITS, ids=lambda unit: unit.stem)
+def test_a_unit_starts_a_command_there_is(unit: Path) -> None:
+    [start] = re.findall(
+        r"(?m)^ExecStart=/opt/daemonpulse/bin/daemonpulse (.*)$", unit.read_text(encoding="utf-8")
+    )
+    daemonpulse = Path(sys.executable).parent / "daemonpulse"
+    ran = subprocess.run([daemonpulse, *start.split(), "--help"], capture_output=True, check=False)
+    assert ran.returncode == 0
+
+
+def test_the_completion_line_gives_a_script() -> None:
+    [line] = re.findall(r'eval "\$\((.*?)\)"', INSTALL)
+    ran = subprocess.run(
+        ["sh", "-c", line],
+        env={"PATH": f"{Path(sys.executable).parent}:{os.environ['PATH']}"},
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert "_daemonpulse_completion" in ran.stdout, ran.stderr
