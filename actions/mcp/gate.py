@@ -32,7 +32,7 @@ from actions.mcp.tracing import Tracing
 from actions.mcp.upstream import Upstream, UpstreamDown
 from actions.metrics import Metrics
 from actions.problems import Problem, not_found
-from actions.storage import Storage, StorageFailed
+from actions.storage import Storage
 
 log = logging.getLogger(__name__)
 
@@ -139,10 +139,10 @@ class Gate:
             if what == "tools":
                 await self.tools.refresh(front.gateway.upstream)
             await front.gateway.changed(what)
-        except (UpstreamDown, MCPError, ValidationError, StorageFailed) as error:
+        except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
+            problem = f"{type(error).__name__}: {str(error)[:200]}"
             log.warning(
-                "a changed list cannot be read",
-                extra={"server": front.gateway.name, "problem": str(error)[:200]},
+                "a changed list cannot be read", extra={"server": front.gateway.name, "problem": problem}
             )
 
     # The API's verbs --------------------------------------------------------------------------------------------------

@@ -6,18 +6,22 @@ Knows no policy. A cut result says so in words, where the model sees it.
 from __future__ import annotations
 
 import json
-from typing import Any
+from typing import Any, Final
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from actions.mcp.calls import Passed, Refused, gate_meta
 
+_LOST: Final = frozenset({"timeout", "unavailable", "malformed"})
+"""Outcomes of calls that were let through, or would have been."""
+
 
 def refusal(refused: Refused) -> types.CallToolResult:
     """Answer a tool call that did not happen: a tool error, which models read, not a protocol error."""
+    did = "has no result for" if refused.outcome in _LOST else "refused"
     return types.CallToolResult(
-        content=[types.TextContent(text=f"The DaemonPulse gate refused this call. {refused}")],
+        content=[types.TextContent(text=f"The DaemonPulse gate {did} this call. {refused}")],
         is_error=True,
         _meta={
             "io.daemonpulse/gate": {

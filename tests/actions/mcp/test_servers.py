@@ -240,14 +240,14 @@ async def test_a_session_belongs_to_the_token_that_opened_it(start: Start) -> No
 
 
 @contextlib.asynccontextmanager
-async def served_toolbox() -> AsyncIterator[str]:
+async def served_toolbox(port: int = 0) -> AsyncIterator[str]:
     """The toolbox over streamable HTTP, in this process."""
     from mcp.server import Server
 
     from tests.actions.mcp import toolbox as module
 
     server: Server = Server("toolbox", on_list_tools=module.list_tools, on_call_tool=module.call_tool)
-    listener = socket.create_server(("127.0.0.1", 0))
+    listener = socket.create_server(("127.0.0.1", port))
     port = listener.getsockname()[1]
     config = uvicorn.Config(server.streamable_http_app(), log_config=None, timeout_graceful_shutdown=1)
     web = uvicorn.Server(config)
@@ -270,9 +270,29 @@ async def test_a_server_at_a_url_is_gated_just_the_same(start: Start) -> None:
             assert "Cut by the DaemonPulse gate" in text_of(cut)
 
 
-async def test_a_server_at_a_url_that_goes_away_gives_a_clear_error_and_comes_back(start: Start) -> None:
+async def test_a_server_at_a_url_where_nobody_is_gives_a_clear_error(start: Start) -> None:
     gate = await start('[servers.web]\nurl = "http://127.0.0.1:9/mcp"\n' + ALLOW)
     async with gate.client("web") as client:
         result = await client.call_tool("echo", {"text": "x"})
     assert result.is_error
     assert "cannot be started" in text_of(result)
+
+
+async def test_a_server_at_a_url_that_goes_away_gives_an_error_and_comes_back(start: Start) -> None:
+    async with served_toolbox() as url:
+        gate = await start(f'[servers.web]\nurl = "{url}"\n' + ALLOW)
+        async with gate.client("web") as client:
+            assert text_of(await client.call_tool("echo", {"text": "1"})) == "1"
+    port = int(url.split(":")[2].split("/")[0])
+    async with gate.client("web") as client:
+        lost = await client.call_tool("echo", {"text": "2"})
+        assert lost.is_error
+        assert "no result for this call. web/echo: the connection ended during the call" in text_of(lost)
+        async with served_toolbox(port):
+
+            async def back() -> bool:
+                with contextlib.suppress(MCPError):
+                    return text_of(await client.call_tool("echo", {"text": "3"})) == "3"
+                return False
+
+            await eventually(back)
