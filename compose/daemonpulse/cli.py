@@ -106,8 +106,9 @@ def check(*, as_json: bool, **flags: str | None) -> None:
 def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> None:
     """Show everything on a simulated daemon: no LM Studio, no GPU, no root, no Docker.
 
-    Starts the simulator and the exporter, and a real Prometheus if the binary is on PATH, all on free ports of this
-    machine, and prints where to look. Ctrl-C stops everything and leaves nothing behind.
+    Starts the simulator, the exporter and the actions API, and of the stack what is on PATH: prometheus, alertmanager,
+    tempo, loki, grafana. All on free ports of this machine; prints where to look, and alerts as they come. Ctrl-C stops
+    everything and leaves nothing behind.
     """
     from daemonpulse import demo as demonstration
 
