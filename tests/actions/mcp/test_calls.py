@@ -8,7 +8,7 @@ from typing import Any, cast
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.actions.mcp.conftest import Start, gate_of, holds, rule, text_of, toolbox
+from tests.actions.mcp.conftest import Start, gate_of, holds, rule, stop, text_of, toolbox
 
 ALLOW = rule("allow")
 
@@ -201,3 +201,25 @@ async def test_nothing_is_called_while_the_audit_cannot_be_written(start: Start,
         )
         assert not marker.exists()
         assert text_of(await client.call_tool("echo", {"text": "again"})) == "again"
+
+
+async def test_a_call_left_open_by_a_crash_is_said_to_be_interrupted(start: Start, tmp_path: Path) -> None:
+    policy = toolbox() + ALLOW
+    gate = await start(policy)
+    marker = tmp_path / "marker"
+    async with gate.client() as client:
+        call = asyncio.create_task(client.call_tool("slow", {"seconds": 60, "marker": str(marker)}))
+        await holds(marker, "began")
+        (intent,) = await gate.audit("intent")
+        call.cancel()
+    await gate.outcomes(1)
+    storage = gate.parts.service.storage
+    await storage.write(
+        lambda db: db.execute("DROP TRIGGER audit_rows_stay")
+    )  # as if the process had died before
+    await storage.write(lambda db: db.execute("DELETE FROM audit WHERE kind = 'outcome'"))
+    await stop(gate.task)
+    gate = await start(policy)
+    (outcome,) = await gate.outcomes(1)
+    assert (outcome["operation"], outcome["detail"]["outcome"]) == (intent["operation"], "interrupted")
+    assert outcome["actor"] == "recovery"
