@@ -4,6 +4,7 @@ import asyncio
 import json
 import queue
 import re
+import sys
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -17,11 +18,12 @@ from daemonpulse import stack
 from daemonpulse.alert_sink import Alert, alert_sink
 from daemonpulse.programs import running
 from llmster_sim.server import SimConfig, Simulator
-from tests.daemonpulse.test_cli import COMMAND, started
+from tests.daemonpulse.test_cli import COMMAND, daemonpulse, started
 from tests.system.conftest import daemon
 from tests.system.conftest import start_exporter as start_exporter  # noqa: PLC0414 - a fixture is found by its name
 
 STUCK_FOR_S = 400
+STAND_IN = Path(__file__).parent / "stand_in.py"
 
 
 def quicken(file: Path, **replacements: str) -> None:
@@ -122,3 +124,34 @@ def _until(http: httpx.Client, urls: dict[str, str], query: str, *, there: bool)
             return
         assert time.monotonic() < deadline, f"{query} is {'not ' if there else ''}stored"
         time.sleep(0.2)  # Prometheus scrapes by its own clock
+
+
+def test_the_demo_sends_traces_logs_and_its_addresses_to_what_else_is_installed(tmp_path: Path) -> None:
+    programs, notes = tmp_path / "bin", tmp_path / "notes"
+    programs.mkdir()
+    notes.mkdir()
+    for name in ("tempo", "loki", "grafana"):
+        (programs / name).write_text(f"#!{sys.executable}\n" + STAND_IN.read_text(encoding="utf-8"))
+        (programs / name).chmod(0o755)
+    urls_file = tmp_path / "urls.json"
+    path = f"{programs}:{Path(COMMAND).parent}"  # no Prometheus: it has tests of its own
+    ended = daemonpulse(
+        "demo", "--seconds", "6", "--urls-file", str(urls_file), PATH=path, STAND_IN_NOTES=str(notes)
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "prometheus is not on PATH" in ended.stdout
+    urls = json.loads(urls_file.read_text())
+    assert {"tempo", "loki", "grafana"} <= urls.keys()
+    assert posted(notes / "tempo.posts") == {"/v1/traces"}
+    assert posted(notes / "loki.posts") == {"/otlp/v1/logs"}
+    told = json.loads((notes / "grafana.json").read_text())["environment"]
+    for name in ("tempo", "loki", "actions"):
+        assert told[f"{name.upper()}_URL"] == urls[name]
+    assert told["PROMETHEUS_URL"] == ""
+
+
+def posted(file: Path) -> set[str]:
+    """The paths that something was sent to."""
+    lines = [line.split() for line in file.read_text().splitlines()]
+    assert all(int(size) > 0 for _, size in lines)
+    return {path for path, _ in lines}
