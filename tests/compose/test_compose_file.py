@@ -38,8 +38,9 @@ def test_the_compose_specification_accepts_the_file() -> None:
 
 
 @pytest.mark.external("docker-compose")
-@pytest.mark.parametrize("profile", ["", "demo", "gpu", "llmster"])
-@pytest.mark.parametrize("example", [True, False], ids=["with .env.example", "without .env"])
+@pytest.mark.parametrize(
+    ("profile", "example"), [("demo", True), ("gpu", True), ("llmster", True), ("", False)]
+)
 def test_docker_compose_reads_the_file(
     tmp_path: Path, external_tool: FindTool, profile: str, *, example: bool
 ) -> None:
