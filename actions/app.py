@@ -6,16 +6,12 @@ Knows how the parts fit and nothing of what they do.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
-import signal
-import socket
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
 
-import uvicorn
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
 from fastapi.responses import JSONResponse
@@ -39,7 +35,7 @@ from actions.settings import ActionsSettings
 from actions.storage import Storage, StorageFailed
 from actions.timing import Timing
 from actions.tokens import TokenStore
-from exporter import webconfig
+from exporter import serving, webconfig
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.nvml import NvmlSource
@@ -51,9 +47,6 @@ if TYPE_CHECKING:
     from actions.telemetry import Telemetry
 
 log = logging.getLogger(__name__)
-
-SHUTDOWN_S: Final = 3
-"""Seconds a request in progress has left after SIGTERM. Operations are resolved by the next start."""
 
 _BY_STATUS: Final = {400: "bad-request", 404: "not-found", 405: "method-not-allowed"}
 
@@ -94,8 +87,8 @@ async def serve(
         raise SettingsError(key="state", value=str(settings.state), fix=str(error)) from error
     try:
         await _require_token(settings, storage)
-        listener = _listen(settings.listen_host, settings.listen_port)
-        url = _url_of(listener, tls=tls is not None)
+        listener = serving.listen(settings.listen_host, settings.listen_port)
+        url = serving.url_of(listener, tls=tls is not None)
         audit, metrics, experience = Audit(storage), Metrics(), Experience(storage)
         tokens = TokenStore(storage)
         daemons = {
@@ -134,8 +127,7 @@ async def serve(
             else None,
         )
         keepers = tuple(Keeper(daemon, service, timing) for daemon in daemons.values())
-        server = _Server(_uvicorn_config(door, tls))
-        server.stopping = mcp.stop_asking
+        server = serving.Server(door, tls=tls, stopping=mcp.stop_asking)
         async with mcp.run(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
             tasks.append(group.create_task(service.run(), name="operations"))
@@ -147,7 +139,6 @@ async def serve(
             try:
                 await server.serve_until_signal(listener)
             finally:
-                listener.close()
                 for task in tasks:
                     task.cancel()
                 for daemon in daemons.values():
@@ -260,80 +251,3 @@ def _tls(settings: ActionsSettings) -> Any:
             fix="people are told apart by tokens here; leave it out of the file given to actions",
         )
     return web.tls
-
-
-def _listen(host: str, port: int) -> socket.socket:
-    key, value = "listen", f"{host}:{port}"
-    try:
-        family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
-        listener = socket.socket(family, kind, proto)
-    except OSError as error:
-        raise SettingsError(key=key, value=value, fix=f"no such address here ({error.strerror})") from None
-    try:
-        listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
-        listener.bind(address)
-        listener.listen(128)
-    except OSError as error:
-        listener.close()
-        fix = f"cannot listen there ({error.strerror}); stop what uses it, or choose another port"
-        raise SettingsError(key=key, value=value, fix=fix) from None
-    return listener
-
-
-def _url_of(listener: socket.socket, *, tls: bool) -> str:
-    host, port = listener.getsockname()[:2]
-    return f"http{'s' if tls else ''}://{f'[{host}]' if ':' in host else host}:{port}"
-
-
-def _uvicorn_config(door: FrontDoor, tls: Any) -> uvicorn.Config:
-    config = uvicorn.Config(
-        door,
-        http="h11",
-        ws="none",
-        lifespan="off",
-        log_config=None,
-        access_log=False,
-        server_header=False,
-        proxy_headers=False,
-        timeout_graceful_shutdown=SHUTDOWN_S,
-        ssl_context_factory=(lambda _config, _default: tls) if tls is not None else None,
-    )
-    config.load()
-    return config
-
-
-class _Server(uvicorn.Server):
-    """uvicorn, but signals end it with a clean exit: it would raise them again when it is done."""
-
-    stopping: Callable[[], None] | None = None
-    """Called before connections are waited for: ends what would hold them open."""
-
-    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
-        if self.stopping is not None:
-            self.stopping()
-        await super().shutdown(sockets)
-
-    @contextlib.contextmanager
-    def capture_signals(self) -> Iterator[None]:
-        yield
-
-    async def serve_until_signal(self, listener: socket.socket) -> None:
-        loop = asyncio.get_running_loop()
-        signals = (signal.SIGTERM, signal.SIGINT)
-        with contextlib.suppress(
-            RuntimeError, ValueError
-        ):  # not the main thread: the caller cancels us instead
-            for number in signals:
-                loop.add_signal_handler(number, self._stop)
-        try:
-            await self.serve(sockets=[listener])
-        finally:
-            for number in signals:
-                with contextlib.suppress(RuntimeError, ValueError):
-                    loop.remove_signal_handler(number)
-            # Cancelled, uvicorn leaves its listeners with the event loop: a later one of the same number stays deaf.
-            for server in getattr(self, "servers", ()):
-                server.close()
-
-    def _stop(self) -> None:
-        self.should_exit = True
