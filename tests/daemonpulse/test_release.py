@@ -1,5 +1,6 @@
 """What a release consists of: a wheel and an sdist that work outside the checkout."""
 
+import json
 import os
 import re
 import subprocess
@@ -91,3 +92,12 @@ def test_the_installed_command_runs_the_demo_with_the_stacks_files(installed: Pa
     assert ended.returncode == 0, ended.stdout + ended.stderr
     assert "and stored by Prometheus" in ended.stdout
     assert "alertmanager" in ended.stdout
+
+
+def test_the_version_is_the_same_wherever_it_stands() -> None:
+    version = metadata.version("daemonpulse")
+    compose = (ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8")
+    assert f"image: daemonpulse:{version}\n" in compose
+    assert f"image: daemonpulse:{version}\n" in (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
+    plugin = ROOT / "compose" / "grafana" / "plugins" / "daemonpulse-actions-datasource" / "plugin.json"
+    assert json.loads(plugin.read_text(encoding="utf-8"))["info"]["version"] == version
