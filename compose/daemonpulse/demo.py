@@ -97,8 +97,9 @@ class _Demo:
                     f"--url {self._urls['actions']} --token-file {token_file}"
                 )
                 await self._start_stack(stack, token_file)
+                told = stack.enter_context(_told_to_stop())
                 self._announce()
-                await self._pulse({exporter, stack.enter_context(_told_to_stop())}, seconds)
+                await self._pulse({exporter, told}, seconds)
                 if seconds is None:
                     return 0
                 return await self._verify()
