@@ -133,11 +133,14 @@ async def serve(
             tasks.append(group.create_task(service.run(), name="operations"))
             await asyncio.sleep(0)  # so that it owns operations before the first request
             tasks += [group.create_task(one.run(), name="keeper") for one in keepers]
-            log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
-            if ready is not None:
-                ready(url, Parts(service, tokens, keepers, mcp))
+
+            def announce() -> None:
+                log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
+                if ready is not None:
+                    ready(url, Parts(service, tokens, keepers, mcp))
+
             try:
-                await server.serve_until_signal(listener)
+                await server.serve_until_signal(listener, ready=announce)
             finally:
                 for task in tasks:
                     task.cancel()

@@ -76,13 +76,15 @@ async def serve(
             tasks += [group.create_task(tailer.run(), name="log stream") for tailer in streams.tailers]
         if recorded is not None and recording is not None:
             tasks.append(group.create_task(_replay(recording, recorded), name="replay"))
-        log.info(
-            "exporter started", extra={"url": url, "daemons": ",".join(d.name for d in settings.daemons)}
-        )
-        if ready is not None:
-            ready(url)
+
+        def announce() -> None:
+            names = ",".join(daemon.name for daemon in settings.daemons)
+            log.info("exporter started", extra={"url": url, "daemons": names})
+            if ready is not None:
+                ready(url)
+
         try:
-            await server.serve_until_signal(listener)
+            await server.serve_until_signal(listener, ready=announce)
         finally:
             for task in tasks:
                 task.cancel()

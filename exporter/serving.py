@@ -80,8 +80,11 @@ class Server(uvicorn.Server):
         """Leave signals alone; serve_until_signal() handles them."""
         yield
 
-    async def serve_until_signal(self, listener: socket.socket) -> None:
-        """Serve until SIGTERM, SIGINT or cancellation."""
+    async def serve_until_signal(self, listener: socket.socket, *, ready: Callable[[], None]) -> None:
+        """Serve until SIGTERM, SIGINT or cancellation.
+
+        `ready` is called when a signal would already be understood; connections wait at the bound port until then.
+        """
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
         # Outside the main thread there are no signal handlers: there the caller cancels us instead.
@@ -89,6 +92,7 @@ class Server(uvicorn.Server):
             for number in signals:
                 loop.add_signal_handler(number, self._stop)
         try:
+            ready()
             await self.serve(sockets=[listener])
         finally:
             for number in signals:
