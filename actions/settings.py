@@ -10,43 +10,32 @@ import re
 import tomllib
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
 from exporter import settings as shared
-from exporter.settings import LOOPBACK_HOSTS, DaemonSettings, SettingsError
+from exporter.settings import LOOPBACK_HOSTS, DaemonSettings, Setting, SettingsError
 
 PREFIX: Final = "DAEMONPULSE_ACTIONS_"
 
 
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One documented key. `env` is PREFIX + the key in capitals; `[actions] key` in the file."""
-
-    key: str
-    default: str
-    help: str
-
-    @property
-    def env(self) -> str:
-        """The environment variable."""
-        return PREFIX + self.key.upper()
-
+_Own = partial(Setting, prefix=PREFIX)
 
 SETTINGS: Final = (
-    Setting("listen", "127.0.0.1:9811", "Address and port. Beyond loopback a token must exist first."),
-    Setting(
+    _Own("listen", "127.0.0.1:9811", "Address and port. Beyond loopback a token must exist first."),
+    _Own(
         "state", "", "Folder of the database. Default: $XDG_STATE_HOME/daemonpulse, as a rule ~/.local/state."
     ),
-    Setting(
+    _Own(
         "web_config",
         "",
         "TLS, in the format of Prometheus' exporter-toolkit; its basic auth is not for here.",
     ),
-    Setting("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
-    Setting("prometheus_url", "", "Where to read free GPU memory when NVML is not on this machine."),
-    Setting("prometheus_selector", "", 'Picks the machine there, such as instance="gpu-box:9810".'),
+    _Own("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
+    _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this machine."),
+    _Own("prometheus_selector", "", 'Picks the machine there, such as instance="gpu-box:9810".'),
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
 

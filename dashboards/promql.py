@@ -162,10 +162,6 @@ class Scope:
             unit=metric.unit,
         )
 
-    def observations(self, metric: Metric, window: str = "", **matchers: str) -> Expr:
-        """Take a histogram's observations per second."""
-        return self._part(metric, "count", window, matchers).in_unit("/s")
-
     def rate_of_sum(self, metric: Metric, window: str = "", **matchers: str) -> Expr:
         """Take what a histogram's observations add up to, per second."""
         return self._part(metric, "sum", window, matchers).in_unit(f"{metric.unit}/s")

@@ -99,16 +99,17 @@ class ExporterSettings:
 
 @dataclass(frozen=True, slots=True)
 class Setting:
-    """One documented key. `env` is PREFIX + the key in capitals; `[exporter] key` in the file."""
+    """One documented key. `env` is the prefix and the key in capitals; in the file it is a key of its part's table."""
 
     key: str
     default: str
     help: str
+    prefix: str = PREFIX
 
     @property
     def env(self) -> str:
         """The environment variable."""
-        return PREFIX + self.key.upper()
+        return self.prefix + self.key.upper()
 
 
 SETTINGS: Final = (

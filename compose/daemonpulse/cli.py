@@ -92,7 +92,11 @@ def check(*, as_json: bool, **flags: str | None) -> None:
 
 @main.command()
 @click.option(
-    "--scenario", default="demo", show_default=True, help="What the simulated daemon lives through."
+    "--scenario",
+    default="demo",
+    show_default=True,
+    help="What the simulated daemon lives through: idle, steady, burst, agent, stuck, crash, malformed, leak, or "
+    "demo, which is several of them.",
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
 @click.option(

@@ -32,7 +32,7 @@ _RATIO: Final = (0.05, 0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95, 0.99)
 # Predictions ---------------------------------------------------------------------------------------------------------
 REQUESTS = counter(
     "llmster_request_success_total",
-    "Predictions that ended, by reason: stop, length, tool_calls, abort or error.",
+    "Predictions that ended, by reason: stop, length, tool_calls, abort, error, or unknown where no stats came.",
     "daemon", "model", "finished_reason",
     source=_OUTPUT,
 )  # fmt: skip

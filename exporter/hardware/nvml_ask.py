@@ -26,16 +26,6 @@ _SENTINELS: Final = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF})
 """NVML_VALUE_NOT_AVAILABLE as 32 and 64 bit: some cards answer "success" with it."""
 
 
-def is_session_over(error: Exception) -> bool:
-    """Tell whether NVML has to be initialised anew after this error."""
-    return isinstance(error, pynvml.NVMLError) and error.value in SESSION_OVER
-
-
-def is_card_lost(error: Exception) -> bool:
-    """Tell whether the card asked has gone."""
-    return isinstance(error, pynvml.NVMLError) and error.value in CARD_LOST
-
-
 def ask(question: Callable[..., T], *arguments: object) -> T | None:
     """Answer the question, or None when this card, driver or user cannot have the answer.
 

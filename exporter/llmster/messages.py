@@ -59,12 +59,6 @@ class Identity:
         return cls(match[1], match[2])
 
 
-class DisplayData(msgspec.Struct, frozen=True):
-    """The machine-readable part of an error; only its code is used."""
-
-    code: str | None = None
-
-
 class WireError(msgspec.Struct, frozen=True, rename="camel"):
     """An error object. `stack` is not declared on purpose: it names paths on the server."""
 

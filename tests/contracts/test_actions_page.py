@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from actions.problems import TITLES
-from actions.settings import CLIENT_VARIABLES, SETTINGS, Setting
+from actions.settings import CLIENT_VARIABLES, SETTINGS
+from exporter.settings import Setting
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ACTIONS.md").read_text(encoding="utf-8")
 

@@ -10,6 +10,7 @@ from pathlib import Path
 import httpx
 import pytest
 
+from llmster_sim.scenarios import SCENARIOS
 from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
 
 
@@ -61,3 +62,8 @@ def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -
         assert (process.returncode, complaints) == (0, "")
     with pytest.raises(httpx.ConnectError):
         httpx.get(urls["exporter"] + "/healthz", trust_env=False)
+
+
+def test_help_names_every_scenario() -> None:
+    words = daemonpulse("demo", "--help").stdout.replace(",", " ").replace(".", " ").split()
+    assert set(SCENARIOS) <= set(words)
