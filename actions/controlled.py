@@ -16,17 +16,19 @@ from actions.commands import Load
 from actions.experience import Experience
 from actions.memory import LoadedModel, MemorySource, MemoryUnknown
 from actions.preflight import MemoryReading, Need, Preflight, SplitPlan, judge
-from actions.problems import from_daemon, not_found
+from actions.problems import Problem, from_daemon, not_found
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, namespace_of
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError
-from exporter.llmster.state import DownloadedModel, InstanceInfo, Snapshot
+from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, Snapshot
 
 SNAPSHOT_TIMEOUT_S: Final = 15.0
 SNAPSHOT_MAX_AGE_S: Final = 0.5
 """Reads that come together share one snapshot; a decision never uses an old one."""
 FIRST_ATTEMPT_S: Final = 2.0
 """How long the first request waits for the first attempt to connect."""
+UNREADABLE: Final = "the daemon lists an instance that could not be read"
+"""Why it cannot be said that something is not loaded."""
 
 
 class Cancelled(Exception):
@@ -174,9 +176,12 @@ class Controlled:
         )
 
 
-def find(instances: tuple[InstanceInfo, ...], instance_id: str) -> InstanceInfo | None:
-    """Find a loaded instance by its identifier."""
-    return next((info for info in instances if info.identifier == instance_id), None)
+def find(listing: Listing[InstanceInfo], instance_id: str) -> InstanceInfo | None:
+    """Find a loaded instance by its identifier. Raises Problem when it may be one that could not be read."""
+    found = next((info for info in listing.read if info.identifier == instance_id), None)
+    if found is None and not listing.is_complete:
+        raise Problem("not-verified", f"{instance_id} may be loaded: {UNREADABLE}")
+    return found
 
 
 def is_local(snapshot: Snapshot, device_identifier: str | None) -> bool:

@@ -11,7 +11,7 @@ import time
 from typing import Any, Final
 
 from actions.commands import EjectAll, Load
-from actions.controlled import Controlled
+from actions.controlled import UNREADABLE, Controlled
 from actions.operations import Operation
 from actions.problems import Problem
 from actions.timing import Timing
@@ -51,7 +51,9 @@ class Finder:
                 found = _new_instance(snapshot, command, operation.before)
                 if found is not None:
                     return found
-                misses = 0 if await self._is_loading(command) else misses + 1
+                # An instance that could not be read may be the one we look for.
+                is_open = snapshot.unreadable_instances or await self._is_loading(command)
+                misses = 0 if is_open else misses + 1
                 if misses >= MISSES:
                     raise Problem(
                         "interrupted", f"the daemon did not finish loading {command.subject}{because}"
@@ -64,21 +66,24 @@ class Finder:
         patience_s = self._timing.load_s if cause is not None else self._timing.verify_s
         deadline = time.monotonic() + patience_s
         seen_since: float | None = None
+        still = "is still loaded"
         while time.monotonic() < deadline:
             try:
-                instances = await self._daemon.commands.instances()
+                listing = await self._daemon.commands.instances()
             except LlmsterError:
                 seen_since = None
             else:
-                if all(info.instance_reference != reference for info in instances):
+                is_listed = any(info.instance_reference == reference for info in listing.read)
+                if not is_listed and listing.is_complete:
                     return
+                still = "is still loaded" if is_listed else f"may be still loaded: {UNREADABLE}"
                 seen_since = seen_since or time.monotonic()
                 if time.monotonic() - seen_since > self._timing.verify_s:
                     break
             await asyncio.sleep(self._timing.poll_s)
         raise Problem(
             "not-verified",
-            f"{identifier} is still loaded" + (f" ({cause})" if cause is not None else ""),
+            f"{identifier} {still}" + (f" ({cause})" if cause is not None else ""),
             still_loaded=[identifier],
         )
 
@@ -98,7 +103,7 @@ class Finder:
 
     async def until_readable(self, operation: Operation) -> Snapshot:
         """Wait for the daemon, for as long as it takes. Raises Problem when we are told to give up."""
-        while (snapshot := await self.look(operation)) is None:
+        while (snapshot := await self.look(operation)) is None or snapshot.unreadable_instances:
             await self._pause(operation)
         return snapshot
 

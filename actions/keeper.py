@@ -94,8 +94,11 @@ class Keeper:
         """Look once and act. Raises Problem or StorageFailed when that is not possible now."""
         wishes = await self._service.desired.get(self._daemon.name)
         snapshot = await self._daemon.snapshot()
-        await self._notice(snapshot)
-        await self._reconcile(snapshot, wishes)
+        if (
+            not snapshot.unreadable_instances
+        ):  # else what is missing may be there, and is neither gone nor wanted
+            await self._notice(snapshot)
+            await self._reconcile(snapshot, wishes)
         await self._reap(snapshot, wishes)
 
     # What went by itself ----------------------------------------------------------------------------------------------

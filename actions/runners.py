@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actions.commands import Eject, EjectAll, Load
-from actions.controlled import Cancelled, Controlled, find
+from actions.controlled import UNREADABLE, Cancelled, Controlled, find
 from actions.experience import Experience, measure
 from actions.finding_out import Finder
 from actions.operations import Operation, Operations
@@ -28,9 +28,10 @@ from exporter.llmster.errors import (
     DaemonStalled,
     DaemonUnreachable,
     LlmsterError,
+    ProtocolViolation,
 )
 from exporter.llmster.session import GONE_CODES
-from exporter.llmster.state import DownloadedModel, InstanceInfo
+from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing
 
 log = logging.getLogger(__name__)
 
@@ -64,8 +65,8 @@ class Runner:
             operation.phase = "checking memory"
             preflight = await self._daemon.preflight(command, model=model)
             _require_room(command, preflight)
-            instances = await self._instances()
-            await self._operations.start(operation, await self.before(instances))
+            listing = await self._instances()
+            await self._operations.start(operation, await self.before(listing.read))
             replaced = [await self._replace(operation, command, name) for name in command.replace]
             info = await self._load(operation, command, model, preflight)
             return {
@@ -80,8 +81,7 @@ class Runner:
         """Drain, unload and verify one instance."""
         operation.phase = "waiting for its turn"
         async with self._daemon.turn(operation.cancel):
-            instances = await self._instances()
-            target = find(instances, command.instance_id)
+            target = find(await self._instances(), command.instance_id)
             if target is None or command.reference not in {None, target.instance_reference}:
                 return {"ejected": [], "gone_before": [command.instance_id]}
             queued = await self._drain(operation, target, command.drain_seconds)
@@ -103,17 +103,20 @@ class Runner:
             ejected: set[str] = set()
             deadline = time.monotonic() + self._timing.verify_s
             left = await self._instances()
-            await self._operations.start(operation, await self.before(left))
-            while left and time.monotonic() < deadline:
-                outcomes = await asyncio.gather(*map(self._unload, left), return_exceptions=True)
-                for info, outcome in zip(left, outcomes, strict=True):
+            await self._operations.start(operation, await self.before(left.read))
+            while left.read and time.monotonic() < deadline:
+                outcomes = await asyncio.gather(*map(self._unload, left.read), return_exceptions=True)
+                for info, outcome in zip(left.read, outcomes, strict=True):
                     if outcome is None:
                         ejected.add(info.identifier)
                     elif not isinstance(outcome, Problem):
                         raise outcome
                 left = await self._instances()
-            if left:
-                names = [info.identifier for info in left]
+            if not left.is_complete:
+                names = [info.identifier for info in left.read]
+                raise Problem("not-verified", UNREADABLE, still_loaded=names)
+            if left.read:
+                names = [info.identifier for info in left.read]
                 raise Problem("not-verified", f"still loaded: {', '.join(names)}", still_loaded=names)
             return {"ejected": sorted(ejected)}
 
@@ -125,7 +128,7 @@ class Runner:
             "references": {info.instance_reference: info.identifier for info in instances},
         }
 
-    async def _instances(self) -> tuple[InstanceInfo, ...]:
+    async def _instances(self) -> Listing[InstanceInfo]:
         try:
             return await self._daemon.commands.instances()
         except LlmsterError as error:
@@ -253,9 +256,11 @@ async def already_loaded(
     Without an `instance_id`, any instance of the model with this configuration will do; the daemon would stack a `:2`.
     """
     try:
-        instances = await daemon.commands.instances()
+        listing = await daemon.commands.instances()
+        if not listing.is_complete:
+            raise ProtocolViolation(f"{UNREADABLE}, so it is not known whether {model.model_key} is loaded")
         same: list[tuple[InstanceInfo, tuple[str, ...]]] = []
-        for info in instances:
+        for info in listing.read:
             wanted = (
                 info.identifier == command.instance_id
                 if command.instance_id is not None

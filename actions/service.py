@@ -31,6 +31,7 @@ from actions.transfers import Transfers
 from exporter.catalogue import actions as rows
 from exporter.llmster.commands import namespace_of
 from exporter.llmster.errors import LlmsterError
+from exporter.llmster.state import Listing
 
 log = logging.getLogger(__name__)
 
@@ -200,7 +201,7 @@ class Service:
             case Eject():
                 snapshot = await daemon.snapshot()
                 instances = tuple(one.info for one in snapshot.instances)
-                if find(instances, command.instance_id) is None:
+                if find(Listing(instances, snapshot.unreadable_instances), command.instance_id) is None:
                     known = tuple(info.identifier for info in instances)
                     raise not_found("instance", command.instance_id, known)
                 return Facts()

@@ -55,9 +55,9 @@ SNAPSHOT_AGE = gauge(
 )
 RESTARTS = counter(
     "llmster_restarts_total",
-    "Times the daemon came back with another pid while we watched.",
+    "Times the daemon came back with another pid or version while we watched.",
     "daemon",
-    source="system.info",
+    source="system.info, system.version",
 )
 LINK_PEER_UP = gauge(
     "llmster_link_peer_up",

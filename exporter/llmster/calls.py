@@ -18,6 +18,7 @@ from exporter.llmster.state import (
     DownloadedModel,
     InstanceInfo,
     LinkStatus,
+    Listing,
     LoadConfig,
     ProcessingState,
     read_each,
@@ -41,18 +42,18 @@ async def downloaded_models(
     """Call system.listDownloadedModels: models on disk, here and on LM Link peers."""
     raw = await system.call("listDownloadedModels", timeout_s=timeout_s)
     try:
-        return read_each(raw, DownloadedModel, lambda: unreadable.update(["model"]))
+        return read_each(raw, DownloadedModel, "model", unreadable).read
     except UNDECODABLE as error:
         raise ProtocolViolation(
             f"system.listDownloadedModels answered something unexpected: {error}"
         ) from None
 
 
-async def loaded_instances(namespace: Connection, *, unreadable: Counter[str]) -> tuple[InstanceInfo, ...]:
+async def loaded_instances(namespace: Connection, *, unreadable: Counter[str]) -> Listing[InstanceInfo]:
     """Call listLoaded of /llm or /embedding."""
     raw = await namespace.call("listLoaded")
     try:
-        return read_each(raw, InstanceInfo, lambda: unreadable.update(["instance"]))
+        return read_each(raw, InstanceInfo, "instance", unreadable)
     except UNDECODABLE as error:
         raise ProtocolViolation(
             f"{namespace.name}.listLoaded answered something unexpected: {error}"

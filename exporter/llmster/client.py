@@ -79,7 +79,7 @@ class DaemonClient:
         self.failures: Counter[str] = Counter()
         """Failed or lost connections by LlmsterError.kind."""
         self.restarts = 0
-        """Times the daemon's pid changed between two sessions."""
+        """Times the daemon was another process, or another version, than in the session before."""
         self.version: str | None = None
         """Version of the daemon as of the latest session."""
         self.sessions = 0
@@ -92,7 +92,7 @@ class DaemonClient:
         self._problem: LlmsterError | None = None
         self._settled = asyncio.Event()
         self._connected = asyncio.Event()
-        self._last_pid: int | None = None
+        self._last_process: tuple[int, str] | None = None
 
     async def run(self) -> NoReturn:
         """Connect, and connect again for ever with jittered backoff. Raises nothing but cancellation."""
@@ -171,7 +171,8 @@ class DaemonClient:
 
     def _require_session(self) -> Session:
         if self._session is None:
-            raise self._problem or DaemonUnreachable("no connection has been made yet")
+            problem = self._problem or DaemonUnreachable("no connection has been made yet")
+            raise problem.anew()
         return self._session
 
     async def _run_session(self) -> LlmsterError:
@@ -198,9 +199,11 @@ class DaemonClient:
 
     def _welcome(self, session: Session) -> None:
         pid = session.process.pid
-        if self._last_pid is not None and pid != self._last_pid:
+        # In a container every daemon may be pid 1: there only an upgrade shows as a restart.
+        process = (pid, session.version.version)
+        if self._last_process is not None and process != self._last_process:
             self.restarts += 1
-        self._last_pid = pid
+        self._last_process = process
         self.sessions += 1
         self.version = session.version.version
         self._session, self._problem = session, None
@@ -218,7 +221,7 @@ class DaemonClient:
                 extra={"daemon": self.name, "url": self.url, "kind": problem.kind, "problem": str(problem)},
             )
         self.failures[problem.kind] += 1
-        self._problem = problem
+        self._problem = problem.anew()
         self._settled.set()
 
     def _backoff_s(self, attempt: int) -> float:

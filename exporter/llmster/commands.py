@@ -20,7 +20,7 @@ from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Channel, Connection, decode
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
-from exporter.llmster.state import DownloadedModel, InstanceInfo, ProcessingState
+from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, ProcessingState
 
 Namespace = Literal["llm", "embedding"]
 NAMESPACES: Final[tuple[Namespace, ...]] = ("llm", "embedding")
@@ -96,13 +96,16 @@ class DaemonCommands:
             system, timeout_s=timeout_s, unreadable=self.client.tally.unreadable
         )
 
-    async def instances(self) -> tuple[InstanceInfo, ...]:
+    async def instances(self) -> Listing[InstanceInfo]:
         """List what is loaded now, in both namespaces."""
-        found: list[InstanceInfo] = []
+        listings: list[Listing[InstanceInfo]] = []
         for namespace in NAMESPACES:
             connection = await self.client.connection(namespace)
-            found += await calls.loaded_instances(connection, unreadable=self.client.tally.unreadable)
-        return tuple(found)
+            listings.append(await calls.loaded_instances(connection, unreadable=self.client.tally.unreadable))
+        return Listing(
+            tuple(info for listing in listings for info in listing.read),
+            sum(listing.unreadable for listing in listings),
+        )
 
     async def processing(self, instance: InstanceInfo) -> ProcessingState:
         """Ask what an instance is doing. Raises CallFailed when it is gone."""

@@ -76,6 +76,8 @@ class Channel:
 
     def __init__(self, send: Callable[[object], None]) -> None:
         self._queue: asyncio.Queue[msgspec.Raw | LlmsterError | None] = asyncio.Queue(CHANNEL_BACKLOG)
+        self.silent_s = 0.0
+        """For how long the daemon had said nothing, although it owed an answer, when the socket ended."""
         self._send = send
         self._abandoned = False
 
@@ -135,6 +137,7 @@ class Connection:
         self._calls: dict[int, asyncio.Future[msgspec.Raw | None]] = {}
         self._channels: dict[int, Channel] = {}
         self._keep_alive_sent_at: float | None = None
+        self._heard_at = time.monotonic()
         self._held_up = False
         self._lost: LlmsterError | None = None
 
@@ -181,7 +184,9 @@ class Connection:
         keep_alive = asyncio.create_task(self._keep_alive())
         try:
             while True:
-                await self._handle(self._core.receive(await self._websocket.recv(decode=False)))
+                frame = await self._websocket.recv(decode=False)
+                self._heard_at = time.monotonic()
+                await self._handle(self._core.receive(frame))
                 await self._flush()
         except ConnectionClosed as error:
             return self._end(self._as_lost(error))
@@ -326,16 +331,18 @@ class Connection:
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:
-            raise self._lost
+            raise self._lost.anew()
 
     def _end(self, reason: LlmsterError) -> LlmsterError:
         """Let everyone who waits know; the first reason is the true one and is returned."""
         if self._lost is None:
             self._lost = reason
         for future in self._calls.values():
-            _fail(future, self._lost)
+            _fail(future, self._lost.anew())
+        is_owed = self._keep_alive_sent_at is not None and not self._held_up
         for channel in self._channels.values():
-            channel.put_error(self._lost)
+            channel.silent_s = time.monotonic() - self._heard_at if is_owed else 0.0
+            channel.put_error(self._lost.anew())
         self._channels.clear()
         return self._lost
 

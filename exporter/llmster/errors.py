@@ -14,13 +14,21 @@ LlmsterError
 
 from __future__ import annotations
 
-from typing import ClassVar
+import copy
+from typing import ClassVar, Self
 
 
 class LlmsterError(Exception):
     """Base of everything this package raises on purpose."""
 
     kind: ClassVar[str] = "error"
+
+    def anew(self) -> Self:
+        """Copy it without the way it came, for an error that is kept and raised again and again.
+
+        Python adds to an exception's traceback each time it is raised, and a traceback keeps every frame alive.
+        """
+        return copy.copy(self)
 
 
 class DaemonUnreachable(LlmsterError):

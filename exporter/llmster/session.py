@@ -143,13 +143,15 @@ class Session:
                 auth_required = group.create_task(
                     self._auth_required.get(self._read_auth_required, tolerate=LlmsterError)
                 )
-            listed = [(llm, info) for info in llm_list.result()]
-            listed += [(embedding, info) for info in embedding_list.result()]
+            listed = [(llm, info) for info in llm_list.result().read]
+            listed += [(embedding, info) for info in embedding_list.result().read]
             async with asyncio.TaskGroup() as group:
                 reads = [group.create_task(self._read_instance(*each)) for each in listed]
-        present = {info.instance_reference for _, info in listed}
-        self._configs = {key: fact for key, fact in self._configs.items() if key in present}
-        self._estimates = {key: fact for key, fact in self._estimates.items() if key in present}
+        unreadable_instances = llm_list.result().unreadable + embedding_list.result().unreadable
+        if not unreadable_instances:
+            present = {info.instance_reference for _, info in listed}
+            self._configs = {key: fact for key, fact in self._configs.items() if key in present}
+            self._estimates = {key: fact for key, fact in self._estimates.items() if key in present}
         return Snapshot(
             taken_at_s=time.time(),
             duration_s=time.monotonic() - started,
@@ -159,6 +161,7 @@ class Session:
             models=models.result(),
             link=link.result(),
             auth_required=auth_required.result(),
+            unreadable_instances=unreadable_instances,
         )
 
     async def _read_instance(self, namespace: Connection, info: InstanceInfo) -> LoadedInstance | None:

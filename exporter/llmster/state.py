@@ -8,9 +8,9 @@ in tests/fixtures/protocol. Keys we do not use are not declared; keys that only 
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections import Counter
 from dataclasses import dataclass
-from typing import Any, Final, TypeVar
+from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
@@ -169,10 +169,13 @@ class Snapshot:
     version: DaemonVersion
     process: DaemonProcess
     instances: tuple[LoadedInstance, ...]
+    """Of what is loaded, all that could be read."""
     models: tuple[DownloadedModel, ...] | None
     link: LinkStatus | None
     auth_required: bool | None
     """Whether the daemon asks clients for an API token."""
+    unreadable_instances: int = 0
+    """Entries of listLoaded that could not be read: loaded, and not among `instances`."""
 
     def device_name(self, device_identifier: str | None) -> str:
         """Name a device for a label: `local`, the LM Link peer's name, else its identifier."""
@@ -199,13 +202,26 @@ MEMORY_KEYS: Final = frozenset(
 )
 """Keys of a load config that decide how much memory it takes, as far as the official sources document them."""
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 
-def read_each(raw: msgspec.Raw | None, shape: type[T], on_unreadable: Callable[[], None]) -> tuple[T, ...]:
-    """Read a list entry by entry, so that one odd entry costs only itself.
+@dataclass(frozen=True, slots=True)
+class Listing(Generic[T]):
+    """The entries of a list that could be read, and how many there are besides."""
 
-    Raises one of UNDECODABLE when it is no list at all.
+    read: tuple[T, ...]
+    unreadable: int
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what is not in `read` is not there at all."""
+        return self.unreadable == 0
+
+
+def read_each(raw: msgspec.Raw | None, shape: type[T], what: str, odd: Counter[str]) -> Listing[T]:
+    """Read a list entry by entry, so that an odd entry costs only itself, and an odd optional field only that field.
+
+    Both are counted in `odd`, as `what` and `what_field`. Raises one of UNDECODABLE when it is no list at all.
     """
     entries = msgspec.json.decode(raw if raw is not None else b"null", type=list[msgspec.Raw])
     read: list[T] = []
@@ -213,8 +229,25 @@ def read_each(raw: msgspec.Raw | None, shape: type[T], on_unreadable: Callable[[
         try:
             read.append(msgspec.json.decode(entry, type=shape))
         except UNDECODABLE:
-            on_unreadable()
-    return tuple(read)
+            try:
+                read.append(_without_odd_fields(entry, shape))
+            except UNDECODABLE:
+                odd[what] += 1
+            else:
+                odd[f"{what}_field"] += 1
+    return Listing(tuple(read), len(entries) - len(read))
+
+
+def _without_odd_fields(entry: msgspec.Raw, shape: type[T]) -> T:
+    """Read an entry without the optional fields that are not of their type. Raises one of UNDECODABLE."""
+    values = msgspec.json.decode(entry, type=dict[str, msgspec.Raw])
+    for field in msgspec.structs.fields(shape):
+        if not field.required and field.encode_name in values:
+            try:
+                msgspec.json.decode(values[field.encode_name], type=field.type)
+            except UNDECODABLE:
+                del values[field.encode_name]
+    return msgspec.json.decode(msgspec.json.encode(values), type=shape)
 
 
 class _Field(msgspec.Struct, frozen=True):

@@ -23,14 +23,18 @@ class Changes:
         self._previous: Snapshot | None = None
 
     def observe(self, current: Snapshot) -> None:
-        """Count what changed since the last snapshot; instances are told apart by their reference."""
-        previous, self._previous = self._previous, current
+        """Count what changed since the last complete snapshot; instances are told apart by their reference."""
         self._start_at_zero(current)
+        previous = self._previous
+        if current.unreadable_instances:
+            # What is missing may be what could not be read: it is neither gone nor, when it shows again, new.
+            return
+        self._previous = current
         if previous is None:
             return
         before = {instance.info.instance_reference: instance for instance in previous.instances}
         after = {instance.info.instance_reference: instance for instance in current.instances}
-        restarted = previous.process.pid != current.process.pid
+        restarted = (previous.process, previous.version) != (current.process, current.version)
         for reference in after.keys() - before.keys():
             self.loads[after[reference].info.model_key] += 1
         for reference in before.keys() - after.keys():

@@ -102,7 +102,8 @@ class EventFlow:
 
     def forget_unloaded(self, snapshot: Snapshot) -> None:
         """Drop what is known of instances that are not loaded any more."""
-        self.slots.keep_only({instance.info.identifier for instance in snapshot.instances})
+        if not snapshot.unreadable_instances:
+            self.slots.keep_only({instance.info.identifier for instance in snapshot.instances})
 
     def _count(self, event: LogEvent) -> None:
         counts = self.counts
@@ -140,12 +141,13 @@ class Tailer:
             try:
                 async with self._client.log_channel() as channel:
                     self._opened()
-                    async for raw in channel:
-                        self.flow.take(parse_message(raw))
+                    try:
+                        async for raw in channel:
+                            self.flow.take(parse_message(raw))
+                    finally:
+                        self._closed(channel.silent_s)
             except LlmsterError as error:
                 log.info("log stream ended", extra={"daemon": self._client.name, "problem": str(error)})
-            finally:
-                self._closed()
             await asyncio.sleep(REOPEN_AFTER_S)
 
     def _opened(self) -> None:
@@ -154,12 +156,12 @@ class Tailer:
         if self._ended_at is not None:
             counts.gap_s += self._clock() - self._ended_at
 
-    def _closed(self) -> None:
+    def _closed(self, silent_s: float) -> None:
+        """Note the end; what a daemon said on a socket that had fallen silent before is lost as well."""
         counts = self.flow.counts
-        if counts.up:
-            counts.up = False
-            counts.disconnects += 1
-            self._ended_at = self._clock()
+        counts.up = False
+        counts.disconnects += 1
+        self._ended_at = self._clock() - silent_s
 
 
 async def replay(lines: Iterable[bytes], flow: EventFlow) -> int:

@@ -59,16 +59,19 @@ def snapshot(
     models: tuple[DownloadedModel, ...] | None = None,
     link: LinkStatus | None = None,
     auth_required: bool | None = None,
+    version: str = "0.4.24",
+    unreadable_instances: int = 0,
 ) -> Snapshot:
     return Snapshot(
         taken_at_s=taken_at_s,
         duration_s=0.012,
-        version=DaemonVersion("0.4.24", build),
+        version=DaemonVersion(version, build),
         process=DaemonProcess(pid, is_daemon),
         instances=instances,
         models=models,
         link=link,
         auth_required=auth_required,
+        unreadable_instances=unreadable_instances,
     )
 
 

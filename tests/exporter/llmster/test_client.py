@@ -305,11 +305,15 @@ async def test_a_dropped_socket_starts_a_new_session_with_the_same_identity() ->
         assert len({shake["clientIdentifier"] for _, shake in daemon.handshakes}) == 1
 
 
-@pytest.mark.parametrize(("pid", "restarts"), [(None, 0), (99, 1)])
-async def test_only_another_pid_is_a_restart(pid: int | None, restarts: int) -> None:
+@pytest.mark.parametrize(
+    ("endpoint", "change", "restarts"),
+    [("info", {}, 0), ("info", {"pid": 99}, 1), ("version", {"version": "0.4.25"}, 1)],
+)
+async def test_only_another_pid_or_version_is_a_restart(
+    endpoint: str, change: dict[str, object], restarts: int
+) -> None:
     async with running() as daemon, kept(make(daemon.http_url)) as client:
-        if pid is not None:
-            daemon.results["system", "info"] = daemon.results["system", "info"] | {"pid": pid}
+        daemon.results["system", endpoint] = daemon.results["system", endpoint] | change
         daemon.open_sockets["system"].transport.abort()
         await until(lambda: client.sessions == 2)
 

@@ -2,7 +2,7 @@
 
 import json
 from collections import Counter
-from typing import Any
+from typing import Any, TypeVar
 
 import msgspec
 import pytest
@@ -58,9 +58,20 @@ def results(endpoint: str) -> list[tuple[str, Any]]:
     return found
 
 
+T = TypeVar("T", bound=msgspec.Struct)
+
+
+def read_all(entries: msgspec.Raw, shape: type[T]) -> tuple[T, ...]:
+    """Read a list in which nothing may be odd."""
+    odd: Counter[str] = Counter()
+    listing = read_each(entries, shape, "entry", odd)
+    assert not odd
+    return listing.read
+
+
 def test_every_recorded_instance_is_read() -> None:
     for name, result in results("listLoaded"):
-        read = read_each(raw(result), InstanceInfo, lambda: pytest.fail("an entry was unreadable"))
+        read = read_all(raw(result), InstanceInfo)
         assert [info.identifier for info in read] == [entry["identifier"] for entry in result], name
         for info, entry in zip(read, result, strict=True):
             assert info.instance_reference == entry["instanceReference"]
@@ -72,7 +83,7 @@ def test_every_recorded_instance_is_read() -> None:
 
 def test_every_recorded_model_is_read() -> None:
     for name, result in results("listDownloadedModels"):
-        read = read_each(raw(result), DownloadedModel, lambda: pytest.fail("an entry was unreadable"))
+        read = read_all(raw(result), DownloadedModel)
         assert len(read) == len(result), name
         for model, entry in zip(read, result, strict=True):
             assert model.model_key == entry["modelKey"]
@@ -117,30 +128,53 @@ def test_one_odd_entry_costs_only_itself() -> None:
     good = {"modelKey": "m", "type": "llm"}
     entries = [good, 5, {"modelKey": 7, "type": "llm"}, None, {"type": "llm"}, {**good, "modelKey": "n"}]
 
-    read = read_each(raw(entries), DownloadedModel, lambda: odd.update(["model"]))
+    listing = read_each(raw(entries), DownloadedModel, "model", odd)
 
-    assert [model.model_key for model in read] == ["m", "n"]
+    assert [model.model_key for model in listing.read] == ["m", "n"]
+    assert (listing.unreadable, listing.is_complete) == (4, False)
     assert odd == {"model": 4}
+
+
+def test_an_odd_optional_field_costs_only_itself() -> None:
+    odd: Counter[str] = Counter()
+    entry = {
+        "modelKey": "m",
+        "type": "llm",
+        "identifier": "m",
+        "instanceReference": "r",
+        "ttlMs": "an hour",
+        "contextLength": 4096,
+        "quantization": {"name": 4},
+    }
+
+    listing = read_each(raw([entry]), InstanceInfo, "instance", odd)
+
+    [info] = listing.read
+    assert (info.identifier, info.context_length) == ("m", 4096)
+    assert (info.ttl_ms, info.quantization) == (None, None)
+    assert listing.is_complete
+    assert odd == {"instance_field": 1}
 
 
 @pytest.mark.parametrize("value", [None, {}, "models", 5])
 def test_a_list_that_is_no_list_is_refused(value: object) -> None:
     with pytest.raises(msgspec.DecodeError):
-        read_each(raw(value), DownloadedModel, lambda: None)
+        read_each(raw(value), DownloadedModel, "model", Counter())
 
 
 def test_a_void_result_is_no_list_either() -> None:
     with pytest.raises(msgspec.DecodeError):
-        read_each(None, DownloadedModel, lambda: None)
+        read_each(None, DownloadedModel, "model", Counter())
 
 
 @given(st.lists(JSON, max_size=6))
 def test_every_entry_of_an_arbitrary_list_is_read_or_counted(entries: list[object]) -> None:
     odd: Counter[str] = Counter()
 
-    read = read_each(raw(entries), InstanceInfo, lambda: odd.update(["instance"]))
+    listing = read_each(raw(entries), InstanceInfo, "instance", odd)
 
-    assert len(read) + odd.total() == len(entries)
+    assert len(listing.read) + odd["instance"] == len(entries)
+    assert listing.unreadable == odd["instance"]
 
 
 @pytest.mark.parametrize(
@@ -150,10 +184,10 @@ def test_an_undecodable_entry_costs_only_itself(entry: bytes) -> None:
     odd: Counter[str] = Counter()
     body = b'[{"modelKey":"m","type":"llm"},' + entry + b"]"
 
-    read = read_each(msgspec.Raw(body), DownloadedModel, lambda: odd.update(["model"]))
+    listing = read_each(msgspec.Raw(body), DownloadedModel, "model", odd)
 
-    assert len(read) + odd.total() == 2
-    assert read[0].model_key == "m"
+    assert len(listing.read) + odd["model"] == 2
+    assert listing.read[0].model_key == "m"
 
 
 @given(st.binary() | JSON.map(lambda value: json.dumps(value).encode()))

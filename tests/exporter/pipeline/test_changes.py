@@ -85,6 +85,27 @@ def test_after_a_restart_everything_that_is_gone_went_with_it() -> None:
     assert +changes.loads == {"n": 1}
 
 
+def test_an_upgrade_that_keeps_the_pid_is_a_restart() -> None:
+    changes = Changes()
+    changes.observe(snapshot(instance("a", model="m"), pid=1))
+    changes.observe(snapshot(pid=1, version="0.4.25"))
+
+    assert +changes.unloads == {("m", "restart"): 1}
+
+
+def test_what_could_not_be_read_is_neither_unloaded_nor_loaded_anew() -> None:
+    changes = Changes()
+    changes.observe(snapshot(instance("a", model="m"), instance("b", model="n")))
+    changes.observe(snapshot(instance("b", model="n"), unreadable_instances=1))
+    changes.observe(snapshot(instance("a", model="m"), instance("b", model="n")))
+    assert changes.loads.total() == changes.unloads.total() == 0
+
+    changes.observe(snapshot(unreadable_instances=1))
+    changes.observe(snapshot(instance("c", model="m")))
+    assert +changes.loads == {"m": 1}
+    assert +changes.unloads == {("m", "other"): 1, ("n", "other"): 1}
+
+
 REFERENCES = st.frozensets(st.sampled_from("abcdef"))
 
 
