@@ -7,9 +7,10 @@ from exporter.collectors.base import Samples, Scrape
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add slots only while their stream is open: what an engine does now is not known otherwise."""
+    """Add slots only while their stream is open and their daemon answers: else what an engine does is not known."""
+    unreadable = {daemon.name for daemon in scrape.daemons if daemon.reading.snapshot is None}
     for stream in scrape.streams:
-        if not stream.flow.counts.up:
+        if not stream.flow.counts.up or stream.daemon in unreadable:
             continue
         monitor = stream.flow.slots
         for instance_id in monitor.instances():

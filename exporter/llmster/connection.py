@@ -76,6 +76,7 @@ class Channel:
 
     def __init__(self, send: Callable[[object], None]) -> None:
         self._queue: asyncio.Queue[msgspec.Raw | LlmsterError | None] = asyncio.Queue(CHANNEL_BACKLOG)
+        self._error: LlmsterError | None = None
         self.silent_s = 0.0
         """For how long the daemon had said nothing, although it owed an answer, when the socket ended."""
         self._send = send
@@ -102,20 +103,20 @@ class Channel:
             self._queue.get_nowait()
 
     def put_error(self, error: LlmsterError) -> None:
-        """End the channel although its reader may be far behind: the oldest message gives way to the error."""
-        while True:
-            try:
-                self._queue.put_nowait(error)
-            except asyncio.QueueFull:
-                self._queue.get_nowait()
-            else:
-                return
+        """End the channel: its reader, however far behind, gets the error after what is held for it."""
+        self._error = error
+        if not self._queue.full():
+            self._queue.put_nowait(error)  # for a reader that waits
 
     async def __aiter__(self) -> AsyncIterator[msgspec.Raw]:
-        while (item := await self._queue.get()) is not None:
+        while self._error is None or not self._queue.empty():
+            item = await self._queue.get()
+            if item is None:
+                return
             if isinstance(item, LlmsterError):
                 raise item
             yield item
+        raise self._error
 
 
 class Connection:
@@ -140,6 +141,7 @@ class Connection:
         self._heard_at = time.monotonic()
         self._held_up = False
         self._lost: LlmsterError | None = None
+        self._done = asyncio.Event()
 
     @classmethod
     async def open(
@@ -196,6 +198,7 @@ class Connection:
             keep_alive.cancel()
             self._end(ConnectionLost(f"the /{self.name} socket was given up by us"))
             self.abort()
+            self._done.set()
 
     async def call(
         self, endpoint: str, parameter: object = ABSENT, *, timeout_s: float | None = None
@@ -235,11 +238,18 @@ class Connection:
         await self._flush()
 
     async def close(self) -> None:
-        """Close in good order, within close_s; whoever waits gets ConnectionLost."""
-        self._end(ConnectionLost(f"the /{self.name} socket was closed by us"))
+        """Close in good order, within close_s; whoever waits gets ConnectionLost.
+
+        Channels get what has come for them first: a daemon that dies closes all its sockets at once, and the last of
+        its log must not be lost to whichever of them we notice first.
+        """
+        reason = ConnectionLost(f"the /{self.name} socket was closed by us")
+        self._fail_calls(reason)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._timeouts.close_s):
                 await self._websocket.close()
+                await self._done.wait()
+        self._end(reason)
 
     def abort(self) -> None:
         """Drop the TCP connection at once."""
@@ -335,15 +345,19 @@ class Connection:
 
     def _end(self, reason: LlmsterError) -> LlmsterError:
         """Let everyone who waits know; the first reason is the true one and is returned."""
+        lost = self._fail_calls(reason)
+        is_owed = self._keep_alive_sent_at is not None and not self._held_up
+        for channel in self._channels.values():
+            channel.silent_s = time.monotonic() - self._heard_at if is_owed else 0.0
+            channel.put_error(lost.anew())
+        self._channels.clear()
+        return lost
+
+    def _fail_calls(self, reason: LlmsterError) -> LlmsterError:
         if self._lost is None:
             self._lost = reason
         for future in self._calls.values():
             _fail(future, self._lost.anew())
-        is_owed = self._keep_alive_sent_at is not None and not self._held_up
-        for channel in self._channels.values():
-            channel.silent_s = time.monotonic() - self._heard_at if is_owed else 0.0
-            channel.put_error(self._lost.anew())
-        self._channels.clear()
         return self._lost
 
 

@@ -159,6 +159,11 @@ class SlotMonitor:
         self._instances.pop(instance, None)
         self._engines = {engine: name for engine, name in self._engines.items() if name != instance}
 
+    def forget_all(self) -> None:
+        """Drop what every engine was doing: its lines have stopped coming."""
+        for instance in self.instances():
+            self.forget(instance)
+
     def keep_only(self, instances: set[str]) -> None:
         """Learn which instances are loaded and drop all others. A sole one owns the lines that name none."""
         self._loaded = set(instances)

@@ -158,6 +158,7 @@ class Tailer:
 
     def _closed(self, silent_s: float) -> None:
         """Note the end; what a daemon said on a socket that had fallen silent before is lost as well."""
+        self.flow.slots.forget_all()
         counts = self.flow.counts
         counts.up = False
         counts.disconnects += 1

@@ -52,12 +52,11 @@ class Scraped:
 
 
 @dataclass(slots=True)
-class RunningExporter:
-    """An exporter that serves, and a client for it."""
+class Scraper:
+    """A client of an exporter that serves somewhere."""
 
     url: str
-    http: httpx.AsyncClient
-    task: asyncio.Task[None] = field(repr=False)
+    http: httpx.AsyncClient = field(repr=False)
 
     async def get(self, path: str = "/metrics", **headers: str) -> httpx.Response:
         """GET a path; header names take _ for -."""
@@ -83,6 +82,13 @@ class RunningExporter:
             while not true_of(scraped := await self.scrape()):  # noqa: ASYNC110 - seen only by scraping
                 await asyncio.sleep(0.05)  # what is awaited happens in the exporter, not in this test
         return scraped
+
+
+@dataclass(slots=True)
+class RunningExporter(Scraper):
+    """An exporter that serves in this process, and a client for it."""
+
+    task: asyncio.Task[None] = field(repr=False)
 
 
 StartExporter = Callable[..., Awaitable[RunningExporter]]

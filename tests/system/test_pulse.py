@@ -11,7 +11,7 @@ import pytest
 from exporter.catalogue import stream as m
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import Received, attributes, otlp_sink
-from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
+from tests.system.conftest import RunningExporter, Scraped, Scraper, StartExporter, daemon
 
 CANARY = "KANARIENVOGEL"
 
@@ -22,7 +22,7 @@ def total(scraped: Scraped, name: str, **labels: str) -> float:
     )
 
 
-async def stream_open(exporter: RunningExporter) -> None:
+async def stream_open(exporter: Scraper) -> None:
     """Wait until the log stream is read: what was logged before is never seen."""
     await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1)
 

@@ -1,0 +1,35 @@
+"""A daemon that dies closes all its sockets at once: what it had said before is read to its end."""
+
+import asyncio
+
+import pytest
+from websockets.asyncio.server import ServerConnection
+
+from exporter.llmster.errors import ConnectionLost
+from tests.exporter.llmster.scripted import running, tell
+from tests.exporter.llmster.test_client import kept, make
+
+MESSAGES = 3000
+"""More than a channel holds for its reader and the socket's own buffer together."""
+
+
+async def test_the_log_of_a_daemon_that_dies_is_read_to_its_end_whichever_socket_ends_first() -> None:
+    async def say_all_and_die(socket: ServerConnection, frame: dict[str, object]) -> bool:
+        if frame["type"] != "channelCreate":
+            return False
+        for number in range(MESSAGES):
+            await tell(socket, type="channelSend", channelId=frame["channelId"], message=number)
+        daemon.open_sockets["system"].transport.abort()
+        socket.transport.close()
+        return True
+
+    async with running() as daemon, kept(make(daemon.http_url)) as client:
+        daemon.on_frame = say_all_and_die
+        heard: list[int] = []
+        async with client.log_channel() as channel:
+            with pytest.raises(ConnectionLost):
+                async for message in channel:
+                    heard.append(int(bytes(message)))
+                    await asyncio.sleep(0)  # no faster than the socket
+
+    assert heard == list(range(MESSAGES))
