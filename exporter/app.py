@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO
 
-from exporter import logs, serving, webconfig
+from exporter import hosts, logs, serving, webconfig
 from exporter.collectors.tally import Stream
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
@@ -68,6 +68,7 @@ async def serve(
         machine=machine,
         deliveries=streams.deliveries if streams else None,
         auth=BasicAuth(web.users) if web.users else None,
+        hosts=hosts.ours(settings.listen_host, settings.allowed_hosts),
     )
     server = serving.Server(routes, tls=web.tls)
     async with asyncio.TaskGroup() as group:

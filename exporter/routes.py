@@ -20,6 +20,7 @@ from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
 from exporter.collectors.tally import Stream
 from exporter.exposition import expose
+from exporter.hosts import name_of
 from exporter.pipeline.machine import MachineReading, MachineWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
 from exporter.webconfig import BasicAuth
@@ -73,7 +74,7 @@ class Response:
 
 
 class Routes:
-    """The ASGI application over a fixed set of watched daemons."""
+    """The ASGI application over a fixed set of watched daemons. `hosts` are the names that are ours, None for any."""
 
     def __init__(
         self,
@@ -83,12 +84,14 @@ class Routes:
         machine: MachineWatch | None = None,
         deliveries: Mapping[str, Deliveries] | None = None,
         auth: BasicAuth | None = None,
+        hosts: frozenset[str] | None = None,
     ) -> None:
         self._watches = {watch.name: watch for watch in watches}
         self._streams = tuple(streams)
         self._machine = machine
         self._deliveries = deliveries or {}
         self._auth = auth
+        self._hosts = hosts
         self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._landing,
             "/metrics": self._metrics,
@@ -120,6 +123,10 @@ class Routes:
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
             scheme=scope["scheme"],
         )
+        host = request.headers.get("host", "")
+        if self._hosts is not None and name_of(host) not in self._hosts:
+            fix = "add it to allowed_hosts if it is yours"
+            return Response(421, f"Host {host[:100]!a} is not a name of this exporter; {fix}\n".encode())
         if self._auth is not None:
             authorization = request.headers.get("authorization", "")
             if not await asyncio.to_thread(self._auth.allows, authorization):

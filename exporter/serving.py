@@ -15,6 +15,7 @@ from typing import Any, Final
 
 import uvicorn
 
+from exporter.connections import MAX_HEAD_BYTES, PatientProtocol
 from exporter.settings import SettingsError
 
 SHUTDOWN_S: Final = 3
@@ -55,7 +56,8 @@ class Server(uvicorn.Server):
         """Prepare. `stopping` is called before open connections are waited for, to end what would hold them open."""
         config = uvicorn.Config(
             application,
-            http="h11",
+            http=PatientProtocol,
+            h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws="none",
             lifespan="off",
             log_config=None,

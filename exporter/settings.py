@@ -95,6 +95,8 @@ class ExporterSettings:
     reasoning_tags: tuple[tuple[str, str], ...]
     """Opening and closing tags of models we do not know."""
     daemons: tuple[DaemonSettings, ...]
+    allowed_hosts: tuple[str, ...] = ()
+    """Names besides the loopback ones that a Host header may carry while we listen on loopback."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -118,6 +120,7 @@ SETTINGS: Final = (
         "listen", "127.0.0.1:9810", "Address and port of /metrics. Beyond loopback, consider web_config."
     ),
     Setting("web_config", "", "TLS and basic auth, in the format of Prometheus' exporter-toolkit."),
+    Setting("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
     Setting("max_age_seconds", "1", "A reading younger than this serves the next scrape too; 0 to 60."),
     Setting("log_level", "info", "debug, info, warning or error."),
     Setting("log_format", "logfmt", "logfmt or json."),
@@ -170,7 +173,19 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         capture=_choice(*raw("capture"), choices=("off", "redacted", "full")),
         reasoning_tags=_tag_pairs(*raw("reasoning_tags")),
         daemons=_daemons(daemon_tables, environ) if daemon_tables else (_single_daemon(raw, environ),),
+        allowed_hosts=host_names(*raw("allowed_hosts")),
     )
+
+
+def host_names(value: str, key: str) -> tuple[str, ...]:
+    """Read names separated by commas, as they are compared with Host headers. Raises SettingsError."""
+    names = tuple(name.strip().lower() for name in value.split(",") if name.strip())
+    for name in names:
+        if not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name):
+            raise SettingsError(
+                key=key, value=name, fix="write names without ports, such as box.lan,[fd00::1]"
+            )
+    return names
 
 
 def _single_daemon(raw: Callable[[str], tuple[str, str]], environ: Mapping[str, str]) -> DaemonSettings:

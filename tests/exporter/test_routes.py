@@ -259,6 +259,19 @@ async def test_we_are_ready_once_every_daemon_was_tried() -> None:
     assert (ready.status, ready.body) == (200, b"a: down\nb: down\n")
 
 
+@pytest.mark.parametrize("path", ["/metrics", "/", "/healthz", "/nowhere"])
+async def test_on_loopback_a_foreign_host_is_told_nothing_about_the_daemons(path: str) -> None:
+    app = Routes([up()], hosts=frozenset({"127.0.0.1", "[::1]"}))
+    for own in ("127.0.0.1:9810", "[::1]:9810"):
+        assert (await ask(app, path, host=own)).status != 421
+    for foreign in ("evil.example", "127.0.0.1.evil.example:9810", "", "\u00fc\x1b[2J"):
+        answer = await ask(app, path, host=foreign)
+        assert answer.status == 421
+        assert answer.body.isascii()
+        assert b"local" not in answer.body
+        assert b"\x1b" not in answer.body
+
+
 async def test_what_is_not_http_is_left_alone() -> None:
     async def nothing(*_: Any) -> Any:
         pytest.fail("nothing may be sent")

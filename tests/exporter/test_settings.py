@@ -92,6 +92,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "config": file(tmp_path, ""),
         "listen": ":9",
         "web_config": str(tmp_path / "web.yml"),
+        "allowed_hosts": "Box.lan, [fd00::1],",
         "max_age_seconds": "0",
         "log_level": "warning",
         "log_format": "json",
@@ -109,6 +110,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert set(values) == {setting.key for setting in SETTINGS}
     assert (chosen.listen_host, chosen.listen_port) == ("0.0.0.0", 9)  # noqa: S104 - what ":9" means
     assert (chosen.web_config, chosen.max_age_s) == (tmp_path / "web.yml", 0)
+    assert chosen.allowed_hosts == ("box.lan", "[fd00::1]")
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
     assert (chosen.log_stream, chosen.capture) == (False, "redacted")
     assert chosen.reasoning_tags == (("<plan>", "</plan>"), ("<mull>", "</mull>"))
@@ -290,6 +292,7 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         ("listen", "local\nhost:1", "write host:port"),
         ("web_config", "/nowhere.yml", "there is no such file"),
         ("web_config", "x" * 300, "there is no such file"),
+        ("allowed_hosts", "box.lan:9810", "write names without ports"),
         ("max_age_seconds", "-1", "write a number from 0 to 60"),
         ("max_age_seconds", "61", "write a number from 0 to 60"),
         ("max_age_seconds", "inf", "write a number from 0 to 60"),

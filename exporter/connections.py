@@ -1,0 +1,113 @@
+"""uvicorn's HTTP protocol with an end to its patience: for heads, bodies and readers that dribble, and their number.
+
+Knows no route. uvicorn itself only ends connections that are idle between two requests; whoever sends a byte now and
+then, or reads none, would hold one for ever, and a thousand of those are all that a process may have.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from typing import Any, Final
+
+import h11
+from uvicorn.protocols.http.h11_impl import H11Protocol
+
+log = logging.getLogger(__name__)
+
+MAX_CONNECTIONS: Final = 512
+"""At once. Half of the 1,024 open files that a process has by default; the rest is for daemons, tools and files."""
+MAX_HEAD_BYTES: Final = 16 * 1024
+"""Of request line and headers; twice that in the worst case, when they begin in the middle of a piece."""
+HEAD_S: Final = 10.0
+"""From the first byte that could be sent to the end of the headers."""
+BODY_S: Final = 30.0
+"""From the end of the headers to the end of the body; 4 MB take that long at 1 Mbit/s."""
+READ_S: Final = 30.0
+"""How long a peer may leave a full buffer of ours unread."""
+_TELL_EVERY_S: Final = 60.0
+
+
+class PatientProtocol(H11Protocol):
+    """One connection. What the peer owes us (a head, a body, or reading) has a deadline."""
+
+    _told_at = float("-inf")
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        self._owed: object = None
+        self._deadline: asyncio.TimerHandle | None = None
+        self._reading: asyncio.TimerHandle | None = None
+
+    def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
+        """Take a connection, or turn it away when there are too many."""
+        super().connection_made(transport)
+        if len(self.connections) > MAX_CONNECTIONS:
+            self._tell()
+            transport.abort()
+            return
+        self._look()
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        """Forget the deadlines."""
+        for timer in (self._deadline, self._reading):
+            if timer is not None:
+                timer.cancel()
+        super().connection_lost(exc)
+
+    def data_received(self, data: bytes) -> None:
+        """Take what came, and see what is owed next.
+
+        In pieces, because h11 limits a head only while it is incomplete: one that came whole could have any size.
+        """
+        for start in range(0, len(data), MAX_HEAD_BYTES):
+            super().data_received(data[start : start + MAX_HEAD_BYTES])
+            if self.transport.is_closing():
+                return
+        self._look()
+
+    def on_response_complete(self) -> None:
+        """See what is owed after an answer."""
+        super().on_response_complete()
+        self._look()
+
+    def pause_writing(self) -> None:
+        """Begin to wait for a peer that does not read."""
+        super().pause_writing()
+        self._reading = self.loop.call_later(READ_S, self._give_up, "reading")
+
+    def resume_writing(self) -> None:
+        """Stop waiting: it has read."""
+        super().resume_writing()
+        if self._reading is not None:
+            self._reading.cancel()
+            self._reading = None
+
+    def timeout_keep_alive_handler(self) -> None:
+        """Close an idle connection, also one whose peer never reads the last bytes."""
+        super().timeout_keep_alive_handler()
+        self._reading = self._reading or self.loop.call_later(READ_S, self._give_up, "reading")
+
+    def _look(self) -> None:
+        """Start a deadline when something new is owed; a byte more of the same does not move it."""
+        owed = self.conn.their_state if self.conn.their_state in {h11.IDLE, h11.SEND_BODY} else None
+        if owed is self._owed:
+            return
+        self._owed = owed
+        if self._deadline is not None:
+            self._deadline.cancel()
+            self._deadline = None
+        if owed is not None:
+            what, limit_s = ("headers", HEAD_S) if owed is h11.IDLE else ("body", BODY_S)
+            self._deadline = self.loop.call_later(limit_s, self._give_up, what)
+
+    def _give_up(self, what: str) -> None:
+        log.debug("a connection was too slow", extra={"client": str(self.client), "waited_for": what})
+        self.transport.abort()
+
+    @classmethod
+    def _tell(cls) -> None:
+        if time.monotonic() - cls._told_at >= _TELL_EVERY_S:
+            PatientProtocol._told_at = time.monotonic()
+            log.warning("too many connections; turning new ones away", extra={"limit": MAX_CONNECTIONS})

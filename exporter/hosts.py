@@ -1,0 +1,48 @@
+"""Pure: tells whether a Host header is a name of ours, and whether an Origin header speaks of the same place.
+
+Knows no socket and no answer. Why it is asked at all: a page that a browser was lured to can point its own name at
+127.0.0.1 (DNS rebinding) and then read a listener of this machine as if it were its own. What it cannot change is the
+Host that the browser sends. Beyond loopback the name says nothing, because whoever knows it may use it; there tokens,
+passwords and certificates guard.
+"""
+
+from __future__ import annotations
+
+import ipaddress
+from collections.abc import Iterable
+from typing import Final
+from urllib.parse import urlsplit
+
+LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+
+
+def is_loopback(listen_host: str) -> bool:
+    """Tell whether a listen address can be reached from this machine only."""
+    try:
+        return ipaddress.ip_address(listen_host).is_loopback
+    except ValueError:
+        return listen_host == "localhost"
+
+
+def ours(listen_host: str, allowed: Iterable[str]) -> frozenset[str] | None:
+    """Give the names that a listener answers to; None for any, beyond loopback."""
+    return LOOPBACK_NAMES | {listen_host.lower(), *allowed} if is_loopback(listen_host) else None
+
+
+def name_of(host: str) -> str:
+    """Take the port off a Host header."""
+    host = host.lower()
+    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+
+
+def is_same_place(origin: str, host: str, allowed: Iterable[str]) -> bool:
+    """Tell whether an Origin is the very place that was asked, or one that was allowed by name.
+
+    Another port of the same machine is another place. `null` (a sandboxed frame, a file) is none.
+    """
+    try:
+        parts = urlsplit(origin)
+        place, name = parts.netloc.lower(), name_of(parts.netloc)
+    except ValueError:
+        return False
+    return parts.scheme in {"http", "https"} and bool(place) and (place == host.lower() or name in allowed)
