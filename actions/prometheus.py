@@ -10,10 +10,12 @@ from collections.abc import Sequence
 from typing import Any, Final
 
 import httpx
+import msgspec
 
 from actions.memory import LoadedModel, MemoryUnknown
 from actions.preflight import Gpu, Holder, MemoryReading
 from exporter.catalogue import Metric, hardware
+from exporter.llmster import answers
 
 MAX_AGE_S: Final = 60.0
 """Prometheus serves samples up to 5 min old; free memory of so long ago decides nothing."""
@@ -84,15 +86,16 @@ class PrometheusMemory:
 
     async def _query(self, http: httpx.AsyncClient, query: str) -> list[tuple[dict[str, str], float]]:
         try:
-            response = await http.get(f"{self._url}/api/v1/query", params={"query": query})
-            response.raise_for_status()
-            result: list[dict[str, Any]] = response.json()["data"]["result"]
+            answer = await answers.ask(http, "GET", f"{self._url}/api/v1/query", params={"query": query})
+            if not answer.is_success:
+                raise MemoryUnknown(f"Prometheus at {self._url} answers HTTP {answer.status}")
+            result: list[dict[str, Any]] = msgspec.json.decode(answer.body)["data"]["result"]
             return [(dict(entry["metric"]), float(entry["value"][1])) for entry in result]
         except httpx.HTTPError as error:
             raise MemoryUnknown(
                 f"Prometheus at {self._url} does not answer ({type(error).__name__})"
             ) from error
-        except (KeyError, TypeError, ValueError, IndexError) as error:
+        except (KeyError, TypeError, ValueError, IndexError, RecursionError) as error:
             raise MemoryUnknown(f"Prometheus at {self._url} answered something unexpected") from error
 
 

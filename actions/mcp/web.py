@@ -24,10 +24,14 @@ _CONNECTIONS: Final = 300
 
 
 class _Limited(httpx2.AsyncHTTPTransport):
-    """Ends an answer that is longer than one message may be."""
+    """Ends an answer that is longer than one message may be, and one that is packed: it could be any length inside."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
+        packed = response.headers.get("content-encoding", "identity").lower()
+        if packed != "identity":
+            await response.aclose()
+            raise httpx2.RemoteProtocolError(f"the answer is packed ({packed[:20]!r}), and we asked for none")
         streams = response.headers.get("content-type", "").startswith("text/event-stream")
         if not streams and isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _LimitedStream(response.stream)
@@ -56,7 +60,7 @@ async def web_transport(reach: Http) -> AsyncIterator[TransportStreams]:
     limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
     async with (
         httpx2.AsyncClient(
-            headers=dict(reach.headers),
+            headers={"Accept-Encoding": "identity", **reach.headers},
             timeout=httpx2.Timeout(_CONNECT_S, read=_READ_S),
             transport=_Limited(limits=limits),
             trust_env=False,

@@ -8,11 +8,12 @@ Source: published captures and the official docs; shapes in tests/fixtures.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, Final, TypeVar
+from typing import Any, TypeVar
 
 import httpx
 import msgspec
 
+from exporter.llmster import answers
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -25,8 +26,6 @@ from exporter.llmster.messages import UNDECODABLE
 from exporter.llmster.state import Quantization
 
 _T = TypeVar("_T")
-
-_MAX_BODY_BYTES: Final = 32 * 1024 * 1024
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
@@ -111,31 +110,31 @@ async def _get(base_url: str, path: str, *, token: str | None, timeout_s: float)
         # so that nobody there (ConnectTimeout) is told from somebody who does not answer.
         limits = httpx.Timeout(timeout_s, connect=0.9 * timeout_s)
         async with httpx.AsyncClient(timeout=limits, trust_env=False) as http, asyncio.timeout(timeout_s):
-            response = await http.get(f"{base_url.rstrip('/')}{path}", headers=headers)
+            response = await answers.ask(http, "GET", f"{base_url.rstrip('/')}{path}", headers=headers)
     except (httpx.TimeoutException, TimeoutError) as error:
         if isinstance(error, httpx.ConnectTimeout):
             raise DaemonUnreachable(f"no connection to {base_url} within {timeout_s:g} s") from None
         raise DaemonStalled(f"GET {path} did not answer within {timeout_s:g} s") from None
-    except httpx.RemoteProtocolError:
-        raise NotLlmster(f"{base_url} does not speak HTTP") from None
+    except httpx.RemoteProtocolError as error:
+        raise NotLlmster(f"{base_url} does not speak HTTP that we take: {error}") from None
     except httpx.HTTPError as error:
         raise DaemonUnreachable(f"GET {base_url}{path} failed: {error}") from None
     return _body_of(response, path)
 
 
-def _body_of(response: httpx.Response, path: str) -> Any:
+def _body_of(response: answers.Answer, path: str) -> Any:
     try:
-        body = msgspec.json.decode(response.content[:_MAX_BODY_BYTES])
+        body = msgspec.json.decode(response.body)
     except UNDECODABLE:
-        raise NotLlmster(f"GET {path} answered HTTP {response.status_code} and no JSON") from None
+        raise NotLlmster(f"GET {path} answered HTTP {response.status} and no JSON") from None
     error = body.get("error") if isinstance(body, dict) else None
     if error is None and response.is_success:
         return body
     # `error` is a string on unknown routes and an object elsewhere.
     message = error.get("message") if isinstance(error, dict) else error
     code = error.get("code") if isinstance(error, dict) else None
-    text = message if isinstance(message, str) else f"HTTP {response.status_code}"
-    if response.status_code == httpx.codes.UNAUTHORIZED:
+    text = message if isinstance(message, str) else f"HTTP {response.status}"
+    if response.status == httpx.codes.UNAUTHORIZED:
         raise AuthenticationRefused(text)
     raise CallFailed(text, code=code if isinstance(code, str) else None)
 

@@ -15,6 +15,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
+from exporter.llmster import answers
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -102,12 +103,15 @@ async def chat_events(
             asyncio.timeout(total_s),
             httpx.AsyncClient(timeout=limits, trust_env=False) as http,
             http.stream(
-                "POST", f"{base_url.rstrip('/')}/api/v1/chat", json=body, headers=_headers(token)
+                "POST",
+                f"{base_url.rstrip('/')}/api/v1/chat",
+                json=body,
+                headers={"Accept-Encoding": "identity"} | _headers(token),
             ) as response,
         ):
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                await response.aread()
-                _raise_refusal(response, "POST /api/v1/chat")
+                refusal = answers.Answer(response.status_code, await answers.body_of(response))
+                _raise_refusal(refusal, "POST /api/v1/chat")
             async for event in _events(response):
                 yield event
     except (httpx.TimeoutException, TimeoutError) as error:
@@ -123,7 +127,7 @@ async def chat_events(
 async def _events(response: httpx.Response) -> AsyncIterator[ChatEvent]:
     """Read an event stream: blocks of lines, of which only `data:` counts, for it repeats the type."""
     data = ""
-    async for line in response.aiter_lines():
+    async for line in answers.lines_of(response, limit_bytes=MAX_EVENT_CHARS):
         if line.startswith("data:"):
             data += line[5:].lstrip()
             if len(data) > MAX_EVENT_CHARS:
@@ -145,8 +149,8 @@ async def _ask(
     what = f"{method} {path}"
     try:
         async with asyncio.timeout(_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as http:
-            response = await http.request(
-                method, f"{base_url.rstrip('/')}{path}", json=json, headers=_headers(token)
+            response = await answers.ask(
+                http, method, f"{base_url.rstrip('/')}{path}", json=json, headers=_headers(token)
             )
     except (httpx.TimeoutException, TimeoutError) as error:
         if isinstance(error, httpx.ConnectTimeout):
@@ -157,34 +161,34 @@ async def _ask(
     if not response.is_success or _error_of(response) is not None:
         _raise_refusal(response, what)
     try:
-        return msgspec.convert(msgspec.json.decode(response.content), Download)
+        return msgspec.convert(msgspec.json.decode(response.body), Download)
     except msgspec.ValidationError as error:
         raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
     except UNDECODABLE:
-        raise NotLlmster(f"{what} answered HTTP {response.status_code} and no JSON") from None
+        raise NotLlmster(f"{what} answered HTTP {response.status} and no JSON") from None
 
 
 def _headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def _error_of(response: httpx.Response) -> Any:
+def _error_of(response: answers.Answer) -> Any:
     """Find the `error` of a body: HTTP 200 proves nothing here."""
     try:
-        body = msgspec.json.decode(response.content)
+        body = msgspec.json.decode(response.body)
     except UNDECODABLE:
         return None
     return body.get("error") if isinstance(body, dict) else None
 
 
-def _raise_refusal(response: httpx.Response, what: str) -> None:
+def _raise_refusal(response: answers.Answer, what: str) -> None:
     """Raise what a refusal means. `error` is a string on unknown routes and an object elsewhere."""
     error = _error_of(response)
     if error is None:
-        raise NotLlmster(f"{what} answered HTTP {response.status_code} and nothing we know")
+        raise NotLlmster(f"{what} answered HTTP {response.status} and nothing we know")
     message = error.get("message") if isinstance(error, dict) else error
     code = (error.get("code") or error.get("type")) if isinstance(error, dict) else None
-    text = message if isinstance(message, str) else f"HTTP {response.status_code}"
-    if response.status_code == httpx.codes.UNAUTHORIZED:
+    text = message if isinstance(message, str) else f"HTTP {response.status}"
+    if response.status == httpx.codes.UNAUTHORIZED:
         raise AuthenticationRefused(text)
     raise CallFailed(text, code=code if isinstance(code, str) else None)

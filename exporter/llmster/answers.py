@@ -1,0 +1,78 @@
+"""HTTP answers with an end: read as they are sent, never unpacked, and given up when they grow too long.
+
+Knows no endpoint. A thousand bytes of gzip can be a million bytes of JSON, so none is asked for and none is taken.
+"""
+
+from __future__ import annotations
+
+from collections.abc import AsyncIterator, Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import httpx
+
+MAX_BYTES: Final = 32 * 1024 * 1024
+"""A list of thousands of models is a few megabytes."""
+
+_PLAIN: Final = {"Accept-Encoding": "identity"}
+
+
+@dataclass(frozen=True, slots=True)
+class Answer:
+    """Status and body."""
+
+    status: int
+    body: bytes
+
+    @property
+    def is_success(self) -> bool:
+        """Whether the status is 2xx."""
+        return httpx.codes.is_success(self.status)
+
+
+async def ask(
+    http: httpx.AsyncClient,
+    method: str,
+    url: str,
+    *,
+    headers: Mapping[str, str] | None = None,
+    params: Mapping[str, str] | None = None,
+    json: Any = None,
+) -> Answer:
+    """Ask and read the whole answer. Raises httpx.HTTPError, RemoteProtocolError for what is packed or too long."""
+    async with http.stream(
+        method, url, headers=_PLAIN | dict(headers or {}), params=params, json=json
+    ) as response:
+        return Answer(response.status_code, await body_of(response))
+
+
+async def body_of(response: httpx.Response) -> bytes:
+    """Read a streamed answer to its end. Raises httpx.HTTPError."""
+    body = bytearray()
+    async for chunk in _plain(response):
+        body += chunk
+        if len(body) > MAX_BYTES:
+            raise httpx.RemoteProtocolError(f"the answer is longer than {MAX_BYTES} bytes")
+    return bytes(body)
+
+
+async def lines_of(response: httpx.Response, *, limit_bytes: int) -> AsyncIterator[str]:
+    """Read a streamed answer line by line. Raises httpx.HTTPError."""
+    rest = bytearray()
+    async for chunk in _plain(response):
+        rest += chunk
+        *lines, rest = rest.split(b"\n")
+        for line in lines:
+            yield line.removesuffix(b"\r").decode("utf-8", "replace")
+        if len(rest) > limit_bytes:
+            raise httpx.RemoteProtocolError(f"a line is longer than {limit_bytes} bytes")
+
+
+async def _plain(response: httpx.Response) -> AsyncIterator[bytes]:
+    packed = response.headers.get("content-encoding", "identity").lower()
+    if packed != "identity":
+        raise httpx.RemoteProtocolError(
+            f"the answer is packed ({packed[:20]!r}), and we asked for none that is"
+        )
+    async for chunk in response.aiter_raw():
+        yield chunk
