@@ -6,7 +6,6 @@ wrongly.
 
 from __future__ import annotations
 
-import json
 import os
 import sys
 import time
@@ -17,6 +16,7 @@ from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
 import click
 
 from daemonpulse.durations import Duration
+from daemonpulse.terminal import say, say_json
 
 if TYPE_CHECKING:
     import httpx
@@ -130,7 +130,7 @@ def preflight(
     with Api(url, token_file) as api:
         answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/preflight", parameters)
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
     else:
         _print_preflight(answer)
     sys.exit(1 if answer["verdict"] == "does_not_fit" else 0)
@@ -144,13 +144,13 @@ def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json
     with Api(url, token_file) as api:
         answer = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": limit})
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
         return
     for one in answer["operations"]:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["created_ms"] / 1000))
         why = f"  {one['problem']['detail']}" if one["problem"] else ""
         who = one["person"] or one["actor"]
-        click.echo(f"{at}  {one['id']}  {one['state']:<9} {one['action']:<9} {one['subject']}  by {who}{why}")
+        say(f"{at}  {one['id']}  {one['state']:<9} {one['action']:<9} {one['subject']}  by {who}{why}")
 
 
 CLIENT_COMMANDS: Final = (load, eject, eject_all, preflight, operations)
@@ -238,29 +238,27 @@ def _token(token_file: Path | None) -> str | None:
 
 
 def _print(operation: Any, as_json: bool, words: str) -> None:  # noqa: FBT001 - a click flag
-    click.echo(json.dumps(operation, indent=2) if as_json else words)
+    say_json(operation) if as_json else say(words)
 
 
 def _print_preflight(answer: Any) -> None:
-    click.echo(
-        f"{answer['verdict'].replace('_', ' ')}: {'; '.join(answer['reasons']) or 'with room to spare'}"
-    )
+    say(f"{answer['verdict'].replace('_', ' ')}: {'; '.join(answer['reasons']) or 'with room to spare'}")
     if answer["estimate"] is not None:
         learned = answer["learned"]
         ratio = f" x {learned['ratio']:.2f} learned from {learned['samples']} loads" if learned else ""
         estimate = answer["estimate"]["vram_bytes"] / _GIB
-        click.echo(f"  needs {answer['needed_bytes'] / _GIB:.2f} GiB ({estimate:.2f} GiB estimated{ratio})")
+        say(f"  needs {answer['needed_bytes'] / _GIB:.2f} GiB ({estimate:.2f} GiB estimated{ratio})")
     for gpu in answer["gpus"]:
-        click.echo(
+        say(
             f"  GPU {gpu['index']}: {gpu['free_bytes'] / _GIB:.2f} of {gpu['total_bytes'] / _GIB:.2f} GiB free, "
             f"{gpu['needed_bytes'] / _GIB:.2f} needed"
         )
     for holder in answer["holders"]:
         who = holder["instance_id"] or holder["process"] or "unknown"
         pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
-        click.echo(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")
+        say(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")
 
 
 def _fail(message: str, code: int) -> NoReturn:
-    click.echo(f"daemonpulse: {' '.join(message.split())}", err=True)
+    say(f"daemonpulse: {' '.join(message.split())}", err=True)
     sys.exit(code)

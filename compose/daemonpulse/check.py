@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import json
 import socket
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
@@ -16,6 +15,7 @@ from typing import Final
 
 import click
 
+from daemonpulse.terminal import plain, say_json
 from exporter.llmster import home, rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Timeouts
@@ -43,7 +43,7 @@ def run(settings: ExporterSettings, *, as_json: bool) -> int:
     """Check everything, print the findings, return the exit code."""
     findings = asyncio.run(_check_all(settings))
     if as_json:
-        click.echo(json.dumps([asdict(finding) for finding in findings], indent=2))
+        say_json([asdict(finding) for finding in findings])
     else:
         _print(findings)
     return 0 if all(finding.works for finding in findings) else 1
@@ -169,6 +169,6 @@ def _print(findings: list[Finding]) -> None:
     width = max(len(finding.daemon) for finding in findings)
     for finding in findings:
         mark = click.style("works", fg="blue") if finding.works else click.style("FAILS", fg="red", bold=True)
-        click.echo(f"{finding.daemon:<{width}}  {mark}  {finding.what:<15}  {finding.seen}")
+        click.echo(f"{finding.daemon:<{width}}  {mark}  {finding.what:<15}  {plain(finding.seen)}")
         if finding.fix and not finding.works:
-            click.echo(f"{'':<{width}}  {'':5}  {'':15}  fix: {finding.fix}")
+            click.echo(f"{'':<{width}}  {'':5}  {'':15}  fix: {plain(finding.fix)}")

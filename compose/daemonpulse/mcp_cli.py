@@ -5,7 +5,6 @@ Knows the API's paths and answers, and nothing of how the gate works.
 
 from __future__ import annotations
 
-import json
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -14,6 +13,7 @@ from urllib.parse import quote
 import click
 
 from daemonpulse.actions_client import DEFAULT_URL, Api
+from daemonpulse.terminal import say, say_json
 
 
 def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -76,13 +76,13 @@ def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | Non
     with Api(url, token_file) as api:
         answer = api.ask("GET", path, {})
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
     elif server is None:
         _print_servers(answer)
     else:
         for tool in answer["tools"]:
             changed = "  changed since it was approved" if tool["changed"] else ""
-            click.echo(f"{tool['decision']:<6} {tool['tool']:<40} by {tool['rule']}{changed}")
+            say(f"{tool['decision']:<6} {tool['tool']:<40} by {tool['rule']}{changed}")
 
 
 @mcp.command()
@@ -93,16 +93,16 @@ def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: b
     with Api(url, token_file) as api:
         answer = api.ask("GET", "/v1/mcp/approvals", {} if everything else {"state": "pending"})
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
         return
     if not answer["approvals"]:
-        click.echo("nothing waits")
+        say("nothing waits")
     for one in answer["approvals"]:
         left = f", {one['expires_in_seconds']:.0f} s left" if one["state"] == "pending" else ""
-        click.echo(f"{one['id']}  {one['state']}  {one['server']}/{one['tool']}  for {one['token']}{left}")
+        say(f"{one['id']}  {one['state']}  {one['server']}/{one['tool']}  for {one['token']}{left}")
         for line in (one["arguments"], one["reason"]):
             if line:
-                click.echo(f"    {line}")
+                say(f"    {line}")
 
 
 @mcp.command()
@@ -134,7 +134,7 @@ def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool:
     with Api(url, token_file) as api:
         answer = api.ask("POST", path, {"decision": decision})
     words = f"{answer['server']}/{answer['tool']}: {answer['decision']}" if isinstance(answer, dict) else ""
-    click.echo(json.dumps(answer, indent=2) if as_json else words)
+    say_json(answer) if as_json else say(words)
 
 
 def _adopt(url: str, token_file: Path | None, *, as_json: bool, dry_run: bool, undo: bool) -> None:
@@ -143,21 +143,21 @@ def _adopt(url: str, token_file: Path | None, *, as_json: bool, dry_run: bool, u
             "POST", "/v1/mcp/adopt", {"dry_run": str(dry_run).lower(), "undo": str(undo).lower()}
         )
     if as_json:
-        click.echo(json.dumps(answer, indent=2))
+        say_json(answer)
         return
-    if answer["diff"]:
-        click.echo(answer["diff"])
+    for line in answer["diff"].split("\n") if answer["diff"] else ():
+        say(line)
     for name, why in answer["skipped"].items():
-        click.echo(f"left as it is: {name}: {why}")
+        say(f"left as it is: {name}: {why}")
     if answer["warning"]:
-        click.echo(f"warning: {answer['warning']}")
+        say(f"warning: {answer['warning']}")
     names = ", ".join(answer["servers"])
     if not answer["servers"]:
-        click.echo("nothing to do")
+        say("nothing to do")
     elif not answer["done"]:
-        click.echo(f"would change: {names}; nothing was changed")
+        say(f"would change: {names}; nothing was changed")
     else:
-        click.echo(f"changed: {names}" + (f"; backup: {answer['backup']}" if answer["backup"] else ""))
+        say(f"changed: {names}" + (f"; backup: {answer['backup']}" if answer["backup"] else ""))
 
 
 def _settle(
@@ -167,17 +167,17 @@ def _settle(
     with Api(url, token_file) as api:
         answer = api.ask("POST", path, {"always": str(always).lower()})
     words = f"{answer['id']} {answer['state']}: {answer['server']}/{answer['tool']}"
-    click.echo(json.dumps(answer, indent=2) if as_json else words)
+    say_json(answer) if as_json else say(words)
 
 
 def _print_servers(answer: Any) -> None:
     for one in answer["servers"]:
         how = " ".join(one["command"]) if "command" in one else one["url"]
         tools = f"{one['tools']} tools" if one["tools"] is not None else "not listed yet"
-        click.echo(f"{one['server']:<20} {one['state']:<9} {tools:<15} {how}")
+        say(f"{one['server']:<20} {one['state']:<9} {tools:<15} {how}")
         for line in (one["problem"], one["plugin_error"]):
             if line:
-                click.echo(f"    {line}")
+                say(f"    {line}")
     bypassing = answer["drift"]["bypassing"]
     if bypassing:
-        click.echo(f"bypassing the gate in {answer['drift']['mcp_json']}: {', '.join(bypassing)}")
+        say(f"bypassing the gate in {answer['drift']['mcp_json']}: {', '.join(bypassing)}")

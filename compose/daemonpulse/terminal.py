@@ -1,0 +1,26 @@
+"""Prints what came from elsewhere so that it stays text: names, reasons and arguments cannot steer a terminal.
+
+Knows no command. Whatever is not printable (escape sequences, line separators, NUL) is shown as Python would write it.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import Any
+
+import click
+
+
+def plain(text: str) -> str:
+    """Escape what is not printable, line breaks too."""
+    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in text)
+
+
+def say(text: str, *, err: bool = False) -> None:
+    """Print one line, in which nothing is obeyed."""
+    click.echo(plain(text), err=err)
+
+
+def say_json(value: Any) -> None:
+    """Print JSON, in ASCII: json escapes every control character but DEL."""
+    click.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
