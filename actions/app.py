@@ -14,14 +14,15 @@ from typing import TYPE_CHECKING, Any, Final
 
 from fastapi import FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import JSONResponse
+from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
+from actions import reference
 from actions.audit import Audit
 from actions.controlled import Controlled
 from actions.desired import DesiredStore
 from actions.experience import Experience
-from actions.gatekeeper import LOOPBACK_NAMES, FrontDoor, Gatekeeper
+from actions.gatekeeper import FrontDoor, Gatekeeper
 from actions.keeper import Keeper
 from actions.mcp.mounting import McpGate
 from actions.memory import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
@@ -35,7 +36,7 @@ from actions.settings import ActionsSettings
 from actions.storage import Storage, StorageFailed
 from actions.timing import Timing
 from actions.tokens import TokenStore
-from exporter import serving, webconfig
+from exporter import hosts, serving, webconfig
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.nvml import NvmlSource
@@ -109,7 +110,13 @@ async def serve(
             audit.sinks.append(telemetry.take_entry)
             service.sinks.append(telemetry.take_operation)
         await service.prepare()
-        gatekeeper = Gatekeeper(tokens, audit, metrics, is_loopback=settings.is_loopback)
+        gatekeeper = Gatekeeper(
+            tokens,
+            audit,
+            metrics,
+            is_loopback=settings.is_loopback,
+            commands_per_minute=settings.commands_per_minute,
+        )
         mcp = McpGate(
             folder=settings.state,
             storage=storage,
@@ -122,9 +129,8 @@ async def serve(
         app = application(Api(service, gatekeeper, experience))
         door = FrontDoor(
             mcp.mount(app, gatekeeper),
-            hosts=LOOPBACK_NAMES | {settings.listen_host, *settings.allowed_hosts}
-            if settings.is_loopback
-            else None,
+            hosts=hosts.ours(settings.listen_host, settings.allowed_hosts),
+            origins=frozenset(settings.allowed_hosts),
         )
         keepers = tuple(Keeper(daemon, service, timing) for daemon in daemons.values())
         server = serving.Server(door, tls=tls, stopping=mcp.stop_asking)
@@ -168,9 +174,16 @@ def application(api: Api) -> FastAPI:
         title="DaemonPulse actions",
         version=metadata.version("daemonpulse"),
         description="Load, eject and pre-flight for LM Studio's headless daemon, through an API that can be trusted.",
+        docs_url=None,
         redoc_url=None,
     )
     app.include_router(api.router())
+
+    @app.get("/docs", include_in_schema=False)
+    async def docs() -> HTMLResponse:
+        headers = {"content-security-policy": reference.CONTENT_SECURITY_POLICY}
+        return HTMLResponse(reference.page(app.openapi()), headers=headers)
+
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
     app.add_exception_handler(HTTPException, _on_http)

@@ -1,14 +1,16 @@
 """Everything between a socket and a route: our host names, the size of bodies, and who is asking.
 
 Knows no command. CORS is closed by answering no preflight; there are no cookies, so a browser that is lured here
-brings no rights along, and one that is lured by DNS rebinding brings a Host that is not ours.
+brings no rights along. One that is lured by DNS rebinding brings a Host that is not ours, and one that was not brings
+an Origin that is not this place: neither changes anything or calls a tool.
 """
 
 from __future__ import annotations
 
 import json
+import math
 import time
-from collections.abc import Awaitable, Callable, Mapping, MutableMapping
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
 from fastapi import Request
@@ -16,15 +18,17 @@ from fastapi import Request
 from actions.audit import Audit
 from actions.auth import LOOPBACK, Actor, FailureLimit, Scope, on_behalf
 from actions.metrics import Metrics
+from actions.pace import Pace
 from actions.problems import MEDIA_TYPE, Problem
 from actions.storage import StorageFailed
 from actions.tokens import TokenStore
 from exporter.catalogue import actions as rows
+from exporter.hosts import is_same_place, name_of
 
 MAX_BODY_BYTES: Final = 64 * 1024
 LIMITED_ELSEWHERE: Final = "/mcp/"
 """Below it the MCP SDK limits bodies itself: a tool's arguments may hold a whole file."""
-LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
+_ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
 
 Asgi = Callable[
     [
@@ -37,14 +41,18 @@ Asgi = Callable[
 
 
 class FrontDoor:
-    """ASGI middleware: turns away foreign Host headers and bodies that are too large.
+    """ASGI middleware: turns away foreign Host and Origin headers, and bodies that are too large.
 
-    `hosts` are the names that are ours, None for any (a listener beyond loopback, where tokens guard).
+    `hosts` are the names that are ours, None for any (a listener beyond loopback, where tokens guard). `origins` are
+    names whose pages may send more than a look, besides our own.
     """
 
-    def __init__(self, app: Asgi, *, hosts: frozenset[str] | None) -> None:
+    def __init__(
+        self, app: Asgi, *, hosts: frozenset[str] | None, origins: frozenset[str] = frozenset()
+    ) -> None:
         self._app = app
         self._hosts = hosts
+        self._origins = origins
 
     async def __call__(
         self,
@@ -56,11 +64,14 @@ class FrontDoor:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        problem = self._objection(headers, limits=not scope["path"].startswith(LIMITED_ELSEWHERE))
+        is_tool = scope["path"].startswith(LIMITED_ELSEWHERE)
+        problem = self._objection(headers, limits=not is_tool)
+        if problem is None and (is_tool or scope["method"] not in _ONLY_LOOKS):
+            problem = self._foreign(scope["headers"], headers.get("host", ""))
         if problem is not None:
             await _answer(send, problem)
             return
-        if scope["path"].startswith(LIMITED_ELSEWHERE):
+        if is_tool:
             await self._app(scope, receive, send)
             return
         seen = 0
@@ -76,9 +87,8 @@ class FrontDoor:
         await self._app(scope, counted, send)
 
     def _objection(self, headers: Mapping[str, str], *, limits: bool) -> Problem | None:
-        host = headers.get("host", "").lower()
-        name = host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
-        if self._hosts is not None and name not in self._hosts:
+        host = headers.get("host", "")
+        if self._hosts is not None and name_of(host) not in self._hosts:
             return Problem(
                 "misdirected",
                 f"Host {host[:100]!r} is not a name of this service; add it to allowed_hosts if it is yours",
@@ -86,6 +96,20 @@ class FrontDoor:
         length = headers.get("content-length", "0")
         if limits and length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
             return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+        return None
+
+    def _foreign(self, headers: Iterable[tuple[bytes, bytes]], host: str) -> Problem | None:
+        """Object to a page of another place. Source: MCP 2025-11-25, Transports, security warning: 403.
+
+        Programs send no Origin, and Grafana's proxy takes it away (proxyutil.PrepareProxyRequest).
+        """
+        for name, value in headers:
+            origin = value.decode("latin-1")
+            if name == b"origin" and not is_same_place(origin, host, self._origins):
+                return Problem(
+                    "foreign-origin",
+                    f"a page of {origin[:100]!a} may not do this; add its name to allowed_hosts if it is yours",
+                )
         return None
 
 
@@ -106,6 +130,7 @@ class Gatekeeper:
         metrics: Metrics,
         *,
         is_loopback: bool,
+        commands_per_minute: int,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
@@ -113,6 +138,7 @@ class Gatekeeper:
         self._metrics = metrics
         self._is_loopback = is_loopback
         self._limit = FailureLimit(clock)
+        self._pace = Pace(commands_per_minute, clock)
 
     async def actor(self, request: Request) -> Actor:
         """Name the actor of a request. Raises Problem."""
@@ -127,7 +153,8 @@ class Gatekeeper:
             raise Problem("audit-unavailable", f"tokens cannot be read: {error}") from error
 
     async def require(self, actor: Actor, needs: Scope, *, action: str, subject: str) -> None:
-        """Refuse, on record, an actor whose scope is too low. Raises Problem."""
+        """Refuse, on record, an actor whose scope is too low, and one that is too fast. Raises Problem."""
+        self.slow_down(actor)
         if actor.scope.includes(needs):
             return
         self._metrics.count(rows.AUTH_FAILURES, "scope")
@@ -139,6 +166,17 @@ class Gatekeeper:
         )
         await self._record_denial(actor, action, subject, problem.detail)
         raise problem
+
+    def slow_down(self, actor: Actor) -> None:
+        """Refuse an actor that is too fast; not on record, for a refusal must not cost a row each. Raises Problem."""
+        wait_s = self._pace.wait_s(actor.owner)
+        if wait_s > 0:
+            self._metrics.count(rows.AUTH_FAILURES, "too_fast")
+            raise Problem(
+                "too-fast",
+                f"{actor.name} sends more commands than commands_per_minute allows; the kill switch is still heard",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )
 
     async def _stranger(self, request: Request, address: str, person: str | None) -> Actor:
         if self._is_loopback and await self._tokens.is_empty():

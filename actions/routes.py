@@ -47,13 +47,13 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
     for status, what in (
         (400, "The request cannot be read"),
         (401, "A token is needed"),
-        (403, "The token's scope is too low"),
+        (403, "The token's scope is too low, or a page of another place asks"),
         (404, "No such thing"),
         (409, "It does not fit, is busy, exists already, or the daemon refused; the numbers are inside"),
         (413, "The body is too large"),
         (421, "The Host header is not one of ours"),
         (422, "A parameter is not right; it is named"),
-        (429, "Too many wrong tokens"),
+        (429, "Too many wrong tokens, or too many commands"),
         (503, "The daemon cannot be reached, or nothing can be recorded"),
         (504, "The daemon does not answer"),
     )
@@ -151,11 +151,12 @@ class Api:
             responses={200: {"model": PreflightDocument, "description": "The verdict"}},
         )
         async def preflight(
-            _actor: actor_of,
+            actor: actor_of,
             daemon: Daemon,
             query: Annotated[PreflightParameters, Query()],
             body: Annotated[PreflightParameters | None, Body()] = None,
         ) -> Response:
+            self._gatekeeper.slow_down(actor)  # each one asks the daemon
             command = load_command(daemon, merged(query, body))
             return JSONResponse((await service.preflight(command)).to_json())
 
@@ -321,6 +322,9 @@ class Api:
             return _desired(daemon, state)
 
     async def _submit(self, actor: Actor, command: Command, key: str | None, wait_s: float) -> Response:
+        is_kill_switch = isinstance(command, EjectAll) and actor.scope.includes(command.NEEDS)
+        if not is_kill_switch:
+            self._gatekeeper.slow_down(actor)
         operation = await self._service.submit(actor, command, key=key)
         await _wait(operation, wait_s)
         location = {"Location": f"/v1/operations/{operation.id}"}

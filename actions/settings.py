@@ -15,8 +15,9 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from exporter import hosts
 from exporter import settings as shared
-from exporter.settings import LOOPBACK_HOSTS, DaemonSettings, Setting, SettingsError
+from exporter.settings import DaemonSettings, Setting, SettingsError
 
 PREFIX: Final = "DAEMONPULSE_ACTIONS_"
 
@@ -34,6 +35,7 @@ SETTINGS: Final = (
         "TLS, in the format of Prometheus' exporter-toolkit; its basic auth is not for here.",
     ),
     _Own("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
+    _Own("commands_per_minute", "300", "For each token; the kill switch is not counted. 0 is no limit."),
     _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this machine."),
     _Own("prometheus_selector", "", 'Picks the machine there, such as instance="gpu-box:9810".'),
 )
@@ -64,6 +66,8 @@ class ActionsSettings:
     state: Path
     web_config: Path | None
     allowed_hosts: tuple[str, ...]
+    commands_per_minute: int
+    """Of one token; 0 is no limit."""
     prometheus_url: str | None
     prometheus_selector: str
     log_level: str
@@ -73,7 +77,7 @@ class ActionsSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether only this machine can connect."""
-        return self.listen_host in LOOPBACK_HOSTS or self.listen_host.startswith("127.")
+        return hosts.is_loopback(self.listen_host)
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> ActionsSettings:
@@ -91,9 +95,8 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         listen_port=port,
         state=Path(raw("state")[0]).expanduser() if raw("state")[0] else default_state(environ),
         web_config=Path(web_config) if web_config else None,
-        allowed_hosts=tuple(
-            name.strip().lower() for name in raw("allowed_hosts")[0].split(",") if name.strip()
-        ),
+        allowed_hosts=shared.host_names(*raw("allowed_hosts")),
+        commands_per_minute=_whole(*raw("commands_per_minute")),
         prometheus_url=_url(prometheus_url, prometheus_key) if prometheus_url else None,
         prometheus_selector=_selector(*raw("prometheus_selector")),
         log_level=common.log_level,
@@ -161,6 +164,12 @@ def _listen(value: str, key: str) -> tuple[str, int]:
     if not re.fullmatch(r".*:[0-9]{1,5}", value) or int(port) > 65535:  # noqa: PLR2004 - TCP's highest port
         raise SettingsError(key=key, value=value, fix="write host:port, such as 127.0.0.1:9811 or [::1]:9811")
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what ":9811" means
+
+
+def _whole(value: str, key: str) -> int:
+    if not re.fullmatch(r"[0-9]{1,5}", value):
+        raise SettingsError(key=key, value=value, fix="write a whole number from 0 to 99999")
+    return int(value)
 
 
 def _url(value: str, key: str) -> str:

@@ -42,7 +42,7 @@ class WebConfig:
     """What the file asks for."""
 
     tls: ssl.SSLContext | None = None
-    users: Mapping[str, bytes] = field(default_factory=dict)
+    users: Mapping[str, bytes] = field(default_factory=dict, repr=False)
     """bcrypt hashes by user name; empty means no authentication."""
 
 

@@ -14,7 +14,7 @@ import re
 import stat
 import time
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
@@ -39,8 +39,8 @@ class McpJson:
 
     path: Path
     """Resolved: a link is followed, and what it points to is replaced."""
-    text: str
-    document: dict[str, Any]
+    text: str = field(repr=False)
+    document: dict[str, Any] = field(repr=False)
     mode: int
     owner: tuple[int, int]
 
@@ -56,9 +56,9 @@ class Plan:
     """What would change."""
 
     file: McpJson
-    text: str
+    text: str = field(repr=False)
     """The file as it will be."""
-    moved: Mapping[str, Mapping[str, Any]]
+    moved: Mapping[str, Mapping[str, Any]] = field(repr=False)
     """Servers that move, as mcp.json had them (adopt), or that go back (undo)."""
     skipped: Mapping[str, str]
     """Servers that stay as they are, and why."""

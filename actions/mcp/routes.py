@@ -36,7 +36,7 @@ _ERRORS: Final[dict[int | str, dict[str, Any]]] = {
         (413, "The body is too large"),
         (421, "The Host header is not one of ours"),
         (422, "A parameter is not right; it is named"),
-        (429, "Too many wrong tokens"),
+        (429, "Too many wrong tokens, or too many commands"),
         (503, "The tool server cannot be used, or nothing can be recorded"),
     )
 }

@@ -22,8 +22,8 @@ class Stdio:
     """A program that speaks MCP on its standard input and output."""
 
     command: str
-    args: tuple[str, ...] = ()
-    env: Mapping[str, str] = field(default_factory=dict)
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
     """Added to a small safe environment (HOME, PATH...); ours, with its secrets, is not handed on."""
     cwd: str | None = None
 
@@ -45,8 +45,8 @@ class Stdio:
 class Http:
     """A server at a URL, over streamable HTTP."""
 
-    url: str
-    headers: Mapping[str, str] = field(default_factory=dict)
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
 
     @property
     def secrets(self) -> tuple[str, ...]:

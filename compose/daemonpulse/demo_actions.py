@@ -43,6 +43,7 @@ async def start_actions(
         state=state,
         web_config=None,
         allowed_hosts=(),
+        commands_per_minute=300,
         prometheus_url=None,
         prometheus_selector="",
         log_level="info",

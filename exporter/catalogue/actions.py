@@ -69,7 +69,8 @@ AUDIT_WRITABLE = gauge(
 )
 AUTH_FAILURES = counter(
     "daemonpulse_auth_failures_total",
-    "Requests turned away: missing (no token), wrong (unknown, expired or revoked), scope (too low) or limited.",
+    "Requests turned away: missing (no token), wrong (unknown, expired or revoked), scope (too low), limited (too many "
+    "wrong tokens) or too_fast (too many commands).",
     "reason",
     source=_API,
 )

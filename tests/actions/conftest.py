@@ -69,6 +69,7 @@ def settings(state: Path, *daemons: DaemonSettings, **changes: Any) -> ActionsSe
         "state": state,
         "web_config": None,
         "allowed_hosts": (),
+        "commands_per_minute": 0,
         "prometheus_url": None,
         "prometheus_selector": "",
         "log_level": "debug",

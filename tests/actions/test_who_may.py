@@ -153,7 +153,7 @@ async def test_our_own_names_are_taken(start_forge: StartForge, sim: Simulator) 
 async def test_a_browser_of_another_origin_gets_no_leave(forge: Forge) -> None:
     origin = {"Origin": "https://evil.example", "Access-Control-Request-Method": "POST"}
     preflight = await forge.http.options(forge.path("models/load"), headers=origin)
-    assert preflight.status_code == 405
+    assert preflight.status_code == 403
     read = await forge.http.get("/v1/daemons", headers=origin)
     assert not [name for name in (*preflight.headers, *read.headers) if name.startswith("access-control")]
 
