@@ -47,6 +47,11 @@ class Actor:
     address: str | None = None
 
     @property
+    def token_name(self) -> str:
+        """The name of the token, as the MCP gate's rules know it; for others the name as it is."""
+        return self.name.removeprefix("token:")
+
+    @property
     def owner(self) -> str:
         """Whose idempotency keys and operations these are; two tokens of one name are two owners."""
         return self.token_id or self.name

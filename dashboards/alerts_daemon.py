@@ -213,6 +213,13 @@ TOOLS: Final = (
         "5m",
     ),
     Alert(
+        "McpPolicyNotLoaded",
+        _P.now(m.POLICY_LOADED).equals(0),
+        WARNING,
+        "The gate's policy file on {{ $labels.instance }} cannot be taken; an older policy is in force.",
+        "1m",
+    ),
+    Alert(
         "McpToolChanged",
         _P.now(m.TOOL_CHANGED).equals(1),
         WARNING,

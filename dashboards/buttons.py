@@ -96,11 +96,14 @@ DENY: Final = Button(
 )
 
 
+_GATE: Final = f"/v1/mcp/servers/{cell('server')}/tools/{cell('tool')}/gate"
+
+
 def gate(decision: str, consequence: str) -> Button:
     """Make the button that sets a tool's gate."""
     return Button(
         f"{decision.capitalize()} tool",
-        f"/v1/mcp/servers/{cell('server')}/tools/{cell('tool')}/gate",
+        _GATE,
         f"Set {cell('tool')} of {cell('server')} to {decision}? {consequence}",
         {"decision": decision},
         danger=decision == "allow",
@@ -111,4 +114,11 @@ GATES: Final = (
     gate("allow", "Every call of it runs from now on, unasked."),
     gate("ask", "Every call of it waits for a person from now on."),
     gate("deny", "Models no longer see it, and calls of it are refused."),
+    Button(
+        "Reset tool",
+        _GATE,
+        f"Take the gate of {cell('tool')} of {cell('server')} away? Then the policy file decides about it again.",
+        {"decision": "policy"},
+        danger=True,
+    ),
 )

@@ -165,7 +165,7 @@ _GATES = tables.table(
         Column("rule", "Rule"),
         Column("changed", "Changed"),
         Column("set_by", "Set by"),
-        Column("id", "Actions", width=300, buttons=buttons.GATES),
+        Column("id", "Actions", width=380, buttons=buttons.GATES),
     ],
     no_value="No tools",
 )

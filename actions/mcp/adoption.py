@@ -66,6 +66,12 @@ class Adoption:
             except (NotAdoptable, OSError) as error:
                 raise Problem("not-adoptable", str(error)) from error
 
+    def move(self, path: Path) -> None:
+        """Speak of another mcp.json from now on."""
+        if path != self.path:
+            self.path = path
+            self.drift.move(path)
+
     async def _adopt(self, actor: Actor, *, dry_run: bool) -> dict[str, Any]:
         file = await asyncio.to_thread(read, self.path)
         url = self._gate_url()

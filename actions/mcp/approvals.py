@@ -113,7 +113,7 @@ class Approvals:
         self._audit = audit
         self._records = records
         self._metrics = metrics
-        self._keep_preview = keep_preview
+        self.keep_preview = keep_preview
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self._waiting: dict[str, asyncio.Future[State]] = {}
         self._closing = False
@@ -266,7 +266,7 @@ class Approvals:
                     actor.person or actor.name,
                     self._clock_ms(),
                     int(rule is not None),
-                    int(self._keep_preview),
+                    int(self.keep_preview),
                     approval_id,
                 ),
             )

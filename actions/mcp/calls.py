@@ -11,7 +11,6 @@ import logging
 import os
 import time
 import uuid
-from collections import defaultdict
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Generic, Protocol, TypeVar
@@ -27,10 +26,10 @@ from actions.mcp.approvals import Approvals, Ask, TooManyPending
 from actions.mcp.constraints import MAX_DEPTH, is_deeper
 from actions.mcp.gates import Decision, Subject, Verdict, decide
 from actions.mcp.journal import Journal, Row
-from actions.mcp.limits import Breaker, RateLimit
+from actions.mcp.limits import Breaker
 from actions.mcp.records import Records
 from actions.mcp.redaction import digest, preview, redact
-from actions.mcp.upstream import Upstream, UpstreamDown
+from actions.mcp.upstream import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
 
@@ -105,25 +104,13 @@ class Calls:
         metrics: Metrics,
         capture_arguments: bool,
         tracer: Tracer,
-        clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.records = records
         self.approvals = approvals
         self.journal = journal
         self.metrics = metrics
         self.capture = capture_arguments
-        self._clock = clock
-        self._rates: dict[str, RateLimit] = {}
-        self._breakers: dict[str, Breaker] = {}
-        self.in_flight: defaultdict[str, int] = defaultdict(int)
         self._tracer = tracer
-
-    def breaker(self, upstream: Upstream) -> Breaker:
-        """Return the circuit breaker of a server."""
-        limits = upstream.spec.limits
-        return self._breakers.setdefault(
-            upstream.spec.name, Breaker(limits.breaker_failures, limits.breaker_open_s, self._clock)
-        )
 
     async def through(self, upstream: Upstream, work: Work[R], actor: Actor) -> tuple[R, Passed]:
         """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
@@ -135,13 +122,6 @@ class Calls:
             set_status_on_exception=False,
         ) as span:
             return await _Call(self, upstream, work, actor, span).run()
-
-    def rate_wait_s(self, upstream: Upstream) -> float:
-        """Take one call of the server's rate; return 0 or the seconds until there is one."""
-        rate = self._rates.setdefault(
-            upstream.spec.name, RateLimit(upstream.spec.limits.calls_per_minute, self._clock)
-        )
-        return rate.take()
 
     async def decide(self, subject: Subject, arguments: Mapping[str, Any], *, changed: bool) -> Decision:
         """Ask the policy; in a thread when it must look at the file system."""
@@ -170,7 +150,7 @@ class _Call(Generic[R]):
         self._digest = ""
 
     async def run(self) -> tuple[R, Passed]:
-        calls, upstream = self._calls, self._upstream
+        calls, upstream, usage = self._calls, self._upstream, self._upstream.usage
         if is_deeper(self._arguments):
             await self._refuse("malformed", f"the arguments are nested deeper than {MAX_DEPTH}")
         self._digest = digest(self._arguments)
@@ -179,7 +159,7 @@ class _Call(Generic[R]):
         if self._decision.verdict is Verdict.DENY:
             why = f": {self._decision.reason}" if self._decision.reason else ""
             await self._refuse("refused", f"denied by rule {self._decision.rule!r}{why}")
-        wait_s = calls.rate_wait_s(upstream)
+        wait_s = usage.rate.take()
         if wait_s > 0:
             per_minute = upstream.spec.limits.calls_per_minute
             await self._refuse(
@@ -187,22 +167,23 @@ class _Call(Generic[R]):
             )
         if self._decision.verdict is Verdict.ASK:
             await self._ask()
-        if calls.in_flight[self._subject.server] >= upstream.spec.limits.concurrent_calls:
+        if upstream.is_closed:
+            await self._refuse("unavailable", f"the server {LEFT}")
+        if usage.running >= upstream.spec.limits.concurrent_calls:
             await self._refuse(
                 "limited", f"{upstream.spec.limits.concurrent_calls} calls are running already"
             )
-        breaker = calls.breaker(upstream)
-        wait_s = breaker.wait_s()
+        wait_s = usage.breaker.wait_s()
         if wait_s > 0:
             await self._refuse(
                 "unavailable",
                 f"the server failed too often ({upstream.why()}) and is left alone for {wait_s:.1f} s",
             )
-        calls.in_flight[self._subject.server] += 1
+        usage.running += 1
         try:
-            return await self._carry_out(breaker)
+            return await self._carry_out(usage.breaker)
         finally:
-            calls.in_flight[self._subject.server] -= 1
+            usage.running -= 1
 
     async def _prepare(self) -> None:
         """Find out what is asked for. What is denied anyway starts no server."""
@@ -293,7 +274,8 @@ class _Call(Generic[R]):
         rule = f"rule {self._decision.rule!r} asks a person"
         match state:
             case "approved":
-                if self._calls.records.policy.hides(self._subject) or self._mark() != mark:
+                now = await self._calls.decide(self._subject, self._arguments, changed=self._is_changed())
+                if now.verdict is Verdict.DENY or self._mark() != mark:
                     await self._refuse("refused", "it was denied, or the tool changed, while the call waited")
             case "denied":
                 await self._refuse("refused", f"{rule}, who said no")

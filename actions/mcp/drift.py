@@ -32,6 +32,11 @@ class Drift:
         self.problem: str | None = None
         self._seen: object = None
 
+    def move(self, path: Path) -> None:
+        """Look at another file from now on."""
+        self.path = path
+        self._seen = None
+
     def look(self) -> None:
         """Read the file if it changed, and set the metric."""
         mark = self._mark()

@@ -19,7 +19,7 @@ from actions.audit import Audit
 from actions.auth import Actor, internal
 from actions.mcp.approvals import Approval, Approvals
 from actions.mcp.calls import Calls
-from actions.mcp.gates import Verdict
+from actions.mcp.gates import Subject, Verdict
 from actions.mcp.gateway import Gateway
 from actions.mcp.journal import Journal, Row
 from actions.mcp.policyfile import FILE_NAME, GateConfig
@@ -37,6 +37,7 @@ from actions.storage import Storage
 log = logging.getLogger(__name__)
 
 RECOVERY = internal("recovery")
+POLICY_FILE = internal("policy file")
 
 
 class Gate:
@@ -158,7 +159,7 @@ class Gate:
             "server": spec.name,
             "state": upstream.state,
             "problem": upstream.last_fault,
-            "circuit_open": self.calls.breaker(upstream).is_open,
+            "circuit_open": upstream.usage.breaker.is_open,
             "adopted": spec.adopted,
             "tokens": list(spec.tokens) if spec.tokens is not None else None,
             "tools": len(upstream.listing.tools) if upstream.listing is not None else None,
@@ -170,7 +171,7 @@ class Gate:
         upstream = self._require(name).gateway.upstream
         if upstream.listing is None:
             await self._list(upstream)
-        return self.tools.describe(upstream, actor.name.removeprefix("token:"))
+        return self.tools.describe(upstream, actor.token_name)
 
     async def set_gate(self, name: str, tool: str, decision: Verdict, actor: Actor) -> dict[str, Any]:
         """Set a tool's gate, and approve the tool as it is now. Raises Problem, StorageFailed."""
@@ -200,11 +201,51 @@ class Gate:
         await self._gates_changed(name)
         return {"server": name, "tool": tool, "decision": decision.value, "rule": f"live:{name}/{tool}"}
 
+    async def remove_gate(self, name: str, tool: str, actor: Actor) -> dict[str, Any]:
+        """Let the policy file decide about a tool again; one that changed still asks. Raises Problem, StorageFailed."""
+        was = self.records.live(name, tool)
+        if was is None:  # then the tool must exist; a gate may outlive its tool and its server
+            listing = self._require(name).gateway.upstream.listing
+            if listing is None or tool not in listing.tools:
+                raise not_found("gate", f"{name}/{tool}")
+
+        def write(db: Any) -> tuple[Any, Callable[[], None]]:
+            detail = {"decision": "policy", "was": was.decision.value if was is not None else None}
+            entry = self._audit.append(
+                db, "event", actor=actor, action="mcp.gate", subject=f"{name}/{tool}", detail=detail
+            )
+            return entry, self.records.remove_gate(db, name, tool)
+
+        entry, committed = await self._storage.write(write)
+        committed()
+        self._audit.published(entry)
+        await self._gates_changed(name)
+        now = self.tools.gate(Subject(name, "tool", tool, actor.token_name), self._upstream(name))
+        return {"server": name, "tool": tool, "decision": now.verdict.value, "rule": now.rule}
+
+    async def take_config(self, config: GateConfig, sha256: str) -> None:
+        """Put another policy file in force, on record first. Raises StorageFailed, and then nothing changes.
+
+        Rules and servers change in one step without a wait in it: no call meets new servers with old rules.
+        """
+        await self._audit.record(
+            "event", actor=POLICY_FILE, action="mcp.policy", subject=FILE_NAME, detail={"sha256": sha256}
+        )
+        self.config = config
+        self.calls.capture = self.approvals.keep_preview = config.capture_arguments
+        self.records.take_policy(config.policy)
+        self.registry.take_config(config)
+        self.sync()
+        for front in list(self._fronts.values()):
+            self.tools.compare(front.gateway.upstream)
+            for what in ("tools", "prompts", "resources"):
+                await front.gateway.changed(what)
+
     async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
         """Approve or deny a waiting call. Raises Problem, StorageFailed."""
         approval: Approval = await self.approvals.get(approval_id)
-        front = self._fronts.get(approval.server)
-        listing = front.gateway.upstream.listing if front is not None else None
+        upstream = self._upstream(approval.server)
+        listing = upstream.listing if upstream is not None else None
         mark = listing.fingerprints.get(approval.name) if listing is not None else None
         settled = await self.approvals.decide(
             approval_id, approve=approve, always=always, actor=actor, fingerprint=mark
@@ -218,6 +259,10 @@ class Gate:
         if front is not None:
             self.tools.compare(front.gateway.upstream)
             await front.gateway.changed("tools")
+
+    def _upstream(self, name: str) -> Upstream | None:
+        front = self._fronts.get(name)
+        return front.gateway.upstream if front is not None else None
 
     def _require(self, name: str) -> Front:
         front = self._fronts.get(name)

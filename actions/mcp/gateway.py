@@ -328,7 +328,7 @@ def _actor(context: Context) -> Actor:
 
 
 def _token(context: Context) -> str:
-    return _actor(context).name.removeprefix("token:")
+    return _actor(context).token_name
 
 
 def _passed_meta(context: Context) -> Any:

@@ -1,11 +1,23 @@
 """How often a server may be called, and when it is left alone because it fails. Pure, with the clock handed in.
 
-Knows no server and no call; calls.py asks before each call and tells afterwards.
+Knows no connection and no call; calls.py asks before each call and tells afterwards.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Callable
+
+from actions.mcp.servers import Limits
+
+
+class Usage:
+    """How much of its limits one server has used."""
+
+    def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
+        self.rate = RateLimit(limits.calls_per_minute, clock)
+        self.breaker = Breaker(limits.breaker_failures, limits.breaker_open_s, clock)
+        self.running = 0
 
 
 class RateLimit:

@@ -15,10 +15,11 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actions.audit import Audit
 from actions.gatekeeper import Gatekeeper
-from actions.mcp import policyfile
 from actions.mcp.adoption import Adoption
 from actions.mcp.gate import Gate
 from actions.mcp.plugins import PluginHealth
+from actions.mcp.policyfile import GateConfig, PolicyError
+from actions.mcp.policywatch import PolicyWatch
 from actions.mcp.registry import RegistryBroken
 from actions.mcp.routes import router
 from actions.mcp.serving import PREFIX, Doorway
@@ -45,27 +46,26 @@ class McpGate:
         daemons: Sequence[DaemonClient] = (),
     ) -> None:
         """Read policy and registry out of the state folder. Raises SettingsError."""
-        path = Gate.policy_path(folder)
         try:
-            config = policyfile.load(path)
+            self.policy = PolicyWatch(Gate.policy_path(folder), metrics)
+            config = self.policy.config
             self.gate = Gate(folder=folder, config=config, storage=storage, audit=audit, metrics=metrics)
-        except (policyfile.PolicyError, RegistryBroken) as error:
+        except (PolicyError, RegistryBroken) as error:
             raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
         self.plugins = PluginHealth(metrics)
         self.adoption = Adoption(
-            config.mcp_json or default_home(Path.home()) / "mcp.json",
+            _mcp_json(config),
             gate=self.gate,
             storage=storage,
             audit=audit,
             tokens=tokens,
             gate_url=lambda: _reachable(gate_url()),
         )
-        self._watches = config.mcp_json is not None
         self._daemons = tuple(daemons)
 
     def mount(self, app: FastAPI, gatekeeper: Gatekeeper) -> ASGIApp:
         """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
-        app.include_router(router(self.gate, gatekeeper, self.adoption, self.plugins))
+        app.include_router(router(self.gate, gatekeeper, self.adoption, self.plugins, self.policy))
         doorway = Doorway(gatekeeper.actor, self.gate.front)
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
@@ -78,8 +78,13 @@ class McpGate:
     async def run(self) -> AsyncIterator[None]:
         """Serve while inside. mcp.json is watched once the gate has something to do with it."""
         async with self.gate.run():
-            wanted = self.adoption.drift.run(lambda: self._watches or bool(self.gate.registry.adopted))
-            watchers = [asyncio.create_task(wanted, name="mcp.json watcher")]
+            drift = self.adoption.drift.run(
+                lambda: self.gate.config.mcp_json is not None or bool(self.gate.registry.adopted)
+            )
+            watchers = [
+                asyncio.create_task(drift, name="mcp.json watcher"),
+                asyncio.create_task(self.policy.run(self.take), name="policy watcher"),
+            ]
             watchers += [
                 asyncio.create_task(self.plugins.watch(client), name=f"mcp plugins of {client.name}")
                 for client in self._daemons
@@ -91,9 +96,18 @@ class McpGate:
                     watcher.cancel()
                 await asyncio.gather(*watchers, return_exceptions=True)
 
+    async def take(self, config: GateConfig, sha256: str) -> None:
+        """Put another policy file in force. Raises StorageFailed."""
+        await self.gate.take_config(config, sha256)
+        self.adoption.move(_mcp_json(config))
+
     def stop_asking(self) -> None:
         """End every call that waits for a person: the service is shutting down, and says so to the caller."""
         self.gate.approvals.close()
+
+
+def _mcp_json(config: GateConfig) -> Path:
+    return config.mcp_json or default_home(Path.home()) / "mcp.json"
 
 
 def _reachable(url: str) -> str:

@@ -100,6 +100,21 @@ class Records:
 
         return committed
 
+    def remove_gate(self, db: sqlite3.Connection, server: str, tool: str) -> Callable[[], None]:
+        """Remove a live rule in the caller's transaction; call the result after it. Pins stay as they are."""
+        db.execute("DELETE FROM mcp_rules WHERE server = ? AND tool = ?", (server, tool))
+
+        def committed() -> None:
+            self._rules.pop((server, tool), None)
+            self._compose()
+
+        return committed
+
+    def take_policy(self, policy: Policy) -> None:
+        """Put another policy file's rules in force below the live ones, all at once."""
+        self._file_policy = policy
+        self._compose()
+
     def _compose(self) -> None:
         live = tuple(
             Rule(

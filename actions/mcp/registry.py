@@ -43,6 +43,10 @@ class Registry:
                 found[name] = ServerSpec(name, reach, limits, tokens, adopted=True)
         return {**found, **self._config.servers}
 
+    def take_config(self, config: GateConfig) -> None:
+        """Let another policy file speak of servers."""
+        self._config = config
+
     @property
     def adopted(self) -> dict[str, Mapping[str, Any]]:
         """What mcp.json had for each adopted server, secrets included."""

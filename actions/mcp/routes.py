@@ -19,6 +19,7 @@ from actions.mcp.approvals import State
 from actions.mcp.gate import Gate
 from actions.mcp.gates import Verdict
 from actions.mcp.plugins import PluginHealth
+from actions.mcp.policywatch import PolicyWatch
 from actions.parameters import Name, Parameters, merged, required
 from actions.problems import MEDIA_TYPE
 
@@ -48,7 +49,8 @@ ToolName = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\
 class GateParameters(Parameters):
     """Of a gate."""
 
-    decision: Literal["allow", "deny", "ask"] | None = None
+    decision: Literal["allow", "deny", "ask", "policy"] | None = None
+    """policy: no gate of our own; the policy file decides."""
 
 
 class ApprovalParameters(Parameters):
@@ -64,7 +66,9 @@ class AdoptParameters(Parameters):
     undo: bool = False
 
 
-def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: PluginHealth) -> APIRouter:
+def router(
+    gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: PluginHealth, policy: PolicyWatch
+) -> APIRouter:
     """Make the router."""
     bearer = HTTPBearer(auto_error=False, description="dp_…, made by: daemonpulse actions token new")
 
@@ -73,7 +77,7 @@ def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: Plug
 
     made = APIRouter(prefix="/v1/mcp", tags=["mcp"], dependencies=[Depends(bearer)], responses=_ERRORS)
     actor_of = Annotated[Actor, Depends(who)]
-    _add_reads(made, actor_of, gate, adoption, plugins)
+    _add_reads(made, actor_of, gate, adoption=adoption, plugins=plugins, policy=policy)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_gate(
@@ -83,9 +87,11 @@ def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: Plug
         query: Annotated[GateParameters, Query()],
         body: Annotated[GateParameters | None, Body()] = None,
     ) -> Response:
-        decision = Verdict(required(merged(query, body), "decision"))
+        decision = required(merged(query, body), "decision")
         await gatekeeper.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
-        return JSONResponse(await gate.set_gate(server, tool, decision, actor))
+        if decision == "policy":
+            return JSONResponse(await gate.remove_gate(server, tool, actor))
+        return JSONResponse(await gate.set_gate(server, tool, Verdict(decision), actor))
 
     def settling(verb: str, *, approve: bool) -> None:
         @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb)
@@ -116,13 +122,22 @@ def router(gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: Plug
     return made
 
 
-def _add_reads(made: APIRouter, actor_of: Any, gate: Gate, adoption: Adoption, plugins: PluginHealth) -> None:
+def _add_reads(
+    made: APIRouter,
+    actor_of: Any,
+    gate: Gate,
+    *,
+    adoption: Adoption,
+    plugins: PluginHealth,
+    policy: PolicyWatch,
+) -> None:
     @made.get("/servers")
     async def servers(_actor: actor_of) -> Response:
         found = gate.servers()
         for one in found:
             one["plugin_error"] = plugins.last_errors.get(one["server"])
-        return JSONResponse({"servers": found, "drift": adoption.drift.to_json()})
+        state = {"drift": adoption.drift.to_json(), "policy": policy.to_json()}
+        return JSONResponse({"servers": found, **state})
 
     @made.get("/servers/{server}/tools")
     async def tools(actor: actor_of, server: ServerName) -> Response:

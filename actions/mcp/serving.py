@@ -96,7 +96,7 @@ class Doorway:
             )
         name = scope["path"].removeprefix(PREFIX)
         front = self._find(name)
-        if front is None or not front.gateway.upstream.spec.admits(actor.name.removeprefix("token:")):
+        if front is None or not front.gateway.upstream.spec.admits(actor.token_name):
             raise not_found(
                 "MCP server", name
             )  # the same for both: what one may not use, one need not know of

@@ -8,7 +8,7 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from actions.mcp.gates import Policy, Subject, Verdict
+from actions.mcp.gates import Decision, Policy, Subject, Verdict
 from actions.mcp.listing import Listing
 from actions.mcp.records import Records
 from actions.mcp.upstream import Upstream
@@ -61,22 +61,27 @@ class Tools:
         pinned = self._records.pinned(upstream.spec.name, tool)
         return mark is not None and pinned is not None and mark != pinned
 
+    def gate(self, subject: Subject, upstream: Upstream | None) -> Decision:
+        """Say what stands for a tool, whatever its arguments: a changed one asks where its rule allows."""
+        rule = self.policy.winner(subject)
+        changed = upstream is not None and self.is_changed(upstream, subject.name)
+        asks = changed and rule.decision is Verdict.ALLOW
+        return Decision(Verdict.ASK if asks else rule.decision, rule.name)
+
     def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
         """Describe every tool with its gate, for a caller with this token."""
         listing = upstream.listing
         found = []
         for tool in listing.tools.values() if listing is not None else ():
-            rule = self.policy.winner(Subject(upstream.spec.name, "tool", tool.name, token))
-            changed = self.is_changed(upstream, tool.name)
-            decision = Verdict.ASK if changed and rule.decision is Verdict.ALLOW else rule.decision
+            gate = self.gate(Subject(upstream.spec.name, "tool", tool.name, token), upstream)
             live = self._records.live(upstream.spec.name, tool.name)
             found.append(
                 {
                     "tool": tool.name,
                     "description": (tool.description or "")[:500],
-                    "decision": decision.value,
-                    "rule": rule.name,
-                    "changed": changed,
+                    "decision": gate.verdict.value,
+                    "rule": gate.rule,
+                    "changed": self.is_changed(upstream, tool.name),
                     "set_by": live.actor if live is not None else None,
                 }
             )

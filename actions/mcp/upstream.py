@@ -19,6 +19,7 @@ from mcp.client import ClientSession, IncomingMessage
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 
+from actions.mcp.limits import Usage
 from actions.mcp.listing import MAX_PAGES, Listing
 from actions.mcp.redaction import redact_text
 from actions.mcp.servers import Http, ServerSpec, Stdio
@@ -48,6 +49,9 @@ _CHANGES: Final = {
 }
 
 
+LEFT: Final = "was removed from the policy, or changed there"
+
+
 class UpstreamDown(Exception):
     """The server cannot be reached. The message says why, and holds none of its secrets."""
 
@@ -71,6 +75,7 @@ class Upstream:
         self, spec: ServerSpec, *, group: asyncio.TaskGroup, metrics: Metrics, list_changed: ListChanged
     ) -> None:
         self.spec = spec
+        self.usage = Usage(spec.limits)
         self.listing: Listing | None = None
         """The tools as last listed; None before the first time."""
         self._group = group
@@ -79,6 +84,8 @@ class Upstream:
         self._running: _Running | None = None
         self._failures = 0
         self._not_before = 0.0
+        self.is_closed = False
+        """Whether it left the policy, or changed there: then calls that still come get nothing."""
         self.last_fault: str | None = None
 
     @property
@@ -139,7 +146,8 @@ class Upstream:
         return self.last_fault or "the connection was closed"
 
     async def close(self) -> None:
-        """Stop the server and wait until it has stopped."""
+        """Stop the server for good and wait until it has stopped."""
+        self.is_closed = True
         running = self._running
         if running is not None:
             self._retire(running)
@@ -147,6 +155,8 @@ class Upstream:
                 await asyncio.wait([running.task])
 
     def _start(self) -> _Running:
+        if self.is_closed:
+            raise UpstreamDown(f"{self.spec.name} {LEFT}")
         wait_s = self._not_before - time.monotonic()
         if wait_s > 0:
             raise UpstreamDown(

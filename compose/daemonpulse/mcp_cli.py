@@ -126,14 +126,19 @@ def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, 
 @mcp.command()
 @click.argument("server")
 @click.argument("tool")
-@click.argument("decision", type=click.Choice(["allow", "deny", "ask"]))
+@click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
 @_flags
 def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool: str, decision: str) -> None:
-    """Set the gate of TOOL of SERVER, and approve the tool as it is now."""
+    """Set the gate of TOOL of SERVER, and approve the tool as it is now.
+
+    DECISION `policy` takes the gate away again: then mcp.toml decides, as for every other tool.
+    """
     path = f"/v1/mcp/servers/{quote(server, safe='')}/tools/{quote(tool, safe='')}/gate"
     with Api(url, token_file) as api:
         answer = api.ask("POST", path, {"decision": decision})
-    words = f"{answer['server']}/{answer['tool']}: {answer['decision']}" if isinstance(answer, dict) else ""
+    words = f"{answer['server']}/{answer['tool']}: {answer['decision']}"
+    if decision == "policy":
+        words += f", by {answer['rule']}"
     say_json(answer) if as_json else say(words)
 
 
@@ -178,6 +183,8 @@ def _print_servers(answer: Any) -> None:
         for line in (one["problem"], one["plugin_error"]):
             if line:
                 say(f"    {line}")
+    if answer["policy"]["problem"]:
+        say(f"an older policy is in force: {answer['policy']['problem']}")
     bypassing = answer["drift"]["bypassing"]
     if bypassing:
         say(f"bypassing the gate in {answer['drift']['mcp_json']}: {', '.join(bypassing)}")

@@ -8,6 +8,7 @@ from __future__ import annotations
 import dataclasses
 import json
 import random
+import re
 import zlib
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +21,9 @@ if TYPE_CHECKING:
 
     from llmster_sim.catalogue import Model
     from llmster_sim.generation import ToolCall
+
+
+_ORDER = re.compile(r"call (?P<name>\S+) (?P<arguments>\{.*\})", re.DOTALL)
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -52,6 +56,17 @@ def _arguments(*, rng: random.Random, tool: Tool) -> dict[str, Any]:
     return made
 
 
+def _told(messages: Sequence[Message]) -> tuple[str, dict[str, Any]] | None:
+    match = _ORDER.fullmatch(messages[-1].text) if messages else None
+    if match is None:
+        return None
+    try:
+        arguments = json.loads(match["arguments"])
+    except ValueError:
+        return None
+    return match["name"], arguments if isinstance(arguments, dict) else {}
+
+
 def chat_ask(
     *,
     model: Model,
@@ -64,7 +79,10 @@ def chat_ask(
     draft: bool = False,
     scale: float = 1.0,
 ) -> Ask:
-    """Make an ask for a chat. With tools, and no tool result as the last message, the model calls one of them."""
+    """Make an ask for a chat. With tools, and no tool result as the last message, the model calls one of them.
+
+    Which one, and with what, a user may say: `call NAME {"some": "arguments"}`. Models also call what is not there.
+    """
     shown = list(messages)
     if tools:
         listing = json.dumps([{"name": tool.name, "parameters": tool.parameters} for tool in tools])
@@ -74,7 +92,8 @@ def chat_ask(
     calls: list[ToolCall] = []
     if tools and model.tools and (not messages or messages[-1].role != "tool"):
         tool = rng.choice(list(tools))
-        calls.append(new_call(rng=rng, name=tool.name, arguments=_arguments(rng=rng, tool=tool)))
+        name, arguments = _told(messages) or (tool.name, _arguments(rng=rng, tool=tool))
+        calls.append(new_call(rng=rng, name=name, arguments=arguments))
     generation = generate(
         rng=rng,
         family=model.family,

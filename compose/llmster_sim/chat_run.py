@@ -21,6 +21,7 @@ from llmster_sim.targets import work_failed
 if TYPE_CHECKING:
     from collections.abc import Callable
 
+    from llmster_sim.asks import Tool
     from llmster_sim.catalogue import Model
     from llmster_sim.daemon import Daemon, ToolFailure
     from llmster_sim.generation import ToolCall
@@ -30,6 +31,10 @@ if TYPE_CHECKING:
 
 # How long a made-up tool takes. Assumed.
 _TOOL_S = 0.4
+
+
+def _nothing() -> None:
+    """Give nothing up: no tool is being called."""
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -54,6 +59,8 @@ class ChatRequest:
     context_length: int | None
     store: bool
     former: Remembered | None
+    tool_rounds: int = 1
+    """How often the model calls a tool before it answers."""
 
 
 class ChatRun:
@@ -79,6 +86,8 @@ class ChatRun:
         self._load_s: float | None = None
         self._prompt = ""
         self._processing = False
+        self._rounds_left = chat.tool_rounds - 1
+        self._give_up: Callable[[], object] = _nothing
 
     def start(self) -> None:
         """Begin; events may come at once."""
@@ -92,6 +101,7 @@ class ChatRun:
         if self._ended:
             return
         self._ended = True
+        self._give_up()
         if self._job is not None and self._instance is not None:
             self._instance.queue.cancel(self._job)
 
@@ -129,7 +139,7 @@ class ChatRun:
             model=chat.model,
             messages=messages,
             route="/api/v1/chat",
-            tools=[tool for integration in chat.integrations for tool in integration.tools],
+            tools=self._tools,
             thinking=chat.thinking,
             max_tokens=chat.max_tokens,
             stream=True,
@@ -143,6 +153,10 @@ class ChatRun:
             )
             ask = dataclasses.replace(ask, prompt=prompt, prompt_tokens=len(tokenize(prompt)))
         self._predict(instance, ask)
+
+    @property
+    def _tools(self) -> list[Tool]:
+        return [tool for integration in self._chat.integrations for tool in integration.tools]
 
     def _predict(self, instance: Instance, ask: Ask) -> None:
         self._prompt = ask.prompt
@@ -195,8 +209,8 @@ class ChatRun:
         info = integration.info if integration is not None else {}
         output = event.generation.text
         failure, self._daemon.next_tool_failure = self._daemon.next_tool_failure, None
-        if failure is not None:
-            self._tool_failed(call, info, output, failure)
+        if integration is None or failure is not None:
+            self._tool_failed(call, info, output, failure or "invalid_name")
             return
         self._emit({"type": "tool_call.start", "tool": call.name, "provider_info": info})
         self._emit(
@@ -207,12 +221,21 @@ class ChatRun:
                 "provider_info": info,
             }
         )
-        self._daemon.clock.call_later(_TOOL_S, lambda: self._tool_succeeded(call, info, output))
+        clock = self._daemon.clock
 
-    def _tool_succeeded(self, call: ToolCall, info: dict[str, Any], former_output: str) -> None:
+        def answered(result: str, after_s: float = 0.0) -> None:
+            clock.call_later(after_s, lambda: self._tool_succeeded(call, info, output, result))
+
+        if integration.server is None:
+            found = [{"type": "text", "text": f"{call.name} found 3 entries"}]
+            answered(json.dumps(found, separators=(",", ":")), _TOOL_S)
+        else:
+            self._give_up = integration.server.call(call.name, call.arguments, answered)
+
+    def _tool_succeeded(self, call: ToolCall, info: dict[str, Any], former_output: str, result: str) -> None:
+        """Tell of a result. Assumed: an error that the tool itself reports is one too; the docs know no other word."""
         if self._ended:
             return
-        result = json.dumps([{"type": "text", "text": f"{call.name} found 3 entries"}], separators=(",", ":"))
         done = {"tool": call.name, "arguments": call.arguments, "output": result, "provider_info": info}
         self._emit({"type": "tool_call.success", **done})
         self._output.append({"type": "tool_call", **done})
@@ -239,10 +262,15 @@ class ChatRun:
             return
         chat = self._chat
         answer = Message(role="tool", text=result)
+        again = self._rounds_left > 0
+        self._rounds_left -= 1
+        # To call again, the pretend model wants to be asked by a user.
+        last = dataclasses.replace(answer, role="user") if again else answer
         ask = chat_ask(
             model=chat.model,
-            messages=[Message(role="user", text=chat.text), answer],
+            messages=[Message(role="user", text=chat.text), last],
             route="/api/v1/chat",
+            tools=self._tools if again else (),
             thinking=chat.thinking,
             max_tokens=chat.max_tokens,
             stream=True,

@@ -17,6 +17,7 @@ from pathlib import Path
 
 import click
 
+from llmster_sim.daemon import Settings
 from llmster_sim.scenarios import SCENARIOS
 from llmster_sim.server import SimConfig, Simulator
 
@@ -35,6 +36,11 @@ _SCENARIO_HELP = "What happens. Join several with '+'.\n\n\b\n" + "\n".join(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),
     help="Write the files of a daemon's home directory there.",
+)
+@click.option(
+    "--mcp-json",
+    type=click.Path(dir_okay=False, path_type=Path),
+    help="Let chats and agents call the tool servers of this file, as the setting for servers from mcp.json does.",
 )
 @click.option("--token", help="Require this API token: sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY.")
 @click.option(
@@ -59,6 +65,7 @@ def main(
     scenario: str,
     speed: float,
     home: Path | None,
+    mcp_json: Path | None,
     token: str | None,
     version_string: str,
     models: int | None,
@@ -77,6 +84,8 @@ def main(
             scenario=scenario,
             speed=speed,
             home=home,
+            mcp_json=mcp_json,
+            settings=Settings(allow_mcp_json=mcp_json is not None),
             token=token,
             version=version_string,
             models=models,
@@ -86,6 +95,9 @@ def main(
             start_ms=int(time.time() * 1000),
         )
         code = asyncio.run(_serve(config, urls_file))
+    except ImportError as error:
+        click.echo(f"llmster-sim: --mcp-json needs the MCP client: pip install mcp ({error})", err=True)
+        code = 2
     except ValueError as error:
         click.echo(f"llmster-sim: {error}", err=True)
         code = 2

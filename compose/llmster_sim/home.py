@@ -17,7 +17,7 @@ _CUSTOM_THRESHOLD_BYTES = 4_294_967_296
 
 
 def write_home(*, home: Path, port: int, host: str, daemon: Daemon) -> None:
-    """Write `.internal/`, `settings.json` and `mcp.json` under `home`, replacing former ones."""
+    """Write `.internal/` and `settings.json` under `home`, replacing former ones; an mcp.json that is there stays."""
     settings = daemon.settings
     internal = home / ".internal"
     history = internal / "api-prediction-history"
@@ -51,7 +51,8 @@ def write_home(*, home: Path, port: int, host: str, daemon: Daemon) -> None:
             },
         },
     )
-    _write(home / "mcp.json", {"mcpServers": {}})
+    if not (home / "mcp.json").exists():
+        _write(home / "mcp.json", {"mcpServers": {}})
     for number in range(3):
         # Assumed: the names. The real files hold prompts; these hold none, and nobody should open them.
         _write(history / f"{1_795_351_872_000 + number}.json", {"note": "simulated, without content"})

@@ -20,9 +20,9 @@ from llmster_sim.rest_models import closed, required
 from llmster_sim.targets import target
 
 if TYPE_CHECKING:
-    from llmster_sim.clock import Clock
     from llmster_sim.daemon import Daemon
     from llmster_sim.http import Router
+    from llmster_sim.integrations import ToolBench
 
 _KEYS = {
     "model",
@@ -46,9 +46,9 @@ _KEYS = {
 class ChatRoutes:
     """The v1 chat route and what it remembers of stored chats."""
 
-    def __init__(self, *, daemon: Daemon, clock: Clock) -> None:
+    def __init__(self, *, daemon: Daemon, bench: ToolBench | None) -> None:
         self._daemon = daemon
-        self._clock = clock
+        self._bench = bench
         self._stored: dict[str, Remembered] = {}
 
     def add_to(self, router: Router) -> None:
@@ -59,7 +59,7 @@ class ChatRoutes:
         body = await body_of(request)
         line = logs.received_request(method="POST", path=request.path, body=body)
         self._daemon.server_line(level="debug", text=line)
-        chat = self._read(body)
+        chat = await self._read(body)
         events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         run = ChatRun(daemon=self._daemon, chat=chat, emit=events.put_nowait, remember=self._remember)
         run.start()
@@ -70,7 +70,7 @@ class ChatRoutes:
         finally:
             run.cancel()
 
-    def _read(self, body: dict[str, Any]) -> ChatRequest:
+    async def _read(self, body: dict[str, Any]) -> ChatRequest:
         closed(body, allowed=_KEYS)
         name = required(body, "model")
         text = _input_text(body.get("input"))
@@ -94,12 +94,15 @@ class ChatRoutes:
                     code="invalid_value",
                     param="previous_response_id",
                 )
+        integrations = await read_integrations(
+            body.get("integrations"), settings=self._daemon.settings, bench=self._bench
+        )
         return ChatRequest(
             target=wanted,
             model=model,
             text=text,
             system=body.get("system_prompt"),
-            integrations=tuple(read_integrations(body.get("integrations"), settings=self._daemon.settings)),
+            integrations=tuple(integrations),
             thinking=(reasoning or model.reasoning_default or "off") != "off",
             max_tokens=body.get("max_output_tokens"),
             context_length=body.get("context_length"),

@@ -8,18 +8,20 @@ from __future__ import annotations
 from typing import TYPE_CHECKING
 
 from llmster_sim.load_config import SPLIT
+from llmster_sim.plugin_agents import PluginAgents
 from llmster_sim.traffic import Agent, Burst, Steady, Traffic
 from llmster_sim.trouble import Crash, Leak, Malformed, Stuck
 
 if TYPE_CHECKING:
     from llmster_sim.daemon import Daemon
     from llmster_sim.faults import Faults
+    from llmster_sim.plugin_agents import NamedTools
 
 SCENARIOS = {
     "idle": "nothing happens; the initial instances stay as they are",
     "steady": "users chat with three models, some with tools; embeddings now and then",
     "burst": "a dozen requests at once every 45 s",
-    "agent": "two agents with tools, each turn continuing the former one",
+    "agent": "two agents with tools, each turn continuing the former one; with --mcp-json, tools that are there",
     "stuck": "steady, and after 20 s one instance generates for ever",
     "crash": "steady, and a busy engine process dies every two minutes",
     "malformed": "steady, and every 4 s a log frame no schema allows",
@@ -46,7 +48,15 @@ class Scenario:
             part.stop()
 
 
-def build(*, name: str, daemon: Daemon, faults: Faults, seed: int, real_leak: bool = False) -> Scenario:
+def build(
+    *,
+    name: str,
+    daemon: Daemon,
+    faults: Faults,
+    seed: int,
+    real_leak: bool = False,
+    bench: NamedTools | None = None,
+) -> Scenario:
     """Give the scenario of that name; `steady+agent` plays both. Raises ValueError for an unknown one."""
     parts: list[Traffic] = []
     for number, part in enumerate(_JOINED.get(name, name).split("+")):
@@ -59,7 +69,7 @@ def build(*, name: str, daemon: Daemon, faults: Faults, seed: int, real_leak: bo
             case "burst":
                 parts.append(Burst(daemon=daemon, seed=own_seed))
             case "agent":
-                parts.append(Agent(daemon=daemon, seed=own_seed))
+                parts.append(_agents(daemon=daemon, seed=own_seed, bench=bench))
             case "stuck":
                 parts.append(Stuck(daemon=daemon, seed=own_seed))
             case "crash":
@@ -71,6 +81,13 @@ def build(*, name: str, daemon: Daemon, faults: Faults, seed: int, real_leak: bo
             case _:
                 raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}, got {part!r}")
     return Scenario(parts=parts)
+
+
+def _agents(*, daemon: Daemon, seed: int, bench: NamedTools | None) -> Traffic:
+    """Give agents whose tools are really there, if there is a bench to find them on."""
+    if bench is None:
+        return Agent(daemon=daemon, seed=seed)
+    return PluginAgents(daemon=daemon, seed=seed, bench=bench)
 
 
 def load_initial(daemon: Daemon) -> None:

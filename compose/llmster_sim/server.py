@@ -9,7 +9,7 @@ import asyncio
 import dataclasses
 from collections import Counter
 from pathlib import Path
-from typing import Self
+from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
@@ -27,12 +27,17 @@ from llmster_sim.rest_compat import CompatRoutes
 from llmster_sim.rest_models import ModelRoutes
 from llmster_sim.sockets import Sockets
 
+if TYPE_CHECKING:
+    from llmster_sim.plugins import Plugins
+
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class SimConfig:
     """What to simulate. `port` 0 picks a free one, kept over restarts; `pid` None makes one up.
 
-    With `manual_clock` time stands still until `clock.advance()`; else it runs at `speed` times real time.
+    `mcp_json` names tool servers that are then really called, by agents and for `/api/v1/chat`; without it tools are
+    made up. `settings.allow_mcp_json` must be on, as with the daemon. With `manual_clock` time stands still until
+    `clock.advance()`; else it runs at `speed` times real time.
     """
 
     seed: int = 7
@@ -40,6 +45,7 @@ class SimConfig:
     speed: float = 1.0
     token: str | None = None
     home: Path | str | None = None
+    mcp_json: Path | str | None = None
     port: int = 0
     host: str = "127.0.0.1"
     manual_clock: bool = False
@@ -92,8 +98,10 @@ class Simulator:
         self._router = Router(
             daemon=self.daemon, clock=self.clock, faults=self.faults, authority=self._authority
         )
-        for routes in (ModelRoutes, ChatRoutes, CompatRoutes):
+        self._plugins = _plugins(self.config, self.daemon)
+        for routes in (ModelRoutes, CompatRoutes):
             routes(daemon=self.daemon, clock=self.clock).add_to(self._router)
+        ChatRoutes(daemon=self.daemon, bench=self._plugins).add_to(self._router)
         self.faults.drop_sockets = self._sockets.abort_all
         self.faults.revoke = self._revoke
         self.faults.broadcast = self._sockets.broadcast
@@ -103,6 +111,7 @@ class Simulator:
             faults=self.faults,
             seed=self.config.seed,
             real_leak=self.config.pid is not None,
+            bench=self._plugins,
         )
         scenarios.load_initial(self.daemon)
 
@@ -173,6 +182,8 @@ class Simulator:
             if request.transport is not None:
                 request.transport.abort()
         await runner.cleanup()
+        if self._plugins is not None:
+            await self._plugins.close()
         self.stopped.set()
 
     async def restart(
@@ -206,6 +217,18 @@ class Simulator:
             return await self._router.serve(request)
         finally:
             del self._requests[id(request)]
+
+
+def _plugins(config: SimConfig, daemon: Daemon) -> Plugins | None:
+    """Reach tool servers if an mcp.json says so; only then the MCP client is needed."""
+    if config.mcp_json is None:
+        return None
+    from llmster_sim.plugins import Plugins  # noqa: PLC0415 - see above
+
+    def say(name: str, line: str) -> None:
+        daemon.server_line(level="error", scope=f"Plugin(mcp/{name})", text=line)
+
+    return Plugins(Path(config.mcp_json), say=say)
 
 
 async def _dress(_request: web.Request, response: web.StreamResponse) -> None:

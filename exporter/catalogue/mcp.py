@@ -82,6 +82,11 @@ TOOL_CHANGED = gauge(
     "tool",
     source=_GATE,
 )
+POLICY_LOADED = gauge(
+    "daemonpulse_mcp_policy_loaded",
+    "Whether the policy file as it is now is in force: 0 while it cannot be read, and an older one stays.",
+    source="mcp.toml",
+)
 CONFIG_DRIFT = gauge(
     "daemonpulse_mcp_config_drift",
     "Servers in the daemon's mcp.json that do not go through the gate; absent when the file cannot be read.",

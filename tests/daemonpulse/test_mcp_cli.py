@@ -41,6 +41,7 @@ async def test_gates_are_set_and_shown_from_a_terminal(start: Start) -> None:
     gate = await start(toolbox())
     assert (await run(gate, "gate", "toolbox", "echo", "deny")).output == "toolbox/echo: deny\n"
     assert "deny   echo " in (await run(gate, "list", "toolbox")).output
+    assert (await run(gate, "gate", "toolbox", "echo", "policy")).output == "toolbox/echo: ask, by default\n"
     assert "toolbox              up " in (await run(gate, "list")).output
     missing = await run(gate, "gate", "toolbox", "teleport", "allow")
     assert (missing.exit_code, "teleport is not known" in missing.output) == (2, True)

@@ -355,6 +355,12 @@ CASES: dict[str, Case] = {
         summary="1 tool servers on box:9810 are reached without the gate: their tools run unasked.",
         quiet={f"daemonpulse_mcp_config_drift{{{HERE}}}": "0x40"},
     ),
+    "McpPolicyNotLoaded": Case(
+        fires={f"daemonpulse_mcp_policy_loaded{{{HERE}}}": "0x40"},
+        labels=PLACE,
+        summary="The gate's policy file on box:9810 cannot be taken; an older policy is in force.",
+        quiet={f"daemonpulse_mcp_policy_loaded{{{HERE}}}": "1x40"},
+    ),
     "McpToolChanged": Case(
         fires={f'daemonpulse_mcp_tool_changed{{server="files",tool="ls",{HERE}}}': "0x20 1x20"},
         labels={"server": "files", "tool": "ls", **PLACE},

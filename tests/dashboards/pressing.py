@@ -131,7 +131,7 @@ async def press_toolchain(forge: Forge) -> None:
             waiting = await _until_one_waits(forge.http)
             assert (await press(forge.http, "toolchain", title, waiting)).status_code == 200
             assert (await call).is_error is not works
-        for title in ("Ask tool", "Deny tool", "Allow tool"):
+        for title in ("Ask tool", "Deny tool", "Reset tool", "Allow tool"):
             assert (await press(forge.http, "toolchain", title, gates[0])).status_code == 200
             if title == "Deny tool":
                 assert (await client.call_tool("echo", {})).is_error
