@@ -33,6 +33,7 @@ from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
 from exporter import app, logs
 from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
+from llmster_sim.daemon import Settings
 from llmster_sim.scenarios import SCENARIOS
 from llmster_sim.server import SimConfig, Simulator
 
@@ -43,7 +44,7 @@ DAEMON_NAME: Final = "demo"
 _PARTS: Final = {
     "llmster": "the simulated daemon: WebSockets and REST, as LM Studio's",
     "exporter": "what DaemonPulse says about it; /metrics for Prometheus",
-    "actions": "load, eject and pre-flight; /docs says how",
+    "actions": "load, eject, pre-flight and the MCP gate; /docs says how",
     "prometheus": "a real Prometheus that scrapes the exporter and the actions API",
     "alertmanager": "takes Prometheus' alerts and tells this terminal",
     "tempo": "keeps each request as a trace",
@@ -75,8 +76,14 @@ class _Demo:
         self._urls_file = urls_file
         self._home = folder / "lmstudio-home"
         self._home.mkdir()
+        self._mcp_json = self._home / "mcp.json"
         self._sim = SimConfig(
-            seed=seed, scenario=scenario, home=self._home, start_ms=round(time.time() * 1000)
+            seed=seed,
+            scenario=scenario,
+            home=self._home,
+            mcp_json=self._mcp_json,
+            settings=Settings(allow_mcp_json=True),
+            start_ms=round(time.time() * 1000),
         )
         self._urls: dict[str, str] = {}
         self._notes: list[str] = []
@@ -91,11 +98,14 @@ class _Demo:
                 self._urls["llmster"] = simulator.url
                 await self._start_receivers(stack)
                 exporter = await self._start_exporter(stack, simulator)
-                self._urls["actions"], token_file = await start_actions(stack, simulator, self._folder)
-                self._notes.append(
-                    "to load and eject: daemonpulse actions load qwen/qwen3-0.6b "
-                    f"--url {self._urls['actions']} --token-file {token_file}"
+                self._urls["actions"], token_file = await start_actions(
+                    stack, simulator, self._folder, self._mcp_json
                 )
+                where = f"--url {self._urls['actions']} --token-file {token_file}"
+                self._notes += [
+                    f"to load and eject: daemonpulse actions load qwen/qwen3-0.6b {where}",
+                    f"tool calls that wait for you: daemonpulse actions mcp approvals {where}",
+                ]
                 await self._start_stack(stack, token_file)
                 told = stack.enter_context(_told_to_stop())
                 self._announce()

@@ -1,4 +1,4 @@
-"""The demo's actions API: over the simulated daemon and its simulated cards, with an operator's token in a file.
+"""The demo's actions API and MCP gate: over the simulated daemon and its cards, with an operator's token in a file.
 
 Knows where the demo keeps its things, and nothing of what the API does.
 """
@@ -12,9 +12,11 @@ from typing import Final
 
 from actions import app
 from actions.auth import Scope
+from actions.mcp.adoption import TOKEN_NAME
 from actions.settings import ActionsSettings
 from actions.storage import Storage
 from actions.tokens import TokenStore
+from daemonpulse import demo_gate
 from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
 from exporter.settings import DaemonSettings
 from llmster_sim.server import Simulator
@@ -23,18 +25,22 @@ DAEMON_NAME: Final = "demo"
 
 
 async def start_actions(
-    stack: contextlib.AsyncExitStack, simulator: Simulator, folder: Path
+    stack: contextlib.AsyncExitStack, simulator: Simulator, folder: Path, mcp_json: Path
 ) -> tuple[str, Path]:
-    """Start it on a free port; returns its URL and the file that holds its token. It ends with `stack`."""
+    """Start it on a free port; returns its URL and the file that holds its token. It ends with `stack`.
+
+    `mcp_json` is written for the daemon, which then calls its tools through the gate.
+    """
     state = folder / "actions"
     token_file = folder / "actions-token"
     storage = await Storage.open(state)
     try:
-        _, token = await storage.write(
-            lambda db: TokenStore(storage).add(db, name="demo", scope=Scope.OPERATE)
-        )
+        tokens = TokenStore(storage)
+        _, token = await storage.write(lambda db: tokens.add(db, name="demo", scope=Scope.OPERATE))
+        _, daemons_token = await storage.write(lambda db: tokens.add(db, name=TOKEN_NAME, scope=Scope.READ))
     finally:
         await storage.close()
+    demo_gate.write_policy(state, mcp_json)
     token_file.touch(mode=0o600)
     token_file.write_text(token + "\n", encoding="utf-8")
     settings = ActionsSettings(
@@ -66,7 +72,9 @@ async def start_actions(
     if task.done():
         waiting.cancel()
         task.result()
-    return waiting.result(), token_file
+    url = waiting.result()
+    demo_gate.write_mcp_json(mcp_json, url, daemons_token)
+    return url, token_file
 
 
 async def _end(task: asyncio.Task[None]) -> None:

@@ -20,6 +20,10 @@ if TYPE_CHECKING:
     from llmster_sim.daemon import Daemon
 
 
+# How soon an mcp.json without servers is looked at again.
+_EMPTY_S = 1.0
+
+
 class NamedTools(ToolBench, Protocol):
     """Tool servers that can be listed."""
 
@@ -60,7 +64,7 @@ class PluginAgents(Traffic):
     async def _chat(self, name: str, text: str, rounds: int) -> None:
         wanted = [f"mcp/{server}" for server in self._bench.names()]
         if not wanted:
-            self._again(name)
+            self._again(name, _EMPTY_S)
             return
         body = {"model": name, "stream": True, "integrations": wanted}
         self.daemon.server_line(
@@ -95,6 +99,7 @@ class PluginAgents(Traffic):
         self._runs.add(run)
         run.start()
 
-    def _again(self, name: str) -> None:
+    def _again(self, name: str, delay_s: float | None = None) -> None:
         if self._active:
-            self.later(self.rng.uniform(4.0, 9.0), lambda: self._open(name))
+            delay_s = delay_s if delay_s is not None else self.rng.uniform(4.0, 9.0)
+            self.later(delay_s, lambda: self._open(name))
