@@ -175,3 +175,6 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
                 break
     with contextlib.suppress(ProcessLookupError, PermissionError):
         os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+    # A process that has ended may still be heard of on its pipes; there is no public way to stop listening.
+    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+    await asyncio.sleep(0)

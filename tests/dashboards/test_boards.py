@@ -262,6 +262,7 @@ def test_the_buttons_that_the_boards_promise_are_there() -> None:
         ("toolchain", "Allow tool"),
         ("toolchain", "Ask tool"),
         ("toolchain", "Deny tool"),
+        ("toolchain", "Reset tool"),
     }
 
 
