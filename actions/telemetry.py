@@ -28,6 +28,7 @@ from actions.commands import Probe
 from actions.operations import Operation
 from exporter.telemetry import otlp
 from exporter.telemetry.pump import Pump
+from exporter.telemetry.rejections import Rejections
 
 SCOPE: Final = InstrumentationScope("daemonpulse")
 CLOSE_S: Final = 4.0
@@ -71,7 +72,9 @@ class Telemetry:
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Telemetry:
     """Make the pumps for the signals that have a receiver."""
-    spans, logs = otlp.span_exporter(environ), otlp.log_exporter(environ)
+    not_taken = Rejections("spans"), Rejections("logs")
+    spans = otlp.span_exporter(not_taken[0], environ)
+    logs = otlp.log_exporter(not_taken[1], environ)
     resource = Resource.create({"service.name": "daemonpulse-actions"})
 
     def deliver_spans(batch: Sequence[Operation]) -> bool:
@@ -83,8 +86,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Telemetry:
         return logs is not None and logs.export(built) is LogRecordExportResult.SUCCESS
 
     return Telemetry(
-        spans=Pump("action spans", deliver_spans) if spans else None,
-        logs=Pump("audit records", deliver_logs) if logs else None,
+        spans=Pump("action spans", deliver_spans, rejected=not_taken[0].take) if spans else None,
+        logs=Pump("audit records", deliver_logs, rejected=not_taken[1].take) if logs else None,
     )
 
 

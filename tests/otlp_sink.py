@@ -7,8 +7,16 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
-from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceRequest
-from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceRequest
+from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
+    ExportLogsPartialSuccess,
+    ExportLogsServiceRequest,
+    ExportLogsServiceResponse,
+)
+from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
+    ExportTracePartialSuccess,
+    ExportTraceServiceRequest,
+    ExportTraceServiceResponse,
+)
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
@@ -16,10 +24,15 @@ from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 @dataclass(slots=True)
 class Received:
-    """What arrived, in order; `status` is what the receiver answers."""
+    """What arrived, in order; `status`, `headers` and `rejected` are what the receiver answers."""
 
     url: str = ""
     status: int = 200
+    headers: dict[str, str] = field(default_factory=dict)
+    rejected: int = 0
+    """How many items of each request it takes and then says that it rejected."""
+    answers: threading.Event = field(default_factory=threading.Event)
+    """Cleared, the receiver takes requests and leaves them waiting."""
     spans: list[Span] = field(default_factory=list)
     records: list[LogRecord] = field(default_factory=list)
     resources: list[dict[str, object]] = field(default_factory=list)
@@ -44,9 +57,10 @@ def _plain(value: AnyValue) -> object:
 
 
 @contextmanager
-def otlp_sink() -> Iterator[Received]:
-    """Run a receiver on a free port until the end of the block."""
+def otlp_sink(*, port: int = 0) -> Iterator[Received]:
+    """Run a receiver, on a free port if none is named, until the end of the block."""
     received = Received()
+    received.answers.set()
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
@@ -54,25 +68,42 @@ def otlp_sink() -> Iterator[Received]:
             if self.headers.get("content-encoding") == "gzip":
                 body = gzip.decompress(body)
             received.bodies.append(str(self.headers).encode() + body)
+            received.answers.wait()
+            answer = b""
             if received.status == 200:
                 _take(received, self.path, body)
+                answer = _partial_success(self.path, received.rejected)
             self.send_response(received.status)
-            self.send_header("content-length", "0")
+            for name, value in received.headers.items():
+                self.send_header(name, value)
+            self.send_header("content-length", str(len(answer)))
             self.end_headers()
+            self.wfile.write(answer)
 
         def log_message(self, *_arguments: object) -> None:
             """Say nothing."""
 
-    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    server = ThreadingHTTPServer(("127.0.0.1", port), Handler)
     received.url = f"http://127.0.0.1:{server.server_port}"
     thread = threading.Thread(target=server.serve_forever, kwargs={"poll_interval": 0.05})
     thread.start()
     try:
         yield received
     finally:
+        received.answers.set()
         server.shutdown()
         thread.join()
         server.server_close()
+
+
+def _partial_success(path: str, rejected: int) -> bytes:
+    if not rejected:
+        return b""
+    if path == "/v1/traces":
+        spans = ExportTracePartialSuccess(rejected_spans=rejected, error_message="too old")
+        return bytes(ExportTraceServiceResponse(partial_success=spans).SerializeToString())
+    logs = ExportLogsPartialSuccess(rejected_log_records=rejected, error_message="too old")
+    return bytes(ExportLogsServiceResponse(partial_success=logs).SerializeToString())
 
 
 def _take(received: Received, path: str, body: bytes) -> None:

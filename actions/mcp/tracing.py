@@ -17,6 +17,7 @@ from opentelemetry.sdk.trace.export import BatchSpanProcessor, SpanExporter
 from opentelemetry.trace import Tracer
 
 from exporter.telemetry import otlp
+from exporter.telemetry.rejections import Rejections
 
 NAME: Final = "daemonpulse.actions.mcp"
 
@@ -39,7 +40,7 @@ class Tracing:
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Tracing:
         """Use the receiver that the standard OTEL_* variables name, if any."""
-        return cls(otlp.span_exporter(environ))
+        return cls(otlp.span_exporter(Rejections("spans"), environ))
 
     def close(self) -> None:
         """Deliver what is left, for a moment, and stop. Blocks: call it in a thread."""

@@ -22,6 +22,7 @@ from exporter.pipeline.predictions import Prediction
 from exporter.telemetry.content import Capture
 from exporter.telemetry.pump import Pump
 from exporter.telemetry.receivers import wanted
+from exporter.telemetry.rejections import Rejections
 from exporter.telemetry.spans import build
 
 PREDICTIONS_PER_BATCH: Final = 128
@@ -55,7 +56,8 @@ def from_environment(
     Headers, TLS, compression and timeouts are read by the SDK's exporters themselves. The protocol is http/protobuf
     unless OTEL_EXPORTER_OTLP_PROTOCOL says grpc.
     """
-    spans, logs = span_exporter(environ), log_exporter(environ)
+    not_taken = Rejections("spans"), Rejections("logs")
+    spans, logs = span_exporter(not_taken[0], environ), log_exporter(not_taken[1], environ)
 
     def deliver_spans(batch: Sequence[Prediction]) -> bool:
         built = [span for prediction in batch for span in build(prediction, resource_of, capture)]
@@ -65,8 +67,10 @@ def from_environment(
         return logs is not None and logs.export([make() for make in batch]) is LogRecordExportResult.SUCCESS
 
     return Otlp(
-        spans=Pump("spans", deliver_spans, batch=PREDICTIONS_PER_BATCH) if spans else None,
-        logs=Pump("logs", deliver_logs) if logs else None,
+        spans=Pump("spans", deliver_spans, batch=PREDICTIONS_PER_BATCH, rejected=not_taken[0].take)
+        if spans
+        else None,
+        logs=Pump("logs", deliver_logs, rejected=not_taken[1].take) if logs else None,
     )
 
 
@@ -83,7 +87,7 @@ def resource(*, daemon: str, version: str | None) -> Resource:
     return Resource.create(attributes)
 
 
-def span_exporter(environ: Mapping[str, str] = os.environ) -> SpanExporter | None:
+def span_exporter(rejections: Rejections, environ: Mapping[str, str] = os.environ) -> SpanExporter | None:
     """Make the exporter of spans the environment describes; None without a receiver."""
     is_wanted, protocol = wanted("TRACES", environ)
     if not is_wanted:
@@ -94,10 +98,10 @@ def span_exporter(environ: Mapping[str, str] = os.environ) -> SpanExporter | Non
         return GrpcSpanExporter()
     from opentelemetry.exporter.otlp.proto.http.trace_exporter import OTLPSpanExporter
 
-    return OTLPSpanExporter()
+    return OTLPSpanExporter(session=rejections.session(environ))
 
 
-def log_exporter(environ: Mapping[str, str] = os.environ) -> LogRecordExporter | None:
+def log_exporter(rejections: Rejections, environ: Mapping[str, str] = os.environ) -> LogRecordExporter | None:
     """Make the exporter of log records the environment describes; None without a receiver."""
     is_wanted, protocol = wanted("LOGS", environ)
     if not is_wanted:
@@ -108,4 +112,4 @@ def log_exporter(environ: Mapping[str, str] = os.environ) -> LogRecordExporter |
         return GrpcLogExporter()
     from opentelemetry.exporter.otlp.proto.http._log_exporter import OTLPLogExporter
 
-    return OTLPLogExporter()
+    return OTLPLogExporter(session=rejections.session(environ))

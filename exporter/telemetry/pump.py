@@ -37,7 +37,10 @@ class Delivered:
 
 
 class Pump(Generic[T]):
-    """Queue and worker for one kind of item. `deliver` returns whether the receiver took the batch."""
+    """Queue and worker for one kind of item. `deliver` returns whether the receiver took the batch.
+
+    `rejected` is asked after each delivery how much of it, by weight, the receiver did not take all the same.
+    """
 
     def __init__(
         self,
@@ -45,12 +48,14 @@ class Pump(Generic[T]):
         deliver: Callable[[Sequence[T]], bool],
         *,
         batch: int = BATCH,
+        rejected: Callable[[], int] = lambda: 0,
         max_items: int = 8192,
         max_bytes: int = 64 * 1024 * 1024,
     ) -> None:
         self.name = name
         self.counts = Delivered()
         self._deliver = deliver
+        self._rejected = rejected
         self._batch = batch
         self._max_items = max_items
         self._max_bytes = max_bytes
@@ -112,11 +117,11 @@ class Pump(Generic[T]):
                 self._queued_bytes -= sum(size for _, _, size in entries)
                 self._in_flight = sum(weight for _, weight, _ in entries)
             accepted = self._hand_over([item for item, _, _ in entries])
+            rejected = self._rejected()
             with self._wake:
-                if accepted:
-                    self.counts.exported += self._in_flight
-                else:
-                    self.counts.failed += self._in_flight
+                failed = min(rejected, self._in_flight) if accepted else self._in_flight
+                self.counts.failed += failed
+                self.counts.exported += self._in_flight - failed
                 self._in_flight = 0
                 self._wake.notify_all()
 

@@ -10,10 +10,12 @@ import httpx
 import pytest
 
 from actions.storage import Storage
-from tests.actions.conftest import make_token
+from tests.actions.conftest import make_token, start_forge
 from tests.exporter.llmster.test_transport import free_port
 from tests.faults.programs import Program
-from tests.system.conftest import Scraper
+from tests.system.conftest import Scraper, start_exporter
+
+__all__ = ["start_exporter", "start_forge"]
 
 StartProgram = Callable[..., Awaitable[Program]]
 
@@ -82,7 +84,9 @@ async def client() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def make(**options: object) -> httpx.AsyncClient:
-            limits = httpx.Limits(max_connections=200)
+            limits = httpx.Limits(
+                max_connections=200, max_keepalive_connections=0
+            )  # none to lose a race with
             made = httpx.AsyncClient(trust_env=False, timeout=30, limits=limits, **options)  # type: ignore[arg-type]
             return await stack.enter_async_context(made)
 
@@ -90,7 +94,9 @@ async def client() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
 
 
 @pytest.fixture
-def run_exporter(start_program: StartProgram, client: Callable[..., Awaitable[httpx.AsyncClient]]) -> StartExporter:
+def run_exporter(
+    start_program: StartProgram, client: Callable[..., Awaitable[httpx.AsyncClient]]
+) -> StartExporter:
     """Start `daemonpulse exporter` with `await run_exporter(url)`; its daemon is called `box`."""
 
     async def start(daemon_url: str, *flags: str, **variables: str) -> ExporterProcess:
@@ -107,7 +113,9 @@ def run_exporter(start_program: StartProgram, client: Callable[..., Awaitable[ht
 
 
 @pytest.fixture
-def run_actions(start_program: StartProgram, client: Callable[..., Awaitable[httpx.AsyncClient]]) -> StartActions:
+def run_actions(
+    start_program: StartProgram, client: Callable[..., Awaitable[httpx.AsyncClient]]
+) -> StartActions:
     """Start `daemonpulse actions serve` with `await run_actions(url, state, token)`; its daemon is called `box`."""
 
     async def start(daemon_url: str, state: Path, token: str, **variables: str) -> ActionsProcess:

@@ -23,7 +23,9 @@ def assert_truthful(scraped: Scraped) -> None:
     """Nothing stale, nothing hung, no collector broken, and exactly one state."""
     assert scraped.took_s < PATIENCE_S
     broken = [
-        labels for name, labels, value in scraped.samples if name == "daemonpulse_collector_success" and not value
+        labels
+        for name, labels, value in scraped.samples
+        if name == "daemonpulse_collector_success" and not value
     ]
     assert not [labels for labels in broken if labels["collector"] not in {"gpu", "driver"}], broken
     state = scraped.state("box")

@@ -136,10 +136,14 @@ class Relay:
         assert pair is not None
         self._pairs.add(pair)
         pair.add_done_callback(self._pairs.discard)
-        parts = urlsplit(self.upstream)
-        with contextlib.suppress(OSError):
-            await self._relay(reader, writer, *await asyncio.open_connection(parts.hostname, parts.port))
-        writer.close()
+        self._writers.add(writer)
+        try:
+            parts = urlsplit(self.upstream)
+            with contextlib.suppress(OSError, asyncio.CancelledError):  # cancelled at the end
+                await self._relay(reader, writer, *await asyncio.open_connection(parts.hostname, parts.port))
+        finally:
+            self._writers.discard(writer)
+            writer.close()
 
     async def _relay(
         self,
@@ -148,19 +152,17 @@ class Relay:
         from_daemon: asyncio.StreamReader,
         to_daemon: asyncio.StreamWriter,
     ) -> None:
-        self._writers.add(to_client)
-        both = {
+        both = (
             asyncio.create_task(self._up(from_client, to_daemon)),
             asyncio.create_task(self._down(from_daemon, to_client)),
-        }
+        )
         try:
             await asyncio.wait(both, return_when=asyncio.FIRST_COMPLETED)
         finally:
+            to_daemon.close()
             for way in both:
                 way.cancel()
             await asyncio.gather(*both, return_exceptions=True)
-            self._writers.discard(to_client)
-            to_daemon.close()
 
     async def _up(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         while data := await reader.read(CHUNK):

@@ -5,12 +5,20 @@ import asyncio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
+from exporter.llmster.connection import Channel
 from exporter.llmster.errors import ConnectionLost
 from tests.exporter.llmster.scripted import running, tell
 from tests.exporter.llmster.test_client import kept, make
 
 MESSAGES = 3000
 """More than a channel holds for its reader and the socket's own buffer together."""
+
+
+async def hear(channel: Channel, heard: list[int]) -> None:
+    """Read a channel no faster than its socket."""
+    async for message in channel:
+        heard.append(int(bytes(message)))
+        await asyncio.sleep(0)
 
 
 async def test_the_log_of_a_daemon_that_dies_is_read_to_its_end_whichever_socket_ends_first() -> None:
@@ -28,8 +36,6 @@ async def test_the_log_of_a_daemon_that_dies_is_read_to_its_end_whichever_socket
         heard: list[int] = []
         async with client.log_channel() as channel:
             with pytest.raises(ConnectionLost):
-                async for message in channel:
-                    heard.append(int(bytes(message)))
-                    await asyncio.sleep(0)  # no faster than the socket
+                await hear(channel, heard)
 
     assert heard == list(range(MESSAGES))

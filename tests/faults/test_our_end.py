@@ -1,0 +1,139 @@
+"""We are killed or told to end at any moment, under traffic: nothing hangs, and all is on record exactly once."""
+
+import asyncio
+import random
+from pathlib import Path
+from typing import Any
+
+import httpx
+import pytest
+
+from actions.audit import Audit
+from actions.operations import FINISHED
+from actions.storage import Storage
+from llmster_sim.server import SimConfig, Simulator
+from tests.actions.conftest import SMALL, loaded
+from tests.faults.conftest import ActionsProcess, StartActions, StartDaemon, StartExporter, operator
+from tests.faults.promises import PATIENCE_S, assert_exact, healed, sums
+from tests.faults.relay import Delivered, Relay
+from tests.otlp_sink import otlp_sink
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_an_exporter_that_is_killed_starts_counting_anew_and_counts_exactly(
+    run_daemon: StartDaemon, run_exporter: StartExporter, seed: int
+) -> None:
+    moment = random.Random(seed)
+    daemon = await run_daemon("--scenario", "steady+agent", "--speed", "20")
+    async with Relay(daemon.url) as relay:
+        for _ in range(2):
+            relay.delivered = Delivered()
+            exporter = await run_exporter(relay.url)
+            await healed(exporter)
+            scrapes = [asyncio.create_task(exporter.scrape()) for _ in range(5)]
+            await asyncio.sleep(moment.uniform(0, 1))  # any moment will do
+            await exporter.program.kill()
+            await asyncio.gather(*scrapes, return_exceptions=True)
+        relay.delivered = Delivered()
+        exporter = await run_exporter(relay.url)
+        await healed(exporter)
+        await exporter.until(lambda scraped: sums(scraped)[0] >= 5, within_s=PATIENCE_S)
+        assert daemon.program is not None
+        await daemon.program.kill()
+        await assert_exact(exporter, relay.delivered)
+
+
+@pytest.mark.parametrize("seed", range(2))
+async def test_an_exporter_that_is_told_to_end_sends_what_it_has_and_ends_cleanly(
+    run_daemon: StartDaemon, run_exporter: StartExporter, seed: int
+) -> None:
+    daemon = await run_daemon("--scenario", "steady+agent", "--speed", "20")
+    with otlp_sink() as received:
+        async with Relay(daemon.url) as relay:
+            exporter = await run_exporter(relay.url, **received.environment())
+            await healed(exporter)
+            counted = await exporter.until(lambda scraped: sums(scraped)[0] > 0, within_s=PATIENCE_S)
+            scrapes = [asyncio.create_task(exporter.scrape()) for _ in range(5)]
+            await asyncio.sleep(random.Random(seed).uniform(0, 1))  # any moment will do
+            assert await exporter.program.terminate() == 0
+            await asyncio.gather(*scrapes, return_exceptions=True)
+            roots = sum(1 for span in received.spans if not span.parent_span_id)
+            assert sums(counted)[0] <= roots <= relay.delivered.predictions
+    assert "exporter stopped" in exporter.program.lines[-1]
+    assert not [line for line in exporter.program.lines if "level=error" in line or "Traceback" in line]
+
+
+async def traffic(service: ActionsProcess, seed: int) -> None:
+    """Command whatever comes to mind until nobody answers."""
+    rng = random.Random(seed)
+    while True:
+        name = rng.choice("abc")
+        commands: list[tuple[str, dict[str, str]]] = [
+            ("models/load", {"model": SMALL, "instance_id": name}),
+            ("models/eject", {"instance_id": name}),
+            ("models/load", {"model": "nobody/knows"}),
+            ("models/eject-all", {}),
+        ]
+        rest, query = rng.choice(commands)
+        try:
+            await service.post(rest, wait=5, **query)
+        except httpx.HTTPError:
+            return
+
+
+async def unfinished(service: ActionsProcess) -> list[str]:
+    """List the states of operations that have not come to an end."""
+    answer = await service.http.get("/v1/operations", params={"limit": 1000})
+    states = [str(operation["state"]) for operation in answer.json()["operations"]]
+    return [state for state in states if state not in FINISHED]
+
+
+async def everything(state: Path) -> tuple[list[dict[str, Any]], list[dict[str, Any]]]:
+    """Verify the chain, and read operations and audit from the file itself."""
+    storage = await Storage.open(state)
+    try:
+        await Audit(storage).verify()
+        rows = await storage.read(
+            lambda db: [
+                [dict(row) for row in db.execute(f"SELECT * FROM {table}")]  # noqa: S608 - one of two words
+                for table in ("operations", "audit")
+            ]
+        )
+    finally:
+        await storage.close()
+    return rows[0], rows[1]
+
+
+@pytest.mark.parametrize("politely", [False, True], ids=["killed", "told to end"])
+async def test_an_actions_service_that_ends_under_traffic_leaves_one_outcome_for_each_intent(
+    run_actions: StartActions, tmp_path: Path, *, politely: bool
+) -> None:
+    state = tmp_path / "state"
+    token = await operator(state)
+    moment = random.Random(str(politely))
+    async with Simulator(SimConfig(scenario="idle", speed=10.0)) as sim:
+        for life in range(2):
+            service = await run_actions(sim.url, state, token)
+            users = [asyncio.create_task(traffic(service, 10 * life + user)) for user in range(3)]
+            await asyncio.sleep(moment.uniform(0.3, 2))  # any moment will do
+            if politely:
+                assert await service.program.terminate() == 0
+                assert not [line for line in service.program.lines if "Traceback" in line]
+            else:
+                await service.program.kill()
+            await asyncio.gather(*users)
+        service = await run_actions(sim.url, state, token)
+        async with asyncio.timeout(PATIENCE_S):
+            while await unfinished(service):  # noqa: ASYNC110 - seen only by asking
+                await asyncio.sleep(0.1)
+        assert await service.program.terminate() == 0
+        operations, entries = await everything(state)
+        there = loaded(sim)
+    intents = [entry["operation"] for entry in entries if entry["kind"] == "intent"]
+    outcomes = [entry["operation"] for entry in entries if entry["kind"] == "outcome"]
+    assert intents
+    assert sorted(intents) == sorted(outcomes) == sorted(operation["id"] for operation in operations)
+    told = sum(entry["action"] == "load" for entry in entries if entry["kind"] == "intent")
+    assert sim.calls["llm", "loadModel"] <= told, "no load without an intent, and none twice"
+    done = {one["subject"] for one in operations if one["action"] == "load" and one["state"] == "done"}
+    assert there & set("abc") <= done
