@@ -99,9 +99,9 @@ class SlotLine(msgspec.Struct, frozen=True, gc=False):
 
 
 class _Instance(msgspec.Struct):
-    engine: str | None
+    engine: str | None = None
     """The process behind it: instance reference or pid, whichever its lines carry."""
-    slots: dict[int, Slot]
+    slots: dict[int, Slot] = {}
 
 
 def parse_line(line: str) -> SlotLine | None:
@@ -220,9 +220,10 @@ class SlotMonitor:
             return
         if line.slot is None:
             state = self._instances.get(instance)
-            for number, slot in state.slots.items() if state else ():
-                if state and slot.busy:
-                    state.slots[number] = Slot(busy=False, task=slot.task, progress_ms=now_ms)
+            slots = state.slots if state else {}
+            for number, slot in slots.items():
+                if slot.busy:
+                    slots[number] = Slot(busy=False, task=slot.task, progress_ms=now_ms)
         elif line.slot < MAX_SLOTS:
             slots = self._state(instance, engine).slots
             after = _next(slots.get(line.slot), line, now_ms)
@@ -232,7 +233,7 @@ class SlotMonitor:
     def _state(self, instance: str, engine: str | None) -> _Instance:
         state = self._instances.get(instance)
         if state is None:
-            state = self._instances[instance] = _Instance(engine, {})
+            state = self._instances[instance] = _Instance()
             while len(self._instances) > MAX_INSTANCES:
                 self.forget(next(iter(self._instances)))
         if engine is not None:
@@ -251,30 +252,25 @@ def _first_line(text: str) -> str:
 
 def _next(slot: Slot | None, line: SlotLine, now_ms: int) -> Slot | None:
     """Return a slot's state after a line about it; None when the line tells nothing new."""
-    if slot is not None and line.task != slot.task and line.task < slot.task:
-        # A straggler about an earlier task, unless the engine began anew.
-        if not line.launched or now_ms - slot.progress_ms < _DUPLICATE_MS:
-            return None
-        slot = None
-    elif slot is not None and line.task == slot.task and (not slot.busy or line.launched):
-        # The copy from the other log, likewise.
-        if not line.launched or now_ms - slot.progress_ms < _DUPLICATE_MS or slot.busy:
+    if slot is not None and (
+        line.task < slot.task or (line.task == slot.task and (line.launched or not slot.busy))
+    ):
+        # A straggler about an earlier task or the copy from the other log, unless the engine began anew.
+        running = slot.busy and line.task == slot.task
+        if running or not line.launched or now_ms - slot.progress_ms < _DUPLICATE_MS:
             return None
         slot = None
     if line.released:
         return Slot(busy=False, task=line.task, progress_ms=now_ms)
-    if slot is None or slot.task != line.task:
-        slot = Slot(busy=True, task=line.task)
-    progress, rate = slot.prompt_progress, slot.tokens_per_second
+    progress = rate = None
+    if slot is not None and slot.task == line.task:
+        progress, rate = slot.prompt_progress, slot.tokens_per_second
+        now_ms = max(now_ms, slot.progress_ms)
     if line.prompt_progress is not None:
         progress = line.prompt_progress
     if line.tokens_per_second is not None:
         rate = line.tokens_per_second
         progress = None if progress is None else 1.0  # it generates, so the prompt is done
     return Slot(
-        busy=True,
-        task=line.task,
-        prompt_progress=progress,
-        tokens_per_second=rate,
-        progress_ms=max(now_ms, slot.progress_ms),
+        busy=True, task=line.task, prompt_progress=progress, tokens_per_second=rate, progress_ms=now_ms
     )
