@@ -50,17 +50,55 @@ def test_only_what_is_known_not_to_fit_is_refused(verdict: Verdict, force: bool,
         assert decide(OPERATOR, command, Facts(judged(verdict))).rule == rule
 
 
+def objection(command: Load | Eject | EjectAll, facts: Facts, actor: Actor = OPERATOR) -> Problem:
+    problem = decide(actor, command, facts).problem
+    assert problem is not None
+    return problem
+
+
+def test_who_lacks_the_scope_is_told_which_and_how_to_get_it() -> None:
+    problem = objection(EjectAll(daemon="d"), Facts(), READER)
+    assert problem.detail == (
+        "eject_all needs scope operate, and token:eyes has read; make a token with: "
+        "daemonpulse actions token new --scope operate"
+    )
+    assert problem.extra == {"needs": "operate", "has": "read"}
+
+
+def test_a_command_that_cannot_be_forced_is_simply_allowed() -> None:
+    assert decide(OPERATOR, EjectAll(daemon="d"), Facts()).rule == "allowed"
+    assert decide(OPERATOR, EjectAll(daemon="d"), Facts()).reason == ""
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers_and_the_ways_out() -> None:
+    preflight = judge(Need(10, 10, passes_guardrails=False), "no driver", learned=None, split=SplitPlan())
+    problem = objection(Load(daemon="d", model="m"), Facts(preflight))
+    assert problem.detail == (
+        f"m: {'; '.join(preflight.reasons)}. Eject something, replace an instance, choose other GPUs or a smaller "
+        "context, or use force=true with a reason"
+    )
+    assert len(preflight.reasons) > 1
+    assert problem.extra == {"preflight": preflight.to_json()}
+    assert decide(OPERATOR, Load(daemon="d", model="m"), Facts(preflight)).reason == problem.detail
+
+
 @pytest.mark.parametrize("reason", [None, "", "  "])
 def test_force_needs_a_reason_that_says_something(reason: str | None) -> None:
     decision = decide(OPERATOR, Load(daemon="d", model="m", force=True, reason=reason), Facts())
     assert decision.rule == "force-says-why"
     assert decision.problem is not None
-    assert decision.problem.extra["parameter"] == "reason"
+    assert decision.problem.detail == "reason: force=true needs one; it goes into the audit"
+    assert decision.problem.extra == {"parameter": "reason"}
 
 
 def test_a_busy_instance_is_not_replaced_unless_forced() -> None:
     command = Load(daemon="d", model="m", replace=("old",))
     assert decide(OPERATOR, command, Facts(queued={"old": 2})).rule == "replaced-is-idle"
+    problem = objection(command, Facts(queued={"old": 2}))
+    assert problem.detail.startswith(
+        "old has 2 requests in hand; wait, eject it with a drain, or use force=true"
+    )
+    assert problem.extra == {"instance_id": "old", "queued": 2}
     assert decide(OPERATOR, command, Facts(queued={"old": 0})).allowed
     assert decide(OPERATOR, command, Facts(queued={"old": None})).allowed
     forced = Load(daemon="d", model="m", replace=("old",), force=True, reason="x")
