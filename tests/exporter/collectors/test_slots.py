@@ -7,7 +7,7 @@ from exporter.collectors.tally import PredictionTally, Stream
 from exporter.llmster.client import DaemonClient
 from exporter.pipeline.predictions import PredictionBuilder
 from exporter.pipeline.tailer import EventFlow, Tailer
-from tests.exporter.pipeline.test_slots import LAUNCH, runtime
+from tests.exporter.pipeline.engine_lines import LAUNCH, runtime
 from tests.exporter.readings import NOW_S, snapshot, watched
 
 
