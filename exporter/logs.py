@@ -19,14 +19,37 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
 }
 
 
+_OURS: Final = ("exporter", "actions", "daemonpulse")
+
+_QUOTES_CONTENT: Final = ("mcp",)
+"""Their warnings quote what they could not read: tools' arguments and answers, addresses with passwords in them."""
+
+
 def configure(*, level: str, format_: str) -> None:
-    """Send every log record of this process to stderr in the chosen format."""
+    """Send log records of this process to stderr in the chosen format.
+
+    Only ours go below warning: what libraries tell about each request (addresses, frames, arguments) is ours to tell,
+    in our words.
+    """
     handler = logging.StreamHandler(sys.stderr)
+    handler.addFilter(withhold)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
-    logging.basicConfig(level=level.upper(), handlers=[handler], force=True)
-    # Their connection-by-connection chatter is ours to tell, in our words.
-    for chatty in ("httpx", "httpcore", "websockets", "asyncio", "uvicorn"):
-        logging.getLogger(chatty).setLevel(max(logging.WARNING, logging.getLogger().level))
+    logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
+    for name in _OURS:
+        logging.getLogger(name).setLevel(_number(level))
+
+
+def withhold(record: logging.LogRecord) -> bool:
+    """Keep of a record that may quote content only who spoke, where, and the kind of error. A filter; lets all pass."""
+    if record.name.partition(".")[0] in _QUOTES_CONTENT:
+        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
+        record.msg = f"a library complained ({record.funcName}:{record.lineno}{' ' + kind if kind else ''})"
+        record.args, record.exc_info, record.exc_text = None, None, None
+    return True
+
+
+def _number(level: str) -> int:
+    return logging.getLevelNamesMapping()[level.upper()]
 
 
 def _fields(record: logging.LogRecord) -> dict[str, object]:

@@ -114,14 +114,14 @@ def test_values_that_json_does_not_know_are_written_as_text() -> None:
 def _logging_as_before() -> Iterator[None]:
     """Put logging back as it was; pytest's own handlers would be closed by basicConfig(force=True)."""
     root = logging.getLogger()
-    names = ("httpx", "httpcore", "websockets", "asyncio", "uvicorn")
+    names = ("exporter", "actions", "daemonpulse")
     handlers, level = root.handlers[:], root.level
-    chatty = {name: logging.getLogger(name).level for name in names}
+    levels = {name: logging.getLogger(name).level for name in names}
     root.handlers = []
     yield
     root.handlers = handlers
     root.setLevel(level)
-    for name, before in chatty.items():
+    for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
 
 
@@ -152,3 +152,37 @@ def test_at_error_the_chatty_ones_say_no_more_than_we_do(capsys: pytest.CaptureF
     logging.getLogger("uvicorn.error").warning("not now")
 
     assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.parametrize(
+    "library", ["mcp.client", "httpx", "httpx2", "urllib3", "websockets", "asyncio", "x"]
+)
+def test_at_debug_libraries_tell_nothing_of_what_passes_through_them(
+    capsys: pytest.CaptureFixture[str], library: str
+) -> None:
+    logs.configure(level="debug", format_="logfmt")
+
+    logging.getLogger(library).info("POST /?key=hunter2")
+    logging.getLogger(f"{library}.part").debug("hunter2")
+    logging.getLogger("actions.mcp").debug("ours")
+
+    assert [parsed(line)["msg"] for line in capsys.readouterr().err.splitlines()] == ["ours"]
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.parametrize("format_", ["logfmt", "json"])
+def test_a_library_that_quotes_content_when_it_complains_is_heard_without_it(
+    capsys: pytest.CaptureFixture[str], format_: str
+) -> None:
+    logs.configure(level="info", format_=format_)
+
+    try:
+        int("hunter2")
+    except ValueError:
+        logging.getLogger("mcp.client.x").exception("not read: %s", "hunter2")
+
+    line = capsys.readouterr().err
+    assert "a library complained" in line
+    assert "ValueError" in line
+    assert "hunter2" not in line
