@@ -153,7 +153,8 @@ class Routes:
         watch = self._watches.get(name)
         if watch is None:
             known = ", ".join(self._watches)
-            return Response(400, f"daemon={name[:100]}: not configured; known: {known}\n".encode())
+            fix = "not configured" if name else "missing; ask for /probe?daemon=NAME"
+            return Response(400, f"daemon={name[:100]}: {fix}; known: {known}\n".encode())
         streams = [stream for stream in self._streams if stream.daemon == name]
         return await self._scrape(request, (watch,), streams, DAEMON_COLLECTORS)
 

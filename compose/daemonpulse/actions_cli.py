@@ -133,7 +133,12 @@ def token_list(**flags: str | None) -> None:
         return await TokenStore(storage).all()
 
     now_ms = time.time() * 1000
-    for one in _with_storage(flags, read):
+    tokens = _with_storage(flags, read)
+    if not tokens:
+        click.echo(
+            "no token yet; make one: daemonpulse actions token new --scope operate --name me", err=True
+        )
+    for one in tokens:
         if one.revoked_ms is not None:
             state = f"revoked {_day(one.revoked_ms)}"
         elif one.expires_ms is not None:
@@ -188,7 +193,7 @@ def audit() -> None:
 @_state_flag
 @click.option("--head", help="A head noted earlier, SEQ:HASH: proves that nothing was cut off the end.")
 def audit_verify(*, head: str | None, **flags: str | None) -> None:
-    """Recompute the whole chain and print its head; exits 1 when a row was changed, removed or put in."""
+    """Recompute the whole chain and print its head. Exits 1 when a row was changed, removed or put in."""
     from actions.audit import Audit, AuditBroken, Head
 
     expected: Head | None = None

@@ -82,7 +82,7 @@ def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @click.option("--reason", help="Goes into the audit.")
 @_client_flags
 def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Load MODEL and wait for it, with a progress bar; nothing happens if it is loaded just so already."""
+    """Load MODEL and wait for it. Nothing happens if it is loaded just so already."""
     with Api(url, token_file) as api:
         operation = api.command(daemon, "models/load", parameters, bar=not as_json)
     result = operation["result"]
@@ -191,7 +191,11 @@ class Api:
         try:
             response = self._http.request(method, f"{self._url}{path}", params=given)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            _fail(f"--url={self._url}: nobody answers there ({type(error).__name__}); is it served?", 2)
+            _fail(
+                f"--url={self._url}: nobody answers there ({type(error).__name__}); start it with "
+                "`daemonpulse actions serve`, or say where it is",
+                2,
+            )
         try:
             body = response.json()
         except ValueError:

@@ -96,7 +96,7 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     default="demo",
     show_default=True,
     help="What the simulated daemon lives through: idle, steady, burst, agent, stuck, crash, malformed, leak, or "
-    "demo, which is several of them.",
+    "demo, which is several of them. Join several with '+'.",
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
 @click.option(
@@ -108,7 +108,7 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     help="Write name -> URL as JSON, for scripts.",
 )
 def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> None:
-    """Show everything on a simulated daemon: no LM Studio, no GPU, no root, no Docker.
+    """Show everything on a simulated daemon. No LM Studio, no GPU, no root, no Docker.
 
     Starts the simulator, the exporter and the actions API, and of the stack what is on PATH: prometheus, alertmanager,
     tempo, loki, grafana. All on free ports of this machine; prints where to look, and alerts as they come. Ctrl-C stops
@@ -117,6 +117,37 @@ def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | N
     from daemonpulse import demo as demonstration
 
     sys.exit(demonstration.run(scenario=scenario, seed=seed, seconds=seconds, urls_file=urls_file))
+
+
+@main.command()
+@settings_flags
+@click.option(
+    "--daemon-host", default="127.0.0.1", show_default=True, help="Where the simulated daemon listens."
+)
+@click.option(
+    "--daemon-port",
+    default=1234,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="And its port; 0 is any.",
+)
+@click.option(
+    "--scenario", default="demo", show_default=True, help="What it lives through; see `demo --help`."
+)
+@click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
+def simulate(*, daemon_host: str, daemon_port: int, scenario: str, seed: int, **flags: str | None) -> None:
+    """Serve a simulated daemon and an exporter that sees its cards.
+
+    For a Prometheus and a Grafana of your own, or those of the compose stack. Of the exporter's settings those that
+    say which daemon count for their name and token only. Cards are marked source="simulated".
+    """
+    from daemonpulse import simulate as simulation
+    from exporter import settings
+
+    try:
+        simulation.run(settings.load(flags), host=daemon_host, port=daemon_port, scenario=scenario, seed=seed)
+    except settings.SettingsError as error:
+        fail(str(error))
 
 
 def fail(message: str) -> NoReturn:

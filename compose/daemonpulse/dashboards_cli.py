@@ -15,7 +15,7 @@ import click
 
 @click.group()
 def dashboards() -> None:
-    """Grafana boards and Prometheus rules: build them, or check that they are fresh."""
+    """Build Grafana boards and Prometheus rules, or check them."""
 
 
 @dashboards.command()
@@ -45,7 +45,7 @@ def build(*, output: Path | None, runbooks: str | None) -> None:
 
 @dashboards.command()
 def check() -> None:
-    """Tell whether the checkout's generated files are fresh; exits 1 if not."""
+    """Tell whether generated files are fresh. Looks at the checkout's; exits 1 if one is not."""
     build_ = _builder()
     files, root = build_.checkout_files(), _checkout()
     problems = [f"{path} is stale" for path in build_.stale(files, root)]

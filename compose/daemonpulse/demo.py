@@ -55,8 +55,14 @@ _PARTS: Final = {
 
 def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> int:
     """Run the demo; return the exit code: 0 fine, 1 something was not as promised, 2 asked wrongly."""
-    if scenario not in SCENARIOS:
-        click.echo(f"daemonpulse: --scenario={scenario}: choose one of {', '.join(SCENARIOS)}", err=True)
+    if unknown := [part for part in scenario.split("+") if part not in SCENARIOS]:
+        click.echo(f"daemonpulse: --scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}", err=True)
+        return 2
+    if urls_file is not None and not os.access(urls_file.absolute().parent, os.W_OK):
+        click.echo(
+            f"daemonpulse: --urls-file={urls_file}: its folder is not there, or closed to us; choose another",
+            err=True,
+        )
         return 2
     folder = Path(tempfile.mkdtemp(prefix="daemonpulse-demo-"))
     try:

@@ -129,7 +129,7 @@ def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, 
 @click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
 @_flags
 def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool: str, decision: str) -> None:
-    """Set the gate of TOOL of SERVER, and approve the tool as it is now.
+    """Set the gate of TOOL of SERVER. Approves the tool as it is now, too.
 
     DECISION `policy` takes the gate away again: then mcp.toml decides, as for every other tool.
     """

@@ -28,7 +28,13 @@ _SCENARIO_HELP = "What happens. Join several with '+'.\n\n\b\n" + "\n".join(
 
 @click.command(context_settings={"help_option_names": ["-h", "--help"], "max_content_width": 110})
 @click.option("--host", default="127.0.0.1", show_default=True, help="Address to listen on.")
-@click.option("--port", default=1234, show_default=True, help="Port to listen on; 0 picks a free one.")
+@click.option(
+    "--port",
+    default=1234,
+    show_default=True,
+    type=click.IntRange(0, 65535),
+    help="Port to listen on; 0 picks a free one.",
+)
 @click.option("--seed", default=7, show_default=True, help="Same seed, same traffic.")
 @click.option("--scenario", default="steady", show_default=True, help=_SCENARIO_HELP)
 @click.option("--speed", default=1.0, show_default=True, help="Virtual seconds per real second.")
@@ -76,6 +82,15 @@ def main(
 
     Try it with any LM Studio client, or: curl http://127.0.0.1:1234/api/v1/models
     """
+    try:
+        if home is not None:
+            home.mkdir(parents=True, exist_ok=True)
+    except OSError as error:
+        click.echo(
+            f"llmster-sim: home={home} cannot be made ({error.strerror}); choose another with --home",
+            err=True,
+        )
+        sys.exit(2)
     try:
         config = SimConfig(
             host=host,

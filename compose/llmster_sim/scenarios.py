@@ -59,7 +59,8 @@ def build(
 ) -> Scenario:
     """Give the scenario of that name; `steady+agent` plays both. Raises ValueError for an unknown one."""
     parts: list[Traffic] = []
-    for number, part in enumerate(_JOINED.get(name, name).split("+")):
+    names = "+".join(_JOINED.get(one, one) for one in name.split("+"))
+    for number, part in enumerate(names.split("+")):
         own_seed = seed * 31 + number
         match part:
             case "idle":

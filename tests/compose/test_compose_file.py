@@ -77,7 +77,11 @@ def test_the_example_sets_no_variable_twice_and_what_it_sets_is_the_default() ->
     defaults = dict(re.findall(r"\$\{(\w+):-([^}]*)\}", TEXT))
     example = dict(re.findall(r"(?m)^([A-Z_]+)=(.*)$", ENV_EXAMPLE))
     differs = {name for name, value in example.items() if value != defaults.get(name)}
-    assert differs == {"COMPOSE_PROFILES", "DAEMONPULSE_DAEMON_URL"}, "the example is the demo"
+    assert differs == {
+        "COMPOSE_PROFILES",
+        "DAEMONPULSE_DAEMON_URL",
+        "DAEMONPULSE_EXPORTERS_WITHOUT_GPU",
+    }, "the example is the demo"
 
 
 @pytest.mark.parametrize("name", OURS)
@@ -103,7 +107,7 @@ def test_a_service_has_limits_and_a_pinned_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", SERVICES.keys() - {"llmster", "token"})
 def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
-    uses_the_images = "exporter" in SERVICES[name].get("command", [])
+    uses_the_images = SERVICES[name].get("command", [""])[0] in {"exporter", "simulate"}
     assert uses_the_images or SERVICES[name]["healthcheck"]["test"][0] == "CMD"
 
 
@@ -174,6 +178,7 @@ def test_no_variable_of_a_service_is_one_our_programs_refuse() -> None:
     exporter = load_exporter({}, environment("exporter"))
     assert exporter.listen_port == 9810
     assert load_exporter({}, environment("exporter-gpu")) == exporter
+    assert load_exporter({}, environment("simulator")) == exporter
     actions = load_actions({}, environment("actions"))
     assert (actions.listen_port, actions.prometheus_url) == (9811, "http://prometheus:9090")
     assert actions.daemons == exporter.daemons

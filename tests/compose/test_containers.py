@@ -1,5 +1,7 @@
 """What the containers run, run here: the same commands and variables, with a port and folders of this machine."""
 
+import asyncio
+import json
 import os
 import re
 import subprocess
@@ -13,16 +15,22 @@ from typing import Any
 import httpx
 import pytest
 
-from daemonpulse.programs import free_port
-from tests.compose.test_compose_file import SERVICES
+from daemonpulse import stack
+from daemonpulse.programs import free_port, running
+from tests.compose.test_compose_file import COMPOSE, SERVICES
 
 BIN = Path(sys.executable).parent
+
+
+def with_defaults(text: str) -> str:
+    """Fill in ${NAME:-default} as the compose file does when .env says nothing."""
+    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
 
 
 def environment(service: str, folder: Path, **changes: str) -> dict[str, str]:
     """A service's variables with their defaults, its folders moved."""
     own: dict[str, str] = SERVICES[service].get("environment", {})
-    told = {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in own.items()}
+    told = {key: with_defaults(value) for key, value in own.items()}
     moved = {key: value.replace("/var/lib/daemonpulse", f"{folder}/state") for key, value in told.items()}
     # Nothing that is not in the test's hands: no receivers, and no Prometheus.
     kept = {key: value for key, value in moved.items() if not key.startswith("OTEL_")}
@@ -44,7 +52,10 @@ def make_token(folder: Path, **changes: str) -> str:
 def served(service: str, folder: Path, path: str, **changes: str) -> Iterator[str]:
     """Run a service's command and wait until its health check would pass."""
     entrypoint = SERVICES[service].get("entrypoint", ["daemonpulse"])
-    command: list[Any] = [BIN / entrypoint[0], *entrypoint[1:], *SERVICES[service]["command"]]
+    words = [with_defaults(word) for word in SERVICES[service]["command"]]
+    command: list[Any] = [BIN / entrypoint[0], *entrypoint[1:], *words]
+    if "--daemon-port" in words:  # the containers' own would be in the way of another run on this machine
+        command += ["--daemon-port", "0"]
     port = free_port()
     told = {
         key: value.replace("PORT", str(port))
@@ -108,3 +119,30 @@ def test_the_exporter_starts_with_its_variables_and_says_that_the_daemon_is_not_
     with served("exporter", tmp_path, "/healthz", DAEMONPULSE_LISTEN=":PORT") as url:
         metrics = httpx.get(f"{url}/metrics", trust_env=False).text
     assert 'llmster_up{daemon="local"} 0' in metrics
+
+
+@pytest.mark.external("prometheus")
+async def test_the_demo_gives_the_stacks_prometheus_simulated_cards_and_marks_them(tmp_path: Path) -> None:
+    names = SERVICES["simulator"]["networks"]["inside"]["aliases"]
+    [group] = json.loads((COMPOSE / "prometheus" / "targets" / "exporter.json").read_text(encoding="utf-8"))
+    with served("simulator", tmp_path, "/healthz", DAEMONPULSE_LISTEN=":PORT") as url:
+        scraped = [url for target in group["targets"] if target.partition(":")[0] in names]
+        program = stack.prometheus(tmp_path, targets=scraped, alertmanager=None)
+        async with running(program, log_file=tmp_path / "log") as prometheus, asyncio.timeout(60):
+            assert prometheus is not None
+            held = await stored(prometheus, "sum by (model) (llmster_instance_vram_bytes)")
+            cards = await stored(prometheus, "nvml_device_info")
+    assert min(float(one["value"][1]) for one in held) > 0
+    assert {one["metric"]["source"] for one in cards} == {"simulated"}
+    assert all(one["metric"]["name"].endswith(" (simulated)") for one in cards)
+
+
+async def stored(prometheus: str, query: str) -> list[dict[str, Any]]:
+    """Ask Prometheus until it has scraped the answer."""
+    async with httpx.AsyncClient(base_url=prometheus, trust_env=False) as http:
+        while True:
+            answer = (await http.get("/api/v1/query", params={"query": query})).json()
+            found: list[dict[str, Any]] = answer["data"]["result"]
+            if found:
+                return found
+            await asyncio.sleep(0.2)  # another process scrapes every 5 s

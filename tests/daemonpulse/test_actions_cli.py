@@ -95,7 +95,7 @@ async def test_what_is_refused_is_one_line_and_exit_code_one(here: dict[str, str
         (("load", SMALL, "--gpu-offload", "2"), "gpu_offload"),
         (("load", SMALL, "--daemon", "other"), "other"),
         (("load", SMALL, "--token-file", "/nowhere"), "cannot be read"),
-        (("load", SMALL, "--url", "http://127.0.0.1:9"), "nobody answers"),
+        (("load", SMALL, "--url", "http://127.0.0.1:9"), "start it with `daemonpulse actions serve`"),
         (("load", SMALL, "--url", "nonsense"), "nobody answers"),
     ],
 )
@@ -119,9 +119,11 @@ async def test_a_token_that_is_missing_or_too_weak_is_said(forge: Forge) -> None
 
 async def test_tokens_are_made_listed_and_revoked_and_all_of_it_is_on_record(tmp_path: Path) -> None:
     state = ("--state", str(tmp_path / "state"))
+    assert "make one: daemonpulse actions token new" in (await run("token", "list", *state)).err
     made = await run("token", "new", "--name", "grafana", "--scope", "operate", "--expires", "90d", *state)
     assert re.fullmatch(r"dp_[a-z2-7]{8}_[A-Za-z0-9_-]{43}\n", made.out)
     listed = await run("token", "list", *state)
+    assert listed.err == ""
     assert re.search(r"operate +grafana +made \d{4}-\d\d-\d\d, expires \d{4}", listed.out)
     assert made.out.split("_", 2)[2].strip() not in listed.out
     revoked = await run("token", "revoke", "grafana", *state)

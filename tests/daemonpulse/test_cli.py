@@ -10,8 +10,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import click
 import httpx
 import pytest
+from click.testing import CliRunner
+
+from daemonpulse.cli import main
 
 COMMAND = str(Path(sys.executable).parent / "daemonpulse")
 SIMULATOR = str(Path(sys.executable).parent / "llmster-sim")
@@ -78,6 +82,22 @@ def test_help_names_every_subcommand_and_every_setting() -> None:
         assert subcommand in top.stdout
         assert daemonpulse(subcommand, "--help").returncode == 0
     assert "DAEMONPULSE_DAEMON_TOKEN_FILE" in daemonpulse("exporter", "--help").stdout
+
+
+def groups(command: click.Command, *path: str) -> Iterator[tuple[str, ...]]:
+    """Give the words of every command that has subcommands."""
+    if isinstance(command, click.Group):
+        yield path
+        for name, below in command.commands.items():
+            yield from groups(below, *path, name)
+
+
+def test_no_help_page_cuts_what_a_subcommand_does() -> None:
+    found = list(groups(main))
+    assert ("actions", "mcp") in found
+    for path in found:
+        page = CliRunner().invoke(main, [*path, "--help"], terminal_width=80).output
+        assert "..." not in page.partition("Commands:")[2], path
 
 
 def test_version_is_printed() -> None:

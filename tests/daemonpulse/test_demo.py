@@ -25,9 +25,9 @@ def test_demo_checks_itself_and_ends_with_zero(tmp_path: Path) -> None:
 
 
 def test_demo_without_prometheus_says_what_it_would_add(tmp_path: Path) -> None:
-    environment = clean_environment() | {"PATH": str(Path(COMMAND).parent)}
+    environment = clean_environment() | {"PATH": str(Path(COMMAND).parent), "TMPDIR": str(tmp_path)}
     ended = subprocess.run(
-        [COMMAND, "demo", "--seconds", "2"],
+        [COMMAND, "demo", "--seconds", "2", "--scenario", "demo+leak"],
         env=environment,
         capture_output=True,
         text=True,
@@ -39,11 +39,19 @@ def test_demo_without_prometheus_says_what_it_would_add(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-def test_demo_refuses_an_unknown_scenario_by_name() -> None:
-    ended = daemonpulse("demo", "--scenario", "sunday")
+@pytest.mark.parametrize("scenario", ["sunday", "stuck+sunday"])
+def test_demo_refuses_an_unknown_scenario_by_name(scenario: str) -> None:
+    ended = daemonpulse("demo", "--scenario", scenario)
     assert ended.returncode == 2
-    assert "--scenario=sunday: choose one of" in ended.stderr
-    assert "steady" in ended.stderr
+    assert "--scenario=sunday: choose of idle, steady" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_demo_does_not_start_when_it_could_not_write_its_urls() -> None:
+    ended = daemonpulse("demo", "--urls-file", "/no/such/urls.json")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--urls-file=/no/such/urls.json: its folder is not there" in ended.stderr
+    assert ended.stderr.count("\n") == 1
 
 
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])

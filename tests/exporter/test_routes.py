@@ -120,6 +120,7 @@ async def test_probe_of_an_unknown_daemon_is_refused_and_names_the_known(query: 
 
     assert answer.status == 400
     assert b"known: a, b" in answer.body
+    assert (b"missing; ask for /probe?daemon=NAME" in answer.body) == (query in {"", "?daemon="})
     assert len(answer.body) < 300
 
 

@@ -58,6 +58,8 @@ async def test_port_in_use_is_one_line_with_key_value_and_fix(sim: Simulator) ->
         (["--scenario", "nope"], "scenario must be one of"),
         (["--speed", "0"], "speed must be greater than 0"),
         (["--token", "secret"], "token must look like sk-lm-"),
+        (["--port", "99999"], "99999 is not in the range"),
+        (["--home", "/dev/null/home"], "home=/dev/null/home cannot be made"),
     ],
 )
 def test_wrong_option_is_refused_with_what_would_be_right(options: list[str], words: str) -> None:
