@@ -29,15 +29,27 @@ def dashboards() -> None:
     metavar="URL",
     help="Where your runbook pages are, for the links in alerts. Needs --output.  [default: docs/runbook]",
 )
-def build(*, output: Path | None, runbooks: str | None) -> None:
+@click.option(
+    "--buttons",
+    type=click.Choice(["plugin", "alertmanager"]),
+    default="plugin",
+    show_default=True,
+    help="What carries them: our datasource plugin, or, without lists, Grafana's own Alertmanager datasource, "
+    "see docs/INSTALL.md. The latter needs --output.",
+)
+def build(*, output: Path | None, runbooks: str | None, buttons: str) -> None:
     """Write boards (JSON) and rules (YAML)."""
     build_ = _builder()
     if output is None and runbooks is not None:
         _fail("--runbooks: give --output too; the checkout's own rules link to docs/runbook")
+    if output is None and buttons != "plugin":
+        _fail(f"--buttons={buttons}: give --output too; the checkout's own boards use the plugin")
     if output is None:
         changed = build_.write(build_.checkout_files(), _checkout())
     else:
-        changed = build_.write(build_.products(runbooks or build_.RUNBOOKS), output)
+        changed = build_.write(
+            build_.products(runbooks or build_.RUNBOOKS, plugin=buttons == "plugin"), output
+        )
     for path in changed:
         click.echo(f"wrote {path}")
     click.echo(f"{len(changed)} files written" if changed else "all files were fresh")

@@ -1,4 +1,4 @@
-from tests.actions.conftest import start_forge
+from tests.actions.conftest import forge, sim, start_forge
 from tests.system.conftest import start_exporter
 
-__all__ = ["start_exporter", "start_forge"]
+__all__ = ["forge", "sim", "start_exporter", "start_forge"]

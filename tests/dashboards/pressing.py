@@ -26,11 +26,12 @@ _PROXY = "/api/datasources/proxy/uid/${actions}"
 _FIELD = re.compile(r"\$\{__data\.fields\.(\w+)\}")
 
 
-def button(board_name: str, title: str) -> Json:
-    """Find a button by its title."""
+def button(data: Json, title: str) -> Json:
+    """Find a board's button by its title."""
     found: Json = next(
         action
-        for panel in panels(board(board_name))
+        for panel in panels(data)
+        if "fieldConfig" in panel  # a text has none
         for override in panel["fieldConfig"]["overrides"]
         for entry in override["properties"]
         if entry["id"] == "actions"
@@ -41,14 +42,19 @@ def button(board_name: str, title: str) -> Json:
 
 
 async def press(http: httpx.AsyncClient, board_name: str, title: str, row: dict[str, Any]) -> httpx.Response:
-    """Press a button in a row. Grafana encodes query parameters, and puts fields into paths as they are."""
+    """Press a button of a shipped board in a row; the client's base URL and headers are the proxy."""
+    return await http.send(pressed(http, board(board_name), title, row))
+
+
+def pressed(http: httpx.AsyncClient, data: Json, title: str, row: dict[str, Any]) -> httpx.Request:
+    """Make a button's request. Grafana encodes query parameters, and puts fields into paths as they are."""
 
     def put(text: str) -> str:
         return _FIELD.sub(lambda match: str(row[match.group(1)]), text)
 
-    fetch = button(board_name, title)["fetch"]
+    fetch = button(data, title)["fetch"]
     path = put(fetch["url"].removeprefix(_PROXY))
-    return await http.request(
+    return http.build_request(
         fetch["method"], path, params={key: put(value) for key, value in fetch["queryParams"]}
     )
 
