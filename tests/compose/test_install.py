@@ -7,15 +7,18 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import kubernetes_validate
 import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
 from exporter.settings import load
+from tests.compose.test_configurations import leaves
 from tests.external import FindTool
 
 ROOT = Path(__file__).parents[2]
 INSTALL = (ROOT / "docs" / "INSTALL.md").read_text(encoding="utf-8")
+KUBERNETES = "1.31"
 UNITS = sorted((ROOT / "compose" / "systemd").glob("*.service"))
 
 
@@ -30,21 +33,6 @@ def block(language: str, word: str) -> str:
 
 def manifests() -> dict[str, dict[str, Any]]:
     return {one["kind"]: one for one in yaml.safe_load_all(block("yaml", "kind: DaemonSet"))}
-
-
-@pytest.mark.external("promtool")
-@pytest.mark.parametrize("word", ["gpu-box:9811", "http_sd_configs", "remote_write"])
-def test_prometheus_takes_every_example_for_it(tmp_path: Path, external_tool: FindTool, word: str) -> None:
-    text = block("yaml", word).replace("/etc/prometheus/mimir-password", str(tmp_path / "password"))
-    (tmp_path / "password").write_text("secret")
-    (tmp_path / "prometheus.yml").write_text(text)
-    ran = subprocess.run(
-        [external_tool("promtool"), "check", "config", tmp_path / "prometheus.yml"],
-        capture_output=True,
-        text=True,
-        check=False,
-    )
-    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_the_shell_lines_make_a_prometheus_rule_of_the_generated_rules(tmp_path: Path) -> None:
@@ -83,6 +71,14 @@ def test_the_kubernetes_objects_find_each_other() -> None:
     assert kinds["Service"]["spec"]["ports"] == [{"name": port["name"], "port": port["containerPort"]}]
 
 
+@pytest.mark.parametrize("kind", ["DaemonSet", "Service"])
+def test_kubernetes_own_schema_takes_the_objects_and_refuses_a_wrong_key(kind: str) -> None:
+    manifest = manifests()[kind]
+    kubernetes_validate.validate(manifest, KUBERNETES, strict=True)
+    with pytest.raises(kubernetes_validate.ValidationError, match="specs"):
+        kubernetes_validate.validate(manifest | {"specs": {}}, KUBERNETES, strict=True)
+
+
 def test_the_kubernetes_container_is_told_settings_there_are_and_paths_there_are() -> None:
     [container] = manifests()["DaemonSet"]["spec"]["template"]["spec"]["containers"]
     told = {one["name"]: one["value"] for one in container["env"]}
@@ -95,8 +91,38 @@ def test_the_kubernetes_container_is_told_settings_there_are_and_paths_there_are
         assert f'"{container[probe]["httpGet"]["path"]}": ' in routes
 
 
-def test_the_collector_example_uses_what_it_defines() -> None:
-    example = yaml.safe_load(block("yaml", "otlphttp"))
+# Looked up in opentelemetry-collector: receiver/otlpreceiver/README.md, exporter/otlphttpexporter/README.md and, for
+# its name, the changelog of 0.144; receiver/prometheusreceiver/README.md of opentelemetry-collector-contrib, which
+# takes Prometheus' own configuration below `config`.
+COLLECTOR_KEYS = {
+    "receivers.otlp.protocols.http.endpoint",
+    "receivers.prometheus.config",
+    "exporters.otlp_http.endpoint",
+    "service.pipelines.traces.receivers",
+    "service.pipelines.traces.exporters",
+    "service.pipelines.logs.receivers",
+    "service.pipelines.logs.exporters",
+    "service.pipelines.metrics.receivers",
+    "service.pipelines.metrics.exporters",
+}
+
+
+@pytest.mark.external("promtool")
+def test_the_collector_example_has_documented_keys_and_uses_what_it_defines(
+    tmp_path: Path, external_tool: FindTool
+) -> None:
+    example = yaml.safe_load(block("yaml", "otlp_http"))
+    asked = example["receivers"]["prometheus"]["config"]
+    (tmp_path / "prometheus.yml").write_text(yaml.safe_dump(asked))
+    ran = subprocess.run(
+        [external_tool("promtool"), "check", "config", tmp_path / "prometheus.yml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+    example["receivers"]["prometheus"]["config"] = None
+    assert leaves(example) == COLLECTOR_KEYS
     for pipeline in example["service"]["pipelines"].values():
         assert set(pipeline["receivers"]) <= example["receivers"].keys()
         assert set(pipeline["exporters"]) <= example["exporters"].keys()
