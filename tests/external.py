@@ -58,6 +58,11 @@ def _node_package(name: str, project: Path | None = None) -> Callable[[], Path |
     return find
 
 
+def _faketime() -> Path | None:
+    """Find the library that gives a program another wall clock, where Debian puts it."""
+    return next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
+
+
 TOOLS: dict[str, Tool] = {
     "node": Tool(_program("node"), "install Node.js 20 or newer"),
     "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
@@ -79,6 +84,7 @@ TOOLS: dict[str, Tool] = {
     ),
     "docker-compose": Tool(_program("docker-compose"), "apt-get install docker-compose"),
     "systemd-analyze": Tool(_program("systemd-analyze"), "run where systemd is installed", everywhere=False),
+    "libfaketime": Tool(_faketime, "apt-get install faketime"),
     "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
 }
 

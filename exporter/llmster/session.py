@@ -152,9 +152,11 @@ class Session:
             present = {info.instance_reference for _, info in listed}
             self._configs = {key: fact for key, fact in self._configs.items() if key in present}
             self._estimates = {key: fact for key, fact in self._estimates.items() if key in present}
+        done = time.monotonic()
         return Snapshot(
             taken_at_s=time.time(),
-            duration_s=time.monotonic() - started,
+            monotonic_s=done,
+            duration_s=done - started,
             version=self.version,
             process=self.process,
             instances=tuple(instance for read in reads if (instance := read.result()) is not None),

@@ -165,6 +165,8 @@ class Snapshot:
 
     taken_at_s: float
     """Our wall clock, seconds since the epoch, when the reading was complete."""
+    monotonic_s: float
+    """The same moment by a clock that never jumps."""
     duration_s: float
     version: DaemonVersion
     process: DaemonProcess

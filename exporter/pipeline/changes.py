@@ -55,5 +55,5 @@ class Changes:
 def _cause(gone: LoadedInstance, previous: Snapshot, current: Snapshot) -> str:
     """Tell an expired TTL from everything else (an eject, an evicted JIT model, a crash)."""
     left_ms = gone.ttl_remaining_ms(previous.taken_at_s * 1000)
-    passed_ms = (current.taken_at_s - previous.taken_at_s) * 1000
+    passed_ms = (current.monotonic_s - previous.monotonic_s) * 1000
     return "ttl" if left_ms is not None and left_ms <= passed_ms + TTL_SLACK_MS else "other"

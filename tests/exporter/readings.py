@@ -55,6 +55,7 @@ def snapshot(
     pid: int = 100,
     is_daemon: bool = True,
     taken_at_s: float = NOW_S,
+    monotonic_s: float | None = None,
     build: int | str | None = 1,
     models: tuple[DownloadedModel, ...] | None = None,
     link: LinkStatus | None = None,
@@ -64,6 +65,7 @@ def snapshot(
 ) -> Snapshot:
     return Snapshot(
         taken_at_s=taken_at_s,
+        monotonic_s=taken_at_s if monotonic_s is None else monotonic_s,
         duration_s=0.012,
         version=DaemonVersion(version, build),
         process=DaemonProcess(pid, is_daemon),

@@ -63,7 +63,7 @@ async def test_an_exporter_that_is_told_to_end_sends_what_it_has_and_ends_cleanl
     assert not [line for line in exporter.program.lines if "level=error" in line or "Traceback" in line]
 
 
-async def traffic(service: ActionsProcess, seed: int) -> None:
+async def traffic(service: ActionsProcess, seed: int, answered: asyncio.Semaphore) -> None:
     """Command whatever comes to mind until nobody answers."""
     rng = random.Random(seed)
     while True:
@@ -79,6 +79,7 @@ async def traffic(service: ActionsProcess, seed: int) -> None:
             await service.post(rest, wait=5, **query)
         except httpx.HTTPError:
             return
+        answered.release()
 
 
 async def unfinished(service: ActionsProcess) -> list[str]:
@@ -114,8 +115,13 @@ async def test_an_actions_service_that_ends_under_traffic_leaves_one_outcome_for
     async with Simulator(SimConfig(scenario="idle", speed=10.0)) as sim:
         for life in range(2):
             service = await run_actions(sim.url, state, token)
-            users = [asyncio.create_task(traffic(service, 10 * life + user)) for user in range(3)]
-            await asyncio.sleep(moment.uniform(0.3, 2))  # any moment will do
+            answered = asyncio.Semaphore(0)
+            users = [
+                asyncio.create_task(traffic(service, 10 * life + user, answered)) for user in range(3)
+            ]
+            for _ in range(moment.randrange(5, 15)):
+                await answered.acquire()
+            await asyncio.sleep(moment.uniform(0, 0.3))  # any moment will do
             if politely:
                 assert await service.program.terminate() == 0
                 assert not [line for line in service.program.lines if "Traceback" in line]

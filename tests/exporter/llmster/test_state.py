@@ -297,7 +297,7 @@ def test_the_ttl_counts_down_from_the_last_use_and_stays_in_its_bounds(
 
 
 def snapshot(link: LinkStatus | None) -> Snapshot:
-    return Snapshot(0.0, 0.0, DaemonVersion("0"), DaemonProcess(1, is_daemon=True), (), None, link, None)
+    return Snapshot(0.0, 0.0, 0.0, DaemonVersion("0"), DaemonProcess(1, is_daemon=True), (), None, link, None)
 
 
 def test_devices_are_named_for_people() -> None:

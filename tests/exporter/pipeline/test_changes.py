@@ -75,6 +75,18 @@ def test_an_instance_that_went_at_the_end_of_its_ttl_went_by_it(
     assert +changes.unloads == {("m", cause): 1}
 
 
+@pytest.mark.parametrize("jump_s", [86_400.0, -86_400.0])
+@pytest.mark.parametrize(("ttl_s", "cause"), [(60.0, "other"), (4.0, "ttl")])
+def test_a_wall_clock_that_jumps_does_not_change_why_an_instance_went(
+    jump_s: float, ttl_s: float, cause: str
+) -> None:
+    changes = Changes()
+    changes.observe(snapshot(instance("a", model="m", ttl_ms=ttl_s * 1000), monotonic_s=100.0))
+    changes.observe(snapshot(taken_at_s=NOW_S + 5.0 + jump_s, monotonic_s=105.0))
+
+    assert +changes.unloads == {("m", cause): 1}
+
+
 def test_after_a_restart_everything_that_is_gone_went_with_it() -> None:
     expired = instance("a", model="m", ttl_ms=1.0, last_used_time=0.0)
     changes = Changes()

@@ -24,6 +24,7 @@ def instance(name: str, *, path: str | None = None, device: str | None = None) -
 def reading(name: str, *instances: LoadedInstance) -> DaemonReading:
     snapshot = Snapshot(
         taken_at_s=0,
+        monotonic_s=0,
         duration_s=0,
         version=DaemonVersion("0.4.24"),
         process=DaemonProcess(1, is_daemon=True),

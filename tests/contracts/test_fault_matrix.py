@@ -1,0 +1,88 @@
+"""docs/DESIGN.md says what is promised when something fails: every fault has a row, every test it names is there."""
+
+import ast
+import re
+from functools import cache
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+PAGE = (ROOT / "docs" / "DESIGN.md").read_text(encoding="utf-8")
+
+FAULTS = (
+    "daemon killed",
+    "daemon frozen",
+    "daemon restarted with another version",
+    "daemon upgraded mid-run",
+    "socket dropped",
+    "socket half-open",
+    "socket slow",
+    "malformed JSON",
+    "unknown enum",
+    "wrong types",
+    "an entry that cannot be read",
+    "a warning instead of an answer",
+    "a call that hangs",
+    "a frame of 5 MB",
+    "a frame of 50 MB",
+    "HTTP 500 with HTML",
+    "HTTP 200 with an error",
+    "token revoked",
+    "wall clock jumps",
+    "OTLP receiver down",
+    "OTLP receiver slow",
+    "OTLP receiver refuses",
+    "OTLP receiver answers 429",
+    "OTLP partial success",
+    "NVML lost",
+    "NVML slow",
+    "NVML reloaded",
+    "disk full",
+    "database locked",
+    "database corrupted",
+    "database read-only",
+    "50 scrapers at once",
+    "scrapers with 1 s",
+    "exporter told to end",
+    "exporter killed",
+    "actions told to end",
+    "actions killed",
+    "a burst of 10,000 events",
+)
+"""What operators live through; a fault that is added here needs a row, and a row needs a test."""
+
+
+def rows() -> dict[str, tuple[str, list[str]]]:
+    """Read the table: fault -> promise, tests."""
+    section = PAGE.partition("## When things fail\n")[2].partition("\n## ")[0]
+    found: dict[str, tuple[str, list[str]]] = {}
+    for line in section.splitlines():
+        cells = [cell.strip() for cell in line.strip("|").split("|")]
+        if line.startswith("| ") and len(cells) == 3 and cells[0] not in {"Fault", "---"}:
+            found[cells[0]] = (cells[1], re.findall(r"`([\w/.]+::\w+)`", cells[2]))
+    return found
+
+
+@cache
+def tests_of(path: str) -> frozenset[str]:
+    tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
+    return frozenset(
+        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+    )
+
+
+def test_every_fault_has_a_row_and_every_row_is_a_fault_we_know() -> None:
+    assert sorted(rows()) == sorted(FAULTS)
+
+
+@pytest.mark.parametrize("fault", FAULTS)
+def test_a_row_promises_something_and_names_tests_that_are_there(fault: str) -> None:
+    promise, tests = rows()[fault]
+    assert len(promise) > 10
+    assert tests, "name a test as `folder/file.py::test`"
+    for test in tests:
+        path, _, name = test.partition("::")
+        assert (ROOT / "tests" / path).is_file(), test
+        assert name.startswith("test_"), test
+        assert name in tests_of(path), test
