@@ -11,11 +11,12 @@ import pytest
 
 from actions.storage import Storage
 from tests.actions.conftest import make_token, start_forge
+from tests.exporter.hardware.conftest import _nvml_library
 from tests.exporter.llmster.test_transport import free_port
 from tests.faults.programs import Program
 from tests.system.conftest import Scraper, start_exporter
 
-__all__ = ["start_exporter", "start_forge"]
+__all__ = ["_nvml_library", "start_exporter", "start_forge"]
 
 StartProgram = Callable[..., Awaitable[Program]]
 

@@ -26,6 +26,8 @@ DAY_S = 86_400
 async def test_a_wall_clock_that_jumps_leaves_ttls_in_their_bounds_and_causes_true(
     start_exporter: system.StartExporter, monkeypatch: pytest.MonkeyPatch, jump_s: int
 ) -> None:
+
+pytestmark = pytest.mark.timeout(300)  # several processes, one after the other
     async with Simulator(SimConfig(scenario="idle")) as sim:
         sim.daemon.load(SMALL, identifier="short", ttl_ms=3_600_000, instant=True)
         exporter = await start_exporter(system.daemon("box", sim.url))

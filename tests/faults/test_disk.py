@@ -4,12 +4,16 @@ import resource
 import sqlite3
 from pathlib import Path
 
+import pytest
+
 from actions.audit import Audit
 from actions.storage import FILE_NAME, Storage
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL, loaded
 from tests.daemonpulse.test_cli import daemonpulse
 from tests.faults.conftest import ActionsProcess, StartActions, operator
+
+pytestmark = pytest.mark.timeout(300)  # several processes, one after the other
 
 
 async def load(service: ActionsProcess, name: str) -> int:

@@ -18,6 +18,8 @@ from tests.faults.promises import PATIENCE_S, assert_exact, healed, sums
 from tests.faults.relay import Delivered, Relay
 from tests.otlp_sink import otlp_sink
 
+pytestmark = pytest.mark.timeout(300)  # several processes, one after the other
+
 
 @pytest.mark.parametrize("seed", range(2))
 async def test_an_exporter_that_is_killed_starts_counting_anew_and_counts_exactly(
@@ -116,9 +118,7 @@ async def test_an_actions_service_that_ends_under_traffic_leaves_one_outcome_for
         for life in range(2):
             service = await run_actions(sim.url, state, token)
             answered = asyncio.Semaphore(0)
-            users = [
-                asyncio.create_task(traffic(service, 10 * life + user, answered)) for user in range(3)
-            ]
+            users = [asyncio.create_task(traffic(service, 10 * life + user, answered)) for user in range(3)]
             for _ in range(moment.randrange(5, 15)):
                 await answered.acquire()
             await asyncio.sleep(moment.uniform(0, 0.3))  # any moment will do
