@@ -65,7 +65,7 @@ def rows() -> dict[str, tuple[str, list[str]]]:
 
 
 @cache
-def tests_of(path: str) -> frozenset[str]:
+def defined_in(path: str) -> frozenset[str]:
     tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
     return frozenset(
         node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
@@ -85,4 +85,4 @@ def test_a_row_promises_something_and_names_tests_that_are_there(fault: str) -> 
         path, _, name = test.partition("::")
         assert (ROOT / "tests" / path).is_file(), test
         assert name.startswith("test_"), test
-        assert name in tests_of(path), test
+        assert name in defined_in(path), test

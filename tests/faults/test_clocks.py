@@ -18,6 +18,8 @@ from tests.faults.promises import PATIENCE_S, assert_truthful, healed, sums
 from tests.system import conftest as system
 from tests.system.test_bad_days import is_up
 
+pytestmark = pytest.mark.timeout(300)  # several processes, one after the other
+
 QWEN = "qwen/qwen3-8b"
 DAY_S = 86_400
 
@@ -26,8 +28,6 @@ DAY_S = 86_400
 async def test_a_wall_clock_that_jumps_leaves_ttls_in_their_bounds_and_causes_true(
     start_exporter: system.StartExporter, monkeypatch: pytest.MonkeyPatch, jump_s: int
 ) -> None:
-
-pytestmark = pytest.mark.timeout(300)  # several processes, one after the other
     async with Simulator(SimConfig(scenario="idle")) as sim:
         sim.daemon.load(SMALL, identifier="short", ttl_ms=3_600_000, instant=True)
         exporter = await start_exporter(system.daemon("box", sim.url))

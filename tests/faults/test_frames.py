@@ -4,10 +4,12 @@ import random
 
 import pytest
 
+from exporter.llmster import transport
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import StartExporter, prediction
 from tests.faults.promises import PATIENCE_S, assert_exact, assert_truthful, healed, sums
 from tests.faults.relay import Relay
+from tests.system import conftest as system
 from tests.system.test_bad_days import is_up
 
 MB = 1_000_000
@@ -50,6 +52,26 @@ async def test_a_huge_answer_is_read_like_any_other(run_exporter: StartExporter)
         back = await healed(exporter)
     assert back.value("llmster_instance_info", instance_id="qwen/qwen3-8b") == 1
     assert back.value("llmster_model_unloads_total", model="qwen/qwen3-8b", cause="other") == 0
+
+
+async def test_a_frame_beyond_the_limit_costs_its_socket_which_is_opened_anew(
+    start_exporter: system.StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    assert transport.MAX_FRAME_BYTES >= 200 * MB
+    monkeypatch.setattr(transport, "MAX_FRAME_BYTES", MB)
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start_exporter(system.daemon("box", sim.url))
+        await healed(exporter)
+        sim.faults.send_raw(prediction(0))
+        sim.faults.send_raw(prediction(1, output="x" * 2 * MB))
+        await exporter.until(
+            lambda scraped: scraped.value("llmster_log_stream_disconnects_total") == 1, within_s=PATIENCE_S
+        )
+        await healed(exporter)
+        sim.faults.send_raw(prediction(2))
+        last = await exporter.until(lambda scraped: sums(scraped)[0] == 2, within_s=PATIENCE_S)
+    assert_truthful(last)
+    assert (last.value("llmster_log_stream_gap_seconds_total") or 0) > 0
 
 
 async def test_a_burst_of_ten_thousand_from_a_daemon_that_dies_of_it_is_counted_to_the_last(
