@@ -1,11 +1,50 @@
-from collections.abc import Iterator
+"""A machine with cards that tests/fake_nvml describes, a clock to turn, and our source of readings on it."""
+
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
+from exporter.hardware.gpus import Memory
+from exporter.hardware.nvml import NvmlSource
+from exporter.hardware.nvml_events import XidWatcher
 from tests import fake_nvml
 from tests.external import FindTool
 from tests.fake_nvml import Machine
+
+GIB = 1024**3
+
+HOST = Memory(total_bytes=128 * GIB, used_bytes=48 * GIB, free_bytes=80 * GIB)
+
+
+class Clock:
+    now = 1000.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+OpenSource = Callable[..., NvmlSource]
+
+
+@pytest.fixture
+def clock() -> Clock:
+    return Clock()
+
+
+@pytest.fixture
+def open_source(clock: Clock) -> Iterator[OpenSource]:
+    opened: list[NvmlSource] = []
+
+    def open_one(**options: Any) -> NvmlSource:
+        source = NvmlSource(host_memory=lambda: HOST, clock=clock, xids=XidWatcher(wait_ms=10), **options)
+        opened.append(source)
+        return source
+
+    yield open_one
+    for source in opened:
+        source.close()
 
 
 @pytest.fixture(scope="session", name="nvml_library")

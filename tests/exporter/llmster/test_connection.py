@@ -4,7 +4,6 @@ import asyncio
 import dataclasses
 import json
 import logging
-from collections.abc import Callable
 from typing import Any
 
 import msgspec
@@ -13,7 +12,7 @@ from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
 from exporter.llmster import connection as connection_module
-from exporter.llmster.connection import MAX_KINDS, Channel, Connection, WireTally
+from exporter.llmster.connection import MAX_KINDS, Connection, WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -22,11 +21,10 @@ from exporter.llmster.errors import (
     LlmsterError,
     NotLlmster,
 )
-from exporter.llmster.messages import ABSENT, Identity
+from exporter.llmster.messages import Identity
+from tests.exporter.llmster.connecting import TOKEN, until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, connected, running, tell
 from tests.recorded import frames
-
-TOKEN = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
 
 
 async def open_to(daemon: Daemon, **limits: float) -> Connection:
@@ -37,25 +35,6 @@ async def open_to(daemon: Daemon, **limits: float) -> Connection:
         timeouts=dataclasses.replace(PATIENT, **limits),
         tally=WireTally(),
     )
-
-
-async def taken(channel: Channel, count: int) -> list[Any]:
-    """Return the next messages of a channel."""
-    received: list[Any] = []
-    async for message in channel:
-        received.append(json.loads(bytes(message)))
-        if len(received) == count:
-            break
-    return received
-
-
-async def until(condition: Callable[[], bool]) -> None:
-    """Let everything else run until something is so; the test's time limit is the only other way out."""
-    while not condition():  # noqa: ASYNC110 - there is no event for what a counter reaches
-        await asyncio.sleep(0.001)
-
-
-# Handshake -----------------------------------------------------------------------------------------------------------
 
 
 async def test_an_accepted_handshake_opens_the_connection() -> None:
@@ -106,9 +85,6 @@ async def test_no_failed_handshake_tells_the_token(
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("exporter")]
     for told in (str(caught.value), repr(caught.value), *ours):
         assert "0123456789abcdefghij" not in told
-
-
-# Calls ---------------------------------------------------------------------------------------------------------------
 
 
 async def test_results_that_come_in_another_order_find_their_calls() -> None:
@@ -214,168 +190,6 @@ async def test_a_closed_connection_fails_whoever_still_waits() -> None:
             await call
 
 
-# Channels ------------------------------------------------------------------------------------------------------------
-
-
-async def test_the_recorded_log_stream_arrives_in_order_and_ends_when_it_is_closed() -> None:
-    recorded = [frame.json for frame in frames("10") if (frame.dir, frame.op) == ("s2c", "text")]
-    sends = [body for body in recorded if body.get("type") == "channelSend"]
-
-    async def stream(socket: ServerConnection, frame: Any) -> bool:
-        if frame["type"] == "channelCreate":
-            for body in sends:
-                await tell(socket, **body | {"channelId": frame["channelId"]})
-        if frame["type"] == "channelSend" and frame["message"] == {"type": "stop"}:
-            await tell(socket, type="channelClose", channelId=frame["channelId"])
-        return True
-
-    async with running(Daemon(on_frame=stream)) as daemon, connected(daemon, "diagnostics") as connection:
-        channel = await connection.open_channel("streamLogs", ABSENT)
-        received = await taken(channel, len(sends))
-        channel.send({"type": "stop"})
-        await connection.flush()
-        received += [message async for message in channel]
-
-    assert received == [body["message"] for body in sends]
-
-
-async def test_messages_of_two_channels_are_not_mixed() -> None:
-    async def stream(socket: ServerConnection, frame: Any) -> bool:
-        if frame["channelId"] == 1:
-            for number in range(3):
-                for channel_id in (1, 0):
-                    await tell(socket, type="channelSend", channelId=channel_id, message=[channel_id, number])
-        return True
-
-    async with running(Daemon(on_frame=stream)) as daemon, connected(daemon) as connection:
-        first = await connection.open_channel("loadModel")
-        second = await connection.open_channel("loadModel")
-
-        assert await taken(first, 3) == [[0, 0], [0, 1], [0, 2]]
-        assert await taken(second, 3) == [[1, 0], [1, 1], [1, 2]]
-
-
-async def test_a_channel_error_is_raised_to_its_reader_after_what_came_before() -> None:
-    recorded = [frame.json for frame in frames("15") if (frame.dir, frame.op) == ("s2c", "text")]
-    told = [body for body in recorded if body.get("channelId") == 0]
-
-    async def refuse(socket: ServerConnection, _: Any) -> bool:
-        for body in told:
-            await tell(socket, **body)
-        return True
-
-    async with running(Daemon(on_frame=refuse)) as daemon, connected(daemon) as connection:
-        channel = await connection.open_channel("loadModel")
-        assert [message["type"] for message in await taken(channel, 1)] == ["resolved"]
-        with pytest.raises(CallFailed, match="insufficient system resources") as caught:
-            await taken(channel, 1)
-
-    assert "/opt/daemon" not in str(caught.value)
-
-
-async def test_a_channel_on_a_dropped_socket_ends_with_connection_lost() -> None:
-    async def drop(socket: ServerConnection, frame: Any) -> bool:
-        await tell(socket, type="channelSend", channelId=frame["channelId"], message="before")
-        socket.transport.abort()
-        return True
-
-    async with running(Daemon(on_frame=drop)) as daemon, connected(daemon, "diagnostics") as connection:
-        channel = await connection.open_channel("streamLogs")
-        received: list[object] = []
-        with pytest.raises(ConnectionLost):
-            received.extend([message async for message in channel])
-        with pytest.raises(ConnectionLost):
-            await connection.flush()
-
-
-async def test_a_message_that_asks_for_it_is_acknowledged() -> None:
-    async def send(socket: ServerConnection, frame: Any) -> bool:
-        if frame["type"] == "channelCreate":
-            await tell(socket, type="channelSend", channelId=frame["channelId"], message=1, ackId=42)
-        return True
-
-    async with running(Daemon(on_frame=send)) as daemon, connected(daemon) as connection:
-        assert await taken(await connection.open_channel("streamLogs"), 1) == [1]
-        await until(lambda: len(daemon.frames) == 2)
-
-    assert daemon.frames[1][1] == {"type": "channelAck", "channelId": 0, "ackId": 42}
-
-
-async def test_five_megabytes_in_one_frame_are_accepted() -> None:
-    output = "x" * 5_000_000
-
-    async def send(socket: ServerConnection, frame: Any) -> bool:
-        await tell(socket, type="channelSend", channelId=frame["channelId"], message=output)
-        return True
-
-    async with running(Daemon(on_frame=send)) as daemon, connected(daemon) as connection:
-        [received] = await taken(await connection.open_channel("streamLogs"), 1)
-
-    assert received == output
-
-
-async def test_a_slow_reader_holds_up_the_socket_and_is_not_taken_for_a_stalled_daemon(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
-    sent = 20
-
-    async def flood(socket: ServerConnection, frame: Any) -> bool:
-        if frame["type"] == "channelCreate":
-            for number in range(sent):
-                await tell(socket, type="channelSend", channelId=0, message=number)
-        return False
-
-    impatient = dataclasses.replace(PATIENT, keep_alive_every_s=0.01, dead_after_s=0.03)
-    async with (
-        running(Daemon(on_frame=flood)) as daemon,
-        connected(daemon, timeouts=impatient) as connection,
-    ):
-        channel = await connection.open_channel("streamLogs")
-        await until(lambda: connection._held_up)
-        await asyncio.sleep(0.1)  # three times what a daemon would be given; nobody reads
-
-        assert connection.unanswered_s == 0
-        assert connection.lost is None
-        assert await taken(channel, sent) == list(range(sent))
-
-
-async def test_a_reader_that_is_far_behind_gets_all_that_came_and_then_learns_that_the_socket_is_lost(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
-    channel = Channel(lambda _: None)
-    for number in (b"1", b"2"):
-        await channel.put(msgspec.Raw(number))
-
-    channel.put_error(ConnectionLost("gone"))
-
-    assert await taken(channel, 2) == [1, 2]
-    with pytest.raises(ConnectionLost):
-        await taken(channel, 1)
-
-
-async def test_an_abandoned_channel_never_holds_up_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
-
-    async def flood(socket: ServerConnection, frame: Any) -> bool:
-        if frame["type"] == "channelCreate":
-            for number in range(20):
-                await tell(socket, type="channelSend", channelId=0, message=number)
-        return bool(frame["type"] == "channelCreate")
-
-    async with running(Daemon(on_frame=flood)) as daemon, connected(daemon, "system") as connection:
-        channel = await connection.open_channel("streamLogs")
-        await until(lambda: connection._held_up)
-        channel.abandon()
-
-        assert await connection.call("version") is not None
-        assert not channel.is_full
-
-
-# keepAlive -----------------------------------------------------------------------------------------------------------
-
-
 async def test_answered_keep_alives_keep_the_connection() -> None:
     often = dataclasses.replace(PATIENT, keep_alive_every_s=0.005, dead_after_s=30)
     async with running() as daemon, connected(daemon, timeouts=often) as connection:
@@ -426,9 +240,6 @@ async def test_one_answer_settles_only_until_the_next_question() -> None:
     ):
         await until(lambda: isinstance(connection.lost, DaemonStalled))
         assert len(daemon.frames) >= 2
-
-
-# What should not arrive ----------------------------------------------------------------------------------------------
 
 
 async def test_recorded_warnings_are_counted_by_kind_and_never_quoted(

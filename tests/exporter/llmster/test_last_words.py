@@ -7,8 +7,8 @@ from websockets.asyncio.server import ServerConnection
 
 from exporter.llmster.connection import Channel
 from exporter.llmster.errors import ConnectionLost
+from tests.exporter.llmster.connecting import kept, make
 from tests.exporter.llmster.scripted import running, tell
-from tests.exporter.llmster.test_client import kept, make
 
 MESSAGES = 3000
 """More than a channel holds for its reader and the socket's own buffer together."""

@@ -8,9 +8,8 @@ from websockets.asyncio.server import ServerConnection
 
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.errors import CallFailed, ConnectionLost, DaemonUnreachable, LlmsterError
+from tests.exporter.llmster.connecting import kept, make, until
 from tests.exporter.llmster.scripted import Daemon, connected, running
-from tests.exporter.llmster.test_client import kept, make
-from tests.exporter.llmster.test_connection import until
 from tests.exporter.llmster.test_transport import free_port
 
 

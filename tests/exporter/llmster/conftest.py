@@ -1,0 +1,11 @@
+"""Lets a client of a test reconnect at once."""
+
+import pytest
+
+from exporter.llmster import client as client_module
+
+
+@pytest.fixture(autouse=True)
+def _no_long_waits(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(client_module, "BACKOFF_FIRST_S", 0.001)
+    monkeypatch.setattr(client_module, "BACKOFF_MOST_S", 0.002)
