@@ -10,7 +10,7 @@ Evidence, the first that settles a process:
 """
 
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Iterable, Mapping, Sequence
 from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field
 from typing import Final
@@ -129,7 +129,7 @@ def attribute(
 
 
 def _largest(shares: list[ProcessShare], top: int) -> list[ProcessShare]:
-    ranked = sorted(shares, key=lambda share: (-share.memory_bytes, share.pid or 0))
+    ranked = sorted(shares, key=lambda share: -share.memory_bytes)  # equals stay in the order of their pids
     named, rest = ranked[:top], ranked[top:]
     if rest:
         named.append(ProcessShare(rest[0].gpu, None, OTHER, sum(share.memory_bytes for share in rest)))
@@ -152,8 +152,7 @@ def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) 
     left = _topmost({pid for pid in engines if _claimant(pid, claims, tree) is None}, tree)
     if len(waiting) == 1 and len(left) == 1:
         (one,), (pid,) = waiting, left
-        path = tree.model_paths.get(pid)
-        if path is None or one.model_path is None or is_same_model(path, one.model_path):
+        if pid not in tree.model_paths or one.model_path is None:  # paths that agree are paired by now
             claims[pid] = {one.instance_id}
 
     owners: dict[int, str] = {}
@@ -176,7 +175,7 @@ def _claims_by_pid(instances: Iterable[Instance], tree: ProcessTree) -> dict[int
 
 
 def _claims_by_path(
-    instances: Sequence[Instance], claims: Mapping[int, AbstractSet[str]], tree: ProcessTree
+    instances: Sequence[Instance], claims: Container[int], tree: ProcessTree
 ) -> dict[int, str]:
     """Pair instances and engines that carry the same model, where each is the other's only choice.
 
@@ -199,15 +198,14 @@ def _claims_by_path(
 
 def _topmost(pids: AbstractSet[int], tree: ProcessTree) -> set[int]:
     """Leave out processes started under another of them: a wrapper and what it runs are one engine."""
-    group = dict.fromkeys(pids, frozenset[str]())
     return {
         pid
         for pid in pids
-        if (parent := tree.parents.get(pid)) is None or _claimant(parent, group, tree) in {None, pid}
+        if (parent := tree.parents.get(pid)) is None or _claimant(parent, pids, tree) in {None, pid}
     }
 
 
-def _claimant(pid: int, claims: Mapping[int, AbstractSet[str]], tree: ProcessTree) -> int | None:
+def _claimant(pid: int, claims: Container[int], tree: ProcessTree) -> int | None:
     """Find the nearest claimed process at or above this one, short of the daemon, from which everything descends."""
     seen: set[int] = set()
     at: int | None = pid

@@ -121,6 +121,20 @@ def test_the_last_engine_belongs_to_the_last_instance() -> None:
     assert shares(found) == {(0, "a"): 500, (0, "b"): 700}
 
 
+def test_the_last_engine_may_be_left_by_the_command_lines_of_the_others() -> None:
+    found = attribute(
+        [GpuUse(0, 21, 500), GpuUse(0, 22, 700)],
+        [Instance("qwen", QWEN), Instance("b")],
+        tree({21: QWEN, 22: None}),
+    )
+    assert shares(found) == {(0, "qwen"): 500, (0, "b"): 700}
+
+
+def test_the_last_engine_belongs_to_an_instance_whose_model_is_not_known() -> None:
+    found = attribute([GpuUse(0, 21, 500)], [Instance("a")], tree({21: GEMMA}))
+    assert shares(found) == {(0, "a"): 500}
+
+
 def test_the_last_engine_is_refused_when_it_runs_another_model() -> None:
     found = attribute([GpuUse(0, 21, 500)], [Instance("qwen", QWEN)], tree({21: GEMMA}))
     assert found.instances == ()
@@ -222,6 +236,8 @@ def test_foreign_processes_beyond_the_largest_are_folded() -> None:
         (MODELS + QWEN, "/", False),
         (MODELS + QWEN, None, False),
         (MODELS + "x" + GEMMA, GEMMA, False),
+        (MODELS + "odd", " odd", False),
+        (MODELS + "odd ", "odd", False),
     ],
 )
 def test_models_are_the_same_when_whole_parts_of_the_path_agree(
