@@ -13,10 +13,10 @@ import signal
 import time
 from collections import defaultdict
 from collections.abc import Iterator
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
-from _pytest.runner import runtestprotocol
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
@@ -25,10 +25,28 @@ MUTANTS = "DAEMONPULSE_MUTANTS"
 """Environment: a file with the names of the mutants, one a line."""
 OUTCOMES = "DAEMONPULSE_MUTANT_OUTCOMES"
 """Environment: where the outcomes go, as JSON by mutant."""
+_NONE = 255
+_MOST = 255
+"""An exit status says which test noticed, so that many take part: the quickest ones."""
 _PATIENCE = 10
 """A test may take so many times the CPU time it takes without a mutant, and 1 s more."""
 
-Covering = dict[str, list[tuple[float, pytest.Item]]]
+
+@dataclass(slots=True)
+class Timed:
+    """One test, the CPU time it takes without a mutant, and how many mutants it has killed."""
+
+    item: pytest.Item
+    duration_s: float
+    kills: int = 0
+
+    @property
+    def price(self) -> float:
+        """The less, the sooner it should be asked."""
+        return self.duration_s / (1 + self.kills)
+
+
+Covering = dict[str, list[Timed]]
 
 
 def pytest_runtestloop(session: pytest.Session) -> bool:
@@ -39,8 +57,8 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     outcomes: dict[str, str] = {}
     try:
         for name in names:
-            tests = sorted(covering[mangled_name_from_mutant_name(name)], key=lambda one: one[0])
-            outcomes[name] = _outcome(name, tests) if tests else "no test"
+            tests = sorted(covering[mangled_name_from_mutant_name(name)], key=lambda one: one.price)
+            outcomes[name] = _outcome(name, tests[:_MOST]) if tests else "no test"
             _progress(len(outcomes), len(names), name, outcomes[name])
     finally:
         Path(os.environ[OUTCOMES]).write_text(json.dumps(outcomes), encoding="utf-8")
@@ -54,31 +72,51 @@ def _measured(session: pytest.Session) -> Covering:
     for item in session.items:
         state()._stats.clear()
         began = time.process_time()
-        if not _passes(item):
-            pytest.exit(f"{item.nodeid} fails without any mutant", returncode=1)
+        try:
+            _run(item)
+        except BaseException as fault:  # noqa: BLE001 - pytest's own outcomes are no Exceptions
+            pytest.exit(f"{item.nodeid} fails without any mutant: {fault!r}", returncode=1)
+        timed = Timed(item, time.process_time() - began)
         for function in state()._stats:
-            covering[function].append((time.process_time() - began, item))
+            covering[function].append(timed)
     return covering
 
 
-def _passes(item: pytest.Item) -> bool:
-    return all(not report.failed for report in runtestprotocol(item, log=False, nextitem=None))
+def _run(item: pytest.Item) -> None:
+    """Run one test, fixtures included, without the report that pytest would write: it costs more than most tests."""
+    item._initrequest()  # type: ignore[attr-defined]
+    try:
+        item.ihook.pytest_runtest_setup(item=item)
+        item.ihook.pytest_runtest_call(item=item)
+    finally:
+        item.ihook.pytest_runtest_teardown(item=item, nextitem=None)
 
 
-def _outcome(name: str, tests: list[tuple[float, pytest.Item]]) -> str:
+def _outcome(name: str, tests: list[Timed]) -> str:
     child = os.fork()
     if child == 0:
         with _ending_here():
-            set_mutant_under_test(name)
-            for duration, item in tests:
-                signal.setitimer(signal.ITIMER_PROF, 1 + _PATIENCE * duration)  # SIGPROF ends the child
-                if not _passes(item):
-                    os._exit(1)
-            os._exit(0)
+            _be(name, tests)
     _, status = os.waitpid(child, 0)
     if os.WIFSIGNALED(status):
         return "timeout"
-    return "survived" if os.WEXITSTATUS(status) == 0 else "killed"
+    killer = os.WEXITSTATUS(status)
+    if killer == _NONE:
+        return "survived"
+    tests[killer].kills += 1
+    return "killed"
+
+
+def _be(name: str, tests: list[Timed]) -> None:
+    """Run the tests on one mutant; exit with the number of the one that failed."""
+    set_mutant_under_test(name)
+    for number, timed in enumerate(tests):
+        signal.setitimer(signal.ITIMER_PROF, 1 + _PATIENCE * timed.duration_s)  # SIGPROF ends the child
+        try:
+            _run(timed.item)
+        except BaseException:  # noqa: BLE001 - pytest's own outcomes are no Exceptions
+            os._exit(number)
+    os._exit(_NONE)
 
 
 @contextlib.contextmanager
@@ -87,7 +125,7 @@ def _ending_here() -> Iterator[None]:
     try:
         yield
     finally:
-        os._exit(1)
+        os._exit(_NONE)
 
 
 def _progress(done: int, total: int, name: str, outcome: str) -> None:
