@@ -23,6 +23,7 @@ from actions.controlled import Controlled
 from actions.desired import DesiredStore
 from actions.experience import Experience
 from actions.gatekeeper import FrontDoor, Gatekeeper
+from actions.grafana_id import GrafanaId
 from actions.keeper import Keeper
 from actions.mcp.mounting import McpGate
 from actions.memory import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
@@ -116,6 +117,7 @@ async def serve(
             metrics,
             is_loopback=settings.is_loopback,
             commands_per_minute=settings.commands_per_minute,
+            grafana=GrafanaId(settings.grafana_url) if settings.grafana_url is not None else None,
         )
         mcp = McpGate(
             folder=settings.state,

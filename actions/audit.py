@@ -98,6 +98,7 @@ class Audit:
     ) -> Entry:
         """Append inside the transaction of `db`; call `published` with the result once it has committed."""
         last = db.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+        told = dict(detail or {}) | ({"grafana": dict(actor.grafana)} if actor.grafana is not None else {})
         seq, previous = (last["seq"] + 1, last["hash"]) if last else (1, GENESIS)
         values: dict[str, Any] = {
             "seq": seq,
@@ -110,7 +111,7 @@ class Audit:
             "address": actor.address,
             "action": action,
             "subject": subject,
-            "detail": canonical(dict(detail or {})),
+            "detail": canonical(told),
             "previous": previous,
         }
         hashed = row_hash(values)
@@ -118,7 +119,7 @@ class Audit:
             f"INSERT INTO audit ({', '.join(_COLUMNS)}, hash) VALUES ({', '.join('?' * len(_COLUMNS))}, ?)",  # noqa: S608 - fixed column names
             (*(values[column] for column in _COLUMNS), hashed),
         )
-        return Entry(**{**values, "detail": dict(detail or {}), "hash": hashed})
+        return Entry(**{**values, "detail": told, "hash": hashed})
 
     async def record(
         self,

@@ -7,9 +7,9 @@ from __future__ import annotations
 
 import enum
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
-from typing import Final
+from typing import Any, Final
 
 MAX_PERSON_CHARS: Final = 120
 
@@ -44,6 +44,8 @@ class Actor:
     token_id: str | None = None
     person: str | None = None
     """Who Grafana says it is. For the audit only; it grants nothing."""
+    grafana: Mapping[str, Any] | None = None
+    """What became of X-Grafana-Id, if there was one: whether Grafana's signature proves the person."""
     address: str | None = None
 
     @property
@@ -66,10 +68,16 @@ def internal(name: str) -> Actor:
     return Actor(name, Scope.OPERATE)
 
 
-def on_behalf(actor: Actor, *, person: str | None, address: str | None) -> Actor:
+def on_behalf(
+    actor: Actor,
+    *,
+    person: str | None,
+    address: str | None,
+    grafana: Mapping[str, Any] | None = None,
+) -> Actor:
     """Add the person Grafana names and the address of the caller. Control characters are dropped."""
     kept = "".join(char for char in person or "" if char.isprintable())[:MAX_PERSON_CHARS].strip()
-    return replace(actor, person=kept or None, address=address)
+    return replace(actor, person=kept or None, address=address, grafana=grafana)
 
 
 class FailureLimit:

@@ -17,6 +17,7 @@ from fastapi import Request
 
 from actions.audit import Audit
 from actions.auth import LOOPBACK, Actor, FailureLimit, Scope, on_behalf
+from actions.grafana_id import GrafanaId, Proof
 from actions.metrics import Metrics
 from actions.pace import Pace
 from actions.problems import MEDIA_TYPE, Problem
@@ -131,12 +132,14 @@ class Gatekeeper:
         *,
         is_loopback: bool,
         commands_per_minute: int,
+        grafana: GrafanaId | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
         self._audit = audit
         self._metrics = metrics
         self._is_loopback = is_loopback
+        self._grafana = grafana
         self._limit = FailureLimit(clock)
         self._pace = Pace(commands_per_minute, clock)
 
@@ -148,9 +151,20 @@ class Gatekeeper:
         try:
             if not presented:
                 return await self._stranger(request, address, person)
-            return on_behalf(await self._bearer(request, presented, address), person=person, address=address)
+            actor = await self._bearer(request, presented, address)
+            proof = await self._proof(request)
+            if proof is None:
+                return on_behalf(actor, person=person, address=address)
+            return on_behalf(actor, person=proof.person or person, address=address, grafana=proof.record)
         except StorageFailed as error:
             raise Problem("audit-unavailable", f"tokens cannot be read: {error}") from error
+
+    async def _proof(self, request: Request) -> Proof | None:
+        """Check who Grafana says it is, where that will be written down."""
+        presented = request.headers.get("x-grafana-id")
+        if self._grafana is None or presented is None or request.method in _ONLY_LOOKS:
+            return None
+        return await self._grafana.check(presented)
 
     async def require(self, actor: Actor, needs: Scope, *, action: str, subject: str) -> None:
         """Refuse, on record, an actor whose scope is too low, and one that is too fast. Raises Problem."""

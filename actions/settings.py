@@ -36,6 +36,7 @@ SETTINGS: Final = (
     ),
     _Own("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
     _Own("commands_per_minute", "300", "For each token; the kill switch is not counted. 0 is no limit."),
+    _Own("grafana_url", "", "The Grafana whose signed X-Grafana-Id proves the person in the audit."),
     _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this machine."),
     _Own("prometheus_selector", "", 'Picks the machine there, such as instance="gpu-box:9810".'),
 )
@@ -73,6 +74,7 @@ class ActionsSettings:
     log_level: str
     log_format: str
     daemons: tuple[DaemonSettings, ...]
+    grafana_url: str | None = None
 
     @property
     def is_loopback(self) -> bool:
@@ -89,6 +91,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
     raw = _reader(flags, environ, _table(Path(config)) if config else {})
     host, port = _listen(*raw("listen"))
     web_config = raw("web_config")[0]
+    grafana_url, grafana_key = raw("grafana_url")
     prometheus_url, prometheus_key = raw("prometheus_url")
     return ActionsSettings(
         listen_host=host,
@@ -102,6 +105,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         log_level=common.log_level,
         log_format=common.log_format,
         daemons=common.daemons,
+        grafana_url=_url(grafana_url, grafana_key) if grafana_url else None,
     )
 
 
@@ -175,7 +179,7 @@ def _whole(value: str, key: str) -> int:
 def _url(value: str, key: str) -> str:
     parts = urlsplit(value)
     if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
-        raise SettingsError(key=key, value="", fix="write http://host:port, such as http://127.0.0.1:9090")
+        raise SettingsError(key=key, value="", fix="write http://host:port, such as http://127.0.0.1:3000")
     return value.rstrip("/")
 
 

@@ -44,7 +44,7 @@ def needed(path: str, method: str) -> Scope | None:
 async def ask(http: httpx.AsyncClient, path: str, method: str, token: str | None, operation: str) -> int:
     where = path.format(daemon="box", server="none", tool="none", operation_id=operation, approval_id="none")
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
-    body = {"instances": []} if method == "put" else None
+    body: dict[str, Any] | None = {"instances": []} if method == "put" else None
     query = QUERIES.get(path.rpartition("/")[2], {}) if method == "post" else {}
     answer = await http.request(method, where, params=query, json=body, headers=headers)
     return answer.status_code
