@@ -143,7 +143,7 @@ class Storage:
         return result
 
     def _open_and_migrate(self) -> sqlite3.Connection:
-        self.path.parent.mkdir(mode=0o700, parents=True, exist_ok=True)
+        _make_private(self.path.parent)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         connection = self._connect()
         try:
@@ -182,6 +182,13 @@ class Storage:
                 "use the newer program, or another state folder"
             )
         return version
+
+
+def _make_private(folder: Path) -> None:
+    """Make a folder and those above it for their owner only; mkdir(parents=True) leaves those above to the umask."""
+    if not folder.is_dir():
+        _make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)
 
 
 def _statements(script: str) -> list[str]:

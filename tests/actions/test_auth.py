@@ -1,5 +1,6 @@
 """Tokens and scopes: who may, for how long, and how often somebody may be wrong."""
 
+import hmac
 from collections.abc import Callable
 
 import pytest
@@ -95,6 +96,24 @@ async def test_a_revoked_token_is_refused_at_once_also_when_another_process_revo
     assert (checked.actor, checked.token_id, checked.reason) == (None, token.id, "it was revoked")
     with pytest.raises(NoSuchToken):
         await storage.write(lambda db: tokens.revoke(db, token.id))
+
+
+async def test_digests_of_one_length_are_compared_in_constant_time_whoever_asks(
+    storage: Storage, tokens: TokenStore, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    compared: list[tuple[int, int]] = []
+    compare = hmac.compare_digest
+
+    def watched(one: bytes, other: bytes) -> bool:
+        compared.append((len(one), len(other)))
+        return compare(one, other)
+
+    monkeypatch.setattr(hmac, "compare_digest", watched)
+    _, text = await made(storage, tokens)
+    wrong = text[:12] + "A" * 43
+    for presented in (text, wrong, "dp_aaaaaaaa_" + "A" * 43):
+        await tokens.check(presented)
+    assert compared == [(32, 32)] * 3
 
 
 async def test_a_revoked_token_does_not_make_the_store_empty(storage: Storage, tokens: TokenStore) -> None:
