@@ -66,9 +66,10 @@ def _faketime() -> Path | None:
 TOOLS: dict[str, Tool] = {
     "node": Tool(_program("node"), "install Node.js 20 or newer"),
     "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
-    "@grafana/schema": Tool(
-        _node_package("@grafana/schema", BOARDS_NODE_PROJECT), "npm ci --prefix tests/dashboards/node"
-    ),
+    **{
+        name: Tool(_node_package(name, BOARDS_NODE_PROJECT), "npm ci --prefix tests/dashboards/node")
+        for name in ("@grafana/data", "@grafana/schema")
+    },
     **{
         name: Tool(_node_package(name, MCP_SERVERS), "npm ci --prefix tests/actions/mcp/node")
         for name in (

@@ -146,6 +146,8 @@ def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json
     if as_json:
         say_json(answer)
         return
+    if not answer["operations"]:
+        say("no operation yet")
     for one in answer["operations"]:
         at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["created_ms"] / 1000))
         why = f"  {one['problem']['detail']}" if one["problem"] else ""

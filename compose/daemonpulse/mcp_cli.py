@@ -176,6 +176,8 @@ def _settle(
 
 
 def _print_servers(answer: Any) -> None:
+    if not answer["servers"]:
+        say("no tool server yet; put one into mcp.toml, or see: daemonpulse actions mcp adopt --dry-run")
     for one in answer["servers"]:
         how = " ".join(one["command"]) if "command" in one else one["url"]
         tools = f"{one['tools']} tools" if one["tools"] is not None else "not listed yet"

@@ -32,7 +32,7 @@ decision = "ask"
 """
 
 
-@pytest.mark.external("node")
+@pytest.mark.external("node", "@grafana/data")
 async def test_the_datasource_plugin_shows_the_real_api(
     tmp_path: Path,
     sim: Simulator,  # noqa: F811

@@ -57,6 +57,7 @@ async def here(forge: Forge) -> dict[str, str]:
 
 
 async def test_load_preflight_operations_and_eject(here: dict[str, str], sim: Simulator) -> None:
+    assert (await run("operations", **here)).out == "no operation yet\n"
     judged = await run("preflight", SMALL, "--context-length", "2048", **here)
     assert (judged.code, judged.err) == (0, "")
     assert judged.out.startswith("fits")

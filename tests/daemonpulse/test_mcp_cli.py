@@ -53,6 +53,7 @@ async def test_adopt_shows_changes_and_undoes(start: Start, tmp_path: Path) -> N
     before = json.dumps({"mcpServers": servers}, indent=2)
     path.write_text(before, encoding="utf-8")
     gate = await start(f'mcp_json = "{path}"')
+    assert "no tool server yet; put one into mcp.toml" in (await run(gate, "list")).output
     shown = await run(gate, "adopt", "--dry-run")
     assert "would change: tools; nothing was changed" in shown.output
     assert "hunter22" not in shown.output

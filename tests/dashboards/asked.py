@@ -56,7 +56,7 @@ class Asked:
 
 def chosen(data: Json) -> dict[str, str]:
     """Give every variable a value, as a reader who chose nothing has it."""
-    values = {"__rate_interval": "10s", "__range": "1m", "__interval": "5s"}
+    values = {"__rate_interval": "1m", "__range": "1m", "__interval": "5s"}
     for name, variable in variables(data).items():
         if variable["type"] == "query":
             values[name] = variable["allValue"]

@@ -1,15 +1,17 @@
-// What the plugin sees of Grafana: an AMD loader, the few names it takes from @grafana/*, and the datasource proxy.
+// What the plugin sees of Grafana: an AMD loader, the real @grafana/data, what it takes of @grafana/runtime, and the
+// datasource proxy.
 //
 // The proxy follows pkg/api/pluginproxy/ds_proxy.go of Grafana 13: the first route of plugin.json whose method and path
 // fit asks for its role and adds its headers; what no route fits goes through bare. A 401 comes back as a 400.
 import { readFileSync } from 'node:fs';
+import { createRequire } from 'node:module';
 
 const folder = new URL('../../../compose/grafana/plugins/daemonpulse-actions-datasource/', import.meta.url);
 export const pluginJson = JSON.parse(readFileSync(new URL('plugin.json', folder), 'utf8'));
 export const PROXY = '/api/datasources/proxy/uid/daemonpulse-actions';
 
 const ROLES = ['Viewer', 'Editor', 'Admin'];
-const FieldType = { time: 'time', number: 'number', boolean: 'boolean', string: 'string' };
+export const data = createRequire(new URL('../../dashboards/node/', import.meta.url))('@grafana/data');
 
 export class Proxy {
   constructor({ api, token, role }) {
@@ -54,28 +56,7 @@ export function load(proxy, variables = {}) {
   };
   const modules = {
     react: { createElement: (type, props, ...children) => ({ type, props: props ?? {}, children: children.flat() }) },
-    '@grafana/data': {
-      FieldType,
-      DataSourceApi: class {
-        constructor(settings) {
-          Object.assign(this, { name: settings.name, uid: settings.uid, type: settings.type });
-        }
-      },
-      DataSourcePlugin: class {
-        constructor(DataSourceClass) {
-          Object.assign(this, { DataSourceClass, components: {} });
-        }
-        setConfigEditor(ConfigEditor) {
-          this.components.ConfigEditor = ConfigEditor;
-          return this;
-        }
-        setQueryEditor(QueryEditor) {
-          this.components.QueryEditor = QueryEditor;
-          return this;
-        }
-      },
-      createDataFrame: (frame) => ({ ...frame, length: frame.fields[0].values.length }),
-    },
+    '@grafana/data': data,
     '@grafana/runtime': {
       getBackendSrv: () => backend,
       getTemplateSrv: () => ({ replace: (text) => text.replace(/\$(\w+)/g, (_, name) => variables[name]) }),
