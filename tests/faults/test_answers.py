@@ -1,6 +1,5 @@
 """Answers that mislead: entries that are none, REST that says 500 in HTML, or 200 with an error."""
 
-import asyncio
 from collections.abc import Callable
 from typing import Any
 
@@ -103,16 +102,3 @@ async def test_a_load_whose_socket_broke_is_not_given_up_while_rest_answers_nons
         assert SMALL in loaded(sim)
         assert sim.calls["llm", "loadModel"] == 1
         assert len(await forge.audit("outcome")) == len(await forge.audit("intent")) == 1
-
-
-async def test_a_daemon_that_leaves_every_call_of_fifty_scrapers_hanging_answers_each_in_time_and_recovers(
-    start_exporter: StartExporter,
-) -> None:
-    async with Simulator(SimConfig(scenario="idle")) as sim:
-        exporter = await start_exporter(daemon("box", sim.url))
-        await healed(exporter)
-        sim.faults.hang("*.listLoaded", times=2)
-        for scraped in await asyncio.gather(*(exporter.scrape(timeout_s=1) for _ in range(50))):
-            assert_truthful(scraped)
-            assert not is_up(scraped)
-        assert sim.calls["llm", "listLoaded"] <= 4, "hung calls are shared, not repeated"

@@ -36,6 +36,8 @@ def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
     """Give up what falls silent after one second instead of twenty."""
     quick = Timeouts(keep_alive_every_s=0.3, dead_after_s=1.0, close_s=0.2)
     monkeypatch.setattr(client_module, "Timeouts", lambda: quick)
+    for backoff in ("BACKOFF_FIRST_S", "BACKOFF_MOST_S"):
+        monkeypatch.setattr(client_module, backoff, 0.05)
     for module in (client_module, snapshots):
         monkeypatch.setattr(module, "STALLED_AFTER_S", STALLED_AFTER_S)
 
