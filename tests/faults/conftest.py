@@ -19,6 +19,7 @@ from tests.system.conftest import Scraper, start_exporter
 __all__ = ["_nvml_library", "start_exporter", "start_forge"]
 
 StartProgram = Callable[..., Awaitable[Program]]
+MakeClient = Callable[..., Awaitable[httpx.AsyncClient]]
 
 
 @dataclass(slots=True)
@@ -48,7 +49,7 @@ class DaemonProcess:
     start_program: StartProgram = field(repr=False)
     flags: tuple[str, ...]
     port: int
-    program: Program | None = None
+    program: Program = field(init=False, repr=False)
 
     @property
     def url(self) -> str:
@@ -80,24 +81,24 @@ async def start_program() -> AsyncIterator[StartProgram]:
 
 
 @pytest.fixture
-async def client() -> AsyncIterator[Callable[..., httpx.AsyncClient]]:
+async def make_client() -> AsyncIterator[MakeClient]:
     """Make HTTP clients that are closed at the end."""
     async with contextlib.AsyncExitStack() as stack:
 
-        async def make(**options: object) -> httpx.AsyncClient:
+        async def make(*, base_url: str = "", headers: dict[str, str] | None = None) -> httpx.AsyncClient:
             limits = httpx.Limits(
                 max_connections=200, max_keepalive_connections=0
             )  # none to lose a race with
-            made = httpx.AsyncClient(trust_env=False, timeout=30, limits=limits, **options)  # type: ignore[arg-type]
+            made = httpx.AsyncClient(
+                base_url=base_url, headers=headers, trust_env=False, timeout=30, limits=limits
+            )
             return await stack.enter_async_context(made)
 
-        yield make  # type: ignore[misc]
+        yield make
 
 
 @pytest.fixture
-def run_exporter(
-    start_program: StartProgram, client: Callable[..., Awaitable[httpx.AsyncClient]]
-) -> StartExporter:
+def run_exporter(start_program: StartProgram, make_client: MakeClient) -> StartExporter:
     """Start `daemonpulse exporter` with `await run_exporter(url)`; its daemon is called `box`."""
 
     async def start(daemon_url: str, *flags: str, **variables: str) -> ExporterProcess:
@@ -108,15 +109,13 @@ def run_exporter(
             *("--max-age-seconds", "0", *flags),
             **variables,
         )
-        return ExporterProcess(await program.url('msg="exporter started"'), await client(), program)
+        return ExporterProcess(await program.url('msg="exporter started"'), await make_client(), program)
 
     return start
 
 
 @pytest.fixture
-def run_actions(
-    start_program: StartProgram, client: Callable[..., Awaitable[httpx.AsyncClient]]
-) -> StartActions:
+def run_actions(start_program: StartProgram, make_client: MakeClient) -> StartActions:
     """Start `daemonpulse actions serve` with `await run_actions(url, state, token)`; its daemon is called `box`."""
 
     async def start(daemon_url: str, state: Path, token: str, **variables: str) -> ActionsProcess:
@@ -127,7 +126,7 @@ def run_actions(
             **variables,
         )
         url = await program.url('msg="actions API started"')
-        http = await client(base_url=url, headers={"Authorization": f"Bearer {token}"})
+        http = await make_client(base_url=url, headers={"Authorization": f"Bearer {token}"})
         return ActionsProcess(url, program, http)
 
     return start

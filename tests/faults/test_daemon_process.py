@@ -23,7 +23,6 @@ async def test_a_daemon_that_ends_under_traffic_is_down_at_once_and_every_token_
         await healed(exporter)
         await exporter.until(lambda scraped: sums(scraped)[0] > 0, within_s=PATIENCE_S)
         await asyncio.sleep(random.Random(version).uniform(0, 1))  # any moment will do
-        assert daemon.program is not None
         await (daemon.program.terminate() if politely else daemon.program.kill())
         down = await exporter.until(lambda scraped: not is_up(scraped), within_s=PATIENCE_S)
         assert_truthful(down)
@@ -46,7 +45,6 @@ async def test_a_frozen_daemon_is_stalled_never_hangs_a_scrape_and_is_back_when_
     daemon = await run_daemon("--scenario", "idle")
     exporter = await run_exporter(daemon.url)
     await healed(exporter)
-    assert daemon.program is not None
     daemon.program.freeze()
     hurried = await exporter.scrape(timeout_s=1)
     assert_truthful(hurried)
