@@ -241,7 +241,7 @@ def _clean(stats: _Stats | None) -> PredictionStats | None:
 
 
 def _timestamp(value: float) -> int | None:
-    return int(value) if 0 < value < _MAX_TIMESTAMP_MS else None
+    return int(value) if 1 <= value < _MAX_TIMESTAMP_MS else None
 
 
 def _positive(value: float | None, limit: float) -> float | None:
@@ -289,7 +289,8 @@ def _salvage(data: bytes | str) -> LogEvent:
         return UnknownEvent(_label(kind), timestamp_ms)
     kept = {name: _mend(fields[name]) for name in shape.__struct_encode_fields__ if name in fields}
     if isinstance(kept.get("stats"), dict):
-        kept["stats"] = _readable(_Stats, kept["stats"])
+        stats = {name: _mend(value) for name, value in kept["stats"].items()}
+        kept["stats"] = _readable(_Stats, stats)
     try:
         return _typed(_Entry(timestamp_ms, _readable(shape, kept)))
     except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):

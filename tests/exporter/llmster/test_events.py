@@ -170,6 +170,16 @@ def test_output_cut_inside_an_emoji_is_not_lost() -> None:
     event.output.encode()
 
 
+def test_half_a_character_in_the_stats_of_an_output_is_mended_too() -> None:
+    event = parse(
+        r'{"timestamp":1,"data":{"type":"llm.prediction.output","output":"x","modelIdentifier":"m",'
+        r'"stats":{"stopReason":"\ud83d","usedDraftModelKey":"d\ude00"}}}'
+    )
+    assert event == PredictionOutput(
+        1, "m", "x", PredictionStats(stop_reason="\ufffd", draft_model="d\ufffd")
+    )
+
+
 @pytest.mark.parametrize(
     "raw",
     [

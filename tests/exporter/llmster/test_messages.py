@@ -105,6 +105,26 @@ def test_an_envelope_hands_its_payloads_over_unchanged(result: object, message: 
     assert json.loads(bytes(envelope.message)) == message  # type: ignore[arg-type]
 
 
+@pytest.mark.parametrize(
+    ("escaped", "read"),
+    [
+        (r"cut \ud83d", "cut \ufffd"),
+        (r"\uDE00 late", "\ufffd late"),
+        (r"\ud83d\ud83d\ude00", "\ufffd\N{GRINNING FACE}"),
+        (r"\\ud83d \ud83d", r"\ud83d" + " \ufffd"),
+        (r"\ud83dx\ude00", "\ufffdx\ufffd"),
+    ],
+)
+def test_half_a_surrogate_pair_costs_a_character_and_not_the_frame(escaped: str, read: str) -> None:
+    frame = f'{{"type":"channelSend","channelId":3,"message":["{escaped}",1]}}'
+
+    for arrived in (frame, frame.encode()):
+        envelope = messages.decode_envelope(arrived)
+
+        assert envelope.channel_id == 3
+        assert json.loads(bytes(envelope.message)) == [read, 1]  # type: ignore[arg-type]
+
+
 @given(st.binary() | st.text())
 def test_decoding_an_envelope_raises_only_what_it_says(frame: bytes | str) -> None:
     try:
