@@ -23,8 +23,11 @@ MAX_DEPTH: Final = 64
 
 _CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
 _ENCODED: Final = re.compile(r"%(2e|2f|5c|00)", re.IGNORECASE)
-_DISGUISED: Final = " \t'\"."
-"""Tool servers trim and unquote before they look: server-filesystem's normalizePath() does both."""
+_DISGUISED: Final = re.compile(r"^[\s\ufeff'\"]|[\s\ufeff'\"]\Z|^[\s\ufeff'\".]+\Z")
+"""Tool servers trim and unquote before they look: server-filesystem's normalizePath() does both.
+
+JavaScript's trim() takes every blank of Unicode and the byte order mark.
+"""
 
 _HOST: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*|[0-9a-f:.]+")
 
@@ -91,7 +94,7 @@ class Constraints:
         if _CONTROL.search(path) or "\\" in path or _ENCODED.search(path):
             return "has characters that servers read differently"
         for part in path.split("/"):
-            if part not in {"", ".", ".."} and (not part.strip(_DISGUISED) or part != part.strip(" \t'\"")):
+            if part not in {"", ".", ".."} and _DISGUISED.search(part):
                 return "has a part that servers read differently"
         try:
             real = resolve(path)

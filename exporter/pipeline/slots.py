@@ -37,7 +37,7 @@ _MAX_LINE_CHARS = 512
 _DUPLICATE_MS = 10_000
 """A launch of the task a slot just finished is the same line come the other way; later, a restarted engine."""
 
-_STAMP = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[DEBUG\](?:\[(?P<model>[^\]\n]{1,256})\])? ?")
+_STAMP = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[DEBUG\](?:\[(?P<model>[^\]\n]{1,256})\])? ?", re.ASCII)
 _NATIVE = r"(?:\d{1,6}\.\d\d\.\d{3}\.\d{3} )?(?:[DIWE] )?"
 """llama-server's own stamp and level. Assumed: a daemon may pass them on; the captured one does not."""
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"
@@ -51,14 +51,16 @@ _SLOT = re.compile(
     r"|prompt processing progress, n_\w{1,16} = +\d{1,12}, (?:n_tokens = +\d{1,12}, )?"
     rf"progress = (?P<older>{_NUMBER})"
     rf"|n_(?:gen|decoded) = +\d{{1,12}}, tg = +(?P<mean>{_NUMBER}) t/s(?:, tg_3s = +(?P<recent>{_NUMBER}) t/s)?"
-    r") *"
+    r") *",
+    re.ASCII,
 )
-_IDLE = re.compile(_NATIVE + r"srv +update_slots: all slots are idle *")
+_IDLE = re.compile(_NATIVE + r"srv +update_slots: all slots are idle *", re.ASCII)
 _FATAL = re.compile(
     r"(?:\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[ERROR\](?:\[(?P<model>[^\]\n]{1,256})\])? ?)?(?:Error: )?"
     r"(?:(?P<ran>The model has crashed without additional information\. \(Exit code: (?P<code>-?\w{1,12})\))"
     r"|Engine protocol runtime [\w.-]{1,64} for [^\n]{1,256} exited before becoming healthy\. "
-    r"exitCode=(?P<exit>-?\w{1,12}))"
+    r"exitCode=(?P<exit>-?\w{1,12}))",
+    re.ASCII,
 )
 """The fatal lines as published. Assumed: in server.log stamped like any other line."""
 

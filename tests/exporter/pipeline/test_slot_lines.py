@@ -136,6 +136,14 @@ def test_content_cannot_pass_for_an_engine_line(text: str, carrier: str, level: 
     assert slots.instances() == ["m"]
 
 
+@pytest.mark.parametrize("line", [LAUNCH, PROMPT, DECODE, RELEASE])
+def test_digits_no_engine_writes_make_it_another_line(line: str) -> None:
+    assert parse_line(line) is not None
+    for digit in "0123456789":
+        if digit in line:
+            assert parse_line(line.replace(digit, chr(0x660 + int(digit)))) is None
+
+
 @given(st.text(), st.text())
 def test_no_text_raises(line: str, other: str) -> None:
     parse_line(line)
