@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
@@ -29,6 +30,8 @@ from exporter.hosts import is_same_place, name_of
 MAX_BODY_BYTES: Final = 64 * 1024
 LIMITED_ELSEWHERE: Final = "/mcp/"
 """Below it the MCP SDK limits bodies itself: a tool's arguments may hold a whole file."""
+_DIGITS: Final = re.compile(r"[0-9]+")
+"""What str.isdigit() takes beyond these, int() does not."""
 _ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
 
 Asgi = Callable[
@@ -95,7 +98,7 @@ class FrontDoor:
                 f"Host {host[:100]!r} is not a name of this service; add it to allowed_hosts if it is yours",
             )
         length = headers.get("content-length", "0")
-        if limits and length.isdigit() and int(length[:20]) > MAX_BODY_BYTES:
+        if limits and _DIGITS.fullmatch(length) and int(length[:20]) > MAX_BODY_BYTES:
             return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
         return None
 

@@ -9,10 +9,12 @@ passwords and certificates guard.
 from __future__ import annotations
 
 import ipaddress
+import re
 from collections.abc import Iterable
 from typing import Final
 from urllib.parse import urlsplit
 
+_HOST: Final = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
@@ -30,9 +32,9 @@ def ours(listen_host: str, allowed: Iterable[str]) -> frozenset[str] | None:
 
 
 def name_of(host: str) -> str:
-    """Take the port off a Host header."""
-    host = host.lower()
-    return host[: host.find("]") + 1] if host.startswith("[") else host.partition(":")[0]
+    """Take the port off a Host header; "" for one that is not a name, or an address in brackets, and then a port."""
+    named = _HOST.fullmatch(host.lower())
+    return named["name"] if named is not None else ""
 
 
 def is_same_place(origin: str, host: str, allowed: Iterable[str]) -> bool:

@@ -35,7 +35,7 @@ _SECRET_SHAPES: Final = tuple(
         r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
         r"\bAIza[A-Za-z0-9_-]{30,}",
         r"\bdp_[a-z2-7]{8}_[A-Za-z0-9_-]{20,}",
-        r"(?<=://)[^/\s:@]+:[^/\s@]+(?=@)",
+        r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",
         r"(?i)(?<=[?&])(api_?key|access_token|token|key|secret|signature|sig|password)=[^&\s#]+",
     )
 )
@@ -43,7 +43,7 @@ _SECRET_SHAPES: Final = tuple(
 
 def redact_text(text: str, known: Iterable[str] = ()) -> str:
     """Replace what looks like a secret, and every `known` one, with a mark."""
-    for secret in known:
+    for secret in sorted(known, key=len, reverse=True):  # the longest first: one may begin or end another
         if len(secret) >= 4:  # noqa: PLR2004 - shorter values (a port, "1") are in everything
             text = text.replace(secret, REDACTED)
     for shape in _SECRET_SHAPES:
@@ -59,8 +59,9 @@ def redact(value: Any, known: Iterable[str] = (), *, depth: int = _DEPTH) -> Any
             return "{...}"
         kept = {}
         for key, child in list(value.items())[:_ITEMS]:
-            name = str(key)[:100]
-            kept[name] = REDACTED if _SECRET_NAME.search(name) else redact(child, secrets, depth=depth - 1)
+            shown = redact_text(str(key)[:20_000], secrets)[:100]
+            hidden = _SECRET_NAME.search(str(key)) is not None
+            kept[shown] = REDACTED if hidden else redact(child, secrets, depth=depth - 1)
         if len(value) > _ITEMS:
             kept["..."] = f"{len(value) - _ITEMS} more"
         return kept

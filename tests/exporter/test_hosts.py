@@ -38,6 +38,10 @@ def test_on_loopback_the_loopback_names_and_those_allowed_are_ours_and_beyond_it
         ("", ""),
         (":80", ""),
         ("a@127.0.0.1", "a@127.0.0.1"),
+        ("[::1]evil.org", ""),
+        ("[::1]:80@evil.org", ""),
+        ("localhost:80@evil.org", ""),
+        ("localhost:x", ""),
     ],
 )
 def test_the_name_is_what_stands_before_the_port(host: str, name: str) -> None:

@@ -70,6 +70,7 @@ def test_a_breaker_opens_lets_one_call_try_and_closes_when_it_works() -> None:
         "AKIAABCDEFGHIJKLMNOP",
         "xoxb-123456789012-abc",
         "dp_abcdefgh_0123456789012345678901234567890123456789012",
+        "redis://:hunter2pw@cache/0",
         "-----BEGIN RSA PRIVATE KEY-----\nMIIE\n-----END RSA PRIVATE KEY-----",
     ],
 )
@@ -92,6 +93,16 @@ def test_names_of_secrets_known_values_and_urls_are_redacted() -> None:
     assert redact_command(["x", "--token", "abc", "--api-key=def", "KEY", "fine"]) == [
         "x", "--token", REDACTED, f"--api-key={REDACTED}", "KEY", "fine",
     ]  # fmt: skip
+
+
+def test_a_known_value_that_begins_another_leaves_nothing_of_it() -> None:
+    assert redact("x abcdEFGH y", ["abcd", "abcdEFGH"]) == f"x {REDACTED} y"
+
+
+def test_a_secret_that_is_a_key_and_one_below_a_very_long_key_are_redacted() -> None:
+    long_key = "x" * 200 + "_password"
+    found = redact({"known-value": 1, long_key: "hunter2"}, ["known-value"])
+    assert found == {REDACTED: 1, "x" * 100: REDACTED}
 
 
 @given(

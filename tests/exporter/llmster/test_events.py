@@ -170,6 +170,19 @@ def test_output_cut_inside_an_emoji_is_not_lost() -> None:
     event.output.encode()
 
 
+@pytest.mark.parametrize("stamp", [0, 0.5, -1, 2**63 // 10**6, 10**14, 10**300])
+def test_a_time_that_nanoseconds_in_64_bits_cannot_hold_is_no_time(stamp: float) -> None:
+    raw = json.dumps({"timestamp": stamp, "data": {"type": "server.log", "content": "x", "level": "info"}})
+    assert parse(raw) == UnknownEvent(MALFORMED)
+
+
+@pytest.mark.parametrize(("sent", "read"), [(7, 7), (2**31 - 1, 2**31 - 1), (2**31, None), (2**70, None), (0, None), (-5, None)])
+def test_a_pid_that_no_process_can_have_is_unknown(sent: int, read: int | None) -> None:
+    event = parse(json.dumps({"timestamp": 1, "data": {"type": "runtime.log", "message": "x", "pid": sent}}))
+    assert isinstance(event, RuntimeLog)
+    assert event.pid == read
+
+
 def test_half_a_character_in_the_stats_of_an_output_is_mended_too() -> None:
     event = parse(
         r'{"timestamp":1,"data":{"type":"llm.prediction.output","output":"x","modelIdentifier":"m",'
