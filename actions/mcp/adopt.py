@@ -16,7 +16,7 @@ import time
 from collections.abc import Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 from urllib.parse import quote
 
 from actions.mcp.redaction import redact
@@ -24,6 +24,8 @@ from actions.mcp.registry import Registry, reach_of, write_private
 from actions.mcp.servers import NAME
 
 MAX_BYTES: Final = 4 * 1024 * 1024
+
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
 
 _MOVED: Final = frozenset({"command", "args", "env", "cwd", "envFile", "url", "headers", "type", "transport"})
 """Keys that say how a server is reached, which is the gate's business now."""
@@ -92,7 +94,7 @@ def read(path: Path) -> McpJson:
         if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
             raise NotAdoptable(f"{path} is not a file of at most {MAX_BYTES} bytes")
         text = real.read_bytes().decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_without_duplicates)
+        document = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
     except json.JSONDecodeError as error:
         hint = "; JSON has no comments: remove them first" if "//" in text or "/*" in text else ""
         raise NotAdoptable(f"{path} is not JSON: line {error.lineno}: {error.msg}{hint}") from error
@@ -215,6 +217,8 @@ def _dump(document: Any, like: str) -> str:
     """Write JSON with the indentation and the last newline that the file had."""
     indent = re.search(r"\n([ \t]+)\"", like)
     text = json.dumps(document, indent=indent[1] if indent else 2, ensure_ascii=False)
+    if _HALF.search(text):  # half of a surrogate pair can only be written escaped
+        text = json.dumps(document, indent=indent[1] if indent else 2)
     return text + ("\n" if like.endswith("\n") or not like else "")
 
 
@@ -233,3 +237,7 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     if len(found) != len(pairs):
         raise ValueError("a key is there twice; one of them would be lost")
     return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")

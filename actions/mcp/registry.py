@@ -55,13 +55,13 @@ class Registry:
     def adopt(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
         """Take servers in; they are on disk when this returns. Raises OSError."""
         changed = {**self._adopted, **{name: dict(entry) for name, entry in entries.items()}}
-        write_private(self.path, json.dumps({"mcpServers": changed}, indent=2, ensure_ascii=False) + "\n")
+        write_private(self.path, json.dumps({"mcpServers": changed}, indent=2) + "\n")
         self._adopted = changed
 
     def release(self, names: set[str]) -> None:
         """Let servers go. Raises OSError."""
         changed = {name: entry for name, entry in self._adopted.items() if name not in names}
-        write_private(self.path, json.dumps({"mcpServers": changed}, indent=2, ensure_ascii=False) + "\n")
+        write_private(self.path, json.dumps({"mcpServers": changed}, indent=2) + "\n")
         self._adopted = changed
 
 

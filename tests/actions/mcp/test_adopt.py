@@ -12,9 +12,20 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.mcp.adopt import McpJson, NotAdoptable, plan_adoption, read
+from actions.mcp.adopt import (
+    McpJson,
+    NotAdoptable,
+    carry_out_adoption,
+    carry_out_undo,
+    plan_adoption,
+    plan_undo,
+    read,
+)
+from actions.mcp.policyfile import GateConfig
+from actions.mcp.registry import Registry
 from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, eventually, rule, stop, text_of
 
+GATE_URL = "http://127.0.0.1:9811"
 SECRET = "sk-live-0123456789abcdef"
 
 
@@ -212,6 +223,24 @@ def test_adoption_touches_nothing_but_how_servers_are_reached(
         assert unknown.items() <= entry.items()
         assert (name in plan.moved) == (entry.get("url") == f"http://127.0.0.1:9811/mcp/{name}")
         assert plan.moved.get(name, servers[name]) == servers[name]
+
+
+def test_half_a_character_in_mcp_json_is_moved_and_comes_back_byte_for_byte(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    before = b'{"mcpServers": {"a": {"command": "x", "note": "cut \\ud83d"}, "b": {"x": "\\ude00"}}}'
+    path.write_bytes(before)
+    registry = Registry(tmp_path, GateConfig())
+    carry_out_adoption(plan_adoption(read(path), gate_url=GATE_URL, token="t"), registry)
+    assert json.loads(path.read_bytes())["mcpServers"]["a"]["note"] == "cut \ud83d"
+    carry_out_undo(plan_undo(read(path), Registry(tmp_path, GateConfig()), gate_url=GATE_URL), registry)
+    assert path.read_bytes() == before
+
+
+def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{"mcpServers": {}, "x": NaN}')
+    with pytest.raises(NotAdoptable, match="NaN is not JSON"):
+        read(path)
 
 
 def test_reading_refuses_what_is_no_file(tmp_path: Path) -> None:
