@@ -177,8 +177,14 @@ def _whole(value: str, key: str) -> int:
 
 
 def _url(value: str, key: str) -> str:
-    parts = urlsplit(value)
-    if parts.scheme not in {"http", "https"} or not parts.hostname or "@" in parts.netloc or parts.query:
+    try:
+        parts = urlsplit(value)
+        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
+    except ValueError:  # brackets that do not match, a port that is none
+        valid = False
+    else:
+        valid = valid and "@" not in parts.netloc and not parts.query and value.isprintable()
+    if not valid:
         raise SettingsError(key=key, value="", fix="write http://host:port, such as http://127.0.0.1:3000")
     return value.rstrip("/")
 

@@ -22,6 +22,8 @@ _FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_")
 
 _DAEMON_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _TOKEN: Final = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
+_MAX_TAG_CHARS: Final = 64
+"""Half of what the splitter holds back of a stream, pipeline/tags.py."""
 LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
@@ -384,6 +386,12 @@ def _tag_pairs(value: str, key: str) -> tuple[tuple[str, str], ...]:
     if any(len(pair) != 2 or not all(pair) for pair in pairs):  # noqa: PLR2004 - an opening and a closing tag
         raise SettingsError(
             key=key, value=value, fix="write open|close pairs, such as <plan>|</plan>,<mull>|</mull>"
+        )
+    if any(pair[0] == pair[1] or max(map(len, pair)) > _MAX_TAG_CHARS for pair in pairs):
+        raise SettingsError(
+            key=key,
+            value=value,
+            fix=f"the tags of a pair must differ, and have {_MAX_TAG_CHARS} characters at most",
         )
     return tuple((pair[0], pair[1]) for pair in pairs)
 

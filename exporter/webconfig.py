@@ -34,6 +34,9 @@ _UNKNOWN_USER_HASH: Final = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensal
 
 _BCRYPT: Final = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$(?P<salt>[./A-Za-z0-9]{22})[./A-Za-z0-9]{31}")
 
+_NOT_YAML: Final = (yaml.YAMLError, ValueError, AttributeError, LookupError, TypeError, RecursionError)
+"""What safe_load() raises: beside its own errors all that its constructors run into, with `2001-99-99` for instance."""
+
 _CACHE_LIMIT: Final = 64
 
 
@@ -54,7 +57,7 @@ def load(path: Path) -> WebConfig:
         raise SettingsError(
             key="web_config", value=str(path), fix=f"cannot be read ({error.strerror})"
         ) from None
-    except (yaml.YAMLError, UnicodeDecodeError):
+    except _NOT_YAML:
         raise SettingsError(key="web_config", value=str(path), fix="not valid YAML") from None
     if not isinstance(content, dict):
         raise SettingsError(key="web_config", value=str(path), fix="the top level must be a mapping")

@@ -22,7 +22,9 @@ _MAX_TYPE_CHARS = 64
 _MAX_SECONDS = 7 * 86_400.0  # a week: longer than any prediction, shorter than a clock error
 _MAX_TOKENS = 1_000_000_000
 _MAX_TOKENS_PER_S = 500_000.0  # llama.cpp prints 1000000.00 when it measured no time at all
-_MAX_TIMESTAMP_MS = 2**63 // 10**6  # the year 2262: OTLP counts nanoseconds, and one too many costs a whole batch
+_MAX_TIMESTAMP_MS = (
+    2**63 // 10**6
+)  # the year 2262: OTLP counts nanoseconds, and one too many costs a whole batch
 _MAX_PID = 2**31  # pid_t; a larger one is not a process, and OTLP has no number for it
 
 

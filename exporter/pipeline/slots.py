@@ -37,7 +37,9 @@ _MAX_LINE_CHARS = 512
 _DUPLICATE_MS = 10_000
 """A launch of the task a slot just finished is the same line come the other way; later, a restarted engine."""
 
-_STAMP = re.compile(r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[DEBUG\](?:\[(?P<model>[^\]\n]{1,256})\])? ?", re.ASCII)
+_STAMP = re.compile(
+    r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[DEBUG\](?:\[(?P<model>[^\]\n]{1,256})\])? ?", re.ASCII
+)
 _NATIVE = r"(?:\d{1,6}\.\d\d\.\d{3}\.\d{3} )?(?:[DIWE] )?"
 """llama-server's own stamp and level. Assumed: a daemon may pass them on; the captured one does not."""
 _NUMBER = r"\d{1,9}(?:\.\d{1,9})?"

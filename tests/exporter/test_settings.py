@@ -244,6 +244,8 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         ("reasoning_tags", "<plan>", "write open|close pairs"),
         ("reasoning_tags", "<plan>|</plan>|x", "write open|close pairs"),
         ("reasoning_tags", "<plan>|", "write open|close pairs"),
+        ("reasoning_tags", "<plan>|<plan>", "must differ"),
+        ("reasoning_tags", f"<plan>|{'x' * 65}", "64 characters at most"),
         ("daemon_url", "127.0.0.1:1234", "write http://host:port"),
         ("daemon_url", "ws://127.0.0.1:1234", "write http://host:port"),
         ("daemon_url", "http://", "write http://host:port"),

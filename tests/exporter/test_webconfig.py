@@ -86,6 +86,13 @@ def test_every_mistake_names_its_key(folder: Path, content: Any, told: str) -> N
     assert told in refusal(folder, content)
 
 
+@pytest.mark.parametrize("text", ["a: 2001-99-99", "a: !!timestamp x", "a: !!int _", "[" * 5000, "? [a]: b"])
+def test_what_breaks_the_yaml_reader_is_not_valid_yaml(tmp_path: Path, text: str) -> None:
+    (tmp_path / "web.yml").write_text(text)
+    with pytest.raises(SettingsError, match="not valid YAML"):
+        webconfig.load(tmp_path / "web.yml")
+
+
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     with pytest.raises(SettingsError, match="cannot be read"):
         webconfig.load(tmp_path / "missing.yml")

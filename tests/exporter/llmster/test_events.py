@@ -176,7 +176,9 @@ def test_a_time_that_nanoseconds_in_64_bits_cannot_hold_is_no_time(stamp: float)
     assert parse(raw) == UnknownEvent(MALFORMED)
 
 
-@pytest.mark.parametrize(("sent", "read"), [(7, 7), (2**31 - 1, 2**31 - 1), (2**31, None), (2**70, None), (0, None), (-5, None)])
+@pytest.mark.parametrize(
+    ("sent", "read"), [(7, 7), (2**31 - 1, 2**31 - 1), (2**31, None), (2**70, None), (0, None), (-5, None)]
+)
 def test_a_pid_that_no_process_can_have_is_unknown(sent: int, read: int | None) -> None:
     event = parse(json.dumps({"timestamp": 1, "data": {"type": "runtime.log", "message": "x", "pid": sent}}))
     assert isinstance(event, RuntimeLog)
