@@ -19,7 +19,9 @@ TARGET_LABELS: Final = frozenset({"job", "instance"})
 RATE_INTERVAL: Final = "$__rate_interval"
 RANGE: Final = "$__range"
 
-_WINDOW: Final = re.compile(r"\$__rate_interval|\$__range|([0-9]+[smhd])+")
+_WINDOW: Final = re.compile(r"\$__rate_interval|\$__range|(?=[1-9])([0-9]+d)?([0-9]+h)?([0-9]+m)?([0-9]+s)?")
+"""Prometheus takes the larger unit first, and no window of nothing."""
+_ESCAPES: Final = re.compile(r'["\\\x00-\x1f]')
 _TIES: Final = {
     "*": 6,
     "/": 6,
@@ -221,6 +223,10 @@ class Scope:
 
 
 def _matcher(label: str, value: str) -> str:
+    if _ESCAPES.search(value):
+        raise QueryError(
+            f"{label}: {value!r} would end the string or begin an escape; write [.] for a plain dot"
+        )
     for operator in ("=~", "!~", "!="):
         if value.startswith(operator):
             return f'{label}{operator}"{value.removeprefix(operator)}"'

@@ -147,6 +147,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         "has no label daemon",
     ),
     "a window that is none": (lambda: P.rate(d.RESTARTS, "5 minutes"), "is no window"),
+    "a window of nothing": (lambda: P.rate(d.RESTARTS, "0s"), "is no window"),
+    "a window with its units the wrong way round": (lambda: P.rate(d.RESTARTS, "30m1h"), "is no window"),
+    "a value that would end its string": (lambda: P.now(d.UP, daemon='a"b'), "would end the string"),
+    "a value that would begin an escape": (lambda: P.now(d.UP, daemon=r"=~a\.b"), "would end the string"),
     "a function that is not for gauges": (lambda: P.over("rate", d.UP, "5m"), "choose one of"),
     "a recording rule's name without level": (lambda: recorded("requests:rate5m"), "level:metric:operations"),
     "a recording rule with other labels than it says": (
