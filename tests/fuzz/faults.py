@@ -1,0 +1,142 @@
+"""One fault per target, put into the product while a test runs: a target that does not find it proves nothing.
+
+Knows the product's insides, as whoever breaks them would.
+"""
+
+import re
+import tomllib
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+import pytest
+import yaml
+
+from actions import audit, policy, tokens
+from actions.mcp import adopt, constraints, gates, policyfile, redaction
+from dashboards import promql
+from exporter import hosts, logs, settings, webconfig
+from exporter.hardware import attribution
+from exporter.llmster import events, protocol
+from exporter.pipeline import reasoning, slots
+from exporter.pipeline.pairing import Pairing
+from exporter.telemetry import content
+
+Plant = Callable[[pytest.MonkeyPatch], None]
+
+
+def _replaced(holder: object, name: str, value: object) -> Plant:
+    return lambda patch: patch.setattr(holder, name, value)
+
+
+def _calls_are_never_forgotten(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(protocol.Protocol, "forget_call", lambda *_: None)
+
+
+def _one_unit_off(patch: pytest.MonkeyPatch) -> None:
+    known = attribution._largest
+    patch.setattr(attribution, "_largest", lambda shares, top: known(shares, top)[:top])
+
+
+def _chunks_forget_a_character(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(reasoning, "MAX_MARKER_CHARS", 4)
+
+
+def _inputs_are_handed_out_twice(patch: pytest.MonkeyPatch) -> None:
+    known = Pairing.take
+
+    def take(self: Any, model: str, *facts: Any) -> Any:
+        state = self._models.get(model)
+        waiting = list(state.waiting) if state else []
+        found = known(self, model, *facts)
+        if found is not None and state is not None:
+            state.waiting[:] = waiting
+        return found
+
+    patch.setattr(Pairing, "take", take)
+
+
+def _a_prompt_is_never_done(patch: pytest.MonkeyPatch) -> None:
+    known = slots._next
+
+    def following(slot: Any, line: Any, now_ms: int) -> Any:
+        after = known(slot, line, now_ms)
+        if after is None or line.tokens_per_second is None or slot is None:
+            return after
+        return msgspec.structs.replace(after, prompt_progress=slot.prompt_progress)
+
+    patch.setattr(slots, "_next", following)
+
+
+def _what_is_not_toml_is_not_caught(patch: pytest.MonkeyPatch) -> None:
+    def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
+        content = tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
+        return content.get("exporter", {}), content.get("daemons", [])
+
+    patch.setattr(settings, "_read_file", read)
+
+
+def _shorter_secrets_go_first(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(redaction, "sorted", lambda known, **_: list(known), raising=False)
+
+
+def _any_order_will_do(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(policy, "_scope", lambda *_: None)
+    rules = tuple(
+        (name, (lambda *_: None) if name == "replaced-is-idle" else rule) for name, rule in policy.RULES
+    )
+    patch.setattr("tests.fuzz.permissions._ORDERS", (rules,))
+
+
+def _a_cached_hash(patch: pytest.MonkeyPatch) -> None:
+    known = audit._verify
+
+    def verify(db: Any, expected: Any) -> Any:
+        found = known(db, None)
+        return found if found is not None or expected is None else expected
+
+    patch.setattr(audit, "_verify", verify)
+
+
+def _half_a_token(patch: pytest.MonkeyPatch) -> None:
+    known = tokens._hash
+    patch.setattr(tokens, "_hash", lambda secret: known(secret[:40]))
+
+
+FAULTS: Final[dict[str, Plant]] = {
+    "protocol": _calls_are_never_forgotten,
+    "events": _replaced(events, "_mend", lambda value: value),
+    "spoofs": _replaced(
+        slots, "_first_line", lambda text: text.partition("\n")[0].rstrip("\r").lstrip('>" {(')
+    ),
+    "lines": _replaced(slots, "_SLOT", re.compile(slots._SLOT.pattern)),
+    "slots": _a_prompt_is_never_done,
+    "reasoning": _chunks_forget_a_character,
+    "predictions": _inputs_are_handed_out_twice,
+    "attribution": _one_unit_off,
+    "actions": _any_order_will_do,
+    "gates": _replaced(
+        gates.Policy, "hides", lambda self, subject: self.rules[:1] and self.rules[0].matches(subject)
+    ),
+    "policy-file": _replaced(policyfile, "_known", lambda *_: None),
+    "paths": _replaced(constraints, "_DISGUISED", re.compile(r"^[ \t'\"]|[ \t'\"]\Z|^[ \t'\".]+\Z")),
+    "hosts": _replaced(constraints, "_HOST", re.compile(r"[^/]+")),
+    "tokens": _half_a_token,
+    "front-door": _replaced(
+        gatekeeper, "_HOST", re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*).*", re.DOTALL)
+    ),
+    "chain": _a_cached_hash,
+    "adoption": _replaced(adopt, "_MOVED", adopt._MOVED | {"timeout", "note"}),
+    "environment": _replaced(settings, "_one_safe_line", str),
+    "toml": _what_is_not_toml_is_not_caught,
+    "web-file": _replaced(webconfig, "_NOT_YAML", yaml.YAMLError),
+    "credentials": _replaced(
+        webconfig, "_credentials", lambda header: ("me", b"right") if "bWU" in header else (None, None)
+    ),
+    "arguments": _shorter_secrets_go_first,
+    "log-lines": _replaced(content, "_RUNTIME_CONTENT", re.compile(r"[\"'`{}<>]")),
+    "own-log": _replaced(logs, "_quote", str),
+    "telemetry": _replaced(events, "_MAX_TIMESTAMP_MS", 10**14),
+    "queries": _replaced(promql, "_ESCAPES", re.compile("\0")),
+}
