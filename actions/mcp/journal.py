@@ -96,20 +96,45 @@ class Journal:
             raise
         except (StorageFailed, sqlite3.IntegrityError) as error:
             fault = error if isinstance(error, StorageFailed) else StorageFailed(str(error))
-            kept = [one for one in batch if one[1] is None]
-            self._queue.extendleft(reversed(kept))
-            for _, done in batch:
-                if done is not None and not done.done():
-                    done.set_exception(fault)
-            if kept and not last:
+            if self._put_back(batch, fault) and not last:
                 await asyncio.sleep(self._retry_s)
                 self._wake.set()
             return False
+        except Exception:  # noqa: BLE001 - a row that no database takes, a bug of ours: the others must not suffer for it
+            for one in batch:
+                await self._write_alone(*one)
+            return True
         for _, done in batch:
             if done is not None and not done.done():
                 done.set_result(None)
         self._audit.published(*entries)
         return True
+
+    def _put_back(self, batch: list[_Waiting], fault: StorageFailed) -> bool:
+        """Tell those who wait, keep the others for later; return whether there are any."""
+        kept = [one for one in batch if one[1] is None]
+        self._queue.extendleft(reversed(kept))
+        for _, done in batch:
+            if done is not None and not done.done():
+                done.set_exception(fault)
+        return bool(kept)
+
+    async def _write_alone(self, row: Row, done: asyncio.Future[None] | None) -> None:
+        """Write one row of a batch that could not be written; what cannot be written alone either is given up."""
+        try:
+            entry = await self._storage.write(lambda db: self._append(db, row))
+        except asyncio.CancelledError:
+            if done is not None:
+                done.cancel()
+            raise
+        except Exception as error:
+            log.exception("a row cannot be written to the audit", extra={"operation": row.operation or ""})
+            if done is not None and not done.done():
+                done.set_exception(StorageFailed(f"this row cannot be written: {error}"))
+            return
+        if done is not None and not done.done():
+            done.set_result(None)
+        self._audit.published(entry)
 
     def _append(self, db: sqlite3.Connection, row: Row) -> Entry:
         return self._audit.append(

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import re
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -76,7 +77,8 @@ def redact(value: Any, known: Iterable[str] = (), *, depth: int = _DEPTH) -> Any
         return (
             shown if len(shown) <= _STRING_CHARS else f"{shown[:_STRING_CHARS]}... ({len(value)} characters)"
         )
-    return value
+    # NaN is no JSON, and no record takes it as a number.
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str:

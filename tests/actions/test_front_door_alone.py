@@ -30,14 +30,25 @@ async def status(**headers: bytes) -> int:
     return only
 
 
-@pytest.mark.parametrize("host", [b"localhost", b"LocalHost:9811", b"127.0.0.1:1", b"[::1]", b"[::1]:9811", b"[::1]:"])
+@pytest.mark.parametrize(
+    "host", [b"localhost", b"LocalHost:9811", b"127.0.0.1:1", b"[::1]", b"[::1]:9811", b"[::1]:"]
+)
 async def test_our_names_are_let_in_with_and_without_a_port(host: bytes) -> None:
     assert await status(host=host) == 200
 
 
 @pytest.mark.parametrize(
     "host",
-    [b"", b"evil.org", b"localhost.evil.org", b"localhost:80@evil.org", b"[::1]evil.org", b"[::1", b"localhost:x", b"\xb2"],
+    [
+        b"",
+        b"evil.org",
+        b"localhost.evil.org",
+        b"localhost:80@evil.org",
+        b"[::1]evil.org",
+        b"[::1",
+        b"localhost:x",
+        b"\xb2",
+    ],
 )
 async def test_nothing_hides_behind_one_of_our_names(host: bytes) -> None:
     assert await status(host=host) == 421

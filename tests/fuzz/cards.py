@@ -41,6 +41,7 @@ def _instances(choices: Choices, daemon: str) -> tuple[LoadedInstance, ...]:
 def _reading(choices: Choices, daemon: str, instances: tuple[LoadedInstance, ...]) -> DaemonReading:
     snapshot = Snapshot(
         taken_at_s=0,
+        monotonic_s=0,
         duration_s=0,
         version=DaemonVersion("0.4.24"),
         process=DaemonProcess(1, is_daemon=True),

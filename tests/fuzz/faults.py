@@ -123,9 +123,7 @@ FAULTS: Final[dict[str, Plant]] = {
     "paths": _replaced(constraints, "_DISGUISED", re.compile(r"^[ \t'\"]|[ \t'\"]\Z|^[ \t'\".]+\Z")),
     "hosts": _replaced(constraints, "_HOST", re.compile(r"[^/]+")),
     "tokens": _half_a_token,
-    "front-door": _replaced(
-        gatekeeper, "_HOST", re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*).*", re.DOTALL)
-    ),
+    "front-door": _replaced(hosts, "_HOST", re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*).*", re.DOTALL)),
     "chain": _a_cached_hash,
     "adoption": _replaced(adopt, "_MOVED", adopt._MOVED | {"timeout", "note"}),
     "environment": _replaced(settings, "_one_safe_line", str),

@@ -95,6 +95,11 @@ def test_names_of_secrets_known_values_and_urls_are_redacted() -> None:
     ]  # fmt: skip
 
 
+@pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
+def test_numbers_that_json_does_not_have_are_kept_as_words(number: float) -> None:
+    assert redact({"x": [number]}) == {"x": [str(number)]}
+
+
 def test_a_known_value_that_begins_another_leaves_nothing_of_it() -> None:
     assert redact("x abcdEFGH y", ["abcd", "abcdEFGH"]) == f"x {REDACTED} y"
 
