@@ -384,15 +384,11 @@ def _number(value: str, key: str, *, lowest: float, highest: float) -> float:
 def _tag_pairs(value: str, key: str) -> tuple[tuple[str, str], ...]:
     pairs = [tuple(part.strip() for part in pair.split("|")) for pair in value.split(",") if pair.strip()]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):  # noqa: PLR2004 - an opening and a closing tag
-        raise SettingsError(
-            key=key, value=value, fix="write open|close pairs, such as <plan>|</plan>,<mull>|</mull>"
-        )
+        fix = "write open|close pairs, such as <plan>|</plan>,<mull>|</mull>"
+        raise SettingsError(key=key, value=value, fix=fix)
     if any(pair[0] == pair[1] or max(map(len, pair)) > _MAX_TAG_CHARS for pair in pairs):
-        raise SettingsError(
-            key=key,
-            value=value,
-            fix=f"the tags of a pair must differ, and have {_MAX_TAG_CHARS} characters at most",
-        )
+        fix = f"the tags of a pair must differ, and have {_MAX_TAG_CHARS} characters at most"
+        raise SettingsError(key=key, value=value, fix=fix)
     return tuple((pair[0], pair[1]) for pair in pairs)
 
 
