@@ -161,3 +161,11 @@ def test_every_command_that_is_named_is_one_there_is() -> None:
                     break  # what follows is an argument
                 assert word in command.commands, f"{relative(page)}: daemonpulse {words}"
                 command = command.commands[word]
+
+
+def test_no_page_installs_us_from_an_index_where_we_are_not() -> None:
+    pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
+    assert "Private :: Do Not Upload" in pyproject["project"]["classifiers"]
+    for page in PAGES:
+        found = re.search(r"pip install [^\n&|;]*\bdaemonpulse\b(?![/-])", page.read_text(encoding="utf-8"))
+        assert found is None, f"{relative(page)}: {found and found[0]}: somebody else could own that name"
