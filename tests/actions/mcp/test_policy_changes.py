@@ -104,21 +104,17 @@ async def test_a_changed_policy_file_counts_without_a_restart(start: Start) -> N
     assert (row["actor"], len(row["detail"]["sha256"])) == ("policy file", 64)
 
 
-@pytest.mark.parametrize(
-    ("broken", "why"), [("defualt = 'allow'", "defualt"), ("[[", "not TOML"), (None, "cannot be read")]
-)
-async def test_a_broken_policy_file_changes_nothing_and_says_so(
-    start: Start, broken: str | None, why: str
-) -> None:
+async def test_a_broken_policy_file_changes_nothing_and_says_so(start: Start) -> None:
     policy = toolbox() + rule("deny", "die", name='"stay alive"') + rule("allow")
     gate = await start(policy)
     async with gate.client() as client:
-        await rewrite(gate, broken)
-        assert await gate.metric(LOADED) == 0
-        said = (await gate.admin.get("/v1/mcp/servers")).json()["policy"]
-        assert (said["loaded"], why in said["problem"]) == (False, True)
-        assert gate_of(await client.call_tool("die", {}))["rule"] == "stay alive"
-        assert text_of(await client.call_tool("echo", {"text": "1"})) == "1"
+        for broken, why in (("defualt = 'allow'", "defualt"), ("[[", "not TOML"), (None, "cannot be read")):
+            await rewrite(gate, broken)
+            assert await gate.metric(LOADED) == 0
+            said = (await gate.admin.get("/v1/mcp/servers")).json()["policy"]
+            assert (said["loaded"], why in said["problem"]) == (False, True)
+            assert gate_of(await client.call_tool("die", {}))["rule"] == "stay alive"
+            assert text_of(await client.call_tool("echo", {"text": "1"})) == "1"
         await rewrite(gate, policy)
         assert await gate.metric(LOADED) == 1
 
@@ -171,7 +167,7 @@ async def test_no_call_slips_through_while_policies_change(start: Start) -> None
 
     async with asyncio.TaskGroup() as group:
         callers = [group.create_task(insist()) for _ in range(4)]
-        for text in files * 5:
+        for text in files * 3:
             await rewrite(gate, text)
         stopped.set()
     assert all(caller.result() > 0 for caller in callers)
