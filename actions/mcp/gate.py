@@ -146,6 +146,15 @@ class Gate:
                 "a changed list cannot be read", extra={"server": front.gateway.name, "problem": problem}
             )
 
+    @staticmethod
+    async def _announce(front: Front) -> None:
+        """Tell clients that other things may be listed now; those that cannot be told find out when they call."""
+        try:
+            for what in ("tools", "prompts", "resources"):
+                await front.gateway.changed(what)
+        except Exception as error:  # noqa: BLE001 - whatever a client provokes must not end the gate
+            log.warning("a client cannot be told of changed lists", extra={"problem": type(error).__name__})
+
     # The API's verbs --------------------------------------------------------------------------------------------------
 
     def servers(self) -> list[dict[str, Any]]:
@@ -236,10 +245,10 @@ class Gate:
         self.records.take_policy(config.policy)
         self.registry.take_config(config)
         self.sync()
-        for front in list(self._fronts.values()):
+        for front in self._fronts.values():
             self.tools.compare(front.gateway.upstream)
-            for what in ("tools", "prompts", "resources"):
-                await front.gateway.changed(what)
+            if self._group is not None:
+                self._group.create_task(self._announce(front), name=f"announce {front.gateway.name}")
 
     async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
         """Approve or deny a waiting call. Raises Problem, StorageFailed."""

@@ -43,7 +43,10 @@ class PolicyWatch:
         """Look again and again."""
         while True:
             await asyncio.sleep(period_s)
-            await self.look(take)
+            try:
+                await self.look(take)
+            except Exception as error:  # noqa: BLE001 - a watcher that ended would leave rules stale, unsaid
+                self._say(f"a bug of ours: {type(error).__name__}: {error}")
 
     async def look(self, take: Take) -> None:
         """Look once; take the file if it changed and has settled."""

@@ -2,9 +2,11 @@
 
 import json
 import os
+import re
 import signal
 import subprocess
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import httpx
@@ -12,6 +14,15 @@ import pytest
 
 from llmster_sim.scenarios import SCENARIOS
 from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
+
+
+def until(process: subprocess.Popen[str], so: Callable[[], bool]) -> None:
+    """Wait until something is so that another process does, as long as that lives."""
+    deadline = time.monotonic() + 60
+    while not so():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
 
 
 @pytest.mark.external("prometheus")
@@ -58,11 +69,7 @@ def test_demo_does_not_start_when_it_could_not_write_its_urls() -> None:
 def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
     urls_file = tmp_path / "urls.json"
     with started(COMMAND, "demo", "--urls-file", str(urls_file)) as process:
-        deadline = time.monotonic() + 60
-        while not urls_file.exists():
-            assert process.poll() is None
-            assert time.monotonic() < deadline
-            time.sleep(0.05)  # another process writes the file
+        until(process, urls_file.exists)
         urls = json.loads(urls_file.read_text())
         assert httpx.get(urls["llmster"] + "/lmstudio-greeting", trust_env=False).json() == {"lmstudio": True}
         os.kill(process.pid, number)
@@ -70,6 +77,23 @@ def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -
         assert (process.returncode, complaints) == (0, "")
     with pytest.raises(httpx.ConnectError):
         httpx.get(urls["exporter"] + "/healthz", trust_env=False)
+
+
+def test_the_demos_agents_call_their_tools_through_the_gate(tmp_path: Path) -> None:
+    urls_file = tmp_path / "urls.json"
+    with started(COMMAND, "demo", "--scenario", "agent", "--urls-file", str(urls_file)) as process:
+        until(process, urls_file.exists)
+        actions = json.loads(urls_file.read_text())["actions"]
+
+        def seen(pattern: str) -> bool:
+            text = httpx.get(f"{actions}/metrics", trust_env=False).text
+            return re.search(pattern, text, re.MULTILINE) is not None
+
+        until(process, lambda: seen(r'^daemonpulse_mcp_tool_calls_total{.*server="notes".*} [1-9]'))
+        until(process, lambda: seen(r"^daemonpulse_mcp_config_drift 0"))
+        os.kill(process.pid, signal.SIGTERM)
+        _, complaints = process.communicate(timeout=20)
+        assert (process.returncode, complaints) == (0, "")
 
 
 def test_help_names_every_scenario() -> None:
