@@ -18,7 +18,7 @@ import msgspec
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
 from exporter.pipeline import conversations, tags
-from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn, Whole
+from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn
 from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.reasoning import split
 from exporter.pipeline.segments import Kind, Segment
@@ -256,29 +256,28 @@ class PredictionBuilder:
         self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]
     ) -> tuple[Turn, Link | None]:
         """Name the prediction, find the turn it continues, and remember it for the turns to come."""
-        fingerprint = paired.fingerprint if paired else None
-        together = conversations.whole(fingerprint, event.output) if fingerprint else None
-        trace_id, span_id, own_conversation = self._ids(event, together)
-        previous = fingerprint.previous if fingerprint else None
+        if paired is None or paired.fingerprint is None:
+            output = hashlib.sha256(event.output.encode("utf-8", "surrogatepass"))
+            trace_id, span_id, own_conversation = self._ids(event, output.digest())
+            return Turn(own_conversation, 1, trace_id, span_id), None
+        fingerprint = paired.fingerprint
+        together = conversations.whole(fingerprint, event.output)
+        trace_id, span_id, own_conversation = self._ids(event, together.digest)
+        previous = fingerprint.previous
         turn = Turn(
             previous.turn.conversation_id if previous else own_conversation,
             previous.turn.number + 1 if previous else 1,
             trace_id,
             span_id,
         )
-        if fingerprint is not None and together is not None:
-            said = [s for s in segments if not s.blank and s.kind is not Kind.TOOL_CALL][:4]
-            heads = [conversations.head(event.output, segment) for segment in said]
-            called = any(segment.kind is Kind.TOOL_CALL for segment in segments)
-            self._conversations.add(fingerprint, together, heads, turn, called=called)
+        said = [s for s in segments if not s.blank and s.kind is not Kind.TOOL_CALL][:4]
+        heads = [conversations.head(event.output, segment) for segment in said]
+        called = any(segment.kind is Kind.TOOL_CALL for segment in segments)
+        self._conversations.add(fingerprint, together, heads, turn, called=called)
         return turn, previous
 
-    def _ids(self, event: PredictionOutput, together: Whole | None) -> tuple[int, int, str]:
-        """Return trace id, span id and the id of a conversation that begins here, from the event alone."""
-        if together is None:
-            content = hashlib.sha256(event.output.encode("utf-8", "surrogatepass")).digest()
-        else:
-            content = together.digest
+    def _ids(self, event: PredictionOutput, content: bytes) -> tuple[int, int, str]:
+        """Return trace id, span id and the id of a conversation that begins here, from event and content alone."""
         where = f"{self._daemon}\0{event.model}\0{event.timestamp_ms}\0".encode("utf-8", "surrogatepass")
         key = where + content
         if event.timestamp_ms != self._same_ms:

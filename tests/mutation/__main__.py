@@ -57,7 +57,9 @@ def mutate(target: Target, only: Sequence[str] = ()) -> Score:
             (copy / name).write_bytes((ROOT / name).read_bytes())
         (copy / "setup.cfg").write_text("[mutmut]\nsource_paths=exporter\n", encoding="utf-8")
         made = _mutated(copy, target.module)
-        made = {name: change for name, change in made.items() if not only or name in only}
+        made = {
+            name: change for name, change in made.items() if not only or any(part in name for part in only)
+        }
         return Score(target.module, _run(copy, Path(scratch), made, target))
 
 
@@ -117,7 +119,7 @@ def main(argv: Sequence[str] | None = None) -> int:
         "--only",
         action="append",
         default=[],
-        metavar="MUTANT",
+        metavar="PART",
         help="run this one, as named among the survivors",
     )
     options = parser.parse_args(argv)

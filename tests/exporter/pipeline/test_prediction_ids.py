@@ -19,6 +19,12 @@ from tests.exporter.pipeline.predicting import END, given_input, given_output, p
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "protocol"
 
+GOLDEN = [
+    (0x8D5B05D90BB9CAA96150BB7BBDB18EE0, 0xC337412EB731692F, 0xD5586D180C20C835),
+    (0xDE66FC1C5287CE5CA2112432D354BCEA, 0x44025C975FAFB9A8, 0x53EE141585859ACE),
+    (0xD06E743A029DB4F90D590A48133DE8C6, 0x3F960AEF3607A5F1, 0x3CDB0BEC78441461),
+]
+
 
 def captured_events() -> list[LogEvent]:
     events: list[LogEvent] = []
@@ -57,6 +63,33 @@ def test_twins_within_one_millisecond_have_their_own_ids() -> None:
     first, second = predict(*events)
     assert first.trace_id != second.trace_id
     assert [p.trace_id for p in predict(*events)] == [first.trace_id, second.trace_id]
+
+
+def test_another_prompt_gives_other_ids() -> None:
+    (mine,), (theirs,) = (predict(given_input(prompt), given_output("x")) for prompt in ("p", "q"))
+    assert mine.trace_id != theirs.trace_id
+
+
+def test_ids_are_the_same_in_every_version() -> None:
+    """Who replays a recording into a store of traces again must not double them."""
+    events: list[LogEvent] = [given_input("p"), given_output("x"), given_output("x"), given_output("x")]
+    assert [(p.trace_id, p.span_id, child_span_id(p, 1)) for p in predict(*events)] == GOLDEN
+
+
+def test_only_twins_of_the_same_millisecond_are_remembered() -> None:
+    builder = PredictionBuilder("local")
+    for number in range(100):
+        builder.add(given_output("x", END + number))
+        builder.add(given_output("y", END + number))
+    assert len(builder._same) == 2
+
+
+def test_half_a_character_is_hashed_as_well() -> None:
+    half = "\ud83d"
+    paired, alone = predict(
+        given_input(half, model=half), given_output(half, model=half), given_output(half, model=half)
+    )
+    assert paired.trace_id != alone.trace_id
 
 
 any_events = st.lists(

@@ -81,6 +81,20 @@ def test_nothing_predicted_takes_no_decode_time() -> None:
     assert one("", predicted_tokens=0, time_to_first_token_s=0.2).duration_s == 0.2
 
 
+def test_what_the_daemon_said_is_passed_on_as_it_is() -> None:
+    prediction = one(
+        "x", tokens_per_second=50.0, time_to_first_token_s=0.5, prompt_tokens=7, predicted_tokens=5
+    )
+    assert (prediction.daemon, prediction.model, prediction.model_path) == ("local", "m", "publisher/m")
+    assert (prediction.time_to_first_token_s, prediction.tokens_per_second) == (0.5, 50.0)
+    assert (prediction.prompt_tokens, prediction.predicted_tokens) == (7, 5)
+
+
+def test_without_a_duration_a_prediction_never_starts_after_its_end() -> None:
+    (prediction,) = predict(given_input("p", END + 300), given_output("x"))
+    assert (prediction.paired, prediction.start_ns) == (True, END * 10**6)
+
+
 # --- phases
 
 
@@ -109,6 +123,14 @@ def test_a_model_told_not_to_think_has_no_reasoning() -> None:
 def test_reasoning_that_the_prompt_opened_is_reasoning() -> None:
     prediction = one("still thinking", prompt=USER.format("hi") + "<think>\n", predicted_tokens=3)
     assert prediction.reasoning_tokens_estimated == 3
+
+
+def test_reasoning_between_tags_of_ones_own_is_reasoning() -> None:
+    (prediction,) = predict(
+        given_input("p"), given_output("<r>a</r>b", predicted_tokens=2), custom_tags=(("<r>", "</r>"),)
+    )
+    assert [phase.kind for phase in prediction.phases] == [Kind.REASONING, Kind.ANSWER]
+    assert prediction.reasoning_tokens_estimated == 1
 
 
 def test_tool_calls_are_named_in_order() -> None:
@@ -165,7 +187,10 @@ def test_context_utilization_needs_the_context_length() -> None:
     events = (given_input("p"), given_output("x", prompt_tokens=300, predicted_tokens=100))
     assert predict(*events)[0].context_utilization is None
     lengths: Callable[[str], int | None] = {"m": 4000}.get
-    assert predict(*events, context_length=lengths)[0].context_utilization == 0.1
+    (prediction,) = predict(*events, context_length=lengths)
+    assert (prediction.context_length, prediction.context_utilization) == (4000, 0.1)
+    shorter: Callable[[str], int | None] = {"m": 300}.get
+    assert predict(*events, context_length=shorter)[0].context_utilization == 1.0
 
 
 def test_draft_counts_are_the_daemons() -> None:
