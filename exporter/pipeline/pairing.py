@@ -67,22 +67,20 @@ class Pairing(Generic[T]):
             state = self._models[model] = _Model([])
         waiting = state.waiting
         waiting.append(Waiting(timestamp_ms, characters, value))
-        while waiting and (
-            len(waiting) > _MAX_PER_MODEL or waiting[0].timestamp_ms < timestamp_ms - _MAX_AGE_MS
-        ):
+        while len(waiting) > _MAX_PER_MODEL or waiting[0].timestamp_ms < timestamp_ms - _MAX_AGE_MS:
             given_up.append(waiting.pop(0).value)
             self.inputs_missed += 1
         return given_up
 
     def take(self, model: str, end_ms: int, duration_s: float | None, prompt_tokens: int | None) -> T | None:
         """Return the input of the output logged at `end_ms`, which took `duration_s`; None counts as a miss."""
-        state = self._models.get(model)
+        state = self._models.get(model) or _Model[T]([])
         candidates = [
             (cost, index)
-            for index, waiting in enumerate(state.waiting if state else ())
+            for index, waiting in enumerate(state.waiting)
             if (cost := _cost(state, waiting, end_ms, duration_s, prompt_tokens)) is not None
         ]
-        if state is None or not candidates:
+        if not candidates:
             self.outputs_missed += 1
             return None
         if duration_s is not None and duration_s * 1000 > 10 * _TOGETHER_MS:
@@ -103,7 +101,7 @@ class Pairing(Generic[T]):
 
 
 def _cost(
-    state: _Model[T] | None,
+    state: _Model[T],
     waiting: Waiting[T],
     end_ms: int,
     duration_s: float | None,
@@ -111,7 +109,7 @@ def _cost(
 ) -> float | None:
     """How badly an input fits an output; None when it cannot be its own."""
     before_s = (end_ms - waiting.timestamp_ms) / 1000
-    if state is None or before_s < -_LATE_S or before_s * 1000 > _MAX_AGE_MS:
+    if before_s < -_LATE_S or before_s * 1000 > _MAX_AGE_MS:
         return None
     cost = 0.0
     if prompt_tokens and waiting.characters:

@@ -9,10 +9,13 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.preflight import (
+    CardPlan,
     Gpu,
+    Holder,
     Learned,
     MemoryReading,
     Need,
+    Preflight,
     SplitPlan,
     Verdict,
     judge,
@@ -95,6 +98,147 @@ def test_without_cards_the_ram_decides() -> None:
     reading = MemoryReading("test", (), host_available_bytes=8 * GIB)
     assert judge(need(4), reading, learned=None, split=SplitPlan()).verdict is Verdict.FITS
     assert judge(need(9), reading, learned=None, split=SplitPlan()).verdict is Verdict.DOES_NOT_FIT
+
+
+def plan(vram: float, reading: MemoryReading, *, replace: tuple[str, ...] = (), **split: Any) -> Preflight:
+    return judge(need(vram), reading, learned=Learned(1.0, 3), split=SplitPlan(**split), replace=replace)
+
+
+def needed(preflight: Preflight) -> list[float]:
+    return [card.needed_bytes / GIB for card in preflight.gpus]
+
+
+@pytest.mark.parametrize(
+    ("split", "expected"),
+    [
+        ({}, [8, 8, 8]),
+        ({"strategy": "tensor"}, [8, 8, 8]),
+        ({"disabled": (1,)}, [12, 0, 12]),
+        ({"strategy": "custom", "ratio": (2, 1, 1)}, [12, 6, 6]),
+        ({"strategy": "custom", "ratio": (3, 1)}, [18, 6, 0]),
+        ({"strategy": "custom", "ratio": (0, 0, 0)}, [8, 8, 8]),
+        ({"strategy": "custom"}, [8, 8, 8]),
+        ({"strategy": "evenly", "ratio": (2, 1, 1)}, [8, 8, 8]),
+        ({"strategy": "custom", "ratio": (2, 1, 1), "disabled": (0,)}, [0, 12, 12]),
+        ({"strategy": "priorityOrder"}, [10, 12, 2]),
+        ({"strategy": "priorityOrder", "priority": (2, 0)}, [4, 0, 20]),
+        ({"strategy": "priorityOrder", "priority": (2,)}, [4, 0, 20]),
+        ({"strategy": "priorityOrder", "disabled": (1, 2)}, [24, 0, 0]),
+        ({"disabled": (0, 1, 2)}, [0, 0, 0]),
+    ],
+)
+def test_shares_follow_the_strategy(split: dict[str, Any], expected: list[float]) -> None:
+    assert needed(plan(24, memory(10, 12, 20), **split)) == expected
+
+
+def test_priority_order_counts_what_a_replaced_instance_frees_and_never_a_card_that_is_overfull() -> None:
+    held = {"old": {0: 6 * GIB}}
+    assert needed(plan(12, memory(4, 12, held=held), replace=("old",), strategy="priorityOrder")) == [10, 2]
+    assert needed(plan(12, memory(-3, 12), strategy="priorityOrder")) == [0, 12]
+
+
+def test_every_number_of_a_card_is_told() -> None:
+    held = {"old": {0: 3 * GIB}, "older": {0: GIB, 1: 2 * GIB}, "kept": {0: 5 * GIB}}
+    gpus = (Gpu(0, 24 * GIB, 8 * GIB, "A"), Gpu(1, 48 * GIB, 40 * GIB, "B"))
+    holders = (Holder(0, 9 * GIB, 77, "llama-server", "old"),)
+    reading = MemoryReading("nvml", gpus, holders, held)
+    judged = plan(10, reading, replace=("old", "older"))
+    assert judged.gpus == (
+        CardPlan(0, "A", 24 * GIB, 8 * GIB, 4 * GIB, 5 * GIB, 7 * GIB),
+        CardPlan(1, "B", 48 * GIB, 40 * GIB, 2 * GIB, 5 * GIB, 37 * GIB),
+    )
+    assert (judged.holders, judged.eject_would_free, judged.memory_source) == (holders, held, "nvml")
+    assert (judged.estimate, judged.learned, judged.needed_bytes) == (need(10), Learned(1.0, 3), 10 * GIB)
+    body = judged.to_json()
+    assert body["verdict"] == "fits"
+    assert body["eject_would_free"] == [
+        {"instance_id": "kept", "bytes": 5 * GIB, "by_gpu": {"0": 5 * GIB}},
+        {"instance_id": "old", "bytes": 3 * GIB, "by_gpu": {"0": 3 * GIB}},
+        {"instance_id": "older", "bytes": 3 * GIB, "by_gpu": {"0": GIB, "1": 2 * GIB}},
+    ]
+
+
+def test_without_a_reading_there_are_no_cards_and_no_holders() -> None:
+    judged = judge(need(1), "no driver", learned=None, split=SplitPlan())
+    assert (judged.gpus, judged.holders, judged.eject_would_free, judged.memory_source) == ((), (), {}, None)
+
+
+@pytest.mark.parametrize(("ratio", "expected"), [(0.1, 2.5), (0.25, 2.5), (2, 20), (4, 40), (9, 40)])
+def test_a_learned_ratio_beyond_all_experience_is_cut(ratio: float, expected: float) -> None:
+    judged = judge(need(10), memory(80), learned=Learned(ratio, 1), split=SplitPlan())
+    assert judged.needed_bytes == expected * GIB
+
+
+NOT_MEASURED = "no load of this model was measured yet; the daemon's estimate is taken as it is"
+
+
+@pytest.mark.parametrize(
+    ("judged", "expected", "reasons"),
+    [
+        (judge("no estimate", memory(9), learned=None, split=SplitPlan()), Verdict.UNKNOWN, ("no estimate",)),
+        (
+            judge(need(1), "no driver", learned=None, split=SplitPlan()),
+            Verdict.UNKNOWN,
+            ("no driver", NOT_MEASURED),
+        ),
+        (
+            plan(1, MemoryReading("x", ())),
+            Verdict.UNKNOWN,
+            ("there is no GPU, and the free RAM is not known",),
+        ),
+        (
+            plan(4, MemoryReading("x", (), host_available_bytes=4 * GIB)),
+            Verdict.TIGHT,
+            ("there is no GPU; of 4.00 GiB of free RAM 0.00 GiB would be left",),
+        ),
+        (
+            plan(3.5, MemoryReading("x", (), host_available_bytes=4 * GIB)),
+            Verdict.FITS,
+            ("there is no GPU; of 4.00 GiB of free RAM 0.50 GiB would be left",),
+        ),
+        (plan(0, memory(9, 9), disabled=(0, 1)), Verdict.FITS, ("nothing of it goes to a GPU",)),
+        (plan(1, memory(9), disabled=(0,)), Verdict.DOES_NOT_FIT, ("every GPU is disabled",)),
+        (
+            plan(30, memory(9, 9, 9), disabled=(1,)),
+            Verdict.DOES_NOT_FIT,
+            ("it needs 30.00 GiB, and 18.00 GiB are free on GPU 0, 2: 12.00 GiB lack",),
+        ),
+        (
+            plan(18, memory(3, 9, 9, 2)),
+            Verdict.TIGHT,
+            ("it fits in sum, but the share of GPU 0, 3 under split evenly does not fit there",),
+        ),
+        (plan(18, memory(9, 9)), Verdict.TIGHT, ("it leaves less than 1.20 GiB free on GPU 0, 1",)),
+        (plan(9, memory(10, total=20)), Verdict.FITS, ()),
+        (plan(9, memory(9.25, total=5)), Verdict.TIGHT, ("it leaves less than 0.50 GiB free on GPU 0",)),
+        (plan(9, memory(9.5, total=5)), Verdict.FITS, ()),
+        (plan(9, memory(10, 0), strategy="custom", ratio=(1,)), Verdict.TIGHT, None),
+        (plan(9, memory(20, 0), strategy="custom", ratio=(1,)), Verdict.FITS, ()),
+        (
+            plan(9, memory(20, held={"a": {}}), replace=("b", "a", "c")),
+            Verdict.FITS,
+            ("what ejecting b, c frees is not known and counted as nothing",),
+        ),
+        (
+            judge(need(1, passes=False), memory(9), learned=Learned(1, 1), split=SplitPlan()),
+            Verdict.DOES_NOT_FIT,
+            ("the daemon's own guardrail would refuse it (modelLoadingGuardrails in its settings)",),
+        ),
+    ],
+)
+def test_every_verdict_has_its_reason(
+    judged: Preflight, expected: Verdict, reasons: tuple[str, ...] | None
+) -> None:
+    assert judged.verdict is expected
+    assert reasons is None or judged.reasons == reasons
+
+
+def test_in_ram_all_of_the_model_counts_and_on_cards_only_what_goes_there() -> None:
+    half = Need(2 * GIB, 6 * GIB, passes_guardrails=True)
+    ram = MemoryReading("x", (), host_available_bytes=5 * GIB)
+    assert judge(half, ram, learned=None, split=SplitPlan()).verdict is Verdict.DOES_NOT_FIT
+    assert judge(half, ram, learned=Learned(0.5, 1), split=SplitPlan()).verdict is Verdict.FITS
+    assert judge(half, memory(5), learned=None, split=SplitPlan()).verdict is Verdict.FITS
 
 
 cards = st.lists(st.floats(0, 80), min_size=1, max_size=8)

@@ -9,11 +9,15 @@ from dashboards.promql import (
     QueryError,
     Scope,
     absent,
+    avg_by,
     both,
     coded,
     count_by,
     either,
     join,
+    max_by,
+    min_by,
+    now,
     recorded,
     share,
     share_of_some,
@@ -109,6 +113,74 @@ WRITTEN = {
         ),
     ),
     "absence": (absent(P.now(d.UP)), "absent(llmster_up)"),
+    "the other aggregations": (
+        max_by(P.now(h.POWER), "gpu") - min_by(P.now(h.POWER), "gpu") + avg_by(P.now(h.POWER), "gpu"),
+        "max by (gpu) (nvml_power_watts) - min by (gpu) (nvml_power_watts) + avg by (gpu) (nvml_power_watts)",
+    ),
+    "a window of its own": (P.increase(d.RESTARTS, "1h30m"), "increase(llmster_restarts_total[1h30m])"),
+    "a gauge over time": (P.over("max_over_time", h.POWER, "1d"), "max_over_time(nvml_power_watts[1d])"),
+    "a histogram's sum": (
+        P.rate_of_sum(s.TTFT),
+        "rate(llmster_time_to_first_token_seconds_sum[5m])",
+    ),
+    "the numbers as PromQL writes them": (
+        (P.now(h.POWER) * 0.5 + 1e6) / 1000.0 >= -2,
+        "(nvml_power_watts * 0.5 + 1000000) / 1000 >= -2",
+    ),
+    "parentheses where a product is divided by": (
+        P.now(h.POWER) / (P.now(h.POWER) * 2),
+        "nvml_power_watts / (nvml_power_watts * 2)",
+    ),
+    "a number less a sum": (1.5 - (P.now(h.POWER) - 2), "1.5 - (nvml_power_watts - 2)"),
+    "a comparison of a comparison": ((P.now(h.POWER) > 1) < 5, "nvml_power_watts > 1 < 5"),
+    "a condition on a condition": (
+        both(both(P.now(d.UP), P.now(d.UP) > 0), unless(P.now(d.UP), P.now(s.STREAM_UP))),
+        "llmster_up and llmster_up > 0 and (llmster_up unless llmster_log_stream_up)",
+    ),
+    "a fallback for a condition": (
+        either(unless(P.now(d.UP), P.now(s.STREAM_UP)), either(P.now(d.UP) > 0, P.now(d.UP))) * 2,
+        "(llmster_up unless llmster_log_stream_up or (llmster_up > 0 or llmster_up)) * 2",
+    ),
+    "a condition in a difference": (
+        both(P.now(d.UP), P.now(s.STREAM_UP)) - both(P.now(d.UP), P.now(s.STREAM_UP)),
+        "(llmster_up and llmster_log_stream_up) - (llmster_up and llmster_log_stream_up)",
+    ),
+    "a joined series in a quotient": (
+        P.now(h.POWER).equals(1) / join(P.now(h.POWER) + 1, P.now(h.DEVICE_INFO), "instance", "gpu"),
+        (
+            "(nvml_power_watts == 1) / ((nvml_power_watts + 1) * on (instance, gpu) group_left () "
+            "max by (instance, gpu) (nvml_device_info))"
+        ),
+    ),
+    "a state among two as a number": (
+        coded(P, d.STATE, ("down", "running"), "daemon") / 2,
+        'sum by (daemon) (llmster_daemon_state{state="running"}) / 2',
+    ),
+    "a state as a number in a quotient": (
+        coded(P, d.STATE, ("down", "stalled", "running"), "daemon") / 2,
+        (
+            '(sum by (daemon) (llmster_daemon_state{state="stalled"}) '
+            '+ 2 * sum by (daemon) (llmster_daemon_state{state="running"})) / 2'
+        ),
+    ),
+    "a counter that grew, counted": (
+        sum_by(P.newly(d.RESTARTS, "10m")) * 2,
+        (
+            "sum(increase(llmster_restarts_total[10m]) > 0 "
+            "or (llmster_restarts_total unless llmster_restarts_total offset 10m) > 0) * 2"
+        ),
+    ),
+    "every kind of matcher": (
+        P.now(d.STATE, state="=~a|b", daemon="!~x"),
+        'llmster_daemon_state{state=~"a|b",daemon!~"x"}',
+    ),
+    "the machine of a metric without filters": (
+        P.now(h.POWER, instance="box"),
+        'nvml_power_watts{instance="box"}',
+    ),
+    "a recording rule's series": (recorded("daemon:x_y:rate5m", "daemon") * 2, "daemon:x_y:rate5m * 2"),
+    "the time less a time": (now() - 5, "time() - 5"),
+    "an absence counted": (absent(P.now(d.UP)) * 2, "absent(llmster_up) * 2"),
 }
 
 
@@ -146,6 +218,29 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
         lambda: join(P.now(h.POWER), P.now(d.UP), "daemon"),
         "has no label daemon",
     ),
+    "a condition on a label that is not there": (
+        lambda: both(P.now(d.UP), P.now(d.UP), "gpu"),
+        r"llmster_up has no label gpu, only \['daemon', 'instance', 'job'\]",
+    ),
+    "a condition on a label that only the first has": (
+        lambda: unless(P.now(h.POWER), P.now(d.UP), "gpu"),
+        "llmster_up has no label gpu",
+    ),
+    "a condition with other labels": (
+        lambda: unless(P.now(d.UP), sum_by(P.now(d.UP))),
+        r"llmster_up unless sum\(llmster_up\): labels .* never match \[\]; aggregate both to the same",
+    ),
+    "a label of a number": (lambda: sum_by(now(), "daemon"), r"time\(\) has no label daemon, only \[\]"),
+    "a join that takes a label that is not there": (
+        lambda: join(P.now(h.POWER), P.now(h.DEVICE_INFO), "gpu", take=["daemon"]),
+        "nvml_device_info has no label daemon",
+    ),
+    "a quantile of 0": (lambda: P.quantile(0, s.TTFT), "lies between 0 and 1, not at 0"),
+    "a quantile of 1": (lambda: P.quantile(1, s.TTFT), "lies between 0 and 1, not at 1"),
+    "the mean of a counter": (lambda: P.mean(d.RESTARTS), "is a counter: only histograms have buckets"),
+    "a counter over time": (lambda: P.over("delta", d.RESTARTS, "5m"), r"delta\(\) is for gauges"),
+    "a bucket's label of a sum": (lambda: P.rate_of_sum(s.TTFT, le="1"), "not le"),
+    "a window with a space before": (lambda: P.rate(d.RESTARTS, " 5m"), "write 5m, "),
     "a window that is none": (lambda: P.rate(d.RESTARTS, "5 minutes"), "is no window"),
     "a window of nothing": (lambda: P.rate(d.RESTARTS, "0s"), "is no window"),
     "a window with its units the wrong way round": (lambda: P.rate(d.RESTARTS, "30m1h"), "is no window"),
@@ -180,6 +275,36 @@ def test_units_follow_the_numbers() -> None:
     assert P.over("deriv", h.PROCESS_RESIDENT, "1h").unit == "bytes/s"
     assert share(sum_by(P.now(h.POWER)), sum_by(P.now(h.POWER_LIMIT))).unit == "ratio"
     assert count_by(P.now(h.POWER)).unit == ""
+    assert (P.now(h.POWER) + P.now(h.POWER)).unit == "watts"
+    assert (P.now(h.POWER) - 1).unit == "watts"
+    assert (P.now(h.POWER) > 1).unit == (P.now(h.POWER) >= 1).unit == (P.now(h.POWER) < 1).unit == "watts"
+    assert P.now(h.POWER).equals(1).unit == "watts"
+    assert (P.now(h.POWER) * 2).unit == (P.now(h.POWER) / 2).unit == ""
+    assert P.quantile(0.5, s.TTFT).unit == P.mean(s.TTFT).unit == "seconds"
+    assert P.rate_of_sum(s.TTFT).unit == "seconds/s"
+    assert P.slower(s.TTFT, 2.5).unit == "ratio"
+    assert P.over("avg_over_time", h.POWER, "1h").unit == "watts"
+    assert P.newly(s.GENERATION_TOKENS, "5m").unit == "tokens"
+    assert recorded("daemon:x_y:sum", unit="bytes").unit == "bytes"
+    assert recorded("daemon:x_y:sum").unit == absent(P.now(h.POWER)).unit == ""
+    assert coded(P, d.STATE, ("down", "running"), "daemon").unit == ""
+    assert now().unit == "seconds"
+
+
+def test_labels_follow_the_series() -> None:
+    assert P.now(d.UP).labels == {"daemon", "job", "instance"}
+    assert P.quantile(0.5, s.TTFT, "model").labels == {"model"}
+    assert P.heat(s.TTFT).labels == {"le"}
+    assert "le" not in (P.rate_of_sum(s.TTFT).labels or ())
+    assert sum_by(P.now(h.POWER), "gpu").labels == (sum_by(P.now(h.POWER), "gpu") > now()).labels == {"gpu"}
+    assert (now() - sum_by(P.now(h.POWER), "gpu")).labels == {"gpu"}
+    assert absent(P.now(d.UP)).labels == frozenset()
+    assert recorded("daemon:x_y:sum", "daemon").labels == {"daemon"}
+    assert join(sum_by(P.now(h.POWER), "gpu"), P.now(h.DEVICE_INFO), "gpu", take=["name"]).labels == {
+        "gpu",
+        "name",
+    }
+    assert variable("kwh").labels is None
 
 
 def test_every_series_a_query_reads_is_known() -> None:
@@ -189,3 +314,13 @@ def test_every_series_a_query_reads_is_known() -> None:
         "llmster_request_success_total",
     )
     assert re.findall(r"llmster_\w+", expr.text) == ["llmster_request_success_total"] * 2
+    assert expr.metrics == (s.REQUESTS, s.REQUESTS)
+    assert P.now(d.UP).metrics == (d.UP,)
+    assert recorded("daemon:x_y:sum").selectors == ("daemon:x_y:sum",)
+    assert coded(P, d.STATE, ("down", "stalled", "running")).selectors == (
+        'llmster_daemon_state{state="stalled"}',
+        'llmster_daemon_state{state="running"}',
+    )
+    assert both(P.now(d.UP), P.now(s.STREAM_UP)).metrics == (d.UP, s.STREAM_UP)
+    joined = join(P.now(h.POWER), P.now(h.DEVICE_INFO), "gpu")
+    assert joined.selectors == ("nvml_power_watts", "nvml_device_info")

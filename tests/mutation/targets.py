@@ -48,5 +48,5 @@ TARGETS: Final = {
     ),
     "promql": Target("dashboards/promql.py", ("tests/dashboards/test_promql.py",)),
     "gates": Target("actions/mcp/gates.py", ("tests/actions/mcp/test_gates.py",)),
-    "constraints": Target("actions/mcp/constraints.py", ("tests/actions/mcp/test_gates.py",)),
+    "constraints": Target("actions/mcp/constraints.py", ("tests/actions/mcp/test_constraints.py",)),
 }

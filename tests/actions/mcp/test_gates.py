@@ -1,19 +1,19 @@
-"""The policy, as a pure function: which rule wins, and that nothing denied and no path outside gets through."""
+"""The policy, as a pure function: which rule wins, and that nothing denied gets through."""
 
 import os
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import Any
 
-import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.mcp.constraints import Constraints, host_of, is_deeper
+from actions.mcp.constraints import Constraints
 from actions.mcp.gates import Decision, Policy, Rule, Subject, Verdict, decide
 
 GLOBS = st.sampled_from(["*", "read_*", "read_file", "write_*", "*_file", "r?ad_file", "[rw]*", "other"])
+
 TOOLS = st.sampled_from(["read_file", "write_file", "read_dir", "delete", "other"])
+
 RULES = st.lists(
     st.builds(
         Rule,
@@ -25,6 +25,7 @@ RULES = st.lists(
     ),
     max_size=8,
 )
+
 SUBJECTS = st.builds(
     Subject,
     server=st.sampled_from(["files", "web"]),
@@ -93,130 +94,27 @@ def test_a_tool_nobody_spoke_of_asks_and_prompts_and_resources_are_let_through()
     assert judge(policy, Subject("s", "resource", "t", "x")).verdict is Verdict.ALLOW
 
 
+def test_a_rule_speaks_of_one_kind_only() -> None:
+    policy = Policy((Rule("no-prompts", Verdict.DENY, kind="prompt"), Rule("no-tools", Verdict.DENY)))
+    assert judge(policy, Subject("s", "prompt", "t", "x")).rule == "no-prompts"
+    assert judge(policy, Subject("s", "tool", "t", "x")).rule == "no-tools"
+    assert judge(policy, Subject("s", "resource", "t", "x")) == Decision(Verdict.ALLOW, "default")
+    assert policy.winner(Subject("s", "resource", "t", "x")).kind == "resource"
+
+
+def test_arguments_that_break_a_rule_are_refused_by_it_and_those_that_keep_it_pass() -> None:
+    constraints = Constraints(schema={"required": ["n"]})
+    for verdict in (Verdict.ALLOW, Verdict.ASK):
+        policy = Policy((Rule("n", verdict, constraints=constraints), Rule("all", Verdict.ALLOW)))
+        assert judge(policy, Subject("s", "tool", "t", "x"), n=1) == Decision(verdict, "n")
+        refused = judge(policy, Subject("s", "tool", "t", "x"))
+        assert refused == Decision(Verdict.DENY, "n", "$ breaks the rule's schema (required)")
+    denied = Policy((Rule("no", Verdict.DENY, constraints=constraints),))
+    assert judge(denied, Subject("s", "tool", "t", "x")) == Decision(Verdict.DENY, "no")
+
+
 def test_a_changed_tool_asks_again_and_says_why() -> None:
     policy = Policy((Rule("all", Verdict.ALLOW),))
     found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
     assert (found.verdict, found.rule) == (Verdict.ASK, "all")
-    assert "approved" in found.reason
-
-
-PARTS = st.sampled_from(
-    ["..", ".", "", "inside", "link_out", "link_in", "..\\", "%2e%2e", " ..", "..'", "...", "a b"]
-)
-
-
-@pytest.fixture(name="tree", scope="module")
-def _tree(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    base = tmp_path_factory.mktemp("paths").resolve()
-    root = base / "root"
-    (root / "inside" / "deep").mkdir(parents=True)
-    (base / "root-but-longer").mkdir()
-    (base / "secret").write_text("x", encoding="utf-8")
-    (root / "link_out").symlink_to(base)
-    (root / "link_in").symlink_to(root / "inside")
-    (root / "loop").symlink_to(root / "loop")
-    return root
-
-
-@given(st.lists(PARTS, max_size=7), st.booleans())
-def test_no_path_that_passes_leads_outside(tree: Path, parts: list[str], from_root: bool) -> None:  # noqa: FBT001
-    path = "/".join([str(tree) if from_root else str(tree.parent), *parts])
-    constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),))
-    if constraints.violation({"path": path}, resolve) is not None:
-        return
-    # What a server would reach that trims, unquotes or decodes first, as well as one that does not.
-    for variant in (path, path.strip(), path.strip("'\""), path.replace("%2e", "."), path.replace("\\", "/")):
-        real = Path(os.path.realpath(variant))
-        assert real == tree or tree in real.parents
-
-
-@pytest.mark.parametrize(
-    ("path", "fault"),
-    [
-        ("{root}/inside/deep/new.txt", None),
-        ("{root}", None),
-        ("{root}/link_in/x", None),
-        ("{root}/../secret", "leads outside"),
-        ("{root}/link_out/secret", "leads outside"),
-        ("{root}-but-longer/x", "leads outside"),
-        ("/etc/passwd", "leads outside"),
-        ("inside/x", "absolute"),
-        ("~/x", "absolute"),
-        ("file:///etc/passwd", "absolute"),
-        (" /etc/passwd", "absolute"),
-        ("'/etc/passwd'", "absolute"),
-        ("{root}/inside/..'", "differently"),
-        ("{root}/..\u00a0", "differently"),
-        ("{root}/inside\u3000", "differently"),
-        ("{root}/..\ufeff", "differently"),
-        ("{root}/%2e%2e/secret", "differently"),
-        ("{root}/a\\..\\b", "differently"),
-        ("{root}/a\x00b", "differently"),
-    ],
-)
-def test_paths_are_judged_by_where_they_lead(tree: Path, path: str, fault: str | None) -> None:
-    constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),))
-    found = constraints.violation({"path": path.format(root=tree)}, resolve)
-    assert (found is None) if fault is None else (found is not None and fault in found)
-
-
-def test_every_path_below_a_named_argument_is_judged_and_none_may_be_missing(tree: Path) -> None:
-    constraints = Constraints(path_arguments=("paths",), path_roots=(str(tree),))
-    assert constraints.violation({"paths": [str(tree), "/etc"]}, resolve) is not None
-    assert constraints.violation({"edits": [{"paths": {"to": "/etc"}}]}, resolve) is not None
-    assert constraints.violation({"paths": [3]}, resolve) == "paths: must be text"
-    assert constraints.violation({}, resolve) == "none of paths is given"
-    assert constraints.violation({"paths": [str(tree)]}, resolve) is None
-
-
-@pytest.mark.parametrize(
-    ("text", "host"),
-    [
-        ("https://Example.org/x", "example.org"),
-        ("example.org.", "example.org"),
-        ("http://[::1]:8080/", "::1"),
-        ("https://good.example@evil.example/", None),
-        ("https://evil.example\\@good.example/", None),
-        ("ftp://example.org/", None),
-        ("javascript://example.org/", None),
-        ("https://exämple.org/", None),
-        (" https://example.org/", None),
-        ("https://example.org:99999/", None),
-        ("https:///x", None),
-    ],
-)
-def test_hosts_are_read_in_one_way_or_not_at_all(text: str, host: str | None) -> None:
-    assert host_of(text) == host
-
-
-def test_hosts_must_be_on_the_list() -> None:
-    constraints = Constraints(host_arguments=("url",), hosts=("*.example.org", "localhost"))
-    assert constraints.violation({"url": "https://api.example.org/x"}, resolve) is None
-    assert constraints.violation({"url": "localhost:8080"}, resolve) is None
-    for url in ("https://example.org/", "https://api.example.org.evil.example/", "http://2130706433/"):
-        assert constraints.violation({"url": url}, resolve) is not None, url
-
-
-def test_a_schema_is_applied_fetches_nothing_and_keeps_values_to_itself() -> None:
-    schema = {"type": "object", "properties": {"n": {"maximum": 3}}, "required": ["n"]}
-    constraints = Constraints(schema=schema)
-    assert constraints.violation({"n": 3}, resolve) is None
-    found = constraints.violation({"n": 12345}, resolve)
-    assert found == "$.n breaks the rule's schema (maximum)"
-    remote = Constraints(schema={"$ref": "https://example.org/schema.json"})
-    assert "cannot be applied" in (remote.violation({"n": 3}, resolve) or "")
-
-
-@given(
-    st.recursive(
-        st.none(),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=1), inner, max_size=2),
-    )
-)
-def test_depth_is_measured_without_recursion(value: Any) -> None:
-    def depth(one: Any) -> int:
-        children = one.values() if isinstance(one, dict) else one if isinstance(one, list) else None
-        return 0 if children is None else 1 + max((depth(child) for child in children), default=-1)
-
-    for limit in range(1, 6):
-        assert is_deeper(value, limit) == (depth(value) >= limit)
+    assert found.reason == "its description or schema is not the one that was approved any more"

@@ -8,6 +8,7 @@ import pytest
 from exporter.llmster.events import (
     LogEvent,
 )
+from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.predictions import (
     PredictionBuilder,
 )
@@ -133,3 +134,125 @@ def test_of_two_inputs_of_one_size_the_one_as_old_as_the_prediction_took_is_take
     timed = {"predicted_tokens": 10, "tokens_per_second": 10.0, "prompt_tokens": 1}
     assert prompt_of(*inputs, given_output("x", time_to_first_token_s=8.0, **timed)) == "first"
     assert prompt_of(*inputs, given_output("x", time_to_first_token_s=2.0, **timed)) == "again"
+
+
+HOUR_MS = 3_600_000
+
+
+def put(pairing: Pairing[str], *inputs: tuple[int, int, str]) -> list[str]:
+    """Let (milliseconds before END, characters, value) wait for model m; return who was given up."""
+    return [gone for ago, size, value in inputs for gone in pairing.put("m", END - ago, size, value)]
+
+
+def test_who_waits_too_long_or_behind_too_many_is_given_up_by_name() -> None:
+    pairing: Pairing[str] = Pairing()
+    assert put(pairing, (6 * HOUR_MS + 1, 1, "old"), (6 * HOUR_MS, 1, "just"), (0, 1, "new")) == ["old"]
+    assert put(pairing, *((0, 1, f"{number}") for number in range(254))) == []
+    assert put(pairing, (0, 1, "one too many")) == ["just"]
+    assert (pairing.inputs_missed, len(pairing)) == (2, 256)
+    assert pairing.forget("m")[:2] == ["new", "0"]
+    assert (pairing.inputs_missed, len(pairing)) == (258, 0)
+    assert pairing.forget("m") == []
+
+
+def test_of_too_many_models_the_oldest_goes_with_all_that_waits_for_it() -> None:
+    pairing: Pairing[int] = Pairing()
+    for number in range(256):
+        assert pairing.put(f"m{number}", END, 1, number) == []
+    assert pairing.put("m0", END, 1, 1000) == []
+    assert pairing.put("one more", END, 1, 256) == [0, 1000]
+    assert pairing.inputs_missed == 2
+
+
+def test_an_input_may_be_six_hours_old_and_a_second_late_but_no_more() -> None:
+    for ago, found in ((6 * HOUR_MS, "x"), (6 * HOUR_MS + 1, None), (-1000, "x"), (-1001, None)):
+        pairing: Pairing[str] = Pairing()
+        put(pairing, (ago, 1, "x"))
+        assert pairing.take("m", END, None, None) == found
+        assert pairing.outputs_missed == (found is None)
+
+
+def test_a_prompt_far_longer_than_its_tokens_is_another_one() -> None:
+    for size, found in ((16 * 132, "x"), (16 * 132 + 1, None)):
+        pairing: Pairing[str] = Pairing()
+        put(pairing, (0, size, "x"))
+        assert pairing.take("m", END, None, 100) == found
+
+
+@pytest.mark.parametrize(
+    ("size", "tokens", "learnt"),
+    [(800, 100, 4.8), (400, 100, 4.0), (10, 100, 3.3), (2112, 100, 6.4), (0, 100, 4.0), (800, None, 4.0)],
+)
+def test_characters_per_token_are_learnt_step_by_step_and_in_bounds(
+    size: int, tokens: int | None, learnt: float
+) -> None:
+    pairing: Pairing[str] = Pairing()
+    put(pairing, (0, size, "x"))
+    pairing.take("m", END, None, tokens)
+    assert pairing._models["m"].characters_per_token == pytest.approx(learnt)
+
+
+def test_nothing_is_learnt_about_size_where_two_could_be_meant() -> None:
+    pairing: Pairing[str] = Pairing()
+    put(pairing, (0, 800, "x"), (0, 801, "y"))
+    assert pairing.take("m", END, None, 100) == "x"
+    assert pairing._models["m"].characters_per_token == 4.0
+
+
+def after(*lessons: tuple[int, float], ask: tuple[int, ...] = (10_000, 0)) -> int | None:
+    """Teach with inputs so many ms before outputs that took so many seconds; say which of `ask` is then taken."""
+    pairing: Pairing[int] = Pairing()
+    for ago, took_s in lessons:
+        pairing.put("m", END - ago, 0, 0)
+        assert pairing.take("m", END, took_s, None) == 0
+    for ago in ask:
+        pairing.put("m", END - ago, 0, ago)
+    return pairing.take("m", END, 10.0, None)
+
+
+AT_END, AT_START = (0, 10.0), (10_000, 10.0)
+
+
+def test_whether_inputs_come_at_the_start_or_with_the_output_is_learnt() -> None:
+    assert after() == 10_000
+    assert after(AT_END) == 0
+    assert after(AT_START, ask=(0, 10_000)) == 10_000
+    assert after(AT_END, AT_START) == 10_000
+
+
+def test_what_was_learnt_about_the_time_is_soon_unlearnt() -> None:
+    assert after(*[AT_END] * 100, *[AT_START] * 3) == 0
+    assert after(*[AT_END] * 100, *[AT_START] * 5, ask=(0, 10_000)) == 10_000
+    assert after(*[AT_START] * 100, *[AT_END] * 5) == 0
+    assert after(*[AT_START] * 100, *[AT_END] * 3, ask=(0, 10_000)) == 10_000
+
+
+def test_only_a_prediction_long_enough_teaches_where_its_input_was() -> None:
+    assert after((0, 0.05)) == 10_000
+    assert after((0, 0.051)) == 0
+    assert after((5, 10.0)) == 0
+    assert after((6, 10.0)) == 10_000
+
+
+def test_an_input_later_than_the_start_fits_three_times_worse_than_one_before_it() -> None:
+    assert after(AT_START, ask=(9_000, 12_900)) == 12_900
+    assert after(AT_START, ask=(9_000, 13_100)) == 9_000
+    assert after(AT_END, ask=(1_100, 1_000)) == 1_000
+
+
+def test_without_a_duration_any_earlier_input_fits_and_the_first_is_taken() -> None:
+    pairing: Pairing[int] = Pairing()
+    for _ in range(2):
+        pairing.put("m", END - 10_000, 0, 0)
+        pairing.take("m", END, 10.0, None)
+    for ago in (9_000, 10_000, 0):
+        pairing.put("m", END - ago, 0, ago)
+    assert pairing.take("m", END, None, None) == 9_000
+
+
+def test_the_longer_a_prediction_took_the_less_its_time_weighs_against_its_size() -> None:
+    for took_s, expected in ((1.0, 400), (100.0, 800)):
+        pairing: Pairing[int] = Pairing()
+        pairing.put("m", END - round(took_s * 1000), 400, 400)
+        pairing.put("m", END - round(took_s * 1000) - 300, 800, 800)
+        assert pairing.take("m", END, took_s, 200) == expected
