@@ -6,6 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from dashboards.promql import (
+    Expr,
     QueryError,
     Scope,
     absent,
@@ -291,19 +292,21 @@ def test_units_follow_the_numbers() -> None:
     assert now().unit == "seconds"
 
 
+def labels_of(expr: Expr) -> set[str]:
+    assert expr.labels is not None
+    return set(expr.labels)
+
+
 def test_labels_follow_the_series() -> None:
-    assert P.now(d.UP).labels == {"daemon", "job", "instance"}
-    assert P.quantile(0.5, s.TTFT, "model").labels == {"model"}
-    assert P.heat(s.TTFT).labels == {"le"}
-    assert "le" not in (P.rate_of_sum(s.TTFT).labels or ())
-    assert sum_by(P.now(h.POWER), "gpu").labels == (sum_by(P.now(h.POWER), "gpu") > now()).labels == {"gpu"}
-    assert (now() - sum_by(P.now(h.POWER), "gpu")).labels == {"gpu"}
-    assert absent(P.now(d.UP)).labels == frozenset()
-    assert recorded("daemon:x_y:sum", "daemon").labels == {"daemon"}
-    assert join(sum_by(P.now(h.POWER), "gpu"), P.now(h.DEVICE_INFO), "gpu", take=["name"]).labels == {
-        "gpu",
-        "name",
-    }
+    by_card = sum_by(P.now(h.POWER), "gpu")
+    assert labels_of(P.now(d.UP)) == {"daemon", "job", "instance"}
+    assert labels_of(P.quantile(0.5, s.TTFT, "model")) == {"model"}
+    assert labels_of(P.heat(s.TTFT)) == {"le"}
+    assert "le" not in labels_of(P.rate_of_sum(s.TTFT))
+    assert labels_of(by_card) == labels_of(by_card > now()) == labels_of(now() - by_card) == {"gpu"}
+    assert labels_of(absent(P.now(d.UP))) == set()
+    assert labels_of(recorded("daemon:x_y:sum", "daemon")) == {"daemon"}
+    assert labels_of(join(by_card, P.now(h.DEVICE_INFO), "gpu", take=["name"])) == {"gpu", "name"}
     assert variable("kwh").labels is None
 
 

@@ -131,7 +131,7 @@ def test_of_two_inputs_of_one_time_the_one_of_the_right_size_is_taken() -> None:
 
 def test_of_two_inputs_of_one_size_the_one_as_old_as_the_prediction_took_is_taken() -> None:
     inputs = (given_input("first", END - 9_000), given_input("again", END - 3_000))
-    timed = {"predicted_tokens": 10, "tokens_per_second": 10.0, "prompt_tokens": 1}
+    timed: dict[str, Any] = {"predicted_tokens": 10, "tokens_per_second": 10.0, "prompt_tokens": 1}
     assert prompt_of(*inputs, given_output("x", time_to_first_token_s=8.0, **timed)) == "first"
     assert prompt_of(*inputs, given_output("x", time_to_first_token_s=2.0, **timed)) == "again"
 

@@ -90,6 +90,13 @@ def test_what_the_daemon_said_is_passed_on_as_it_is() -> None:
     assert (prediction.prompt_tokens, prediction.predicted_tokens) == (7, 5)
 
 
+def test_a_prediction_longer_than_the_epoch_began_with_it() -> None:
+    (prediction,) = predict(
+        given_output("x", 5, time_to_first_token_s=9.0, predicted_tokens=1, tokens_per_second=1.0)
+    )
+    assert prediction.start_ns == 0
+
+
 def test_without_a_duration_a_prediction_never_starts_after_its_end() -> None:
     (prediction,) = predict(given_input("p", END + 300), given_output("x"))
     assert (prediction.paired, prediction.start_ns) == (True, END * 10**6)
@@ -150,6 +157,28 @@ def test_a_prediction_of_many_blocks_has_few_phases_that_still_cover_it() -> Non
     assert math.fsum(phase.share for phase in prediction.phases) == pytest.approx(1.0)
 
 
+@pytest.mark.parametrize("blocks", [MAX_PHASES - 1, MAX_PHASES, MAX_PHASES + 1, MAX_PHASES + 9])
+def test_what_is_too_much_joins_the_last_phase(blocks: int) -> None:
+    output = "<think>abc</think>" * blocks
+    phases = one(output, tokens_per_second=1.0, predicted_tokens=blocks).phases
+    texts = [output[phase.start_char : phase.end_char] for phase in phases]
+    joined = output[(MAX_PHASES - 1) * 18 + 7 : -8] if blocks >= MAX_PHASES else "abc"
+    assert texts == ["abc"] * (min(blocks, MAX_PHASES) - 1) + [joined]
+    assert [phase.share for phase in phases[:-1]] == [1 / blocks] * (len(phases) - 1)
+    assert phases[-1].share == pytest.approx((blocks - len(phases) + 1) / blocks)
+    assert phases[-1].offset_s == pytest.approx(len(phases) - 1)
+
+
+def test_reasoning_in_several_blocks_is_added_up() -> None:
+    prediction = one("<think>ab</think><think>cd</think>1234", tokens_per_second=1.0, predicted_tokens=8)
+    assert (prediction.reasoning_s, prediction.reasoning_tokens_estimated) == (4.0, 4)
+
+
+def test_an_output_of_nothing_is_no_reasoning() -> None:
+    prediction = one("<think> </think>", tokens_per_second=1.0, predicted_tokens=8)
+    assert (prediction.phases, prediction.reasoning_s, prediction.reasoning_tokens_estimated) == ((), 0.0, 0)
+
+
 @given(st.text(max_size=300), st.integers(0, 1000))
 def test_shares_sum_to_one_and_reasoning_never_exceeds_the_whole(output: str, predicted: int) -> None:
     prediction = one(output, tokens_per_second=7.0, predicted_tokens=predicted)
@@ -189,6 +218,8 @@ def test_context_utilization_needs_the_context_length() -> None:
     lengths: Callable[[str], int | None] = {"m": 4000}.get
     (prediction,) = predict(*events, context_length=lengths)
     assert (prediction.context_length, prediction.context_utilization) == (4000, 0.1)
+    unknown = (given_input("p"), given_output("x", predicted_tokens=100))
+    assert predict(*unknown, context_length=lengths)[0].context_utilization is None
     shorter: Callable[[str], int | None] = {"m": 300}.get
     assert predict(*events, context_length=shorter)[0].context_utilization == 1.0
 
