@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -23,7 +23,10 @@ Kind = Literal["intent", "outcome", "denied", "event"]
 GENESIS: Final = "0" * 64
 """`previous` of the first row."""
 
-_COLUMNS: Final = (
+PRUNE: Final = "audit.prune"
+"""Action of a row that says up to which row, by number and hash, the beginning was cut off."""
+
+COLUMNS: Final = (
     "seq",
     "at_ms",
     "kind",
@@ -116,8 +119,8 @@ class Audit:
         }
         hashed = row_hash(values)
         db.execute(
-            f"INSERT INTO audit ({', '.join(_COLUMNS)}, hash) VALUES ({', '.join('?' * len(_COLUMNS))}, ?)",  # noqa: S608 - fixed column names
-            (*(values[column] for column in _COLUMNS), hashed),
+            f"INSERT INTO audit ({', '.join(COLUMNS)}, hash) VALUES ({', '.join('?' * len(COLUMNS))}, ?)",  # noqa: S608 - fixed column names
+            (*(values[column] for column in COLUMNS), hashed),
         )
         return Entry(**{**values, "detail": told, "hash": hashed})
 
@@ -162,7 +165,7 @@ class Audit:
 
         `expected` is a head noted earlier: it must still be part of the chain. Raises AuditBroken, StorageFailed.
         """
-        return await self._storage.read(lambda db: _verify(db, expected))
+        return await self._storage.read(lambda db: verify_rows(db, expected))
 
 
 def canonical(value: Any) -> str:
@@ -172,25 +175,48 @@ def canonical(value: Any) -> str:
 
 def row_hash(values: Mapping[str, Any]) -> str:
     """Hash a row: SHA-256 over the canonical JSON of every column but the hash itself."""
-    return hashlib.sha256(canonical([values[column] for column in _COLUMNS]).encode()).hexdigest()
+    return hashlib.sha256(canonical([values[column] for column in COLUMNS]).encode()).hexdigest()
 
 
-def _verify(db: sqlite3.Connection, expected: Head | None) -> Head | None:
-    head: Head | None = None
-    met = expected is None
-    for row in db.execute("SELECT * FROM audit ORDER BY seq"):
-        want_seq, want_previous = (head.seq + 1, head.hash) if head else (1, GENESIS)
-        if row["seq"] != want_seq:
-            raise AuditBroken(want_seq, f"is missing; the next one there is {row['seq']}")
-        if row["previous"] != want_previous:
-            raise AuditBroken(want_seq, "does not follow from the row before it")
-        if row["hash"] != row_hash({column: row[column] for column in _COLUMNS}):
-            raise AuditBroken(want_seq, "was changed after it was written")
-        head = Head(row["seq"], row["hash"])
-        met = met or head == expected
-    if not met and expected is not None:
+def verify_rows(db: sqlite3.Connection, expected: Head | None) -> Head | None:
+    """Recompute the chain from its beginning, or from where it was cut off by a row of its own. Raises AuditBroken."""
+    start = start_of(db)
+    head = follow(db.execute("SELECT * FROM audit ORDER BY seq"), start)
+    if expected is None or expected == start:
+        return head
+    if expected.seq < start.seq:
+        raise AuditBroken(expected.seq, "was cut off; verify the archive it went into")
+    row = db.execute("SELECT hash FROM audit WHERE seq = ?", (expected.seq,)).fetchone()
+    if row is None or row["hash"] != expected.hash:
         raise AuditBroken(expected.seq, "is not what was noted earlier: rows were cut off or written anew")
     return head
+
+
+def follow(rows: Iterable[Mapping[str, Any] | sqlite3.Row], start: Head) -> Head | None:
+    """Recompute rows that come after `start`; return the last, None without any. Raises AuditBroken."""
+    head: Head | None = None
+    for row in rows:
+        before = head or start
+        if row["seq"] != before.seq + 1:
+            raise AuditBroken(before.seq + 1, f"is missing; the next one there is {row['seq']}")
+        if row["previous"] != before.hash:
+            raise AuditBroken(before.seq + 1, "does not follow from the row before it")
+        if row["hash"] != row_hash({column: row[column] for column in COLUMNS}):
+            raise AuditBroken(before.seq + 1, "was changed after it was written")
+        head = Head(row["seq"], row["hash"])
+    return head
+
+
+def start_of(db: sqlite3.Connection) -> Head:
+    """Say what the first row follows: nothing, or what a row of the chain says was cut off."""
+    first = db.execute("SELECT seq, previous FROM audit ORDER BY seq LIMIT 1").fetchone()
+    if first is not None and first["seq"] > 1:
+        cut = Head(first["seq"] - 1, first["previous"])
+        for row in db.execute("SELECT detail FROM audit WHERE action = ? AND kind = 'event'", (PRUNE,)):
+            told = json.loads(row["detail"])
+            if Head(told.get("seq"), told.get("hash")) == cut:
+                return cut
+    return Head(0, GENESIS)
 
 
 def _entry(row: sqlite3.Row) -> Entry:

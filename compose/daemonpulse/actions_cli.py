@@ -192,9 +192,11 @@ def audit() -> None:
 @audit.command("verify")
 @_state_flag
 @click.option("--head", help="A head noted earlier, SEQ:HASH: proves that nothing was cut off the end.")
-def audit_verify(*, head: str | None, **flags: str | None) -> None:
+@click.option("--archive", type=click.Path(path_type=Path), help="A file that `prune` wrote, to verify, too.")
+def audit_verify(*, head: str | None, archive: Path | None, **flags: str | None) -> None:
     """Recompute the whole chain and print its head. Exits 1 when a row was changed, removed or put in."""
     from actions.audit import Audit, AuditBroken, Head
+    from actions.retention import verify_archive
 
     expected: Head | None = None
     if head is not None:
@@ -204,17 +206,55 @@ def audit_verify(*, head: str | None, **flags: str | None) -> None:
         expected = Head(int(match[1]), match[2])
 
     async def verify(storage: Storage) -> Head | None:
-        return await Audit(storage).verify(expected=expected)
+        found = await Audit(storage).verify(expected=expected)
+        if archive is not None:
+            cut = await verify_archive(storage, archive)
+            click.echo(f"{archive}: unbroken up to its last row {cut.seq}:{cut.hash}, which was signed off")
+        return found
 
     try:
         found = _with_storage(flags, verify)
     except AuditBroken as error:
         click.echo(f"daemonpulse: {error}", err=True)
         sys.exit(1)
+    except OSError as error:
+        _fail(f"--archive={archive}: cannot be read ({error.strerror})")
     if found is None:
         click.echo("the audit is empty")
     else:
-        click.echo(f"{found.seq} rows, unbroken; head {found.seq}:{found.hash}")
+        click.echo(f"unbroken up to row {found.seq}; head {found.seq}:{found.hash}")
+
+
+@audit.command("prune")
+@_state_flag
+@click.option("--older-than", type=Duration(), required=True, help="What may go, such as 90d.")
+@click.option("--to", "archive", type=click.Path(path_type=Path), required=True, help="New file for it.")
+def audit_prune(*, older_than: int, archive: Path, **flags: str | None) -> None:
+    """Move old rows into a file; a row that stays signs them off, so that both can still be verified."""
+    from actions.audit import Audit, AuditBroken
+    from actions.auth import Actor, Scope
+    from actions.retention import Pruned, prune
+
+    async def cut(storage: Storage) -> Pruned | None:
+        return await prune(
+            storage,
+            Audit(storage),
+            before_ms=round(time.time() * 1000) - older_than * 1000,
+            archive=archive,
+            actor=Actor("cli", Scope.ADMIN),
+        )
+
+    try:
+        found = _with_storage(flags, cut)
+    except AuditBroken as error:
+        click.echo(f"daemonpulse: {error}; nothing was cut off", err=True)
+        sys.exit(1)
+    except OSError as error:
+        _fail(f"--to={archive}: cannot be written ({error.strerror}); nothing was cut off")
+    if found is None:
+        click.echo("nothing is old enough")
+    else:
+        click.echo(f"{found.rows} rows moved to {archive}; the audit begins after {found.through.seq}")
 
 
 for _command in CLIENT_COMMANDS:

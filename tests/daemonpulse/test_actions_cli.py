@@ -11,7 +11,9 @@ from pathlib import Path
 
 import pytest
 
-from actions.storage import FILE_NAME
+from actions.audit import Audit
+from actions.auth import LOOPBACK
+from actions.storage import FILE_NAME, Storage
 from llmster_sim.server import Simulator
 from tests.actions.conftest import BIG, SMALL, Forge, StartForge, loaded, sim, start_forge
 
@@ -133,7 +135,7 @@ async def test_tokens_are_made_listed_and_revoked_and_all_of_it_is_on_record(tmp
     again = await run("token", "revoke", "grafana", *state)
     assert (again.code, again.err.count("\n")) == (2, 1)
     verified = await run("audit", "verify", *state)
-    assert verified.out.startswith("2 rows, unbroken; head 2:")
+    assert verified.out.startswith("unbroken up to row 2; head 2:")
 
 
 async def test_audit_verify_finds_tampering_and_what_was_cut_off(tmp_path: Path) -> None:
@@ -150,6 +152,24 @@ async def test_audit_verify_finds_tampering_and_what_was_cut_off(tmp_path: Path)
     cut = await run("audit", "verify", "--head", head, *state)
     assert (cut.code, "cut off" in cut.err) == (1, True)
     assert (await run("audit", "verify", "--head", "nonsense", *state)).code == 2
+
+
+async def test_audit_prune_moves_old_rows_into_a_file_and_verify_takes_both(tmp_path: Path) -> None:
+    state, file = ("--state", str(tmp_path / "state")), tmp_path / "old.jsonl"
+    storage = await Storage.open(tmp_path / "state")
+    long_ago = Audit(storage, clock_ms=lambda: 1_000)
+    await long_ago.record("event", actor=LOOPBACK, action="look", subject="x")
+    await storage.close()
+    await run("token", "new", "--name", "a", *state)
+    old = await run("audit", "prune", "--older-than", "1h", "--to", str(file), *state)
+    assert (old.code, old.out) == (0, f"1 rows moved to {file}; the audit begins after 1\n"), old.err
+    young = await run("audit", "prune", "--older-than", "1h", "--to", str(tmp_path / "more"), *state)
+    assert (young.code, young.out) == (0, "nothing is old enough\n")
+    both = await run("audit", "verify", "--archive", str(file), *state)
+    assert both.code == 0
+    assert "which was signed off" in both.out
+    file.write_text("")
+    assert (await run("audit", "verify", "--archive", str(file), *state)).code == 1
 
 
 @pytest.mark.parametrize(
