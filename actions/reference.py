@@ -49,7 +49,8 @@ def _operation(path: str, method: str, operation: Mapping[str, Any]) -> str:
         for one in operation.get("parameters", ())
     )
     table = f"<table><tbody>{rows}</tbody></table>" if rows else ""
-    return f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2>{table}\n"
+    says = escape(operation.get("description", ""))
+    return f"<h2><code>{escape(method.upper())} {escape(path)}</code></h2><p>{says}</p>{table}\n"
 
 
 def _kind(schema: Mapping[str, Any]) -> str:

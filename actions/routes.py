@@ -102,6 +102,7 @@ class Api:
 
         @router.get("/healthz", tags=["service"], response_class=PlainTextResponse)
         async def healthz() -> Response:
+            """Tell whether the service runs."""
             return PlainTextResponse("ok\n")
 
         @router.get(
@@ -111,6 +112,7 @@ class Api:
             responses={200: {"content": {"application/openmetrics-text": {}}}},
         )
         async def metrics(request: Request) -> Response:
+            """Give numbers about the service, for Prometheus."""
             writable = await self._service.storage.check_writable()
             self._service.metrics.set(rows.AUDIT_WRITABLE, writable)
             body, content_type = self._service.metrics.expose(request.headers.get("accept", ""))
@@ -129,11 +131,13 @@ class Api:
 
         @router.get("/daemons", tags=["read"])
         async def daemons(_actor: actor_of) -> Response:
+            """List the daemons, how each is, and what it holds."""
             found = await asyncio.gather(*(self._describe(name) for name in service.daemons))
             return JSONResponse({"daemons": found})
 
         @router.get("/daemons/{daemon}/models", tags=["read"])
         async def models(_actor: actor_of, daemon: Daemon) -> Response:
+            """List the models on disk, and what loads of each really took."""
             snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
             learned = await self._experience.learned(daemon)
             found = [views.model(one, snapshot, learned) for one in snapshot.models or ()]
@@ -141,6 +145,7 @@ class Api:
 
         @router.get("/daemons/{daemon}/instances", tags=["read"])
         async def instances(_actor: actor_of, daemon: Daemon) -> Response:
+            """List what is loaded."""
             snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
             found = [views.instance(one, snapshot) for one in snapshot.instances]
             return JSONResponse({"daemon": daemon, "instances": found})
@@ -156,6 +161,7 @@ class Api:
             query: Annotated[PreflightParameters, Query()],
             body: Annotated[PreflightParameters | None, Body()] = None,
         ) -> Response:
+            """Tell whether a load would fit, and who holds the memory."""
             self._gatekeeper.slow_down(actor)  # each one asks the daemon
             command = load_command(daemon, merged(query, body))
             return JSONResponse((await service.preflight(command)).to_json())
@@ -164,6 +170,7 @@ class Api:
         async def operations(
             _actor: actor_of, daemon: Annotated[Name | None, Query()] = None, limit: Limit = 100
         ) -> Response:
+            """List what was asked for, and what came of it."""
             found = await service.operations.recent(daemon=daemon, limit=limit)
             return JSONResponse({"operations": [operation.to_json() for operation in found]})
 
@@ -173,6 +180,7 @@ class Api:
             operation_id: Name,
             wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
         ) -> Response:
+            """Tell how an operation stands; with `wait` when it has ended."""
             found = await service.operations.get(operation_id)
             await _wait(found, wait)
             return JSONResponse(found.to_json())
@@ -181,6 +189,7 @@ class Api:
         async def audit(
             _actor: actor_of, since: Annotated[int, Query(ge=0, le=2**62)] = 0, limit: Limit = 100
         ) -> Response:
+            """Tell who did what."""
             entries = await service.audit.read(since=since, limit=limit)
             return JSONResponse({"entries": [views.audit_entry(entry) for entry in entries]})
 
@@ -199,6 +208,7 @@ class Api:
             body: Annotated[LoadParameters | None, Body()] = None,
             key: Key = None,
         ) -> Response:
+            """Load a model, if it fits."""
             given = merged(query, body)
             command = load_command(daemon, given, force=given.force, reason=given.reason)
             return await self._submit(actor, command, key, given.wait)
@@ -211,6 +221,7 @@ class Api:
             body: Annotated[EjectParameters | None, Body()] = None,
             key: Key = None,
         ) -> Response:
+            """Eject one instance and make sure that it is gone."""
             given = merged(query, body)
             command = Eject(
                 daemon=daemon,
@@ -228,6 +239,7 @@ class Api:
             body: Annotated[EjectAllParameters | None, Body()] = None,
             key: Key = None,
         ) -> Response:
+            """Eject everything, busy or not: the kill switch."""
             given = merged(query, body)
             return await self._submit(actor, EjectAll(daemon=daemon, reason=given.reason), key, given.wait)
 
@@ -239,6 +251,7 @@ class Api:
             body: Annotated[DownloadParameters | None, Body()] = None,
             key: Key = None,
         ) -> Response:
+            """Download a model."""
             given = merged(query, body)
             command = Download(
                 daemon=daemon,
@@ -256,6 +269,7 @@ class Api:
             body: Annotated[ProbeParameters | None, Body()] = None,
             key: Key = None,
         ) -> Response:
+            """Send one short chat and time it."""
             given = merged(query, body)
             command = Probe(
                 daemon=daemon, reason=given.reason, model=required(given, "model"), force=given.force
@@ -264,6 +278,7 @@ class Api:
 
         @router.post("/operations/{operation_id}/cancel", tags=["operations"], responses=_OPERATION)
         async def cancel(actor: actor_of, operation_id: Name) -> Response:
+            """Give up an operation that has not ended."""
             found = await service.operations.get(operation_id)
             await self._gatekeeper.require(actor, Scope.OPERATE, action="cancel", subject=operation_id)
             await service.cancel(actor, found)
@@ -277,11 +292,13 @@ class Api:
 
         @router.get(path, tags=["desired"])
         async def get_desired(_actor: actor_of, daemon: Daemon) -> Response:
+            """Tell what shall stay loaded."""
             service.daemon(daemon)
             return _desired(daemon, await service.desired.get(daemon))
 
         @router.put(path, tags=["desired"])
         async def put_desired(actor: actor_of, daemon: Daemon, body: DesiredSet) -> Response:
+            """Say all that shall stay loaded."""
             service.daemon(daemon)
             await self._gatekeeper.require(actor, Scope.OPERATE, action="desired", subject=daemon)
             loads = [load_command(daemon, one) for one in body.instances]
@@ -300,6 +317,7 @@ class Api:
             query: Annotated[DesiredChange, Query()],
             body: Annotated[DesiredChange | None, Body()] = None,
         ) -> Response:
+            """Say whether one instance shall stay loaded."""
             service.daemon(daemon)
             await self._gatekeeper.require(actor, Scope.OPERATE, action="desired", subject=daemon)
             given = merged(query, body)

@@ -87,14 +87,15 @@ def router(
         query: Annotated[GateParameters, Query()],
         body: Annotated[GateParameters | None, Body()] = None,
     ) -> Response:
+        """Set a tool's gate, or take it away again: then the policy decides."""
         decision = required(merged(query, body), "decision")
         await gatekeeper.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
         if decision == "policy":
             return JSONResponse(await gate.remove_gate(server, tool, actor))
         return JSONResponse(await gate.set_gate(server, tool, Verdict(decision), actor))
 
-    def settling(verb: str, *, approve: bool) -> None:
-        @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb)
+    def settling(verb: str, says: str, *, approve: bool) -> None:
+        @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb, description=says)
         async def settle(
             actor: actor_of,
             approval_id: Name,
@@ -106,8 +107,8 @@ def router(
             await gatekeeper.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
             return JSONResponse(await gate.settle(approval_id, approve=approve, always=always, actor=actor))
 
-    settling("approve", approve=True)
-    settling("deny", approve=False)
+    settling("approve", "Let a call of a tool through; `always` needs admin.", approve=True)
+    settling("deny", "Refuse a call of a tool; `always` needs admin.", approve=False)
 
     @made.post("/adopt")
     async def adopt(
@@ -115,6 +116,7 @@ def router(
         query: Annotated[AdoptParameters, Query()],
         body: Annotated[AdoptParameters | None, Body()] = None,
     ) -> Response:
+        """Route every server of mcp.json through the gate, or take that back."""
         given = merged(query, body)
         await gatekeeper.require(actor, Scope.ADMIN, action="mcp.adopt", subject=str(adoption.path))
         return JSONResponse(await adoption.run(actor, undo=given.undo, dry_run=given.dry_run))
@@ -133,6 +135,7 @@ def _add_reads(
 ) -> None:
     @made.get("/servers")
     async def servers(_actor: actor_of) -> Response:
+        """List the tool servers behind the gate."""
         found = gate.servers()
         for one in found:
             one["plugin_error"] = plugins.last_errors.get(one["server"])
@@ -141,6 +144,7 @@ def _add_reads(
 
     @made.get("/servers/{server}/tools")
     async def tools(actor: actor_of, server: ServerName) -> Response:
+        """List a server's tools, with their gates."""
         return JSONResponse({"server": server, "tools": await gate.server_tools(server, actor)})
 
     @made.get("/approvals")
@@ -149,5 +153,6 @@ def _add_reads(
         state: Annotated[State | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
+        """List the calls of tools that wait for a person."""
         found = await gate.approvals.list(state=state, limit=limit)
         return JSONResponse({"approvals": [gate.approvals.shown(one) for one in found]})

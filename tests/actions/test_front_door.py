@@ -1,6 +1,7 @@
 """What an outsider may send: pages of other places, packed, deep and huge bodies, and too much of anything."""
 
 import gzip
+from html import escape
 
 import pytest
 
@@ -93,8 +94,11 @@ async def test_the_page_at_docs_loads_nothing_from_anywhere(forge: Forge) -> Non
     for word in ("<script", "http://", "https://", "@import", "url("):
         assert word not in answer.text
     document = (await forge.http.get("/openapi.json")).json()
-    for path in document["paths"]:
+    for path, methods in document["paths"].items():
         assert f" {path}</code>" in answer.text
+        for method, operation in methods.items():
+            assert operation.get("description", "").endswith("."), f"{method} {path} says what it does"
+            assert f"<p>{escape(operation['description'])}</p>" in answer.text
 
 
 # How fast ------------------------------------------------------------------------------------------------------------
