@@ -90,13 +90,13 @@ def _any_order_will_do(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_cached_hash(patch: pytest.MonkeyPatch) -> None:
-    known = audit._verify
+    known = audit.verify_rows
 
     def verify(db: Any, expected: Any) -> Any:
         found = known(db, None)
         return found if found is not None or expected is None else expected
 
-    patch.setattr(audit, "_verify", verify)
+    patch.setattr(audit, "verify_rows", verify)
 
 
 def _half_a_token(patch: pytest.MonkeyPatch) -> None:
