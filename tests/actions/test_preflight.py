@@ -1,7 +1,7 @@
 """The pre-flight: the numbers are right, experience counts, and what is not known is not guessed."""
 
 import json
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from typing import Any
 
 import pytest
@@ -173,62 +173,71 @@ NOT_MEASURED = "no load of this model was measured yet; the daemon's estimate is
 
 
 @pytest.mark.parametrize(
-    ("judged", "expected", "reasons"),
+    ("judging", "expected", "reasons"),
     [
-        (judge("no estimate", memory(9), learned=None, split=SplitPlan()), Verdict.UNKNOWN, ("no estimate",)),
         (
-            judge(need(1), "no driver", learned=None, split=SplitPlan()),
+            lambda: judge("no estimate", memory(9), learned=None, split=SplitPlan()),
+            Verdict.UNKNOWN,
+            ("no estimate",),
+        ),
+        (
+            lambda: judge(need(1), "no driver", learned=None, split=SplitPlan()),
             Verdict.UNKNOWN,
             ("no driver", NOT_MEASURED),
         ),
         (
-            plan(1, MemoryReading("x", ())),
+            lambda: plan(1, MemoryReading("x", ())),
             Verdict.UNKNOWN,
             ("there is no GPU, and the free RAM is not known",),
         ),
         (
-            plan(4, MemoryReading("x", (), host_available_bytes=4 * GIB)),
+            lambda: plan(4, MemoryReading("x", (), host_available_bytes=4 * GIB)),
             Verdict.TIGHT,
             ("there is no GPU; of 4.00 GiB of free RAM 0.00 GiB would be left",),
         ),
         (
-            plan(3.5, MemoryReading("x", (), host_available_bytes=4 * GIB)),
+            lambda: plan(3.5, MemoryReading("x", (), host_available_bytes=4 * GIB)),
             Verdict.FITS,
             ("there is no GPU; of 4.00 GiB of free RAM 0.50 GiB would be left",),
         ),
-        (plan(0, memory(9, 9), disabled=(0, 1)), Verdict.FITS, ("nothing of it goes to a GPU",)),
-        (plan(1, memory(9), disabled=(0,)), Verdict.DOES_NOT_FIT, ("every GPU is disabled",)),
+        (lambda: plan(0, memory(9, 9), disabled=(0, 1)), Verdict.FITS, ("nothing of it goes to a GPU",)),
+        (lambda: plan(1, memory(9), disabled=(0,)), Verdict.DOES_NOT_FIT, ("every GPU is disabled",)),
         (
-            plan(30, memory(9, 9, 9), disabled=(1,)),
+            lambda: plan(30, memory(9, 9, 9), disabled=(1,)),
             Verdict.DOES_NOT_FIT,
             ("it needs 30.00 GiB, and 18.00 GiB are free on GPU 0, 2: 12.00 GiB lack",),
         ),
         (
-            plan(18, memory(3, 9, 9, 2)),
+            lambda: plan(18, memory(3, 9, 9, 2)),
             Verdict.TIGHT,
             ("it fits in sum, but the share of GPU 0, 3 under split evenly does not fit there",),
         ),
-        (plan(18, memory(9, 9)), Verdict.TIGHT, ("it leaves less than 1.20 GiB free on GPU 0, 1",)),
-        (plan(9, memory(10, total=20)), Verdict.FITS, ()),
-        (plan(9, memory(9.25, total=5)), Verdict.TIGHT, ("it leaves less than 0.50 GiB free on GPU 0",)),
-        (plan(9, memory(9.5, total=5)), Verdict.FITS, ()),
-        (plan(9, memory(10, 0), strategy="custom", ratio=(1,)), Verdict.TIGHT, None),
-        (plan(9, memory(20, 0), strategy="custom", ratio=(1,)), Verdict.FITS, ()),
+        (lambda: plan(18, memory(9, 9)), Verdict.TIGHT, ("it leaves less than 1.20 GiB free on GPU 0, 1",)),
+        (lambda: plan(9, memory(10, total=20)), Verdict.FITS, ()),
         (
-            plan(9, memory(20, held={"a": {}}), replace=("b", "a", "c")),
+            lambda: plan(9, memory(9.25, total=5)),
+            Verdict.TIGHT,
+            ("it leaves less than 0.50 GiB free on GPU 0",),
+        ),
+        (lambda: plan(9, memory(9.5, total=5)), Verdict.FITS, ()),
+        (lambda: plan(9, memory(10, 0), strategy="custom", ratio=(1,)), Verdict.TIGHT, None),
+        (lambda: plan(9, memory(20, 0), strategy="custom", ratio=(1,)), Verdict.FITS, ()),
+        (
+            lambda: plan(9, memory(20, held={"a": {}}), replace=("b", "a", "c")),
             Verdict.FITS,
             ("what ejecting b, c frees is not known and counted as nothing",),
         ),
         (
-            judge(need(1, passes=False), memory(9), learned=Learned(1, 1), split=SplitPlan()),
+            lambda: judge(need(1, passes=False), memory(9), learned=Learned(1, 1), split=SplitPlan()),
             Verdict.DOES_NOT_FIT,
             ("the daemon's own guardrail would refuse it (modelLoadingGuardrails in its settings)",),
         ),
     ],
 )
 def test_every_verdict_has_its_reason(
-    judged: Preflight, expected: Verdict, reasons: tuple[str, ...] | None
+    judging: Callable[[], Preflight], expected: Verdict, reasons: tuple[str, ...] | None
 ) -> None:
+    judged = judging()
     assert judged.verdict is expected
     assert reasons is None or judged.reasons == reasons
 
