@@ -167,5 +167,5 @@ def test_no_page_installs_us_from_an_index_where_we_are_not() -> None:
     pyproject = tomllib.loads((ROOT / "pyproject.toml").read_text(encoding="utf-8"))
     assert "Private :: Do Not Upload" in pyproject["project"]["classifiers"]
     for page in PAGES:
-        found = re.search(r"pip install [^\n&|;]*\bdaemonpulse\b(?![/-])", page.read_text(encoding="utf-8"))
-        assert found is None, f"{relative(page)}: {found and found[0]}: somebody else could own that name"
+        found = re.findall(r"pip install [^\n&|;]*\bdaemonpulse\b(?![/-])", page.read_text(encoding="utf-8"))
+        assert not found, f"{relative(page)}: {found}: somebody else could own that name"
