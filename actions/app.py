@@ -179,7 +179,8 @@ def application(api: Api) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    app.include_router(api.router())
+    # Not include_router(): FastAPI looks an included router through once more per level, at every request.
+    app.router.routes += api.routes()
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:

@@ -11,10 +11,11 @@ from typing import Annotated, Any, Final, TypeVar
 
 from fastapi import APIRouter, Body, Depends, Header, Path, Query, Request, Response
 from fastapi.responses import JSONResponse, PlainTextResponse
-from fastapi.security import HTTPBearer
+from starlette.routing import BaseRoute
 
 from actions import views
 from actions.auth import Actor, Scope
+from actions.bearer import Bearer
 from actions.commands import Command, Download, Eject, EjectAll, Probe
 from actions.controlled import SNAPSHOT_MAX_AGE_S
 from actions.documents import OperationDocument, PreflightDocument, ProblemDocument
@@ -81,21 +82,16 @@ class Api:
         self._gatekeeper = gatekeeper
         self._experience = experience
 
-    def router(self) -> APIRouter:
-        """Make the router. Handlers are closures, so that FastAPI sees plain functions."""
-        bearer = HTTPBearer(auto_error=False, description="dp_…, made by: daemonpulse actions token new")
-
-        async def who(request: Request) -> Actor:
-            return await self._gatekeeper.actor(request)
-
-        guarded = APIRouter(prefix="/v1", dependencies=[Depends(bearer)], responses=_ERRORS)
+    def routes(self) -> list[BaseRoute]:
+        """Make the routes. Handlers are closures, so that FastAPI sees plain functions."""
+        who = Bearer(self._gatekeeper)
+        guarded = APIRouter(prefix="/v1", responses=_ERRORS)
         self._add_reads(guarded, who)
         self._add_commands(guarded, who)
         self._add_desired(guarded, who)
-        router = APIRouter()
-        router.include_router(guarded)
-        self._add_open(router)
-        return router
+        unguarded = APIRouter()
+        self._add_open(unguarded)
+        return [*guarded.routes, *unguarded.routes]
 
     def _add_open(self, router: APIRouter) -> None:
         """Add what needs no token: it tells numbers, never names or contents of prompts."""
@@ -125,7 +121,7 @@ class Api:
                 {"service": "daemonpulse actions", "version": version, "docs": "/docs", "metrics": "/metrics"}
             )
 
-    def _add_reads(self, router: APIRouter, who: Any) -> None:
+    def _add_reads(self, router: APIRouter, who: Bearer) -> None:
         service = self._service
         actor_of = Annotated[Actor, Depends(who)]
 
@@ -193,7 +189,7 @@ class Api:
             entries = await service.audit.read(since=since, limit=limit)
             return JSONResponse({"entries": [views.audit_entry(entry) for entry in entries]})
 
-    def _add_commands(self, router: APIRouter, who: Any) -> None:
+    def _add_commands(self, router: APIRouter, who: Bearer) -> None:
         service = self._service
         actor_of = Annotated[Actor, Depends(who)]
 
@@ -285,7 +281,7 @@ class Api:
             await _wait(found, 1.0)
             return JSONResponse(found.to_json(), 200 if found.is_finished else 202)
 
-    def _add_desired(self, router: APIRouter, who: Any) -> None:
+    def _add_desired(self, router: APIRouter, who: Bearer) -> None:
         service = self._service
         actor_of = Annotated[Actor, Depends(who)]
         path = "/daemons/{daemon}/desired"

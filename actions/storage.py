@@ -10,10 +10,10 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
 from actions.migrations import MIGRATIONS
 
@@ -50,6 +50,9 @@ class Storage:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-read")
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
+        self._watch_connection: sqlite3.Connection
+        self._recalled: dict[Hashable, Any] = {}
+        self._recalled_version: int | None = None
         self._last_write_worked: bool | None = None
         self._last_write_at = float("-inf")
 
@@ -61,6 +64,7 @@ class Storage:
         try:
             storage._write_connection = await loop.run_in_executor(storage._writer, storage._open_and_migrate)
             storage._read_connection = await loop.run_in_executor(storage._reader, storage._connect)
+            storage._watch_connection = storage._connect(timeout_s=0)
         except (sqlite3.Error, OSError) as error:
             storage._shut_down()
             raise StorageFailed(f"{storage.path} cannot be opened: {error}") from error
@@ -87,6 +91,23 @@ class Storage:
         """Run `work` on a consistent view of what is committed. Raises StorageFailed."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
 
+    async def recall(self, key: Hashable, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read what every request asks for; kept under `key` until anybody, of any process, commits anything.
+
+        So nothing is ever out of date, and what did not change costs no thread. Keys are never a caller's to choose:
+        they would fill the memory, and tell by the time an answer takes what was asked before. Raises StorageFailed.
+        """
+        version = self._version()
+        if version is None:
+            return await self.read(work)
+        if version != self._recalled_version:
+            self._recalled, self._recalled_version = {}, version
+        kept = self._recalled
+        if key not in kept:
+            kept[key] = await self.read(work)  # if somebody commits meanwhile, `kept` is left behind
+        found: T = kept[key]
+        return found
+
     async def check_writable(self) -> bool:
         """Find out whether writing works, by writing if that was not seen to work lately."""
         if self.is_writable and self._monotonic() - self._last_write_at < PROBE_AFTER_S:
@@ -101,6 +122,7 @@ class Storage:
     async def close(self) -> None:
         """Finish what is queued and close the file."""
         loop = asyncio.get_running_loop()
+        self._watch_connection.close()
         await loop.run_in_executor(self._reader, self._read_connection.close)
         await loop.run_in_executor(self._writer, self._write_connection.close)
         self._shut_down()
@@ -142,6 +164,16 @@ class Storage:
             raise
         return result
 
+    def _version(self) -> int | None:
+        """Give a number that is another one after every commit; None while SQLite cannot tell without waiting.
+
+        Looks at memory that SQLite's processes share, and at no disk: the event loop may do that itself.
+        """
+        try:
+            return int(self._watch_connection.execute("PRAGMA data_version").fetchone()[0])
+        except sqlite3.Error:
+            return None
+
     def _open_and_migrate(self) -> sqlite3.Connection:
         _make_private(self.path.parent)
         os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
@@ -154,8 +186,8 @@ class Storage:
             raise
         return connection
 
-    def _connect(self) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
+    def _connect(self, *, timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")

@@ -21,7 +21,7 @@ from actions.mcp.plugins import PluginHealth
 from actions.mcp.policyfile import GateConfig, PolicyError
 from actions.mcp.policywatch import PolicyWatch
 from actions.mcp.registry import RegistryBroken
-from actions.mcp.routes import router
+from actions.mcp.routes import routes
 from actions.mcp.serving import PREFIX, Doorway
 from actions.metrics import Metrics
 from actions.storage import Storage
@@ -65,7 +65,7 @@ class McpGate:
 
     def mount(self, app: FastAPI, gatekeeper: Gatekeeper) -> ASGIApp:
         """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
-        app.include_router(router(self.gate, gatekeeper, self.adoption, self.plugins, self.policy))
+        app.router.routes += routes(self.gate, gatekeeper, self.adoption, self.plugins, self.policy)
         doorway = Doorway(gatekeeper.actor, self.gate.front)
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:

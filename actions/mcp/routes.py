@@ -7,11 +7,12 @@ approve itself. Annotations are evaluated here, not postponed: FastAPI reads the
 
 from typing import Annotated, Any, Final, Literal, TypeVar
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Request, Response
+from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
-from fastapi.security import HTTPBearer
+from starlette.routing import BaseRoute
 
 from actions.auth import Actor, Scope
+from actions.bearer import Bearer
 from actions.documents import ProblemDocument
 from actions.gatekeeper import Gatekeeper
 from actions.mcp.adoption import Adoption
@@ -66,17 +67,12 @@ class AdoptParameters(Parameters):
     undo: bool = False
 
 
-def router(
+def routes(
     gate: Gate, gatekeeper: Gatekeeper, adoption: Adoption, plugins: PluginHealth, policy: PolicyWatch
-) -> APIRouter:
-    """Make the router."""
-    bearer = HTTPBearer(auto_error=False, description="dp_…, made by: daemonpulse actions token new")
-
-    async def who(request: Request) -> Actor:
-        return await gatekeeper.actor(request)
-
-    made = APIRouter(prefix="/v1/mcp", tags=["mcp"], dependencies=[Depends(bearer)], responses=_ERRORS)
-    actor_of = Annotated[Actor, Depends(who)]
+) -> list[BaseRoute]:
+    """Make the routes."""
+    made = APIRouter(prefix="/v1/mcp", tags=["mcp"], responses=_ERRORS)
+    actor_of = Annotated[Actor, Depends(Bearer(gatekeeper))]
     _add_reads(made, actor_of, gate, adoption=adoption, plugins=plugins, policy=policy)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
@@ -121,7 +117,7 @@ def router(
         await gatekeeper.require(actor, Scope.ADMIN, action="mcp.adopt", subject=str(adoption.path))
         return JSONResponse(await adoption.run(actor, undo=given.undo, dry_run=given.dry_run))
 
-    return made
+    return made.routes
 
 
 def _add_reads(

@@ -140,3 +140,42 @@ async def test_a_locked_database_is_waited_for_and_then_given_up(
     other.close()
     await storage.write(lambda db: db.execute("SELECT 1").fetchone())
     await storage.close()
+
+
+async def test_what_is_recalled_is_read_once_until_another_process_commits(
+    storage: Storage, tmp_path: Path
+) -> None:
+    reads: list[int] = []
+
+    def count(db: sqlite3.Connection) -> int:
+        reads.append(db.execute("SELECT count(*) FROM reaper").fetchone()[0])
+        return reads[-1]
+
+    assert [await storage.recall("reapers", count) for _ in range(3)] == [0, 0, 0]
+    assert reads == [0]
+    other = await Storage.open(tmp_path / "state")
+    await other.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
+    await other.close()
+    assert await storage.recall("reapers", count) == 1
+    await storage.write(lambda db: db.execute("DELETE FROM reaper"))
+    assert await storage.recall("reapers", count) == 0
+
+
+async def test_what_changes_while_it_is_recalled_is_not_kept(storage: Storage) -> None:
+    def count_and_be_overtaken(db: sqlite3.Connection) -> int:
+        found: int = db.execute("SELECT count(*) FROM reaper").fetchone()[0]
+        storage._writer.submit(
+            storage._write, lambda db: db.execute("INSERT OR IGNORE INTO reaper VALUES ('box', 1.0)")
+        ).result()
+        return found
+
+    assert await storage.recall("reapers", count_and_be_overtaken) == 0
+    assert await storage.recall("reapers", count_and_be_overtaken) == 1
+
+
+async def test_what_cannot_be_watched_for_changes_is_read_every_time(storage: Storage) -> None:
+    reads: list[None] = []
+    storage._watch_connection.close()
+    for _ in range(2):
+        await storage.recall("reapers", lambda _: reads.append(None))
+    assert len(reads) == 2
