@@ -113,11 +113,13 @@ def messages(prediction: Prediction, capture: Capture) -> str:
     ]
     limit = ATTRIBUTE_BYTES
     while True:
-        shortened = [part | {"content": cut(part["content"], limit)} for part in parts]
-        message = {"role": "assistant", "parts": shortened, "finish_reason": prediction.finished_reason.value}
-        text = json.dumps([message], ensure_ascii=False)
-        if len(text.encode("utf-8", "replace")) <= ATTRIBUTE_BYTES:
-            return text
+        # What is too long before it is JSON need not become JSON to be found so.
+        if sum(min(len(part["content"]), limit) for part in parts) <= ATTRIBUTE_BYTES:
+            shortened = [part | {"content": cut(part["content"], limit)} for part in parts]
+            message = {"role": "assistant", "parts": shortened, "finish_reason": prediction.finished_reason}
+            text = json.dumps([message], ensure_ascii=False)
+            if len(text.encode("utf-8", "replace")) <= ATTRIBUTE_BYTES:
+                return text
         if limit > 16:  # noqa: PLR2004 - shorter pieces than this tell nothing
             limit //= 2
         else:
@@ -126,7 +128,8 @@ def messages(prediction: Prediction, capture: Capture) -> str:
 
 def cut(text: str, limit_bytes: int) -> str:
     """Shorten text to a number of UTF-8 bytes, never in the middle of a character, and say so."""
-    data = text.encode("utf-8", "replace")
+    # A character has at least one byte: what lies behind so many need not be encoded.
+    data = text[: limit_bytes + 1].encode("utf-8", "replace")
     if len(data) <= limit_bytes:
         return text
     mark = "…"

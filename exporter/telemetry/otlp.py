@@ -11,6 +11,7 @@ import socket
 import uuid
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from functools import cached_property
 from typing import Final
 
 from opentelemetry.sdk._logs import ReadableLogRecord
@@ -74,6 +75,19 @@ def from_environment(
     )
 
 
+class DaemonResource(Resource):
+    """A resource that is hashed once: the SDK's encoder asks for the hash at every span, and gets it from JSON."""
+
+    @cached_property
+    def _hash(self) -> int:
+        return super().__hash__()
+
+    def __hash__(self) -> int:
+        return self._hash
+
+    __eq__ = Resource.__eq__
+
+
 def resource(*, daemon: str, version: str | None) -> Resource:
     """Describe a daemon as the source of its telemetry; the instance id is the same for ever."""
     attributes = {
@@ -84,7 +98,8 @@ def resource(*, daemon: str, version: str | None) -> Resource:
     }
     if version is not None:
         attributes["service.version"] = version
-    return Resource.create(attributes)
+    described = Resource.create(attributes)
+    return DaemonResource(described.attributes, described.schema_url)
 
 
 def span_exporter(rejections: Rejections, environ: Mapping[str, str] = os.environ) -> SpanExporter | None:
