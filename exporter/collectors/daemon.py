@@ -16,7 +16,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
         reading, name = daemon.reading, daemon.name
         out.add(m.UP, reading.snapshot is not None, daemon=name)
         for state in DaemonState:
-            out.add(m.STATE, reading.health.state is state, daemon=name, state=state.value)
+            out.add(m.STATE, reading.health.state is state, daemon=name, state=state)
         out.add(m.RESTARTS, daemon.watch.client.restarts, daemon=name)
         snapshot = reading.snapshot
         if snapshot is None:
@@ -29,8 +29,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
             build="" if snapshot.version.build is None else str(snapshot.version.build),
             kind="daemon" if snapshot.process.is_daemon else "app",
         )
-        out.add(m.SNAPSHOT_DURATION, snapshot.duration_s, daemon=name)
-        out.add(m.SNAPSHOT_AGE, reading.age_s, daemon=name)
+        out.add_all({m.SNAPSHOT_DURATION: snapshot.duration_s, m.SNAPSHOT_AGE: reading.age_s}, daemon=name)
         for peer, up in _peers(snapshot.link.peers if snapshot.link else ()).items():
             out.add(m.LINK_PEER_UP, up, daemon=name, peer=peer)
 

@@ -7,17 +7,14 @@ from functools import cache
 from importlib import metadata
 from typing import Final
 
-from prometheus_client import ProcessCollector
-
-from exporter.catalogue import BY_NAME
 from exporter.catalogue import ourselves as m
 from exporter.collectors.base import Samples, Scrape
+from exporter.hardware import own_process
 
 _OTLP: Final = {
     "spans": (m.OTLP_SPANS_EXPORTED, m.OTLP_SPANS_FAILED, m.OTLP_SPANS_DROPPED),
     "logs": (m.OTLP_LOGS_EXPORTED, m.OTLP_LOGS_FAILED, m.OTLP_LOGS_DROPPED),
 }
-_PROCESS: Final = ProcessCollector(registry=None)
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
@@ -37,9 +34,17 @@ def collect(scrape: Scrape, out: Samples) -> None:
                 rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
             ):
                 out.add(row, count)
-    for family in _PROCESS.collect():
-        for sample in family.samples:
-            out.add(BY_NAME[sample.name], sample.value)
+    if (process := own_process.read()) is not None:
+        out.add_all(
+            {
+                m.PROCESS_CPU: process.cpu_seconds,
+                m.PROCESS_MEMORY: process.resident_bytes,
+                m.PROCESS_VIRTUAL_MEMORY: process.virtual_bytes,
+                m.PROCESS_START: process.started_at_s,
+                m.PROCESS_OPEN_FDS: process.open_files,
+                m.PROCESS_MAX_FDS: process.open_files_most,
+            }
+        )
 
 
 @cache

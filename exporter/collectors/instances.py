@@ -48,7 +48,7 @@ def _distinct(snapshot: Snapshot) -> Iterable[LoadedInstance]:
 def _add_instance(
     out: Samples, daemon: str, instance: LoadedInstance, snapshot: Snapshot, now_s: float
 ) -> None:
-    info = instance.info
+    info, config = instance.info, instance.config
     own = {"daemon": daemon, "model": info.model_key, "instance_id": info.identifier}
     out.add(
         m.INSTANCE_INFO,
@@ -63,17 +63,21 @@ def _add_instance(
     if instance.processing is not None:
         for status, label in _STATE_LABELS.items():
             out.add(m.INSTANCE_STATE, instance.processing.status == status, **own, state=label)
-    out.add(m.REQUESTS_RUNNING, instance.running, **own)
-    out.add(m.REQUESTS_WAITING, instance.waiting, **own)
-    out.add(m.CONTEXT_LENGTH, info.context_length, **own)
-    out.add(m.TTL, _seconds(info.ttl_ms), **own)
-    out.add(m.TTL_REMAINING, _seconds(instance.ttl_remaining_ms(now_s * 1000)), **own)
-    out.add(m.LAST_USED, _seconds(info.last_used_time), **own)
-    out.add(m.PINNED, info.ttl_ms is None, **own)
-    out.add(m.VRAM_ESTIMATE, instance.vram_estimate_bytes, **own)
-    if instance.config is not None:
-        out.add(m.PARALLEL, instance.config.parallel, **own)
-        out.add(m.GPU_OFFLOAD, instance.config.gpu_offload_ratio, **own)
+    out.add_all(
+        {
+            m.REQUESTS_RUNNING: instance.running,
+            m.REQUESTS_WAITING: instance.waiting,
+            m.CONTEXT_LENGTH: info.context_length,
+            m.TTL: _seconds(info.ttl_ms),
+            m.TTL_REMAINING: _seconds(instance.ttl_remaining_ms(now_s * 1000)),
+            m.LAST_USED: _seconds(info.last_used_time),
+            m.PINNED: info.ttl_ms is None,
+            m.VRAM_ESTIMATE: instance.vram_estimate_bytes,
+            m.PARALLEL: config.parallel if config else None,
+            m.GPU_OFFLOAD: config.gpu_offload_ratio if config else None,
+        },
+        **own,
+    )
 
 
 def _seconds(milliseconds: float | None) -> float | None:

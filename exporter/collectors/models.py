@@ -12,7 +12,7 @@ from exporter.llmster.state import DownloadedModel, Snapshot
 def collect(scrape: Scrape, out: Samples) -> None:
     """One info and one size per model and device; a key listed twice on one device counts once."""
     for daemon in scrape.daemons:
-        snapshot = daemon.reading.snapshot
+        name, snapshot = daemon.name, daemon.reading.snapshot
         if snapshot is None or snapshot.models is None:
             continue
         models = _by_key_and_device(snapshot, snapshot.models)
@@ -20,7 +20,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(
                 m.MODEL_INFO,
                 1,
-                daemon=daemon.name,
+                daemon=name,
                 model=key,
                 type=model.type,
                 format=model.format or "",
@@ -31,9 +31,9 @@ def collect(scrape: Scrape, out: Samples) -> None:
                 tools=_flag(model.trained_for_tool_use),
                 device=device,
             )
-            out.add(m.MODEL_SIZE, model.size_bytes, daemon=daemon.name, model=key, device=device)
+            out.add(m.MODEL_SIZE, model.size_bytes, daemon=name, model=key, device=device)
         for type_, count in Counter(model.type for model in models.values()).items():
-            out.add(m.MODELS, count, daemon=daemon.name, type=type_)
+            out.add(m.MODELS, count, daemon=name, type=type_)
 
 
 def _by_key_and_device(

@@ -4,9 +4,10 @@ import logging
 
 import pytest
 from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.samples import Sample
 
+from exporter.catalogue import Metric, ourselves
 from exporter.catalogue import daemon as m
-from exporter.catalogue import ourselves
 from exporter.catalogue.metric import gauge
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Samples, Scrape, run
@@ -60,6 +61,32 @@ def test_a_truth_is_one_or_zero(value: bool) -> None:  # noqa: FBT001 - hypothes
 
     [family] = samples.collect()
     assert repr(family.samples[0].value) == repr(float(value))
+
+
+def test_a_sample_is_what_prometheus_client_makes_of_the_same_name_labels_and_value() -> None:
+    samples = Samples()
+    samples.add(m.UP, 1, daemon="d")
+    samples.add_all({m.RESTARTS: 2}, daemon="d")
+
+    made = [sample for family in samples.collect() for sample in family.samples]
+    assert made == [
+        Sample("llmster_up", {"daemon": "d"}, 1.0),
+        Sample("llmster_restarts_total", {"daemon": "d"}, 2.0),
+    ]
+    assert {type(sample) for sample in made} == {Sample}
+
+
+def test_metrics_of_the_same_labels_are_added_together_and_missing_ones_left_out() -> None:
+    samples = Samples()
+    samples.add_all({m.UP: True, m.RESTARTS: None, m.SNAPSHOT_AGE: 0.5}, daemon="d")
+
+    assert names(samples) == ["llmster_up", "llmster_snapshot_age_seconds"]
+
+
+@pytest.mark.parametrize("values", [{m.STATE: 1}, {m.UP: 1, m.STATE: 1}])
+def test_a_metric_of_other_labels_is_refused_among_others(values: dict[Metric, float]) -> None:
+    with pytest.raises(ValueError, match="llmster_daemon_state has labels"):
+        Samples().add_all(values, daemon="d")
 
 
 def test_an_adopted_family_must_be_the_metric_s_own() -> None:

@@ -1,0 +1,38 @@
+"""What this process takes, against prometheus-client's own collector of the same."""
+
+from pathlib import Path
+
+import pytest
+from prometheus_client import ProcessCollector
+
+from exporter.hardware import own_process
+
+
+def theirs() -> dict[str, float]:
+    return {
+        sample.name: sample.value
+        for family in ProcessCollector(registry=None).collect()
+        for sample in family.samples
+    }
+
+
+def test_it_is_what_prometheus_client_reads() -> None:
+    before = theirs()
+    ours = own_process.read()
+    after = theirs()
+
+    assert ours is not None
+    # prometheus-client counts in ticks of 10 ms, and counts the listing's own file.
+    assert before["process_cpu_seconds_total"] - 0.01 <= ours.cpu_seconds
+    assert ours.cpu_seconds <= after["process_cpu_seconds_total"] + 0.01
+    assert ours.open_files + 1 == before["process_open_fds"] == after["process_open_fds"]
+    assert ours.open_files_most == before["process_max_fds"]
+    assert ours.started_at_s == pytest.approx(before["process_start_time_seconds"], abs=1)
+    assert ours.resident_bytes == pytest.approx(before["process_resident_memory_bytes"], rel=0.1)
+    assert ours.virtual_bytes == pytest.approx(before["process_virtual_memory_bytes"], rel=0.1)
+
+
+def test_without_proc_there_is_no_reading(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(own_process, "_STATM", tmp_path / "missing")
+
+    assert own_process.read() is None
