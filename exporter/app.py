@@ -13,6 +13,7 @@ from typing import BinaryIO
 
 from exporter import hosts, logs, serving, webconfig
 from exporter.collectors.tally import Stream
+from exporter.hardware import own_process
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.nvml import NvmlSource
@@ -32,6 +33,7 @@ log = logging.getLogger(__name__)
 def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
+    own_process.lift_limit_of_open_files()
     asyncio.run(serve(settings, recording=recording))
 
 

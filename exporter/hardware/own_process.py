@@ -50,6 +50,15 @@ def read() -> OwnProcess | None:
     )
 
 
+def lift_limit_of_open_files() -> None:
+    """Allow ourselves as many open files as we may: a watched daemon takes five sockets, and 1,024 is a usual limit.
+
+    That limit is for programs that use select(2), which cannot see higher numbers; asyncio uses epoll.
+    """
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
+
+
 @cache
 def _started_at_s() -> float:
     return psutil.Process().create_time()

@@ -1,62 +1,109 @@
-"""Prints what a request to the actions API costs, beside a bare FastAPI route in the same run.
+"""What a request to the actions API costs, beside a bare FastAPI route served by the same uvicorn in the same run.
 
-Run it with `python -m tests.benchmarks.bench_actions`. Service, simulator and clients share one process, so the
-numbers are a floor; ratios travel better between machines. A load+eject pair has six commits that reach the disk.
+Run as `python -m tests.benchmarks actions`. The service, the bare route and the simulated daemon have a process each:
+what is compared is CPU of the serving process per request. A load+eject pair has six commits that reach the disk.
 """
 
-from __future__ import annotations
-
+import argparse
 import asyncio
 import contextlib
-import statistics
+import json
 import tempfile
-import time
-from collections.abc import AsyncIterator, Awaitable, Callable
+from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
 
 import httpx
-import uvicorn
+import psutil
 from fastapi import FastAPI
 
 from actions import app
-from actions.storage import Storage
-from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
-from llmster_sim.server import SimConfig, Simulator
-from tests.actions.conftest import QUICK, SMALL, daemon, make_token, settings
+from actions.app import Parts
+from exporter import serving
+from tests.actions.conftest import QUICK, SMALL, NoMachine, daemon, make_token, settings
+from tests.benchmarks.processes import cpu_s, python, simulators
+from tests.benchmarks.table import Row
 
-READS, PAIRS, CLIENTS = 1500, 60, 8
-
-
-def show(name: str, seconds: list[float], took_s: float, floor_s: float | None) -> float:
-    """Print one line; returns seconds per request."""
-    cost_s = took_s / len(seconds)
-    p50, p99 = statistics.median(seconds), statistics.quantiles(seconds, n=100)[98]
-    ratio = f"{cost_s / floor_s:6.1f} x bare" if floor_s is not None else ""
-    print(f"{name:<34}{1 / cost_s:9.0f}/s  p50 {p50 * 1e3:7.2f} ms  p99 {p99 * 1e3:7.2f} ms  {ratio}")
-    return cost_s
+CLIENTS = 8
+THIS = ("-m", "tests.benchmarks.bench_actions")
 
 
-async def measure(
-    count: int, clients: int, ask: Callable[[int], Awaitable[None]]
-) -> tuple[list[float], float]:
-    """Ask `count` times with so many clients at once; returns the time of each and of all."""
-    seconds: list[float] = []
+def rows(*, quick: bool) -> Iterator[Row]:
+    """Reads beside the bare route, and a pair of commands beside two requests to it."""
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        simulators(1) as urls,
+        python(*THIS, "bare") as (bare, bare_process),
+        python(*THIS, urls[0], folder) as (ours, process),
+    ):
+        yield from asyncio.run(_rows(json.loads(bare), bare_process, json.loads(ours), process, quick=quick))
+
+
+async def _rows(
+    bare: dict[str, str],
+    bare_process: psutil.Process,
+    ours: dict[str, str],
+    process: psutil.Process,
+    *,
+    quick: bool,
+) -> list[Row]:
+    async with client(bare) as floor, client(ours) as http:
+
+        async def get(which: httpx.AsyncClient, path: str) -> None:
+            (await which.get(path)).raise_for_status()
+
+        async def pair(number: int) -> None:
+            models, query = "/v1/daemons/box/models", {"instance_id": f"bench-{number}", "wait": "60"}
+            (await http.post(f"{models}/load", params=query | {"model": SMALL})).raise_for_status()
+            (await http.post(f"{models}/eject", params=query)).raise_for_status()
+
+        ways: dict[str, tuple[psutil.Process, int, Callable[[int], Awaitable[None]]]] = {
+            "bare": (bare_process, CLIENTS, lambda _: get(floor, "/")),
+            "GET healthz": (process, CLIENTS, lambda _: get(http, "/healthz")),
+            "GET instances": (process, CLIENTS, lambda _: get(http, "/v1/daemons/box/instances")),
+            "GET operations": (process, CLIENTS, lambda _: get(http, "/v1/operations?limit=20")),
+            "load and eject": (process, 1, pair),
+        }
+        least = dict.fromkeys(ways, float("inf"))
+        for _ in range(1 if quick else 4):
+            for name, (measured, clients, ask) in ways.items():
+                count = 1 if quick else 30 if clients == 1 else 600
+                least[name] = min(least[name], await cost_s(measured, count, clients, ask))
+    return [
+        Row(
+            what=f"actions: {name}, CPU",
+            ours=took_s * 1e3,
+            unit="ms",
+            against="bare FastAPI route",
+            floor=least["bare"] * 1e3,
+            ratio_goal=1 / 0.7 if name.startswith("GET") else None,
+        )
+        for name, took_s in least.items()
+        if name != "bare"
+    ]
+
+
+def client(served: dict[str, str]) -> httpx.AsyncClient:
+    headers = {"Authorization": f"Bearer {served['token']}"}
+    return httpx.AsyncClient(base_url=served["url"], headers=headers, trust_env=False, timeout=60)
+
+
+async def cost_s(
+    process: psutil.Process, count: int, clients: int, ask: Callable[[int], Awaitable[None]]
+) -> float:
+    """Ask `count` times with so many clients at once; returns the process's CPU seconds per request."""
     numbers = iter(range(count))
 
-    async def client() -> None:
+    async def one() -> None:
         for number in numbers:
-            begun = time.perf_counter()
             await ask(number)
-            seconds.append(time.perf_counter() - begun)
 
-    begun = time.perf_counter()
-    await asyncio.gather(*(client() for _ in range(clients)))
-    return seconds, time.perf_counter() - begun
+    before = cpu_s(process)
+    await asyncio.gather(*(one() for _ in range(clients)))
+    return (cpu_s(process) - before) / count
 
 
-@contextlib.asynccontextmanager
-async def bare() -> AsyncIterator[str]:
+async def serve_bare() -> None:
     """Serve one route that does nothing, the way we serve ours."""
     application = FastAPI()
 
@@ -64,76 +111,34 @@ async def bare() -> AsyncIterator[str]:
     async def nothing() -> dict[str, Any]:
         return {"instances": []}
 
-    server = uvicorn.Server(
-        uvicorn.Config(application, port=0, http="h11", lifespan="off", log_level="error", access_log=False)
+    listener = serving.listen("127.0.0.1", 0)
+    said = json.dumps({"url": serving.url_of(listener, tls=False), "token": "none"})
+    await serving.Server(application, tls=None).serve_until_signal(
+        listener, ready=lambda: print(said, flush=True)
     )
-    task = asyncio.create_task(server.serve())
-    while not server.started:  # noqa: ASYNC110 - uvicorn has no event for it
-        await asyncio.sleep(0.01)
-    yield f"http://127.0.0.1:{server.servers[0].sockets[0].getsockname()[1]}"
-    server.should_exit = True
-    await task
 
 
-@contextlib.asynccontextmanager
-async def service(folder: Path) -> AsyncIterator[tuple[str, str]]:
-    """Serve the actions API over a simulator that loads at once; yields URL and token."""
-    storage = await Storage.open(folder)
-    token = await make_token(storage, "operate")
-    await storage.close()
-    async with Simulator(SimConfig(scenario="idle", speed=1e6)) as sim:
-        loop = asyncio.get_running_loop()
-        urls: asyncio.Queue[str] = asyncio.Queue()
-        task = asyncio.create_task(
-            app.serve(
-                settings(folder, daemon(sim.url)),
-                ready=lambda url, _parts: urls.put_nowait(url),
-                gpus=SimulatedGpus(sim.daemon, loop),
-                host=SimulatedHost(sim.daemon, loop),
-                timing=QUICK,
-            )
+async def serve(daemon_url: str, folder: Path) -> None:
+    """Serve the actions API over a daemon, with a machine without cards."""
+    started: asyncio.Future[tuple[str, Parts]] = asyncio.get_running_loop().create_future()
+    serving_it = asyncio.create_task(
+        app.serve(
+            settings(folder, daemon(daemon_url)),
+            ready=lambda url, parts: started.set_result((url, parts)),
+            gpus=NoMachine(),
+            timing=QUICK,
         )
-        yield await urls.get(), token
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
-
-
-async def main() -> None:
-    async with bare() as url, httpx.AsyncClient(base_url=url, trust_env=False) as http:
-
-        async def nothing(_number: int) -> None:
-            (await http.get("/")).raise_for_status()
-
-        await measure(200, CLIENTS, nothing)
-        floor_s = show("bare FastAPI route", *await measure(READS, CLIENTS, nothing), None)
-    with tempfile.TemporaryDirectory() as folder:
-        async with service(Path(folder)) as (url, token):
-            headers = {"Authorization": f"Bearer {token}"}
-            async with httpx.AsyncClient(
-                base_url=url, headers=headers, trust_env=False, timeout=60
-            ) as client:
-                for name, path in (
-                    ("GET instances", "/v1/daemons/box/instances"),
-                    ("GET operations", "/v1/operations?limit=20"),
-                ):
-
-                    async def read(_number: int, path: str = path) -> None:
-                        (await client.get(path)).raise_for_status()
-
-                    await measure(100, CLIENTS, read)
-                    show(name, *await measure(READS, CLIENTS, read), floor_s)
-
-                async def pair(number: int) -> None:
-                    name = f"bench-{number}"
-                    query = {"instance_id": name, "wait": "60"}
-                    models = "/v1/daemons/box/models"
-                    (await client.post(f"{models}/load", params=query | {"model": SMALL})).raise_for_status()
-                    (await client.post(f"{models}/eject", params=query)).raise_for_status()
-
-                await measure(5, 1, pair)
-                show("load+eject pair, one client", *await measure(PAIRS, 1, pair), floor_s)
+    )
+    url, parts = await started
+    token = await make_token(parts.service.storage, "operate")
+    print(json.dumps({"url": url, "token": token}), flush=True)
+    with contextlib.suppress(asyncio.CancelledError):
+        await serving_it
 
 
 if __name__ == "__main__":
-    asyncio.run(main())
+    parser = argparse.ArgumentParser(description="Be one of the processes that are measured.")
+    parser.add_argument("daemon", help="URL of a daemon, or `bare`")
+    parser.add_argument("folder", nargs="?", type=Path)
+    chosen = parser.parse_args()
+    asyncio.run(serve_bare() if chosen.folder is None else serve(chosen.daemon, chosen.folder))

@@ -1,9 +1,8 @@
 """What the gate adds to a tool call: over a direct one, beside a pass-through proxy made with fastmcp.
 
-Run as `python -m tests.benchmarks.bench_mcp`. Prints numbers and ratios; judges nothing. All three ways end at the same
-kind of tool server (the tests' toolbox, over stdio), the client is the official one, and every call of the gate is
-decided, audited (one fsync shared by those who wait) and counted. fastmcp is no dependency: give
-`--fastmcp PATH/TO/python` of an environment that has it, or let the benchmark try to make a temporary one.
+Run as `python -m tests.benchmarks mcp`. Judges nothing. All ways end at the same kind of tool server (the tests'
+toolbox), the client is the official one, and every call of the gate is decided, audited (one fsync shared by those who
+wait) and counted. fastmcp is no dependency: it is put into a temporary environment, and left out when that fails.
 """
 
 import argparse
@@ -18,7 +17,6 @@ from pathlib import Path
 
 import httpx2
 from mcp import Client
-from mcp.client.stdio import StdioServerParameters
 from mcp.client.streamable_http import streamable_http_client
 
 from actions import app
@@ -26,6 +24,7 @@ from actions.app import Parts
 from daemonpulse.programs import free_port
 from tests.actions.conftest import make_token, settings
 from tests.actions.mcp.conftest import TOOLBOX, rule, toolbox
+from tests.benchmarks.table import Row
 
 PROXY = """
 import sys
@@ -51,15 +50,6 @@ async def measure(client: Client, name: str, *, calls: int, at_once: int) -> lis
 
     await asyncio.gather(*(worker() for _ in range(at_once)))
     return sorted(took)
-
-
-@contextlib.asynccontextmanager
-async def direct() -> AsyncIterator[tuple[Client, str]]:
-    """The toolbox, without anything in between."""
-    async with Client(
-        StdioServerParameters(command=sys.executable, args=[str(TOOLBOX)]), cache=None
-    ) as client:
-        yield client, "echo"
 
 
 @contextlib.asynccontextmanager
@@ -95,9 +85,7 @@ async def gated() -> AsyncIterator[tuple[Client, str]]:
         await asyncio.to_thread(state.mkdir)
         policy = toolbox(calls_per_minute=1e9) + rule("allow")
         await asyncio.to_thread((state / "mcp.toml").write_text, policy, encoding="utf-8")
-        with process(
-            [sys.executable, "-m", "tests.benchmarks.bench_mcp", "--serve", str(state), str(ready_file)]
-        ):
+        with process([sys.executable, "-m", "tests.benchmarks.bench_mcp", str(state), str(ready_file)]):
             while not await asyncio.to_thread(ready_file.exists):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             url, token = (await asyncio.to_thread(ready_file.read_text, encoding="utf-8")).split()
@@ -153,10 +141,8 @@ async def ready(url: str) -> contextlib.AbstractAsyncContextManager[Client]:
     raise TimeoutError(f"{url} does not answer")
 
 
-def find_fastmcp(given: str | None) -> str | None:
-    """Return a Python that has fastmcp; try to make one when none is given."""
-    if given is not None:
-        return given
+def find_fastmcp() -> str | None:
+    """Return a Python that has fastmcp, made in the temporary folder; None when that does not work."""
     folder = Path(tempfile.gettempdir()) / "daemonpulse-bench-fastmcp"
     python = folder / "bin" / "python"
     try:
@@ -169,43 +155,47 @@ def find_fastmcp(given: str | None) -> str | None:
     return str(python)
 
 
-async def main(calls: int, rounds: int, fastmcp: str | None) -> None:
-    """Measure every way in every round, so that all meet the same machine, and print the best round of each."""
+def rows(*, quick: bool) -> Iterator[Row]:
+    """The gate beside the same tool server without it, and beside a fastmcp proxy, one call at a time and 32."""
+    fastmcp = None if quick else find_fastmcp()
+    yield from asyncio.run(_rows(fastmcp, calls=2 if quick else 300, rounds=1 if quick else 2, quick=quick))
+
+
+async def _rows(fastmcp: str | None, *, calls: int, rounds: int, quick: bool) -> list[Row]:
+    """Measure every way in every round, so that all meet the same machine; the best round of each counts."""
     ways: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[tuple[Client, str]]]] = {
-        "direct, stdio": direct,
-        "direct, HTTP": web,
+        "tool server over HTTP, no gate": web,
         "gate": gated,
     }
     if fastmcp is not None:
         ways["fastmcp proxy"] = lambda: proxied(fastmcp)
-    for at_once in (1, 32):
-        best: dict[str, tuple[float, float, float]] = {}
+    found: list[Row] = []
+    for at_once in (1,) if quick else (1, 32):
+        best = dict.fromkeys(ways, float("inf"))
         for _ in range(rounds):
             for name, way in ways.items():
                 async with way() as (client, tool):
-                    await measure(client, tool, calls=50, at_once=at_once)
-                    started = time.perf_counter()
+                    await measure(client, tool, calls=1 if quick else 50, at_once=at_once)
                     took = await measure(client, tool, calls=calls, at_once=at_once)
-                    rate = calls / (time.perf_counter() - started)
-                    found = (took[len(took) // 2], took[int(len(took) * 0.99)], rate)
-                    best[name] = min(best.get(name, found), found)
-        base = best["direct, stdio"][0]
-        print(f"\n{at_once} at once, {calls} calls, best of {rounds}:")
-        for name, (p50, p99, rate) in best.items():
-            print(
-                f"  {name:<14} p50 {p50 * 1000:7.2f} ms   p99 {p99 * 1000:7.2f} ms   {rate:7.0f} calls/s"
-                f"   {(p50 - base) * 1000:+7.2f} ms p50 over direct"
+                    best[name] = min(best[name], took[len(took) // 2] * 1e3)
+        found += [
+            Row(
+                what=f"MCP call through the gate, {at_once} at once, p50",
+                ours=best["gate"],
+                unit="ms",
+                against=name,
+                floor=floor_ms,
+                ratio_goal=1 if name == "fastmcp proxy" else None,
             )
+            for name, floor_ms in best.items()
+            if name != "gate"
+        ]
+    return found
 
 
 if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--calls", type=int, default=500)
-    parser.add_argument("--rounds", type=int, default=3)
-    parser.add_argument("--fastmcp", help="Python of an environment with fastmcp")
-    parser.add_argument("--serve", nargs=2, type=Path, help=argparse.SUPPRESS)
-    options = parser.parse_args()
-    if options.serve:
-        asyncio.run(serve(*options.serve))
-    else:
-        asyncio.run(main(options.calls, options.rounds, find_fastmcp(options.fastmcp)))
+    parser = argparse.ArgumentParser(description="Be the gate's process.")
+    parser.add_argument("state", type=Path)
+    parser.add_argument("ready_file", type=Path)
+    chosen = parser.parse_args()
+    asyncio.run(serve(chosen.state, chosen.ready_file))

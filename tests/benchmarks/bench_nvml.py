@@ -1,11 +1,10 @@
 """Time one reading of 8 GPUs with 64 processes, beside nvitop-exporter on the same fake library in the same run.
 
-Printed, never asserted: `python -m tests.benchmarks.bench_nvml`. Needs gcc; nvitop-exporter is put into a throw-away
-virtual environment with pip, and left out when that does not work. Every NVML call of the fake returns at once (but
-see --pcie-us), so what shows is what the readers themselves cost.
+Printed, never asserted: `python -m tests.benchmarks nvml`. Needs gcc; nvitop-exporter is put into a throw-away virtual
+environment with pip, and left out when that does not work. Every NVML call of the fake returns at once, so what shows
+is what the readers themselves cost.
 """
 
-import argparse
 import asyncio
 import contextlib
 import json
@@ -19,6 +18,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 from tests import fake_nvml
+from tests.benchmarks.table import Row
 
 GPUS = 8
 PROCESSES = 64
@@ -92,12 +92,14 @@ def prepare() -> tuple[Callable[[], object], Callable[[], bytes]]:
 
 
 @contextlib.contextmanager
-def machine(library: Path, directory: Path, *, pcie_us: int) -> Iterator[dict[str, str]]:
+def machine(
+    library: Path, directory: Path, *, gpus: int = GPUS, processes: int = PROCESSES, pcie_us: int = 0
+) -> Iterator[dict[str, str]]:
     """Describe the machine, with real processes behind the pids, and give the environment that shows it."""
-    sleepers = [subprocess.Popen(["sleep", "3600"]) for _ in range(PROCESSES)]
-    lines = [f"count {GPUS}", f"pcie_us {pcie_us}"]
+    sleepers = [subprocess.Popen(["sleep", "3600"]) for _ in range(processes)]
+    lines = [f"count {gpus}", f"pcie_us {pcie_us}"]
     lines += [
-        f"process {number % GPUS} compute {sleeper.pid} {(number + 1) * 100 * MIB}"
+        f"process {number % gpus} compute {sleeper.pid} {(number + 1) * 100 * MIB}"
         for number, sleeper in enumerate(sleepers)
     ]
     scenario = directory / "scenario.txt"
@@ -148,38 +150,26 @@ def measure(
     return found
 
 
-def main() -> None:
-    """Measure and print."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0] if __doc__ else "")
-    parser.add_argument("--rounds", type=int, default=100)
-    parser.add_argument(
-        "--pcie-us", type=int, default=0, help="what one PCIe sample takes; 20000 on real cards"
-    )
-    parser.add_argument("--without-nvitop", action="store_true")
-    arguments = parser.parse_args()
+def rows(*, quick: bool) -> Iterator[Row]:
+    """Ours beside nvitop-exporter's, where that can be installed. Every NVML call of the fake returns at once."""
     gcc = shutil.which("gcc")
     if gcc is None:
-        raise SystemExit("needs gcc: apt-get install gcc libc6-dev")
+        print("NVML is left out: needs gcc (apt-get install gcc libc6-dev)", file=sys.stderr)
+        return
     with tempfile.TemporaryDirectory() as name:
         directory = Path(name)
         library = fake_nvml.build(Path(gcc), directory)
-        other = None if arguments.without_nvitop else nvitop_python(directory)
-        readers: dict[str, tuple[Path | str, str]] = {"daemonpulse": (sys.executable, OURS)}
-        if other is not None:
-            readers["nvitop-exporter"] = (other, NVITOP)
-        with machine(library, directory, pcie_us=arguments.pcie_us) as environment:
-            print(
-                f"{GPUS} GPUs, {PROCESSES} processes, PCIe sample {arguments.pcie_us} us, {arguments.rounds} rounds"
+        other = None if quick else nvitop_python(directory)
+        with machine(library, directory) as environment:
+            rounds = 1 if quick else 100
+            ours = measure(sys.executable, OURS, environment, rounds)
+            theirs = measure(other, NVITOP, environment, rounds) if other is not None else None
+        for what, key in (("read", "read"), ("read, names, shares, text", "scrape")):
+            yield Row(
+                what=f"{GPUS} GPUs, {PROCESSES} processes: {what}, CPU",
+                ours=ours[key]["cpu_ms"],
+                unit="ms",
+                against="nvitop-exporter, the same" if theirs else "",
+                floor=theirs[key]["cpu_ms"] if theirs else None,
+                ratio_goal=1 if theirs else None,
             )
-            print(f"{'':<16}{'read ms':>10}{'CPU ms':>10}{'scrape ms':>12}{'CPU ms':>10}{'series':>9}")
-            for reader, (python, script) in readers.items():
-                found = measure(python, script, environment, arguments.rounds)
-                read, scrape = found["read"], found["scrape"]
-                print(
-                    f"{reader:<16}{read['wall_ms']:>10.2f}{read['cpu_ms']:>10.2f}"
-                    f"{scrape['wall_ms']:>12.2f}{scrape['cpu_ms']:>10.2f}{found['series']:>9}"
-                )
-
-
-if __name__ == "__main__":
-    main()

@@ -1,62 +1,93 @@
 """What an event costs on its whole way: parsed, paired, split, counted, and sent as spans; and what memory it leaves.
 
-Run as `python -m tests.benchmarks.bench_pulse`. CPU time of this process, beside two floors of the same run: msgspec
-decoding alone, and the OpenTelemetry SDK emitting as many spans from a loop. Prints; judges nothing.
+Run as `python -m tests.benchmarks ingest spans memory`. CPU time of this process, beside two floors of the same run:
+msgspec decoding alone, and the OpenTelemetry SDK emitting as many spans from a loop. Judges nothing.
 """
 
-import argparse
 import itertools
-import time
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import msgspec
 import psutil
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
-from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
 from exporter.collectors.tally import PredictionTally
 from exporter.llmster.events import parse
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.pipeline.tailer import EventFlow
+from exporter.pipeline.tailer import EventFlow, Sink
 from exporter.telemetry.content import Capture
+from exporter.telemetry.otlp import resource
 from exporter.telemetry.pump import Pump
 from exporter.telemetry.spans import SpanSink, build
 from tests.benchmarks.bench_events import prediction_lines
+from tests.benchmarks.processes import best_of
+from tests.benchmarks.table import Row
 
-RESOURCE = Resource({"service.name": "llmster"})
+RESOURCE = resource(daemon="box", version="0.4.24")
+DECODING = "msgspec decodes the same"
 
 
-def flow(*, keep_content: bool = False, sinks: Sequence[object] = ()) -> EventFlow:
+def flow(*, keep_content: bool = False, sinks: Sequence[Sink] = ()) -> EventFlow:
     builder = PredictionBuilder(
         "box", context_length=lambda _: 8192, keep_content=keep_content, identify=bool(sinks)
     )
-    return EventFlow(builder, [PredictionTally("box", exemplars=bool(sinks)), *sinks])  # type: ignore[list-item]
+    return EventFlow(builder, [PredictionTally("box", exemplars=bool(sinks)), *sinks])
 
 
-def cpu_s(work: object) -> float:
-    started = time.process_time()
-    work()  # type: ignore[operator]
-    return time.process_time() - started
+def rows(*, quick: bool) -> Iterator[Row]:
+    """From a line of the log stream to counters, and its first step by itself. Inputs and outputs of 4 KB in turn."""
+    lines = prediction_lines(100 if quick else 10_000)
+    floor_s, parse_s, whole_s = best_of(
+        1 if quick else 5,
+        lambda: [msgspec.json.decode(line) for line in lines],
+        lambda: [parse(line) for line in lines],
+        lambda: count(lines),
+    )
+    for what, took_s, goal in (
+        ("events parsed", parse_s, None),
+        ("events parsed, paired, split, counted", whole_s, 20_000),
+    ):
+        yield Row(
+            what=what,
+            ours=len(lines) / took_s,
+            unit="/CPU-s",
+            against=DECODING,
+            floor=len(lines) / floor_s,
+            goal=goal,
+        )
 
 
-def metrics_only(lines: list[bytes]) -> None:
+def count(lines: Sequence[bytes]) -> None:
     taken = flow()
     for line in lines:
         taken.take(parse(line))
 
 
-class Encoding(SpanExporter):
-    """The receiver of the floor: encodes as the OTLP exporter does, and sends nowhere."""
+def span_rows(*, quick: bool) -> Iterator[Row]:
+    """The same with a span per request and phase, encoded; beside the SDK making and encoding as many."""
+    lines = prediction_lines(100 if quick else 10_000)
+    predictions = len(lines) / 2
+    for capture, goal in ((Capture.OFF, None), (Capture.FULL, 3000)):
+        spans = with_spans(lines[:100], capture) * len(lines) // 100
+        floor_s, ours_s = best_of(
+            1 if quick else 3,
+            lambda spans=spans: sdk_floor(spans),  # type: ignore[misc]
+            lambda capture=capture: with_spans(lines, capture),  # type: ignore[misc]
+        )
+        yield Row(
+            what=f"predictions as spans, capture {capture.value}, encoded",
+            ours=predictions / ours_s,
+            unit="/CPU-s",
+            against=f"OTel SDK, {spans / predictions:.1f} spans each",
+            floor=predictions / floor_s,
+            goal=goal,
+        )
 
-    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-        encode_spans(spans).SerializeToString()
-        return SpanExportResult.SUCCESS
 
-
-def with_spans(lines: list[bytes], capture: Capture) -> tuple[float, int]:
-    """CPU seconds for metrics, spans with content, and their encoding; and the number of spans."""
+def with_spans(lines: Sequence[bytes], capture: Capture) -> int:
+    """Take events to metrics, spans and their encoding; returns the number of spans."""
     spans = 0
 
     def deliver(batch: Sequence[Prediction]) -> bool:
@@ -66,80 +97,55 @@ def with_spans(lines: list[bytes], capture: Capture) -> tuple[float, int]:
         spans += len(built)
         return True
 
-    started = time.process_time()
     pump: Pump[Prediction] = Pump("spans", deliver, batch=128, max_items=10**9, max_bytes=10**12)
     taken = flow(keep_content=capture is not Capture.OFF, sinks=[SpanSink(pump)])
     for line in lines:
         taken.take(parse(line))
-    pump.wait_until_empty(within_s=600)
+    assert pump.wait_until_empty(within_s=600)
     pump.close(within_s=1)
-    return time.process_time() - started, spans
+    return spans
 
 
-def sdk_floor(count: int) -> float:
-    """CPU seconds of the SDK for as many spans with a handful of attributes, encoded in the same batches."""
+class Batching(SpanExporter):
+    """The receiver of the floor: encodes as the OTLP exporter does, in batches of its size, and sends nowhere."""
+
+    def __init__(self) -> None:
+        self._batch: list[ReadableSpan] = []
+
+    def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+        self._batch.extend(spans)
+        if len(self._batch) >= 512:
+            encode_spans(self._batch).SerializeToString()
+            self._batch.clear()
+        return SpanExportResult.SUCCESS
+
+
+def sdk_floor(spans: int) -> None:
+    """Let the SDK make as many spans, with a handful of attributes."""
     provider = TracerProvider(resource=RESOURCE)
-    batch: list[ReadableSpan] = []
-
-    class Batching(Encoding):
-        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
-            batch.extend(spans)
-            if len(batch) >= 512:
-                super().export(batch)
-                batch.clear()
-            return SpanExportResult.SUCCESS
-
     provider.add_span_processor(SimpleSpanProcessor(Batching()))
     tracer = provider.get_tracer("floor")
     attributes = {f"attribute.{number}": f"value {number}" for number in range(12)} | {"content": "x" * 2000}
-    started = time.process_time()
-    for _ in range(count):
+    for _ in range(spans):
         tracer.start_span("chat", attributes=attributes).end()
-    return time.process_time() - started
 
 
-def memory(events: int) -> None:
-    """RSS while many events go through; flat is what matters."""
+def memory_rows(*, quick: bool) -> Iterator[Row]:
+    """What stays of many events: flat is what matters."""
+    events = 5_000 if quick else 1_000_000
     process = psutil.Process()
     lines = prediction_lines(1_000)  # few, because they stay in memory and are not what is measured
     taken = flow()
-    before = process.memory_info().rss / 1e6
-    print(f"memory, start                      {before:7.1f} MB (this benchmark and its libraries)")
+    sizes: list[float] = []
     for number, line in enumerate(itertools.islice(itertools.cycle(lines), events), start=1):
         taken.take(parse(line))
         if number % (events // 5) == 0:
-            rss = process.memory_info().rss / 1e6
-            print(f"memory, {number:>9,} events          {rss:7.1f} MB (goal < 90 MB and flat)")
-
-
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument(
-        "--events", type=int, default=1_000_000, help="events of the memory run; 0 leaves it out"
+            sizes.append(process.memory_info().rss / 1e6)
+    yield Row(
+        what=f"memory after {events:,} events",
+        ours=sizes[-1],
+        unit="MB",
+        against=f"after {events // 5:,}",
+        floor=sizes[0],
+        ratio_goal=1.05,
     )
-    chosen = parser.parse_args()
-    if chosen.events:
-        memory(chosen.events)
-    lines = prediction_lines(10_000)
-    floor, ours = float("inf"), float("inf")
-    for _ in range(3):
-        floor = min(floor, cpu_s(lambda: [msgspec.json.decode(line) for line in lines]))
-        ours = min(ours, cpu_s(lambda: metrics_only(lines)))
-    count = len(lines)
-    print(f"floor: msgspec decode              {count / floor:10,.0f} events per CPU-second")
-    print(
-        f"metrics only, 4 KB outputs         {count / ours:10,.0f} events per CPU-second   "
-        f"{ours / floor:.1f}x the floor (goal >= 20,000 per second)"
-    )
-    for capture in (Capture.OFF, Capture.FULL):
-        spent, spans = with_spans(lines, capture)
-        sdk = sdk_floor(spans)
-        print(
-            f"with spans, capture {capture.value:<5}          {count / 2 / spent:10,.0f} predictions per CPU-second   "
-            f"{spans / (count / 2):.1f} spans each; SDK alone for those spans {count / 2 / sdk:,.0f} per CPU-second"
-            f"{' (goal >= 3,000)' if capture is Capture.FULL else ''}"
-        )
-
-
-if __name__ == "__main__":
-    main()

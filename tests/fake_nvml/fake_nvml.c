@@ -29,7 +29,7 @@ typedef unsigned int u32;
 typedef unsigned long long u64;
 
 enum { OK = 0, UNINITIALIZED = 1, INVALID = 2, UNSUPPORTED = 3, NOT_FOUND = 6, TOO_SMALL = 7, TIMED_OUT = 10 };
-enum { MAX_CARDS = 16, MAX_MIG = 8, MAX_LINES = 2048, ALL = -1 };
+enum { MAX_CARDS = 64, MAX_MIG = 8, MAX_LINES = 2048, ALL = -1 };
 static const u64 MIB = 1024 * 1024;
 
 struct answer { int gpu; char key[48]; char text[100]; };

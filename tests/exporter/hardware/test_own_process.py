@@ -1,5 +1,7 @@
 """What this process takes, against prometheus-client's own collector of the same."""
 
+import subprocess
+import sys
 from pathlib import Path
 
 import pytest
@@ -22,9 +24,9 @@ def test_it_is_what_prometheus_client_reads() -> None:
     after = theirs()
 
     assert ours is not None
-    # prometheus-client counts in ticks of 10 ms, and counts the listing's own file.
-    assert before["process_cpu_seconds_total"] - 0.01 <= ours.cpu_seconds
-    assert ours.cpu_seconds <= after["process_cpu_seconds_total"] + 0.01
+    # prometheus-client counts user and system time in ticks of 10 ms, and counts the listing's own file.
+    assert before["process_cpu_seconds_total"] - 0.02 <= ours.cpu_seconds
+    assert ours.cpu_seconds <= after["process_cpu_seconds_total"] + 0.02
     assert ours.open_files + 1 == before["process_open_fds"] == after["process_open_fds"]
     assert ours.open_files_most == before["process_max_fds"]
     assert ours.started_at_s == pytest.approx(before["process_start_time_seconds"], abs=1)
@@ -36,3 +38,16 @@ def test_without_proc_there_is_no_reading(tmp_path: Path, monkeypatch: pytest.Mo
     monkeypatch.setattr(own_process, "_STATM", tmp_path / "missing")
 
     assert own_process.read() is None
+
+
+def test_the_limit_of_open_files_is_lifted_to_what_is_allowed() -> None:
+    code = (
+        "import resource\n"
+        "from exporter.hardware import own_process\n"
+        "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512))\n"
+        "own_process.lift_limit_of_open_files()\n"
+        "print(own_process.read().open_files_most)\n"
+    )
+    ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
+
+    assert int(ran.stdout) == 512
