@@ -9,7 +9,7 @@ import asyncio
 import logging
 from collections.abc import Callable
 from pathlib import Path
-from typing import BinaryIO
+from typing import BinaryIO, Final
 
 from exporter import hosts, logs, serving, webconfig
 from exporter.collectors.tally import Stream
@@ -28,6 +28,9 @@ from exporter.streams import Streams
 from exporter.webconfig import BasicAuth, WebConfig
 
 log = logging.getLogger(__name__)
+
+OPENINGS_AT_ONCE: Final = 64
+"""Sessions that are being opened at the same time. So many daemons that leave us waiting make the others wait, too."""
 
 
 def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> None:
@@ -53,7 +56,8 @@ async def serve(
     """
     web = webconfig.load(settings.web_config) if settings.web_config else WebConfig()
     daemons = settings.daemons if recording is None else ()
-    watches = [watch(daemon, max_age_s=settings.max_age_s) for daemon in daemons]
+    opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
+    watches = [watch(daemon, max_age_s=settings.max_age_s, opening=opening) for daemon in daemons]
     machine = MachineWatch(
         gpus or NvmlSource(),
         host or LocalHost(),
@@ -102,10 +106,13 @@ async def _replay(recording: BinaryIO, stream: Stream) -> None:
     log.info("recording replayed", extra={"daemon": stream.daemon, "events": events})
 
 
-def watch(daemon: DaemonSettings, *, max_age_s: float) -> DaemonWatch:
+def watch(daemon: DaemonSettings, *, max_age_s: float, opening: asyncio.Semaphore) -> DaemonWatch:
     """Make the watch of one daemon from its settings."""
     client = DaemonClient(
-        name=daemon.name, url=daemon.url, token=daemon.token.reveal() if daemon.token else None
+        name=daemon.name,
+        url=daemon.url,
+        token=daemon.token.reveal() if daemon.token else None,
+        opening=opening,
     )
     return DaemonWatch(client, local_home=_local_home(daemon), max_age_s=max_age_s)
 

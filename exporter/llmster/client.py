@@ -13,6 +13,7 @@ import random
 import time
 from collections import Counter
 from collections.abc import AsyncIterator, Callable
+from contextlib import AbstractAsyncContextManager
 from dataclasses import dataclass
 from typing import Final, NoReturn
 
@@ -70,9 +71,14 @@ class DaemonClient:
         url: str,
         token: str | None = None,
         timeouts: Timeouts | None = None,
+        opening: AbstractAsyncContextManager[None] | None = None,
         jitter: Callable[[], float] = random.random,
     ) -> None:
-        """Prepare; nothing is sent yet. `url` is http(s)://host:port. Raises ValueError on a malformed token."""
+        """Prepare; nothing is sent yet. `url` is http(s)://host:port. Raises ValueError on a malformed token.
+
+        `opening` is held while a session is opened: a semaphore that clients share keeps hundreds of them from opening
+        at once, when their timeouts would measure us and not the daemons.
+        """
         self.name = name
         self.url = url
         self.tally = WireTally()
@@ -87,6 +93,7 @@ class DaemonClient:
         self._identity = Identity.from_token(token) if token else Identity.guest()
         self._has_token = token is not None
         self._timeouts = timeouts or Timeouts()
+        self._opening = opening or contextlib.nullcontext()
         self._jitter = jitter
         self._session: Session | None = None
         self._problem: LlmsterError | None = None
@@ -187,7 +194,8 @@ class DaemonClient:
                 group=group,
             )
             try:
-                await session.open()
+                async with self._opening:
+                    await session.open()
                 self._welcome(session)
                 return await session.over()
             except LlmsterError as error:

@@ -3,12 +3,12 @@
 Knows no number. Simulated daemons share one process, and the exporter has one of its own.
 """
 
+import contextlib
 import json
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
 from pathlib import Path
 
 import httpx
@@ -16,6 +16,7 @@ import psutil
 
 from daemonpulse.programs import free_port
 
+CONNECTED_WITHIN_S = 120
 INSTANCES_EACH = 3
 """What an idle simulated daemon has loaded."""
 
@@ -39,7 +40,7 @@ asyncio.run(main())
 """
 
 
-@contextmanager
+@contextlib.contextmanager
 def python(*arguments: str) -> Iterator[tuple[str, psutil.Process]]:
     """Run a Python program meanwhile; give the first line it prints, and its process."""
     with subprocess.Popen([sys.executable, *arguments], stdout=subprocess.PIPE, text=True) as running:
@@ -50,14 +51,14 @@ def python(*arguments: str) -> Iterator[tuple[str, psutil.Process]]:
             running.kill()
 
 
-@contextmanager
+@contextlib.contextmanager
 def simulators(count: int, *, instances: int = INSTANCES_EACH) -> Iterator[list[str]]:
     """Run simulated daemons in one other process; give their URLs."""
     with python("-c", SIMULATORS, str(count), str(instances)) as (line, _):
         yield json.loads(line)
 
 
-@contextmanager
+@contextlib.contextmanager
 def exporter(urls: list[str], folder: Path, *, max_age_s: float = 1) -> Iterator[tuple[str, psutil.Process]]:
     """Run the real exporter process over these daemons; give its URL and process."""
     config = folder / "daemonpulse.toml"
@@ -76,15 +77,14 @@ def exporter(urls: list[str], folder: Path, *, max_age_s: float = 1) -> Iterator
 
 
 def until_it_shows(http: httpx.Client, url: str, process: psutil.Process, *, instances: int) -> None:
-    """Scrape until every instance is there: until then the exporter is still connecting. Raises when it has died."""
-    while process.status() != psutil.STATUS_ZOMBIE:
-        try:
+    """Scrape until every instance is there: until then the exporter is still connecting. Raises RuntimeError."""
+    give_up_at = time.monotonic() + CONNECTED_WITHIN_S
+    while process.status() != psutil.STATUS_ZOMBIE and time.monotonic() < give_up_at:
+        with contextlib.suppress(httpx.TransportError):
             if http.get(f"{url}/metrics").text.count("llmster_instance_info{") == instances:
                 return
-        except httpx.ConnectError:
-            pass
         time.sleep(0.1)
-    raise RuntimeError("the exporter ended before it served anything")
+    raise RuntimeError(f"the exporter did not show {instances} instances within {CONNECTED_WITHIN_S} s")
 
 
 def cpu_s(process: psutil.Process) -> float:

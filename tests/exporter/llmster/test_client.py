@@ -217,3 +217,19 @@ async def test_a_socket_that_opens_when_the_session_is_over_is_not_left_behind()
 
         with pytest.raises(ConnectionLost, match="session ended"):
             await opening
+
+
+async def test_what_clients_share_is_held_exactly_while_a_session_is_opened() -> None:
+    seen: list[list[str]] = []
+
+    async with running() as daemon:
+
+        class Held:
+            async def __aenter__(self) -> None:
+                seen.append([namespace for namespace, _ in daemon.handshakes])
+
+            async def __aexit__(self, *_: object) -> None:
+                seen.append([namespace for namespace, _ in daemon.handshakes])
+
+        async with kept(DaemonClient(name="d", url=daemon.http_url, timeouts=PATIENT, opening=Held())):
+            assert seen == [[], ["system", "llm", "embedding"]]
