@@ -38,6 +38,9 @@ SCRAPE_RESERVE_S: Final = 0.5
 
 LEAST_WAIT_S: Final = 0.1
 
+MAX_PASSWORD_CHECKS: Final = 2
+"""At once. bcrypt is slow on purpose, and whoever guesses must not take every thread and core from the scrapes."""
+
 _ROUTES: Final = "/, /metrics, /probe?daemon=NAME, /sd, /healthz, /readyz"
 _TEXT: Final = "text/plain; charset=utf-8"
 
@@ -92,6 +95,7 @@ class Routes:
         self._deliveries = deliveries or {}
         self._auth = auth
         self._hosts = hosts
+        self._checking = 0
         self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._landing,
             "/metrics": self._metrics,
@@ -123,15 +127,9 @@ class Routes:
             headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
             scheme=scope["scheme"],
         )
-        host = request.headers.get("host", "")
-        if self._hosts is not None and name_of(host) not in self._hosts:
-            fix = "add it to allowed_hosts if it is yours"
-            return Response(421, f"Host {host[:100]!a} is not a name of this exporter; {fix}\n".encode())
-        if self._auth is not None:
-            authorization = request.headers.get("authorization", "")
-            if not await asyncio.to_thread(self._auth.allows, authorization):
-                challenge = (("www-authenticate", 'Basic realm="daemonpulse"'),)
-                return Response(401, b"Unauthorized\n", headers=challenge)
+        refusal = await self._refusal(request)
+        if refusal is not None:
+            return refusal
         handler = self._routes.get(request.path)
         if handler is None:
             return Response(404, f"Nothing at {request.path[:100]}; there is {_ROUTES}\n".encode())
@@ -142,6 +140,31 @@ class Routes:
         except Exception:
             log.exception("request failed", extra={"path": request.path})
             return Response(500, b"Internal error; the exporter's log has it\n")
+
+    async def _refusal(self, request: Request) -> Response | None:
+        """Turn away who asks under a name that is not ours, or without a password."""
+        host = request.headers.get("host", "")
+        if self._hosts is not None and name_of(host) not in self._hosts:
+            fix = "add it to allowed_hosts if it is yours"
+            return Response(421, f"Host {host[:100]!a} is not a name of this exporter; {fix}\n".encode())
+        if self._auth is not None:
+            authorization = request.headers.get("authorization", "")
+            right = self._auth.remembers(authorization)
+            if not right and self._checking >= MAX_PASSWORD_CHECKS:
+                wait = (("retry-after", "1"),)
+                return Response(429, b"Too many passwords at once\n", headers=wait)
+            if not right and not await self._is_right(self._auth, authorization):
+                challenge = (("www-authenticate", 'Basic realm="daemonpulse"'),)
+                return Response(401, b"Unauthorized\n", headers=challenge)
+        return None
+
+    async def _is_right(self, auth: BasicAuth, authorization: str) -> bool:
+        """Check a password in a thread."""
+        self._checking += 1
+        try:
+            return await asyncio.to_thread(auth.allows, authorization)
+        finally:
+            self._checking -= 1
 
     async def _metrics(self, request: Request) -> Response:
         return await self._scrape(

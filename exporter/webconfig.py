@@ -76,12 +76,17 @@ class BasicAuth:
         self._cache_key = secrets.token_bytes(32)
         self._right: set[bytes] = set()
 
+    def remembers(self, authorization: str) -> bool:
+        """Tell at once whether the header was right before."""
+        user, password = _credentials(authorization)
+        return user is not None and password is not None and self._digest(user, password) in self._right
+
     def allows(self, authorization: str) -> bool:
         """Tell whether the header names a user with the right password. Slow (bcrypt) the first time."""
         user, password = _credentials(authorization)
         if user is None or password is None:
             return False
-        digest = hmac.digest(self._cache_key, user.encode() + b"\0" + password, "sha256")
+        digest = self._digest(user, password)
         if digest in self._right:
             return True
         hashed = self._users.get(user, _UNKNOWN_USER_HASH)
@@ -90,6 +95,9 @@ class BasicAuth:
         if right and len(self._right) < _CACHE_LIMIT:
             self._right.add(digest)
         return right
+
+    def _digest(self, user: str, password: bytes) -> bytes:
+        return hmac.digest(self._cache_key, user.encode() + b"\0" + password, "sha256")
 
 
 def _credentials(authorization: str) -> tuple[str | None, bytes | None]:

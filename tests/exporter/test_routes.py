@@ -1,9 +1,11 @@
 """What is answered over HTTP, with the ASGI application called directly."""
 
+import asyncio
 import base64
 import gzip
 import json
 import logging
+import threading
 from dataclasses import dataclass
 from typing import Any
 
@@ -18,7 +20,14 @@ from exporter.collectors import COLLECTORS
 from exporter.llmster.client import DaemonClient, DaemonState, Health
 from exporter.llmster.errors import DaemonUnreachable
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
-from exporter.routes import DEFAULT_SCRAPE_TIMEOUT_S, LEAST_WAIT_S, SCRAPE_RESERVE_S, Request, Routes
+from exporter.routes import (
+    DEFAULT_SCRAPE_TIMEOUT_S,
+    LEAST_WAIT_S,
+    MAX_PASSWORD_CHECKS,
+    SCRAPE_RESERVE_S,
+    Request,
+    Routes,
+)
 from exporter.webconfig import BasicAuth
 from tests.exporter.readings import instance, snapshot, watched
 
@@ -329,3 +338,33 @@ async def test_with_users_every_path_asks_for_a_password(path: str) -> None:
         assert (answer.status, answer.headers["www-authenticate"]) == (401, 'Basic realm="daemonpulse"')
     assert watch.allowed_s == []
     assert (await ask(app, path, authorization=right)).status in {200, 404}
+
+
+async def test_a_flood_of_wrong_passwords_holds_up_nobody_whose_password_was_right_before() -> None:
+    auth = BasicAuth({"prometheus": bcrypt.hashpw(b"right", bcrypt.gensalt(4))})
+    app = Routes([up()], auth=auth)
+    right = "Basic " + base64.b64encode(b"prometheus:right").decode()
+    assert (await ask(app, "/healthz", authorization=right)).status == 200
+    known = auth.allows
+    begun, go_on = asyncio.Semaphore(0), threading.Event()
+    loop = asyncio.get_running_loop()
+
+    def slow(authorization: str) -> bool:
+        loop.call_soon_threadsafe(begun.release)
+        go_on.wait(60)
+        return known(authorization)
+
+    auth.allows = slow  # type: ignore[method-assign]
+    guesses = [
+        asyncio.create_task(
+            ask(app, "/metrics", authorization="Basic " + base64.b64encode(b"x:%d" % n).decode())
+        )
+        for n in range(50)
+    ]
+    for _ in range(MAX_PASSWORD_CHECKS):
+        await begun.acquire()
+    assert (await ask(app, "/healthz", authorization=right)).status == 200
+    go_on.set()
+    statuses = [(await guess).status for guess in guesses]
+    assert statuses.count(401) == MAX_PASSWORD_CHECKS
+    assert statuses.count(429) == 50 - MAX_PASSWORD_CHECKS
