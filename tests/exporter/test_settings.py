@@ -286,7 +286,8 @@ def test_an_unknown_variable_is_refused_with_a_suggestion() -> None:
 
 
 def test_variables_of_other_parts_and_other_programs_are_left_alone() -> None:
-    load({}, {"DAEMONPULSE_TEST_STRICT": "1", "DAEMONPULSE_ACTIONS_LISTEN": "x", "PATH": "/bin"})
+    others = {"DAEMONPULSE_TEST_STRICT": "1", "DAEMONPULSE_ACTIONS_LISTEN": "x", "PATH": "/bin"}
+    assert load({}, others) == load({}, {})
 
 
 @given(TEXT)

@@ -26,7 +26,8 @@ _FAMILIES: Final = _PIPELINE + "test_model_families.py"
 
 TARGETS: Final = {
     "reasoning": Target(
-        "exporter/pipeline/reasoning.py", (_PIPELINE + "test_reasoning.py", _FAMILIES, *_ANY_OUTPUT)
+        "exporter/pipeline/reasoning.py",
+        (_PIPELINE + "test_reasoning.py", _PIPELINE + "test_segments.py", _FAMILIES, *_ANY_OUTPUT),
     ),
     "tags": Target("exporter/pipeline/tags.py", (_PIPELINE + "test_tags.py", _FAMILIES)),
     "predictions": Target(
