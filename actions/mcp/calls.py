@@ -126,7 +126,7 @@ class Calls:
     async def decide(self, subject: Subject, arguments: Mapping[str, Any], *, changed: bool) -> Decision:
         """Ask the policy; in a thread when it must look at the file system."""
         policy = self.records.policy
-        if policy.winner(subject).constraints.reads_files:
+        if policy.written(subject).constraints.reads_files:
             return await asyncio.to_thread(
                 decide, policy, subject, arguments, changed=changed, resolve=os.path.realpath
             )

@@ -78,13 +78,18 @@ def _defaults() -> Mapping[Kind, Verdict]:
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The rules in order: what was set through the API first, then the file's. The first that matches decides."""
+    """The file's rules in order, and gates set through the API, which come before them."""
 
     rules: tuple[Rule, ...] = ()
     defaults: Mapping[Kind, Verdict] = field(default_factory=_defaults)
+    live: tuple[Rule, ...] = ()
 
     def winner(self, subject: Subject) -> Rule:
-        """Find the rule that decides; one named `default` when none matches."""
+        """Find the rule that decides: the first that matches."""
+        return next((rule for rule in self.live if rule.matches(subject)), None) or self.written(subject)
+
+    def written(self, subject: Subject) -> Rule:
+        """Find the file's rule, whose constraints hold whatever gate is set; one named `default` when none matches."""
         for rule in self.rules:
             if rule.matches(subject):
                 return rule
@@ -111,9 +116,10 @@ def decide(
     rule = policy.winner(subject)
     if rule.decision is Verdict.DENY:
         return Decision(Verdict.DENY, rule.name)
-    violation = rule.constraints.violation(arguments, resolve)
+    written = policy.written(subject)
+    violation = written.constraints.violation(arguments, resolve)
     if violation is not None:
-        return Decision(Verdict.DENY, rule.name, violation)
+        return Decision(Verdict.DENY, written.name, violation)
     if changed and rule.decision is Verdict.ALLOW:
         return Decision(
             Verdict.ASK, rule.name, "its description or schema is not the one that was approved any more"

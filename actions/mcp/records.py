@@ -8,7 +8,7 @@ from __future__ import annotations
 import sqlite3
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 from actions.auth import Actor
 from actions.mcp.gates import Policy, Rule, Verdict
@@ -126,7 +126,7 @@ class Records:
             )
             for one in self._rules.values()
         )
-        self.policy = Policy((*live, *self._file_policy.rules), self._file_policy.defaults)
+        self.policy = replace(self._file_policy, live=live)
 
 
 def _literal(name: str) -> str:

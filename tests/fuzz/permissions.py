@@ -151,7 +151,7 @@ def gates(choices: Choices) -> None:
     winner = next((rule for rule in rules if _decides(rule, subject)), None)
     set_live = live.get((subject.server, subject.name)) if subject.kind == "tool" else None
     expected = set_live or (winner.decision if winner else defaults[subject.kind])
-    constraints = winner.constraints if winner is not None and set_live is None else Constraints()
+    constraints = winner.constraints if winner is not None else Constraints()  # a live rule lifts none
 
     found = decide(records.policy, subject, arguments, changed=changed, resolve=_resolve)
     seen = f"{subject} with {arguments} by {rules} and {live}: {found}"

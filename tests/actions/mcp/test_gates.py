@@ -118,3 +118,15 @@ def test_a_changed_tool_asks_again_and_says_why() -> None:
     found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
     assert (found.verdict, found.rule) == (Verdict.ASK, "all")
     assert found.reason == "its description or schema is not the one that was approved any more"
+
+
+def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> None:
+    constraints = Constraints(path_arguments=("path",), path_roots=("/srv",))
+    written = Rule("in the project", Verdict.ASK, target="read_*", constraints=constraints)
+    for verdict in (Verdict.ALLOW, Verdict.ASK):
+        policy = Policy((written,), live=(Rule("live:s/read_file", verdict, target="read_file"),))
+        subject = Subject("s", "tool", "read_file", "x")
+        assert judge(policy, subject, path="/srv/a") == Decision(verdict, "live:s/read_file")
+        outside = judge(policy, subject, path="/etc/passwd")
+        assert (outside.verdict, outside.rule) == (Verdict.DENY, "in the project")
+        assert "leads outside" in outside.reason

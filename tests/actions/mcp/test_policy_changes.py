@@ -60,6 +60,18 @@ async def test_a_gate_that_is_taken_away_lets_the_file_decide_again(start: Start
     ]
 
 
+async def test_always_is_no_way_around_the_constraints_of_the_rule_that_asked(start: Start) -> None:
+    paths = '{ arguments = ["marker"], roots = ["/srv"] }'
+    gate = await start(toolbox() + rule("ask", "slow", name='"in /srv"', paths=paths))
+    async with gate.client() as client:
+        waiting = asyncio.create_task(client.call_tool("slow", {"marker": "/srv/../srv", "seconds": 60}))
+        (approval,) = await gate.pending()
+        await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/approve", params={"always": "true"})
+        outside = await client.call_tool("slow", {"marker": "/etc/passwd"})
+        assert (outside.is_error, gate_of(outside)["rule"]) == (True, "in /srv")
+        waiting.cancel()
+
+
 async def test_taking_a_gate_away_needs_an_admin_and_a_tool_that_there_is(start: Start) -> None:
     gate = await start(toolbox())
     path = "/v1/mcp/servers/toolbox/tools/{}/gate?decision=policy"
