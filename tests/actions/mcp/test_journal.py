@@ -1,4 +1,4 @@
-"""The journal: a row that no database takes costs itself and nobody else."""
+"""The journal: who shares an fsync with whom, and what a row that no database takes costs the others."""
 
 import asyncio
 import logging
@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from actions.audit import Audit
+from actions.audit import Audit, Entry
 from actions.auth import internal
 from actions.mcp.journal import Journal, Row
 from actions.storage import Storage, StorageFailed
@@ -37,6 +37,33 @@ async def test_a_row_that_cannot_be_written_is_refused_and_its_neighbours_are_wr
         await journal.write(row("afterwards"))
     assert published == ["first", "last", "afterwards"]
     assert await audit.verify() is not None
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await storage.close()
+
+
+async def test_an_outcome_shares_the_fsync_of_the_next_intent_and_needs_none_to_come(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = await Storage.open(tmp_path)
+    audit = Audit(storage)
+    batches: list[list[str]] = []
+    published = asyncio.Event()
+
+    def note(*entries: Entry) -> None:
+        batches.append([entry.subject for entry in entries])
+        published.set()
+
+    monkeypatch.setattr(audit, "published", note)
+    journal = Journal(storage, audit)
+    running = asyncio.create_task(journal.run())
+    await journal.write(row("first intent"))
+    journal.write_soon(row("first outcome"))
+    await journal.write(row("second intent"))
+    published.clear()
+    journal.write_soon(row("second outcome"))
+    await asyncio.wait_for(published.wait(), 20)
+    assert batches == [["first intent"], ["first outcome", "second intent"], ["second outcome"]]
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await storage.close()
