@@ -2,6 +2,7 @@
 
 import ast
 import re
+from collections import Counter
 from functools import cache
 from pathlib import Path
 
@@ -60,15 +61,19 @@ def rows() -> dict[str, tuple[str, list[str]]]:
     for line in section.splitlines():
         cells = [cell.strip() for cell in line.strip("|").split("|")]
         if line.startswith("| ") and len(cells) == 3 and cells[0] not in {"Fault", "---"}:
-            found[cells[0]] = (cells[1], re.findall(r"`([\w/.]+::\w+)`", cells[2]))
+            found[cells[0]] = (cells[1], re.findall(r"`(test_\w+)`", cells[2]))
     return found
 
 
 @cache
-def defined_in(path: str) -> frozenset[str]:
-    tree = ast.parse((ROOT / "tests" / path).read_text(encoding="utf-8"))
-    return frozenset(
-        node.name for node in ast.walk(tree) if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
+def known() -> Counter[str]:
+    """Count the tests there are by name; they may move between files."""
+    return Counter(
+        node.name
+        for path in (ROOT / "tests").rglob("test_*.py")
+        if "node_modules" not in path.parts
+        for node in ast.walk(ast.parse(path.read_text(encoding="utf-8")))
+        if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     )
 
 
@@ -80,9 +85,6 @@ def test_every_fault_has_a_row_and_every_row_is_a_fault_we_know() -> None:
 def test_a_row_promises_something_and_names_tests_that_are_there(fault: str) -> None:
     promise, tests = rows()[fault]
     assert len(promise) > 10
-    assert tests, "name a test as `folder/file.py::test`"
+    assert tests, "name a test"
     for test in tests:
-        path, _, name = test.partition("::")
-        assert (ROOT / "tests" / path).is_file(), test
-        assert name.startswith("test_"), test
-        assert name in defined_in(path), test
+        assert known()[test] == 1, f"there is to be one {test}"
