@@ -1,4 +1,4 @@
-"""The pre-flight: the numbers are right, experience counts, and what is not known is not guessed."""
+"""The pre-flight as a pure function: the numbers are right, experience counts, and nothing is guessed."""
 
 import json
 from collections.abc import Callable, Mapping

@@ -1,6 +1,5 @@
 """The query builder writes what Prometheus understands, and refuses what would be empty or wrong."""
 
-import re
 from collections.abc import Callable
 
 import pytest
@@ -33,6 +32,7 @@ from exporter.catalogue import hardware as h
 from exporter.catalogue import stream as s
 
 B = Scope({"daemon": "$daemon", "instance": "$host"})
+
 P = Scope(window="5m")
 
 WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
@@ -125,6 +125,56 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     "the other aggregations": (
         lambda: max_by(P.now(h.POWER), "gpu") - min_by(P.now(h.POWER), "gpu") + avg_by(P.now(h.POWER), "gpu"),
         "max by (gpu) (nvml_power_watts) - min by (gpu) (nvml_power_watts) + avg by (gpu) (nvml_power_watts)",
+    ),
+    "a quantile in a window of its own": (
+        lambda: P.quantile(0.5, s.TTFT, window="1h") / 2,
+        "histogram_quantile(0.5, sum by (le) (rate(llmster_time_to_first_token_seconds_bucket[1h]))) / 2",
+    ),
+    "a mean by label in a window of its own": (
+        lambda: P.mean(s.TTFT, "model", window="1h"),
+        (
+            "sum by (model) (rate(llmster_time_to_first_token_seconds_sum[1h])) "
+            "/ sum by (model) (rate(llmster_time_to_first_token_seconds_count[1h]))"
+        ),
+    ),
+    "a share above a bound by label in a window of its own": (
+        lambda: P.slower(s.TTFT, 2.5, "model", window="1h"),
+        (
+            '1 - sum by (model) (rate(llmster_time_to_first_token_seconds_bucket{le="2.5"}[1h])) '
+            "/ sum by (model) (rate(llmster_time_to_first_token_seconds_count[1h]))"
+        ),
+    ),
+    "a histogram's sum in a window of its own": (
+        lambda: P.rate_of_sum(s.TTFT, "1h"),
+        "rate(llmster_time_to_first_token_seconds_sum[1h])",
+    ),
+    "a number of series": (lambda: count_by(P.now(h.POWER), "gpu"), "count by (gpu) (nvml_power_watts)"),
+    "a number less something, divided": (lambda: (1 - P.now(h.POWER)) / 2, "(1 - nvml_power_watts) / 2"),
+    "a fallback on a condition": (
+        lambda: either(P.now(d.UP), both(P.now(d.UP), P.now(s.STREAM_UP))),
+        "llmster_up or llmster_up and llmster_log_stream_up",
+    ),
+    "a comparison with a sum": (
+        lambda: P.now(h.POWER) > P.now(h.POWER) + 1,
+        "nvml_power_watts > nvml_power_watts + 1",
+    ),
+    "two labels of an info metric": (
+        lambda: join(P.now(h.POWER) * 2, P.now(h.DEVICE_INFO), "gpu", take=["name", "uuid"]),
+        (
+            "nvml_power_watts * 2 * on (gpu) group_left (name, uuid) "
+            "max by (gpu, name, uuid) (nvml_device_info)"
+        ),
+    ),
+    "a condition on two labels": (
+        lambda: both(P.now(h.POWER), P.now(h.POWER), "gpu", "instance"),
+        "nvml_power_watts and on (gpu, instance) nvml_power_watts",
+    ),
+    "a counter of some that grew": (
+        lambda: P.newly(h.XID_ERRORS, "10m", gpu="0"),
+        (
+            'increase(nvml_xid_errors_total{gpu="0"}[10m]) > 0 or (nvml_xid_errors_total{gpu="0"} '
+            'unless nvml_xid_errors_total{gpu="0"} offset 10m) > 0'
+        ),
     ),
     "a window of its own": (
         lambda: P.increase(d.RESTARTS, "1h30m"),
@@ -279,68 +329,13 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
 }
 
 
+@pytest.mark.parametrize("function", ["avg_over_time", "min_over_time", "last_over_time", "delta", "deriv"])
+def test_it_writes_every_function_over_time(function: str) -> None:
+    assert P.over(function, h.POWER, "1h").text == f"{function}(nvml_power_watts[1h])"
+
+
 @pytest.mark.parametrize("what", REFUSED)
 def test_it_refuses(what: str) -> None:
     write, complaint = REFUSED[what]
     with pytest.raises(QueryError, match=complaint):
         write()
-
-
-def test_units_follow_the_numbers() -> None:
-    assert P.now(h.POWER).unit == "watts"
-    assert P.rate(s.GENERATION_TOKENS).unit == "tokens/s"
-    assert P.increase(s.GENERATION_TOKENS).unit == "tokens"
-    assert P.over("deriv", h.PROCESS_RESIDENT, "1h").unit == "bytes/s"
-    assert share(sum_by(P.now(h.POWER)), sum_by(P.now(h.POWER_LIMIT))).unit == "ratio"
-    assert count_by(P.now(h.POWER)).unit == ""
-    assert (P.now(h.POWER) + P.now(h.POWER)).unit == "watts"
-    assert (P.now(h.POWER) - 1).unit == "watts"
-    assert (P.now(h.POWER) > 1).unit == (P.now(h.POWER) >= 1).unit == (P.now(h.POWER) < 1).unit == "watts"
-    assert P.now(h.POWER).equals(1).unit == "watts"
-    assert (P.now(h.POWER) * 2).unit == (P.now(h.POWER) / 2).unit == ""
-    assert P.quantile(0.5, s.TTFT).unit == P.mean(s.TTFT).unit == "seconds"
-    assert P.rate_of_sum(s.TTFT).unit == "seconds/s"
-    assert P.slower(s.TTFT, 2.5).unit == "ratio"
-    assert P.over("avg_over_time", h.POWER, "1h").unit == "watts"
-    assert P.newly(s.GENERATION_TOKENS, "5m").unit == "tokens"
-    assert recorded("daemon:x_y:sum", unit="bytes").unit == "bytes"
-    assert recorded("daemon:x_y:sum").unit == absent(P.now(h.POWER)).unit == ""
-    assert coded(P, d.STATE, ("down", "running"), "daemon").unit == ""
-    assert now().unit == "seconds"
-
-
-def labels_of(expr: Expr) -> set[str]:
-    assert expr.labels is not None
-    return set(expr.labels)
-
-
-def test_labels_follow_the_series() -> None:
-    by_card = sum_by(P.now(h.POWER), "gpu")
-    assert labels_of(P.now(d.UP)) == {"daemon", "job", "instance"}
-    assert labels_of(P.quantile(0.5, s.TTFT, "model")) == {"model"}
-    assert labels_of(P.heat(s.TTFT)) == {"le"}
-    assert "le" not in labels_of(P.rate_of_sum(s.TTFT))
-    assert labels_of(by_card) == labels_of(by_card > now()) == labels_of(now() - by_card) == {"gpu"}
-    assert labels_of(absent(P.now(d.UP))) == set()
-    assert labels_of(recorded("daemon:x_y:sum", "daemon")) == {"daemon"}
-    assert labels_of(join(by_card, P.now(h.DEVICE_INFO), "gpu", take=["name"])) == {"gpu", "name"}
-    assert variable("kwh").labels is None
-
-
-def test_every_series_a_query_reads_is_known() -> None:
-    expr = share(sum_by(P.rate(s.REQUESTS, finished_reason="stop")), sum_by(P.rate(s.REQUESTS)))
-    assert expr.selectors == (
-        'llmster_request_success_total{finished_reason="stop"}',
-        "llmster_request_success_total",
-    )
-    assert re.findall(r"llmster_\w+", expr.text) == ["llmster_request_success_total"] * 2
-    assert expr.metrics == (s.REQUESTS, s.REQUESTS)
-    assert P.now(d.UP).metrics == (d.UP,)
-    assert recorded("daemon:x_y:sum").selectors == ("daemon:x_y:sum",)
-    assert coded(P, d.STATE, ("down", "stalled", "running")).selectors == (
-        'llmster_daemon_state{state="stalled"}',
-        'llmster_daemon_state{state="running"}',
-    )
-    assert both(P.now(d.UP), P.now(s.STREAM_UP)).metrics == (d.UP, s.STREAM_UP)
-    joined = join(P.now(h.POWER), P.now(h.DEVICE_INFO), "gpu")
-    assert joined.selectors == ("nvml_power_watts", "nvml_device_info")

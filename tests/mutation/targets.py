@@ -47,7 +47,9 @@ TARGETS: Final = {
     "attribution": Target(
         "exporter/hardware/attribution.py", ("tests/exporter/hardware/test_attribution.py",)
     ),
-    "promql": Target("dashboards/promql.py", ("tests/dashboards/test_promql.py",)),
+    "promql": Target(
+        "dashboards/promql.py", ("tests/dashboards/test_promql.py", "tests/dashboards/test_query_results.py")
+    ),
     "gates": Target("actions/mcp/gates.py", ("tests/actions/mcp/test_gates.py",)),
     "constraints": Target("actions/mcp/constraints.py", ("tests/actions/mcp/test_constraints.py",)),
 }

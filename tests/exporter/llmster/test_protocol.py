@@ -1,4 +1,4 @@
-"""The protocol state machine: understands every recorded frame, and is not impressed by any other."""
+"""The protocol state machine: every answer ends its own call, and no other frame impresses it."""
 
 import json
 from collections import Counter
