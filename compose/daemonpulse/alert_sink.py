@@ -35,12 +35,12 @@ def alert_sink(told: Callable[[Alert], None]) -> Iterator[str]:
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:
             length = self.headers.get("Content-Length", "")
-            if not length.isdigit() or int(length) > MAX_MESSAGE_BYTES:
+            if not (length.isascii() and length.isdigit()) or int(length) > MAX_MESSAGE_BYTES:
                 self.send_error(HTTPStatus.REQUEST_ENTITY_TOO_LARGE)
                 return
             try:
                 alerts = _alerts(json.loads(self.rfile.read(int(length))))
-            except (ValueError, KeyError, TypeError, AttributeError):
+            except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
                 self.send_error(HTTPStatus.BAD_REQUEST)
                 return
             for alert in alerts:

@@ -30,6 +30,7 @@ from daemonpulse.demo_actions import start_actions
 from daemonpulse.programs import Program, ProgramFailed, free_port, running
 from daemonpulse.pulse import Pulse
 from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
+from daemonpulse.terminal import say
 from exporter import app, logs
 from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
@@ -258,7 +259,8 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
 
 def _tell(alert: Alert) -> None:
     """Say what Alertmanager would wake somebody with."""
-    click.echo(f"\nalert {alert.status}: {alert.name}: {alert.summary}")
+    click.echo("")
+    say(f"alert {alert.status}: {alert.name}: {alert.summary}")  # anybody on this machine can send one
 
 
 async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:

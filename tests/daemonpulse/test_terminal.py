@@ -6,9 +6,12 @@ from collections.abc import Iterator
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from typing import Any
 
+import httpx
 import pytest
 from click.testing import CliRunner
 
+from daemonpulse import demo
+from daemonpulse.alert_sink import Alert, alert_sink
 from daemonpulse.cli import main
 from daemonpulse.terminal import plain, say, say_json
 
@@ -116,3 +119,22 @@ def test_only_what_is_printable_is_printed(capsys: pytest.CaptureFixture[str]) -
     say_json({"a": "\x7f\x1b"})
     out = capsys.readouterr().out
     assert out == 'one\\ntwo\\x1b[2J\\rthree\n{\n  "a": "\\u007f\\u001b"\n}\n'
+
+
+def test_an_alert_that_anybody_sends_to_the_demo_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
+    demo._tell(Alert(EVIL, EVIL, EVIL, {}))
+
+    shown = capsys.readouterr().out
+    assert shown.count("\n") == 2
+    assert all(char.isprintable() for char in shown.replace("\n", ""))
+
+
+def test_what_is_no_message_of_alertmanagers_is_refused_and_the_next_is_heard() -> None:
+    heard: list[Alert] = []
+    good = {"alerts": [{"status": "firing", "labels": {"alertname": "A"}, "annotations": {}}]}
+    with alert_sink(heard.append) as url, httpx.Client(trust_env=False) as http:
+        for body in (b"", b"[" * 100_000, b"[]", b"{}", b'{"alerts": [1]}', b"\xff"):
+            assert http.post(url, content=body).status_code == 400, body[:20]
+        assert http.post(url, content=b" " * 2_000_000).status_code == 413
+        assert http.post(url, json=good).status_code == 204
+    assert [alert.name for alert in heard] == ["A"]
