@@ -108,6 +108,7 @@ class Operations:
             earlier = _by_key(db, actor, key) if key is not None else None
             if earlier is not None:
                 return earlier
+            _forget_old(db, operation.created_ms)
             db.execute(
                 "INSERT INTO operations (id, daemon, action, subject, state, actor, owner, person, idempotency_key,"
                 " digest, request, before, created_ms) VALUES (?, ?, ?, ?, 'pending', ?, ?, ?, ?, ?, ?, '{}', ?)",
@@ -212,7 +213,7 @@ class Operations:
         now_ms = time.time_ns() // 1_000_000
 
         def take(db: sqlite3.Connection) -> list[sqlite3.Row]:
-            db.execute("DELETE FROM operations WHERE finished_ms < ?", (now_ms - KEPT_MS,))
+            _forget_old(db, now_ms)
             return db.execute("SELECT * FROM operations WHERE finished_ms IS NULL ORDER BY rowid").fetchall()
 
         operations = [_operation(row) for row in await self._storage.write(take)]
@@ -227,6 +228,13 @@ class Operations:
                 operation=row["id"],
             )
         return self.live.get(row["id"]) or _operation(row)
+
+
+def _forget_old(db: sqlite3.Connection, now_ms: int) -> None:
+    """Forget what finished a month ago: at every start and with every new operation, for we may run for years."""
+    limit_ms = now_ms - KEPT_MS
+    # What was begun later cannot have finished earlier; this is the column that has an index.
+    db.execute("DELETE FROM operations WHERE created_ms < ? AND finished_ms < ?", (limit_ms, limit_ms))
 
 
 def _by_key(db: sqlite3.Connection, actor: Actor, key: str) -> sqlite3.Row | None:
