@@ -114,9 +114,10 @@ class Api:
             body, content_type = self._service.metrics.expose(request.headers.get("accept", ""))
             return Response(body, headers={"content-type": content_type})
 
+        version = metadata.version("daemonpulse")  # once: it reads every folder Python imports from
+
         @router.get("/", include_in_schema=False)
         async def landing() -> Response:
-            version = metadata.version("daemonpulse")
             return JSONResponse(
                 {"service": "daemonpulse actions", "version": version, "docs": "/docs", "metrics": "/metrics"}
             )

@@ -96,6 +96,7 @@ class Routes:
         self._auth = auth
         self._hosts = hosts
         self._checking = 0
+        self._version = metadata.version("daemonpulse")  # once: it reads every folder Python imports from
         self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
             "/": self._landing,
             "/metrics": self._metrics,
@@ -234,7 +235,7 @@ class Routes:
 
     async def _landing(self, _: Request) -> Response:
         readings = await self._read(tuple(self._watches.values()), within_s=1.0)
-        html = landing.page(readings, version=metadata.version("daemonpulse"))
+        html = landing.page(readings, version=self._version)
         csp = ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'")
         return Response(200, html.encode(), "text/html; charset=utf-8", (csp,))
 
