@@ -13,6 +13,8 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from typing import Final, Generic, TypeVar
 
+from exporter.telemetry import complaints
+
 log = logging.getLogger(__name__)
 
 T = TypeVar("T")
@@ -63,6 +65,8 @@ class Pump(Generic[T]):
         self._queued_bytes = 0
         self._in_flight = 0
         self._stopping = False
+        self._is_taken = True
+        """Whether the receiver took the latest batch."""
         self._wake = threading.Condition()
         # A daemon thread: an exit never waits for a receiver that does not answer.
         self._worker = threading.Thread(target=self._work, name=f"otlp {name}", daemon=True)
@@ -93,8 +97,11 @@ class Pump(Generic[T]):
         return True
 
     def close(self, *, within_s: float) -> None:
-        """Deliver what can still be delivered, then count the rest as lost. Returns in time, whatever happens."""
-        self.wait_until_empty(within_s=within_s)
+        """Deliver what can still be delivered, then count the rest as lost. Returns in time, whatever happens.
+
+        A receiver that is away is not waited for.
+        """
+        self.wait_until_empty(within_s=within_s if self._is_taken else 0.0)
         with self._wake:
             self._stopping = True
             self.counts.dropped += sum(weight for _, weight, _ in self._queue)
@@ -126,8 +133,22 @@ class Pump(Generic[T]):
                 self._wake.notify_all()
 
     def _hand_over(self, items: Sequence[T]) -> bool:
-        try:
-            return self._deliver(items)
-        except Exception:
-            log.exception("OTLP export failed", extra={"signal": self.name})
-            return False
+        """Deliver a batch. What goes wrong is told when it begins and when it is over, not for every batch."""
+        with complaints.heard() as words:
+            try:
+                taken = self._deliver(items)
+            except Exception as error:
+                taken = False
+                words.insert(0, f"an error of ours: {type(error).__name__}")
+                if self._is_taken:
+                    log.exception("OTLP export failed", extra={"signal": self.name})
+        if taken != self._is_taken:
+            self._is_taken = taken
+            if taken:
+                log.info("OTLP receiver takes what is sent again", extra={"signal": self.name})
+            else:
+                log.warning(
+                    "OTLP receiver does not take what is sent; trying on, and counting what is lost",
+                    extra={"signal": self.name, "problem": complaints.gist(words)},
+                )
+        return taken

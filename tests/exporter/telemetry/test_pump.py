@@ -1,12 +1,33 @@
 """The pump: put = exported + failed + dropped, whatever the receiver does, and nobody ever waits for it."""
 
+import logging
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
+import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from exporter.telemetry import complaints
 from exporter.telemetry.pump import Pump
+
+
+@pytest.fixture
+def printed() -> Iterator[list[logging.LogRecord]]:
+    """What reaches the root logger. Not caplog, which also hears loggers that pass nothing on."""
+    records: list[logging.LogRecord] = []
+
+    class Keep(logging.Handler):
+        def emit(self, record: logging.LogRecord) -> None:
+            records.append(record)
+
+    handler, root = Keep(), logging.getLogger()
+    level = root.level
+    root.addHandler(handler)
+    root.setLevel(logging.INFO)
+    yield records
+    root.removeHandler(handler)
+    root.setLevel(level)
 
 
 def test_everything_put_in_is_delivered_in_order() -> None:
@@ -41,6 +62,64 @@ def test_a_refusing_and_a_raising_receiver_cost_their_batches_and_are_counted() 
         assert pump.wait_until_empty(within_s=10)
     assert (pump.counts.exported, pump.counts.failed, pump.counts.dropped) == (2, 4, 0)
     pump.close(within_s=1)
+
+
+def test_an_outage_is_told_when_it_begins_and_when_it_is_over_and_not_for_every_batch(
+    printed: list[logging.LogRecord],
+) -> None:
+    sdk = logging.getLogger("opentelemetry.exporter.otlp.proto.http.trace_exporter")
+    answers = [True, False, False, False, True, True]
+
+    def deliver(_batch: Sequence[int]) -> bool:
+        if not answers[0]:
+            sdk.warning("Transient error refused encountered while exporting spans batch, retrying in 1.0s.")
+            sdk.error("Failed to export spans batch due to timeout, max retries or shutdown.")
+        return answers.pop(0)
+
+    pump = Pump("spans", deliver, batch=1)
+    for number in range(6):
+        pump.put(number)
+        assert pump.wait_until_empty(within_s=10)
+    pump.close(within_s=1)
+    told = [(record.levelname, record.__dict__.get("problem")) for record in printed]
+    assert told == [("WARNING", "refused"), ("INFO", None)]
+
+
+def test_a_bug_of_ours_in_delivering_is_told_once_with_its_trace(printed: list[logging.LogRecord]) -> None:
+    def deliver(_batch: Sequence[int]) -> bool:
+        raise RuntimeError("a bug")
+
+    pump = Pump("spans", deliver, batch=1)
+    for number in range(3):
+        pump.put(number)
+        assert pump.wait_until_empty(within_s=10)
+    pump.close(within_s=1)
+    assert [record.levelname for record in printed] == ["ERROR", "WARNING"]
+
+
+def test_what_the_sdk_says_to_nobody_in_particular_is_still_printed(printed: list[logging.LogRecord]) -> None:
+    with complaints.heard():
+        pass
+    logging.getLogger("opentelemetry.exporter.otlp.proto.grpc.exporter").warning("from another thread")
+    assert [record.getMessage() for record in printed] == ["from another thread"]
+
+
+def test_the_end_does_not_wait_for_a_receiver_that_is_away() -> None:
+    refused, entered = threading.Event(), threading.Event()
+
+    def deliver(_batch: Sequence[int]) -> bool:
+        if not refused.is_set():
+            refused.set()
+            return False
+        entered.set()
+        return threading.Event().wait(60)
+
+    pump = Pump("test", deliver, batch=1)
+    pump.put(1)
+    pump.put(2)
+    assert entered.wait(10)
+    pump.close(within_s=3_600)  # it would take the hour, were the receiver waited for
+    assert pump.counts.failed == 2
 
 
 def test_a_receiver_that_never_answers_blocks_neither_put_nor_close() -> None:
