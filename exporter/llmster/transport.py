@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import os
 import socket
 import ssl
 from typing import Final
@@ -101,4 +102,6 @@ async def _connect_tcp(url: str, limit_s: float) -> socket.socket:
         raise DaemonUnreachable(f"the host name in {place} cannot be resolved: {error.strerror}") from None
     except UnicodeError:
         raise DaemonUnreachable(f"the host name in {place} is not one: a part is empty or too long") from None
-    raise DaemonUnreachable(f"nothing accepts connections at {place}: {failure}") from None
+    # asyncio's own text repeats the address in place of the reason.
+    reason = os.strerror(failure.errno) if failure is not None and failure.errno else str(failure)
+    raise DaemonUnreachable(f"nothing accepts connections at {place}: {reason}") from None

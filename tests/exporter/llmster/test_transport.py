@@ -37,7 +37,9 @@ def free_port() -> int:
 async def test_nothing_listening_is_unreachable_and_names_the_place() -> None:
     port = free_port()
 
-    with pytest.raises(DaemonUnreachable, match=rf"nothing accepts connections at 127\.0\.0\.1:{port}"):
+    with pytest.raises(
+        DaemonUnreachable, match=rf"nothing accepts connections at 127\.0\.0\.1:{port}: Connection refused$"
+    ):
         await attempt(port)
 
 
