@@ -166,9 +166,12 @@ async def make_token(storage: Storage, scope: str, *, name: str = "ops", **wante
     return text
 
 
-@pytest.fixture
-async def start_forge(tmp_path: Path) -> AsyncIterator[StartForge]:
-    """Start services with `await start_forge(sim)`; all are stopped at the end. `scope=None` makes no token."""
+@contextlib.asynccontextmanager
+async def forges(home: Path) -> AsyncIterator[StartForge]:
+    """Give a function that starts services, `await start(sim)`; all are stopped at the end.
+
+    `scope=None` makes no token; the state is kept below `home` unless a folder is given.
+    """
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
@@ -183,7 +186,7 @@ async def start_forge(tmp_path: Path) -> AsyncIterator[StartForge]:
             daemon_name: str = "box",
             **changes: Any,
         ) -> Forge:
-            folder = state or tmp_path / "state"
+            folder = state or home / "state"
             headers = {}
             if scope is not None:
                 storage = await Storage.open(folder)
@@ -218,6 +221,13 @@ async def start_forge(tmp_path: Path) -> AsyncIterator[StartForge]:
             )
             return Forge(where, http, parts, task, daemon_name)
 
+        yield start
+
+
+@pytest.fixture
+async def start_forge(tmp_path: Path) -> AsyncIterator[StartForge]:
+    """Start services as `forges` does."""
+    async with forges(tmp_path) as start:
         yield start
 
 

@@ -99,9 +99,9 @@ def daemon(name: str, url: str, *, token: str | None = None, home: Path | None =
     return DaemonSettings(name=name, url=url, token=Secret(token) if token else None, home=home)
 
 
-@pytest.fixture
-async def start_exporter() -> AsyncIterator[StartExporter]:
-    """Start exporters with `await start_exporter(daemon(...), ...)`; all are stopped at the end."""
+@contextlib.asynccontextmanager
+async def exporters() -> AsyncIterator[StartExporter]:
+    """Give a function that starts exporters, `await start(daemon(...), ...)`; all are stopped at the end."""
     async with contextlib.AsyncExitStack() as stack:
 
         async def start(
@@ -141,6 +141,13 @@ async def start_exporter() -> AsyncIterator[StartExporter]:
             http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
             return RunningExporter(url, http, task)
 
+        yield start
+
+
+@pytest.fixture
+async def start_exporter() -> AsyncIterator[StartExporter]:
+    """Start exporters as `exporters` does."""
+    async with exporters() as start:
         yield start
 
 
