@@ -127,5 +127,8 @@ def _local_home(daemon: DaemonSettings) -> Path | None:
         return daemon.home
     if not daemon.is_loopback:
         return None
-    found = home.default_home(Path.home())
+    try:
+        found = home.default_home(Path.home())
+    except RuntimeError:  # a user id without a name, and no HOME: nobody can say where it would be
+        return None
     return found if daemon.port in home.ports(found) else None

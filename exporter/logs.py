@@ -9,7 +9,7 @@ import json
 import logging
 import sys
 from datetime import UTC, datetime
-from typing import Final
+from typing import Final, TextIO
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
     "message",
@@ -25,13 +25,13 @@ _QUOTES_CONTENT: Final = ("mcp",)
 """Their warnings quote what they could not read: tools' arguments and answers, addresses with passwords in them."""
 
 
-def configure(*, level: str, format_: str) -> None:
-    """Send log records of this process to stderr in the chosen format.
+def configure(*, level: str, format_: str, stream: TextIO | None = None) -> None:
+    """Send log records of this process to stderr, or to a stream, in the chosen format.
 
     Only ours go below warning: what libraries tell about each request (addresses, frames, arguments) is ours to tell,
     in our words.
     """
-    handler = logging.StreamHandler(sys.stderr)
+    handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(withhold)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)

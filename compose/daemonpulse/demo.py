@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import json
-import logging
 import os
 import shutil
 import signal
@@ -97,9 +96,8 @@ class _Demo:
 
     async def run(self, seconds: float | None) -> int:
         with (self._folder / "log").open("w", encoding="utf-8") as log_stream:
-            handler = logging.StreamHandler(log_stream)
-            handler.setFormatter(logs.LogfmtFormatter())
-            logging.basicConfig(level=logging.INFO, handlers=[handler], force=True)
+            logs.configure(level="info", format_="logfmt", stream=log_stream)
+            self._notes.append(f"exporter and actions API log to {self._folder / 'log'}")
             async with contextlib.AsyncExitStack() as stack:
                 simulator = await stack.enter_async_context(Simulator(self._sim))
                 self._urls["llmster"] = simulator.url

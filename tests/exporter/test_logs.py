@@ -1,5 +1,6 @@
 """Our log lines: one event, one line, whatever is in it."""
 
+import io
 import json
 import logging
 import re
@@ -146,6 +147,17 @@ def test_configured_logging_writes_to_stderr_from_its_level_on(
 
 
 @pytest.mark.usefixtures("_logging_as_before")
+@pytest.mark.usefixtures("_logging_as_before")
+def test_configured_logging_writes_to_the_stream_it_is_given(capsys: pytest.CaptureFixture[str]) -> None:
+    stream = io.StringIO()
+    logs.configure(level="info", format_="logfmt", stream=stream)
+    logging.getLogger("exporter").info("ours")
+    logging.getLogger("httpx").info("a request a second")
+    assert "msg=ours" in stream.getvalue()
+    assert stream.getvalue().count("\n") == 1
+    assert capsys.readouterr().err == ""
+
+
 def test_at_error_the_chatty_ones_say_no_more_than_we_do(capsys: pytest.CaptureFixture[str]) -> None:
     logs.configure(level="error", format_="logfmt")
 

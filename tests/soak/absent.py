@@ -36,6 +36,8 @@ POINTS = 5
 LEAST_PREDICTIONS = 40_000
 """A quarter of them must be more than a queue holds, or it is still filling when memory is looked at."""
 MOST_LOG_LINES = 10
+TRYING = Limits(tasks=3, descriptors=4)
+"""An attempt may be under way at either point, with both of its ends in this process."""
 WAITING = Limits(rss_mb=8.0, blocks=80_000, objects=12_000, descriptors=2)
 """Two full queues of 8192 and what is handed over, which is not of one size; each may have a socket that it tries."""
 
@@ -100,7 +102,7 @@ KINDS = {"unreachable": _nobody, "auth": _refusing, "not_llmster": _stranger}
 async def daemon_away(kind: str, *, attempts: int) -> tuple[Curve, list[str]]:
     """Try to reach a daemon that is not there, or not for us, and scrape as ever."""
     asyncio.get_running_loop().set_default_executor(ThreadPoolExecutor(1))
-    curve = Curve(f"daemon {kind}")
+    curve = Curve(f"daemon {kind}", TRYING)
     problems: list[str] = []
     async with KINDS[kind]() as url, exporters() as start:
         with (

@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import socket
-import time
 from collections import Counter
 from collections.abc import Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -86,7 +85,7 @@ def quick_reconnects() -> Iterator[None]:
 
 def _on_the_daemons_clock(sim: Simulator) -> contextlib.AbstractContextManager[object]:
     """Tell the exporter the daemon's time: what is left of a TTL is judged by both clocks."""
-    clock = SimpleNamespace(time=lambda: sim.clock.now_ms / 1000, monotonic=time.monotonic)
+    clock = SimpleNamespace(time=lambda: sim.clock.now_ms / 1000, monotonic=lambda: sim.clock.now_s)
     return patch.object(session, "time", clock)
 
 
