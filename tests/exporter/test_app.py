@@ -1,4 +1,4 @@
-"""The parts put together: what a watch is made of."""
+"""The parts put together: where a daemon's home is looked for."""
 
 from pathlib import Path
 from typing import NoReturn
@@ -16,6 +16,4 @@ def test_a_user_without_a_home_is_watched_for_without_the_files_in_it(
         raise RuntimeError("Could not determine home directory.")
 
     monkeypatch.setattr(Path, "home", nowhere)
-    watch = app.watch(daemon("box", "http://127.0.0.1:1234"), max_age_s=1.0)
-    assert watch.name == "box"
-    assert watch._home_reader is None
+    assert app._local_home(daemon("box", "http://127.0.0.1:1234")) is None

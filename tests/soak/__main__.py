@@ -126,7 +126,12 @@ def main(arguments: Sequence[str] | None = None) -> int:
     given = list(sys.argv[1:] if arguments is None else arguments)
     parser = argparse.ArgumentParser(prog="python -m tests.soak", description=__doc__.partition("\n")[0])
     parser.add_argument("--predictions", type=int, default=PREDICTIONS, help="[default: %(default)s]")
-    parser.add_argument("--hours", type=float, default=1.0, help="virtual hours [default: %(default)s]")
+    parser.add_argument(
+        "--hours",
+        type=float,
+        default=1.0,
+        help="virtual hours; in less, caches may still fill [default: %(default)s]",
+    )
     parser.add_argument(
         "--cycles", type=int, default=120, help="of the actions API per hour [default: %(default)s]"
     )
