@@ -10,6 +10,7 @@ from pathlib import Path
 
 import pytest
 
+from dashboards.without_plugin import without_plugin
 from tests.dashboards.asked import NAMES, Json, board
 from tests.external import FindTool
 
@@ -41,6 +42,7 @@ def complaints(node: Path, boards: dict[str, Json], folder: Path) -> tuple[dict[
 def test_grafanas_types_have_nothing_to_say_about_the_boards(external_tool: FindTool, tmp_path: Path) -> None:
     boards = {name: board(name) for name in NAMES}
     boards |= {f"{name}-provisioned": board(name, provisioned=True) for name in NAMES}
+    boards |= {f"{name}-without-plugin": without_plugin(board(name)) for name in ("forge", "toolchain")}
     found, said = complaints(external_tool("node"), boards, tmp_path)
     assert found == dict.fromkeys(boards, 0), said[:3000]
 

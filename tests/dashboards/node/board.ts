@@ -12,6 +12,7 @@ import type * as Logs from '@grafana/schema/dist/esm/raw/composable/logs/panelcf
 import type * as Stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
 import type * as StateTimeline from '@grafana/schema/dist/esm/raw/composable/statetimeline/panelcfg/x/StateTimelinePanelCfg_types.gen';
 import type * as Table from '@grafana/schema/dist/esm/raw/composable/table/panelcfg/x/TablePanelCfg_types.gen';
+import type * as Text from '@grafana/schema/dist/esm/raw/composable/text/panelcfg/x/TextPanelCfg_types.gen';
 import type * as TimeSeries from '@grafana/schema/dist/esm/raw/composable/timeseries/panelcfg/x/TimeSeriesPanelCfg_types.gen';
 
 /** A type as JSON writes it: members of enums become their values. */
@@ -73,7 +74,8 @@ type AnyPanel =
   | Panel<'state-timeline', StateTimeline.Options, StateTimeline.FieldConfig, Prom<'time_series', false>>
   | Panel<'heatmap', Heatmap.Options, Heatmap.FieldConfig, Prom<'heatmap', false>>
   | Panel<'table', Table.Options, Table.FieldConfig, Prom<'table', true> | Tempo | Api>
-  | Panel<'logs', Logs.Options, {}, Loki>;
+  | Panel<'logs', Logs.Options, {}, Loki>
+  | (Omit<Common, 'datasource' | 'links' | 'transformations'> & { type: 'text'; options: Written<Text.Options> });
 type Heading = Required<Omit<Written<Schema.RowPanel>, 'datasource' | 'repeat' | 'panels'>> & { panels: [] };
 
 // The rest of a board ------------------------------------------------------------------------------------------------
