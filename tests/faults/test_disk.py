@@ -81,7 +81,6 @@ async def test_a_database_another_process_holds_is_waited_for_given_up_and_used_
         try:
             other.execute("BEGIN IMMEDIATE")
             assert await load(service, "a") == 503
-            assert not await is_writable(service)
             assert sim.calls["llm", "loadModel"] == 0
             other.execute("ROLLBACK")
         finally:
@@ -102,12 +101,12 @@ async def test_a_damaged_database_is_refused_in_one_line_and_never_acted_upon(
         assert await service.program.terminate() == 0
         calls = sim.calls["llm", "loadModel"]
         sound = (state / FILE_NAME).read_bytes()
-        for start, end in ((0, 100), (4096, len(sound))):  # the file's head; every page but the first
-            (state / FILE_NAME).write_bytes(sound[:start] + b"\xa5" * (end - start) + sound[end:])
-            served = daemonpulse("actions", "serve", "--listen", "127.0.0.1:0", "--state", str(state))
-            assert served.returncode == 2, served.stderr
-            [line] = served.stderr.splitlines()
-            assert str(state) in line
+        head = 4096  # every page but the first; what is no database at all has a test of its own
+        (state / FILE_NAME).write_bytes(sound[:head] + b"\xa5" * (len(sound) - head))
+        served = daemonpulse("actions", "serve", "--listen", "127.0.0.1:0", "--state", str(state))
+        assert served.returncode == 2, served.stderr
+        [line] = served.stderr.splitlines()
+        assert str(state) in line
         verified = daemonpulse("actions", "audit", "verify", "--state", str(state))
         assert verified.returncode != 0
         assert "Traceback" not in verified.stderr
