@@ -89,6 +89,10 @@ class PatientProtocol(H11Protocol):
         super().timeout_keep_alive_handler()
         self._reading = self._reading or self.loop.call_later(READ_S, self._give_up, "reading")
 
+    def _should_upgrade(self) -> bool:
+        """Answer requests to upgrade as plain ones, without uvicorn's advice in the log to install a library."""
+        return False
+
     def _look(self) -> None:
         """Start a deadline when something new is owed; a byte more of the same does not move it."""
         owed = self.conn.their_state if self.conn.their_state in {h11.IDLE, h11.SEND_BODY} else None

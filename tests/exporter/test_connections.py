@@ -201,3 +201,12 @@ async def test_what_is_no_proper_request_is_refused(port: int, request_: bytes) 
             answer = b""
     assert answer[9:12] in {b"", b"400", b"431", b"501"}
     assert await still_serves(port)
+
+
+async def test_a_request_to_upgrade_is_answered_as_a_plain_one_and_not_worth_a_line(
+    port: int, caplog: pytest.LogCaptureFixture
+) -> None:
+    async with peer(port) as hopeful:
+        answer = await hopeful.ask(GOOD.replace(b"close", b"Upgrade, close\r\nUpgrade: websocket"))
+    assert answer.startswith(b"HTTP/1.1 200")
+    assert caplog.text == ""
