@@ -12,11 +12,10 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
 from actions.mcp.constraints import Constraints, check_schema
 from actions.mcp.gates import KINDS, Kind, Policy, Rule, Verdict
-from actions.mcp.servers import NAME, Http, Limits, ServerSpec, Stdio
+from actions.mcp.servers import NAME, Http, Limits, ServerSpec, Stdio, is_http_url
 
 FILE_NAME: Final = "mcp.toml"
 
@@ -113,7 +112,7 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> GateConfig
         servers=servers,
         limits=limits,
         capture_arguments=_of(bool, document, "capture_arguments", "", "true or false") is True,
-        mcp_json=Path(mcp_json).expanduser() if mcp_json else None,
+        mcp_json=_expanded(mcp_json, "mcp_json") if mcp_json else None,
     )
 
 
@@ -146,7 +145,8 @@ def _constraints(table: Mapping[str, Any], where: str) -> Constraints:
     paths, hosts = _table(table, "paths", where), _table(table, "hosts", where)
     _known(paths, {"arguments", "roots"}, f"{where}.paths")
     _known(hosts, {"arguments", "allowed"}, f"{where}.hosts")
-    roots = tuple(str(Path(root).expanduser()) for root in _texts(paths, "roots", f"{where}.paths"))
+    given = _texts(paths, "roots", f"{where}.paths")
+    roots = tuple(str(_expanded(root, f"{where}.paths.roots")) for root in given)
     for root in roots:
         if not root.startswith("/"):
             raise PolicyError(f"{where}.paths.roots: {root}: write absolute paths")
@@ -171,7 +171,7 @@ def _reach(table: Mapping[str, Any], where: str, environ: Mapping[str, str]) -> 
         raise PolicyError(f"{where}: has a command and a url; a server is reached one way")
     if "url" in table:
         url = _text(table, "url", where)
-        if urlsplit(url).scheme not in {"http", "https"} or not urlsplit(url).hostname:
+        if not is_http_url(url):
             raise PolicyError(f"{where}.url: write http://host:port/path")
         return Http(url, _variables(table, "headers", where, environ))
     if "command" in table:
@@ -204,6 +204,13 @@ def _variables(table: Mapping[str, Any], key: str, where: str, environ: Mapping[
                 raise PolicyError(f"{where}.{key}.{name}: the environment has no {variable}")
         found[name] = _VARIABLE.sub(lambda match: environ[match[1]], value)
     return found
+
+
+def _expanded(path: str, where: str) -> Path:
+    try:
+        return Path(path).expanduser()
+    except RuntimeError:
+        raise PolicyError(f"{where}: {path}: there is no such user's home; write an absolute path") from None
 
 
 def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:

@@ -50,7 +50,9 @@ def _entry(choices: Choices) -> Any:
     for key in choices.some(keys, 6):
         entry[key] = {
             "command": choices.pick(("npx", "", 7)),
-            "url": choices.pick(("http://h/mcp", "ftp://h", gated_url(_GATE, "files"), 7)),
+            "url": choices.pick(
+                ("http://h/mcp", "ftp://h", "http://[", "http://h:x", gated_url(_GATE, "files"), 7)
+            ),
             "args": choices.pick((["-y", choices.text(6)], "x", [1])),
             "env": choices.pick(({"K": "QzSecretzQ"}, {}, 7)),
             "headers": choices.pick(({"Authorization": "Bearer QzSecretzQ"}, {}, [])),
@@ -115,6 +117,8 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
         f"adopted twice: {again.moved.keys() & plan.moved.keys()}"
     )
     registry = Registry(state, GateConfig())  # as after a restart
+    for server in registry.servers.values():
+        assert "QzSecretzQ" not in str(server.reach.shown()), server.reach.shown()
     assert {name: dict(entry) for name, entry in registry.adopted.items()} == plan.moved, (
         "the registry lost something"
     )

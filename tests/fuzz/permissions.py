@@ -92,6 +92,7 @@ _CONSTRAINTS: Final = (
     Constraints(schema={"properties": {"x": {"type": "integer"}}, "additionalProperties": False}),
     Constraints(schema={"$ref": "https://example.org/s.json"}),
     Constraints(schema={"$ref": "#"}),
+    Constraints(schema={"properties": {"x": {"multipleOf": 0.1}, "path": {"pattern": "("}}}),
     Constraints(host_arguments=("url",), hosts=("*.example.org",)),
     Constraints(path_arguments=("path",), path_roots=("/srv",)),
     Constraints(path_arguments=("path", "x"), path_roots=("/srv",), host_arguments=("url",), hosts=("h",)),
@@ -183,6 +184,7 @@ def _arguments(choices: Choices) -> dict[str, Any]:
                 "a.example.org",
                 "evil.org",
                 ["/srv/a", "/etc"],
+                10**400,
                 {"path": "/etc"},
                 choices.json(2),
             )
@@ -243,7 +245,8 @@ _KEYS: Final = (
     "calls_per_minute", "deny", "allow", "s", "unknown",
 )  # fmt: skip
 _VALUES: Final[tuple[Any, ...]] = (
-    "allow", "deny", "ask", "*", "", "/srv", "~", "relative", "http://h:1/p", "http://[", "${HOME}", "${NOPE}", 0, -1,
+    "allow", "deny", "ask", "*", "", "/srv", "~", "relative", "~nobody-here",
+    "http://h:1/p", "http://[", "${HOME}", "${NOPE}", 0, -1,
     1e13, True, float("nan"), float("inf"), {"type": "object"}, {"type": 7}, ["path"], ["/srv"], [""], [], {},
 )  # fmt: skip
 

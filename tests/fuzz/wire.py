@@ -149,7 +149,12 @@ def _send(choices: Choices, ledger: _Ledger) -> None:
         expected = KeepAliveAnswered if type_ == "keepAliveAck" else Warned
     assert type(event) is expected, f"{text} led to {event}, not {expected.__name__}"
     if isinstance(event, CallReturned) and "result" in frame and event.result is not None:
-        assert json.loads(bytes(event.result)) == payload, "the result is not what was sent"
+        whole = (
+            json.dumps(payload, ensure_ascii=False)
+            .encode("utf-16", "surrogatepass")
+            .decode("utf-16", "replace")
+        )
+        assert json.loads(bytes(event.result)) == json.loads(whole), "the result is not what was sent"
 
 
 _FIELDS: Final[Mapping[str, tuple[type[object], tuple[str, ...]]]] = {

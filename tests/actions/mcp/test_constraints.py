@@ -230,6 +230,20 @@ def test_below_is_the_root_itself_and_what_is_under_it(
     assert is_below(path, root) is below
 
 
+@pytest.mark.parametrize(
+    ("schema", "value"),
+    [
+        ({"properties": {"x": {"multipleOf": 0.1}}}, 10**400),
+        ({"properties": {"x": {"pattern": "("}}}, "x"),
+        ({"$ref": "https://example.org/x.json"}, "x"),
+    ],
+)
+def test_a_schema_that_cannot_be_applied_lets_nothing_through(schema: dict[str, Any], value: Any) -> None:
+    found = Constraints(schema=schema).violation({"x": value}, resolve)
+    assert found is not None
+    assert "cannot be applied" in found
+
+
 @given(
     st.recursive(
         st.none(),

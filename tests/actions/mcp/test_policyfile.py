@@ -88,6 +88,16 @@ def test_no_file_means_every_tool_asks(tmp_path: Path) -> None:
         ),
         ("[[rules]]\ndecision = 'allow'\nschema = { type = 3 }", "rules[1].schema: $.type"),
         ("[servers.'a b']\ncommand = 'x'", "servers.a b: a name is"),
+        ("[servers.a]\nurl = 'http://['", "servers.a.url: write http://host:port/path"),
+        ("[servers.a]\nurl = 'http://h:x'", "servers.a.url: write http://host:port/path"),
+        (
+            "mcp_json = '~nobody-of-this-name/x'",
+            "mcp_json: ~nobody-of-this-name/x: there is no such user's home",
+        ),
+        (
+            "[[rules]]\ndecision = 'allow'\npaths = { arguments = ['p'], roots = ['~nobody-of-this-name'] }",
+            "rules[1].paths.roots: ~nobody-of-this-name: there is no such user's home",
+        ),
         ("[servers.a]\ncommand = 'x'\nurl = 'http://x/'", "reached one way"),
         ("[servers.a]\nurl = 'ftp://x/'", "servers.a.url: write http://"),
         ("[servers.a]\ncommand = 'x'\nidle_s = 0", "servers.a.idle_s: write a number above 0"),
