@@ -223,6 +223,14 @@ def test_an_instance_that_is_gone_leaves_nothing() -> None:
     slots.forget("never there")
 
 
+def test_nothing_is_known_any_more_after_a_gap() -> None:
+    slots = monitor(runtime(LAUNCH), runtime(LAUNCH, model="n", ref="s"))
+    slots.forget_all()
+    slots.add(runtime(DECODE, model=None))
+    assert slots.instances() == []
+    assert slots.unattributed == 1
+
+
 def test_slots_and_instances_are_bounded() -> None:
     slots = SlotMonitor()
     for i in range(MAX_INSTANCES + 50):
