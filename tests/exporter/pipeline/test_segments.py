@@ -110,6 +110,31 @@ PLACES: dict[str, tuple[str, str, list[Segment]]] = {
         "{}",
         [closed(T, 0, 0, 2, 2, tools=("f",))],
     ),
+    "a header that never was one": (
+        f"{ASSISTANT}<|channel|>",
+        "just text",
+        [closed(A, 0, 0, 9, 9)],
+    ),
+    "a channel where none can begin": (
+        "",
+        f"<think>a</think>{ANALYSIS}b",
+        [closed(R, 0, 7, 8, 16), closed(A, 16, 16, 47, 47)],
+    ),
+    "a second end of what the prompt opened": (
+        "<think>",
+        "a</think>b</think>c",
+        [closed(R, 0, 0, 1, 9), closed(A, 9, 9, 19, 19)],
+    ),
+    "a quote before the first marker": ("", '"[THINK]a', [closed(A, 0, 0, 9, 9)]),
+    "a quote at the very end": (
+        "",
+        '[THINK]a[/THINK]x [THINK]"',
+        [
+            closed(R, 0, 7, 8, 16),
+            closed(A, 16, 16, 18, 18),
+            unclosed(R, 18, 25, 26, 26),
+        ],
+    ),
     "a tag that repeats the prompt's": (
         "<think>",
         "<think>\n<think>a</think>",
@@ -147,7 +172,7 @@ def test_after_too_many_segments_the_rest_is_one() -> None:
     assert segments[-1] == closed(A, start, start, end, end)
 
 
-@pytest.mark.parametrize(("mentions", "kinds"), [(MAX_MARKERS - 1, [A, R, A]), (MAX_MARKERS + 1, [A])])
+@pytest.mark.parametrize(("mentions", "kinds"), [(MAX_MARKERS - 1, [A, R, A]), (MAX_MARKERS, [A, R])])
 def test_after_too_many_markers_none_counts(mentions: int, kinds: list[Kind]) -> None:
     segments = split("a " + "`<think>`" * mentions + " [THINK]r[/THINK]b")
     assert [segment.kind for segment in segments] == kinds
