@@ -160,6 +160,8 @@ def run(collectors: Iterable[tuple[str, Collect]], scrape: Scrape) -> Samples:
         else:
             success = 1
             everything.merge(own)
-        everything.add(ourselves.COLLECTOR_SUCCESS, success, collector=name)
-        everything.add(ourselves.COLLECTOR_DURATION, time.perf_counter() - started, collector=name)
+        took_s = time.perf_counter() - started
+        everything.add_all(
+            {ourselves.COLLECTOR_SUCCESS: success, ourselves.COLLECTOR_DURATION: took_s}, collector=name
+        )
     return everything

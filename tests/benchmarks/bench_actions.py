@@ -24,7 +24,8 @@ from tests.actions.conftest import QUICK, SMALL, NoMachine, daemon, make_token, 
 from tests.benchmarks.processes import cpu_s, python, simulators
 from tests.benchmarks.table import Row
 
-CLIENTS = 8
+Ask = Callable[[httpx.AsyncClient, int], Awaitable[None]]
+ROUNDS, READS, PAIRS, CLIENTS = 4, 600, 30, 8
 THIS = ("-m", "tests.benchmarks.bench_actions")
 
 
@@ -32,7 +33,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
     """Reads beside the bare route, and a pair of commands beside two requests to it."""
     with (
         tempfile.TemporaryDirectory() as folder,
-        simulators(1) as urls,
+        simulators(1, speed=1e6) as urls,
         python(*THIS, "bare") as (bare, bare_process),
         python(*THIS, urls[0], folder) as (ours, process),
     ):
@@ -47,28 +48,32 @@ async def _rows(
     *,
     quick: bool,
 ) -> list[Row]:
-    async with client(bare) as floor, client(ours) as http:
+    def get(path: str) -> Ask:
+        async def ask(http: httpx.AsyncClient, _number: int) -> None:
+            (await http.get(path)).raise_for_status()
 
-        async def get(which: httpx.AsyncClient, path: str) -> None:
-            (await which.get(path)).raise_for_status()
+        return ask
 
-        async def pair(number: int) -> None:
-            models, query = "/v1/daemons/box/models", {"instance_id": f"bench-{number}", "wait": "60"}
-            (await http.post(f"{models}/load", params=query | {"model": SMALL})).raise_for_status()
-            (await http.post(f"{models}/eject", params=query)).raise_for_status()
+    async def pair(http: httpx.AsyncClient, number: int) -> None:
+        models, query = "/v1/daemons/box/models", {"instance_id": f"bench-{number}", "wait": "60"}
+        (await http.post(f"{models}/load", params=query | {"model": SMALL})).raise_for_status()
+        (await http.post(f"{models}/eject", params=query)).raise_for_status()
 
-        ways: dict[str, tuple[psutil.Process, int, Callable[[int], Awaitable[None]]]] = {
-            "bare": (bare_process, CLIENTS, lambda _: get(floor, "/")),
-            "GET healthz": (process, CLIENTS, lambda _: get(http, "/healthz")),
-            "GET instances": (process, CLIENTS, lambda _: get(http, "/v1/daemons/box/instances")),
-            "GET operations": (process, CLIENTS, lambda _: get(http, "/v1/operations?limit=20")),
-            "load and eject": (process, 1, pair),
-        }
-        least = dict.fromkeys(ways, float("inf"))
-        for _ in range(1 if quick else 4):
-            for name, (measured, clients, ask) in ways.items():
-                count = 1 if quick else 30 if clients == 1 else 600
-                least[name] = min(least[name], await cost_s(measured, count, clients, ask))
+    ways: dict[str, tuple[dict[str, str], psutil.Process, int, Ask]] = {
+        "bare": (bare, bare_process, CLIENTS, get("/")),
+        "GET healthz": (ours, process, CLIENTS, get("/healthz")),
+        "GET instances": (ours, process, CLIENTS, get("/v1/daemons/box/instances")),
+        "GET operations": (ours, process, CLIENTS, get("/v1/operations?limit=20")),
+        "load and eject": (ours, process, 1, pair),
+    }
+    least = dict.fromkeys(ways, float("inf"))
+    for _ in range(1 if quick else ROUNDS):
+        for name, (served, measured, clients, ask) in ways.items():
+            count = 1 if quick else PAIRS if clients == 1 else READS
+            async with client(
+                served
+            ) as http:  # a new one each time: servers end connections that idle for long
+                least[name] = min(least[name], await cost_s(measured, http, count, clients, ask))
     return [
         Row(
             what=f"actions: {name}, CPU",
@@ -89,14 +94,14 @@ def client(served: dict[str, str]) -> httpx.AsyncClient:
 
 
 async def cost_s(
-    process: psutil.Process, count: int, clients: int, ask: Callable[[int], Awaitable[None]]
+    process: psutil.Process, http: httpx.AsyncClient, count: int, clients: int, ask: Ask
 ) -> float:
     """Ask `count` times with so many clients at once; returns the process's CPU seconds per request."""
     numbers = iter(range(count))
 
     async def one() -> None:
         for number in numbers:
-            await ask(number)
+            await ask(http, number)
 
     before = cpu_s(process)
     await asyncio.gather(*(one() for _ in range(clients)))
