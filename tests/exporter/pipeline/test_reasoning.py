@@ -21,6 +21,14 @@ from tests.exporter.pipeline.splitting import A, Part, R, T, parts
         ("<think>say `</think>` last</think>b", [(R, "say `</think>` last"), (A, "b")]),
         ("<think>a</think>```py\nx\n```", [(R, "a"), (A, "```py\nx\n```")]),
         ("thought the prompt opened</think>b", [(R, "thought the prompt opened"), (A, "b")]),
+        ("a `</think>` [THINK]r[/THINK]b", [(A, "a `</think>` "), (R, "r"), (A, "b")]),
+        ('a "<tool_call>{}" [THINK]r[/THINK]b', [(A, 'a "<tool_call>{}" '), (R, "r"), (A, "b")]),
+        ("a\n<think>b</think>c</think>d", [(A, "a\n"), (R, "b"), (A, "c</think>d")]),
+        (
+            "[TOOL_CALLS]f{}[TOOL_CALLS]g{}[TOOL_CALLS]h{}",
+            [(T, "f{}", ("f",)), (T, "g{}", ("g",)), (T, "h{}", ("h",))],
+        ),
+        ("<tool_call>{}</tool_call><tool_call>{}</tool_call>", [(T, "{}", ("unknown",))] * 2),
     ],
 )
 def test_blocks_may_repeat_nest_stay_open_or_lack_their_opening(output: str, expected: list[Part]) -> None:
