@@ -5,6 +5,7 @@ import pytest
 
 from exporter.pipeline.reasoning import MAX_MARKERS, MAX_SEGMENTS, Splitter, split
 from exporter.pipeline.segments import Kind, Segment
+from exporter.pipeline.tags import MAX_MARKER_CHARS
 from tests.exporter.pipeline.splitting import A, R, T, fed
 
 ASSISTANT = "<|start|>assistant"
@@ -77,6 +78,16 @@ PLACES: dict[str, tuple[str, str, list[Segment]]] = {
             closed(T, 0, 11, 13, 25, tools=("unknown",)),
             closed(T, 25, 39, 41, 59, tools=("unknown",)),
         ],
+    ),
+    "an end with a backslash behind it inside a call": (
+        "",
+        '<tool_call>{"a": "</tool_call>\\n"}</tool_call>',
+        [closed(T, 0, 11, 34, 46, tools=("unknown",))],
+    ),
+    "an end told in reasoning": (
+        "",
+        f"{ANALYSIS}a `<|end|>",
+        [closed(R, 0, 30, 33, 40)],
     ),
     "channels": (
         "",
@@ -176,6 +187,31 @@ def test_after_too_many_segments_the_rest_is_one() -> None:
 def test_after_too_many_markers_none_counts(mentions: int, kinds: list[Kind]) -> None:
     segments = split("a " + "`<think>`" * mentions + " [THINK]r[/THINK]b")
     assert [segment.kind for segment in segments] == kinds
+
+
+@pytest.mark.parametrize(
+    ("start", "mention", "end", "kind"),
+    [
+        ("<think>a", "`</think>`", "</think>", R),
+        ("<tool_call>{", '</tool_call>"', "</tool_call>", T),
+        (f"{FINAL}a", "`<|end|>", " <|end|>", A),
+    ],
+)
+def test_after_too_many_mentions_of_its_end_a_block_has_none(
+    start: str, mention: str, end: str, kind: Kind
+) -> None:
+    for mentions, segments in ((MAX_MARKERS - 1, 2), (MAX_MARKERS + 1, 1)):
+        found = split(start + mention * mentions + end + "b")
+        assert (len(found), found[0].kind) == (segments, kind)
+
+
+@pytest.mark.parametrize("start", ["", "<think>", "<tool_call>{", ANALYSIS, FINAL])
+def test_the_measure_of_work_follows_the_length(start: str) -> None:
+    splitter = Splitter()
+    for length in range(1000, 5001, 1000):
+        splitter.feed(start + "x" * (1000 - len(start)))
+        start = ""
+        assert length - MAX_MARKER_CHARS <= splitter.scanned <= 8 * length
 
 
 def test_a_channel_without_a_message_for_too_long_is_an_answer() -> None:
