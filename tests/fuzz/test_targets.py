@@ -67,6 +67,7 @@ def test_what_once_broke_a_target_breaks_it_no_more(path: Path) -> None:
 
 @pytest.mark.parametrize("target", TARGETS, ids=lambda target: target.name)
 def test_a_fault_in_the_product_is_found(target: Target, monkeypatch: pytest.MonkeyPatch) -> None:
+    target.run(b"")  # so that it is the fault that is noticed
     FAULTS[target.name](monkeypatch)
     source = random.Random(7)
     for _ in range(5000):
