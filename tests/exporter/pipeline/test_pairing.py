@@ -22,6 +22,8 @@ def test_an_output_without_its_input_is_a_miss_and_still_a_prediction() -> None:
     assert prediction is not None
     assert (prediction.paired, prediction.model_path) == (False, None)
     assert (builder.outputs_missed, builder.inputs_missed, builder.waiting) == (1, 0, 1)
+    builder.add(given_output("y"))
+    assert builder.outputs_missed == 2
 
 
 def simulate(*, logs_at_end: bool, parallel: int, seed: int, count: int = 200) -> tuple[int, int]:

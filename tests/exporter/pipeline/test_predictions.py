@@ -58,6 +58,7 @@ def test_an_output_without_stats_invents_nothing() -> None:
     (prediction,) = predict(PredictionOutput(END, "m", "no stats", None))
     assert prediction.finished_reason is FinishedReason.UNKNOWN
     assert prediction.paired is False
+    assert (prediction.turn, prediction.previous) == (1, None)
     assert {
         name: getattr(prediction, name)
         for name in (
