@@ -10,6 +10,7 @@ from collections.abc import Iterator, Sequence
 import msgspec
 import psutil
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
+from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
@@ -122,7 +123,7 @@ class Batching(SpanExporter):
 
 def sdk_floor(spans: int) -> None:
     """Let the SDK make as many spans, with a handful of attributes."""
-    provider = TracerProvider(resource=RESOURCE)
+    provider = TracerProvider(resource=Resource({"service.name": "llmster"}))  # its own, not ours
     provider.add_span_processor(SimpleSpanProcessor(Batching()))
     tracer = provider.get_tracer("floor")
     attributes = {f"attribute.{number}": f"value {number}" for number in range(12)} | {"content": "x" * 2000}
