@@ -1,6 +1,7 @@
 """Constraints on arguments: no path that passes leads outside, no host is read in two ways, no value is told."""
 
 import os
+import urllib.request
 from pathlib import Path
 from typing import Any
 
@@ -8,7 +9,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.mcp.constraints import MAX_DEPTH, Constraints, check_schema, host_of, is_below, is_deeper
+from actions.mcp.constraints import MAX_DEPTH, Constraints, check_schema, host_of, is_below, is_deeper, named
 
 
 def resolve(path: str) -> str:
@@ -187,6 +188,20 @@ def test_a_schema_is_applied_fetches_nothing_and_keeps_values_to_itself() -> Non
         remote.violation({"n": 3}, resolve)
         == "the rule's schema cannot be applied (_WrappedReferencingError)"
     )
+
+
+def test_a_schema_that_lies_elsewhere_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
+    asked: list[object] = []
+    monkeypatch.setattr(urllib.request, "urlopen", lambda *request, **_: asked.append(request))
+    remote = Constraints(schema={"$ref": "http://127.0.0.1:9/schema.json"})
+    assert remote.violation({"n": 3}, resolve) is not None
+    assert asked == []
+
+
+def test_everything_below_a_name_has_that_name() -> None:
+    names = frozenset({"a", "b"})
+    assert list(named({"a": {"x": 1}}, names)) == [("a", 1)]
+    assert list(named([{"a": [{"b": 1}]}, {"c": {"b": 2}}], names)) == [("b", 2), ("a", 1)]
 
 
 def test_a_schema_a_path_and_a_host_are_all_asked_for() -> None:
