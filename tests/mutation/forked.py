@@ -6,6 +6,7 @@ Needs a module that mutmut has written: each function with all its mutants besid
 """
 
 import contextlib
+import functools
 import gc
 import json
 import os
@@ -53,6 +54,9 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     """Take the place of pytest's own loop."""
     names = Path(os.environ[MUTANTS]).read_text(encoding="utf-8").split()
     covering = _measured(session)
+    for cached in gc.get_objects():
+        if isinstance(cached, functools._lru_cache_wrapper):
+            cached.cache_clear()  # what it holds was computed without a mutant
     gc.freeze()  # children then copy fewer pages
     outcomes: dict[str, str] = {}
     try:
