@@ -59,6 +59,22 @@ def test_markers_are_found_in_order_up_to_a_limit_and_not_beyond() -> None:
     assert search.next(20, len(text)) is None
     search.restart("[THINK]")
     assert search.next(0, 7) is not None
+    search.restart("<x <think>")
+    assert search.next(0, 3) is None
+    assert search.next(0, 4) is not None
+
+
+def test_the_work_of_a_search_is_counted() -> None:
+    search = tags.MarkerSearch(tags.grammar())
+    text = "x" * 100 + "<think>"
+    search.restart(text)
+    search.next(0, len(text))
+    assert search.scanned == 100 + 107 + 7  # to the first "<", to no "[" at all, and through the marker
+    search.next(107, len(text))
+    assert search.scanned == 214
+    search.restart("a<b")
+    search.next(0, 3)
+    assert search.scanned == 214 + 1 + 3 + 2
 
 
 @pytest.mark.parametrize(
