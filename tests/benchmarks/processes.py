@@ -16,7 +16,7 @@ import psutil
 
 from daemonpulse.programs import free_port
 
-CONNECTED_WITHIN_S = 120
+CONNECTED_WITHIN_S = 180
 INSTANCES_EACH = 3
 """What an idle simulated daemon has loaded."""
 
