@@ -94,6 +94,12 @@ MODELS: Final = (
         "1m",
     ),
     Alert(
+        "LlmsterEngineCrashed",
+        sum_by(_P.increase(s.ENGINE_CRASHES, "10m"), "daemon", "when") > 0,
+        WARNING,
+        "An engine of {{ $labels.daemon }} died while {{ $labels.when }}: its requests, or its load, failed.",
+    ),
+    Alert(
         "LlmsterQueueBuilding",
         _P.now(d.REQUESTS_WAITING) > _P.now(d.PARALLEL),
         WARNING,

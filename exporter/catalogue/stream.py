@@ -196,5 +196,11 @@ SERVER_MESSAGES = counter(
     "daemon", "level",
     source="server.log of diagnostics.streamLogs",
 )  # fmt: skip
+ENGINE_CRASHES = counter(
+    "llmster_engine_crashes_total",
+    "Engines that died, by their fatal line: while running, or while starting, so that a load failed.",
+    "daemon", "when",
+    source="fatal lines in runtime.log and server.log events",
+)  # fmt: skip
 
 ROWS = rows_of(globals())

@@ -17,5 +17,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(m.EVENTS, count, daemon=daemon, type=type_)
         for level, count in counts.levels.items():
             out.add(m.SERVER_MESSAGES, count, daemon=daemon, level=level)
+        for when, count in counts.crashes.items():
+            out.add(m.ENGINE_CRASHES, count, daemon=daemon, when=when)
         for sink, count in counts.sink_failures.items():
             out.add(m.EVENTS_DROPPED, count, daemon=daemon, sink=sink, reason="failed")

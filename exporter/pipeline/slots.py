@@ -20,7 +20,7 @@ Generated text cannot pass for one: a line counts only as the first of its event
 from __future__ import annotations
 
 import re
-from collections import OrderedDict
+from collections import OrderedDict, deque
 from typing import TYPE_CHECKING
 
 import msgspec
@@ -35,7 +35,8 @@ MAX_SLOTS = 512
 """Per instance: above any parallel setting; a slot number beyond it is not believed."""
 _MAX_LINE_CHARS = 512
 _DUPLICATE_MS = 10_000
-"""A launch of the task a slot just finished is the same line come the other way; later, a restarted engine."""
+"""A launch of the task a slot just finished is the same line come the other way; later, a restarted engine. A fatal
+line is told once either way."""
 
 _STAMP = re.compile(
     r"\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[DEBUG\](?:\[(?P<model>[^\]\n]{1,256})\])? ?", re.ASCII
@@ -134,6 +135,9 @@ class SlotMonitor:
         self._instances: OrderedDict[str, _Instance] = OrderedDict()
         self._loaded: set[str] = set()
         self._engines: dict[str, str] = {}  # process -> instance
+        self._crashes: deque[tuple[type[RuntimeLog | ServerLog], CrashLine]] = deque(
+            maxlen=16
+        )  # told one way so far
         self.unattributed = 0
         """Engine lines that named no instance while several, or none, could have written them."""
 
@@ -183,11 +187,11 @@ class SlotMonitor:
         if line is not None:
             self._apply(line, instance, engine, event.timestamp_ms)
             return None
-        return self._crash(first, event.timestamp_ms, instance)
+        return self._crash(event, first, instance)
 
     def _server(self, event: ServerLog) -> CrashLine | None:
         if event.level == "error":
-            return self._crash(_first_line(event.content), event.timestamp_ms, None)
+            return self._crash(event, _first_line(event.content), None)
         if event.level != "debug":
             return None
         first = _first_line(event.content)
@@ -207,7 +211,8 @@ class SlotMonitor:
         likely = self._loaded or self._instances.keys()
         return next(iter(likely)) if len(likely) == 1 else None
 
-    def _crash(self, line: str, timestamp_ms: int, instance: str | None) -> CrashLine | None:
+    def _crash(self, event: RuntimeLog | ServerLog, line: str, instance: str | None) -> CrashLine | None:
+        """Read a fatal line; None for any other, and for one that came the other way already."""
         match = _FATAL.match(line)
         if match is None:
             return None
@@ -216,7 +221,14 @@ class SlotMonitor:
             self.forget(named)
         code = match["code"] or match["exit"]
         exit_code = int(code) if code.lstrip("-").isdecimal() else None
-        return CrashLine(timestamp_ms, named, exit_code, was_running=match["ran"] is not None)
+        crash = CrashLine(event.timestamp_ms, named, exit_code, was_running=match["ran"] is not None)
+        for told in self._crashes:
+            way, other = told
+            if way is not type(event) and _is_same(crash, other):
+                self._crashes.remove(told)
+                return None
+        self._crashes.append((type(event), crash))
+        return crash
 
     def _apply(self, line: SlotLine, instance: str | None, engine: str | None, now_ms: int) -> None:
         if instance is None:
@@ -248,6 +260,15 @@ class SlotMonitor:
             while len(self._engines) > 2 * MAX_INSTANCES:
                 self._engines.pop(next(iter(self._engines)))
         return state
+
+
+def _is_same(crash: CrashLine, told: CrashLine) -> bool:
+    """Whether two fatal lines tell of one death; one that names no instance may be any instance's."""
+    return (
+        crash.timestamp_ms - told.timestamp_ms <= _DUPLICATE_MS
+        and (crash.exit_code, crash.was_running) == (told.exit_code, told.was_running)
+        and (crash.instance == told.instance or None in {crash.instance, told.instance})
+    )
 
 
 def _first_line(text: str) -> str:

@@ -69,6 +69,8 @@ class StreamCounts:
     """By event type."""
     levels: Counter[str] = field(default_factory=Counter)
     """server.log messages by level."""
+    crashes: Counter[str] = field(default_factory=lambda: Counter(running=0, starting=0))
+    """Engines that died, by what they did; from 0 on, so that the first one is an increase."""
     sink_failures: Counter[str] = field(default_factory=Counter)
     """Items lost because a sink raised, by sink."""
 
@@ -80,8 +82,6 @@ class EventFlow:
         self.builder = builder
         self.slots = SlotMonitor()
         self.counts = StreamCounts()
-        self.crashes: Counter[str] = Counter()
-        """Engine crashes by instance, empty where the line names none."""
         self._sinks = tuple(sinks)
 
     def take(self, event: LogEvent) -> None:
@@ -95,7 +95,7 @@ class EventFlow:
             case ServerLog() | RuntimeLog():
                 crash = self.slots.add(event)
                 if isinstance(crash, CrashLine):
-                    self.crashes[crash.instance or ""] += 1
+                    self.counts.crashes["running" if crash.was_running else "starting"] += 1
                 self._hand_out(lambda sink: sink.take_log(event))
             case UnknownEvent():
                 pass

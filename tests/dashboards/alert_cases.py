@@ -127,6 +127,12 @@ CASES: dict[str, Case] = {
             f"llmster_instance_parallel{{{ONE}}}": "4x40",
         },
     ),
+    "LlmsterEngineCrashed": Case(
+        fires={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "0x20 1x20"},
+        labels={"daemon": "box", "when": "running"},
+        summary="An engine of box died while running: its requests, or its load, failed.",
+        quiet={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "3x40"},
+    ),
     "LlmsterEvictedWhileBusy": Case(
         fires={
             f"llmster_num_requests_running{{{ONE}}}": "2x29 stale",

@@ -61,6 +61,19 @@ async def test_token_sums_are_exactly_those_the_simulator_logged(
     assert total(scraped, m.E2E.name + "_count") <= totals.logged_with_stats
 
 
+async def test_every_engine_that_dies_is_counted_once(start_exporter: StartExporter) -> None:
+    async with Simulator(SimConfig(scenario="crash", manual_clock=True)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+        await play(sim, 400)
+        died = sim.daemon.totals.crashes
+        scraped = await exporter.until(
+            lambda scraped: total(scraped, m.ENGINE_CRASHES.name, when="running") >= died
+        )
+    assert died >= 2
+    assert total(scraped, m.ENGINE_CRASHES.name, when="running") == died
+
+
 async def test_a_burst_of_ten_thousand_predictions_loses_none(start_exporter: StartExporter) -> None:
     config = SimConfig(scenario="idle", manual_clock=True)
     async with Simulator(config) as sim:
