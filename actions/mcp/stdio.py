@@ -165,16 +165,18 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     """Close its input, wait, ask, wait, kill: the order of the specification's lifecycle section."""
     if process.stdin is not None:
         process.stdin.close()
-    for number in (None, signal.SIGTERM, signal.SIGKILL):
-        if number is not None:
-            with contextlib.suppress(ProcessLookupError, PermissionError):
-                os.killpg(process.pid, number)
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(_STOP_S):
-                await process.wait()
-                break
-    with contextlib.suppress(ProcessLookupError, PermissionError):
-        os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
-    # A process that has ended may still be heard of on its pipes; there is no public way to stop listening.
-    process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
-    await asyncio.sleep(0)
+    try:
+        for number in (None, signal.SIGTERM, signal.SIGKILL):
+            if number is not None:
+                with contextlib.suppress(ProcessLookupError, PermissionError):
+                    os.killpg(process.pid, number)
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(_STOP_S):
+                    await process.wait()
+                    break
+    finally:  # also where our patience was cut short
+        with contextlib.suppress(ProcessLookupError, PermissionError):
+            os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+        # A process that has ended may still be heard of on its pipes; there is no public way to stop listening.
+        process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
+        await asyncio.sleep(0)

@@ -230,7 +230,10 @@ def audit_verify(*, head: str | None, archive: Path | None, **flags: str | None)
 @click.option("--older-than", type=Duration(), required=True, help="What may go, such as 90d.")
 @click.option("--to", "archive", type=click.Path(path_type=Path), required=True, help="New file for it.")
 def audit_prune(*, older_than: int, archive: Path, **flags: str | None) -> None:
-    """Move old rows into a file; a row that stays signs them off, so that both can still be verified."""
+    """Move old rows into a file, signed off in the chain that stays.
+
+    Both can still be verified: `audit verify --archive FILE`.
+    """
     from actions.audit import Audit, AuditBroken
     from actions.auth import Actor, Scope
     from actions.retention import Pruned, prune

@@ -14,7 +14,7 @@ async def test_a_call_is_a_span_below_its_callers_without_arguments(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exporter = InMemorySpanExporter()
-    monkeypatch.setattr("exporter.telemetry.otlp.span_exporter", lambda _environ: exporter)
+    monkeypatch.setattr("exporter.telemetry.otlp.span_exporter", lambda _rejections, _environ: exporter)
     gate = await start(toolbox() + rule("deny", "die", name='"no"') + rule("allow"))
     meta = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
     async with gate.client() as client:
