@@ -68,6 +68,8 @@ class Gate:
             tracer=self._tracing.tracer,
         )
         self._fronts: dict[str, Front] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Servers that left the policy and are still being stopped: the end waits for these, too."""
         self._group: asyncio.TaskGroup | None = None
         self._dirty: set[tuple[str, str]] = set()
 
@@ -95,7 +97,9 @@ class Gate:
                     for front in fronts:
                         front.stop()
                     await asyncio.gather(
-                        *(front.gateway.upstream.close() for front in fronts), return_exceptions=True
+                        *(front.gateway.upstream.close() for front in fronts),
+                        *self._leaving,
+                        return_exceptions=True,
                     )
                     self._fronts.clear()
                     self._group = None
@@ -117,7 +121,9 @@ class Gate:
             if wanted.get(name) != front.gateway.upstream.spec:
                 del self._fronts[name]
                 front.stop()
-                self._group.create_task(front.gateway.upstream.close(), name=f"closing {name}")
+                leaving = self._group.create_task(front.gateway.upstream.close(), name=f"closing {name}")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
         for name, spec in wanted.items():
             if name not in self._fronts:
                 self._fronts[name] = self._open(spec, self._group)

@@ -8,8 +8,9 @@ from mcp import Client
 
 from actions.mcp.policyfile import GateConfig, PolicyError
 from actions.mcp.policywatch import PolicyWatch
+from actions.mcp.upstream import Upstream
 from actions.metrics import Metrics
-from tests.actions.mcp.conftest import Gated, Start, eventually, gate_of, rule, text_of, toolbox
+from tests.actions.mcp.conftest import Gated, Start, eventually, gate_of, rule, stop, text_of, toolbox
 
 LOADED = "daemonpulse_mcp_policy_loaded"
 
@@ -95,6 +96,25 @@ async def test_a_gate_can_be_taken_away_after_its_server_is_gone(start: Start) -
     await set_gate(gate, "echo", "allow")
     await rewrite(gate, rule("ask"))
     assert (await set_gate(gate, "echo", "policy"))["decision"] == "ask"
+
+
+async def test_the_end_waits_for_a_server_that_is_just_leaving(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    stopped: list[bool] = []
+
+    async def slow(upstream: Upstream) -> None:
+        await close(upstream)
+        await asyncio.sleep(0.2)  # as a server does that takes its time; cut short, nothing is noted
+        stopped.append(True)
+
+    close = Upstream.close
+    gate = await start(toolbox())
+    await gate.admin.get("/v1/mcp/servers/toolbox/tools")
+    monkeypatch.setattr(Upstream, "close", slow)
+    await rewrite(gate, rule("ask"))
+    await stop(gate.task)
+    assert stopped == [True]
 
 
 async def test_a_changed_policy_file_counts_without_a_restart(start: Start) -> None:
