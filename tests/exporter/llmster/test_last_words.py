@@ -31,7 +31,7 @@ async def test_the_log_of_a_daemon_that_dies_is_read_to_its_end_whichever_socket
         socket.transport.close()
         return True
 
-    async with running() as daemon, kept(make(daemon.http_url)) as client:
+    async with running() as daemon, kept(make(daemon.http_url, close_s=30)) as client:
         daemon.on_frame = say_all_and_die
         heard: list[int] = []
         async with client.log_channel() as channel:
