@@ -6,6 +6,7 @@ Knows how the parts fit and nothing of what they do.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -87,9 +88,10 @@ async def serve(
         storage = await Storage.open(settings.state)
     except StorageFailed as error:
         raise SettingsError(key="state", value=str(settings.state), fix=str(error)) from error
-    try:
+    async with contextlib.AsyncExitStack() as stack:
+        stack.push_async_callback(storage.close)
         await _require_token(settings, storage)
-        listener = serving.listen(settings.listen_host, settings.listen_port)
+        listener = stack.enter_context(serving.listen(settings.listen_host, settings.listen_port))
         url = serving.url_of(listener, tls=tls is not None)
         audit, metrics, experience = Audit(storage), Metrics(), Experience(storage)
         tokens = TokenStore(storage)
@@ -156,8 +158,6 @@ async def serve(
                     await daemon.close()
                 if telemetry is not None:
                     await asyncio.to_thread(telemetry.close)
-    finally:
-        await storage.close()
     log.info("actions API stopped")
 
 

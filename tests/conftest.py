@@ -1,5 +1,6 @@
 """Hooks and fixtures that every test may use; what they do is written where they are defined."""
 
+import pytest
 from hypothesis import HealthCheck, Phase, settings
 
 from tests.external import _external_tool, pytest_runtest_setup
@@ -17,3 +18,8 @@ settings.register_profile(
     phases=[Phase.explicit, Phase.generate],
     database=None,
 )
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Begin with what takes minutes: the tests that run beside it are then not waiting for it at the end."""
+    items.sort(key=lambda item: item.get_closest_marker("first") is None)

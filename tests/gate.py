@@ -53,7 +53,8 @@ def steps() -> tuple[Step, ...]:
         Step("types", (python, "-m", "mypy")),
         # import-linter has no __main__; its console script lies beside the interpreter.
         Step("imports", (str(Path(python).parent / "lint-imports"),)),
-        Step("tests", (python, "-m", "pytest")),
+        # Many tests wait for other processes; `logical` is as many at once as there are processors.
+        Step("tests", (python, "-m", "pytest", "-n", "logical", "--maxprocesses=4", "--dist=worksteal")),
     )
 
 

@@ -9,7 +9,8 @@ from collections import Counter
 
 import msgspec
 
-from exporter.llmster.connection import Channel, Connection, decode
+from exporter.llmster.channel import Channel
+from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.messages import UNDECODABLE
 from exporter.llmster.state import (

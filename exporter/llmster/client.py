@@ -18,7 +18,8 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from exporter.llmster import calls
-from exporter.llmster.connection import Channel, Connection, Timeouts, WireTally
+from exporter.llmster.channel import Channel
+from exporter.llmster.connection import Connection, Timeouts, WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
     DaemonStalled,
@@ -81,7 +82,7 @@ class DaemonClient:
         """
         self.name = name
         self.url = url
-        self.tally = WireTally()
+        self.tally = WireTally(name)
         self.failures: Counter[str] = Counter()
         """Failed or lost connections by LlmsterError.kind."""
         self.restarts = 0

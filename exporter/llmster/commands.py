@@ -17,8 +17,9 @@ from typing import Any, Final, Literal
 import msgspec
 
 from exporter.llmster import calls
+from exporter.llmster.channel import Channel
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.connection import Channel, Connection, decode
+from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, ProcessingState
 

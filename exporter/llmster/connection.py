@@ -10,7 +10,6 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import AsyncIterator, Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -19,6 +18,7 @@ from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
 from exporter.llmster import protocol
+from exporter.llmster.channel import Channel
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -33,9 +33,8 @@ from exporter.llmster.transport import open_websocket
 
 log = logging.getLogger(__name__)
 
-CHANNEL_BACKLOG: Final = 1024
-"""Messages of one channel held for its reader before the socket is no longer read (back-pressure, not loss)."""
-
+QUIET_S: Final = 0.05
+"""A socket that we are about to close has no more to say when it has said nothing for so long."""
 
 MAX_KINDS: Final = 32
 """Distinct kinds counted per tally; the kinds come from the daemon, and labels must stay bounded."""
@@ -62,61 +61,12 @@ class Timeouts:
 class WireTally:
     """What a daemon sent that it should not have sent, counted over all its sockets and reconnects."""
 
+    daemon: str = ""
+    """Its name, for the log."""
     warnings: Counter[str] = field(default_factory=Counter)
     """communicationWarning by kind: each one is a bug of ours."""
     unreadable: Counter[str] = field(default_factory=Counter)
     """Frames we could not use, by the fixed words of protocol.Unreadable."""
-
-
-class Channel:
-    """A server-to-client stream inside one connection; iterate over it for raw messages.
-
-    Iteration ends when the daemon closes the channel, and raises CallFailed or ConnectionLost otherwise.
-    """
-
-    def __init__(self, send: Callable[[object], None]) -> None:
-        self._queue: asyncio.Queue[msgspec.Raw | LlmsterError | None] = asyncio.Queue(CHANNEL_BACKLOG)
-        self._error: LlmsterError | None = None
-        self.silent_s = 0.0
-        """For how long the daemon had said nothing, although it owed an answer, when the socket ended."""
-        self._send = send
-        self._abandoned = False
-
-    @property
-    def is_full(self) -> bool:
-        """Whether the next message has to wait for the reader."""
-        return self._queue.full() and not self._abandoned
-
-    def send(self, message: object) -> None:
-        """Queue a message to the daemon, such as `{"type": "stop"}`."""
-        self._send(message)
-
-    async def put(self, item: msgspec.Raw | LlmsterError | None) -> None:
-        """Hand over a message, the end (None) or the error that ended it. For the connection only."""
-        if not self._abandoned:
-            await self._queue.put(item)
-
-    def abandon(self) -> None:
-        """Stop reading: what is held and what still comes is dropped, so that it does not hold up the socket."""
-        self._abandoned = True
-        while not self._queue.empty():
-            self._queue.get_nowait()
-
-    def put_error(self, error: LlmsterError) -> None:
-        """End the channel: its reader, however far behind, gets the error after what is held for it."""
-        self._error = error
-        if not self._queue.full():
-            self._queue.put_nowait(error)  # for a reader that waits
-
-    async def __aiter__(self) -> AsyncIterator[msgspec.Raw]:
-        while self._error is None or not self._queue.empty():
-            item = await self._queue.get()
-            if item is None:
-                return
-            if isinstance(item, LlmsterError):
-                raise item
-            yield item
-        raise self._error
 
 
 class Connection:
@@ -241,15 +191,26 @@ class Connection:
         """Close in good order, within close_s; whoever waits gets ConnectionLost.
 
         Channels get what has come for them first: a daemon that dies closes all its sockets at once, and the last of
-        its log must not be lost to whichever of them we notice first.
+        its log must not be lost to whichever of them we notice first. Nothing is sent before that: a socket whose
+        other end is gone fails on the first byte written to it, with all that was still to be read.
         """
         reason = ConnectionLost(f"the /{self.name} socket was closed by us")
         self._fail_calls(reason)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._timeouts.close_s):
+                await self._heard_out()
                 await self._websocket.close()
                 await self._done.wait()
         self._end(reason)
+
+    async def _heard_out(self) -> None:
+        """Wait until the connection is over, or nothing more comes although we are listening."""
+        while not self._done.is_set():
+            before = self._heard_at
+            with contextlib.suppress(TimeoutError):
+                await asyncio.wait_for(self._done.wait(), QUIET_S)
+            if self._heard_at == before and not self._held_up:
+                return
 
     def abort(self) -> None:
         """Drop the TCP connection at once."""
@@ -275,6 +236,8 @@ class Connection:
     async def _keep_alive(self) -> None:
         while True:
             await asyncio.sleep(self._timeouts.keep_alive_every_s)
+            if self._lost is not None:
+                return
             if self.unanswered_s > self._timeouts.dead_after_s:
                 self._end(
                     DaemonStalled(f"/{self.name} left keepAlive unanswered for {self.unanswered_s:.0f} s")
@@ -337,7 +300,9 @@ class Connection:
         bounded = key if key in counter or len(counter) < MAX_KINDS else "other"
         counter[bounded] += 1
         if counter[bounded] == 1:
-            log.warning(message, extra={"namespace": self.name, "kind": bounded})
+            log.warning(
+                message, extra={"daemon": self._tally.daemon, "namespace": self.name, "kind": bounded}
+            )
 
     def _raise_if_lost(self) -> None:
         if self._lost is not None:

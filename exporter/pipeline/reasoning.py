@@ -34,6 +34,7 @@ MAX_MARKERS = 20_000
 """Past this many segments, or markers looked at, an output is noise: its rest joins the segment then open."""
 _MAX_HEADER_CHARS = 512
 _CONTEXT_CHARS = 64  # kept before the position: the line start and the quote before a marker
+_IN_A_STRING = ('"', "\\")  # what follows a marker that is part of an argument's string
 _INK = re.compile(r"\S")
 
 
@@ -125,11 +126,16 @@ class Splitter:
                     self._pair, self._mode = pair, _Mode.REASONING
                     return
 
+    @property
+    def _is_noise(self) -> bool:
+        return len(self._out) >= MAX_SEGMENTS or self._marks > MAX_MARKERS
+
     def _run(self, limit: int, *, final: bool) -> None:
         """Decide everything that begins before `limit`; beyond it a marker might still be incomplete."""
         self._markers.restart(self._text)
         while self._at < limit:
-            if self._marks > MAX_MARKERS:
+            if self._marks > MAX_MARKERS and self._mode is not _Mode.GAP:
+                self._see_ink(limit)
                 self._move(limit)
             elif self._mode is _Mode.ANSWER:
                 self._scan_answer(limit)
@@ -150,11 +156,13 @@ class Splitter:
         if not ink:
             return
         first = not self._out and self._held is None
-        if (first or self._harmony) and tags.HARMONY_START.match(self._text, self._at):
+        if self._is_noise:
+            self._begin_answer()
+        elif (first or self._harmony) and tags.HARMONY_START.match(self._text, self._at):
             self._flush()
             self._harmony = True
             self._mode = _Mode.HEADER
-        elif len(self._out) < MAX_SEGMENTS and (match := self._grammar.opener.match(self._text, self._at)):
+        elif match := self._grammar.opener.match(self._text, self._at):
             self._open_block(match)
         else:
             self._begin_answer()
@@ -185,7 +193,7 @@ class Splitter:
 
     def _scan_answer(self, limit: int) -> None:
         text = self._text
-        found = self._markers.next(self._at, limit) if len(self._out) < MAX_SEGMENTS else None
+        found = None if self._is_noise else self._markers.next(self._at, limit)
         if found is None:
             self._fences.see(text, self._base, limit)
             self._move(limit)
@@ -213,7 +221,7 @@ class Splitter:
             if quoted or not pair.control:
                 if (
                     not quoted
-                    and first_on_line(self._text, found.start(), from_start=self._base == 0)
+                    and first_on_line(self._text, found.start(), from_start=False)
                     and self._held is None
                 ):
                     self._maybe = (here, self._base + found.end(), pair)
@@ -290,10 +298,7 @@ class Splitter:
         else:
             found = text.find(close, at, limit + len(close) - 1)
             after = skip = found + len(close)
-            counts = found >= 0 and text[after : after + 1] not in (
-                '"',
-                "\\",
-            )  # else inside an argument's string
+            counts = found >= 0 and text[after : after + 1] not in _IN_A_STRING
         stop = limit if found < 0 else found if counts else skip
         self._marks += found >= 0
         self._head.add(text, at, stop)
@@ -333,7 +338,7 @@ class Splitter:
 
     def _scan_body(self, limit: int) -> None:
         text = self._text
-        found = tags.HARMONY_END.search(text, self._at) if len(self._out) < MAX_SEGMENTS else None
+        found = None if self._is_noise else tags.HARMONY_END.search(text, self._at)
         stop = limit if found is None or found.start() >= limit else found.start()
         if self._kind is Kind.ANSWER:
             self._fences.see(text, self._base, stop)

@@ -1,10 +1,10 @@
 """kill -9 at any moment: the intent is on record, the operation ends by looking at the daemon, the chain holds."""
 
 import asyncio
+import contextlib
 import json
 import os
 import random
-import signal
 import sqlite3
 import subprocess
 import sys
@@ -37,34 +37,32 @@ async def paced() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-class Killable:
-    """A service in a process of its own."""
-
-    def __init__(self, process: asyncio.subprocess.Process, url: str) -> None:
-        self.process = process
-        self.url = url
-
-    @classmethod
-    async def start(cls, state: Path, sim: Simulator) -> "Killable":
-        process = await asyncio.create_subprocess_exec(
-            sys.executable,
-            "-c",
-            SERVE,
-            str(state),
-            sim.url,
-            stdout=subprocess.PIPE,
-            cwd=Path(__file__).parents[2],
-            env={**os.environ, "PYTHONPATH": ".:compose"},
-        )
+@contextlib.asynccontextmanager
+async def running(script: str, *arguments: str) -> AsyncIterator[tuple[asyncio.subprocess.Process, str]]:
+    """Run Python in a process of its own, up to its first line; whatever happens, it does not outlive the test."""
+    process = await asyncio.create_subprocess_exec(
+        sys.executable,
+        "-c",
+        script,
+        *arguments,
+        stdout=subprocess.PIPE,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, "PYTHONPATH": ".:compose"},
+    )
+    try:
         assert process.stdout is not None
-        async with asyncio.timeout(30):
+        async with asyncio.timeout(60):
             line = await process.stdout.readline()
-        assert line, "the service did not start"
-        return cls(process, line.decode().strip())
+        assert line, "it did not start"
+        yield process, line.decode().strip()
+    finally:
+        await kill(process)
 
-    async def kill(self) -> None:
-        self.process.send_signal(signal.SIGKILL)
-        await self.process.wait()
+
+async def kill(process: asyncio.subprocess.Process) -> None:
+    if process.returncode is None:
+        process.kill()
+    await process.wait()
 
 
 def rows(state: Path, query: str) -> list[tuple[object, ...]]:
@@ -101,10 +99,12 @@ async def test_killed_at_a_random_moment_every_operation_ends_true_to_the_daemon
     storage = await Storage.open(state)
     token = await make_token(storage, "operate")
     await storage.close()
-    service = await Killable.start(state, paced)
     wait_s = random.Random(seed).uniform(0.0, 0.35)
     headers = {"Authorization": f"Bearer {token}"}
-    async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False, timeout=5) as http:
+    async with (
+        running(SERVE, str(state), paced.url) as (service, url),
+        httpx.AsyncClient(base_url=url, headers=headers, trust_env=False, timeout=5) as http,
+    ):
         commands = (
             f"load?model={SMALL}&instance_id=a&wait=5",
             "eject?instance_id=qwen/qwen3-8b&wait=5",
@@ -112,7 +112,7 @@ async def test_killed_at_a_random_moment_every_operation_ends_true_to_the_daemon
         )
         sent = [asyncio.create_task(http.post(f"/v1/daemons/box/models/{command}")) for command in commands]
         await asyncio.sleep(wait_s)  # the random moment is the point
-        await service.kill()
+        await kill(service)
         await asyncio.gather(*sent, return_exceptions=True)
     await settle(paced)
     calls = dict(paced.calls)
@@ -251,14 +251,9 @@ async def main():
 asyncio.run(main())
 """
     for seed in range(3):
-        process = await asyncio.create_subprocess_exec(
-            sys.executable, "-c", script, str(tmp_path), stdout=subprocess.PIPE, cwd=Path(__file__).parents[2]
-        )
-        assert process.stdout is not None
-        await process.stdout.readline()
-        await asyncio.sleep(random.Random(seed).uniform(0.01, 0.2))
-        process.kill()
-        await process.wait()
+        async with running(script, str(tmp_path)) as (process, _):
+            await asyncio.sleep(random.Random(seed).uniform(0.01, 0.2))
+            await kill(process)
         operations = rows(tmp_path, "SELECT id FROM operations ORDER BY rowid")
         intents = rows(tmp_path, "SELECT operation FROM audit WHERE kind = 'intent' ORDER BY seq")
         assert operations == intents

@@ -46,6 +46,7 @@ async def _scrapes(*, rounds: int) -> list[Row]:
     async with Simulator(SimConfig(scenario="idle")) as sim:
         watch = DaemonWatch(DaemonClient(name="box", url=sim.url), local_home=None, max_age_s=60)
         running = asyncio.create_task(watch.run())
+        await watch.client.settled(within_s=30)
         reading = await watch.read(within_s=5)
         assert reading.snapshot is not None
         scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),))

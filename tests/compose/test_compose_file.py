@@ -105,7 +105,7 @@ def test_a_service_has_limits_and_a_pinned_image(name: str) -> None:
     assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag) or service["image"] == "lmstudio/llmster-preview:cpu"
 
 
-@pytest.mark.parametrize("name", SERVICES.keys() - {"llmster", "token"})
+@pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"llmster", "token"}))
 def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
     uses_the_images = SERVICES[name].get("command", [""])[0] in {"exporter", "simulate"}
     assert uses_the_images or SERVICES[name]["healthcheck"]["test"][0] == "CMD"

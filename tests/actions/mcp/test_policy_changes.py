@@ -71,6 +71,7 @@ async def test_always_is_no_way_around_the_constraints_of_the_rule_that_asked(st
         outside = await client.call_tool("slow", {"marker": "/etc/passwd"})
         assert (outside.is_error, gate_of(outside)["rule"]) == (True, "in /srv")
         waiting.cancel()
+        await asyncio.wait([waiting])
 
 
 async def test_taking_a_gate_away_needs_an_admin_and_a_tool_that_there_is(start: Start) -> None:

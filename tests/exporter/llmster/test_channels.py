@@ -9,8 +9,8 @@ import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from exporter.llmster import connection as connection_module
-from exporter.llmster.connection import Channel
+from exporter.llmster import channel as channel_module
+from exporter.llmster.channel import Channel
 from exporter.llmster.errors import (
     CallFailed,
     ConnectionLost,
@@ -131,7 +131,7 @@ async def test_five_megabytes_in_one_frame_are_accepted() -> None:
 async def test_a_slow_reader_holds_up_the_socket_and_is_not_taken_for_a_stalled_daemon(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+    monkeypatch.setattr(channel_module, "CHANNEL_BACKLOG", 2)
     sent = 20
 
     async def flood(socket: ServerConnection, frame: Any) -> bool:
@@ -157,7 +157,7 @@ async def test_a_slow_reader_holds_up_the_socket_and_is_not_taken_for_a_stalled_
 async def test_a_reader_that_is_far_behind_gets_all_that_came_and_then_learns_that_the_socket_is_lost(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+    monkeypatch.setattr(channel_module, "CHANNEL_BACKLOG", 2)
     channel = Channel(lambda _: None)
     for number in (b"1", b"2"):
         await channel.put(msgspec.Raw(number))
@@ -170,7 +170,7 @@ async def test_a_reader_that_is_far_behind_gets_all_that_came_and_then_learns_th
 
 
 async def test_an_abandoned_channel_never_holds_up_the_socket(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+    monkeypatch.setattr(channel_module, "CHANNEL_BACKLOG", 2)
 
     async def flood(socket: ServerConnection, frame: Any) -> bool:
         if frame["type"] == "channelCreate":

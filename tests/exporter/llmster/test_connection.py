@@ -11,8 +11,7 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from exporter.llmster import connection as connection_module
-from exporter.llmster.connection import MAX_KINDS, Connection, WireTally
+from exporter.llmster.connection import MAX_KINDS, Connection, WireTally, _closing_words
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -78,8 +77,9 @@ async def test_no_failed_handshake_tells_the_token(
     caplog.set_level(logging.DEBUG)
     async with running(Daemon(handshake=handshake)) as daemon:
         with pytest.raises(LlmsterError) as caught:
-            await open_to(daemon, handshake_s=0.05)
+            await open_to(daemon, handshake_s=0.5)
 
+        await until(lambda: bool(daemon.handshakes))
         assert daemon.handshakes[0][1]["clientPasskey"] in TOKEN
     # What the scripted server and the library log at DEBUG is not ours.
     ours = [record.getMessage() for record in caplog.records if record.name.startswith("exporter")]
@@ -246,7 +246,7 @@ async def test_recorded_warnings_are_counted_by_kind_and_never_quoted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     warnings = [frame for frame in frames("13") if "communicationWarning" in frame.data]
-    tally = WireTally()
+    tally = WireTally("box")
 
     async def warn(socket: ServerConnection, frame: Any) -> bool:
         for warning in warnings:
@@ -259,7 +259,7 @@ async def test_recorded_warnings_are_counted_by_kind_and_never_quoted(
 
     assert tally.warnings == {"rpcParameterTypeError": 2, "rpcEndpointUnknown": 1, "channelUnknown": 1}
     assert tally.unreadable == {}
-    assert len(caplog.records) == 3  # once for each kind
+    assert [record.__dict__["daemon"] for record in caplog.records] == ["box"] * 3  # once for each kind
     assert "Zod" not in caplog.text
 
 
@@ -316,4 +316,4 @@ async def test_closing_takes_no_longer_than_allowed_when_the_daemon_does_not_ans
 
 
 def test_a_lost_connection_is_named_by_its_code_only() -> None:
-    assert connection_module._closing_words(ConnectionClosed(None, None)) == "no close frame"
+    assert _closing_words(ConnectionClosed(None, None)) == "no close frame"

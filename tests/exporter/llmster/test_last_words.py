@@ -5,7 +5,7 @@ import asyncio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from exporter.llmster.connection import Channel
+from exporter.llmster.channel import Channel
 from exporter.llmster.errors import ConnectionLost
 from tests.exporter.llmster.connecting import kept, make
 from tests.exporter.llmster.scripted import running, tell

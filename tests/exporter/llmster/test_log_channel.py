@@ -5,7 +5,7 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from exporter.llmster import connection as connection_module
+from exporter.llmster import channel as channel_module
 from exporter.llmster.errors import (
     ConnectionLost,
 )
@@ -38,7 +38,7 @@ async def test_a_log_channel_is_stopped_when_its_reader_leaves() -> None:
 async def test_a_log_stream_can_be_opened_again_after_a_reader_left_it_full(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(connection_module, "CHANNEL_BACKLOG", 2)
+    monkeypatch.setattr(channel_module, "CHANNEL_BACKLOG", 2)
 
     async def flood(socket: ServerConnection, frame: Any) -> bool:
         if frame["type"] == "channelCreate":

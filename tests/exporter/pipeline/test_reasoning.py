@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.pipeline import tags
+from exporter.pipeline import reasoning, tags
 from tests.exporter.pipeline.splitting import A, Part, R, T, parts
 
 
@@ -89,3 +89,54 @@ def test_custom_tags_work_like_known_ones() -> None:
 )
 def test_what_the_prompt_opened_is_continued(opened: str, output: str, expected: list[Part]) -> None:
     assert parts(output, opened) == expected
+
+
+QUOTED_CALL_END = '</tool_call>"'
+FINAL = "<|channel|>final<|message|>"
+NEXT = "<|end|><|start|>assistant<|channel|>analysis<|message|>r<|end|>"
+
+
+@pytest.mark.parametrize(
+    ("opened", "before", "mention", "after", "few", "many"),
+    [
+        (
+            "",
+            "x ",
+            "`<think>` ",
+            "[THINK]r[/THINK]b",
+            [(A, "x M"), (R, "r"), (A, "b")],
+            [(A, "x M[THINK]r[/THINK]b")],
+        ),
+        ("", "<think>", "`</think>` ", "r</think>b", [(R, "Mr"), (A, "b")], [(R, "Mr</think>b")]),
+        ("<think>\n", "", "<think>", "r</think>b", [(R, "r"), (A, "b")], [(R, "r</think>b")]),
+        (
+            "",
+            "<tool_call>{",
+            QUOTED_CALL_END,
+            "}</tool_call>b",
+            [(T, "{M}", ("unknown",)), (A, "b")],
+            [(T, "{M}</tool_call>b", ("unknown",))],
+        ),
+        ("", FINAL, "`<|end|>` ", f"x{NEXT}", [(A, "Mx"), (R, "r")], [(A, f"Mx{NEXT}")]),
+    ],
+)
+def test_an_output_of_more_markers_than_any_real_one_is_not_taken_apart_further(
+    *,
+    monkeypatch: pytest.MonkeyPatch,
+    opened: str,
+    before: str,
+    mention: str,
+    after: str,
+    few: list[Part],
+    many: list[Part],
+) -> None:
+    monkeypatch.setattr(reasoning, "MAX_MARKERS", 7)
+
+    def with_mentions(count: int) -> list[Part]:
+        return parts(before + mention * count + after, opened)
+
+    def expected(found: list[Part], count: int) -> list[Part]:
+        return [(part[0], part[1].replace("M", mention * count), *part[2:]) for part in found]
+
+    assert with_mentions(4) == expected(few, 4)
+    assert with_mentions(8) == expected(many, 8)
