@@ -19,6 +19,10 @@ WARNING: Final = "warning"
 INFO: Final = "info"
 """Worth knowing."""
 
+MIB: Final = 2**20
+LITTLE_LEFT: Final = 0.05
+"""Of memory, as a share of all of it."""
+
 _LABEL: Final = re.compile(r"\$labels\.(\w+)")
 
 

@@ -5,29 +5,26 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards import rules
-from dashboards.alert import CRITICAL, INFO, WARNING, Alert
+from dashboards.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
 from dashboards.promql import Expr, Scope, both, either, max_by, sum_by
+from dashboards.rules import CARD, HARM
 from exporter.catalogue import hardware as h
 
 _P: Final = Scope(window="5m")
-_CARD: Final = ("instance", "gpu")
-_MIB: Final = 2**20
-_LITTLE_LEFT: Final = 0.05
 _AT_WORK: Final = 0.5
 """Busy enough that PCIe power saving is no excuse for a slow link."""
-_HARM: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
 
 _GPU: Final = "GPU {{ $labels.gpu }} of {{ $labels.instance }}"
 
 
 def _card(expr: Expr) -> Expr:
-    return max_by(expr, *_CARD)
+    return max_by(expr, *CARD)
 
 
 MEMORY: Final = (
     Alert(
         "GpuMemoryNearlyFull",
-        _card(_P.now(h.MEMORY_FREE)) / _card(_P.now(h.MEMORY_TOTAL)) < _LITTLE_LEFT,
+        _card(_P.now(h.MEMORY_FREE)) / _card(_P.now(h.MEMORY_TOTAL)) < LITTLE_LEFT,
         WARNING,
         f"{_GPU} has {{{{ $value | humanizePercentage }}}} of its memory left: the next load or long context fails.",
         "10m",
@@ -35,8 +32,8 @@ MEMORY: Final = (
     Alert(
         "GpuForeignProcess",
         both(
-            rules.FOREIGN.series > 512 * _MIB,
-            sum_by(_P.now(h.INSTANCE_VRAM), *_CARD) > 0,
+            rules.FOREIGN.series > 512 * MIB,
+            sum_by(_P.now(h.INSTANCE_VRAM), *CARD) > 0,
         ),
         INFO,
         f"Processes that are not the daemon's hold {{{{ $value | humanize1024 }}}}B on {_GPU}, beside loaded models.",
@@ -47,10 +44,10 @@ MEMORY: Final = (
         # A step is no leak: what grew within the hour must still be growing.
         both(
             both(
-                _P.over("delta", h.UNATTRIBUTED_VRAM, "1h") > 256 * _MIB,
-                _P.over("delta", h.UNATTRIBUTED_VRAM, "15m") > 16 * _MIB,
+                _P.over("delta", h.UNATTRIBUTED_VRAM, "1h") > 256 * MIB,
+                _P.over("delta", h.UNATTRIBUTED_VRAM, "15m") > 16 * MIB,
             ),
-            _P.now(h.UNATTRIBUTED_VRAM) > 512 * _MIB,
+            _P.now(h.UNATTRIBUTED_VRAM) > 512 * MIB,
         ),
         WARNING,
         "Daemon {{ $labels.daemon }} holds {{ $value | humanize1024 }}B more on GPU {{ $labels.gpu }} than an hour "
@@ -69,7 +66,7 @@ HEALTH: Final = (
     ),
     Alert(
         "GpuThrottled",
-        max_by(_P.now(h.THROTTLE, reason=_HARM), *_CARD, "reason").equals(1),
+        max_by(_P.now(h.THROTTLE, reason=HARM), *CARD, "reason").equals(1),
         WARNING,
         f"{_GPU} runs slower than it could: {{{{ $labels.reason }}}}.",
         "5m",
@@ -82,7 +79,7 @@ HEALTH: Final = (
     ),
     Alert(
         "GpuEccUncorrected",
-        sum_by(_P.increase(h.ECC_ERRORS, "1h", kind="uncorrected"), *_CARD) > 0,
+        sum_by(_P.increase(h.ECC_ERRORS, "1h", kind="uncorrected"), *CARD) > 0,
         CRITICAL,
         f"{_GPU} had memory errors it could not correct: answers may be wrong and processes may die.",
     ),

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards import rules
-from dashboards.alert import CRITICAL, INFO, WARNING, Alert
+from dashboards.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
 from dashboards.promql import Expr, Scope, absent, both, count_by, max_by, now, sum_by, unless
 from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
@@ -16,12 +16,10 @@ from exporter.catalogue import stream as s
 
 _P: Final = Scope(window="5m")
 _UP: Final = _P.now(d.UP).equals(1)
-_MIB: Final = 2**20
 _TWICE: Final = 1.5
 """One restart extrapolates to a little more than 1, two to a little more than 2."""
 _STUCK_AFTER_S: Final = 300
 """Longer than the longest prompt takes to read; the log tells of progress every few seconds."""
-_LITTLE_LEFT: Final = 0.05
 
 # The daemon ----------------------------------------------------------------------------------------------------------
 DAEMON: Final = (
@@ -244,14 +242,14 @@ TOOLS: Final = (
 HOST: Final = (
     Alert(
         "LlmsterHostMemoryLow",
-        _P.now(h.HOST_MEMORY_AVAILABLE) / _P.now(h.HOST_MEMORY_TOTAL) < _LITTLE_LEFT,
+        _P.now(h.HOST_MEMORY_AVAILABLE) / _P.now(h.HOST_MEMORY_TOTAL) < LITTLE_LEFT,
         CRITICAL,
         "The machine of {{ $labels.daemon }} has {{ $value | humanizePercentage }} of its RAM left.",
         "5m",
     ),
     Alert(
         "LlmsterHostMemoryLeak",
-        _P.over("deriv", h.PROCESS_RESIDENT, "1h") * 3600 > 100 * _MIB,
+        _P.over("deriv", h.PROCESS_RESIDENT, "1h") * 3600 > 100 * MIB,
         WARNING,
         "The {{ $labels.role }} of {{ $labels.daemon }} (pid {{ $labels.pid }}) grows by "
         "{{ $value | humanize1024 }}B of RAM per hour.",

@@ -50,8 +50,6 @@ class Variable:
     """datasource, query, textbox or custom."""
     query: str = ""
     """For custom: choices as `text : value` or `value`, joined by commas."""
-    metric: Metric | None = None
-    multi: bool = True
     default: str = ""
     about: str = ""
 
@@ -82,7 +80,7 @@ class Variable:
                 "refresh": 2,
                 "regex": "",
                 "sort": 1,
-                "multi": self.multi,
+                "multi": True,
                 "includeAll": True,
                 "allValue": ".*",
                 "current": {"text": ["All"], "value": ["$__all"], "selected": True},
@@ -109,7 +107,7 @@ def values_of(name: str, label: str, metric: Metric, key: str, *, about: str, **
     selector = Scope().now(metric, **matchers).text
     if key not in metric.labels and key != "instance":
         raise ValueError(f"{metric.name} has no label {key}")
-    return Variable(name, label, "query", f"label_values({selector}, {key})", metric, about=about)
+    return Variable(name, label, "query", f"label_values({selector}, {key})", about=about)
 
 
 DAEMON: Final = values_of("daemon", "Daemon", d.STATE, "daemon", about="Daemons to show.")

@@ -19,6 +19,7 @@ from dashboards.promql import (
     sum_by,
     variable,
 )
+from dashboards.rules import CARD
 from dashboards.targets import Query
 from exporter.catalogue import hardware as h
 from exporter.catalogue import stream as s
@@ -134,7 +135,7 @@ _JOULES_OVER_TIME = panels.series(
 _POWER = panels.series(
     "Power",
     "Where does the electricity go?",
-    Query(max_by(_B.now(h.POWER), "instance", "gpu"), "GPU {{gpu}} · {{instance}}"),
+    Query(max_by(_B.now(h.POWER), *CARD), "GPU {{gpu}} · {{instance}}"),
     stack=True,
 )
 _BY_MODEL = panels.bars(

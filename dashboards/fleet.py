@@ -14,6 +14,7 @@ from dashboards.promql import (
     share,
     sum_by,
 )
+from dashboards.rules import CARD, HARM
 from dashboards.tables import Column
 from dashboards.targets import Query
 from exporter.catalogue import Metric
@@ -27,9 +28,7 @@ GPU: Final = values_of(
 )
 
 _B: Final = Scope({"daemon": "$daemon", "gpu": "$gpu", "instance": "$host"})
-_CARD: Final = ("instance", "gpu")
 _NAME: Final = "GPU {{gpu}} · {{instance}}"
-_HARM: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
 
 _LOST = sum_by(_B.now(h.LOST))
 
@@ -56,22 +55,22 @@ _POWER = panels.stat("Power", "How much do all cards draw?", Query(sum_by(_B.now
 _SLOWED = panels.stat(
     "Slowed by heat or power fault",
     "How many cards run slower than they could, because of heat or a power fault?",
-    Query(sum_by(max_by(_B.now(h.THROTTLE, reason=_HARM), *_CARD))),
+    Query(sum_by(max_by(_B.now(h.THROTTLE, reason=HARM), *CARD))),
     thresholds=look.FEW_IS_WELL,
 )
 
 _TABLE = tables.table(
     "Cards",
     "How is each card?",
-    Query(max_by(_B.now(h.DEVICE_INFO), *_CARD, "name")),
+    Query(max_by(_B.now(h.DEVICE_INFO), *CARD, "name")),
     Query(
-        share(max_by(_B.now(h.MEMORY_USED), *_CARD), max_by(_B.now(h.MEMORY_TOTAL), *_CARD)),
+        share(max_by(_B.now(h.MEMORY_USED), *CARD), max_by(_B.now(h.MEMORY_TOTAL), *CARD)),
     ),
-    Query(max_by(_B.now(h.MEMORY_FREE), *_CARD)),
-    Query(max_by(_B.now(h.UTILIZATION), *_CARD)),
-    Query(max_by(_B.now(h.TEMPERATURE, sensor="gpu"), *_CARD)),
-    Query(max_by(_B.now(h.POWER), *_CARD)),
-    Query(max_by(_B.now(h.LOST), *_CARD)),
+    Query(max_by(_B.now(h.MEMORY_FREE), *CARD)),
+    Query(max_by(_B.now(h.UTILIZATION), *CARD)),
+    Query(max_by(_B.now(h.TEMPERATURE, sensor="gpu"), *CARD)),
+    Query(max_by(_B.now(h.POWER), *CARD)),
+    Query(max_by(_B.now(h.LOST), *CARD)),
     columns=[
         Column("gpu", "GPU", width=60),
         Column("name", "Card"),
@@ -89,22 +88,22 @@ _HELD = panels.series(
     "Who holds the memory",
     "Which model or foreign process holds how much of each card? The line without fill is all there is.",
     Query(
-        sum_by(_B.now(h.INSTANCE_VRAM), "instance", "gpu", "instance_id"),
+        sum_by(_B.now(h.INSTANCE_VRAM), *CARD, "instance_id"),
         "{{instance_id}} · GPU {{gpu}} · {{instance}}",
     ),
     Query(
-        sum_by(_B.now(h.PROCESS_MEMORY, instance_id=""), "instance", "gpu", "process"),
+        sum_by(_B.now(h.PROCESS_MEMORY, instance_id=""), *CARD, "process"),
         "{{process}} (no model) · GPU {{gpu}} · {{instance}}",
     ),
-    Query(max_by(_B.now(h.MEMORY_RESERVED), *_CARD), "driver · " + _NAME),
-    Query(max_by(_B.now(h.MEMORY_FREE), *_CARD), "free · " + _NAME),
-    Query(max_by(_B.now(h.MEMORY_TOTAL), *_CARD), "all of " + _NAME, alone=True),
+    Query(max_by(_B.now(h.MEMORY_RESERVED), *CARD), "driver · " + _NAME),
+    Query(max_by(_B.now(h.MEMORY_FREE), *CARD), "free · " + _NAME),
+    Query(max_by(_B.now(h.MEMORY_TOTAL), *CARD), "all of " + _NAME, alone=True),
     stack=True,
 )
 _ALLOCATION = panels.bars(
     "Models on cards",
     "How is each model shared out over the cards?",
-    Query(sum_by(_B.now(h.INSTANCE_VRAM), "instance_id", "instance", "gpu"), "{{instance_id}} · " + _NAME),
+    Query(sum_by(_B.now(h.INSTANCE_VRAM), "instance_id", *CARD), "{{instance_id}} · " + _NAME),
 )
 _LOOSE = panels.series(
     "Memory of the daemon without a model",
@@ -114,7 +113,7 @@ _LOOSE = panels.series(
 _PROCESSES = tables.table(
     "Processes",
     "Which processes hold GPU memory, ours and foreign?",
-    Query(sum_by(_B.now(h.PROCESS_MEMORY), *_CARD, "process", "pid", "instance_id")),
+    Query(sum_by(_B.now(h.PROCESS_MEMORY), *CARD, "process", "pid", "instance_id")),
     columns=[
         Column("gpu", "GPU", width=60),
         Column("process", "Process"),
@@ -130,8 +129,8 @@ _MIG_MEMORY = panels.bars(
     "How full is each partition of a shared card?",
     Query(
         share(
-            max_by(_B.now(h.MIG_MEMORY_USED), *_CARD, "mig"),
-            max_by(_B.now(h.MIG_MEMORY_TOTAL), *_CARD, "mig"),
+            max_by(_B.now(h.MIG_MEMORY_USED), *CARD, "mig"),
+            max_by(_B.now(h.MIG_MEMORY_TOTAL), *CARD, "mig"),
         ),
         "GPU {{gpu}} part {{mig}} · {{instance}}",
     ),
@@ -141,8 +140,8 @@ _MIG_MEMORY = panels.bars(
 _MIG = tables.table(
     "MIG partitions",
     "Which partitions are there?",
-    Query(max_by(_B.now(h.MIG_INFO), *_CARD, "mig", "name", "uuid")),
-    Query(max_by(_B.now(h.MIG_MEMORY_FREE), *_CARD, "mig")),
+    Query(max_by(_B.now(h.MIG_INFO), *CARD, "mig", "name", "uuid")),
+    Query(max_by(_B.now(h.MIG_MEMORY_FREE), *CARD, "mig")),
     columns=[
         Column("gpu", "GPU", width=60),
         Column("mig", "Part"),
@@ -155,7 +154,7 @@ _MIG = tables.table(
 
 
 def _by_card(title: str, ask: str, metric: Metric, *, high: float | None = None) -> panels.Viz:
-    return panels.series(title, ask, Query(max_by(_B.now(metric), *_CARD), _NAME), high=high)
+    return panels.series(title, ask, Query(max_by(_B.now(metric), *CARD), _NAME), high=high)
 
 
 _BUSY = _by_card("Busy", "How much of the time does a kernel run?", h.UTILIZATION, high=1)
@@ -168,49 +167,49 @@ _MEMORY_BUSY = _by_card(
 _VIDEO = panels.series(
     "Video units",
     "Does something encode or decode video on these cards?",
-    Query(max_by(_B.now(h.ENCODER), *_CARD), "encode · " + _NAME),
-    Query(max_by(_B.now(h.DECODER), *_CARD), "decode · " + _NAME),
+    Query(max_by(_B.now(h.ENCODER), *CARD), "encode · " + _NAME),
+    Query(max_by(_B.now(h.DECODER), *CARD), "decode · " + _NAME),
     high=1,
 )
 _HEAT = panels.series(
     "Temperature and its limits",
     "How far is each card from slowing down?",
-    Query(max_by(_B.now(h.TEMPERATURE), *_CARD, "sensor"), "{{sensor}} · " + _NAME),
-    Query(max_by(_B.now(h.TEMPERATURE_LIMIT, limit="slowdown"), *_CARD), "slows down · " + _NAME),
+    Query(max_by(_B.now(h.TEMPERATURE), *CARD, "sensor"), "{{sensor}} · " + _NAME),
+    Query(max_by(_B.now(h.TEMPERATURE_LIMIT, limit="slowdown"), *CARD), "slows down · " + _NAME),
 )
 _WATTS = panels.series(
     "Power and its limit",
     "Is a card held back by its power limit?",
-    Query(max_by(_B.now(h.POWER), *_CARD), _NAME),
-    Query(max_by(_B.now(h.POWER_LIMIT), *_CARD), "limit · " + _NAME),
+    Query(max_by(_B.now(h.POWER), *CARD), _NAME),
+    Query(max_by(_B.now(h.POWER_LIMIT), *CARD), "limit · " + _NAME),
 )
 _CLOCKS = panels.series(
     "Clocks, share of the highest",
     "Do the cards run as fast as they can?",
     Query(
-        share(max_by(_B.now(h.CLOCK), *_CARD, "clock"), max_by(_B.now(h.CLOCK_MAX), *_CARD, "clock")),
+        share(max_by(_B.now(h.CLOCK), *CARD, "clock"), max_by(_B.now(h.CLOCK_MAX), *CARD, "clock")),
         "{{clock}} · " + _NAME,
     ),
 )
 _THROTTLE = panels.timeline(
     "Held back by",
     "Why does a card run slower than it could? Idle is no fault.",
-    Query(max_by(_B.now(h.THROTTLE), *_CARD, "reason"), "{{reason}} · " + _NAME),
+    Query(max_by(_B.now(h.THROTTLE), *CARD, "reason"), "{{reason}} · " + _NAME),
     mappings=look.words(_0=("No", look.SLATE), _1=("Yes", look.ATTENTION)),
 )
 _FANS = panels.series(
     "Fans",
     "How fast are the fans driven?",
-    Query(max_by(_B.now(h.FAN), *_CARD, "fan"), "fan {{fan}} · " + _NAME),
+    Query(max_by(_B.now(h.FAN), *CARD, "fan"), "fan {{fan}} · " + _NAME),
 )
-_DEGRADED = max_by(_B.now(h.PCIE_WIDTH), *_CARD) < max_by(_B.now(h.PCIE_WIDTH_MAX), *_CARD)
+_DEGRADED = max_by(_B.now(h.PCIE_WIDTH), *CARD) < max_by(_B.now(h.PCIE_WIDTH_MAX), *CARD)
 _PCIE = tables.table(
     "PCIe links",
     "Does each card use all lanes of its slot? A lower generation at rest is normal.",
-    Query(max_by(_B.now(h.PCIE_WIDTH), *_CARD)),
-    Query(max_by(_B.now(h.PCIE_WIDTH_MAX), *_CARD)),
-    Query(max_by(_B.now(h.PCIE_GENERATION), *_CARD)),
-    Query(max_by(_B.now(h.PCIE_GENERATION_MAX), *_CARD)),
+    Query(max_by(_B.now(h.PCIE_WIDTH), *CARD)),
+    Query(max_by(_B.now(h.PCIE_WIDTH_MAX), *CARD)),
+    Query(max_by(_B.now(h.PCIE_GENERATION), *CARD)),
+    Query(max_by(_B.now(h.PCIE_GENERATION_MAX), *CARD)),
     columns=[
         Column("gpu", "GPU", width=60),
         Column("instance", "Machine"),
@@ -230,37 +229,37 @@ _NARROW = panels.stat(
 _TRAFFIC = panels.series(
     "PCIe traffic",
     "How much goes over the bus? A model that spills into RAM shows here.",
-    Query(max_by(_B.now(h.PCIE_THROUGHPUT), *_CARD, "direction"), "{{direction}} · " + _NAME),
+    Query(max_by(_B.now(h.PCIE_THROUGHPUT), *CARD, "direction"), "{{direction}} · " + _NAME),
 )
 _NVLINK = panels.series(
     "NVLink traffic",
     "How much do the cards tell each other?",
-    Query(sum_by(_B.rate(h.NVLINK_BYTES), *_CARD, "direction"), "{{direction}} · " + _NAME),
+    Query(sum_by(_B.rate(h.NVLINK_BYTES), *CARD, "direction"), "{{direction}} · " + _NAME),
 )
 _NVLINK_UP = panels.timeline(
     "NVLinks",
     "Is every link up?",
-    Query(max_by(_B.now(h.NVLINK_ACTIVE), *_CARD, "link"), "link {{link}} · " + _NAME),
+    Query(max_by(_B.now(h.NVLINK_ACTIVE), *CARD, "link"), "link {{link}} · " + _NAME),
     mappings=look.UP_DOWN,
 )
 _ECC = panels.bars(
     "ECC and NVLink errors",
     "Did memory or links err in this time? Uncorrected errors end processes.",
-    Query(sum_by(_B.increase(h.ECC_ERRORS, RANGE), *_CARD, "kind"), "ECC {{kind}} · " + _NAME),
-    Query(sum_by(_B.increase(h.NVLINK_ERRORS, RANGE), *_CARD, "kind"), "NVLink {{kind}} · " + _NAME),
+    Query(sum_by(_B.increase(h.ECC_ERRORS, RANGE), *CARD, "kind"), "ECC {{kind}} · " + _NAME),
+    Query(sum_by(_B.increase(h.NVLINK_ERRORS, RANGE), *CARD, "kind"), "NVLink {{kind}} · " + _NAME),
     thresholds=look.FEW_IS_WELL,
 )
 _XID = panels.series(
     "XID errors",
     "Did the driver report a fault? The number says which; the runbook explains it.",
-    Query(sum_by(_B.increase(h.XID_ERRORS), *_CARD, "xid"), "XID {{xid}} · " + _NAME),
+    Query(sum_by(_B.increase(h.XID_ERRORS), *CARD, "xid"), "XID {{xid}} · " + _NAME),
 )
 _ROWS = tables.table(
     "Replaced memory rows",
     "Is a card wearing out?",
-    Query(sum_by(_B.now(h.REMAPPED_ROWS), *_CARD)),
-    Query(max_by(_B.now(h.REMAPPED_ROWS_PENDING), *_CARD)),
-    Query(max_by(_B.now(h.REMAPPED_ROWS_FAILED), *_CARD)),
+    Query(sum_by(_B.now(h.REMAPPED_ROWS), *CARD)),
+    Query(max_by(_B.now(h.REMAPPED_ROWS_PENDING), *CARD)),
+    Query(max_by(_B.now(h.REMAPPED_ROWS_FAILED), *CARD)),
     columns=[
         Column("gpu", "GPU", width=60),
         Column("instance", "Machine"),

@@ -84,10 +84,14 @@ RISK: Final = words(_0=("No", WELL), _1=("Yes", ATTENTION))
 GUARD: Final = words(_0=("No", ATTENTION), _1=("Yes", WELL))
 FAULTY: Final = words(_0=("Fine", WELL), _1=("Fault", FAULT))
 DAEMON_STATES: Final = ("down", "stalled", "running")
-DAEMON_WORDS: Final = words(_0=("Down", FAULT), _1=("Stalled", ATTENTION), _2=("Running", WELL))
+DAEMON_WORDS: Final = words(_1=("Down", FAULT), _2=("Stalled", ATTENTION), _3=("Running", WELL))
 INSTANCE_STATES: Final = ("idle", "processing_prompt", "generating", "computing_embedding")
 INSTANCE_WORDS: Final = words(
-    _0=("Idle", SLATE), _1=("Reading", ATTENTION), _2=("Writing", INDIGO), _3=("Embedding", WELL)
+    _0=("Unknown", QUIET),  # a newer daemon may be in a state that none of these is
+    _1=("Idle", SLATE),
+    _2=("Reading", ATTENTION),
+    _3=("Writing", INDIGO),
+    _4=("Embedding", WELL),
 )
 SLOT_WORDS: Final = words(_0=("Free", SLATE), _1=("Busy", INDIGO))
 

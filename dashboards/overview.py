@@ -18,6 +18,7 @@ from dashboards.promql import (
     share_of_some,
     sum_by,
 )
+from dashboards.rules import CARD, FAILED
 from dashboards.tables import Column
 from dashboards.targets import Query
 from exporter.catalogue import daemon as d
@@ -26,7 +27,6 @@ from exporter.catalogue import ourselves as o
 from exporter.catalogue import stream as s
 
 _B: Final = Scope({"daemon": "$daemon"})
-_FAILED: Final = "=~error|abort"
 
 _UP = panels.stat(
     "Daemons up",
@@ -112,7 +112,7 @@ _ERRORS = panels.series(
     "Which share of requests fails or is given up?",
     Query(
         share_of_some(
-            sum_by(_B.rate(s.REQUESTS, finished_reason=_FAILED), "daemon"),
+            sum_by(_B.rate(s.REQUESTS, finished_reason=FAILED), "daemon"),
             sum_by(_B.rate(s.REQUESTS), "daemon"),
         ),
         "{{daemon}}",
@@ -130,8 +130,8 @@ _MEMORY = panels.bars(
     "How full is each card?",
     Query(
         share(
-            max_by(_B.now(h.MEMORY_USED), "instance", "gpu"),
-            max_by(_B.now(h.MEMORY_TOTAL), "instance", "gpu"),
+            max_by(_B.now(h.MEMORY_USED), *CARD),
+            max_by(_B.now(h.MEMORY_TOTAL), *CARD),
         ),
         "GPU {{gpu}} · {{instance}}",
     ),

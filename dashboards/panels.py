@@ -179,7 +179,6 @@ def series(
     *queries: Query | LogQuery,
     unit: str = "",
     stack: bool = False,
-    low: float | None = 0,
     high: float | None = None,
 ) -> Viz:
     """Show values over time. Queries with one series each get a colour and a dash of their own."""
@@ -213,7 +212,7 @@ def series(
                 "stacking": {"mode": "normal" if stack else "none", "group": "A"},
                 "axisPlacement": "auto",
             },
-            "min": low,
+            "min": 0,
             "max": high,
         },
         overrides=[
@@ -234,11 +233,6 @@ def _of_query(number: int, query: Query | LogQuery, *, colored: bool) -> Json:
         properties += [
             {"id": "custom.stacking", "value": {"mode": "none", "group": "A"}},
             {"id": "custom.fillOpacity", "value": 0},
-        ]
-    if isinstance(query, Query) and query.unit:
-        properties += [
-            {"id": "unit", "value": query.unit},
-            {"id": "custom.axisPlacement", "value": "right"},
         ]
     return {
         "matcher": {"id": "byFrameRefID", "options": chr(ord("A") + number)},
@@ -271,9 +265,9 @@ def timeline(title: str, ask: str, *queries: Query, mappings: Sequence[Json]) ->
     )
 
 
-def heatmap(title: str, ask: str, query: Query, *, unit: str = "") -> Viz:
+def heatmap(title: str, ask: str, query: Query) -> Viz:
     """Show how a distribution moves; brighter is more. Exemplars lead to traces."""
-    shown = _unit([query], unit)
+    unit = look.unit(query.expr.unit)
     return panel(
         "heatmap",
         title,
@@ -298,9 +292,9 @@ def heatmap(title: str, ask: str, query: Query, *, unit: str = "") -> Viz:
             "rowsFrame": {"layout": "auto"},
             "showValue": "never",
             "tooltip": {"mode": "single", "showColorScale": True, "yHistogram": True},
-            "yAxis": {"axisPlacement": "left", "unit": shown, "reverse": False},
+            "yAxis": {"axisPlacement": "left", "unit": unit, "reverse": False},
         },
-        defaults={"unit": shown, "custom": {"scaleDistribution": {"type": "linear"}}},
+        defaults={"unit": unit, "custom": {"scaleDistribution": {"type": "linear"}}},
     )
 
 

@@ -28,9 +28,7 @@ _TIES: Final = {
     "+": 5,
     "-": 5,
     ">": 4,
-    ">=": 4,
     "<": 4,
-    "<=": 4,
     "==": 4,
     "and": 3,
     "unless": 3,
@@ -82,9 +80,6 @@ class Expr:
 
     def __gt__(self, other: Operand) -> Expr:
         return _binary(self, ">", other, unit=self.unit)
-
-    def __ge__(self, other: Operand) -> Expr:
-        return _binary(self, ">=", other, unit=self.unit)
 
     def __lt__(self, other: Operand) -> Expr:
         return _binary(self, "<", other, unit=self.unit)
@@ -167,12 +162,6 @@ class Scope:
     def rate_of_sum(self, metric: Metric, window: str = "", **matchers: str) -> Expr:
         """Take what a histogram's observations add up to, per second."""
         return self._part(metric, "sum", window, matchers).in_unit(f"{metric.unit}/s")
-
-    def mean(self, metric: Metric, *by: str, window: str = "", **matchers: str) -> Expr:
-        """Take the mean of a histogram's observations."""
-        total = sum_by(self._part(metric, "sum", window, matchers), *by)
-        count = sum_by(self._part(metric, "count", window, matchers), *by)
-        return (total / count).in_unit(metric.unit)
 
     def slower(self, metric: Metric, bound: float, *by: str, window: str = "", **matchers: str) -> Expr:
         """Take the share of a histogram's observations above one of its bounds."""
@@ -268,16 +257,6 @@ def share_of_some(part: Expr, whole: Expr) -> Expr:
     return share(either(part, whole * 0), whole)
 
 
-def join(expr: Expr, info: Expr, *on: str, take: Iterable[str] = ()) -> Expr:
-    """Bring labels of an info metric (always 1) to the series that share the labels `on`."""
-    taken = tuple(take)
-    _has(expr, on)
-    _has(info, (*on, *taken))
-    keep = max_by(info, *on, *taken)
-    text = f"{expr.beside(6)} * on ({', '.join(on)}) group_left ({', '.join(taken)}) {keep.text}"
-    return replace(_merged(expr, text, keep, 6), labels=(expr.labels or frozenset()) | frozenset(taken))
-
-
 def both(expr: Expr, condition: Expr, *on: str) -> Expr:
     """Keep the series for which the condition has one with the same labels, or the same labels `on`."""
     return _set("and", expr, condition, on)
@@ -307,13 +286,13 @@ def recorded(name: str, *labels: str, unit: str = "") -> Expr:
 
 
 def coded(scope: Scope, metric: Metric, states: Iterable[str], *by: str) -> Expr:
-    """Turn a metric with one series per `state` into one whose value is the number of the state that is 1."""
-    parts = [sum_by(scope.now(metric, state=state), *by) for state in states][1:]
+    """Turn a metric with one series per `state` into the number of the state that is 1, from 1 on; 0: none is."""
+    parts = [sum_by(scope.now(metric, state=state), *by) for state in states]
     text = " + ".join(
         part.text if number == 1 else f"{number} * {part.text}" for number, part in enumerate(parts, start=1)
     )
     selectors = tuple(selector for part in parts for selector in part.selectors)
-    return replace(parts[0], text=text, selectors=selectors, unit="", tie=5 if len(parts) > 1 else 9)
+    return replace(parts[0], text=text, selectors=selectors, unit="", tie=5)
 
 
 def _aggregate(function: str, expr: Expr, labels: tuple[str, ...]) -> Expr:

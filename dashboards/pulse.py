@@ -7,6 +7,7 @@ from typing import Final
 from dashboards import look, panels, tables
 from dashboards.board import DAEMON, MODEL, NOTES, Board, row, section, source
 from dashboards.promql import Scope, max_by, share, share_of_some, sum_by
+from dashboards.rules import FAILED
 from dashboards.targets import Query, TraceQuery
 from exporter.catalogue import Metric
 from exporter.catalogue import daemon as d
@@ -63,11 +64,7 @@ _WAITING = panels.stat(
 _FAILED = panels.stat(
     "Failed",
     "Which share of requests fails or is given up?",
-    Query(
-        share_of_some(
-            sum_by(_B.rate(s.REQUESTS, finished_reason="=~error|abort")), sum_by(_B.rate(s.REQUESTS))
-        )
-    ),
+    Query(share_of_some(sum_by(_B.rate(s.REQUESTS, finished_reason=FAILED)), sum_by(_B.rate(s.REQUESTS)))),
     thresholds=look.steps(look.WELL, (0.05, look.ATTENTION), (0.2, look.FAULT)),
     no_value="No answers yet",
 )

@@ -65,7 +65,12 @@ FIRST_TOKEN_SLOW: Final = _slow(s.TTFT, FIRST_TOKEN_S)
 PER_TOKEN_SLOW: Final = _slow(s.PER_TOKEN, PER_TOKEN_S)
 
 _MODEL: Final = ("daemon", "model")
-_CARD: Final = ("instance", "gpu")
+CARD: Final = ("instance", "gpu")
+"""What tells a card from all others."""
+FAILED: Final = "=~error|abort"
+"""The ends of a request that count as failed."""
+HARM: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
+"""Reasons to hold a card back that are no choice of anybody: heat and power faults."""
 
 PREDICTIONS: Final = (
     Recording(
@@ -76,7 +81,7 @@ PREDICTIONS: Final = (
     Recording(
         "daemon_model:llmster_requests_failed:ratio_rate5m",
         share_of_some(
-            sum_by(_P.rate(s.REQUESTS, finished_reason="=~error|abort"), *_MODEL),
+            sum_by(_P.rate(s.REQUESTS, finished_reason=FAILED), *_MODEL),
             sum_by(_P.rate(s.REQUESTS), *_MODEL),
         ),
         _MODEL,
@@ -93,20 +98,20 @@ PREDICTIONS: Final = (
     ),
 )
 
-_LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *_CARD)
-_OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *_CARD)
+_LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *CARD)
+_OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *CARD)
 
 FOREIGN: Final = Recording(
     "instance_gpu:nvml_process_memory_bytes:foreign",
     # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere nobody is foreign.
-    (sum_by(_P.now(h.PROCESS_MEMORY), *_CARD) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
-    _CARD,
+    (sum_by(_P.now(h.PROCESS_MEMORY), *CARD) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
+    CARD,
 )
 CARDS: Final = (
     Recording(
         "instance_gpu:nvml_memory_used:ratio",
-        share(sum_by(_P.now(h.MEMORY_USED), *_CARD), sum_by(_P.now(h.MEMORY_TOTAL), *_CARD)),
-        _CARD,
+        share(sum_by(_P.now(h.MEMORY_USED), *CARD), sum_by(_P.now(h.MEMORY_TOTAL), *CARD)),
+        CARD,
     ),
     FOREIGN,
     Recording("instance:nvml_power_watts:sum", sum_by(_P.now(h.POWER), "instance"), ("instance",)),

@@ -31,7 +31,7 @@ RESOURCES: Final = {
         "seq", "at_ms", "kind", "operation", "actor", "person", "action", "subject", "detail",
     ),
 }  # fmt: skip
-"""The lists that the datasource plugin gives as tables, and the columns that boards use of them.
+"""The lists that the datasource plugin gives as tables, and those of their columns that a board may show.
 
 operations is GET /v1/operations, approvals GET /v1/mcp/approvals?state=pending, audit GET /v1/audit, and gates the
 tools of every server, GET /v1/mcp/servers/{server}/tools, with `server` and with `id` as server/tool.
@@ -47,8 +47,6 @@ class Query:
     expr: Expr
     legend: str = ""
     """Name of a series; {{label}} must be a label of the result."""
-    unit: str = ""
-    """Grafana's unit where it differs from the panel's."""
     mode: str = "range"
     """range, instant, table (instant, one row per series) or heatmap."""
     exemplars: bool = False

@@ -215,6 +215,20 @@ def test_titles_are_in_sentence_case(name: str) -> None:
         assert all(word.islower() or word in known for word in rest), panel["title"]
 
 
+@pytest.mark.parametrize(
+    ("states", "words"),
+    [(look.DAEMON_STATES, look.DAEMON_WORDS), (look.INSTANCE_STATES, look.INSTANCE_WORDS)],
+)
+def test_every_state_has_a_word_by_its_number(states: tuple[str, ...], words: list[Json]) -> None:
+    assert words[0]["options"].keys() - {"0"} == {str(number) for number in range(1, len(states) + 1)}
+
+
+def test_an_instance_in_a_state_nobody_knows_is_not_shown_as_idle() -> None:
+    # None of its states is 1 then, so that the number of its state is 0.
+    assert look.INSTANCE_WORDS[0]["options"]["0"]["text"] == "Unknown"
+    assert look.INSTANCE_WORDS[0]["options"]["1"]["text"] == "Idle"
+
+
 # Buttons and links ---------------------------------------------------------------------------------------------------
 def buttons_of(panel: Json) -> list[Json]:
     return [

@@ -78,7 +78,7 @@ def _leaf(choices: Choices) -> Expr:
             lambda: scope.over(choices.pick(("max_over_time", "deriv")), row, window or "5m", **matchers),
         ),
         (Kind.HISTOGRAM, lambda: scope.quantile(0.95, row, *dict.fromkeys(by), window=window, **matchers)),
-        (Kind.HISTOGRAM, lambda: scope.mean(row, *dict.fromkeys(by), window=window, **matchers)),
+        (Kind.HISTOGRAM, lambda: scope.rate_of_sum(row, window, **matchers)),
         (Kind.HISTOGRAM, lambda: scope.heat(row, **matchers)),
         (
             Kind.HISTOGRAM,
@@ -90,7 +90,7 @@ def _leaf(choices: Choices) -> Expr:
     try:
         found = read()
     except QueryError:
-        return _refused(choices, row)
+        return _refused(row)
     assert row.kind is kind, f"{found} reads {row.name}, a {row.kind}"
     foreign = matchers.keys() - set(row.labels) - {"job", "instance"} - ({"le"} if aggregates else set())
     assert not foreign, f"{found}: {row.name} has no label {foreign}"
@@ -99,12 +99,12 @@ def _leaf(choices: Choices) -> Expr:
     return found
 
 
-def _refused(choices: Choices, row: Metric) -> Expr:
+def _refused(row: Metric) -> Expr:
     """Take the plain form of a row, after another one was refused."""
     scope = Scope({}, "5m")
     if row.kind is Kind.GAUGE:
         return scope.now(row)
-    return scope.rate(row) if row.kind is Kind.COUNTER else scope.mean(row, *row.labels[: choices.upto(1)])
+    return scope.rate(row) if row.kind is Kind.COUNTER else scope.rate_of_sum(row)
 
 
 def _aggregated(choices: Choices, left: Expr, _depth: int) -> Expr:
@@ -132,7 +132,6 @@ def _calculated(choices: Choices, left: Expr, depth: int) -> Expr:
             lambda: left * right,
             lambda: left / right,
             lambda: left > right,
-            lambda: left >= right,
             lambda: left < right,
             lambda: left.equals(right),
             lambda: 1 - left,
@@ -152,14 +151,12 @@ def _joined(choices: Choices, left: Expr, depth: int) -> Expr:
     right = expression(choices, depth - 1)
     shared = tuple(sorted((left.labels or frozenset()) & (right.labels or frozenset())))
     on = tuple(dict.fromkeys(choices.some(shared, 2))) if shared else ()
-    taken = sorted((right.labels or frozenset()) - (left.labels or frozenset()))[:1]
     combine: Callable[[], Expr] = choices.pick(
         (
             lambda: promql.both(left, right, *on),
             lambda: promql.unless(left, right, *on),
             lambda: promql.either(left, right),
             lambda: promql.share_of_some(left, right),
-            lambda: promql.join(left, right, *on, take=taken),
             lambda: promql.absent(left),
         )
     )
