@@ -204,6 +204,7 @@ class Gatekeeper:
     async def _bearer(self, request: Request, presented: str, address: str) -> Actor:
         scheme, _, text = presented.partition(" ")
         if scheme.lower() != "bearer":
+            self._metrics.count(rows.AUTH_FAILURES, "missing")
             raise _unauthorized("only Bearer tokens are taken", path=request.url.path)
         checked = await self._tokens.check(text.strip())
         wait_s = self._limit.wait_s(address, checked.token_id)

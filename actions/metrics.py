@@ -47,7 +47,7 @@ class Metrics(Collector):
             self.count(rows.PREFLIGHTS, verdict.value, by=0)
         for kind in ("intent", "outcome", "denied", "event"):
             self.count(rows.AUDIT_ENTRIES, kind, by=0)
-        for reason in ("missing", "wrong", "scope", "limited"):
+        for reason in ("missing", "wrong", "scope", "limited", "too_fast"):
             self.count(rows.AUTH_FAILURES, reason, by=0)
 
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None:

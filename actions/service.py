@@ -230,6 +230,8 @@ class Service:
         if problem is None:
             return
         self.metrics.count(rows.ACTIONS, command.ACTION, "denied")
+        if problem.slug == "forbidden":
+            self.metrics.count(rows.AUTH_FAILURES, "scope")
         detail = {"rule": decision.rule, "reason": decision.reason, "parameters": command.to_json()}
         await self.audit.record(
             "denied", actor=actor, action=command.ACTION, subject=command.subject, detail=detail

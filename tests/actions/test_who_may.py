@@ -1,6 +1,5 @@
 """Who may do what: tokens, scopes, hosts, and that every refusal is on record."""
 
-import asyncio
 import stat
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -61,6 +60,7 @@ async def test_a_read_token_may_look_and_not_touch(start_forge: StartForge, sim:
     denied = await forge.audit("denied")
     assert {entry["actor"] for entry in denied} == {"token:ops"}
     assert all(entry["token_id"] for entry in denied)
+    assert await forge.metric("daemonpulse_auth_failures_total", reason="scope") == len(COMMANDS)
 
 
 async def test_once_a_token_exists_nobody_is_heard_without_one(forge: Forge) -> None:
@@ -90,8 +90,13 @@ async def test_once_a_token_exists_nobody_is_heard_without_one(forge: Forge) -> 
     ],
 )
 async def test_a_wrong_token_is_turned_away(forge: Forge, authorization: str) -> None:
+    reasons = ("missing", "wrong", "scope", "limited", "too_fast")
+    before = [await forge.metric("daemonpulse_auth_failures_total", reason=reason) for reason in reasons]
+    assert before == [0.0] * len(reasons)
     response = await forge.http.get("/v1/daemons", headers={b"Authorization": authorization.encode()})
     assert response.status_code == 401
+    counted = "wrong" if authorization.startswith("Bearer") else "missing"
+    assert await forge.metric("daemonpulse_auth_failures_total", reason=counted) == 1
     assert "dp_aaaaaaaa" not in response.text
 
 
@@ -197,7 +202,6 @@ async def test_an_expired_last_token_does_not_open_the_door_again(
 
 
 async def test_the_state_is_for_its_owner_only(forge: Forge, tmp_path: Path) -> None:
-    await asyncio.sleep(0)
-    assert forge.url
+    await forge.load()
     for file in (tmp_path / "state").iterdir():
         assert stat.S_IMODE(file.stat().st_mode) == 0o600, file.name
