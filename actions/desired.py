@@ -6,6 +6,7 @@ kill switch that is undone in seconds is none.
 
 from __future__ import annotations
 
+import dataclasses
 import json
 import sqlite3
 from collections.abc import Iterable
@@ -125,7 +126,10 @@ def _read(db: sqlite3.Connection, daemon: str) -> DesiredState:
     for row in db.execute("SELECT * FROM desired WHERE daemon = ? ORDER BY instance_id", (daemon,)):
         load = from_json(json.loads(row["request"]))
         if isinstance(load, Load):
-            instances.append(Desired(row["instance_id"], load, bool(row["suspended"])))
+            named = dataclasses.replace(
+                load, instance_id=row["instance_id"]
+            )  # the keeper knows it again by name
+            instances.append(Desired(row["instance_id"], named, bool(row["suspended"])))
     reaper = db.execute("SELECT idle_s FROM reaper WHERE daemon = ?", (daemon,)).fetchone()
     return DesiredState(tuple(instances), reaper["idle_s"] if reaper is not None else None)
 

@@ -105,11 +105,13 @@ class Keeper:
 
     async def _notice(self, snapshot: Snapshot) -> None:
         """Put on record what the daemon loaded or unloaded without us: JIT, TTL, crashes, other people."""
+        if self._is_acting():
+            return
         memory = self._memory
         now = {one.info.instance_reference: one for one in snapshot.instances}
         before, memory.seen = memory.seen, now
         restarted, memory.pid = memory.pid not in {None, snapshot.process.pid}, snapshot.process.pid
-        if before is None or self._is_acting():
+        if before is None:
             return
         if restarted:
             await self._record("daemon-restarted", self._daemon.name, {"lost": _names(before.values())})
@@ -243,12 +245,14 @@ def _why_gone(gone: LoadedInstance, snapshot: Snapshot) -> dict[str, object]:
 
 
 def _did_eject(operations: list[Operation], reference: str) -> bool:
-    return any(
-        reference in operation.before.get("references", {})
-        for operation in operations
-        if isinstance(operation.command, Eject | EjectAll)
-        or (isinstance(operation.command, Load) and operation.command.replace)
-    )
+    for operation in operations:
+        name = operation.before.get("references", {}).get(reference)
+        match operation.command:
+            case Eject() | EjectAll() if name is not None:
+                return True
+            case Load(replace=replaced) if name in replaced:  # a load notes every instance there was
+                return True
+    return False
 
 
 def _did_load(operations: list[Operation], reference: str) -> bool:

@@ -5,7 +5,7 @@ Knows no command's meaning; `merged` makes one set of a query and a body, and ro
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import Annotated, Any, Final, Literal, TypeVar
 
 from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
@@ -86,14 +86,6 @@ class Plan(Parameters):
     )
     parallel: int | None = Field(default=None, ge=1, le=1024, description="Requests worked on at once.")
     flash_attention: bool | None = Field(default=None)
-    replace: Annotated[list[Name], Commas, Field(max_length=64)] = Field(
-        default=[], description="Instances to eject first; they count as free."
-    )
-
-
-class Kept(Plan):
-    """A load that may end by itself."""
-
     ttl_seconds: int | None = Field(
         default=None,
         ge=1,
@@ -102,11 +94,19 @@ class Kept(Plan):
     )
 
 
-class PreflightParameters(Kept):
+class Replacing(Plan):
+    """A load that may make room first."""
+
+    replace: Annotated[list[Name], Commas, Field(max_length=64)] = Field(
+        default=[], description="Instances to eject first; they count as free."
+    )
+
+
+class PreflightParameters(Replacing):
     """Of a pre-flight."""
 
 
-class LoadParameters(Kept, Reasoned):
+class LoadParameters(Replacing, Reasoned):
     """Of a load."""
 
     force: bool = Field(default=False, description="Load although it does not fit. Needs a reason.")
@@ -139,8 +139,8 @@ class ProbeParameters(Reasoned):
     force: bool = Field(default=False, description="Also when loading it would not fit. Needs a reason.")
 
 
-class DesiredChange(Kept):
-    """One change of what is desired."""
+class DesiredChange(Plan):
+    """One change of what is desired. Nothing is replaced for it."""
 
     pinned: bool = Field(default=True, description="false takes the instance off the list.")
     reap_idle_seconds: float | None = Field(
@@ -154,7 +154,7 @@ class DesiredChange(Kept):
 class DesiredSet(Parameters):
     """The whole of what is desired."""
 
-    instances: list[Kept] = Field(default=[], max_length=256)
+    instances: list[Plan] = Field(default=[], max_length=256)
     reap_idle_seconds: float | None = Field(default=None, gt=0, le=MAX_TTL_S)
 
 
@@ -183,7 +183,14 @@ def required(parameters: Parameters, name: str) -> str:
     return str(value)
 
 
-def load_command(daemon: str, given: Kept, *, force: bool = False, reason: str | None = None) -> Load:
+def load_command(
+    daemon: str,
+    given: Plan,
+    *,
+    replace: Iterable[str] = (),
+    force: bool = False,
+    reason: str | None = None,
+) -> Load:
     """Make a load of its parameters. Raises Problem."""
     model = required(given, "model")
     if given.split == "custom" and not any(given.gpu_ratio):
@@ -206,7 +213,7 @@ def load_command(daemon: str, given: Kept, *, force: bool = False, reason: str |
         gpu_ratio=tuple(given.gpu_ratio),
         parallel=given.parallel,
         flash_attention=given.flash_attention,
-        replace=tuple(dict.fromkeys(given.replace)),
+        replace=tuple(dict.fromkeys(replace)),
         force=force,
     )
 

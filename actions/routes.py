@@ -160,7 +160,8 @@ class Api:
         ) -> Response:
             """Tell whether a load would fit, and who holds the memory."""
             self._gatekeeper.slow_down(actor)  # each one asks the daemon
-            command = load_command(daemon, merged(query, body))
+            given = merged(query, body)
+            command = load_command(daemon, given, replace=given.replace)
             return JSONResponse((await service.preflight(command)).to_json())
 
         @router.get("/operations", tags=["operations"])
@@ -207,7 +208,9 @@ class Api:
         ) -> Response:
             """Load a model, if it fits."""
             given = merged(query, body)
-            command = load_command(daemon, given, force=given.force, reason=given.reason)
+            command = load_command(
+                daemon, given, replace=given.replace, force=given.force, reason=given.reason
+            )
             return await self._submit(actor, command, key, given.wait)
 
         @post("/daemons/{daemon}/models/eject")

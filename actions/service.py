@@ -139,7 +139,7 @@ class Service:
         if is_new:
             if isinstance(command, EjectAll):
                 self._cancel_others(operation)
-            if still_wanted is not None and not await still_wanted():
+            if still_wanted is not None and not await _holds(still_wanted):
                 operation.cancel.set()
             self._spawn(operation, actor, recovered=False)
         return operation
@@ -365,3 +365,11 @@ class Service:
         self.metrics.set(rows.PROBE_REASONING, result.get("reasoning_seconds"), *labels)
         self.metrics.set(rows.PROBE_LOAD, result.get("load_seconds"), *labels)
         self.metrics.set(rows.PROBE_TIMESTAMP, time.time(), *labels)
+
+
+async def _holds(still_wanted: Callable[[], Awaitable[bool]]) -> bool:
+    """Ask; what cannot be read is no yes, and must not leave behind an operation that nobody carries out."""
+    try:
+        return await still_wanted()
+    except StorageFailed:
+        return False

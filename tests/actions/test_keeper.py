@@ -7,8 +7,10 @@ from typing import Any
 
 import pytest
 
+from actions.desired import DesiredState
 from actions.keeper import Keeper
 from actions.problems import Problem
+from actions.storage import StorageFailed
 from llmster_sim.server import Simulator
 from tests.actions.conftest import BIG, QUICK, SMALL, Forge, StartForge, loaded
 from tests.actions.test_load_and_eject import _long_ask
@@ -276,3 +278,71 @@ async def test_what_we_do_ourselves_is_not_noticed_as_the_daemons_doing(forge: F
     await forge.post("models/eject-all")
     await ticks(forge, count=2)
     assert await forge.audit("event") == []
+
+
+async def test_what_goes_by_itself_while_we_act_is_noticed_afterwards(
+    forge: Forge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await ticks(forge, count=1)
+    with monkeypatch.context() as patch:
+        patch.setattr(Keeper, "_is_acting", lambda _self: True)
+        sim.daemon.unload(JIT)
+        await ticks(forge, count=1)
+    await ticks(forge, count=1)
+    assert [(entry["action"], entry["subject"]) for entry in await forge.audit("event")] == [
+        ("unloaded-by-itself", JIT)
+    ]
+
+
+async def test_a_load_that_replaced_another_hides_no_bystander(forge: Forge, sim: Simulator) -> None:
+    await forge.load()
+    await forge.load(context_length=2048, replace=SMALL)
+    await ticks(forge, count=1)
+    sim.daemon.unload(JIT)
+    await ticks(forge, count=1)
+    assert [(entry["action"], entry["subject"]) for entry in await forge.audit("event")] == [
+        ("unloaded-by-itself", JIT)
+    ]
+
+
+@pytest.mark.parametrize("model", [SMALL, f"{PINNED}@q8_0"])
+async def test_a_wish_without_a_name_is_loaded_once_under_the_name_it_is_listed_by(
+    forge: Forge, sim: Simulator, model: str
+) -> None:
+    await forge.load(SMALL, instance_id="another")
+    await desire(forge, model=model)
+    await ticks(forge, count=4)
+    assert model in loaded(sim)
+    assert len([entry for entry in await forge.audit("intent") if entry["actor"] == "reconciler"]) == 1
+    await forge.post("models/eject", instance_id=model)
+    await ticks(forge)
+    assert model not in loaded(sim)
+
+
+async def test_a_wish_replaces_nothing(forge: Forge) -> None:
+    changed = await forge.http.post(forge.path("desired"), params={"model": SMALL, "replace": JIT})
+    body = {"instances": [{"model": SMALL, "replace": [JIT]}]}
+    whole = await forge.http.put(forge.path("desired"), json=body)
+    assert (changed.status_code, whole.status_code) == (422, 422)
+
+
+async def test_wishes_that_cannot_be_read_leave_no_operation_behind(
+    forge: Forge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await desire(forge, model=SMALL)
+    service, get = forge.parts.service, forge.parts.service.desired.get
+    answers = [get]
+
+    async def once(daemon: str) -> DesiredState:
+        if not answers:
+            raise StorageFailed("the disk is gone")
+        return await answers.pop()(daemon)
+
+    with monkeypatch.context() as patch:
+        patch.setattr(service.desired, "get", once)
+        await ticks(forge, count=1)
+    assert SMALL not in loaded(sim)
+    (outcome,) = await forge.audit("outcome")
+    assert outcome["detail"]["state"] == "cancelled"
+    await ticks(forge)
+    assert SMALL in loaded(sim)
