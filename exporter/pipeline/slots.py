@@ -60,12 +60,14 @@ _SLOT = re.compile(
 _IDLE = re.compile(_NATIVE + r"srv +update_slots: all slots are idle *", re.ASCII)
 _FATAL = re.compile(
     r"(?:\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\]\[ERROR\](?:\[(?P<model>[^\]\n]{1,256})\])? ?)?(?:Error: )?"
-    r"(?:(?P<ran>The model has crashed without additional information\. \(Exit code: (?P<code>-?\w{1,12})\))"
+    r"(?:(?P<ran>The model has crashed without additional information\. \(Exit code: (?P<code>-?\w{1,24})\))"
     r"|Engine protocol runtime [\w.-]{1,64} for [^\n]{1,256} exited before becoming healthy\. "
-    r"exitCode=(?P<exit>-?\w{1,12}))",
+    r"exitCode=(?P<exit>-?\w{1,24}))",
     re.ASCII,
 )
-"""The fatal lines as published. Assumed: in server.log stamped like any other line."""
+"""The fatal lines as published; the code has up to 20 digits. Their end stays open, because releases differ in what
+follows: `. Error Data: n/a, Additional Data: n/a` and `, signal=null` were published. Assumed: in server.log stamped like
+any other line."""
 
 
 class Slot(msgspec.Struct, frozen=True, gc=False):

@@ -46,12 +46,17 @@ _SECRETS: Final = (
     (re.compile(r"-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----", re.DOTALL), "[key]"),
 )
 
-# First lines of server.log events that hold nothing but the daemon's own words. Source: published captures.
+# First lines of log events that hold nothing but the daemon's or an engine's own words. Source: published captures.
 _STAMP: Final = (
     r"(?:\[\d{4}-\d\d-\d\d \d\d:\d\d:\d\d\])?\[(?:DEBUG|INFO|WARN|ERROR)\] ?(?:\[[^\]\n]{1,128}\])? ?"
 )
-_SAFE_SERVER: Final = re.compile(
-    _STAMP + r"(?:"
+_CRASH: Final = (
+    r"The model has crashed without additional information\. \(Exit code: -?\w{1,24}\)"
+    r"(?:\.(?: Error Data: n/a, Additional Data: n/a)?)?"
+    r"|Engine protocol runtime [\w.-]{1,64} for [\w./@:-]{1,128} exited before becoming healthy\. "
+    r"exitCode=-?\w{1,24}(?:, signal=\w{1,16})?"
+)
+_SERVER_WORDS: Final = re.compile(
     r"Running chat completion on conversation with \d+ messages\."
     r"|Prompt processing progress: \d{1,3}(?:\.\d+)?%"
     r"|Client disconnected\. Stopping generation\.\.\."
@@ -59,12 +64,14 @@ _SAFE_SERVER: Final = re.compile(
     r"|Finished streaming response"
     r"|Success! HTTP server listening on port \d+(?: \| Just-in-time model loading active\.)?"
     r"|stderr: env: [\w.-]{1,32}: No such file or directory"
-    r"|The model has crashed without additional information\. \(Exit code: -?\w{1,12}\)\.?"
-    r")"
+    r"|" + _CRASH
+)
+_ENGINE_WORDS: Final = re.compile(
+    r"Prompt cache restore: cached_tokens=\d+ uncached_tokens=\d+"
+    r"|draft acceptance = [\d.]+ \( *\d+ accepted / *\d+ generated\)(?:, mean len = +[\d.]+)?"
+    r"|" + _CRASH
 )
 _HEAD: Final = re.compile(_STAMP)
-_RUNTIME_CONTENT: Final = re.compile(r"[\"'`{}<>]|(?i:prompt|content|message|input|output|text)\s*[:=]")
-"""Engines print numbers and names; a quote, a brace or a key like `prompt:` is where content could begin."""
 
 
 def redact(text: str) -> str:
@@ -86,16 +93,14 @@ def log_body(event: ServerLog | RuntimeLog, capture: Capture) -> str:
         return cut(text, BODY_BYTES)
     if capture is Capture.REDACTED:
         return cut(redact(text), BODY_BYTES)
-    first, _, rest = text.partition("\n")
-    first = first[:_LINE_CHARS].rstrip("\r")
-    if isinstance(event, ServerLog):
-        if _SAFE_SERVER.fullmatch(first) or (event.level == "debug" and _is_engine_line(first)):
-            return first + _withheld(len(rest))
-        head = _HEAD.match(first)
-        return (head[0] if head else "") + _withheld(len(text) - (head.end() if head else 0)).lstrip()
-    content = _RUNTIME_CONTENT.search(first)
-    kept = first[: content.start()] if content else first
-    return kept + _withheld(len(text) - len(kept))
+    text = text.rstrip()
+    first = text.partition("\n")[0][:_LINE_CHARS].rstrip("\r")
+    # Only server.log is stamped: what an engine prints in brackets may be anybody's words.
+    head = _HEAD.match(first) if isinstance(event, ServerLog) else None
+    stamp = head[0] if head else ""
+    kept = first if _is_known(event, first[len(stamp) :], stamped=head is not None) else stamp
+    withheld = len(text) - len(kept)
+    return f"{kept.rstrip()} (… {withheld} characters withheld)".lstrip() if withheld > 0 else kept
 
 
 def messages(prediction: Prediction, capture: Capture) -> str:
@@ -139,10 +144,10 @@ def cut(text: str, limit_bytes: int) -> str:
 _PART_TYPES: Final = {Kind.REASONING: "reasoning", Kind.ANSWER: "text", Kind.TOOL_CALL: "tool_call"}
 
 
-def _is_engine_line(line: str) -> bool:
-    head = _HEAD.match(line)
-    return parse_line(line[head.end() :] if head else line) is not None
-
-
-def _withheld(characters: int) -> str:
-    return f" (… {characters} characters withheld)" if characters > 0 else ""
+def _is_known(event: ServerLog | RuntimeLog, line: str, *, stamped: bool) -> bool:
+    """Tell whether a line, its stamp aside, has a known shape: an engine's may come in server.log, at level debug."""
+    if isinstance(event, ServerLog) and stamped and _SERVER_WORDS.fullmatch(line):
+        return True
+    if isinstance(event, ServerLog) and event.level != "debug":
+        return False
+    return parse_line(line) is not None or _ENGINE_WORDS.fullmatch(line) is not None

@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Mapping
 from typing import Final
 
+from msgspec.structs import replace
 from opentelemetry._logs import LogRecord, SeverityNumber
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
@@ -47,15 +48,18 @@ class LogSink:
         self._capture = capture
 
     def take_log(self, event: ServerLog | RuntimeLog) -> None:
-        """Queue a log line. With capture off only what may leave is kept in the queue."""
+        """Queue a log line: of its text, only what may leave is kept in the queue."""
         body = content.log_body(event, self._capture)
-        self._pump.put(lambda: self._record(event, body), size_bytes=len(body))
+        rest = replace(event, **{"content" if isinstance(event, ServerLog) else "message": ""})
+        self._pump.put(lambda: self._record(rest, body), size_bytes=len(body))
 
     def take_prediction(self, prediction: Prediction) -> None:
         """Queue the whole content of a prediction, where capture is on: spans only carry the beginning."""
         if self._capture is not Capture.OFF and prediction.output is not None:
             body = content.cut(content.prepared(prediction.output, self._capture), content.BODY_BYTES)
-            self._pump.put(lambda: self._content_record(prediction, body), size_bytes=len(body))
+            # The body is all that is counted, so the queue must not hold the prompt and the output as well.
+            rest = replace(prediction, prompt=None, output=None)
+            self._pump.put(lambda: self._content_record(rest, body), size_bytes=len(body))
 
     def _record(self, event: ServerLog | RuntimeLog, body: str) -> ReadableLogRecord:
         attributes: dict[str, str | int] = {"llmster.daemon": self._daemon}

@@ -131,7 +131,7 @@ def log_lines(choices: Choices) -> None:
     plain = choices.pick((_CANARY, said, text + said))
     for event in (
         ServerLog(1, level, text + plain),
-        RuntimeLog(1, level, text + said, "llama.cpp", "1", "t", "m", "r", 7),
+        RuntimeLog(1, level, text + plain, "llama.cpp", "1", "t", "m", "r", 7),
     ):
         body = content.log_body(event, Capture.OFF)
         assert _CANARY not in body, f"{event} leaves as {body!r}"

@@ -77,6 +77,13 @@ def test_any_other_wording_is_not(line: str) -> None:
             CrashLine(NOW, "m", -1073740791, was_running=True),
         ),
         (
+            runtime(
+                "The model has crashed without additional information. (Exit code: 18446744072635812000). "
+                "Error Data: n/a, Additional Data: n/a"
+            ),
+            CrashLine(NOW, "m", 18446744072635812000, was_running=True),
+        ),
+        (
             server(
                 "The model has crashed without additional information. (Exit code: null)",
                 level="error",
@@ -86,7 +93,8 @@ def test_any_other_wording_is_not(line: str) -> None:
         ),
         (
             runtime(
-                "Engine protocol runtime llama-server for heJSMjjYzDKkw3rW exited before becoming healthy. exitCode=1",
+                "Engine protocol runtime llama-server for heJSMjjYzDKkw3rW exited before becoming healthy. exitCode=1, "
+                "signal=null",
                 model=None,
                 ref=None,
             ),
