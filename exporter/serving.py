@@ -28,8 +28,9 @@ def listen(host: str, port: int) -> socket.socket:
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)
-    except OSError as error:
-        raise SettingsError(key=key, value=value, fix=f"no such address here ({error.strerror})") from None
+    except (OSError, ValueError) as error:  # ValueError: a name with an empty part, or one that is too long
+        reason = error.strerror if isinstance(error, OSError) else "not a host name"
+        raise SettingsError(key=key, value=value, fix=f"no such address here ({reason})") from None
     try:
         listener.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
         listener.bind(address)

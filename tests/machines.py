@@ -12,7 +12,6 @@ from exporter.hardware.gpus import (
     MigInstance,
     NvLink,
     PcieLink,
-    ProcessKind,
     RemappedRows,
 )
 from exporter.hardware.host import HostMemory, HostProcess, HostReading, ProcessRole
@@ -99,7 +98,7 @@ FULL_CARD = Device(
     clocks_hertz={"sm": 1.5e9},
     clocks_max_hertz={"sm": 2.5e9},
     throttle_reasons={"gpu_idle": False, "sw_power_cap": True},
-    fan_ratios=(0.3, 0.31),
+    fan_ratios={0: 0.3, 1: 0.31},
     pcie=PcieLink(4, 5, 8, 16, 1e6, 2e6),
     ecc_errors={("corrected", "dram"): 3, ("uncorrected", "sram"): 0},
     remapped_rows=RemappedRows(1, 0, pending=True, failed=False),
@@ -108,7 +107,7 @@ FULL_CARD = Device(
     processes=(
         GpuProcess(DAEMON_PID, 200_000_000),
         GpuProcess(FIRST_ENGINE, 8 * GIB),
-        GpuProcess(9000, 3 * GIB, ProcessKind.GRAPHICS),
+        GpuProcess(9000, 3 * GIB),
     ),
 )
 PARTITIONED_CARD = Device(

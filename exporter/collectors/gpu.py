@@ -80,7 +80,7 @@ def _add_device(out: Samples, device: Device, source: str) -> None:
         out.add(m.CLOCK_MAX, hertz, gpu=gpu, clock=clock)
     for reason, active in (device.throttle_reasons or {}).items():
         out.add(m.THROTTLE, active, gpu=gpu, reason=reason)
-    for fan, ratio in enumerate(device.fan_ratios):
+    for fan, ratio in device.fan_ratios.items():
         out.add(m.FAN, ratio, gpu=gpu, fan=str(fan))
     _add_links(out, device, gpu)
     _add_errors(out, device, gpu)

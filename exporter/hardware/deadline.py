@@ -105,7 +105,7 @@ class DeadlineReader(Generic[T]):
             if self._close is not None:
                 self._close()
         except HardwareError as error:
-            log.debug("%s did not close cleanly: %s", self._subject, error)
+            log.debug("not closed cleanly", extra={"subject": self._subject, "problem": str(error)})
 
 
 class GpuReader(DeadlineReader[GpuReading]):

@@ -6,16 +6,7 @@ its mapping), never a sentinel and never 0.
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
-from enum import StrEnum
 from typing import Protocol
-
-
-class ProcessKind(StrEnum):
-    """What a process uses a GPU for; NVML lists compute and graphics apart, `nvidia-smi` writes C, G and C+G."""
-
-    COMPUTE = "compute"
-    GRAPHICS = "graphics"
-    BOTH = "compute_graphics"
 
 
 @dataclass(frozen=True, slots=True)
@@ -29,7 +20,6 @@ class GpuProcess:
     """As seen from the driver: a process in another pid namespace carries the number it has on the host."""
     memory_bytes: int | None
     """None where the platform cannot tell (Windows WDDM, some containers)."""
-    kind: ProcessKind = ProcessKind.COMPUTE
     gpu_instance_id: int | None = None
     """The MIG GPU instance it runs in; None on a card without MIG."""
     name: str | None = None
@@ -111,7 +101,6 @@ class Device:
     uuid: str | None = None
     name: str | None = None
     pci_bus_id: str | None = None
-    serial: str | None = None
     lost: bool = False
     """The card has fallen off the bus or wants a reset; nothing else can be said of it."""
     unified: bool = False
@@ -137,8 +126,8 @@ class Device:
     clocks_max_hertz: Mapping[str, float] = field(default_factory=dict)
     throttle_reasons: Mapping[str, bool] | None = None
     """Every reason this driver knows, active or not; None where the card does not say."""
-    fan_ratios: tuple[float, ...] = ()
-    """One per fan, of its full speed; may exceed 1. Empty on a passively cooled card."""
+    fan_ratios: Mapping[int, float] = field(default_factory=dict)
+    """By fan number, of its full speed; may exceed 1. Empty on a passively cooled card."""
     pcie: PcieLink = PcieLink()
     ecc_errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Lifetime counts by (kind, location): corrected or uncorrected; dram, sram, l1_cache... or all."""

@@ -80,7 +80,7 @@ class NvmlSource:
             self._end_session()
             if fresh or error.value not in SESSION_OVER:
                 raise DriverUnavailable(f"the NVIDIA driver went away: {error}") from error
-            log.info("the NVIDIA driver was reloaded (%s); starting over", error)
+            log.info("the NVIDIA driver was reloaded; starting over", extra={"problem": str(error)})
         try:
             return self._read(self._open())
         except pynvml.NVMLError as error:
@@ -133,7 +133,7 @@ class NvmlSource:
             )
             self._xids.start(card for card in session.cards if isinstance(card, Facts))
         except pynvml.NVMLError as error:
-            pynvml.nvmlShutdown()
+            _shut_down()
             raise DriverUnavailable(f"the NVIDIA driver went away while starting: {error}") from error
         self._session = session
         return session
@@ -148,7 +148,7 @@ class NvmlSource:
             return replace(self._identities.get(index, Device(index)), lost=True)
         if facts is not None:
             self._identities[index] = Device(
-                index, uuid=facts.uuid, name=facts.name, pci_bus_id=facts.pci_bus_id, serial=facts.serial
+                index, uuid=facts.uuid, name=facts.name, pci_bus_id=facts.pci_bus_id
             )
         return facts  # None: a card this user may not open
 
@@ -156,10 +156,15 @@ class NvmlSource:
         if not self._xids.stop():
             raise DriverWedged("the thread that waits for XID errors has not come back from the driver")
         self._session = None
-        try:
-            pynvml.nvmlShutdown()
-        except pynvml.NVMLError as error:
-            log.debug("the session was over already: %s", error)
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """End the session with the library; a driver that went away has ended it already, and says so."""
+    try:
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        log.debug("the session was over already", extra={"problem": str(error)})
 
 
 def _cuda_version(number: int | None) -> str | None:

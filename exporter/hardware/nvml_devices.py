@@ -15,7 +15,6 @@ from exporter.hardware.gpus import (
     MigInstance,
     NvLink,
     PcieLink,
-    ProcessKind,
     RemappedRows,
 )
 from exporter.hardware.nvml_ask import ask, ask_fields
@@ -73,7 +72,6 @@ def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_thro
         uuid=facts.uuid,
         name=facts.name,
         pci_bus_id=facts.pci_bus_id,
-        serial=facts.serial,
         unified=facts.unified,
         memory=host_memory() if facts.unified else _memory(handle, v2=facts.memory_v2),
         utilization_ratio=None if utilization is None else utilization.gpu / _PERCENT,
@@ -136,9 +134,9 @@ def _throttle_reasons(handle: Handle) -> dict[str, bool] | None:
     return {name: bool(mask & bit) for name, bit in THROTTLE_REASONS.items()}
 
 
-def _fan_ratios(handle: Handle, fans: int) -> tuple[float, ...]:
-    speeds = (ask(pynvml.nvmlDeviceGetFanSpeed_v2, handle, fan) for fan in range(fans))
-    return tuple(speed / _PERCENT for speed in speeds if speed is not None)
+def _fan_ratios(handle: Handle, fans: int) -> dict[int, float]:
+    speeds = {fan: ask(pynvml.nvmlDeviceGetFanSpeed_v2, handle, fan) for fan in range(fans)}
+    return {fan: speed / _PERCENT for fan, speed in speeds.items() if speed is not None}
 
 
 def _pcie(facts: Facts, *, throughput: bool) -> PcieLink:
@@ -203,9 +201,9 @@ def _processes(handles: Iterable[Handle]) -> tuple[GpuProcess, ...] | None:
     listed = False
     found: dict[tuple[int, int | None], GpuProcess] = {}
     for handle in handles:
-        for kind, question in (
-            (ProcessKind.COMPUTE, pynvml.nvmlDeviceGetComputeRunningProcesses),
-            (ProcessKind.GRAPHICS, pynvml.nvmlDeviceGetGraphicsRunningProcesses),
+        for question in (
+            pynvml.nvmlDeviceGetComputeRunningProcesses,
+            pynvml.nvmlDeviceGetGraphicsRunningProcesses,
         ):
             processes = ask(question, handle)
             if processes is None:
@@ -217,7 +215,6 @@ def _processes(handles: Iterable[Handle]) -> tuple[GpuProcess, ...] | None:
                 found[process.pid, instance] = GpuProcess(
                     pid=process.pid,
                     memory_bytes=_larger(process.usedGpuMemory, seen),
-                    kind=kind if seen is None or seen.kind is kind else ProcessKind.BOTH,
                     gpu_instance_id=instance,
                 )
     if not listed:

@@ -85,11 +85,11 @@ class XidWatcher:
             if uuid is not None and event.eventType == pynvml.nvmlEventTypeXidCriticalError:
                 with self._lock:
                     self._counts[uuid, int(event.eventData)] += 1
-                log.warning("GPU %s reported XID %d", uuid, event.eventData)
+                log.warning("a GPU reported an XID error", extra={"gpu": uuid, "xid": int(event.eventData)})
         try:
             pynvml.nvmlEventSetFree(events)
         except pynvml.NVMLError as error:
-            log.debug("the event set went with its session: %s", error)
+            log.debug("the event set went with its session", extra={"problem": str(error)})
 
 
 def _register(handle: Handle, events: Any) -> bool:
@@ -99,7 +99,7 @@ def _register(handle: Handle, events: Any) -> bool:
             return False
         pynvml.nvmlDeviceRegisterEvents(handle, xid, events)
     except pynvml.NVMLError as error:
-        log.debug("XIDs of one GPU cannot be watched: %s", error)
+        log.debug("XIDs of one GPU cannot be watched", extra={"problem": str(error)})
         return False
     return True
 

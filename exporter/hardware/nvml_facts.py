@@ -56,7 +56,6 @@ class Facts:
     uuid: str | None
     name: str | None
     pci_bus_id: str | None
-    serial: str | None
     temperature_limits_celsius: Mapping[str, float]
     clocks_max_hertz: Mapping[str, float]
     pcie_generation_max: int | None
@@ -93,7 +92,6 @@ def learn(index: int, handle: Handle) -> Facts:
         uuid=ask(pynvml.nvmlDeviceGetUUID, handle),
         name=ask(pynvml.nvmlDeviceGetName, handle),
         pci_bus_id=None if pci is None else str(pci.busId),
-        serial=ask(pynvml.nvmlDeviceGetSerial, handle),
         temperature_limits_celsius={
             name: float(limit) for name, limit in limits.items() if limit is not None
         },

@@ -77,7 +77,8 @@ class MachineWatch:
         started_at = self._clock()
         try:
             self._latest = await self._gpus.read(within_s=within_s)
-        except HardwareError as problem:
+        except Exception as error:  # noqa: BLE001 - logged in _problem_of
+            problem = self._problem_of(error)
             self._latest = None
             self._tell_change(problem)
             return problem
@@ -99,8 +100,8 @@ class MachineWatch:
             self._learn_labels(reading)
         try:
             host, problem = await self._host.read(within_s=within_s), None
-        except HardwareError as error:
-            host, problem = _Host({}, {}), error
+        except Exception as error:  # noqa: BLE001 - logged in _problem_of
+            host, problem = _Host({}, {}), self._problem_of(error)
         return MachineReading(
             gpus=reading,
             gpu_problem=gpus if isinstance(gpus, HardwareError) else None,
@@ -121,6 +122,14 @@ class MachineWatch:
         names = {pid: name for pid in self._gpu_pids if (name := self._source.name_of(pid)) is not None}
         return _Host(hosts, names)
 
+    @staticmethod
+    def _problem_of(error: Exception) -> HardwareError:
+        """Name what went wrong: a bug of ours must cost this part of the reading, not the scrape."""
+        if isinstance(error, HardwareError):
+            return error
+        log.error("reading the machine failed", exc_info=error)
+        return HardwareError(f"an error of ours: {type(error).__name__}")
+
     def _tell_change(self, problem: HardwareError | None) -> None:
         """Log when the cards stop or start being readable, not at every scrape in between."""
         kind = problem.kind if problem is not None else ""
@@ -133,9 +142,10 @@ class MachineWatch:
             log.warning("GPUs not readable", extra={"kind": kind, "problem": str(problem)})
 
     def _learn_labels(self, reading: GpuReading) -> None:
-        self._labels.update(
-            {device.uuid: str(device.index) for device in reading.devices if device.uuid is not None}
-        )
+        present = {device.uuid: str(device.index) for device in reading.devices if device.uuid is not None}
+        # A driver that was reloaded may count its cards anew: two cards must not have one number.
+        gone = {uuid: label for uuid, label in self._labels.items() if label not in present.values()}
+        self._labels = gone | present
         self._gpu_pids = frozenset(
             process.pid for device in reading.devices for process in device.processes or ()
         )

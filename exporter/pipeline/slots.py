@@ -66,8 +66,8 @@ _FATAL = re.compile(
     re.ASCII,
 )
 """The fatal lines as published; the code has up to 20 digits. Their end stays open, because releases differ in what
-follows: `. Error Data: n/a, Additional Data: n/a` and `, signal=null` were published. Assumed: in server.log stamped like
-any other line."""
+follows: `. Error Data: n/a, Additional Data: n/a` and `, signal=null` were published. Assumed: in server.log stamped
+like any other line."""
 
 
 class Slot(msgspec.Struct, frozen=True, gc=False):

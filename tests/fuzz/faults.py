@@ -133,7 +133,7 @@ FAULTS: Final[dict[str, Plant]] = {
         webconfig, "_credentials", lambda header: ("me", b"right") if "bWU" in header else (None, None)
     ),
     "arguments": _shorter_secrets_go_first,
-    "log-lines": _replaced(content, "_RUNTIME_CONTENT", re.compile(r"[\"'`{}<>]")),
+    "log-lines": _replaced(content, "_is_known", lambda *_, **__: True),
     "own-log": _replaced(logs, "_quote", str),
     "telemetry": _replaced(events, "_MAX_TIMESTAMP_MS", 10**14),
     "queries": _replaced(promql, "_ESCAPES", re.compile("\0")),

@@ -76,7 +76,7 @@ FIELDS = (
     Field("clocks.mem", lambda device: _megahertz(device.clocks_hertz.get("memory")), None),
     Field("clocks.max.sm", lambda device: _megahertz(device.clocks_max_hertz.get("sm")), 0.5),
     Field("clocks.max.mem", lambda device: _megahertz(device.clocks_max_hertz.get("memory")), 0.5),
-    Field("fan.speed", lambda device: _percent(device.fan_ratios[0]) if device.fan_ratios else None, 5),
+    Field("fan.speed", lambda device: _percent(device.fan_ratios.get(0)), 5),
     Field("pcie.link.gen.current", lambda device: device.pcie.generation, None),
     Field("pcie.link.gen.max", lambda device: device.pcie.generation_max, 0),
     Field("pcie.link.width.current", lambda device: device.pcie.width, 0),

@@ -5,7 +5,7 @@ import sys
 
 import pytest
 
-from exporter.hardware.gpus import GpuProcess, Memory, ProcessKind, RemappedRows
+from exporter.hardware.gpus import GpuProcess, Memory, RemappedRows
 from tests.exporter.hardware.conftest import GIB, HOST, OpenSource
 from tests.fake_nvml import Machine
 
@@ -44,7 +44,7 @@ def test_values_arrive_in_base_units(machine: Machine, open_source: OpenSource) 
     assert device.energy_joules == 123456.789
     assert device.clocks_hertz == {"graphics": 1.0e9, "sm": 1.1e9, "memory": 1.2e9, "video": 1.3e9}
     assert device.clocks_max_hertz == {"graphics": 2.0e9, "sm": 2.1e9, "memory": 2.2e9, "video": 2.3e9}
-    assert device.fan_ratios == (0.3, 0.31)
+    assert device.fan_ratios == {0: 0.3, 1: 0.31}
     assert (device.pcie.generation, device.pcie.generation_max) == (4, 5)
     assert (device.pcie.transmit_bytes_per_second, device.pcie.receive_bytes_per_second) == (1.0e6, 1.001e6)
     assert device.remapped_rows == RemappedRows(correctable=2, uncorrectable=1, pending=True, failed=False)
@@ -187,12 +187,19 @@ def test_a_process_that_computes_and_draws_is_counted_once(machine: Machine, ope
         "process 0 graphics 400 9",
     )
     assert open_source().read().devices[0].processes == (
-        GpuProcess(50, 70, ProcessKind.GRAPHICS),
-        GpuProcess(100, 5000, ProcessKind.BOTH),
-        GpuProcess(200, None, ProcessKind.COMPUTE),
-        GpuProcess(300, 90, ProcessKind.BOTH),
-        GpuProcess(400, 9, ProcessKind.BOTH),
+        GpuProcess(50, 70),
+        GpuProcess(100, 5000),
+        GpuProcess(200, None),
+        GpuProcess(300, 90),
+        GpuProcess(400, 9),
     )
+
+
+def test_a_fan_that_does_not_answer_leaves_the_others_their_numbers(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 fans 3", "gpu 0 fan_0 unsupported", "gpu 0 fan_2 error:999")
+    assert open_source().read().devices[0].fan_ratios == {1: 0.31}
 
 
 MIG = (

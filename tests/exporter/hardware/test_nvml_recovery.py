@@ -71,6 +71,21 @@ def test_a_driver_that_goes_away_is_found_when_it_is_back(machine: Machine, open
     assert len(source.read().devices) == 1
 
 
+def test_a_driver_that_goes_away_while_a_session_is_opened_may_refuse_to_end_it(
+    machine: Machine, open_source: OpenSource, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def refuse() -> None:
+        raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
+
+    machine.describe(f"gpu 0 handle error:{pynvml.NVML_ERROR_UNINITIALIZED}")
+    monkeypatch.setattr(pynvml, "nvmlShutdown", refuse)
+    source = open_source()
+    with pytest.raises(DriverUnavailable, match="while starting"):
+        source.read()
+    machine.describe()
+    assert len(source.read().devices) == 1
+
+
 def test_a_library_that_could_not_be_initialised_is_let_go(machine: Machine, open_source: OpenSource) -> None:
     machine.describe("init 18")
     source = open_source()

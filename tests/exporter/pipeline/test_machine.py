@@ -5,10 +5,11 @@ import threading
 
 import pytest
 
-from exporter.hardware.errors import DriverWedged, HostStalled, NvmlNotFound
-from exporter.hardware.gpus import GpuReading
+from exporter.hardware.errors import DriverWedged, HardwareError, HostStalled, NvmlNotFound
+from exporter.hardware.gpus import Device, GpuReading
 from exporter.hardware.host import HostReading
 from exporter.pipeline.machine import MachineWatch
+from tests.exporter.readings import snapshot, watched
 from tests.machines import CARDS, FULL_CARD, HELPER, Gpus, Host
 
 SOON_S = 20.0
@@ -62,6 +63,44 @@ async def test_xids_keep_the_cards_number_after_the_card_is_gone() -> None:
     seen = await machine.read(DriverWedged("stuck"), [], within_s=SOON_S)
     assert seen.gpus is None
     assert seen.xids == {("1", 79): 1, ("GPU-never-seen", 48): 2}
+    await machine.close()
+
+
+async def test_cards_that_were_numbered_anew_do_not_share_a_number() -> None:
+    gpus = Gpus(CARDS, xids={("GPU-old", 79): 5, ("GPU-new", 79): 1})
+    machine = MachineWatch(gpus, Host(), local=(), max_age_s=0)
+    old, new = (GpuReading(None, None, (Device(0, uuid=uuid),)) for uuid in ("GPU-old", "GPU-new"))
+    await machine.read(old, [], within_s=SOON_S)
+    seen = await machine.read(new, [], within_s=SOON_S)
+    assert seen.xids == {("GPU-old", 79): 5, ("0", 79): 1}
+    await machine.close()
+
+
+class BrokenGpus(Gpus):
+    """Cards that are read with a bug of ours."""
+
+    def read(self) -> GpuReading:
+        raise ZeroDivisionError
+
+
+class BrokenHost(Host):
+    """A host that is read with a bug of ours."""
+
+    def read(self, _daemon_pid: int | None) -> HostReading:
+        raise ZeroDivisionError
+
+
+async def test_an_error_of_ours_costs_its_part_of_the_reading_only(caplog: pytest.LogCaptureFixture) -> None:
+    machine = MachineWatch(BrokenGpus(), BrokenHost(), local=["here"])
+    problem = await machine.read_gpus(within_s=SOON_S)
+    assert isinstance(problem, HardwareError)
+    assert str(problem) == "an error of ours: ZeroDivisionError"
+    seen = await machine.read(CARDS, [watched(snapshot(), name="here").reading], within_s=SOON_S)
+    assert seen.gpus is CARDS
+    assert seen.hosts is None
+    assert str(seen.host_problem) == "an error of ours: ZeroDivisionError"
+    told = [record.message for record in caplog.records if record.exc_info]
+    assert told == ["reading the machine failed"] * 2
     await machine.close()
 
 

@@ -1,0 +1,14 @@
+"""Cards as metrics: a part keeps its number, whatever the others do."""
+
+from exporter.collectors import gpu
+from exporter.collectors.base import Scrape
+from exporter.hardware.gpus import Device, GpuReading
+from exporter.pipeline.machine import MachineReading
+from tests.exporter.collectors.values import by, collected
+from tests.exporter.readings import NOW_S
+
+
+def test_a_fan_that_does_not_answer_leaves_the_others_their_numbers() -> None:
+    machine = MachineReading(gpus=GpuReading(None, None, (Device(0, fan_ratios={1: 0.5, 2: 0.75}),)))
+    samples = collected(gpu.collect, Scrape(now_s=NOW_S, daemons=(), machine=machine))
+    assert by(samples, "nvml_fan_ratio", "fan") == {"1": 0.5, "2": 0.75}
