@@ -10,9 +10,10 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from mcp.shared.exceptions import MCPError
+from opentelemetry import trace
 from pydantic import ValidationError
 
 from actions.audit import Audit
@@ -28,11 +29,14 @@ from actions.mcp.registry import Registry
 from actions.mcp.servers import ServerSpec
 from actions.mcp.serving import Front
 from actions.mcp.tools import Tools
-from actions.mcp.tracing import Tracing
 from actions.mcp.upstream import Upstream, UpstreamDown
 from actions.metrics import Metrics
 from actions.problems import Problem, not_found
 from actions.storage import Storage
+from exporter.telemetry import receivers
+
+if TYPE_CHECKING:
+    from actions.mcp.tracing import Tracing
 
 log = logging.getLogger(__name__)
 
@@ -57,7 +61,7 @@ class Gate:
             storage, audit, self.records, metrics, keep_preview=config.capture_arguments
         )
         self._journal = Journal(storage, audit)
-        self._tracing = Tracing.from_environment()
+        self._tracing = _open_tracing()
         self.tools = Tools(self.records, metrics)
         self.calls = Calls(
             records=self.records,
@@ -65,7 +69,7 @@ class Gate:
             journal=self._journal,
             metrics=metrics,
             capture_arguments=config.capture_arguments,
-            tracer=self._tracing.tracer,
+            tracer=self._tracing.tracer if self._tracing is not None else trace.NoOpTracer(),
         )
         self._fronts: dict[str, Front] = {}
         self._leaving: set[asyncio.Task[None]] = set()
@@ -106,7 +110,8 @@ class Gate:
         finally:
             journal.cancel()
             await asyncio.gather(journal, return_exceptions=True)
-            await asyncio.to_thread(self._tracing.close)
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
 
     def front(self, name: str) -> Front | None:
         """Find a server's front."""
@@ -307,3 +312,12 @@ class Gate:
                 "outcome", RECOVERY, "mcp.call", row["subject"], row["operation"], {"outcome": "interrupted"}
             )
             self._journal.write_soon(outcome)
+
+
+def _open_tracing() -> Tracing | None:
+    """Open the way out for spans if there is a receiver; else the SDK's memory is not paid for."""
+    if not receivers.wanted("TRACES")[0]:
+        return None
+    from actions.mcp.tracing import Tracing  # noqa: PLC0415 - see above
+
+    return Tracing.from_environment()

@@ -1,6 +1,12 @@
 """Spans of tool calls, and the daemon's own plugins as its log tells of them."""
 
+import asyncio
+import threading
+from collections.abc import Sequence
+
 import pytest
+from opentelemetry.sdk.trace import ReadableSpan
+from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
 from llmster_sim.server import SimConfig, Simulator
@@ -10,11 +16,17 @@ from tests.actions.mcp.conftest import Start, eventually, rule, stop, toolbox
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
 
+def receiving(monkeypatch: pytest.MonkeyPatch, exporter: SpanExporter) -> None:
+    """Stand in for a receiver of spans."""
+    monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", "http://127.0.0.1:1/v1/traces")
+    monkeypatch.setattr("exporter.telemetry.otlp.span_exporter", lambda _rejections, _environ: exporter)
+
+
 async def test_a_call_is_a_span_below_its_callers_without_arguments(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     exporter = InMemorySpanExporter()
-    monkeypatch.setattr("exporter.telemetry.otlp.span_exporter", lambda _rejections, _environ: exporter)
+    receiving(monkeypatch, exporter)
     gate = await start(toolbox() + rule("deny", "die", name='"no"') + rule("allow"))
     meta = {"traceparent": f"00-{TRACE_ID}-{PARENT_ID}-01"}
     async with gate.client() as client:
@@ -35,6 +47,30 @@ async def test_a_call_is_a_span_below_its_callers_without_arguments(
     assert dict(refused.attributes or {})["error.type"] == "refused"
     # What the tool server got is a child of our span.
     assert format(done.context.span_id, "016x") in str(result.content)
+
+
+async def test_a_receiver_that_never_answers_holds_up_neither_a_call_nor_the_end(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    asked, answer = threading.Event(), threading.Event()
+
+    class Silent(InMemorySpanExporter):
+        def export(self, spans: Sequence[ReadableSpan]) -> SpanExportResult:
+            asked.set()
+            answer.wait()
+            return super().export(spans)
+
+    receiving(monkeypatch, Silent())
+    gate = await start(toolbox() + rule("allow"))
+    async with gate.client() as client:
+        await client.call_tool("echo", {"text": "one"})
+        assert await asyncio.to_thread(asked.wait, 30)
+        assert not (await client.call_tool("echo", {"text": "two"})).is_error
+    try:
+        async with asyncio.timeout(20):  # where the SDK's own queue waits for 30 s
+            await stop(gate.task)
+    finally:
+        answer.set()
 
 
 async def test_the_daemons_own_plugins_are_told_well_from_ill_by_its_log(start: Start) -> None:
