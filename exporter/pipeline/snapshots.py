@@ -63,6 +63,7 @@ class DaemonWatch:
         self._latest_session = -1
         self._home_reader = _reader_of(local_home) if local_home is not None else None
         self._posture: LocalPosture | None = None
+        self._posture_reading: asyncio.Task[None] | None = None
         self._posture_at = float("-inf")
 
     @property
@@ -81,20 +82,21 @@ class DaemonWatch:
                 self._home_reader.close(patience_s=0.1)
 
     async def read(self, *, within_s: float) -> DaemonReading:
-        """Read the daemon, waiting at most `within_s` (and never longer than a stalled daemon deserves).
+        """Read the daemon, waiting at most `within_s` in all (and never longer than a stalled daemon deserves).
 
         Concurrent readers share one fetch; a snapshot younger than the maximum age costs no call at all.
         """
+        until = time.monotonic() + within_s
         await self.client.settled(within_s=min(within_s, FIRST_ATTEMPT_S))
         health = self.client.health()
         if health.problem is not None:
             return self._without_snapshot(health)
         if self._is_fresh():
-            return await self._with_snapshot(health)
-        outcome = await self._join_flight(within_s)
+            return await self._with_snapshot(health, until)
+        outcome = await self._join_flight(max(0.0, until - time.monotonic()))
         if isinstance(outcome, LlmsterError):
             return self._without_snapshot(self._explain(outcome))
-        return await self._with_snapshot(health)
+        return await self._with_snapshot(health, until)
 
     def instance(self, identifier: str) -> InstanceInfo | None:
         """Look up a loaded instance in the latest reading, without asking the daemon."""
@@ -149,22 +151,37 @@ class DaemonWatch:
             return Health(DaemonState.STALLED, problem)
         return Health(health.state, problem)
 
-    async def _with_snapshot(self, health: Health) -> DaemonReading:
-        posture = await self._read_posture()
+    async def _with_snapshot(self, health: Health, until: float) -> DaemonReading:
+        posture = await self._join_posture(until)
         age_s = max(0.0, time.monotonic() - self._latest_at)
         return DaemonReading(self.name, health, self._latest, age_s, posture)
 
     def _without_snapshot(self, health: Health) -> DaemonReading:
         return DaemonReading(self.name, health, None, 0.0, None)
 
-    async def _read_posture(self) -> LocalPosture | None:
-        if self._home_reader is not None and time.monotonic() - self._posture_at >= POSTURE_MAX_AGE_S:
-            self._posture_at = time.monotonic()
-            try:
-                self._posture = await self._home_reader.read()
-            except HardwareError:
-                self._posture = None
+    async def _join_posture(self, until: float) -> LocalPosture | None:
+        """Give the posture, of a minute ago at most; a home that answers later serves the next reading."""
+        if self._home_reader is None:
+            return None
+        reading = self._posture_reading
+        is_due = time.monotonic() - self._posture_at >= POSTURE_MAX_AGE_S
+        if is_due and (reading is None or reading.done()):
+            assert self._group is not None  # noqa: S101 - read() is only useful while run() is going
+            reading = self._group.create_task(self._read_posture(self._home_reader))
+            self._posture_reading = reading
+        if reading is not None:
+            await asyncio.wait({reading}, timeout=max(0.0, until - time.monotonic()))
         return self._posture
+
+    async def _read_posture(self, reader: DeadlineReader[LocalPosture]) -> None:
+        try:
+            self._posture = await reader.read()
+        except HardwareError:
+            self._posture = None
+        except Exception:
+            self._posture = None
+            log.exception("reading a daemon's home failed", extra={"daemon": self.name})
+        self._posture_at = time.monotonic()
 
 
 def _reader_of(local_home: Path) -> DeadlineReader[LocalPosture]:

@@ -3,11 +3,13 @@
 import asyncio
 import contextlib
 import json
+import threading
 from collections.abc import AsyncIterator
 from pathlib import Path
 
 import pytest
 
+from exporter.llmster import home
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
 from exporter.llmster.errors import (
     AuthenticationRefused,
@@ -16,6 +18,7 @@ from exporter.llmster.errors import (
     DaemonUnreachable,
     LlmsterError,
 )
+from exporter.llmster.home import LocalPosture
 from exporter.llmster.state import Snapshot
 from exporter.pipeline import snapshots
 from exporter.pipeline.snapshots import DaemonWatch
@@ -286,3 +289,80 @@ async def test_without_a_local_home_there_is_no_posture(client: FakeClient) -> N
     async with watching(client) as watch:
         assert (await watch.read(within_s=10)).posture is None
         assert watch.name == "d"
+
+
+async def test_a_connection_that_came_late_leaves_the_fetch_only_what_is_left(
+    client: FakeClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def settle(*, within_s: float) -> None:
+        clock.now_s += within_s
+
+    monkeypatch.setattr(client, "settled", settle)
+    monkeypatch.setattr(snapshots, "FIRST_ATTEMPT_S", 1000)
+    client.answers.clear()
+    async with watching(client) as watch, asyncio.timeout(3):
+        reading = await watch.read(within_s=1000)
+    assert isinstance(reading.health.problem, DaemonStalled)
+
+
+class Home:
+    """An LM Studio home that answers when the test says so."""
+
+    def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
+        self.answers = threading.Event()
+        self.asked = 0
+        monkeypatch.setattr(home, "read_posture", self._read)
+
+    def _read(self, _: Path) -> LocalPosture:
+        self.asked += 1
+        assert self.answers.wait(20)
+        return LocalPosture(False, True, None, None, None)
+
+
+async def test_a_home_that_answers_late_holds_no_reading_up_and_serves_the_next_one(
+    client: FakeClient, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(snapshots, "POSTURE_DEADLINE_S", 20)
+    slow = Home(monkeypatch)
+    async with watching(client, home=tmp_path) as watch:
+        async with asyncio.timeout(3):
+            hurried = await watch.read(within_s=0.01)
+        assert hurried.snapshot is not None
+        assert hurried.posture is None
+
+        waiting = [asyncio.create_task(watch.read(within_s=10)) for _ in range(2)]
+        await asyncio.sleep(0.01)
+        slow.answers.set()
+        patient = await asyncio.gather(*waiting)
+    assert [reading.posture and reading.posture.sensitive_logging for reading in patient] == [True, True]
+    assert slow.asked == 1
+    assert clock.now_s == 1000
+
+
+async def test_a_home_that_does_not_answer_is_asked_again_after_a_minute(
+    client: FakeClient, clock: Clock, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    monkeypatch.setattr(snapshots, "POSTURE_DEADLINE_S", 0.3)
+    stuck = Home(monkeypatch)
+    async with watching(client, home=tmp_path) as watch:
+        assert (await watch.read(within_s=10)).posture is None
+        stuck.answers.set()
+        await asyncio.sleep(0.1)
+        assert (await watch.read(within_s=10)).posture is None
+        clock.now_s += 60
+        assert (await watch.read(within_s=10)).posture is not None
+    assert stuck.asked == 2
+
+
+async def test_a_bug_in_reading_a_home_costs_the_posture_only(
+    client: FakeClient, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
+) -> None:
+    def divide(_: Path) -> LocalPosture:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr(home, "read_posture", divide)
+    async with watching(client, home=tmp_path) as watch:
+        for _ in range(2):
+            reading = await watch.read(within_s=10)
+            assert reading.snapshot is not None
+            assert reading.posture is None
