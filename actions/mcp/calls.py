@@ -1,4 +1,4 @@
-"""One call through the gate: decide, ask, limit, put on record, pass on, cut, put on record, count.
+"""One call through the gate: decide, limit, ask, put on record, pass on, cut, put on record, count.
 
 Knows no MCP method and no result type: it is handed what to do and how to cut what comes back. Nothing is done that
 cannot be put on record first.
@@ -13,7 +13,7 @@ import time
 import uuid
 from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final, Generic, Protocol, TypeVar
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
@@ -31,6 +31,7 @@ from actions.mcp.records import Records
 from actions.mcp.redaction import digest, preview, redact
 from actions.mcp.upstream import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
+from actions.pace import Pace
 from exporter.catalogue import mcp as rows
 
 log = logging.getLogger(__name__)
@@ -39,6 +40,9 @@ R = TypeVar("R")
 
 _GRACE_S: Final = 5.0
 """Given beyond the call's timeout, in which the SDK's own timeout tells the server to stop."""
+
+REFUSALS_PER_MINUTE: Final = 300
+"""Of one token that go on record; more are only counted: the token in mcp.json must not fill the disk."""
 
 
 class Refused(Exception):
@@ -111,17 +115,24 @@ class Calls:
         self.metrics = metrics
         self.capture = capture_arguments
         self._tracer = tracer
+        self._refusals = Pace(REFUSALS_PER_MINUTE, time.monotonic)
 
     async def through(self, upstream: Upstream, work: Work[R], actor: Actor) -> tuple[R, Passed]:
         """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
         subject = work.subject
         with self._tracer.start_as_current_span(
-            f"execute_tool {subject.name}" if subject.kind == "tool" else f"{subject.kind} {subject.server}",
+            f"execute_tool {subject.name[:200]}"
+            if subject.kind == "tool"
+            else f"{subject.kind} {subject.server}",
             kind=SpanKind.INTERNAL,
             record_exception=False,
             set_status_on_exception=False,
         ) as span:
             return await _Call(self, upstream, work, actor, span).run()
+
+    def records_refusal(self, actor: Actor) -> bool:
+        """Tell whether one more refusal of this actor goes on record."""
+        return self._refusals.wait_s(actor.owner) == 0
 
     async def decide(self, subject: Subject, arguments: Mapping[str, Any], *, changed: bool) -> Decision:
         """Ask the policy; in a thread when it must look at the file system."""
@@ -267,7 +278,6 @@ class _Call(Generic[R]):
             self._approval, state = await self._calls.approvals.park(ask, self._actor)
         except TooManyPending as error:
             await self._refuse("limited", str(error))
-            return
         except asyncio.CancelledError:
             self._end("cancelled", took_s=None)
             raise
@@ -302,13 +312,13 @@ class _Call(Generic[R]):
         """Tell the server's own answer from the lack of one."""
         return {CONNECTION_CLOSED: "unavailable", REQUEST_TIMEOUT: "timeout"}.get(error.code, "error")
 
-    async def _refuse(self, outcome: str, message: str) -> None:
-        """Put a refusal on record and raise it."""
+    async def _refuse(self, outcome: str, message: str) -> NoReturn:
+        """Raise a refusal, on record unless this token was refused too often for that."""
         self._count(outcome)
         self._describe(outcome)
-        await self._calls.journal.write(
-            self._row("denied", {**self._detail(), "outcome": outcome, "reason": message})
-        )
+        if self._calls.records_refusal(self._actor):
+            detail = {**self._detail(), "outcome": outcome, "reason": message}
+            await self._calls.journal.write(self._row("denied", detail))
         raise self._failed(outcome, message)
 
     def _failed(self, outcome: str, message: str) -> Refused:

@@ -21,19 +21,20 @@ class Usage:
 
 
 class RateLimit:
-    """A token bucket: `per_minute` calls a minute on average, as many at once."""
+    """A token bucket: `per_minute` calls a minute on average, as many at once, and one at least."""
 
     def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
         self._per_minute = per_minute
+        self._most = max(1.0, per_minute)
         self._clock = clock
-        self._left = per_minute
+        self._left = self._most
         self._at = clock()
 
     def take(self) -> float:
         """Take one; return 0, or the seconds to wait until there is one again."""
         now = self._clock()
         rate = self._per_minute / 60
-        self._left = min(self._per_minute, self._left + (now - self._at) * rate)
+        self._left = min(self._most, self._left + (now - self._at) * rate)
         self._at = now
         if self._left < 1:
             return (1 - self._left) / rate
@@ -58,7 +59,10 @@ class Breaker:
         return self._open_until is not None
 
     def wait_s(self) -> float:
-        """Return 0 and let this call through, or the seconds to wait. A call let through must end in one of the two."""
+        """Return 0 and let this call through, or the seconds to wait.
+
+        A call let through must end in `succeeded`, `failed` or `abandoned`.
+        """
         if self._open_until is None:
             return 0.0
         left = self._open_until - self._clock()

@@ -188,9 +188,12 @@ def _limits(table: Mapping[str, Any], where: str) -> Limits:
     given: dict[str, Any] = {}
     for key in _LIMITS & table.keys():
         value = table[key]
+        kind = type(getattr(Limits(), key))
         if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:  # noqa: PLR2004
             raise PolicyError(f"{where}.{key}: write a number above 0")
-        given[key] = type(getattr(Limits(), key))(value)
+        given[key] = kind(value)
+        if kind is int and given[key] != value:
+            raise PolicyError(f"{where}.{key}: write a whole number above 0")
     return Limits(**given)
 
 

@@ -5,7 +5,7 @@ Knows no tool server. Who may: reading needs any token; approving or denying one
 approve itself. Annotations are evaluated here, not postponed: FastAPI reads them.
 """
 
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Body, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
@@ -23,8 +23,6 @@ from actions.mcp.plugins import PluginHealth
 from actions.mcp.policywatch import PolicyWatch
 from actions.parameters import Name, Parameters, merged, required
 from actions.problems import MEDIA_TYPE
-
-P = TypeVar("P", bound=Parameters)
 
 _PROBLEM: Final = {"model": ProblemDocument, "content": {MEDIA_TYPE: {}}}
 _ERRORS: Final[dict[int | str, dict[str, Any]]] = {

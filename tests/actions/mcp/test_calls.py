@@ -163,6 +163,23 @@ async def test_too_many_calls_a_minute_are_refused(start: Start) -> None:
     assert gate_of(results[2])["outcome"] == "limited"
 
 
+async def test_refused_calls_do_not_fill_the_audit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actions.mcp.calls.REFUSALS_PER_MINUTE", 3)
+    gate = await start(toolbox(calls_per_minute=1) + rule("deny", "die", name='"no"') + ALLOW)
+    async with gate.client() as client:
+        answers = [await client.call_tool("die", {}) for _ in range(5)]
+        assert {gate_of(answer)["rule"] for answer in answers} == {"no"}
+        assert not (await client.call_tool("echo", {"text": "refusals cost nothing of it"})).is_error
+        limited = [gate_of(await client.call_tool("echo", {})) for _ in range(2)]
+    assert {gate["outcome"] for gate in limited} == {"limited"}
+    assert len(await gate.audit("denied")) == 3
+    counted = {
+        outcome: await gate.metric("daemonpulse_mcp_tool_calls_total", server="toolbox", outcome=outcome)
+        for outcome in ("refused", "limited")
+    }
+    assert counted == {"refused": 5, "limited": 2}
+
+
 async def test_trace_context_travels_in_meta_and_the_clients_own_meta_with_it(start: Start) -> None:
     gate = await start(toolbox() + ALLOW)
     parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"

@@ -39,6 +39,15 @@ def test_a_refused_call_learns_how_long_to_wait() -> None:
     assert limit.take() == 0.0
 
 
+def test_less_than_one_call_a_minute_is_one_every_so_many_minutes() -> None:
+    clock = Clock()
+    limit = RateLimit(0.5, clock)
+    assert limit.take() == 0.0
+    assert limit.take() == pytest.approx(120)
+    clock.now += 1000
+    assert [limit.take() == 0.0 for _ in range(2)] == [True, False]
+
+
 def test_a_breaker_opens_lets_one_call_try_and_closes_when_it_works() -> None:
     clock = Clock()
     breaker = Breaker(2, 30, clock)

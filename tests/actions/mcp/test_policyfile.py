@@ -101,6 +101,10 @@ def test_no_file_means_every_tool_asks(tmp_path: Path) -> None:
         ("[servers.a]\ncommand = 'x'\nurl = 'http://x/'", "reached one way"),
         ("[servers.a]\nurl = 'ftp://x/'", "servers.a.url: write http://"),
         ("[servers.a]\ncommand = 'x'\nidle_s = 0", "servers.a.idle_s: write a number above 0"),
+        (
+            "[servers.a]\ncommand = 'x'\nconcurrent_calls = 0.5",
+            "servers.a.concurrent_calls: write a whole number above 0",
+        ),
         ("[servers.a]\ncommand = 'x'\nenv = { A = '${NOPE}' }", "the environment has no NOPE"),
         ("[servers.a]\ncommand = 3", "servers.a.command: write text"),
         ("rules = 3", "rules: write each as [[rules]]"),
