@@ -13,15 +13,15 @@ import os
 import re
 import stat
 import time
-from collections.abc import Mapping
+from collections.abc import Collection, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final, NoReturn
-from urllib.parse import quote
+from urllib.parse import quote, urlsplit
 
 from actions.mcp.redaction import redact
 from actions.mcp.registry import Registry, reach_of, write_private
-from actions.mcp.servers import NAME
+from actions.mcp.servers import NAME, is_http_url
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -64,6 +64,13 @@ class Plan:
     """Servers that move, as mcp.json had them (adopt), or that go back (undo)."""
     skipped: Mapping[str, str]
     """Servers that stay as they are, and why."""
+    repointed: tuple[str, ...] = ()
+    """Servers that were adopted before, and whose entry has an address or a token of ours that is none any more."""
+
+    @property
+    def names(self) -> list[str]:
+        """Servers whose entry changes."""
+        return sorted([*self.moved, *self.repointed])
 
     @property
     def changes(self) -> bool:
@@ -119,26 +126,36 @@ def gated_url(gate_url: str, name: str) -> str:
     return f"{gate_url.rstrip('/')}/mcp/{quote(name, safe='')}"
 
 
-def token_in(file: McpJson, gate_url: str) -> str | None:
-    """Find the token that an earlier adoption left in the file."""
-    for name, entry in file.servers.items():
-        if is_gated(name, entry, gate_url):
-            header = (entry.get("headers") or {}).get("Authorization", "")
-            if isinstance(header, str) and header.startswith("Bearer dp_"):
-                return header.removeprefix("Bearer ")
-    return None
+def tokens_in(file: McpJson, adopted: Collection[str]) -> list[str]:
+    """Find the tokens that earlier adoptions left in the file."""
+    return [_token_of(entry) for name, entry in file.servers.items() if _is_ours(name, entry, adopted)]
 
 
-def plan_adoption(file: McpJson, *, gate_url: str, token: str, taken: frozenset[str] = frozenset()) -> Plan:
-    """Say how the file would look. `taken` are servers of the policy file, whose names are not free."""
+def plan_adoption(
+    file: McpJson,
+    *,
+    gate_url: str,
+    token: str,
+    taken: frozenset[str] = frozenset(),
+    adopted: Collection[str] = (),
+    stale: frozenset[str] = frozenset(),
+) -> Plan:
+    """Say how the file would look. `taken` are servers of the policy file, whose names are not free.
+
+    What was `adopted` before is not moved again: its entry gets our present address, and a token for a `stale` one.
+    """
     servers: dict[str, Any] = {}
     moved: dict[str, Mapping[str, Any]] = {}
     skipped: dict[str, str] = {}
     for name, entry in file.servers.items():
         servers[name] = entry
-        if is_gated(name, entry, gate_url):
+        if _is_ours(name, entry, adopted):
+            current = token if _token_of(entry) in stale else _token_of(entry)
+            headers = {**entry["headers"], "Authorization": f"Bearer {current}"}
+            servers[name] = {**entry, "url": gated_url(gate_url, name), "headers": headers}
+        elif is_gated(name, entry, gate_url):
             continue
-        if not NAME.fullmatch(name):
+        elif not NAME.fullmatch(name):
             skipped[name] = "its name has characters that a path or label cannot carry; rename it"
         elif name in taken:
             skipped[name] = "the policy file has a server of this name; remove one of them"
@@ -151,8 +168,9 @@ def plan_adoption(file: McpJson, *, gate_url: str, token: str, taken: frozenset[
                 "headers": {"Authorization": f"Bearer {token}"},
                 **{key: value for key, value in entry.items() if key not in _MOVED},
             }
-    text = _dump({**file.document, "mcpServers": servers}, file.text) if moved else file.text
-    return Plan(file, text, moved, skipped)
+    changed = [name for name, entry in servers.items() if entry != file.servers[name]]
+    text = _dump({**file.document, "mcpServers": servers}, file.text) if changed else file.text
+    return Plan(file, text, moved, skipped, tuple(name for name in changed if name not in moved))
 
 
 def plan_undo(file: McpJson, registry: Registry, *, gate_url: str) -> Plan:
@@ -162,7 +180,7 @@ def plan_undo(file: McpJson, registry: Registry, *, gate_url: str) -> Plan:
     adopted = registry.adopted
     for name, entry in file.servers.items():
         servers[name] = entry
-        if is_gated(name, entry, gate_url) and name in adopted:
+        if name in adopted and (is_gated(name, entry, gate_url) or _is_ours(name, entry, adopted)):
             original = adopted[name]
             moved[name] = original
             # What was added to the entry since stays; what says how it is reached comes back.
@@ -171,10 +189,9 @@ def plan_undo(file: McpJson, registry: Registry, *, gate_url: str) -> Plan:
                 key: value for key, value in kept.items() if key not in original
             }
     document = {**file.document, "mcpServers": servers}
-    text = _dump(document, file.text) if moved else file.text
-    backup = _backup_of(registry.path.parent, file.text)
-    if backup is not None and moved and json.loads(backup) == document:
-        text = backup  # byte for byte what it was
+    text = file.text
+    if moved:
+        text = _as_it_was(registry.path.parent, document) or _dump(document, file.text)
     return Plan(file, text, moved, {})
 
 
@@ -182,7 +199,7 @@ def carry_out_adoption(plan: Plan, registry: Registry) -> Path:
     """Do it; return where the backup is. Raises OSError, NotAdoptable when the file changed in between."""
     registry.adopt(plan.moved)
     folder = registry.path.parent / "mcp-backups"
-    mark = hashlib.sha256(plan.text.encode()).hexdigest()[:16]
+    mark = hashlib.sha256(plan.file.text.encode()).hexdigest()[:16]  # two within a second are two files
     backup = folder / f"mcp.json.{time.strftime('%Y%m%dT%H%M%S')}.{mark}"
     write_private(backup, plan.file.text)
     _replace(plan)
@@ -202,13 +219,31 @@ def _replace(plan: Plan) -> None:
     write_private(plan.file.path, plan.text, mode=mode, owner=owner if os.geteuid() == 0 else None)
 
 
-def _backup_of(state: Path, adopted_text: str) -> str | None:
-    """Find what the file was before it became this text."""
-    mark = hashlib.sha256(adopted_text.encode()).hexdigest()[:16]
-    for path in sorted((state / "mcp-backups").glob(f"mcp.json.*.{mark}"), reverse=True):
+def _is_ours(name: str, entry: Any, adopted: Collection[str]) -> bool:
+    """Tell whether adoption wrote an entry, whatever address we had then."""
+    if name not in adopted or not isinstance(entry, Mapping) or "command" in entry or not _token_of(entry):
+        return False
+    url = entry.get("url")
+    return isinstance(url, str) and is_http_url(url) and urlsplit(url).path == gated_url("", name)
+
+
+def _token_of(entry: Mapping[str, Any]) -> str:
+    """Find our token in an entry's headers; empty if there is none."""
+    headers = entry.get("headers")
+    header = headers.get("Authorization") if isinstance(headers, Mapping) else None
+    ours = isinstance(header, str) and header.startswith("Bearer dp_")
+    return str(header).removeprefix("Bearer ") if ours else ""
+
+
+def _as_it_was(state: Path, document: Any) -> str | None:
+    """Find the backup that says the same in the same order: then every byte is what it was."""
+    said = json.dumps(document)
+    for path in sorted((state / "mcp-backups").glob("mcp.json.*"), reverse=True):
         try:
-            return path.read_bytes().decode("utf-8")
-        except (OSError, UnicodeDecodeError):
+            text = path.read_bytes().decode("utf-8")
+            if json.dumps(json.loads(text)) == said:
+                return text
+        except (OSError, ValueError, RecursionError):
             continue
     return None
 

@@ -6,7 +6,8 @@ Knows no HTTP; the plan and its execution are adopt.py's.
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Collection
+from functools import partial
 from pathlib import Path
 from typing import Any, Final
 
@@ -21,7 +22,7 @@ from actions.mcp.adopt import (
     plan_adoption,
     plan_undo,
     read,
-    token_in,
+    tokens_in,
 )
 from actions.mcp.drift import Drift
 from actions.mcp.gate import Gate
@@ -74,18 +75,24 @@ class Adoption:
 
     async def _adopt(self, actor: Actor, *, dry_run: bool) -> dict[str, Any]:
         file = await asyncio.to_thread(read, self.path)
-        url = self._gate_url()
-        taken = frozenset(self._gate.config.servers)
-        kept = await self._usable_token(file)
-        plan = plan_adoption(file, gate_url=url, token=kept or _PLACEHOLDER, taken=taken)
+        adopted = self._gate.registry.adopted
+        kept, stale = await self._tokens_of(file, adopted)
+        planned = partial(
+            plan_adoption,
+            file,
+            gate_url=self._gate_url(),
+            taken=frozenset(self._gate.config.servers),
+            adopted=adopted,
+            stale=stale,
+        )
+        plan = planned(token=kept or _PLACEHOLDER)
         if dry_run or not plan.changes:
             return _described(plan, done=False, backup=None)
-        token = kept or await self._new_token(actor)
-        plan = plan_adoption(file, gate_url=url, token=token, taken=taken)
+        plan = planned(token=kept or await self._new_token(actor))
         await self._record(actor, "mcp.adopt", plan)
         backup = await asyncio.to_thread(carry_out_adoption, plan, self._gate.registry)
         self._gate.sync()
-        await asyncio.to_thread(self.drift.look)
+        await self.drift.look()
         return _described(plan, done=True, backup=backup)
 
     async def _undo(self, actor: Actor, *, dry_run: bool) -> dict[str, Any]:
@@ -96,23 +103,23 @@ class Adoption:
         await self._record(actor, "mcp.undo", plan)
         await asyncio.to_thread(carry_out_undo, plan, self._gate.registry)
         self._gate.sync()
-        await asyncio.to_thread(self.drift.look)
+        await self.drift.look()
         return _described(plan, done=True, backup=None)
 
-    async def _usable_token(self, file: McpJson) -> str | None:
-        token = token_in(file, self._gate_url())
-        if token is None or (await self._tokens.check(token)).actor is None:
-            return None
-        return token
+    async def _tokens_of(self, file: McpJson, adopted: Collection[str]) -> tuple[str | None, frozenset[str]]:
+        """Find a token in the file that still works, and those that do not."""
+        found = dict.fromkeys(tokens_in(file, adopted))
+        good = [token for token in found if (await self._tokens.check(token)).actor is not None]
+        return (good[0] if good else None), frozenset(found) - set(good)
 
     async def _new_token(self, actor: Actor) -> str:
         """Make a token that may look and call tools, and nothing else: mcp.json is a file that leaks."""
 
         def make(db: Any) -> tuple[str, Any]:
             token, text = self._tokens.add(db, name=TOKEN_NAME, scope=Scope.READ)
-            detail = {"token_id": token.id, "scope": token.scope.value}
+            detail = {"name": TOKEN_NAME, "scope": token.scope.value, "expires_ms": None}
             return text, self._audit.append(
-                db, "event", actor=actor, action="token.new", subject=TOKEN_NAME, detail=detail
+                db, "event", actor=actor, action="token-new", subject=token.id, detail=detail
             )
 
         text, entry = await self._storage.write(make)
@@ -125,7 +132,7 @@ class Adoption:
             actor=actor,
             action=action,
             subject=str(self.path),
-            detail={"servers": sorted(plan.moved)},
+            detail={"servers": plan.names},
         )
 
 
@@ -133,7 +140,7 @@ def _described(plan: Plan, *, done: bool, backup: Path | None) -> dict[str, Any]
     return {
         "done": done,
         "mcp_json": str(plan.file.path),
-        "servers": sorted(plan.moved),
+        "servers": plan.names,
         "skipped": dict(plan.skipped),
         "diff": plan.diff(),
         "backup": str(backup) if backup is not None else None,

@@ -12,6 +12,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actions.mcp.adopt import NotAdoptable, is_gated, read
+from actions.mcp.marks import mark_of
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
 
@@ -21,7 +22,7 @@ PERIOD_S: Final = 5.0
 
 
 class Drift:
-    """Looks at one mcp.json. `look` is one look; `run` looks for ever."""
+    """Looks at one mcp.json, in a thread: the home may be on a slow disk. `run` looks for ever."""
 
     def __init__(self, path: Path, *, gate_url: Callable[[], str], metrics: Metrics) -> None:
         self.path = path
@@ -31,43 +32,46 @@ class Drift:
         """Names of servers that do not go through the gate; None while that is not known."""
         self.problem: str | None = None
         self._seen: object = None
+        self._looking = asyncio.Lock()
 
     def move(self, path: Path) -> None:
         """Look at another file from now on."""
         self.path = path
-        self._seen = None
 
-    def look(self) -> None:
-        """Read the file if it changed, and set the metric."""
-        mark = self._mark()
-        if mark is not None and mark == self._seen:
-            return
-        self._seen = mark
-        before = self.bypassing
-        self.problem = None
-        if mark is None:
-            self.bypassing = ()  # no file, no servers
-        else:
-            try:
-                file = read(self.path)
-            except NotAdoptable as error:
-                self.bypassing, self.problem = None, str(error)
-            else:
-                gate_url = self._gate_url()
-                self.bypassing = tuple(
-                    name for name, entry in file.servers.items() if not is_gated(name, entry, gate_url)
-                )
-        self._metrics.set(rows.CONFIG_DRIFT, None if self.bypassing is None else len(self.bypassing))
+    async def look(self) -> None:
+        """Read the file if it changed, and set the metric. One look at a time: the last one must count."""
+        async with self._looking:
+            path = self.path
+            mark = await asyncio.to_thread(mark_of, path)
+            if (path, mark) == self._seen:
+                return
+            before = self.bypassing
+            self.bypassing, self.problem = await asyncio.to_thread(self._read, path)
+            self._seen = (path, mark)
+            self._metrics.set(rows.CONFIG_DRIFT, None if self.bypassing is None else len(self.bypassing))
         if self.bypassing and self.bypassing != before:
             log.warning(
                 "servers in mcp.json bypass the gate", extra={"servers": ",".join(self.bypassing)[:300]}
             )
 
+    def _read(self, path: Path) -> tuple[tuple[str, ...] | None, str | None]:
+        """Return the servers that bypass the gate, or why they are not known."""
+        if mark_of(path) is None:
+            return (), None  # no file, no servers
+        try:
+            file = read(path)
+        except NotAdoptable as error:
+            return None, str(error)
+        gate_url = self._gate_url()
+        return tuple(
+            name for name, entry in file.servers.items() if not is_gated(name, entry, gate_url)
+        ), None
+
     async def run(self, is_wanted: Callable[[], bool], *, period_s: float = PERIOD_S) -> None:
-        """Look again and again while that is wanted, in a thread: the home may be on a slow disk."""
+        """Look again and again while that is wanted."""
         while True:
             if is_wanted():
-                await asyncio.to_thread(self.look)
+                await self.look()
             await asyncio.sleep(period_s)
 
     def to_json(self) -> dict[str, Any]:
@@ -77,12 +81,3 @@ class Drift:
             "bypassing": list(self.bypassing) if self.bypassing is not None else None,
             "problem": self.problem,
         }
-
-    def _mark(self) -> object:
-        try:
-            about = self.path.stat()
-        except FileNotFoundError:
-            return None
-        except OSError as error:
-            return str(error)
-        return about.st_ino, about.st_mtime_ns, about.st_size

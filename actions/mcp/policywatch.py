@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from actions.mcp import policyfile
+from actions.mcp.marks import mark_of
 from actions.metrics import Metrics
 from actions.storage import StorageFailed
 from exporter.catalogue import mcp as rows
@@ -32,7 +33,7 @@ class PolicyWatch:
     def __init__(self, path: Path, metrics: Metrics) -> None:
         self.path = path
         self._metrics = metrics
-        self._judged = self._seen = _mark(path)
+        self._judged = self._seen = mark_of(path)
         self.config = policyfile.load(path)
         """As first read."""
         self.problem: str | None = None
@@ -50,14 +51,14 @@ class PolicyWatch:
 
     async def look(self, take: Take) -> None:
         """Look once; take the file if it changed and has settled."""
-        mark = await asyncio.to_thread(_mark, self.path)
+        mark = await asyncio.to_thread(mark_of, self.path)
         settled = mark == self._seen
         self._seen = mark
         if mark == self._judged or not settled:
             return
         try:
             config, digest = await asyncio.to_thread(self._read)
-            if await asyncio.to_thread(_mark, self.path) != mark:
+            if await asyncio.to_thread(mark_of, self.path) != mark:
                 return  # it changed while it was read
             await take(config, digest)
         except StorageFailed as error:  # no record, no change; the next look tries again
@@ -87,14 +88,3 @@ class PolicyWatch:
         elif problem != self.problem:
             log.error("the policy file is not in force; the older policy is", extra={"problem": problem})
         self.problem = problem
-
-
-def _mark(path: Path) -> object:
-    """Tell one state of a file from another; None when there is none."""
-    try:
-        about = path.stat()
-    except FileNotFoundError:
-        return None
-    except OSError as error:
-        return str(error)
-    return about.st_ino, about.st_mtime_ns, about.st_size

@@ -25,6 +25,7 @@ from actions.mcp.registry import Registry
 from tests.fuzz.choices import Choices
 
 _GATE: Final = "http://127.0.0.1:9811"
+_ELSEWHERE: Final = "https://[::1]:443"
 _TOKEN: Final = "dp_abcdefgh_" + "x" * 43
 _HOW: Final = frozenset({"command", "args", "env", "cwd", "envFile", "url", "headers", "type", "transport"})
 _NAMES: Final = ("files", "web", "a b", "\u00e9", "", "x" * 70, "UPPER.case-1", "../up", "files2")
@@ -84,7 +85,7 @@ def _file(choices: Choices) -> bytes:
 
 
 def adoption(choices: Choices) -> None:
-    """Adopt then undo gives every byte back; adopting touches nothing but how servers are reached; nothing is lost."""
+    """Adopt then undo gives every byte back, at another address of ours too; nothing is lost or touched besides."""
     folder = Path(tempfile.mkdtemp(prefix="daemonpulse-fuzz-"))
     try:
         _adopt_and_undo(choices, folder)
@@ -122,9 +123,12 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
     assert {name: dict(entry) for name, entry in registry.adopted.items()} == plan.moved, (
         "the registry lost something"
     )
+    gate_url = choices.pick((_GATE, _ELSEWHERE))
+    if choices.flag():
+        _adopt_again_at(gate_url, path, registry)
     is_edited = choices.flag()
     edited = _edit(choices, path) if is_edited else None
-    undo = plan_undo(read(path), registry, gate_url=_GATE)
+    undo = plan_undo(read(path), registry, gate_url=gate_url)
     assert "QzSecretzQ" not in undo.diff(), undo.diff()
     carry_out_undo(undo, registry)
     after = path.read_bytes()
@@ -137,6 +141,17 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
     assert added == edited, f"what was added since became {added}"
     assert found == original, f"{original} came back as {found}"
     assert list(found) == list(original), "keys changed their order"
+
+
+def _adopt_again_at(gate_url: str, path: Path, registry: Registry) -> None:
+    before, known = json.loads(path.read_bytes())["mcpServers"], registry.adopted
+    again = plan_adoption(read(path), gate_url=gate_url, token="dp_another", adopted=known)
+    assert not (again.moved.keys() & known.keys()), f"adopted twice: {again.moved.keys() & known.keys()}"
+    carry_out_adoption(again, registry)
+    assert registry.adopted.items() >= known.items(), "a definition was lost"
+    after = json.loads(path.read_bytes())["mcpServers"]
+    for name in known:
+        assert after[name] == {**before[name], "url": gated_url(gate_url, name)}, after[name]
 
 
 def _edit(choices: Choices, path: Path) -> Any:

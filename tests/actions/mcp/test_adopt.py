@@ -2,9 +2,11 @@
 
 # ruff: noqa: ASYNC240 - small files of a test
 
+import asyncio
 import json
 import os
 import sys
+import threading
 from pathlib import Path
 from typing import Any
 
@@ -21,8 +23,10 @@ from actions.mcp.adopt import (
     plan_undo,
     read,
 )
+from actions.mcp.drift import Drift
 from actions.mcp.policyfile import GateConfig
 from actions.mcp.registry import Registry
+from actions.metrics import Metrics
 from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, eventually, rule, stop, text_of
 
 GATE_URL = "http://127.0.0.1:9811"
@@ -127,6 +131,54 @@ async def test_undo_gives_back_every_byte(start: Start, mcp_json: Path) -> None:
     assert (await gate.admin.get("/v1/mcp/servers")).json()["servers"] == []
 
 
+async def test_at_another_address_what_was_adopted_is_pointed_at_it_and_nothing_else(
+    start: Start, mcp_json: Path
+) -> None:
+    before = mcp_json.read_bytes()
+    gate = await started(start, mcp_json)
+    await adopt(gate)
+    written = json.loads(mcp_json.read_bytes())["mcpServers"]["tools"]
+    await stop(gate.task)
+    gate = await started(start, mcp_json)
+    assert gate.url not in written["url"], "the address is the old one"
+    assert (await adopt(gate, dry_run="true"))["servers"] == ["remote", "tools"]
+    done = await adopt(gate)
+    assert (done["done"], done["servers"]) == (True, ["remote", "tools"])
+    entry = json.loads(mcp_json.read_bytes())["mcpServers"]["tools"]
+    assert entry == {**written, "url": f"{gate.url}/mcp/tools"}
+    assert gate.parts.mcp.gate.registry.adopted["tools"] == document()["mcpServers"]["tools"]
+    token = entry["headers"]["Authorization"].removeprefix("Bearer ")
+    async with gate.client("tools", token=token) as client:
+        assert text_of(await client.call_tool("echo", {"text": "still there"})) == "still there"
+    assert len(await gate.audit(action="token-new")) == 1
+    await adopt(gate, undo="true")
+    assert mcp_json.read_bytes() == before
+
+
+async def test_undo_at_another_address_gives_back_every_byte(start: Start, mcp_json: Path) -> None:
+    before = mcp_json.read_bytes()
+    gate = await started(start, mcp_json)
+    await adopt(gate)
+    await stop(gate.task)
+    gate = await started(start, mcp_json)
+    assert (await adopt(gate, undo="true"))["servers"] == ["remote", "tools"]
+    assert mcp_json.read_bytes() == before
+
+
+async def test_the_next_adoption_replaces_a_token_that_was_revoked(start: Start, mcp_json: Path) -> None:
+    gate = await started(start, mcp_json)
+    await adopt(gate)
+    (made,) = [token for token in await gate.parts.tokens.all() if token.name == "llmster-mcp"]
+    await gate.parts.service.storage.write(lambda db: gate.parts.tokens.revoke(db, made.id))
+    assert (await adopt(gate))["servers"] == ["remote", "tools"]
+    token = json.loads(mcp_json.read_bytes())["mcpServers"]["tools"]["headers"]["Authorization"]
+    async with gate.client("tools", token=token.removeprefix("Bearer ")) as client:
+        assert text_of(await client.call_tool("echo", {"text": "again"})) == "again"
+    rows = await gate.audit(action="token-new")
+    assert [row["detail"]["name"] for row in rows] == ["llmster-mcp"] * 2
+    assert rows[0]["subject"] == made.id
+
+
 async def test_undo_keeps_what_was_changed_since(start: Start, mcp_json: Path) -> None:
     gate = await started(start, mcp_json)
     await adopt(gate)
@@ -145,7 +197,7 @@ async def test_a_server_that_bypasses_the_gate_is_drift(start: Start, mcp_json: 
 
     async def drift_is(value: float | None) -> None:
         async def seen() -> bool:
-            gate.parts.mcp.adoption.drift.look()
+            await gate.parts.mcp.adoption.drift.look()
             return await gate.metric("daemonpulse_mcp_config_drift") == value
 
         await eventually(seen)
@@ -159,6 +211,34 @@ async def test_a_server_that_bypasses_the_gate_is_drift(start: Start, mcp_json: 
     await drift_is(None)
     mcp_json.unlink()
     await drift_is(0)
+
+
+async def test_of_two_looks_at_once_the_later_one_counts(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    path = tmp_path / "mcp.json"
+    path.write_text('{"mcpServers": {"bypasses": {"command": "x"}}}')
+    has_read, go_on = threading.Event(), threading.Event()
+
+    def slowly(path: Path) -> McpJson:
+        found = read(path)
+        if not has_read.is_set():
+            has_read.set()
+            assert go_on.wait(20)
+        return found
+
+    metrics = Metrics()
+    drift = Drift(path, gate_url=lambda: GATE_URL, metrics=metrics)
+    monkeypatch.setattr("actions.mcp.drift.read", slowly)
+    early = asyncio.create_task(drift.look())
+    await asyncio.to_thread(has_read.wait, 20)
+    path.write_text('{"mcpServers": {}}')
+    late = asyncio.create_task(drift.look())
+    await asyncio.sleep(0.05)  # time in which the late one could overtake
+    go_on.set()
+    await asyncio.gather(early, late)
+    assert drift.bypassing == ()
+    assert b"daemonpulse_mcp_config_drift 0.0" in metrics.expose("")[0]
 
 
 @pytest.mark.parametrize(
