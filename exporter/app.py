@@ -20,10 +20,10 @@ from exporter.hardware.nvml import NvmlSource
 from exporter.llmster import home
 from exporter.llmster.client import DaemonClient
 from exporter.pipeline.machine import MachineWatch
+from exporter.pipeline.replay import replay
 from exporter.pipeline.snapshots import DaemonWatch
-from exporter.pipeline.tailer import replay
 from exporter.routes import Routes
-from exporter.settings import DaemonSettings, ExporterSettings
+from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
 from exporter.streams import Streams
 from exporter.webconfig import BasicAuth, WebConfig
 
@@ -54,6 +54,8 @@ async def serve(
     no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` stand in for
     this machine's (simulated cards, say). Raises SettingsError.
     """
+    if recording is not None and not settings.log_stream:
+        raise SettingsError(key="log_stream", value="off", fix="a recording is a log stream; leave it on")
     web = webconfig.load(settings.web_config) if settings.web_config else WebConfig()
     daemons = settings.daemons if recording is None else ()
     opening = asyncio.Semaphore(OPENINGS_AT_ONCE)

@@ -10,7 +10,7 @@ import asyncio
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable, Iterable, Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Final, NoReturn, Protocol
 
@@ -24,7 +24,6 @@ from exporter.llmster.events import (
     ServerLog,
     UnknownEvent,
     parse_message,
-    parse_ndjson_line,
 )
 from exporter.llmster.state import Snapshot
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
@@ -163,19 +162,3 @@ class Tailer:
         counts.up = False
         counts.disconnects += 1
         self._ended_at = self._clock() - silent_s
-
-
-async def replay(lines: Iterable[bytes], flow: EventFlow) -> int:
-    """Feed a recorded stream, `lms log stream --json`, through the same flow; return the number of events.
-
-    Nothing depends on our clock, so the same recording gives the same predictions, ids included.
-    """
-    taken = 0
-    for line in lines:
-        event = parse_ndjson_line(line)
-        if event is not None:
-            flow.take(event)
-            taken += 1
-        if taken % 256 == 0:
-            await asyncio.sleep(0)  # scrapes are answered meanwhile
-    return taken

@@ -6,6 +6,7 @@ import signal
 import socket
 import subprocess
 import sys
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
@@ -38,9 +39,14 @@ def daemonpulse(*arguments: str, **variables: str) -> subprocess.CompletedProces
 
 
 @contextmanager
-def started(*command: str) -> Iterator[subprocess.Popen[str]]:
+def started(*command: str, stdin: int | None = None) -> Iterator[subprocess.Popen[str]]:
     process = subprocess.Popen(
-        command, env=clean_environment(), stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
+        command,
+        env=clean_environment(),
+        stdin=stdin,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
     )
     try:
         yield process
@@ -153,6 +159,34 @@ def test_the_exporter_serves_until_a_signal_and_ends_with_zero(number: signal.Si
         assert 'llmster_up{daemon="local"} 0.0' in httpx.get(url + "/metrics", trust_env=False).text
         process.send_signal(number)
         assert process.wait(timeout=10) == 0
+
+
+def test_a_replay_from_a_quiet_pipe_keeps_neither_scrapes_nor_the_end_waiting() -> None:
+    line = json.dumps(
+        {"timestamp": 1, "data": {"type": "server.log", "content": "[INFO] hi", "level": "info"}}
+    )
+    reading, writing = os.pipe()
+    with (
+        started(COMMAND, "exporter", "--listen", "127.0.0.1:0", "--replay", "-", stdin=reading) as process,
+        os.fdopen(writing, "w") as pipe,
+    ):
+        os.close(reading)
+        url = exporter_url(process)
+        pipe.write(line + "\n" + line[:20])
+        pipe.flush()
+        deadline = time.monotonic() + 20
+        seen = ""
+        while 'type="server.log"' not in seen and time.monotonic() < deadline:
+            seen = httpx.get(url + "/metrics", trust_env=False).text
+        assert 'llmster_log_events_total{daemon="local",type="server.log"} 1.0' in seen
+        process.send_signal(signal.SIGTERM)
+        assert process.wait(timeout=10) == 0
+
+
+def test_a_recording_without_the_log_stream_is_refused() -> None:
+    ended = daemonpulse("exporter", "--replay", os.devnull, "--log-stream", "off", "--listen", "127.0.0.1:0")
+    assert ended.returncode == 2
+    assert ended.stderr == "daemonpulse: log_stream=off: a recording is a log stream; leave it on\n"
 
 
 def test_check_finds_everything_working_on_a_healthy_daemon() -> None:

@@ -1,7 +1,6 @@
 """Every prediction of a simulated daemon as metrics, traces and logs: whole, exact, bounded and private."""
 
 import asyncio
-import io
 import json
 from collections import Counter
 from pathlib import Path
@@ -356,9 +355,11 @@ async def recorded(seconds: float) -> bytes:
 
 
 async def test_a_replayed_recording_gives_the_same_numbers_and_ids_every_time(
-    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, tmp_path: Path
 ) -> None:
     recording = await recorded(200)
+    file = tmp_path / "monday.ndjson"
+    file.write_bytes(recording)
     outputs = recording.count(b'"llm.prediction.output"')
     assert outputs > 50
     runs: list[tuple[list[float], list[bytes]]] = []
@@ -366,10 +367,9 @@ async def test_a_replayed_recording_gives_the_same_numbers_and_ids_every_time(
         with otlp_sink() as received:
             for name, value in received.environment().items():
                 monkeypatch.setenv(name, value)
-            exporter = await start_exporter(
-                daemon("monday", "http://127.0.0.1:9"), recording=io.BytesIO(recording)
-            )
-            await exporter.until(lambda s: total(s, m.REQUESTS.name, daemon="monday") == outputs)
+            with file.open("rb") as opened:
+                exporter = await start_exporter(daemon("monday", "http://127.0.0.1:9"), recording=opened)
+                await exporter.until(lambda s: total(s, m.REQUESTS.name, daemon="monday") == outputs)
             scraped = await exporter.until(lambda s, received=received: spans_settled(s, received))  # type: ignore[misc]
             rows = (m.REQUESTS, m.PROMPT_TOKENS, m.GENERATION_TOKENS, m.REASONING_TOKENS)
             sums = [total(scraped, row.name) for row in rows]
