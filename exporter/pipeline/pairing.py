@@ -58,6 +58,10 @@ class Pairing(Generic[T]):
     def __len__(self) -> int:
         return sum(len(model.waiting) for model in self._models.values())
 
+    def waited_for(self) -> set[str]:
+        """Return the models that inputs wait for."""
+        return {name for name, model in self._models.items() if model.waiting}
+
     def put(self, model: str, timestamp_ms: int, characters: int, value: T) -> list[T]:
         """Let an input wait; return those given up for it."""
         state = self._models.get(model)

@@ -34,6 +34,9 @@ _NO_STATS = PredictionStats()
 _NOBODY = Turn("", 1, 0, 0)
 _MAX_KEPT_CHARS = 32_000_000
 """Prompts kept for their outputs, all together, when content is kept at all."""
+FORGET_AFTER_S = 60.0
+"""So long an instance must be gone before its inputs are given up: the outputs that an unload cut short come after it,
+and an instance that has just been loaded may be missing from a snapshot that was under way."""
 _NS_PER_MS = 1_000_000
 _NS_PER_S = 1_000_000_000
 
@@ -157,6 +160,7 @@ class PredictionBuilder:
         self._keep = keep_content
         self._kept_chars = 0
         self._pairing: Pairing[_Input] = Pairing()
+        self._gone_since: dict[str, float] = {}
         self._identify = identify
         self._conversations = Conversations(self._grammar, turns)
         self._same: dict[bytes, int] = {}  # predictions alike in everything, within one millisecond
@@ -185,9 +189,16 @@ class PredictionBuilder:
             self._remember(event)
         return None
 
-    def forget(self, model: str) -> None:
-        """Give up the inputs of an instance that is gone."""
-        self._release(self._pairing.forget(model))
+    def keep_only(self, instances: set[str], *, now_s: float) -> None:
+        """Learn which instances are loaded; give up what waits for one that has been gone for FORGET_AFTER_S.
+
+        `now_s` is any clock that never jumps.
+        """
+        gone = self._pairing.waited_for() - instances
+        self._gone_since = {model: self._gone_since.get(model, now_s) for model in gone}
+        for model, since_s in self._gone_since.items():
+            if now_s - since_s >= FORGET_AFTER_S:
+                self._release(self._pairing.forget(model))
 
     def _remember(self, event: PredictionInput) -> None:
         prompt = event.prompt

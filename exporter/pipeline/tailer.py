@@ -102,7 +102,9 @@ class EventFlow:
     def forget_unloaded(self, snapshot: Snapshot) -> None:
         """Drop what is known of instances that are not loaded any more."""
         if not snapshot.unreadable_instances:
-            self.slots.keep_only({instance.info.identifier for instance in snapshot.instances})
+            loaded = {instance.info.identifier for instance in snapshot.instances}
+            self.slots.keep_only(loaded)
+            self.builder.keep_only(loaded, now_s=snapshot.monotonic_s)
 
     def _count(self, event: LogEvent) -> None:
         counts = self.counts

@@ -10,7 +10,7 @@ from typing import Final
 from exporter.collectors.tally import PredictionTally
 from exporter.llmster.events import LogEvent, PredictionInput, PredictionOutput, PredictionStats
 from exporter.pipeline import tags
-from exporter.pipeline.predictions import Prediction, PredictionBuilder
+from exporter.pipeline.predictions import FORGET_AFTER_S, Prediction, PredictionBuilder
 from exporter.pipeline.reasoning import Splitter, split
 from exporter.pipeline.segments import Kind, Segment
 from exporter.pipeline.tailer import EventFlow
@@ -105,6 +105,11 @@ class _Book:
         raise AssertionError(f"{event} is no log line")
 
 
+def _unload(builder: PredictionBuilder, left: set[str]) -> None:
+    for now_s in (0.0, FORGET_AFTER_S):
+        builder.keep_only(left, now_s=now_s)
+
+
 def predictions(choices: Choices) -> None:
     """Whatever the order of inputs and outputs: one prediction per output, sums exact, every input accounted for."""
     models = ("a", "b", "c\ufffd")
@@ -129,13 +134,12 @@ def predictions(choices: Choices) -> None:
             sent.append(event)
         flow.take(event)
         if choices.rarely():
-            builder.forget(model)
+            _unload(builder, set(models) - {model})
     assert len(book.taken) == len(sent), f"{len(sent)} outputs became {len(book.taken)} predictions"
     paired = sum(prediction.paired for prediction in book.taken)
     assert paired + builder.outputs_missed == len(sent)
     assert paired + builder.inputs_missed + builder.waiting == inputs, "an input was lost or counted twice"
-    for model in models:
-        builder.forget(model)
+    _unload(builder, set())
     assert builder.waiting == 0
     assert builder._kept_chars == 0, f"{builder._kept_chars} characters of prompts are kept for nobody"
     for prediction, output in zip(book.taken, sent, strict=True):

@@ -12,7 +12,9 @@ from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.predictions import (
     PredictionBuilder,
 )
+from exporter.pipeline.tailer import EventFlow
 from tests.exporter.pipeline.predicting import END, given_input, given_output, predict
+from tests.exporter.readings import instance, snapshot
 
 
 def test_an_output_without_its_input_is_a_miss_and_still_a_prediction() -> None:
@@ -103,11 +105,51 @@ def test_waiting_inputs_are_bounded_in_number_and_age() -> None:
     assert (builder.waiting, builder.inputs_missed) == (256, 744)
     builder.add(given_input("p", END + 7 * 3_600_000))
     assert builder.waiting == 1
-    builder.forget("m")
-    assert builder.waiting == 0
     for number in range(1000):
         builder.add(given_input("p", END, model=f"m{number}"))
     assert builder.waiting == 256
+
+
+def flow_with(inputs: int) -> tuple[EventFlow, PredictionBuilder]:
+    """Make a flow in which so many inputs wait for model m, which is loaded."""
+    builder = PredictionBuilder("local", keep_content=True)
+    flow = EventFlow(builder, [])
+    for _ in range(inputs):
+        flow.take(given_input("p" * 1000))
+    flow.forget_unloaded(snapshot(instance(identifier="m"), monotonic_s=0))
+    return flow, builder
+
+
+def test_prompts_of_an_instance_that_is_gone_are_given_up_after_a_minute() -> None:
+    flow, builder = flow_with(3)
+    flow.forget_unloaded(snapshot(instance(identifier="other"), monotonic_s=10))
+    flow.forget_unloaded(snapshot(monotonic_s=69))
+    assert builder.waiting == 3
+    flow.forget_unloaded(snapshot(monotonic_s=70))
+    assert (builder.waiting, builder.inputs_missed, builder._kept_chars) == (0, 3, 0)
+
+
+def test_an_output_that_comes_after_its_instance_is_gone_still_finds_its_prompt() -> None:
+    flow, builder = flow_with(1)
+    flow.forget_unloaded(snapshot(monotonic_s=10))
+    prediction = builder.add(given_output("cut sho", stop_reason="modelUnloaded"))
+    assert prediction is not None
+    assert prediction.prompt == "p" * 1000
+    assert builder.outputs_missed == 0
+
+
+def test_prompts_of_an_instance_that_is_there_again_are_kept() -> None:
+    flow, builder = flow_with(1)
+    for at_s, there in ((10, False), (60, True), (100, False), (130, False)):
+        flow.forget_unloaded(snapshot(*[instance(identifier="m")] * there, monotonic_s=at_s))
+    assert builder.waiting == 1
+
+
+def test_while_an_instance_cannot_be_read_no_prompts_are_given_up() -> None:
+    flow, builder = flow_with(1)
+    for at_s in (10, 100, 1000):
+        flow.forget_unloaded(snapshot(unreadable_instances=1, monotonic_s=at_s))
+    assert builder.waiting == 1
 
 
 def test_a_wrong_clock_costs_no_later_pairs() -> None:
