@@ -7,20 +7,21 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import socket
 from collections.abc import AsyncIterator
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
 
 import click
+import httpx
 
 from daemonpulse.terminal import plain, say_json
 from exporter.llmster import home, rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Timeouts
 from exporter.llmster.errors import AuthenticationRefused, LlmsterError
-from exporter.settings import DaemonSettings, ExporterSettings
+from exporter.serving import listen
+from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
 
 ANSWER_S: Final = 5.0
 INTERNAL_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
@@ -33,8 +34,7 @@ class Finding:
 
     daemon: str
     what: str
-    works: bool | None
-    """None: not looked at, because something before it does not work."""
+    works: bool
     seen: str
     fix: str = ""
 
@@ -53,7 +53,7 @@ async def _check_all(settings: ExporterSettings) -> list[Finding]:
     findings: list[Finding] = []
     for daemon in settings.daemons:
         findings += [finding async for finding in _check(daemon)]
-    findings.append(_check_listen(settings))
+    findings.append(check_listen(settings))
     return findings
 
 
@@ -62,7 +62,7 @@ async def _check(daemon: DaemonSettings) -> AsyncIterator[Finding]:
     try:
         greets = await rest.greets(daemon.url, timeout_s=ANSWER_S)
     except LlmsterError as error:
-        yield Finding(name, "daemon found", False, str(error), await _how_to_find(daemon))
+        yield Finding(name, "daemon found", False, str(error), await how_to_find(daemon))
         return
     if not greets:
         fix = "this is another server; point --daemon-url at LM Studio's port"
@@ -136,11 +136,14 @@ async def _check_session(client: DaemonClient, *, has_token: bool) -> AsyncItera
     )
 
 
-async def _how_to_find(daemon: DaemonSettings) -> str:
-    if not daemon.is_loopback:
+async def how_to_find(daemon: DaemonSettings) -> str:
+    """Look where else the daemon may be; say how to reach or start it."""
+    if not daemon.is_loopback and daemon.home is None:
         return "start it there (lms daemon up, lms server start), let it listen on the network, check the firewall"
-    known = home.ports(home.default_home(Path.home()))
-    for port in sorted(known | set(INTERNAL_PORTS)):
+    known = set(INTERNAL_PORTS)
+    with contextlib.suppress(RuntimeError):  # a user id without a name, and no HOME
+        known |= home.ports(daemon.home or home.default_home(Path.home()))
+    for port in sorted(known):
         url = f"http://127.0.0.1:{port}"
         with contextlib.suppress(LlmsterError):
             if await rest.greets(url, timeout_s=1.0):
@@ -148,21 +151,35 @@ async def _how_to_find(daemon: DaemonSettings) -> str:
     return "start it: lms daemon up && lms server start --port " + str(daemon.port)
 
 
-def _check_listen(settings: ExporterSettings) -> Finding:
-    place = f"{settings.listen_host}:{settings.listen_port}"
-    host = "127.0.0.1" if settings.listen_host in {"0.0.0.0", "::"} else settings.listen_host  # noqa: S104
+def check_listen(settings: ExporterSettings) -> Finding:
+    """Try what the exporter would do first; if that cannot be, look whether an exporter has done it already."""
+    host, port = settings.listen_host, settings.listen_port
+    place = f"[{host}]:{port}" if ":" in host else f"{host}:{port}"
+
+    def finding(works: bool, seen: str, fix: str = "") -> Finding:  # noqa: FBT001 - as in a Finding
+        return Finding("(exporter)", "metrics port", works, seen, fix)
+
     try:
-        with socket.create_connection((host, settings.listen_port), timeout=1.0) as connection:
-            connection.sendall(b"GET /healthz HTTP/1.0\r\nHost: " + place.encode() + b"\r\n\r\n")
-            answer = connection.recv(1024)
-    except OSError:
-        return Finding("(exporter)", "metrics port", True, f"{place} is free; start: daemonpulse exporter")
-    if answer.endswith(b"ok\n"):
-        return Finding(
-            "(exporter)", "metrics port", True, f"an exporter already serves http://{place}/metrics"
+        listen(host, port).close()
+    except SettingsError as error:
+        refused = error
+    else:
+        return finding(True, f"{place} is free; start: daemonpulse exporter")
+    local = {"0.0.0.0": "127.0.0.1", "::": "[::1]"}.get(host, place.rpartition(":")[0])  # noqa: S104 - from, not to
+    guarded = settings.web_config is not None
+    try:
+        answer = httpx.get(f"http://{local}:{port}/healthz", timeout=ANSWER_S, trust_env=False)
+        if answer.text == "ok\n":
+            return finding(True, f"an exporter already serves http://{place}/metrics")
+    except (httpx.ConnectError, httpx.ConnectTimeout, httpx.InvalidURL):
+        guarded = False
+    except httpx.HTTPError:
+        pass  # an exporter with TLS answers so, too
+    if guarded:
+        return finding(
+            True, f"{place} is in use; behind the TLS or password of web_config it cannot be told by what"
         )
-    fix = "another program uses it; choose one with DAEMONPULSE_LISTEN"
-    return Finding("(exporter)", "metrics port", False, f"{place} answers, but is no exporter of ours", fix)
+    return finding(False, str(refused), "say where with DAEMONPULSE_LISTEN")
 
 
 def _print(findings: list[Finding]) -> None:

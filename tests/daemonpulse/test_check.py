@@ -1,0 +1,115 @@
+"""What `daemonpulse check` finds at the exporter's own port, and where it looks for a daemon that is not there."""
+
+import dataclasses
+import socket
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from http.server import BaseHTTPRequestHandler, HTTPServer
+from pathlib import Path
+
+import pytest
+
+from daemonpulse import check
+from exporter import settings as exporter_settings
+from exporter.settings import ExporterSettings
+from llmster_sim.server import SimConfig, Simulator
+
+
+def at(port: int, host: str = "127.0.0.1", web_config: Path | None = None) -> ExporterSettings:
+    plain = exporter_settings.load({}, environ={})
+    return dataclasses.replace(plain, listen_host=host, listen_port=port, web_config=web_config)
+
+
+@contextmanager
+def answering(status: int, body: bytes, host: str = "127.0.0.1") -> Iterator[int]:
+    """Serve one answer to everything; gives the port."""
+
+    class Server(HTTPServer):
+        address_family = socket.AF_INET6 if ":" in host else socket.AF_INET
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            self.send_response(status)
+            self.send_header("Content-Length", str(len(body)))
+            self.end_headers()
+            self.wfile.write(body)
+
+        def log_message(self, *_: object) -> None:
+            """Say nothing."""
+
+    with Server((host, 0), Handler) as server:
+        thread = threading.Thread(target=server.serve_forever)
+        thread.start()
+        try:
+            yield server.server_address[1]
+        finally:
+            server.shutdown()
+            thread.join()
+
+
+@pytest.fixture(autouse=True)
+def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(check, "ANSWER_S", 0.5)
+
+
+def test_a_port_that_nobody_has_is_free_and_stays_free() -> None:
+    with socket.socket() as probe:
+        probe.bind(("127.0.0.1", 0))
+        port = probe.getsockname()[1]
+    for _ in range(2):
+        found = check.check_listen(at(port))
+        assert found.works
+        assert f"127.0.0.1:{port} is free" in found.seen
+
+
+@pytest.mark.parametrize("host", ["127.0.0.1", "0.0.0.0", "::1", "::"])  # noqa: S104
+def test_an_exporter_that_serves_already_is_found(host: str) -> None:
+    with answering(200, b"ok\n", host) as port:
+        found = check.check_listen(at(port, host))
+    assert found.works
+    assert "an exporter already serves http://" in found.seen
+
+
+def test_a_program_that_takes_connections_and_stays_silent_is_not_a_free_port() -> None:
+    with socket.socket() as silent:
+        silent.bind(("127.0.0.1", 0))
+        silent.listen()
+        found = check.check_listen(at(silent.getsockname()[1]))
+    assert not found.works
+    assert "Address already in use" in found.seen
+    assert "DAEMONPULSE_LISTEN" in found.fix
+
+
+def test_another_program_is_told_from_an_exporter() -> None:
+    with answering(200, b"hello\n") as port:
+        assert not check.check_listen(at(port)).works
+
+
+@pytest.mark.parametrize("host", ["192.0.2.1", "no such host"])
+def test_an_address_that_is_not_here_is_not_a_free_port(host: str) -> None:
+    found = check.check_listen(at(9810, host, web_config=Path("web.yml")))
+    assert not found.works
+    assert host in found.seen
+
+
+def test_an_exporter_of_ours_that_asks_for_a_password_is_not_another_program() -> None:
+    with answering(401, b"Unauthorized\n") as port:
+        found = check.check_listen(at(port, web_config=Path("web.yml")))
+    assert found.works
+    assert "cannot be told" in found.seen
+
+
+async def test_a_daemon_is_looked_for_by_the_home_that_was_configured(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def nobody() -> Path:
+        raise RuntimeError("Could not determine home directory.")
+
+    monkeypatch.setattr(Path, "home", nobody)
+    monkeypatch.setattr(check, "INTERNAL_PORTS", ())
+    [daemon] = exporter_settings.load({}, environ={}).daemons
+    async with Simulator(SimConfig(scenario="idle", home=tmp_path)) as sim:
+        fix = await check.how_to_find(dataclasses.replace(daemon, home=tmp_path))
+        assert fix == f"LM Studio answers at {sim.url}: set DAEMONPULSE_DAEMON_URL={sim.url}"
+        assert "lms daemon up" in await check.how_to_find(daemon), "without a home there is nowhere to look"
