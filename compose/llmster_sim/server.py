@@ -122,8 +122,9 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where clients find it."""
-        return f"http://{self.config.host}:{self._port}"
+        """Where clients on this machine find it."""
+        host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.config.host, self.config.host)  # noqa: S104
+        return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 
     @property
     def connections(self) -> int:

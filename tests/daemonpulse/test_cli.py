@@ -189,6 +189,15 @@ def test_a_recording_without_the_log_stream_is_refused() -> None:
     assert ended.stderr == "daemonpulse: log_stream=off: a recording is a log stream; leave it on\n"
 
 
+def test_simulate_sees_its_daemon_wherever_that_listens() -> None:
+    where = ("--daemon-host", "127.0.0.2", "--daemon-port", "0")
+    with started(COMMAND, "simulate", *where, "--listen", "127.0.0.1:0", "--scenario", "idle") as process:
+        url = exporter_url(process)
+        deadline = time.monotonic() + 20
+        while 'llmster_up{daemon="local"} 1.0' not in httpx.get(url + "/metrics", trust_env=False).text:
+            assert time.monotonic() < deadline
+
+
 def test_check_finds_everything_working_on_a_healthy_daemon() -> None:
     with simulator() as url:
         ended = daemonpulse("check", "--daemon-url", url, "--listen", "127.0.0.1:0", "--json")

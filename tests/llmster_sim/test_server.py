@@ -36,6 +36,19 @@ async def test_stopped_simulator_refuses_connections_and_starts_on_the_same_port
     assert len(sim.daemon.loaded) == 3
 
 
+@pytest.mark.parametrize(
+    ("host", "url"),
+    [
+        ("127.0.0.2", "http://127.0.0.2:1234"),
+        ("0.0.0.0", "http://127.0.0.1:1234"),  # noqa: S104
+        ("::1", "http://[::1]:1234"),
+        ("::", "http://[::1]:1234"),
+    ],
+)
+def test_its_url_is_one_that_this_machine_can_use(host: str, url: str) -> None:
+    assert Simulator(SimConfig(host=host, port=1234)).url == url
+
+
 async def test_stopping_does_not_stop_the_clients_predictions_for_them(sim: Simulator) -> None:
     client = Client(url=sim.url, path="/llm")
     await client.open()
