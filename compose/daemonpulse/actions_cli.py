@@ -8,17 +8,18 @@ from __future__ import annotations
 import asyncio
 import datetime as dt
 import re
-import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, NoReturn
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from daemonpulse.actions_client import CLIENT_COMMANDS
 from daemonpulse.durations import Duration
 from daemonpulse.mcp_cli import mcp
+from daemonpulse.settings_flags import settings_flags
+from daemonpulse.terminal import fail
 
 if TYPE_CHECKING:
     from actions.storage import Storage
@@ -48,14 +49,8 @@ def _serve_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     from actions.settings import SETTINGS, SHARED
     from exporter.settings import SETTINGS as EXPORTER_SETTINGS
 
-    # A token on a command line shows in every process list, so that one has no flag.
-    shared = [one for one in EXPORTER_SETTINGS if one.key in SHARED and one.key != "daemon_token"]
-    rows = [(one.key, one.default, f"{one.help}  [env: {one.env}]") for one in SETTINGS]
-    rows += [(one.key, one.default, f"{one.help}  [env: {one.env}]") for one in shared]
-    for key, default, text in reversed(rows):
-        shown = f"  [default: {default}]" if default else ""
-        command = click.option("--" + key.replace("_", "-"), key, help=text + shown)(command)
-    return command
+    shared = [one for one in EXPORTER_SETTINGS if one.key in SHARED]
+    return settings_flags([*SETTINGS, *shared])(command)
 
 
 @actions.command()
@@ -73,13 +68,13 @@ def serve(**flags: str | None) -> None:
     try:
         from actions import app
     except ImportError as error:
-        _fail(f"{error.name} is not installed; install the actions too: pip install 'daemonpulse[actions]'")
+        fail(f"{error.name} is not installed; install the actions too: pip install 'daemonpulse[actions]'")
     try:
         chosen = settings.load(flags)
         logs.configure(level=chosen.log_level, format_=chosen.log_format)
         app.run(chosen)
     except SettingsError as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 @actions.group()
@@ -99,7 +94,7 @@ def token_new(*, scope: str, name: str, expires: int | None, **flags: str | None
     from actions.tokens import TokenStore
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}", name):
-        _fail(f"--name={name[:80]!r}: use letters, digits, '.', '_', '@' and '-', at most 63 characters")
+        fail(f"--name={name[:80]!r}: use letters, digits, '.', '_', '@' and '-', at most 63 characters")
     expires_ms = round(time.time() * 1000) + expires * 1000 if expires is not None else None
 
     async def make(storage: Storage) -> str:
@@ -179,7 +174,7 @@ def token_revoke(*, id_or_name: str, **flags: str | None) -> None:
         for one in _with_storage(flags, revoke):
             click.echo(f"revoked {one.id} ({one.name})")
     except NoSuchToken:
-        _fail(
+        fail(
             f"{id_or_name[:80]}: there is no live token of this id or name; see: daemonpulse actions token list"
         )
 
@@ -202,7 +197,7 @@ def audit_verify(*, head: str | None, archive: Path | None, **flags: str | None)
     if head is not None:
         match = re.fullmatch(r"(\d{1,18}):([0-9a-f]{64})", head)
         if match is None:
-            _fail(f"--head={head[:100]}: write it as audit verify prints it, SEQ:HASH")
+            fail(f"--head={head[:100]}: write it as audit verify prints it, SEQ:HASH")
         expected = Head(int(match[1]), match[2])
 
     async def verify(storage: Storage) -> Head | None:
@@ -215,10 +210,9 @@ def audit_verify(*, head: str | None, archive: Path | None, **flags: str | None)
     try:
         found = _with_storage(flags, verify)
     except AuditBroken as error:
-        click.echo(f"daemonpulse: {error}", err=True)
-        sys.exit(1)
+        fail(str(error), 1)
     except OSError as error:
-        _fail(f"--archive={archive}: cannot be read ({error.strerror})")
+        fail(f"--archive={archive}: cannot be read ({error.strerror})")
     if found is None:
         click.echo("the audit is empty")
     else:
@@ -250,10 +244,9 @@ def audit_prune(*, older_than: int, archive: Path, **flags: str | None) -> None:
     try:
         found = _with_storage(flags, cut)
     except AuditBroken as error:
-        click.echo(f"daemonpulse: {error}; nothing was cut off", err=True)
-        sys.exit(1)
+        fail(f"{error}; nothing was cut off", 1)
     except OSError as error:
-        _fail(f"--to={archive}: cannot be written ({error.strerror}); nothing was cut off")
+        fail(f"--to={archive}: cannot be written ({error.strerror}); nothing was cut off")
     if found is None:
         click.echo("nothing is old enough")
     else:
@@ -281,13 +274,8 @@ def _with_storage(flags: dict[str, str | None], work: Callable[[Storage], Any]) 
     try:
         return asyncio.run(run(state_folder(flags)))
     except (SettingsError, StorageFailed) as error:
-        _fail(str(error))
+        fail(str(error))
 
 
 def _day(at_ms: int) -> str:
     return dt.datetime.fromtimestamp(at_ms / 1000, tz=dt.UTC).strftime("%Y-%m-%d")
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"daemonpulse: {message}", err=True)
-    sys.exit(2)

@@ -11,12 +11,12 @@ import sys
 import time
 from collections.abc import Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, NoReturn, Self
+from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
 from daemonpulse.durations import Duration
-from daemonpulse.terminal import say, say_json
+from daemonpulse.terminal import fail, say, say_json
 
 if TYPE_CHECKING:
     import httpx
@@ -27,8 +27,8 @@ _ASKED_WRONGLY: Final = frozenset({400, 401, 403, 404, 405, 413, 421, 422})
 _GIB: Final = 1024**3
 
 
-def _client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that every verb has."""
+def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that every client of the API has."""
     for option in reversed(
         (
             click.option(
@@ -44,12 +44,18 @@ def _client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
                 type=click.Path(path_type=Path),
                 help="File with the token; DAEMONPULSE_ACTIONS_TOKEN is read too.",
             ),
-            click.option("--daemon", help="Which daemon. Default: the only one there is."),
             click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
         )
     ):
         command = option(command)
     return command
+
+
+def _verb_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that every verb has."""
+    return click.option("--daemon", help="Which daemon. Default: the only one there is.")(
+        client_flags(command)
+    )
 
 
 def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -80,7 +86,7 @@ def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 @_plan_flags
 @click.option("--force", is_flag=True, help="Load although it does not fit. Needs --reason.")
 @click.option("--reason", help="Goes into the audit.")
-@_client_flags
+@_verb_flags
 def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
     """Load MODEL and wait for it. Nothing happens if it is loaded just so already."""
     with Api(url, token_file) as api:
@@ -98,7 +104,7 @@ def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool
 @click.argument("instance_id")
 @click.option("--drain", "drain_seconds", type=float, default=0.0, help="Wait so many seconds for its queue.")
 @click.option("--reason", help="Goes into the audit.")
-@_client_flags
+@_verb_flags
 def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
     """Eject INSTANCE_ID and make sure that it is gone."""
     with Api(url, token_file) as api:
@@ -108,7 +114,7 @@ def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
 
 @click.command("eject-all")
 @click.option("--reason", help="Goes into the audit.")
-@_client_flags
+@_verb_flags
 def eject_all(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
@@ -122,7 +128,7 @@ def eject_all(
 @click.command()
 @click.argument("model")
 @_plan_flags
-@_client_flags
+@_verb_flags
 def preflight(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
@@ -138,7 +144,7 @@ def preflight(
 
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@_client_flags
+@_verb_flags
 def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, limit: int) -> None:
     """List the latest operations."""
     with Api(url, token_file) as api:
@@ -182,7 +188,7 @@ class Api:
             return name
         names = [one["daemon"] for one in self.ask("GET", "/v1/daemons", {})["daemons"]]
         if len(names) != 1:
-            _fail(f"--daemon: there are {len(names)}, say which: {', '.join(names)}", 2)
+            fail(f"--daemon: there are {len(names)}, say which: {', '.join(names)}")
         return str(names[0])
 
     def ask(self, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
@@ -193,18 +199,17 @@ class Api:
         try:
             response = self._http.request(method, f"{self._url}{path}", params=given)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
-            _fail(
+            fail(
                 f"--url={self._url}: nobody answers there ({type(error).__name__}); start it with "
-                "`daemonpulse actions serve`, or say where it is",
-                2,
+                "`daemonpulse actions serve`, or say where it is"
             )
         try:
             body = response.json()
         except ValueError:
-            _fail(f"--url={self._url}: this is not the actions API (HTTP {response.status_code})", 2)
+            fail(f"--url={self._url}: this is not the actions API (HTTP {response.status_code})")
         if response.is_error:
             wrongly = response.status_code in _ASKED_WRONGLY
-            _fail(str(body.get("detail", f"HTTP {response.status_code}")), 2 if wrongly else 1)
+            fail(str(body.get("detail", f"HTTP {response.status_code}")), 2 if wrongly else 1)
         return body
 
     def command(
@@ -216,7 +221,7 @@ class Api:
             operation = self._follow(operation["id"], bar=bar)
         if operation["state"] != "done":
             problem = operation["problem"] or {}
-            _fail(str(problem.get("detail", operation["state"])), 1)
+            fail(str(problem.get("detail", operation["state"])), 1)
         return operation
 
     def _follow(self, operation_id: str, *, bar: bool) -> Any:
@@ -240,7 +245,7 @@ def _token(token_file: Path | None) -> str | None:
     try:
         return token_file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
-        _fail(f"--token-file={token_file}: cannot be read", 2)
+        fail(f"--token-file={token_file}: cannot be read")
 
 
 def _print(operation: Any, as_json: bool, words: str) -> None:  # noqa: FBT001 - a click flag
@@ -263,8 +268,3 @@ def _print_preflight(answer: Any) -> None:
         who = holder["instance_id"] or holder["process"] or "unknown"
         pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
         say(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")
-
-
-def _fail(message: str, code: int) -> NoReturn:
-    say(f"daemonpulse: {' '.join(message.split())}", err=True)
-    sys.exit(code)

@@ -7,12 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import Any, BinaryIO, NoReturn
+from typing import BinaryIO
 
 import click
 
 from daemonpulse.actions_cli import actions
 from daemonpulse.dashboards_cli import dashboards
+from daemonpulse.settings_flags import settings_flags
+from daemonpulse.terminal import fail
+from exporter.settings import SETTINGS
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -34,24 +37,8 @@ main.add_command(dashboards)
 main.add_command(actions)
 
 
-def settings_flags(command: Any) -> Any:
-    """Add a flag for every exporter setting, documented by the same table as the environment and the file."""
-    from exporter.settings import SETTINGS
-
-    for setting in reversed(SETTINGS):
-        if setting.key == "daemon_token":
-            continue  # a token on a command line shows in every process list
-        default = f"  [default: {setting.default}]" if setting.default else ""
-        command = click.option(
-            "--" + setting.key.replace("_", "-"),
-            setting.key,
-            help=f"{setting.help}  [env: {setting.env}]{default}",
-        )(command)
-    return command
-
-
 @main.command()
-@settings_flags
+@settings_flags(SETTINGS)
 @click.option(
     "--replay",
     type=click.File("rb"),
@@ -72,7 +59,7 @@ def exporter(*, replay: BinaryIO | None, **flags: str | None) -> None:
 
 
 @main.command()
-@settings_flags
+@settings_flags(SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(*, as_json: bool, **flags: str | None) -> None:
     """Tell what of your own set-up works, and how to fix the rest.
@@ -120,7 +107,7 @@ def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | N
 
 
 @main.command()
-@settings_flags
+@settings_flags(SETTINGS)
 @click.option(
     "--daemon-host", default="127.0.0.1", show_default=True, help="Where the simulated daemon listens."
 )
@@ -148,9 +135,3 @@ def simulate(*, daemon_host: str, daemon_port: int, scenario: str, seed: int, **
         simulation.run(settings.load(flags), host=daemon_host, port=daemon_port, scenario=scenario, seed=seed)
     except settings.SettingsError as error:
         fail(str(error))
-
-
-def fail(message: str) -> NoReturn:
-    """End with one line on stderr and exit code 2: the user asked for something that cannot be."""
-    click.echo(f"daemonpulse: {message}", err=True)
-    sys.exit(2)

@@ -5,12 +5,12 @@ Knows folders and exit codes; what is written is in the package `dashboards`, wh
 
 from __future__ import annotations
 
-import sys
 from pathlib import Path
 from types import ModuleType
-from typing import NoReturn
 
 import click
+
+from daemonpulse.terminal import fail
 
 
 @click.group()
@@ -41,9 +41,9 @@ def build(*, output: Path | None, runbooks: str | None, buttons: str) -> None:
     """Write boards (JSON) and rules (YAML)."""
     build_ = _builder()
     if output is None and runbooks is not None:
-        _fail("--runbooks: give --output too; the checkout's own rules link to docs/runbook")
+        fail("--runbooks: give --output too; the checkout's own rules link to docs/runbook")
     if output is None and buttons != "plugin":
-        _fail(f"--buttons={buttons}: give --output too; the checkout's own boards use the plugin")
+        fail(f"--buttons={buttons}: give --output too; the checkout's own boards use the plugin")
     if output is None:
         changed = build_.write(build_.checkout_files(), _checkout())
     else:
@@ -65,8 +65,7 @@ def check() -> None:
     for problem in problems:
         click.echo(problem, err=True)
     if problems:
-        click.echo("daemonpulse: run `daemonpulse dashboards build`", err=True)
-        sys.exit(1)
+        fail("run `daemonpulse dashboards build`", 1)
     click.echo(f"all {len(files)} generated files are fresh")
 
 
@@ -76,17 +75,12 @@ def _builder() -> ModuleType:
     except ModuleNotFoundError as error:
         if error.name not in {"grafanalib", "attr"}:
             raise
-        _fail("dashboards: the extra is not installed; run pip install 'daemonpulse[dashboards]'")
+        fail("dashboards: the extra is not installed; run pip install 'daemonpulse[dashboards]'")
     return builder
 
 
 def _checkout() -> Path:
     root = Path(__file__).parent.parent.parent
     if not (root / "pyproject.toml").is_file():
-        _fail("--output: name a folder; the files of an installed package are not ours to write")
+        fail("--output: name a folder; the files of an installed package are not ours to write")
     return root
-
-
-def _fail(message: str) -> NoReturn:
-    click.echo(f"daemonpulse: {message}", err=True)
-    sys.exit(2)

@@ -25,11 +25,11 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from daemonpulse import stack as programs
 from daemonpulse.alert_sink import Alert, alert_sink
-from daemonpulse.demo_actions import start_actions
+from daemonpulse.demo_actions import DAEMON_NAME, end, start_actions
 from daemonpulse.programs import Program, ProgramFailed, free_port, running
 from daemonpulse.pulse import Pulse
 from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
-from daemonpulse.terminal import say
+from daemonpulse.terminal import fail, say
 from exporter import app, logs
 from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
@@ -39,7 +39,6 @@ from llmster_sim.server import SimConfig, Simulator
 
 PULSE_EVERY_S: Final = 1.0
 FIRST_SCRAPE_S: Final = 15.0
-DAEMON_NAME: Final = "demo"
 
 _PARTS: Final = {
     "llmster": "the simulated daemon: WebSockets and REST, as LM Studio's",
@@ -54,22 +53,16 @@ _PARTS: Final = {
 
 
 def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> int:
-    """Run the demo; return the exit code: 0 fine, 1 something was not as promised, 2 asked wrongly."""
+    """Run the demo; return the exit code: 0 fine, 1 something was not as promised. Exits when asked wrongly."""
     if unknown := [part for part in scenario.split("+") if part not in SCENARIOS]:
-        click.echo(f"daemonpulse: --scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}", err=True)
-        return 2
+        fail(f"--scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}")
     if urls_file is not None and not os.access(urls_file.absolute().parent, os.W_OK):
-        click.echo(
-            f"daemonpulse: --urls-file={urls_file}: its folder is not there, or closed to us; choose another",
-            err=True,
-        )
-        return 2
+        fail(f"--urls-file={urls_file}: its folder is not there, or closed to us; choose another")
     folder = Path(tempfile.mkdtemp(prefix="daemonpulse-demo-"))
     try:
         return asyncio.run(_Demo(folder, scenario, seed, urls_file).run(seconds))
     except ProgramFailed as error:
-        click.echo(f"daemonpulse: {error}", err=True)
-        return 1
+        fail(str(error), 1)
     finally:
         shutil.rmtree(folder, ignore_errors=True)
 
@@ -145,7 +138,7 @@ class _Demo:
                 host=SimulatedHost(simulator.daemon, loop),
             )
         )
-        stack.push_async_callback(_end, task)
+        stack.push_async_callback(end, task)
         waiting = asyncio.create_task(ready.wait())
         await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
         waiting.cancel()
@@ -298,9 +291,3 @@ async def _samples(http: httpx.AsyncClient, exporter_url: str) -> list[_Sample]:
         for family in text_string_to_metric_families(text)
         for sample in family.samples
     ]
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

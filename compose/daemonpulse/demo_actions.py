@@ -66,7 +66,7 @@ async def start_actions(
             host=SimulatedHost(simulator.daemon, loop),
         )
     )
-    stack.push_async_callback(_end, task)
+    stack.push_async_callback(end, task)
     waiting = asyncio.create_task(urls.get())
     await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
     if task.done():
@@ -77,7 +77,8 @@ async def start_actions(
     return url, token_file
 
 
-async def _end(task: asyncio.Task[None]) -> None:
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is over."""
     task.cancel()
     with contextlib.suppress(asyncio.CancelledError):
         await task

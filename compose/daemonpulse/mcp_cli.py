@@ -5,38 +5,14 @@ Knows the API's paths and answers, and nothing of how the gate works.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
 import click
 
-from daemonpulse.actions_client import DEFAULT_URL, Api
+from daemonpulse.actions_client import Api, client_flags
 from daemonpulse.terminal import say, say_json
-
-
-def _flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    for option in reversed(
-        (
-            click.option(
-                "--url",
-                envvar="DAEMONPULSE_ACTIONS_URL",
-                default=DEFAULT_URL,
-                show_default=True,
-                help="Where the actions API is.  [env: DAEMONPULSE_ACTIONS_URL]",
-            ),
-            click.option(
-                "--token-file",
-                envvar="DAEMONPULSE_ACTIONS_TOKEN_FILE",
-                type=click.Path(path_type=Path),
-                help="File with the token; DAEMONPULSE_ACTIONS_TOKEN is read too.",
-            ),
-            click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
-        )
-    ):
-        command = option(command)
-    return command
 
 
 @click.group()
@@ -53,7 +29,7 @@ def mcp() -> None:
 
 @mcp.command()
 @click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
-@_flags
+@client_flags
 def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
     """Route every server of mcp.json through the gate. Keeps a backup; `undo` takes it back."""
     _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=False)
@@ -61,7 +37,7 @@ def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) ->
 
 @mcp.command()
 @click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
-@_flags
+@client_flags
 def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
     """Give mcp.json its servers back."""
     _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=True)
@@ -69,7 +45,7 @@ def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> 
 
 @mcp.command("list")
 @click.argument("server", required=False)
-@_flags
+@client_flags
 def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | None) -> None:
     """List the servers, or the tools of SERVER with their gates."""
     path = "/v1/mcp/servers" if server is None else f"/v1/mcp/servers/{quote(server, safe='')}/tools"
@@ -87,7 +63,7 @@ def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | Non
 
 @mcp.command()
 @click.option("--all", "everything", is_flag=True, help="Settled ones too.")
-@_flags
+@client_flags
 def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: bool) -> None:
     """List the calls that wait for an answer."""
     with Api(url, token_file) as api:
@@ -108,7 +84,7 @@ def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: b
 @mcp.command()
 @click.argument("approval_id", metavar="ID")
 @click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
-@_flags
+@client_flags
 def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
     """Let the waiting call ID through."""
     _settle("approve", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
@@ -117,7 +93,7 @@ def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: st
 @mcp.command()
 @click.argument("approval_id", metavar="ID")
 @click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
-@_flags
+@client_flags
 def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
     """Refuse the waiting call ID."""
     _settle("deny", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
@@ -127,7 +103,7 @@ def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, 
 @click.argument("server")
 @click.argument("tool")
 @click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
-@_flags
+@client_flags
 def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool: str, decision: str) -> None:
     """Set the gate of TOOL of SERVER. Approves the tool as it is now, too.
 

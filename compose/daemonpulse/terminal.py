@@ -1,12 +1,14 @@
 """Prints what came from elsewhere so that it stays text: names, reasons and arguments cannot steer a terminal.
 
-Knows no command. Whatever is not printable (escape sequences, line separators, NUL) is shown as Python would write it.
+Knows no command, only how one ends that cannot go on. Whatever is not printable (escape sequences, line separators,
+NUL) is shown as Python would write it.
 """
 
 from __future__ import annotations
 
 import json
-from typing import Any
+import sys
+from typing import Any, NoReturn
 
 import click
 
@@ -19,6 +21,12 @@ def plain(text: str) -> str:
 def say(text: str, *, err: bool = False) -> None:
     """Print one line, in which nothing is obeyed."""
     click.echo(plain(text), err=err)
+
+
+def fail(message: str, code: int = 2) -> NoReturn:
+    """End with one line on stderr. Code 2: we were asked for something that cannot be; 1: it did not work out."""
+    say(f"daemonpulse: {' '.join(message.split())}", err=True)
+    sys.exit(code)
 
 
 def say_json(value: Any) -> None:

@@ -121,6 +121,24 @@ def test_only_what_is_printable_is_printed(capsys: pytest.CaptureFixture[str]) -
     assert out == 'one\\ntwo\\x1b[2J\\rthree\n{\n  "a": "\\u007f\\u001b"\n}\n'
 
 
+@pytest.mark.parametrize(
+    "command",
+    [
+        ["demo", "--scenario", EVIL],
+        ["actions", "audit", "verify", "--head", EVIL],
+        ["exporter", "--listen", EVIL],
+    ],
+    ids=lambda command: command[0],
+)
+def test_a_complaint_about_what_was_asked_is_one_line(command: list[str]) -> None:
+    ended = CliRunner().invoke(main, command)
+
+    assert ended.exit_code == 2
+    assert ended.stderr.count("\n") == 1
+    assert all(char.isprintable() for char in ended.stderr.replace("\n", ""))
+    assert "\\x1b[2J" in ended.stderr
+
+
 def test_an_alert_that_anybody_sends_to_the_demo_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
     demo._tell(Alert(EVIL, EVIL, EVIL, {}))
 
