@@ -17,7 +17,7 @@ _WEBHOOK: Final = "url_file: /run/secrets/alert_webhook_url"
 """The line of alertmanager.yml that says where messages go. Alertmanager knows url_file from version 0.26 on, and
 Debian 12 has 0.25, so that the demo always writes the address itself."""
 _TOKEN: Final = "/run/daemonpulse/token"  # noqa: S105 - a path of the stack's containers
-"""Where the stack's datasources.yaml looks for the token of the actions API."""
+"""Where the stack's provisioning/datasources/daemonpulse.yaml looks for the token of the actions API."""
 
 
 def prometheus(folder: Path, *, targets: list[str], alertmanager: str | None) -> Program:

@@ -320,7 +320,7 @@ class Daemon:
                 request.instance = event.instance
                 request.job = event.instance.queue.submit(ask=ask(event.instance), notify=notify)
             elif isinstance(event, LoadFailed):
-                self.totals.failed += 1
+                self.totals.failed += domain == "llm"
                 notify(Failed(error=event.error))
 
         self.get_or_load(name, domain=domain, notify=on_load)

@@ -122,7 +122,7 @@ class Ask:
     """A request as it reaches an instance.
 
     `route` is the HTTP path that server.log names, None for a request over a WebSocket.
-    `fixed_tokens` cuts the output (max tokens asked for); `embedding` asks for a vector, not for text.
+    `max_tokens` cuts the output (max tokens asked for); `embedding` asks for a vector, not for text.
     """
 
     prompt: str

@@ -18,7 +18,6 @@ if TYPE_CHECKING:
 
     from llmster_sim.catalogue import Model
     from llmster_sim.daemon import Daemon
-    from llmster_sim.jobs import StopReason
     from llmster_sim.load_config import LoadConfig
 
 # Disk to memory, and process start. Assumed: a fast NVMe drive; 7.9 s were published for a 1B model.
@@ -190,15 +189,15 @@ class Loader:
             self._daemon.totals.failed_loads += 1
             load.tell(LoadFailed(error=error))
 
-    def unload(self, instance: Instance, *, reason: StopReason = "modelUnloaded") -> None:
-        """Take an instance out of memory; what runs on it ends with `reason`."""
+    def unload(self, instance: Instance) -> None:
+        """Take an instance out of memory; what runs on it ends with what it wrote."""
         if instance.gone:
             return
         for load in [load for load in self.loads if load.instance is instance]:
             self.abort(load, error=errors.already_unloaded())
             return
         instance.gone = True
-        instance.queue.close(reason)
+        instance.queue.close()
         self._remove(instance)
         self._daemon.totals.unloads += 1
 

@@ -117,14 +117,15 @@ class Queue:
             self._narrator.disconnected()
             self._finish(job, "userStopped")
 
-    def close(self, reason: StopReason) -> None:
+    def close(self) -> None:
         """End everything because the instance is being unloaded: partial output is kept."""
         for job in list(self.waiting):
             job.phase = "done"
+            self._desk.totals.failed += not job.ask.embedding
             job.notify(Failed(error=already_unloaded()))
         self.waiting.clear()
         for job in list(self.running.values()):
-            self._finish(job, reason)
+            self._finish(job, "modelUnloaded")
 
     def break_off(self, error: DaemonError) -> None:
         """End everything because the engine died: nothing is kept."""

@@ -81,7 +81,7 @@ def integer(*, least: int | None = None) -> Check:
     def check(value: Any, path: str) -> Iterator[str]:
         if name_of(value) != "number":
             yield _wrong(path, "number", value)
-        elif value != int(value):
+        elif value % 1 != 0:
             yield f"- {path}: Expected integer, received float"
         elif least is not None and value < least:
             yield f"- {path}: Number must be greater than or equal to {least}"

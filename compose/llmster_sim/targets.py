@@ -1,4 +1,4 @@
-"""Find the model a REST request means, the way the daemon forgives wrong names, and load it when needed.
+"""Find the model a REST request means, the way the daemon forgives wrong names, and word what failed.
 
 Knows the daemon and REST errors; what is asked of the model is the caller's business.
 """

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Totals:
     """Running sums since the simulator was made; a restart of the daemon does not reset them.
 
-    `predictions` counts finished ones that left output, `failed` those that left none.
+    `predictions` counts finished ones that left output, `failed` those that left none; embeddings are in neither.
     """
 
     predictions: int = 0

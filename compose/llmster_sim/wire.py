@@ -290,7 +290,7 @@ class Port:
 
 
 def _whole(value: object) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and value == int(value)
+    return isinstance(value, int | float) and not isinstance(value, bool) and value % 1 == 0
 
 
 def _show(value: object) -> str:

@@ -8,6 +8,7 @@ from llmster_sim.clock import Clock
 from llmster_sim.daemon import Daemon, Settings
 from llmster_sim.errors import DaemonError
 from llmster_sim.instances import instance_info
+from llmster_sim.jobs import Failed, JobEvent
 from llmster_sim.load_config import CONTEXT, OFFLOAD, PARALLEL, SPLIT
 from llmster_sim.loading import Evicting, Loaded, LoadEvent, LoadFailed, Progress, Resolved
 from llmster_sim.logs import Event
@@ -284,6 +285,19 @@ def test_crash_takes_the_instance_and_its_jobs_and_says_so(
     assert (daemon.totals.crashes, daemon.totals.failed, daemon.totals.predictions) == (1, 1, 0)
     texts = [event["data"].get("message", "") for event in events]
     assert "The model has crashed without additional information. (Exit code: 139)" in texts
+
+
+@pytest.mark.parametrize(
+    ("key", "domain", "failed"), [(QWEN, "llm", 1), ("text-embedding-nomic-embed-text-v1.5", "embedding", 0)]
+)
+def test_a_request_whose_load_fails_counts_as_a_failed_prediction_if_it_wanted_one(
+    daemon: Daemon, make_ask: MakeAsk, key: str, domain: str, failed: int
+) -> None:
+    said: list[JobEvent] = []
+    daemon.next_load_failure = DaemonError("no")
+    daemon.request(key, ask=lambda _: make_ask(), domain=domain, notify=said.append)
+    assert isinstance(said[-1], Failed)
+    assert (daemon.totals.failed, daemon.totals.failed_loads) == (failed, 1)
 
 
 def test_restart_forgets_instances_and_keeps_the_totals(

@@ -212,6 +212,7 @@ def test_unload_ends_running_jobs_with_their_output_and_fails_waiting_ones(
     assert isinstance(running[-1], Finished)
     assert running[-1].stats.stop_reason == "modelUnloaded"
     assert isinstance(waiting[-1], Failed)
+    assert (daemon.totals.predictions, daemon.totals.failed) == (1, 1)
 
 
 def test_stalled_instance_generates_for_ever_and_its_queue_grows(

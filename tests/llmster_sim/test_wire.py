@@ -4,7 +4,7 @@ from typing import Any
 import pytest
 
 from llmster_sim.errors import DaemonError
-from llmster_sim.schema import nothing, record, string
+from llmster_sim.schema import integer, nothing, record, string
 from llmster_sim.wire import Call, Channel, Namespace, Port, Rpc, Stream
 
 
@@ -39,6 +39,7 @@ class _Bench:
                         handle=lambda call: call.fail(DaemonError("No", cause="why", display={"code": "x"}))
                     ),
                     "later": Rpc(handle=self.calls.append),
+                    "wait": Rpc(handle=self.calls.append, check=integer()),
                 },
                 streams={"watch": Stream(handle=self._open, check=nothing("void"), messages=("stop",))},
             ),
@@ -129,10 +130,25 @@ def test_client_mistake_gets_a_warning_and_no_answer(frame: dict[str, Any], kind
 
 
 @pytest.mark.parametrize(
-    "frame", ["{not json", "[]", '{"type":"surprise"}', '{"type":"rpcCall","endpoint":"list","callId":"a"}']
+    "frame",
+    [
+        "{not json",
+        "[]",
+        '{"type":"surprise"}',
+        '{"type":"rpcCall","endpoint":"list","callId":"a"}',
+        '{"type":"rpcCall","endpoint":"list","callId":1.5}',
+        '{"type":"rpcCall","endpoint":"list","callId":NaN}',
+        '{"type":"rpcCall","endpoint":"list","callId":1e999}',
+    ],
 )
 def test_what_is_no_envelope_is_ignored_without_a_word(frame: str) -> None:
     assert _Bench().receive(frame) == []
+
+
+@pytest.mark.parametrize("number", ["NaN", "-Infinity", "1e999", "0.5"])
+def test_what_is_no_whole_number_is_a_mistake_like_any_other(number: str) -> None:
+    (warning,) = _Bench().receive(f'{{"type":"rpcCall","endpoint":"wait","callId":1,"parameter":{number}}}')
+    assert warning["warning"].endswith("- parameter: Expected integer, received float")
 
 
 def test_no_more_than_five_warnings_are_sent_on_a_connection() -> None:
