@@ -33,6 +33,12 @@ OUTCOMES: Final[tuple[State, ...]] = ("approved", "denied", "expired", "cancelle
 MAX_PENDING: Final = 500
 """More calls than a person can answer for; the next one is refused at once."""
 
+KEPT_MS: Final = 30 * 24 * 3600 * 1000
+"""Settled approvals are forgotten after so long, as operations are; the audit keeps the rest."""
+
+MAX_SUBJECT: Final = 300
+"""Characters kept of what is asked for: the address of a resource may be megabytes long."""
+
 RECOVERY: Final = internal("recovery")
 
 
@@ -213,12 +219,15 @@ class Approvals:
 
         def insert(db: sqlite3.Connection) -> Entry:
             db.execute(
+                "DELETE FROM mcp_approvals WHERE state != 'pending' AND created_ms < ?", (now_ms - KEPT_MS,)
+            )
+            db.execute(
                 "INSERT INTO mcp_approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL, NULL, 0)",
                 (
                     approval_id,
                     subject.server,
                     subject.kind,
-                    subject.name,
+                    subject.name[:MAX_SUBJECT],
                     subject.token,
                     ask.rule,
                     ask.reason,
@@ -234,7 +243,7 @@ class Approvals:
                 "event",
                 actor=actor,
                 action="mcp.ask",
-                subject=f"{subject.server}/{subject.name}",
+                subject=f"{subject.server}/{subject.name}"[:MAX_SUBJECT],
                 operation=approval_id,
                 detail=detail,
             )
@@ -276,7 +285,7 @@ class Approvals:
                 "event",
                 actor=actor,
                 action=f"mcp.{state}",
-                subject=f"{row['server']}/{row['name']}",
+                subject=f"{row['server']}/{row['name']}"[:MAX_SUBJECT],
                 operation=approval_id,
                 detail={"always": rule is not None},
             )

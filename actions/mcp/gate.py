@@ -126,7 +126,7 @@ class Gate:
             if wanted.get(name) != front.gateway.upstream.spec:
                 del self._fronts[name]
                 front.stop()
-                leaving = self._group.create_task(front.gateway.upstream.close(), name=f"closing {name}")
+                leaving = self._group.create_task(self._close(front), name=f"closing {name}")
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
         for name, spec in wanted.items():
@@ -144,6 +144,11 @@ class Gate:
         front = Front(Gateway(upstream, self.tools, self.calls))
         group.create_task(front.run(), name=f"mcp front {spec.name}")
         return front
+
+    async def _close(self, front: Front) -> None:
+        await front.gateway.upstream.close()
+        if front.gateway.name not in self._fronts:
+            self.tools.forget(front.gateway.name)
 
     async def _refresh(self, front: Front, what: str) -> None:
         self._dirty.discard((front.gateway.name, what))

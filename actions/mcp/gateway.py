@@ -227,7 +227,13 @@ class Gateway:
         return await self._fetch(context, ("resource", uri), {"uri": uri}, request, types.ReadResourceResult)
 
     async def _complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-        """Pass completions on: they name values for prompts and templates, and run nothing."""
+        """Pass completions on, but for what is denied: they name values for prompts and templates, and run nothing."""
+        ref = params.ref
+        what: tuple[Kind, str] = (
+            ("prompt", ref.name) if isinstance(ref, types.PromptReference) else ("resource", ref.uri)
+        )
+        if self._hides(*what, _token(context)):
+            return types.CompleteResult(completion=types.Completion(values=[]))
         request = types.CompleteRequest(params=params.model_copy(update={"meta": None}))
         result = await self._list(context, "completions", request, types.CompleteResult)
         return result if result is not None else types.CompleteResult(completion=types.Completion(values=[]))

@@ -16,6 +16,9 @@ import mcp_types as types
 MAX_TOOLS: Final = 500
 """Of one server. More do not fit into any model's context, and each is a label value."""
 
+MAX_NAME: Final = 256
+"""Characters of a tool's name, a label value too; the protocol advises 128."""
+
 MAX_PAGES: Final = 50
 """Of one listing: a paginator that never ends is not followed for ever."""
 
@@ -30,13 +33,13 @@ def fingerprint(tool: types.Tool) -> str:
 
 
 class Listing:
-    """The tools of one server as last listed. Of two tools with one name the first counts; the rest is dropped."""
+    """The tools of one server as last listed. Of two with one name the first counts; what is too much is dropped."""
 
     def __init__(self, tools: Iterable[types.Tool] = ()) -> None:
         self.tools: dict[str, types.Tool] = {}
         self.dropped = 0
         for tool in tools:
-            if tool.name in self.tools or len(self.tools) >= MAX_TOOLS:
+            if tool.name in self.tools or len(self.tools) >= MAX_TOOLS or len(tool.name) > MAX_NAME:
                 self.dropped += 1
             else:
                 self.tools[tool.name] = tool

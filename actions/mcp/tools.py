@@ -24,7 +24,8 @@ class Tools:
     def __init__(self, records: Records, metrics: Metrics) -> None:
         self._records = records
         self._metrics = metrics
-        self._told: set[tuple[str, str, str]] = set()
+        self._told: dict[str, dict[str, str | None]] = {}
+        """By server and tool: the change that was logged last, for every tool that the metric has."""
 
     @property
     def policy(self) -> Policy:
@@ -39,20 +40,31 @@ class Tools:
         return listing
 
     def compare(self, upstream: Upstream) -> None:
-        """Set the metric of every tool listed; log a change once."""
+        """Set the metric of every tool listed, and of no other; log a change once."""
         listing = upstream.listing
-        if listing is None:
+        if listing is None or upstream.is_closed:
             return
         name = upstream.spec.name
+        told = self._told.setdefault(name, {})
+        for tool in told.keys() - listing.tools.keys():
+            del told[tool]
+            self._metrics.set(rows.TOOL_CHANGED, None, name, tool)
         for tool, mark in listing.fingerprints.items():
             changed = self.is_changed(upstream, tool)
             self._metrics.set(rows.TOOL_CHANGED, 1 if changed else 0, name, tool)
-            if changed and (name, tool, mark) not in self._told:
-                self._told.add((name, tool, mark))
+            if not changed:
+                told.setdefault(tool, None)
+            elif told.get(tool) != mark:
+                told[tool] = mark
                 log.warning(
                     "a tool is not what was approved; it asks until its gate is set again",
                     extra={"server": name, "tool": tool},
                 )
+
+    def forget(self, name: str) -> None:
+        """Let the tools of a server go that is no more."""
+        for tool in self._told.pop(name, {}):
+            self._metrics.set(rows.TOOL_CHANGED, None, name, tool)
 
     def is_changed(self, upstream: Upstream, tool: str) -> bool:
         """Tell whether a listed tool differs from its pin."""

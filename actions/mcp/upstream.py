@@ -136,7 +136,7 @@ class Upstream:
         self.listing = Listing(tools)
         if self.listing.dropped:
             log.warning(
-                "tools dropped: named twice or too many",
+                "tools dropped: named twice, named too long or too many",
                 extra={"server": self.spec.name, "dropped": self.listing.dropped},
             )
         return self.listing
@@ -146,7 +146,8 @@ class Upstream:
         return self.last_fault or "the connection was closed"
 
     async def close(self) -> None:
-        """Stop the server for good and wait until it has stopped."""
+        """Stop the server for good and wait until it has stopped. Another of its name may be up meanwhile."""
+        self._tell_up(None)
         self.is_closed = True
         running = self._running
         if running is not None:
@@ -220,7 +221,7 @@ class Upstream:
                 listener = loop.create_task(self._listen(client), name=f"mcp listen {self.spec.name}")
                 stack.push_async_callback(_cancelled, listener)
             self.last_fault = None
-            self._metrics.set(rows.SERVER_UP, 1, self.spec.name)
+            self._tell_up(1)
             self._metrics.count(rows.SERVER_STARTS, self.spec.name, "done")
             running.ready.set_result(client)
             await self._until_unused(running, ended)
@@ -252,14 +253,14 @@ class Upstream:
         if fault is None:
             if is_last:
                 self.last_fault = None
-                self._metrics.set(rows.SERVER_UP, None, name)
+                self._tell_up(None)
             return
         started = running.ready.done()
         tail = " / ".join(line for line in list(running.program.stderr)[-3:] if line.strip())
         said = redact_text(f"{fault}: {tail}" if tail else fault, self.spec.reach.secrets)[:500]
         if is_last:
             self.last_fault = said
-            self._metrics.set(rows.SERVER_UP, 0, name)
+            self._tell_up(0)
         if not started:
             self._metrics.count(rows.SERVER_STARTS, name, "failed")
             running.ready.set_exception(UpstreamDown(f"{name} cannot be started: {said}"))
@@ -268,6 +269,10 @@ class Upstream:
             delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 2, 10))
             self._not_before = time.monotonic() + delay_s
         log.warning("a tool server failed", extra={"server": name, "problem": said})
+
+    def _tell_up(self, value: int | None) -> None:
+        if not self.is_closed:
+            self._metrics.set(rows.SERVER_UP, value, self.spec.name)
 
     async def _heard(self, message: IncomingMessage) -> None:
         """Take note of what the server says unasked; errors of the transport are logged, not answered."""

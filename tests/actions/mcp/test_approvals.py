@@ -6,7 +6,9 @@ from typing import Any
 import httpx
 import pytest
 from mcp import Client
+from mcp.shared.exceptions import MCPError
 
+from actions.mcp.approvals import KEPT_MS
 from tests.actions.mcp.conftest import Start, eventually, gate_of, rule, stop, text_of, toolbox
 
 
@@ -65,6 +67,38 @@ async def test_nobody_answering_in_time_means_no(start: Start) -> None:
     assert record["state"] == "expired"
     late = await gate.admin.post(f"/v1/mcp/approvals/{record['id']}/approve")
     assert (late.status_code, late.json()["type"]) == (409, "urn:daemonpulse:problem:not-pending")
+
+
+async def test_settled_approvals_are_forgotten_after_30_days_and_long_names_are_cut(start: Start) -> None:
+    gate = await start(toolbox() + '[[rules]]\nresource = "*"\ndecision = "ask"\n')
+    storage = gate.parts.service.storage
+
+    async def known() -> dict[str, str]:
+        rows = (await gate.admin.get("/v1/mcp/approvals")).json()["approvals"]
+        return {row["id"]: row["tool"] for row in rows}
+
+    async def ask(uri: str) -> str:
+        waiting = asyncio.create_task(client.read_resource(uri))
+        (approval,) = await gate.pending()
+        await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/deny")
+        with pytest.raises(MCPError, match="who said no"):
+            await waiting
+        return str(approval["id"])
+
+    async with gate.client() as client:
+        old = await ask("mail://old")
+        new = await ask("mail://new/" + "x" * 2_000)
+        assert (await known()).keys() == {old, new}
+        await storage.write(
+            lambda db: db.execute(
+                "UPDATE mcp_approvals SET created_ms = created_ms - ? WHERE id = ?", (KEPT_MS + 1, old)
+            )
+        )
+        newest = await ask("mail://newest")
+    assert (await known()).keys() == {new, newest}
+    assert len((await known())[new]) == 300
+    for action in ("mcp.ask", "mcp.denied"):
+        assert max(len(row["subject"]) for row in await gate.audit(action=action)) == 300
 
 
 async def test_always_for_this_tool_makes_a_rule_that_survives_a_restart(start: Start) -> None:

@@ -5,6 +5,7 @@ import json
 from pathlib import Path
 from typing import Any, cast
 
+import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
@@ -75,6 +76,25 @@ async def test_a_denied_call_does_not_start_the_server(start: Start) -> None:
     async with gate.client() as client:
         assert (await client.call_tool("echo", {})).is_error
     assert (await gate.admin.get("/v1/mcp/servers")).json()["servers"][0]["state"] == "idle"
+
+
+@pytest.mark.parametrize(
+    ("kind", "ref"),
+    [
+        ("prompt", types.PromptReference(name="mail")),
+        ("resource", types.ResourceTemplateReference(uri="mail://{box}")),
+    ],
+)
+async def test_nothing_is_completed_for_what_is_denied(
+    start: Start, kind: str, ref: types.PromptReference | types.ResourceTemplateReference
+) -> None:
+    gate = await start(toolbox() + f'[[rules]]\n{kind} = "mail*"\ndecision = "deny"\n')
+    argument = {"name": "box", "value": "in"}
+    async with gate.client() as client:
+        assert (await client.complete(ref, argument)).completion.values == []
+        assert (await gate.admin.get("/v1/mcp/servers")).json()["servers"][0]["state"] == "idle"
+        other = types.PromptReference(name="news")
+        assert (await client.complete(other, argument)).completion.values == ["in..."]
 
 
 async def test_a_tool_the_server_does_not_have_is_refused(start: Start) -> None:

@@ -1,6 +1,8 @@
 """Gates that are taken away again, and a policy file that changes while calls go on."""
 
 import asyncio
+import re
+import sys
 from pathlib import Path
 
 import pytest
@@ -8,9 +10,20 @@ from mcp import Client
 
 from actions.mcp.policyfile import GateConfig, PolicyError
 from actions.mcp.policywatch import PolicyWatch
+from actions.mcp.servers import ServerSpec, Stdio
 from actions.mcp.upstream import Upstream
 from actions.metrics import Metrics
-from tests.actions.mcp.conftest import Gated, Start, eventually, gate_of, rule, stop, text_of, toolbox
+from tests.actions.mcp.conftest import (
+    TOOLBOX,
+    Gated,
+    Start,
+    eventually,
+    gate_of,
+    rule,
+    stop,
+    text_of,
+    toolbox,
+)
 
 LOADED = "daemonpulse_mcp_policy_loaded"
 
@@ -165,6 +178,50 @@ async def test_a_server_that_leaves_the_file_answers_nobody_and_another_one_come
     assert not await gate.audit("intent")
     async with gate.client("other") as client:
         assert text_of(await client.call_tool("echo", {"text": "2"})) == "2"
+
+
+async def test_what_leaves_the_policy_leaves_the_metrics(start: Start) -> None:
+    broken = '[servers.broken]\ncommand = "/does/not/exist"\n'
+    gate = await start(toolbox() + broken + rule("allow"))
+    async with gate.client("broken") as client:
+        assert (await client.call_tool("x", {})).is_error
+    async with gate.client() as client:
+        await client.call_tool("change", {"description": "Something else."})
+        await client.list_tools()
+    assert await gate.metric("daemonpulse_mcp_server_up", server="broken") == 0
+    assert await gate.metric("daemonpulse_mcp_tool_changed", tool="weather") == 1
+    await rewrite(gate, rule("allow"))
+
+    async def gone() -> bool:
+        text = (await gate.admin.get("/metrics")).text
+        return not re.search(r"^daemonpulse_mcp_(server_up|tool_changed){", text, re.MULTILINE)
+
+    await eventually(gone)
+
+
+async def test_a_server_that_is_still_being_stopped_says_nothing_about_the_one_in_its_place(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actions.mcp.stdio._STOP_S", 30)
+    may_end, metrics = tmp_path / "may end", Metrics()
+    script = f'"{sys.executable}" "{TOOLBOX}"; while [ ! -e "{may_end}" ]; do sleep 0.02; done'
+
+    async def list_changed(_what: str) -> None:
+        pass
+
+    async with asyncio.TaskGroup() as group:
+        old, new = (
+            Upstream(ServerSpec("toolbox", reach), group=group, metrics=metrics, list_changed=list_changed)
+            for reach in (Stdio("sh", ("-c", script)), Stdio(sys.executable, (str(TOOLBOX),)))
+        )
+        async with old.lease():
+            closing = group.create_task(old.close())
+        async with new.lease():
+            assert not closing.done()
+            may_end.touch()
+            await closing
+            assert b'daemonpulse_mcp_server_up{server="toolbox"} 1.0' in metrics.expose("")[0]
+        await new.close()
 
 
 async def test_what_a_new_policy_denies_is_not_done_although_it_was_approved(start: Start) -> None:

@@ -108,10 +108,17 @@ async def call_tool(  # noqa: C901, PLR0911, PLR0912 - one case per tool
             raise ValueError(params.name)
 
 
+async def complete(
+    _context: ServerRequestContext[Any, Any], params: types.CompleteRequestParams
+) -> types.CompleteResult:
+    """Complete whatever is begun."""
+    return types.CompleteResult(completion=types.Completion(values=[f"{params.argument.value}..."]))
+
+
 async def main() -> None:
     """Serve until stdin ends."""
     print("toolbox running on stdio", file=sys.stderr)
-    server = Server("toolbox", on_list_tools=list_tools, on_call_tool=call_tool)
+    server = Server("toolbox", on_list_tools=list_tools, on_call_tool=call_tool, on_completion=complete)
     wire = anyio.wrap_file(sys.stdout)  # given, it stays ours, to write what is no message
     async with stdio_server(stdout=wire) as (read, write):
         await server.run(
