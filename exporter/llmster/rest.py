@@ -79,19 +79,19 @@ async def greets(base_url: str, *, timeout_s: float) -> bool:
 
 async def status(base_url: str, *, timeout_s: float) -> ServerStatus:
     """Call GET /lms-status."""
-    return _shape(await _get(base_url, "/lms-status", token=None, timeout_s=timeout_s), ServerStatus)
+    return shape_of(await _get(base_url, "/lms-status", token=None, timeout_s=timeout_s), ServerStatus)
 
 
 async def models(base_url: str, *, token: str | None, timeout_s: float) -> tuple[RestModel, ...]:
     """Call GET /api/v1/models."""
     body = await _get(base_url, "/api/v1/models", token=token, timeout_s=timeout_s)
-    return _shape(body, _RestModels).models
+    return shape_of(body, _RestModels).models
 
 
 async def model_states(base_url: str, *, token: str | None, timeout_s: float) -> tuple[RestModelState, ...]:
     """Call GET /api/v0/models. One HTTP 500 with HTML was seen there just as a load started."""
     body = await _get(base_url, "/api/v0/models", token=token, timeout_s=timeout_s)
-    return _shape(body, _RestModelStates).data
+    return shape_of(body, _RestModelStates).data
 
 
 async def requires_token(base_url: str, *, timeout_s: float) -> bool:
@@ -104,42 +104,57 @@ async def requires_token(base_url: str, *, timeout_s: float) -> bool:
 
 
 async def _get(base_url: str, path: str, *, token: str | None, timeout_s: float) -> Any:
-    headers = {"Authorization": f"Bearer {token}"} if token else {}
+    return await request(base_url, "GET", path, token=token, timeout_s=timeout_s)
+
+
+async def request(
+    base_url: str, method: str, path: str, *, token: str | None, timeout_s: float, json: Any = None
+) -> Any:
+    """Ask once and return the body of the answer, read and checked. Raises LlmsterError."""
+    what = f"{method} {path}"
     try:
         # httpx's timeout is per read: one byte now and then would go on for ever. To connect it gets a little less,
         # so that nobody there (ConnectTimeout) is told from somebody who does not answer.
         limits = httpx.Timeout(timeout_s, connect=0.9 * timeout_s)
         async with httpx.AsyncClient(timeout=limits, trust_env=False) as http, asyncio.timeout(timeout_s):
-            response = await answers.ask(http, "GET", f"{base_url.rstrip('/')}{path}", headers=headers)
+            url = f"{base_url.rstrip('/')}{path}"
+            response = await answers.ask(http, method, url, json=json, headers=headers(token))
     except (httpx.TimeoutException, TimeoutError) as error:
         if isinstance(error, httpx.ConnectTimeout):
             raise DaemonUnreachable(f"no connection to {base_url} within {timeout_s:g} s") from None
-        raise DaemonStalled(f"GET {path} did not answer within {timeout_s:g} s") from None
+        raise DaemonStalled(f"{what} did not answer within {timeout_s:g} s") from None
     except httpx.RemoteProtocolError as error:
         raise NotLlmster(f"{base_url} does not speak HTTP that we take: {error}") from None
     except httpx.HTTPError as error:
-        raise DaemonUnreachable(f"GET {base_url}{path} failed: {error}") from None
-    return _body_of(response, path)
+        raise DaemonUnreachable(f"{method} {base_url}{path} failed: {error}") from None
+    return body_of(response, what)
 
 
-def _body_of(response: answers.Answer, path: str) -> Any:
+def headers(token: str | None) -> dict[str, str]:
+    """Give the headers that show a token."""
+    return {"Authorization": f"Bearer {token}"} if token else {}
+
+
+def body_of(response: answers.Answer, what: str) -> Any:
+    """Read the body of an answer; `what` was asked. Raises LlmsterError when it is a refusal, or no JSON."""
     try:
         body = msgspec.json.decode(response.body)
     except UNDECODABLE:
-        raise NotLlmster(f"GET {path} answered HTTP {response.status} and no JSON") from None
+        raise NotLlmster(f"{what} answered HTTP {response.status} and no JSON") from None
     error = body.get("error") if isinstance(body, dict) else None
     if error is None and response.is_success:
         return body
     # `error` is a string on unknown routes and an object elsewhere.
     message = error.get("message") if isinstance(error, dict) else error
-    code = error.get("code") if isinstance(error, dict) else None
+    code = (error.get("code") or error.get("type")) if isinstance(error, dict) else None
     text = message if isinstance(message, str) else f"HTTP {response.status}"
     if response.status == httpx.codes.UNAUTHORIZED:
         raise AuthenticationRefused(text)
     raise CallFailed(text, code=code if isinstance(code, str) else None)
 
 
-def _shape(body: Any, shape: type[_T]) -> _T:
+def shape_of(body: Any, shape: type[_T]) -> _T:
+    """Read a body as what it should be. Raises ProtocolViolation."""
     try:
         return msgspec.convert(body, shape)
     except msgspec.ValidationError as error:

@@ -15,10 +15,8 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from exporter.llmster import answers
+from exporter.llmster import answers, rest
 from exporter.llmster.errors import (
-    AuthenticationRefused,
-    CallFailed,
     ConnectionLost,
     DaemonStalled,
     DaemonUnreachable,
@@ -65,14 +63,18 @@ async def start_download(
     base_url: str, *, token: str | None, model: str, quantization: str | None = None
 ) -> Download:
     """Ask the daemon to download a model. Raises LlmsterError."""
-    body = {"model": model} | ({"quantization": quantization} if quantization else {})
-    return await _ask(base_url, "POST", "/api/v1/models/download", token=token, json=body)
+    wanted = {"model": model} | ({"quantization": quantization} if quantization else {})
+    body = await rest.request(
+        base_url, "POST", "/api/v1/models/download", token=token, timeout_s=_TIMEOUT_S, json=wanted
+    )
+    return rest.shape_of(body, Download)
 
 
 async def download_status(base_url: str, *, token: str | None, job_id: str) -> Download:
     """Ask how a download is getting on. Raises LlmsterError."""
-    return await _ask(
-        base_url, "GET", f"/api/v1/models/download/status/{quote(job_id, safe='')}", token=token
+    path = f"/api/v1/models/download/status/{quote(job_id, safe='')}"
+    return rest.shape_of(
+        await rest.request(base_url, "GET", path, token=token, timeout_s=_TIMEOUT_S), Download
     )
 
 
@@ -106,12 +108,13 @@ async def chat_events(
                 "POST",
                 f"{base_url.rstrip('/')}/api/v1/chat",
                 json=body,
-                headers={"Accept-Encoding": "identity"} | _headers(token),
+                headers={"Accept-Encoding": "identity"} | rest.headers(token),
             ) as response,
         ):
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
                 refusal = answers.Answer(response.status_code, await answers.body_of(response))
-                _raise_refusal(refusal, "POST /api/v1/chat")
+                rest.body_of(refusal, "POST /api/v1/chat")
+                raise NotLlmster(f"POST /api/v1/chat answered HTTP {refusal.status} and no events")
             async for event in _events(response):
                 yield event
     except (httpx.TimeoutException, TimeoutError) as error:
@@ -141,54 +144,3 @@ async def _events(response: httpx.Response) -> AsyncIterator[ChatEvent]:
             yield event
             if event.type == "chat.end":
                 return
-
-
-async def _ask(
-    base_url: str, method: str, path: str, *, token: str | None, json: dict[str, str] | None = None
-) -> Download:
-    what = f"{method} {path}"
-    try:
-        async with asyncio.timeout(_TIMEOUT_S), httpx.AsyncClient(trust_env=False) as http:
-            response = await answers.ask(
-                http, method, f"{base_url.rstrip('/')}{path}", json=json, headers=_headers(token)
-            )
-    except (httpx.TimeoutException, TimeoutError) as error:
-        if isinstance(error, httpx.ConnectTimeout):
-            raise DaemonUnreachable(f"no connection to {base_url}") from None
-        raise DaemonStalled(f"{what} did not answer within {_TIMEOUT_S:g} s") from None
-    except httpx.HTTPError as error:
-        raise DaemonUnreachable(f"{what} failed: {error}") from None
-    if not response.is_success or _error_of(response) is not None:
-        _raise_refusal(response, what)
-    try:
-        return msgspec.convert(msgspec.json.decode(response.body), Download)
-    except msgspec.ValidationError as error:
-        raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
-    except UNDECODABLE:
-        raise NotLlmster(f"{what} answered HTTP {response.status} and no JSON") from None
-
-
-def _headers(token: str | None) -> dict[str, str]:
-    return {"Authorization": f"Bearer {token}"} if token else {}
-
-
-def _error_of(response: answers.Answer) -> Any:
-    """Find the `error` of a body: HTTP 200 proves nothing here."""
-    try:
-        body = msgspec.json.decode(response.body)
-    except UNDECODABLE:
-        return None
-    return body.get("error") if isinstance(body, dict) else None
-
-
-def _raise_refusal(response: answers.Answer, what: str) -> None:
-    """Raise what a refusal means. `error` is a string on unknown routes and an object elsewhere."""
-    error = _error_of(response)
-    if error is None:
-        raise NotLlmster(f"{what} answered HTTP {response.status} and nothing we know")
-    message = error.get("message") if isinstance(error, dict) else error
-    code = (error.get("code") or error.get("type")) if isinstance(error, dict) else None
-    text = message if isinstance(message, str) else f"HTTP {response.status}"
-    if response.status == httpx.codes.UNAUTHORIZED:
-        raise AuthenticationRefused(text)
-    raise CallFailed(text, code=code if isinstance(code, str) else None)

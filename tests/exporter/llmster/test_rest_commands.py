@@ -1,5 +1,6 @@
 """Downloads and chats over REST, against answers no documentation promises."""
 
+import asyncio
 import contextlib
 from collections.abc import AsyncIterator, Awaitable, Callable
 
@@ -89,6 +90,18 @@ async def test_the_token_and_the_job_go_where_they_belong() -> None:
     assert seen == [("/api/v1/models/download/status/..%2Fa%20b", "Bearer sk-lm-x")]
 
 
+async def test_a_daemon_that_thinks_is_waited_for_as_long_as_we_say(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def think(_request: web.Request) -> web.Response:
+        await asyncio.sleep(6)  # longer than httpx would wait by itself
+        return web.json_response({"status": "downloading", "job_id": "j"})
+
+    async with serving(think) as url:
+        assert (await rest_commands.start_download(url, token=None, model="m")).job_id == "j"
+        monkeypatch.setattr(rest_commands, "_TIMEOUT_S", 0.1)
+        with pytest.raises(DaemonStalled, match=r"POST /api/v1/models/download did not answer within 0\.1 s"):
+            await rest_commands.start_download(url, token=None, model="m")
+
+
 @pytest.mark.parametrize(
     ("total", "done", "progress"), [(None, 1, None), (0, 0, None), (4, None, None), (4, 8, 1.0), (4, -1, 0.0)]
 )
@@ -100,8 +113,6 @@ def test_progress_is_a_share_or_unknown(
 
 def events(*lines: str, hold_s: float = 0) -> Handler:
     async def handle(request: web.Request) -> web.StreamResponse:
-        import asyncio
-
         response = web.StreamResponse(headers={"Content-Type": "text/event-stream"})
         await response.prepare(request)
         for line in lines:
