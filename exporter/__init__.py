@@ -1,1 +1,1 @@
-"""Turns llmster state into Prometheus metrics. This package imports nothing."""
+"""Watches llmster daemons and the machine: state as Prometheus metrics, predictions and logs as OTLP."""

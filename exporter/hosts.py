@@ -18,12 +18,12 @@ _HOST: Final = re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*)(?::[0-9]*)?")
 LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
-def is_loopback(listen_host: str) -> bool:
-    """Tell whether a listen address can be reached from this machine only."""
+def is_loopback(host: str) -> bool:
+    """Tell whether a name or an address leads to the machine itself, where no other one reaches a listener."""
     try:
-        return ipaddress.ip_address(listen_host).is_loopback
+        return ipaddress.ip_address(host).is_loopback
     except ValueError:
-        return listen_host == "localhost"
+        return host == "localhost"
 
 
 def ours(listen_host: str, allowed: Iterable[str]) -> frozenset[str] | None:

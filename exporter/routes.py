@@ -1,6 +1,7 @@
 """What the exporter answers over HTTP, as one small ASGI application.
 
-Knows no server and no signals (app.py does). Every path but the scrapes answers without asking a daemon to hurry.
+Knows no server and no signals (serving.py does). The scrapes and the landing page read daemons; every other path
+answers from what is known.
 """
 
 from __future__ import annotations
@@ -20,6 +21,7 @@ from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
 from exporter.collectors.tally import Stream
 from exporter.exposition import expose
+from exporter.hardware import own_process
 from exporter.hosts import name_of
 from exporter.pipeline.machine import MachineReading, MachineWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
@@ -200,6 +202,7 @@ class Routes:
             streams=tuple(streams),
             machine=seen,
             deliveries=self._deliveries,
+            own=own_process.read(),
         )
         samples = run(collectors, scrape)
         exposition = expose(

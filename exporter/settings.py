@@ -16,6 +16,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
+from exporter import hosts
+
 PREFIX: Final = "DAEMONPULSE_"
 _FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_")
 """Variables that belong to other parts of the project."""
@@ -24,7 +26,6 @@ _DAEMON_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _TOKEN: Final = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
 _MAX_TAG_CHARS: Final = 64
 """Half of what the splitter holds back of a stream, pipeline/tags.py."""
-LOOPBACK_HOSTS: Final = frozenset({"localhost", "127.0.0.1", "::1"})
 
 
 class SettingsError(ValueError):
@@ -71,7 +72,7 @@ class DaemonSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether the URL points at this machine."""
-        return (urlsplit(self.url).hostname or "") in LOOPBACK_HOSTS
+        return hosts.is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def port(self) -> int:
@@ -320,7 +321,7 @@ def _without_credentials(url: str) -> str:
 
 def _default_name(url: str) -> str:
     host = urlsplit(url).hostname or ""
-    return "local" if host in LOOPBACK_HOSTS else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
+    return "local" if hosts.is_loopback(host) else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
 
 
 def _daemon_name(value: str, key: str) -> str:

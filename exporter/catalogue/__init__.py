@@ -10,12 +10,7 @@ from typing import Final
 from exporter.catalogue import daemon, hardware, ourselves, stream
 from exporter.catalogue.metric import Kind, Metric
 
-__all__ = ["BY_NAME", "CATALOGUE", "Kind", "Metric"]
+__all__ = ["CATALOGUE", "Kind", "Metric"]
 
 CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *stream.ROWS, *hardware.ROWS, *ourselves.ROWS)
-"""All rows in the order of exposition."""
-
-BY_NAME: Final[dict[str, Metric]] = {row.name: row for row in CATALOGUE}
-
-if len(BY_NAME) != len(CATALOGUE):
-    raise ValueError("a metric name is catalogued twice")
+"""All rows of the exporter, in the order of exposition. The actions API and its gate serve theirs: actions, mcp."""

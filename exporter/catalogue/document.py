@@ -6,6 +6,7 @@ Knows how the page looks and nothing of what the metrics mean: that is said in t
 from __future__ import annotations
 
 import sys
+from collections import Counter
 from types import ModuleType
 from typing import Final
 
@@ -26,15 +27,18 @@ _INTRODUCTION: Final = f"""# Metrics
 Made from the catalogue; do not edit. To refresh: `{COMMAND}`
 
 What is not known is absent: a series that is missing is never a zero in disguise. Units are base units, and part of
-the name. Counters start when the exporter starts.
+the name. Counters start when the program that serves them starts, unless their meaning says otherwise.
 """
 _HEAD: Final = "| Metric | Kind | Labels | Meaning | Source |\n| --- | --- | --- | --- | --- |"
 
 
 def page() -> str:
-    """Write the whole page. Raises ValueError when the catalogue has rows that no section shows."""
+    """Write the whole page. Raises ValueError for rows that no section shows, and for a name that two rows have."""
     shown = [row for _, module in _SECTIONS for row in _rows(module)]
-    if missing := {row.name for row in CATALOGUE} - {row.name for row in shown}:
+    names = Counter(row.name for row in shown)
+    if twice := [name for name, count in names.items() if count > 1]:
+        raise ValueError(f"catalogued twice: {', '.join(twice)}; give each metric a name of its own")
+    if missing := {row.name for row in CATALOGUE} - names.keys():
         raise ValueError(f"rows of no section: {', '.join(sorted(missing))}; add their module to _SECTIONS")
     return "\n".join([_INTRODUCTION, *(_section(title, module) for title, module in _SECTIONS)])
 

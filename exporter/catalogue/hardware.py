@@ -306,14 +306,14 @@ UNATTRIBUTED_VRAM = gauge(
 # The host ------------------------------------------------------------------------------------------------------------
 HOST_MEMORY_TOTAL = gauge(
     "llmster_host_memory_total_bytes",
-    "RAM of the machine the daemon runs on.",
+    "RAM of the exporter's machine, for each daemon taken to be on it: its URL is loopback, or its home is set.",
     "daemon",
     source=_PROC,
     unit="bytes",
 )
 HOST_MEMORY_AVAILABLE = gauge(
     "llmster_host_memory_available_bytes",
-    "RAM that could be given out without swapping.",
+    "RAM of that machine that could be given out without swapping.",
     "daemon",
     source=_PROC,
     unit="bytes",

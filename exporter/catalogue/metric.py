@@ -58,7 +58,7 @@ def gauge(name: str, help_: str, *labels: str, source: str, unit: str = "") -> M
 
 
 def counter(name: str, help_: str, *labels: str, source: str, unit: str = "") -> Metric:
-    """Write a row for a value that only grows until we restart."""
+    """Write a row for a value that only grows, until whoever counts starts anew."""
     return Metric(name, Kind.COUNTER, help_, labels, source, unit)
 
 

@@ -122,7 +122,7 @@ TOOL_CALLS = counter(
 )  # fmt: skip
 PAIRING_MISSES = counter(
     "llmster_prediction_pairing_misses_total",
-    "Outputs whose input could not be told for sure. They are counted all the same; their conversation is unknown.",
+    "Outputs for which no input was found. They are counted all the same; their conversation is unknown.",
     "daemon",
     source=_BOTH,
 )  # fmt: skip
@@ -156,7 +156,7 @@ LAST_PROGRESS = gauge(
     "llmster_log_last_progress_timestamp_seconds",
     "When the log last showed the instance making progress, by the daemon's clock.",
     "daemon", "model", "instance_id",
-    source=_ENGINE + "; " + _OUTPUT, unit="seconds",
+    source=_ENGINE, unit="seconds",
 )  # fmt: skip
 
 # The stream itself ---------------------------------------------------------------------------------------------------

@@ -20,6 +20,7 @@ from prometheus_client.samples import Sample
 from exporter.catalogue import CATALOGUE, Metric, ourselves
 from exporter.collectors.tally import Stream
 from exporter.hardware.errors import HardwareError
+from exporter.hardware.own_process import OwnProcess
 from exporter.pipeline.machine import MachineReading
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
 
@@ -60,6 +61,8 @@ class Scrape:
     """By signal, spans or logs; only the signals that have a receiver."""
     machine: MachineReading | None = None
     """The machine we run on; None when only one daemon is asked for."""
+    own: OwnProcess | None = None
+    """This process; None where the system does not tell."""
 
 
 class Samples:

@@ -1,4 +1,4 @@
-"""Collects our own health: failed connections, odd messages, memory and CPU of this process."""
+"""Collects our own health: failed connections, odd messages, deliveries by OTLP, memory and CPU of this process."""
 
 from __future__ import annotations
 
@@ -9,7 +9,6 @@ from typing import Final
 
 from exporter.catalogue import ourselves as m
 from exporter.collectors.base import Samples, Scrape
-from exporter.hardware import own_process
 
 _OTLP: Final = {
     "spans": (m.OTLP_SPANS_EXPORTED, m.OTLP_SPANS_FAILED, m.OTLP_SPANS_DROPPED),
@@ -34,7 +33,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
                 rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
             ):
                 out.add(row, count)
-    if (process := own_process.read()) is not None:
+    if (process := scrape.own) is not None:
         out.add_all(
             {
                 m.PROCESS_CPU: process.cpu_seconds,

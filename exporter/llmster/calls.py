@@ -1,6 +1,6 @@
 """The daemon's endpoints as typed functions over one connection, each naming its source.
 
-Knows no order and no caching: what to call and how often is decided by client.py, within the polling budget.
+Knows no order and no caching: what to call and how often is decided by session.py, within the polling budget.
 """
 
 from __future__ import annotations

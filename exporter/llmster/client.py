@@ -101,12 +101,14 @@ class DaemonClient:
         self._settled = asyncio.Event()
         self._connected = asyncio.Event()
         self._last_process: tuple[int, str] | None = None
+        self._welcomed_at: float | None = None
+        """When the latest session began to be one; None while it is being opened."""
 
     async def run(self) -> NoReturn:
         """Connect, and connect again for ever with jittered backoff. Raises nothing but cancellation."""
         attempt = 0
         while True:
-            started = time.monotonic()
+            self._welcomed_at = None
             try:
                 problem = await self._run_session()
             except Exception as error:
@@ -114,7 +116,7 @@ class DaemonClient:
                 log.exception("a session failed", extra={"daemon": self.name})
                 problem = LlmsterError(f"an error of ours: {type(error).__name__}")
             self._note(problem)
-            attempt = 0 if time.monotonic() - started > STEADY_AFTER_S else attempt + 1
+            attempt = 0 if self._was_steady() else attempt + 1
             await asyncio.sleep(self._backoff_s(attempt))
 
     @property
@@ -215,6 +217,7 @@ class DaemonClient:
         self._last_process = process
         self.sessions += 1
         self.version = session.version.version
+        self._welcomed_at = time.monotonic()
         self._session, self._problem = session, None
         self._settled.set()
         self._connected.set()
@@ -232,6 +235,10 @@ class DaemonClient:
         self.failures[problem.kind] += 1
         self._problem = problem.anew()
         self._settled.set()
+
+    def _was_steady(self) -> bool:
+        """Whether the latest session was a good one; how long it took to fail in opening it does not count."""
+        return self._welcomed_at is not None and time.monotonic() - self._welcomed_at > STEADY_AFTER_S
 
     def _backoff_s(self, attempt: int) -> float:
         longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10))

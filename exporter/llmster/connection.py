@@ -1,6 +1,6 @@
 """Drives one protocol state machine over a WebSocket: handshake, calls, channels, keepAlive liveness.
 
-Knows no namespace's endpoints and never reconnects: client.py decides when to open the next one.
+Knows no namespace's endpoints and never reconnects: session.py decides when to open another one.
 """
 
 from __future__ import annotations
@@ -66,7 +66,7 @@ class WireTally:
     warnings: Counter[str] = field(default_factory=Counter)
     """communicationWarning by kind: each one is a bug of ours."""
     unreadable: Counter[str] = field(default_factory=Counter)
-    """Frames we could not use, by the fixed words of protocol.Unreadable."""
+    """What we could not use: frames, by the fixed words of protocol.Unreadable; parts of answers, by what they are."""
 
 
 class Connection:

@@ -5,7 +5,6 @@ Knows no network. Every part that cannot be read is None: absent, not "off".
 
 from __future__ import annotations
 
-import ipaddress
 import os
 from collections.abc import Iterator
 from dataclasses import dataclass
@@ -14,6 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
+from exporter.hosts import is_loopback
 from exporter.llmster.messages import UNDECODABLE
 
 _MAX_FILE_BYTES: Final = 1024 * 1024
@@ -57,7 +57,7 @@ def read_posture(home: Path) -> LocalPosture:
     settings = _read(home / "settings.json")
     interface = server.get("networkInterface")
     return LocalPosture(
-        listens_beyond_loopback=not _is_loopback(interface) if isinstance(interface, str) else None,
+        listens_beyond_loopback=not is_loopback(interface) if isinstance(interface, str) else None,
         sensitive_logging=_flag(server.get("logSensitiveData")),
         jit_loading=_flag(server.get("justInTimeModelLoading")),
         guardrails=_guardrail_mode(settings.get("modelLoadingGuardrails")),
@@ -77,13 +77,6 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
-
-
-def _is_loopback(interface: str) -> bool:
-    try:
-        return ipaddress.ip_address(interface).is_loopback
-    except ValueError:
-        return interface == "localhost"
 
 
 def _guardrail_mode(value: object) -> str | None:

@@ -59,7 +59,6 @@ async def open_websocket(url: str, *, connect_s: float, upgrade_s: float) -> Cli
     except (WebSocketException, ValueError, EOFError) as error:
         # ValueError: the library refuses to follow a redirect over a socket it was given.
         tcp.close()
-        tcp.close()
         raise NotLlmster(
             f"{url} does not speak WebSocket ({type(error).__name__}); is this LM Studio's port?"
         ) from None

@@ -18,6 +18,7 @@ from prometheus_client.registry import Collector
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import Samples, Scrape, WatchedDaemon, run
 from exporter.exposition import expose
+from exporter.hardware import own_process
 from exporter.llmster.client import DaemonClient
 from exporter.pipeline.snapshots import DaemonWatch
 from llmster_sim.server import SimConfig, Simulator
@@ -49,7 +50,7 @@ async def _scrapes(*, rounds: int) -> list[Row]:
         await watch.client.settled(within_s=30)
         reading = await watch.read(within_s=5)
         assert reading.snapshot is not None
-        scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),))
+        scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),), own=own_process.read())
         found = [_cost(scrape, 1, rounds), _cost(scrape, 100, max(2, rounds // 10))]
         instances = len(reading.snapshot.instances)
         watch._latest_at = float("-inf")  # older than any maximum age
@@ -74,7 +75,7 @@ async def _scrapes(*, rounds: int) -> list[Row]:
 
 
 def _cost(scrape: Scrape, copies: int, rounds: int) -> Row:
-    many = Scrape(now_s=scrape.now_s, daemons=scrape.daemons * copies)
+    many = Scrape(now_s=scrape.now_s, daemons=scrape.daemons * copies, own=scrape.own)
     samples = run(COLLECTORS, many)
     floor, ours = best_of(
         rounds,

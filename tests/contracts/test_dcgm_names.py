@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter.catalogue import BY_NAME
+from exporter.catalogue import CATALOGUE
 from tests.external import FindTool
 
 RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules" / "dcgm-names.yaml"
@@ -41,7 +41,7 @@ def test_the_rules_name_only_catalogued_metrics() -> None:
     text = "\n".join(line for line in RULES.read_text(encoding="utf-8").splitlines() if "#" not in line)
     named = set(OWN.findall(text.replace("gpu:nvml_device_info:dcgm", "")))
     assert named
-    assert named <= BY_NAME.keys()
+    assert named <= {row.name for row in CATALOGUE}
 
 
 @pytest.mark.external("promtool")

@@ -4,6 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.collectors.base import Scrape, WatchedDaemon
+from exporter.hardware.own_process import OwnProcess
 from exporter.llmster.client import DaemonClient, DaemonState, Health
 from exporter.llmster.errors import DaemonUnreachable, LlmsterError
 from exporter.llmster.home import LocalPosture
@@ -97,8 +98,8 @@ def watched(
     return WatchedDaemon(reading, watch)
 
 
-def scrape(*daemons: WatchedDaemon, now_s: float = NOW_S) -> Scrape:
-    return Scrape(now_s=now_s, daemons=daemons)
+def scrape(*daemons: WatchedDaemon, now_s: float = NOW_S, own: OwnProcess | None = None) -> Scrape:
+    return Scrape(now_s=now_s, daemons=daemons, own=own)
 
 
 def home_with(folder: Path, **files: str) -> Path:

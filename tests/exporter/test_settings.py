@@ -102,6 +102,7 @@ def test_every_setting_has_a_default_that_is_valid_and_a_help_that_is_a_sentence
     [
         ("http://localhost:1234", "local", 1234, True),
         ("http://[::1]:1234", "local", 1234, True),
+        ("http://127.0.0.2:1234", "local", 1234, True),
         ("http://gpu-1.example:1234", "gpu-1.example", 1234, False),
         ("http://[fe80::1]:1234", "fe80--1", 1234, False),
         ("http://gpu", "gpu", 80, False),

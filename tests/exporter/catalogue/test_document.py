@@ -27,6 +27,14 @@ def test_a_histogram_tells_its_buckets() -> None:
     assert "A. Buckets: 0.005, 1, 2.5." in document._line(row)
 
 
+def test_no_two_rows_have_one_name_also_of_different_programs(monkeypatch: pytest.MonkeyPatch) -> None:
+    twin = gauge(CATALOGUE[0].name, "A.", source="s")
+    monkeypatch.setattr(actions, "ROWS", (*actions.ROWS, twin))
+
+    with pytest.raises(ValueError, match=f"catalogued twice: {twin.name};"):
+        document.page()
+
+
 def test_a_row_of_no_section_is_not_forgotten(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(document, "CATALOGUE", (*CATALOGUE, gauge("a_b", "A.", source="s")))
 

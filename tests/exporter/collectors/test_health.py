@@ -4,6 +4,7 @@ import platform
 from importlib import metadata
 
 from exporter.collectors.health import collect
+from exporter.hardware import own_process
 from tests.exporter.collectors.values import by, collected, one
 from tests.exporter.readings import scrape, watched
 
@@ -31,7 +32,11 @@ def test_the_build_is_the_installed_one() -> None:
 
 
 def test_this_process_is_measured() -> None:
-    samples = collected(collect, scrape())
+    samples = collected(collect, scrape(own=own_process.read()))
 
     for name in ("process_resident_memory_bytes", "process_cpu_seconds_total", "process_open_fds"):
         assert one(samples, name)[1] > 0
+
+
+def test_collecting_reads_nothing_by_itself() -> None:
+    assert not [name for name in collected(collect, scrape()) if name.startswith("process_")]

@@ -3,6 +3,7 @@
 import asyncio
 import logging
 from typing import Any
+from unittest.mock import create_autospec
 
 import pytest
 from hypothesis import given
@@ -18,9 +19,11 @@ from exporter.llmster.errors import (
     ConnectionLost,
     DaemonStalled,
     DaemonUnreachable,
+    LlmsterError,
 )
 from exporter.llmster.messages import Identity
 from exporter.llmster.session import Session
+from exporter.llmster.state import DaemonProcess, DaemonVersion
 from tests.exporter.llmster.connecting import TOKEN, hesitant, kept, make, until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, Failing, running
 from tests.exporter.llmster.test_transport import free_port
@@ -63,6 +66,37 @@ async def test_before_the_first_attempt_nothing_is_known() -> None:
     await client.settled(within_s=0)
     with pytest.raises(DaemonUnreachable, match="no connection has been made yet"):
         await client.snapshot()
+
+
+@pytest.mark.parametrize(("welcomed", "attempts"), [(True, [0, 0, 0]), (False, [1, 2, 3])])
+async def test_only_a_session_that_lived_long_makes_the_next_attempt_the_first_again(
+    monkeypatch: pytest.MonkeyPatch,
+    *,
+    welcomed: bool,
+    attempts: list[int],
+) -> None:
+    """However long a daemon leaves us waiting before it is one."""
+    monkeypatch.setattr(client_module, "STEADY_AFTER_S", 0.01)
+    client = make("http://127.0.0.1:1")
+    opened = create_autospec(Session, instance=True)
+    opened.process, opened.version = DaemonProcess(1, is_daemon=True), DaemonVersion("1")
+    seen: list[int] = []
+
+    async def session() -> LlmsterError:
+        if welcomed:
+            client._welcome(opened)
+        await asyncio.sleep(0.02)
+        return ConnectionLost("gone")
+
+    def backoff_s(attempt: int) -> float:
+        seen.append(attempt)
+        return 0.0
+
+    monkeypatch.setattr(client, "_run_session", session)
+    monkeypatch.setattr(client, "_backoff_s", backoff_s)
+    async with kept(client):
+        await until(lambda: len(seen) >= 3)
+    assert seen[:3] == attempts
 
 
 async def test_a_refused_identity_is_a_running_daemon_with_a_problem(
