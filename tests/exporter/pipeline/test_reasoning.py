@@ -140,3 +140,27 @@ def test_an_output_of_more_markers_than_any_real_one_is_not_taken_apart_further(
 
     assert with_mentions(4) == expected(few, 4)
     assert with_mentions(8) == expected(many, 8)
+
+
+@pytest.mark.parametrize(
+    ("output", "expected"),
+    [
+        (
+            "<think>a</think>b[THINK]c[/THINK]d[THINK]e[/THINK]f",
+            [(R, "a"), (A, "b"), (R, "c"), (A, "d[THINK]e[/THINK]f")],
+        ),
+        (
+            "<think>a</think><think>b</think><think>c</think><think>d</think>e",
+            [(R, "a"), (R, "b"), (R, "c"), (A, "<think>d</think>e")],
+        ),
+        (
+            f"{FINAL}x{NEXT}<|start|>assistant{FINAL}y{NEXT}",
+            [(A, "x"), (R, "r"), (A, "y"), (A, NEXT[len("<|end|>") :])],
+        ),
+    ],
+)
+def test_an_output_of_more_blocks_than_any_real_one_is_not_taken_apart_further(
+    monkeypatch: pytest.MonkeyPatch, output: str, expected: list[Part]
+) -> None:
+    monkeypatch.setattr(reasoning, "MAX_SEGMENTS", 3)
+    assert parts(output) == expected
