@@ -129,6 +129,7 @@ async def serve(
             tokens=tokens,
             gate_url=lambda: url,
             daemons=[daemon.client for daemon in daemons.values()],
+            home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
         app = application(Api(service, gatekeeper, experience))
         door = FrontDoor(

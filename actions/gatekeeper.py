@@ -28,8 +28,8 @@ from exporter.catalogue import actions as rows
 from exporter.hosts import is_same_place, name_of
 
 MAX_BODY_BYTES: Final = 64 * 1024
-LIMITED_ELSEWHERE: Final = "/mcp/"
-"""Below it the MCP SDK limits bodies itself: a tool's arguments may hold a whole file."""
+TOOLS_PREFIX: Final = "/mcp/"
+"""Of a tool server's path. Below it the MCP SDK limits bodies itself: a tool's arguments may hold a whole file."""
 _DIGITS: Final = re.compile(r"[0-9]+")
 """What str.isdigit() takes beyond these, int() does not."""
 _ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
@@ -68,12 +68,12 @@ class FrontDoor:
         if scope["type"] != "http":
             return
         headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
-        is_tool = scope["path"].startswith(LIMITED_ELSEWHERE)
+        is_tool = scope["path"].startswith(TOOLS_PREFIX)
         problem = self._objection(headers, limits=not is_tool)
         if problem is None and (is_tool or scope["method"] not in _ONLY_LOOKS):
             problem = self._foreign(scope["headers"], headers.get("host", ""))
         if problem is not None:
-            await _answer(send, problem)
+            await answer(send, problem)
             return
         if is_tool:
             await self._app(scope, receive, send)
@@ -117,9 +117,11 @@ class FrontDoor:
         return None
 
 
-async def _answer(send: Callable[[MutableMapping[str, Any]], Awaitable[None]], problem: Problem) -> None:
+async def answer(send: Callable[[MutableMapping[str, Any]], Awaitable[None]], problem: Problem) -> None:
+    """Write a problem, where no framework does."""
     body = json.dumps(problem.body()).encode()
-    headers = [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
+    headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
+    headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": problem.status, "headers": headers})
     await send({"type": "http.response.body", "body": body})
 

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlsplit
 
+from actions.gatekeeper import TOOLS_PREFIX
 from actions.mcp.redaction import redact
 from actions.mcp.registry import Registry, reach_of, write_private
 from actions.mcp.servers import NAME, is_http_url
@@ -123,7 +124,7 @@ def is_gated(name: str, entry: Any, gate_url: str) -> bool:
 
 def gated_url(gate_url: str, name: str) -> str:
     """Write the address of a server behind the gate."""
-    return f"{gate_url.rstrip('/')}/mcp/{quote(name, safe='')}"
+    return f"{gate_url.rstrip('/')}{TOOLS_PREFIX}{quote(name, safe='')}"
 
 
 def tokens_in(file: McpJson, adopted: Collection[str]) -> list[str]:

@@ -14,7 +14,7 @@ from fastapi import FastAPI
 from starlette.types import ASGIApp, Receive, Scope, Send
 
 from actions.audit import Audit
-from actions.gatekeeper import Gatekeeper
+from actions.gatekeeper import TOOLS_PREFIX, Gatekeeper
 from actions.mcp.adoption import Adoption
 from actions.mcp.gate import Gate
 from actions.mcp.plugins import PluginHealth
@@ -22,7 +22,7 @@ from actions.mcp.policyfile import GateConfig, PolicyError
 from actions.mcp.policywatch import PolicyWatch
 from actions.mcp.registry import RegistryBroken
 from actions.mcp.routes import routes
-from actions.mcp.serving import PREFIX, Doorway
+from actions.mcp.serving import Doorway
 from actions.metrics import Metrics
 from actions.storage import Storage
 from actions.tokens import TokenStore
@@ -44,8 +44,13 @@ class McpGate:
         tokens: TokenStore,
         gate_url: Callable[[], str],
         daemons: Sequence[DaemonClient] = (),
+        home: Path | None = None,
     ) -> None:
-        """Read policy and registry out of the state folder. Raises SettingsError."""
+        """Read policy and registry out of the state folder. Raises SettingsError.
+
+        `home` is the LM Studio home that mcp.json lies in unless the policy names another; None for this user's.
+        """
+        self._home = home
         try:
             self.policy = PolicyWatch(Gate.policy_path(folder), metrics)
             config = self.policy.config
@@ -54,7 +59,7 @@ class McpGate:
             raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
         self.plugins = PluginHealth(metrics)
         self.adoption = Adoption(
-            _mcp_json(config),
+            self._mcp_json(config),
             gate=self.gate,
             storage=storage,
             audit=audit,
@@ -69,7 +74,7 @@ class McpGate:
         doorway = Doorway(gatekeeper.actor, self.gate.front)
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            is_ours = scope["type"] == "http" and scope["path"].startswith(PREFIX)
+            is_ours = scope["path"].startswith(TOOLS_PREFIX)
             await (doorway if is_ours else app)(scope, receive, send)
 
         return served
@@ -99,15 +104,14 @@ class McpGate:
     async def take(self, config: GateConfig, sha256: str) -> None:
         """Put another policy file in force. Raises StorageFailed."""
         await self.gate.take_config(config, sha256)
-        self.adoption.move(_mcp_json(config))
+        self.adoption.move(self._mcp_json(config))
 
     def stop_asking(self) -> None:
         """End every call that waits for a person: the service is shutting down, and says so to the caller."""
         self.gate.approvals.close()
 
-
-def _mcp_json(config: GateConfig) -> Path:
-    return config.mcp_json or default_home(Path.home()) / "mcp.json"
+    def _mcp_json(self, config: GateConfig) -> Path:
+        return config.mcp_json or (self._home or default_home(Path.home())) / "mcp.json"
 
 
 def _reachable(url: str) -> str:

@@ -7,10 +7,9 @@ in, for a tool call is not a look.
 from __future__ import annotations
 
 import asyncio
-import json
 import logging
 from collections.abc import Awaitable, Callable
-from typing import Any, Final
+from typing import Final
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -19,12 +18,11 @@ from starlette.requests import Request
 from starlette.types import Receive, Scope, Send
 
 from actions.auth import Actor
+from actions.gatekeeper import TOOLS_PREFIX, answer
 from actions.mcp.gateway import ACTOR_KEY, MAX_SESSIONS, Gateway
-from actions.problems import MEDIA_TYPE, Problem, not_found
+from actions.problems import Problem, not_found
 
 log = logging.getLogger(__name__)
-
-PREFIX: Final = "/mcp/"
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Of one request; a file to write travels in it."""
@@ -77,8 +75,6 @@ class Doorway:
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
-        if scope["type"] != "http":
-            return
         try:
             front, scope = await self._admit(scope, receive)
         except Problem as problem:
@@ -94,7 +90,7 @@ class Doorway:
                 "tools are called with a token only; make one: daemonpulse actions token new --scope read",
                 headers={"WWW-Authenticate": "Bearer"},
             )
-        name = scope["path"].removeprefix(PREFIX)
+        name = scope["path"].removeprefix(TOOLS_PREFIX)
         front = self._find(name)
         if front is None or not front.gateway.upstream.spec.admits(actor.token_name):
             raise not_found(
@@ -102,13 +98,3 @@ class Doorway:
             )  # the same for both: what one may not use, one need not know of
         token = AccessToken(token="", client_id=actor.token_id, scopes=[actor.scope.value])
         return front, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}
-
-
-async def answer(send: Send, problem: Problem) -> None:
-    """Write a problem."""
-    body = json.dumps(problem.body()).encode()
-    headers = [(name.lower().encode(), value.encode()) for name, value in problem.headers.items()]
-    headers += [(b"content-type", MEDIA_TYPE.encode()), (b"content-length", str(len(body)).encode())]
-    start: dict[str, Any] = {"type": "http.response.start", "status": problem.status, "headers": headers}
-    await send(start)
-    await send({"type": "http.response.body", "body": body})

@@ -10,6 +10,7 @@ import sys
 from pathlib import Path
 from typing import Final
 
+from actions.mcp.adopt import gated_url
 from actions.mcp.policyfile import FILE_NAME
 
 SERVER: Final = "notes"
@@ -56,6 +57,6 @@ def write_policy(state: Path, mcp_json: Path) -> None:
 
 def write_mcp_json(path: Path, gate_url: str, token: str) -> None:
     """Point the daemon at the gate, as `daemonpulse actions mcp adopt` does."""
-    entry = {"url": f"{gate_url}/mcp/{SERVER}", "headers": {"Authorization": f"Bearer {token}"}}
+    entry = {"url": gated_url(gate_url, SERVER), "headers": {"Authorization": f"Bearer {token}"}}
     path.touch(mode=0o600)
     path.write_text(json.dumps({"mcpServers": {SERVER: entry}}, indent=2) + "\n", encoding="utf-8")

@@ -27,6 +27,7 @@ from actions.mcp.drift import Drift
 from actions.mcp.policyfile import GateConfig
 from actions.mcp.registry import Registry
 from actions.metrics import Metrics
+from exporter.settings import DaemonSettings
 from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, eventually, rule, stop, text_of
 
 GATE_URL = "http://127.0.0.1:9811"
@@ -106,6 +107,14 @@ async def test_adopted_servers_go_through_the_gate_and_their_secrets_are_nowhere
     gate = await started(start, mcp_json)
     async with gate.client("tools", token=token) as client:
         assert text_of(await client.call_tool("echo", {"text": "after a restart"})) == "after a restart"
+
+
+async def test_without_a_word_of_the_policy_mcp_json_is_in_the_daemons_home(
+    start: Start, mcp_json: Path
+) -> None:
+    daemon = DaemonSettings(name="box", url="http://127.0.0.1:9", token=None, home=mcp_json.parent)
+    gate = await start(rule("allow"), daemons=(daemon,))
+    assert (await adopt(gate, dry_run="true"))["mcp_json"] == str(mcp_json)
 
 
 async def test_a_dry_run_shows_the_change_and_changes_nothing(start: Start, mcp_json: Path) -> None:
