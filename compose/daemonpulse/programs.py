@@ -44,7 +44,8 @@ class Program:
 
     def find(self) -> str | None:
         """Find its binary on PATH."""
-        return shutil.which(self.binary) or (shutil.which(self.other_binary) if self.other_binary else None)
+        found = shutil.which(self.binary) or (shutil.which(self.other_binary) if self.other_binary else None)
+        return str(Path(found).absolute()) if found else None
 
 
 def free_port() -> int:
@@ -63,7 +64,10 @@ def stack_folder() -> Path:
 
 @contextlib.asynccontextmanager
 async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | None]:
-    """Run a program and yield its URL, or None when it is not on PATH. Raises ProgramFailed."""
+    """Run a program and yield its URL, or None when it is not on PATH. Raises ProgramFailed.
+
+    It runs in the folder of its log file: what it writes beside the places we name is not left where we were called.
+    """
     found = program.find()
     if found is None:
         yield None
@@ -74,6 +78,7 @@ async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | No
             found,
             *program.arguments(port),
             env={**os.environ, **program.environment(port)},
+            cwd=log_file.parent,
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,

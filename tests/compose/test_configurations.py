@@ -48,6 +48,7 @@ LOKI_KEYS = {
     "common.ring.kvstore.store",
     "common.storage.filesystem.chunks_directory",
     "common.storage.filesystem.rules_directory",
+    "storage_config.use_thanos_objstore",
     "schema_config.configs.from",
     "schema_config.configs.store",
     "schema_config.configs.object_store",

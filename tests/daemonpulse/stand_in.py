@@ -65,7 +65,7 @@ def main() -> None:
     seen = {
         key: value for key, value in os.environ.items() if key.endswith(("_URL", "_BOARDS")) or "GF_" in key
     }
-    (NOTES / f"{NAME}.json").write_text(json.dumps({"arguments": sys.argv[1:], "environment": seen}))
+    (NOTES / f"{NAME}.json").write_text(json.dumps({"folder": str(Path.cwd()), "environment": seen}))
     for address in addresses():
         threading.Thread(target=ThreadingHTTPServer(address, Handler).serve_forever, daemon=True).start()
     signal.sigwait({signal.SIGTERM})

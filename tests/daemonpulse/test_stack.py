@@ -148,6 +148,9 @@ def test_the_demo_sends_traces_logs_and_its_addresses_to_what_else_is_installed(
     for name in ("tempo", "loki", "actions"):
         assert told[f"{name.upper()}_URL"] == urls[name]
     assert told["PROMETHEUS_URL"] == ""
+    for name in ("tempo", "loki", "grafana"):
+        folder = json.loads((notes / f"{name}.json").read_text())["folder"]
+        assert Path(folder).name.startswith("daemonpulse-demo-"), "what it leaves there goes with the demo"
 
 
 def posted(file: Path) -> set[str]:
