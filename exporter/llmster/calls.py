@@ -6,8 +6,8 @@ Knows no order and no caching: what to call and how often is decided by session.
 from __future__ import annotations
 
 from collections import Counter
-
-import msgspec
+from collections.abc import Mapping
+from typing import Any
 
 from exporter.llmster.channel import Channel
 from exporter.llmster.connection import Connection, decode
@@ -17,13 +17,15 @@ from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,
     DownloadedModel,
+    Estimate,
     InstanceInfo,
     LinkStatus,
     Listing,
     LoadConfig,
     ProcessingState,
+    load_config_of,
     read_each,
-    read_load_config,
+    read_fields,
 )
 
 
@@ -69,32 +71,52 @@ async def processing_state(namespace: Connection, instance_reference: str) -> Pr
     return decode(raw, ProcessingState, f"{namespace.name}.getInstanceProcessingState")
 
 
-async def load_config(llm: Connection, instance_reference: str, *, timeout_s: float) -> LoadConfig:
-    """Call llm.getLoadConfig, which never changes for one instance reference."""
-    raw = await llm.call("getLoadConfig", {"specifier": _reference(instance_reference)}, timeout_s=timeout_s)
+async def config_fields(
+    namespace: Connection, instance_reference: str, *, timeout_s: float | None = None
+) -> dict[str, Any]:
+    """Call getLoadConfig: every key of an instance's load configuration, which never changes."""
+    parameter = {"specifier": _reference(instance_reference)}
+    raw = await namespace.call("getLoadConfig", parameter, timeout_s=timeout_s)
     try:
-        return read_load_config(raw)
+        return read_fields(raw)
     except UNDECODABLE as error:
-        raise ProtocolViolation(f"llm.getLoadConfig answered something unexpected: {error}") from None
+        raise ProtocolViolation(
+            f"{namespace.name}.getLoadConfig answered something unexpected: {error}"
+        ) from None
 
 
-class _Memory(msgspec.Struct, frozen=True, rename="camel"):
-    total_vram_bytes: float
+async def load_config(llm: Connection, instance_reference: str, *, timeout_s: float) -> LoadConfig:
+    """Call llm.getLoadConfig and take from it what explains an instance's behaviour."""
+    return load_config_of(await config_fields(llm, instance_reference, timeout_s=timeout_s))
 
 
-class _Estimate(msgspec.Struct, frozen=True):
-    memory: _Memory
+async def estimate(
+    namespace: Connection,
+    model_key: str,
+    fields: Mapping[str, Any],
+    *,
+    timeout_s: float,
+    device_identifier: str | None = None,
+) -> Estimate:
+    """Call estimateModelUsage: what a load with these configuration keys would take. Costly for the daemon."""
+    parameter = {
+        "modelKey": model_key,
+        "loadConfigStack": stack_of(fields),
+        **device_of(device_identifier),
+    }
+    raw = await namespace.call("estimateModelUsage", parameter, timeout_s=timeout_s)
+    return decode(raw, Estimate, f"{namespace.name}.estimateModelUsage")
 
 
-async def vram_estimate_bytes(
-    llm: Connection, model_key: str, config: LoadConfig, *, timeout_s: float
-) -> float:
-    """Call llm.estimateModelUsage for a model as it is loaded. Costly for the daemon: once per load."""
-    fields = [{"key": key, "value": value} for key, value in config.memory_fields]
-    stack = {"layers": [{"layerName": "apiOverride", "config": {"fields": fields}}]}
-    parameter = {"modelKey": model_key, "loadConfigStack": stack}
-    raw = await llm.call("estimateModelUsage", parameter, timeout_s=timeout_s)
-    return decode(raw, _Estimate, "llm.estimateModelUsage").memory.total_vram_bytes
+def stack_of(fields: Mapping[str, Any]) -> dict[str, Any]:
+    """Write a load configuration as a kvConfigStack of one layer, as the official clients do."""
+    pairs = [{"key": key, "value": value} for key, value in fields.items()]
+    return {"layers": [{"layerName": "apiOverride", "config": {"fields": pairs}}]}
+
+
+def device_of(identifier: str | None) -> dict[str, str]:
+    """Write an LM Link peer as a part of a parameter; None is the daemon's own machine, and is left out."""
+    return {"deviceIdentifier": identifier} if identifier is not None else {}
 
 
 async def link_status(repository: Connection, *, timeout_s: float) -> LinkStatus:

@@ -21,7 +21,7 @@ from exporter.llmster.channel import Channel
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
-from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, ProcessingState
+from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, Listing, ProcessingState
 
 Namespace = Literal["llm", "embedding"]
 NAMESPACES: Final[tuple[Namespace, ...]] = ("llm", "embedding")
@@ -47,41 +47,14 @@ class LoadRequest:
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def stack(self) -> dict[str, Any]:
-        """Write the configuration as a kvConfigStack of one layer, as the official clients do."""
-        fields = [{"key": key, "value": value} for key, value in self.fields.items()]
-        return {"layers": [{"layerName": "apiOverride", "config": {"fields": fields}}]}
-
-
-class MemoryEstimate(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
-    """What the daemon believes a load takes. Source: `memory` of estimateModelUsage."""
-
-    confidence: str | None = None
-    total_vram_bytes: float
-    total_bytes: float
-    """On the cards and in RAM together."""
-
-
-class Estimate(msgspec.Struct, frozen=True, rename="camel"):
-    """Source: estimateModelUsage."""
-
-    memory: MemoryEstimate
-    passes_guardrails: bool
-    """Whether the daemon's own guardrail would let it load now. Observed: it does not see foreign processes."""
+        """Write the configuration as it goes over the wire."""
+        return calls.stack_of(self.fields)
 
 
 class _LoadMessage(msgspec.Struct, frozen=True):
     type: str
     progress: float | None = None
     info: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
-
-
-class _ConfigField(msgspec.Struct, frozen=True):
-    key: str
-    value: Any = None
-
-
-class _Config(msgspec.Struct, frozen=True):
-    fields: tuple[_ConfigField, ...] = ()
 
 
 class DaemonCommands:
@@ -116,21 +89,18 @@ class DaemonCommands:
     async def load_config(self, instance: InstanceInfo) -> dict[str, Any]:
         """Read every key of an instance's load configuration."""
         connection = await self.client.connection(namespace_of(instance))
-        specifier = {"type": "instanceReference", "instanceReference": instance.instance_reference}
-        raw = await connection.call("getLoadConfig", {"specifier": specifier})
-        config = decode(raw, _Config, f"{connection.name}.getLoadConfig")
-        return {pair.key: pair.value for pair in config.fields}
+        return await calls.config_fields(connection, instance.instance_reference)
 
     async def estimate(self, request: LoadRequest) -> Estimate:
         """Ask what a load would take. Costly for the daemon: only on demand."""
         connection = await self.client.connection(request.namespace)
-        parameter = {
-            "modelKey": request.model_key,
-            "loadConfigStack": request.stack(),
-            **_device(request.device_identifier),
-        }
-        raw = await connection.call("estimateModelUsage", parameter, timeout_s=ESTIMATE_TIMEOUT_S)
-        return decode(raw, Estimate, f"{connection.name}.estimateModelUsage")
+        return await calls.estimate(
+            connection,
+            request.model_key,
+            request.fields,
+            timeout_s=ESTIMATE_TIMEOUT_S,
+            device_identifier=request.device_identifier,
+        )
 
     async def load(
         self,
@@ -147,7 +117,10 @@ class DaemonCommands:
         load itself: the daemon goes on without us. Nor does DaemonStalled, when a cancel is not answered.
         """
         connection = await self.client.connection(request.namespace)
-        parameter: dict[str, Any] = {"modelKey": request.model_key, **_device(request.device_identifier)}
+        parameter: dict[str, Any] = {
+            "modelKey": request.model_key,
+            **calls.device_of(request.device_identifier),
+        }
         if request.identifier is not None:
             parameter["identifier"] = request.identifier
         if request.ttl_ms is not None:
@@ -182,17 +155,13 @@ class DaemonCommands:
     async def unload(self, instance: InstanceInfo) -> None:
         """Unload an instance, busy or not. Raises CallFailed when there is none of this identifier."""
         connection = await self.client.connection(namespace_of(instance))
-        parameter = {"identifier": instance.identifier, **_device(instance.device_identifier)}
+        parameter = {"identifier": instance.identifier, **calls.device_of(instance.device_identifier)}
         await connection.call("unloadModel", parameter, timeout_s=UNLOAD_TIMEOUT_S)
 
 
 def namespace_of(model: DownloadedModel) -> Namespace:
     """Name the namespace that answers for a model."""
     return "embedding" if model.type == "embedding" else "llm"
-
-
-def _device(identifier: str | None) -> dict[str, str]:
-    return {"deviceIdentifier": identifier} if identifier is not None else {}
 
 
 async def _cancel(connection: Connection, channel: Channel) -> None:

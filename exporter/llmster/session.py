@@ -27,6 +27,7 @@ from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,
     DownloadedModel,
+    Estimate,
     InstanceInfo,
     LinkStatus,
     LoadConfig,
@@ -80,7 +81,7 @@ class Session:
         self._link: Fact[LinkStatus] = Fact(max_age_s=FACT_MAX_AGE_S)
         self._auth_required: Fact[bool] = Fact(max_age_s=None)
         self._configs: dict[str, Fact[LoadConfig]] = {}
-        self._estimates: dict[str, Fact[float]] = {}
+        self._estimates: dict[str, Fact[Estimate]] = {}
 
     async def open(self) -> None:
         """Open the core sockets under ONE identity and learn version and pid.
@@ -200,10 +201,11 @@ class Session:
         if config is None or info.device_identifier is not None:
             return None
         fact = self._estimates.setdefault(info.instance_reference, Fact(max_age_s=None, retry_s=None))
-        return await fact.get(
-            lambda: calls.vram_estimate_bytes(namespace, info.model_key, config, timeout_s=FACT_TIMEOUT_S),
+        estimate = await fact.get(
+            lambda: calls.estimate(namespace, info.model_key, config.memory_fields, timeout_s=FACT_TIMEOUT_S),
             tolerate=LlmsterError,
         )
+        return estimate.memory.total_vram_bytes if estimate is not None else None
 
     async def _read_models(self) -> tuple[DownloadedModel, ...]:
         return await calls.downloaded_models(

@@ -9,7 +9,8 @@ in tests/fixtures/protocol. Keys we do not use are not declared; keys that only 
 from __future__ import annotations
 
 from collections import Counter
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from typing import Any, Final, Generic, TypeVar
 
 import msgspec
@@ -111,8 +112,25 @@ class LoadConfig:
     """`llm.load.numParallelSessions`."""
     gpu_offload_ratio: float | None = None
     """`llm.load.llama.acceleration.offloadRatio`, 0 to 1 ("off" and "max" on the wire)."""
-    memory_fields: tuple[tuple[str, Any], ...] = ()
+    memory_fields: Mapping[str, Any] = field(default_factory=dict)
     """The keys, as on the wire, that decide how much memory a load takes."""
+
+
+class MemoryEstimate(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
+    """What the daemon believes a load takes. Source: `memory` of estimateModelUsage."""
+
+    confidence: str | None = None
+    total_vram_bytes: float
+    total_bytes: float
+    """On the cards and in RAM together."""
+
+
+class Estimate(msgspec.Struct, frozen=True, rename="camel"):
+    """Source: estimateModelUsage."""
+
+    memory: MemoryEstimate
+    passes_guardrails: bool
+    """Whether the daemon's own guardrail would let it load now. Observed: it does not see foreign processes."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -243,12 +261,12 @@ def read_each(raw: msgspec.Raw | None, shape: type[T], what: str, odd: Counter[s
 def _without_odd_fields(entry: msgspec.Raw, shape: type[T]) -> T:
     """Read an entry without the optional fields that are not of their type. Raises one of UNDECODABLE."""
     values = msgspec.json.decode(entry, type=dict[str, msgspec.Raw])
-    for field in msgspec.structs.fields(shape):
-        if not field.required and field.encode_name in values:
+    for known in msgspec.structs.fields(shape):
+        if not known.required and known.encode_name in values:
             try:
-                msgspec.json.decode(values[field.encode_name], type=field.type)
+                msgspec.json.decode(values[known.encode_name], type=known.type)
             except UNDECODABLE:
-                del values[field.encode_name]
+                del values[known.encode_name]
     return msgspec.json.decode(msgspec.json.encode(values), type=shape)
 
 
@@ -261,19 +279,21 @@ class _Fields(msgspec.Struct, frozen=True):
     fields: tuple[_Field, ...] = ()
 
 
-def read_load_config(raw: msgspec.Raw | None) -> LoadConfig:
-    """Read a key-value load config. Raises one of UNDECODABLE if it is none; odd values read as None."""
-    pairs = {
-        field.key: field.value
-        for field in msgspec.json.decode(raw if raw is not None else b"null", type=_Fields).fields
-    }
+def read_fields(raw: msgspec.Raw | None) -> dict[str, Any]:
+    """Read a key-value load config. Raises one of UNDECODABLE if it is none."""
+    fields = msgspec.json.decode(raw if raw is not None else b"null", type=_Fields).fields
+    return {field.key: field.value for field in fields}
+
+
+def load_config_of(pairs: Mapping[str, Any]) -> LoadConfig:
+    """Take from a key-value load config what is used of it; odd values read as None."""
     parallel = pairs.get("llm.load.numParallelSessions")
     return LoadConfig(
         parallel=parallel if type(parallel) is int and parallel > 0 else None,
         gpu_offload_ratio=_offload_ratio(pairs.get("llm.load.llama.acceleration.offloadRatio")),
-        memory_fields=tuple(
-            (key, value) for key, value in pairs.items() if key in MEMORY_KEYS and value is not None
-        ),
+        memory_fields={
+            key: value for key, value in pairs.items() if key in MEMORY_KEYS and value is not None
+        },
     )
 
 

@@ -24,8 +24,9 @@ from exporter.llmster.state import (
     LoadedInstance,
     ProcessingState,
     Snapshot,
+    load_config_of,
     read_each,
-    read_load_config,
+    read_fields,
 )
 from tests.exporter.strategies import JSON
 from tests.recorded import frames, protocol_files
@@ -36,6 +37,10 @@ PARALLEL = "llm.load.numParallelSessions"
 
 def raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(json.dumps(value).encode())
+
+
+def config_in(payload: msgspec.Raw) -> LoadConfig:
+    return load_config_of(read_fields(payload))
 
 
 def results(endpoint: str) -> list[tuple[str, Any]]:
@@ -117,7 +122,7 @@ def test_every_recorded_version_process_and_link_is_read() -> None:
 def test_every_recorded_load_config_is_read() -> None:
     for _, result in results("getLoadConfig"):
         fields = {field["key"]: field.get("value") for field in result["fields"]}
-        config = read_load_config(raw(result))
+        config = config_in(raw(result))
         assert config.parallel == fields.get(PARALLEL)
         asked = fields.get(OFFLOAD)
         assert config.gpu_offload_ratio == (1.0 if asked == "max" else asked)
@@ -220,18 +225,18 @@ def test_a_result_of_any_shape_is_a_value_or_a_violation_that_names_it(body: byt
     ],
 )
 def test_the_offload_ratio_is_a_share_or_unknown(value: object, ratio: float | None) -> None:
-    assert read_load_config(raw({"fields": [{"key": OFFLOAD, "value": value}]})).gpu_offload_ratio == ratio
+    assert config_in(raw({"fields": [{"key": OFFLOAD, "value": value}]})).gpu_offload_ratio == ratio
 
 
 @pytest.mark.parametrize(
     ("value", "parallel"), [(4, 4), (1, 1), (0, None), (-1, None), (True, None), ("4", None), (2.5, None)]
 )
 def test_parallel_sessions_are_a_positive_number_or_unknown(value: object, parallel: int | None) -> None:
-    assert read_load_config(raw({"fields": [{"key": PARALLEL, "value": value}]})).parallel == parallel
+    assert config_in(raw({"fields": [{"key": PARALLEL, "value": value}]})).parallel == parallel
 
 
 def test_a_field_without_a_value_is_unknown() -> None:
-    assert read_load_config(raw({"fields": [{"key": PARALLEL}, {"key": "new"}]})) == LoadConfig()
+    assert config_in(raw({"fields": [{"key": PARALLEL}, {"key": "new"}]})) == LoadConfig()
 
 
 @given(
@@ -239,7 +244,7 @@ def test_a_field_without_a_value_is_unknown() -> None:
 )
 def test_an_arbitrary_load_config_is_read_or_refused(value: object) -> None:
     try:
-        config = read_load_config(raw(value))
+        config = config_in(raw(value))
     except UNDECODABLE:
         return
     assert config.parallel is None or config.parallel > 0
