@@ -85,13 +85,15 @@ async def stdio_transport(
         yield from_server, to_server
     finally:
         with anyio.CancelScope(shield=True):
-            await _stop(process)
-            program.exit_status = process.returncode
-            for task in tasks:
-                task.cancel()
-            await asyncio.gather(*tasks, return_exceptions=True)
-            for stream in (to_session, from_server, to_server, from_session):
-                await stream.aclose()
+            try:
+                await _stop(process)
+            finally:  # also where our patience was cut short
+                program.exit_status = process.returncode
+                for task in tasks:
+                    task.cancel()
+                await asyncio.gather(*tasks, return_exceptions=True)
+                for stream in (to_session, from_server, to_server, from_session):
+                    await stream.aclose()
 
 
 _Sender = anyio.abc.ObjectSendStream[SessionMessage | Exception]
@@ -177,6 +179,9 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
     finally:  # also where our patience was cut short
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(_STOP_S):
+                await process.wait()  # at once, unless it had to be killed just now
         # A process that has ended may still be heard of on its pipes; there is no public way to stop listening.
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         await asyncio.sleep(0)
