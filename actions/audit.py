@@ -10,7 +10,7 @@ import hashlib
 import json
 import sqlite3
 import time
-from collections.abc import Callable, Iterable, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
@@ -149,13 +149,16 @@ class Audit:
             for sink in self.sinks:
                 sink(entry)
 
-    async def read(self, *, since: int = 0, limit: int = 100, newest_first: bool = True) -> tuple[Entry, ...]:
-        """Read entries with a seq above `since`. Raises StorageFailed."""
-        order = "DESC" if newest_first else "ASC"
+    async def read(self, *, since: int | None = None, limit: int = 100) -> tuple[Entry, ...]:
+        """Read the entries right after `since`, oldest first; without it the last ones, newest first.
+
+        Whoever asks again with the last `seq` seen misses none. Raises StorageFailed.
+        """
+        order = "DESC" if since is None else "ASC"
         rows = await self._storage.read(
             lambda db: db.execute(
                 f"SELECT * FROM audit WHERE seq > ? ORDER BY seq {order} LIMIT ?",  # noqa: S608 - one of two words
-                (since, limit),
+                (since or 0, limit),
             ).fetchall()
         )
         return tuple(_entry(row) for row in rows)
@@ -182,28 +185,29 @@ def verify_rows(db: sqlite3.Connection, expected: Head | None) -> Head | None:
     """Recompute the chain from its beginning, or from where it was cut off by a row of its own. Raises AuditBroken."""
     start = start_of(db)
     head = follow(db.execute("SELECT * FROM audit ORDER BY seq"), start)
-    if expected is None or expected == start:
-        return head
-    if expected.seq < start.seq:
-        raise AuditBroken(expected.seq, "was cut off; verify the archive it went into")
-    row = db.execute("SELECT hash FROM audit WHERE seq = ?", (expected.seq,)).fetchone()
-    if row is None or row["hash"] != expected.hash:
-        raise AuditBroken(expected.seq, "is not what was noted earlier: rows were cut off or written anew")
-    return head
+    if expected is not None and expected != start:
+        if expected.seq < start.seq:
+            raise AuditBroken(expected.seq, "was cut off; verify the archive it went into")
+        row = db.execute("SELECT hash FROM audit WHERE seq = ?", (expected.seq,)).fetchone()
+        if row is None or row["hash"] != expected.hash:
+            raise AuditBroken(
+                expected.seq, "is not what was noted earlier: rows were cut off or written anew"
+            )
+    return head if head != start else None
 
 
-def follow(rows: Iterable[Mapping[str, Any] | sqlite3.Row], start: Head) -> Head | None:
-    """Recompute rows that come after `start`; return the last, None without any. Raises AuditBroken."""
-    head: Head | None = None
+def follow(rows: Iterable[Mapping[str, Any] | sqlite3.Row], start: Head) -> Head:
+    """Recompute rows that come after `start`; return the last, `start` without any. Raises AuditBroken."""
+    head = start
     for row in rows:
-        before = head or start
-        if row["seq"] != before.seq + 1:
-            raise AuditBroken(before.seq + 1, f"is missing; the next one there is {row['seq']}")
-        if row["previous"] != before.hash:
-            raise AuditBroken(before.seq + 1, "does not follow from the row before it")
+        seq = head.seq + 1
+        if row["seq"] != seq:
+            raise AuditBroken(seq, f"is missing; the next one there is {row['seq']}")
+        if row["previous"] != head.hash:
+            raise AuditBroken(seq, "does not follow from the row before it")
         if row["hash"] != row_hash({column: row[column] for column in COLUMNS}):
-            raise AuditBroken(before.seq + 1, "was changed after it was written")
-        head = Head(row["seq"], row["hash"])
+            raise AuditBroken(seq, "was changed after it was written")
+        head = Head(seq, row["hash"])
     return head
 
 
@@ -212,11 +216,16 @@ def start_of(db: sqlite3.Connection) -> Head:
     first = db.execute("SELECT seq, previous FROM audit ORDER BY seq LIMIT 1").fetchone()
     if first is not None and first["seq"] > 1:
         cut = Head(first["seq"] - 1, first["previous"])
-        for row in db.execute("SELECT detail FROM audit WHERE action = ? AND kind = 'event'", (PRUNE,)):
-            told = json.loads(row["detail"])
-            if Head(told.get("seq"), told.get("hash")) == cut:
-                return cut
+        if cut in cuts(db):
+            return cut
     return Head(0, GENESIS)
+
+
+def cuts(db: sqlite3.Connection) -> Iterator[Head]:
+    """Yield the rows up to which, as rows of the chain say, it was cut off."""
+    for row in db.execute("SELECT detail FROM audit WHERE action = ? AND kind = 'event'", (PRUNE,)):
+        told = json.loads(row["detail"])
+        yield Head(told.get("seq"), told.get("hash"))
 
 
 def _entry(row: sqlite3.Row) -> Entry:

@@ -1,10 +1,16 @@
-"""The shapes of answers, for the OpenAPI document only: answers are written by hand and tested against these."""
+"""The shapes of answers, for the OpenAPI document only: answers are written by hand and tested against these.
+
+Knows no route.
+"""
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field
+
+from actions.problems import MEDIA_TYPE
 
 
 class ProblemDocument(BaseModel):
@@ -49,3 +55,20 @@ class PreflightDocument(BaseModel):
     gpus: list[dict[str, Any]]
     holders: list[dict[str, Any]] = Field(description="Who holds the rest.")
     eject_would_free: list[dict[str, Any]]
+
+
+def errors(told: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
+    """Say what each status means: those of every route, and those of these."""
+    every = {
+        400: "The request cannot be read",
+        401: "A token is needed",
+        413: "The body is too large",
+        421: "The Host header is not one of ours",
+        422: "A parameter is not right; it is named",
+        429: "Too many wrong tokens, or too many commands",
+        **told,
+    }
+    return {
+        status: {"model": ProblemDocument, "content": {MEDIA_TYPE: {}}, "description": what}
+        for status, what in sorted(every.items())
+    }

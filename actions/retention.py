@@ -15,7 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from actions.audit import COLUMNS, GENESIS, PRUNE, Audit, AuditBroken, Head, follow, verify_rows
+from actions.audit import COLUMNS, PRUNE, Audit, AuditBroken, Head, cuts, follow, verify_rows
 from actions.auth import Actor
 from actions.storage import Storage
 
@@ -51,7 +51,7 @@ async def prune(
 async def verify_archive(storage: Storage, archive: Path) -> Head:
     """Check a file that `prune` wrote: unbroken, and signed off by a row that stayed. Raises AuditBroken, OSError."""
     last = await asyncio.to_thread(_follow_file, archive)
-    if not await storage.read(lambda db: _is_signed_off(db, last)):
+    if not await storage.read(lambda db: last in cuts(db)):
         raise AuditBroken(last.seq, f"no row of the audit says that {archive} was cut off there")
     return last
 
@@ -59,10 +59,9 @@ async def verify_archive(storage: Storage, archive: Path) -> Head:
 def _follow_file(archive: Path) -> Head:
     try:
         rows = [json.loads(line) for line in archive.read_text(encoding="utf-8").splitlines()]
-        head = follow(rows, Head(rows[0]["seq"] - 1, rows[0]["previous"]))
+        return follow(rows, Head(rows[0]["seq"] - 1, rows[0]["previous"]))
     except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
         raise AuditBroken(0, f"{archive} is not an archive of the audit") from error
-    return head or Head(0, GENESIS)
 
 
 def _last_to_go(db: sqlite3.Connection, before_ms: int) -> Head | None:
@@ -109,11 +108,3 @@ def _cut(db: sqlite3.Connection, audit: Audit, through: Head, rows: int, actor: 
     db.execute("DELETE FROM audit WHERE seq <= ?", (through.seq,))
     db.execute(trigger)
     return entry
-
-
-def _is_signed_off(db: sqlite3.Connection, head: Head) -> bool:
-    rows = db.execute("SELECT detail FROM audit WHERE action = ? AND kind = 'event'", (PRUNE,))
-    return any(
-        (told := json.loads(row["detail"])).get("seq") == head.seq and told.get("hash") == head.hash
-        for row in rows
-    )

@@ -18,7 +18,7 @@ from actions.auth import Actor, Scope
 from actions.bearer import Bearer
 from actions.commands import Command, Download, Eject, EjectAll, Probe
 from actions.controlled import SNAPSHOT_MAX_AGE_S
-from actions.documents import OperationDocument, PreflightDocument, ProblemDocument
+from actions.documents import OperationDocument, PreflightDocument, errors
 from actions.experience import Experience
 from actions.gatekeeper import Gatekeeper
 from actions.operations import Operation
@@ -37,28 +37,20 @@ from actions.parameters import (
     merged,
     required,
 )
-from actions.problems import MEDIA_TYPE, Problem
+from actions.problems import Problem
 from actions.service import Service
 from actions.storage import StorageFailed
 from exporter.catalogue import actions as rows
 
-_PROBLEM: Final = {"model": ProblemDocument, "content": {MEDIA_TYPE: {}}}
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {**_PROBLEM, "description": what}
-    for status, what in (
-        (400, "The request cannot be read"),
-        (401, "A token is needed"),
-        (403, "The token's scope is too low, or a page of another place asks"),
-        (404, "No such thing"),
-        (409, "It does not fit, is busy, exists already, or the daemon refused; the numbers are inside"),
-        (413, "The body is too large"),
-        (421, "The Host header is not one of ours"),
-        (422, "A parameter is not right; it is named"),
-        (429, "Too many wrong tokens, or too many commands"),
-        (503, "The daemon cannot be reached, or nothing can be recorded"),
-        (504, "The daemon does not answer"),
-    )
-}
+_ERRORS: Final = errors(
+    {
+        403: "The token's scope is too low, or a page of another place asks",
+        404: "No such thing",
+        409: "It does not fit, is busy, exists already, or the daemon refused; the numbers are inside",
+        503: "The daemon cannot be reached, or nothing can be recorded",
+        504: "The daemon does not answer",
+    }
+)
 _OPERATION: Final[dict[int | str, dict[str, Any]]] = {
     **_ERRORS,
     200: {"model": OperationDocument, "description": "Done"},
@@ -185,9 +177,14 @@ class Api:
 
         @router.get("/audit", tags=["read"])
         async def audit(
-            _actor: actor_of, since: Annotated[int, Query(ge=0, le=2**62)] = 0, limit: Limit = 100
+            _actor: actor_of,
+            since: Annotated[
+                int | None,
+                Query(ge=0, le=2**62, description="The rows right after this `seq`, oldest first."),
+            ] = None,
+            limit: Limit = 100,
         ) -> Response:
-            """Tell who did what."""
+            """Tell who did what, newest first; with `since` all of it, page by page."""
             entries = await service.audit.read(since=since, limit=limit)
             return JSONResponse({"entries": [views.audit_entry(entry) for entry in entries]})
 

@@ -13,7 +13,7 @@ from starlette.routing import BaseRoute
 
 from actions.auth import Actor, Scope
 from actions.bearer import Bearer
-from actions.documents import ProblemDocument
+from actions.documents import errors
 from actions.gatekeeper import Gatekeeper
 from actions.mcp.adoption import Adoption
 from actions.mcp.approvals import State
@@ -22,24 +22,15 @@ from actions.mcp.gates import Verdict
 from actions.mcp.plugins import PluginHealth
 from actions.mcp.policywatch import PolicyWatch
 from actions.parameters import Name, Parameters, merged, required
-from actions.problems import MEDIA_TYPE
 
-_PROBLEM: Final = {"model": ProblemDocument, "content": {MEDIA_TYPE: {}}}
-_ERRORS: Final[dict[int | str, dict[str, Any]]] = {
-    status: {**_PROBLEM, "description": what}
-    for status, what in (
-        (400, "The request cannot be read"),
-        (401, "A token is needed"),
-        (403, "The token's scope is too low"),
-        (404, "No such server, tool or approval"),
-        (409, "It is settled already, or mcp.json cannot be changed"),
-        (413, "The body is too large"),
-        (421, "The Host header is not one of ours"),
-        (422, "A parameter is not right; it is named"),
-        (429, "Too many wrong tokens, or too many commands"),
-        (503, "The tool server cannot be used, or nothing can be recorded"),
-    )
-}
+_ERRORS: Final = errors(
+    {
+        403: "The token's scope is too low, or a page of another place asks",
+        404: "No such server, tool or approval",
+        409: "It is settled already, or mcp.json cannot be changed",
+        503: "The tool server cannot be used, or nothing can be recorded",
+    }
+)
 
 ServerName = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*$")]
 ToolName = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]

@@ -113,7 +113,14 @@ async def test_sinks_hear_of_committed_entries_only(audit: Audit) -> None:
     audit.sinks.append(heard.append)
     written = await fill(audit, 2)
     assert heard == written
-    assert [entry.seq for entry in await audit.read(since=1, limit=5)] == [2]
+
+
+async def test_whoever_asks_for_what_came_since_misses_nothing(audit: Audit) -> None:
+    await fill(audit, 5)
+    assert [entry.seq for entry in await audit.read(limit=2)] == [5, 4]
+    assert [entry.seq for entry in await audit.read(since=0, limit=2)] == [1, 2]
+    assert [entry.seq for entry in await audit.read(since=2, limit=2)] == [3, 4]
+    assert [entry.seq for entry in await audit.read(since=4, limit=2)] == [5]
 
 
 async def test_two_processes_that_append_share_one_chain(storage: Storage, audit: Audit) -> None:

@@ -34,13 +34,13 @@ async def test_old_rows_move_into_a_file_and_both_can_be_verified(
     storage: Storage, audit: Audit, tmp_path: Path
 ) -> None:
     file = tmp_path / "old.jsonl"
-    before = await audit.read(limit=100, newest_first=False)
+    before = await audit.read(since=0)
     told: list[str] = []
     audit.sinks.append(lambda entry: told.append(entry.action))
     pruned = await prune(storage, audit, before_ms=5_500, archive=file, actor=ALICE)
     assert pruned is not None
     assert (pruned.rows, pruned.through.seq, pruned.through.hash) == (5, 5, before[4].hash)
-    kept = await audit.read(limit=100, newest_first=False)
+    kept = await audit.read(since=0)
     assert [entry.seq for entry in kept] == [6, 7, 8, 9, 10, 11]
     assert kept[:-1] == before[5:]
     assert (kept[-1].action, kept[-1].detail) == (PRUNE, {"seq": 5, "hash": before[4].hash, "rows": 5})

@@ -95,7 +95,7 @@ async def test_processes_whose_wall_clock_jumps_to_and_fro_count_and_record_as_e
     storage = await Storage.open(state)
     try:
         head = await Audit(storage).verify()
-        entries = await Audit(storage).read(newest_first=False)
+        entries = await Audit(storage).read(since=0)
     finally:
         await storage.close()
     assert head is not None
