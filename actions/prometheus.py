@@ -6,6 +6,7 @@ not an answer.
 
 from __future__ import annotations
 
+import math
 from collections.abc import Sequence
 from typing import Any, Final
 
@@ -49,7 +50,7 @@ class PrometheusMemory:
                 Holder(
                     gpu=_index(labels),
                     memory_bytes=round(value),
-                    pid=int(labels["pid"]) if labels.get("pid", "").isdigit() else None,
+                    pid=int(labels["pid"]) if labels.get("pid", "").isdecimal() else None,
                     process=labels.get("process") or None,
                     instance_id=labels.get("instance_id") or None,
                 )
@@ -90,7 +91,7 @@ class PrometheusMemory:
             if not answer.is_success:
                 raise MemoryUnknown(f"Prometheus at {self._url} answers HTTP {answer.status}")
             result: list[dict[str, Any]] = msgspec.json.decode(answer.body)["data"]["result"]
-            return [(dict(entry["metric"]), float(entry["value"][1])) for entry in result]
+            return [(dict(entry["metric"]), _finite(entry["value"][1])) for entry in result]
         except httpx.HTTPError as error:
             raise MemoryUnknown(
                 f"Prometheus at {self._url} does not answer ({type(error).__name__})"
@@ -99,8 +100,16 @@ class PrometheusMemory:
             raise MemoryUnknown(f"Prometheus at {self._url} answered something unexpected") from error
 
 
+def _finite(text: str) -> float:
+    """Read a sample. Raises ValueError for NaN and infinity, which are no memory."""
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError(text)
+    return value
+
+
 def _index(labels: dict[str, str]) -> int:
     """Read the label `gpu`. Raises MemoryUnknown for what is no index."""
-    if not labels.get("gpu", "").isdigit():
+    if not labels.get("gpu", "").isdecimal():  # int() takes no superscripts, isdigit() does
         raise MemoryUnknown("Prometheus has a sample whose label gpu is no index")
     return int(labels["gpu"])

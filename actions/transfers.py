@@ -84,7 +84,7 @@ class Transfers:
         """Chat once; take a turn if the daemon has to load the model for it."""
         snapshot = await self._daemon.snapshot()
         base = command.model.partition("@")[0]
-        is_loaded = any(base in {one.info.model_key, one.info.identifier} for one in snapshot.instances)
+        is_loaded = any(base == one.info.model_key for one in snapshot.instances)
         turn = contextlib.nullcontext() if is_loaded else self._daemon.turn(operation.cancel)
         async with turn:
             await self._operations.start(operation, {})
@@ -129,15 +129,19 @@ class Transfers:
         return {"model": command.model, **clock.result()}
 
     async def _on_disk(self, command: Download, because: str) -> Mapping[str, Any]:
-        """Decide by what is there."""
+        """Decide by what is there, where the name tells."""
+        name = command.model
+        if command.quantization is not None or "@" in name or "://" in name:  # a list of keys
+            raise Problem(
+                "interrupted", f"{because}; the daemon's list of models does not tell whether it is there"
+            )
         try:
             models = await self._daemon.commands.models()
         except LlmsterError as error:
             raise from_daemon(error, daemon=self._daemon.name) from error
-        base = command.model.partition("@")[0]
-        if any(base == model.model_key for model in models):
-            return {"model": command.model, "status": "completed", "size_bytes": None}
-        raise Problem("interrupted", f"{because}, and {command.model} is not on its disk")
+        if any(name == model.model_key for model in models):
+            return {"model": name, "status": "completed", "size_bytes": None}
+        raise Problem("interrupted", f"{because}, and {name} is not on its disk")
 
 
 @dataclass(slots=True)

@@ -193,6 +193,25 @@ async def test_what_was_left_unfinished_is_resolved_by_looking(
     assert not [name for name in sim.calls if name[1] in {"loadModel", "unloadModel"}]
 
 
+@pytest.mark.parametrize(
+    "named",
+    [
+        {"model": "qwen/qwen3-8b", "quantization": "q8_0"},
+        {"model": "qwen/qwen3-8b@q8_0"},
+        {"model": "https://huggingface.co/qwen/qwen3-8b-gguf"},
+    ],
+)
+async def test_of_a_download_that_no_key_names_it_is_not_guessed_whether_it_ended(
+    start_forge: StartForge, sim: Simulator, tmp_path: Path, named: dict[str, object]
+) -> None:
+    command = {"action": "download", **named}
+    await crashed(tmp_path / "state", sim, command, state_word="running", before={})
+    _, (operation,) = await recovered(start_forge, sim, tmp_path / "state")
+    assert operation["state"] == "failed"
+    assert operation["problem"]["type"] == "urn:daemonpulse:problem:interrupted"
+    assert "does not tell" in operation["problem"]["detail"]
+
+
 async def test_a_load_the_daemon_still_works_on_is_waited_for(
     start_forge: StartForge, tmp_path: Path
 ) -> None:

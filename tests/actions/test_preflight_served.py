@@ -117,6 +117,8 @@ class Prometheus:
     def __init__(self) -> None:
         self.age_s = 5.0
         self.machines = 1
+        self.gpu = "0"
+        self.total = str(24 * GIB)
         self.asked: list[str] = []
         self.url = ""
 
@@ -125,13 +127,13 @@ class Prometheus:
         self.asked.append(query)
         values = {
             "timestamp": self.age_s,
-            "nvml_memory_total_bytes": 24 * GIB,
+            "nvml_memory_total_bytes": self.total,
             "nvml_memory_free_bytes": 2 * GIB,
             "nvml_process_memory_bytes": 22 * GIB,
             "llmster_instance_vram_bytes": 22 * GIB,
         }
         value = next(size for name, size in values.items() if name in query)
-        labels = {"gpu": "0", "pid": "77", "process": "llama-server", "instance_id": "qwen/qwen3-8b"}
+        labels = {"gpu": self.gpu, "pid": "77", "process": "llama-server", "instance_id": "qwen/qwen3-8b"}
         result: list[dict[str, Any]] = [
             {"metric": labels | {"instance": f"box-{number}"}, "value": [0, str(value)]}
             for number in range(self.machines)
@@ -202,3 +204,23 @@ async def test_a_prometheus_that_is_down_leaves_the_verdict_unknown(
     answer = (await forge.post("preflight", wait=None, model=SMALL)).json()
     assert answer["verdict"] == "unknown"
     assert "does not answer" in str(answer["reasons"])
+
+
+@pytest.mark.parametrize(
+    ("gpu", "total", "words"),
+    [("²", str(24 * GIB), "no index"), ("0", "NaN", "unexpected"), ("0", "+Inf", "unexpected")],
+)
+async def test_samples_that_are_no_memory_leave_the_verdict_unknown(
+    *,
+    start_forge: StartForge,
+    remote: Simulator,
+    prometheus: Prometheus,
+    gpu: str,
+    total: str,
+    words: str,
+) -> None:
+    prometheus.gpu, prometheus.total = gpu, total
+    forge = await start_forge(remote, prometheus_url=prometheus.url)
+    answer = (await forge.post("preflight", wait=None, model=SMALL)).json()
+    assert answer["verdict"] == "unknown"
+    assert words in str(answer["reasons"])
