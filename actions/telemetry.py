@@ -1,7 +1,8 @@
 """Finished operations as spans and audit rows as log records, over OTLP where the environment names a receiver.
 
 Knows no daemon. Fails open, unlike the audit: a dead receiver costs its own data and no action. What leaves is what
-the audit holds; there are no prompts in either.
+the audit holds: names, addresses, reasons, parameters, and a tool's arguments where their capture was switched on. No
+prompt is in either.
 """
 
 from __future__ import annotations
