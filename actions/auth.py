@@ -1,4 +1,4 @@
-"""Who may: scopes, actors, and the limit on wrong tokens. Pure, and without a clock of its own.
+"""Who may: scopes and actors. Pure.
 
 Knows no HTTP and no database; tokens.py keeps the tokens, routes ask here.
 """
@@ -6,19 +6,11 @@ Knows no HTTP and no database; tokens.py keeps the tokens, routes ask here.
 from __future__ import annotations
 
 import enum
-from collections import OrderedDict
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
 MAX_PERSON_CHARS: Final = 120
-
-FAILURES_BURST: Final = 5
-"""Wrong tokens in a row before answers become 429."""
-FAILURES_REFILL_S: Final = 10.0
-"""One more try is allowed after so long."""
-_MAX_BUCKETS: Final = 4096
-"""Callers remembered; the one not seen for longest is forgotten first."""
 
 
 class Scope(enum.Enum):
@@ -39,7 +31,8 @@ class Actor:
     """Whoever acts: a token, a stranger on loopback, or a part of ourselves."""
 
     name: str
-    """`token:NAME`, `loopback`, `reconciler`, `reaper`, `recovery`, `cli`."""
+    """`token:NAME`, `token-id:ID` of one that is not accepted, `loopback`, `cli`; of ourselves `reconciler`, `reaper`,
+    `keeper`, `recovery`, `policy file`."""
     scope: Scope
     token_id: str | None = None
     person: str | None = None
@@ -68,6 +61,10 @@ def internal(name: str) -> Actor:
     return Actor(name, Scope.OPERATE)
 
 
+RECOVERY: Final = internal("recovery")
+"""Who writes outcomes that were found out after a restart."""
+
+
 def on_behalf(
     actor: Actor,
     *,
@@ -78,32 +75,3 @@ def on_behalf(
     """Add the person Grafana names and the address of the caller. Control characters are dropped."""
     kept = "".join(char for char in person or "" if char.isprintable())[:MAX_PERSON_CHARS].strip()
     return replace(actor, person=kept or None, address=address, grafana=grafana)
-
-
-class FailureLimit:
-    """Counts wrong tokens by (address, token id) and says when to stop listening.
-
-    A right token of another id from the same address (a proxy's, say) is not held up. Monotonic time, so that a
-    clock that jumps neither locks out nor lets in.
-    """
-
-    def __init__(self, clock: Callable[[], float]) -> None:
-        self._clock = clock
-        self._buckets: OrderedDict[tuple[str, str], tuple[float, float]] = OrderedDict()
-
-    def wait_s(self, address: str, token_id: str) -> float:
-        """Tell how long this caller must wait before it is listened to again; 0 if it need not."""
-        tries = self._tries((address, token_id))
-        return 0.0 if tries >= 1 else (1 - tries) * FAILURES_REFILL_S
-
-    def failed(self, address: str, token_id: str) -> None:
-        """Take note of a wrong token."""
-        key = (address, token_id)
-        self._buckets[key] = (self._tries(key) - 1, self._clock())
-        self._buckets.move_to_end(key)
-        while len(self._buckets) > _MAX_BUCKETS:
-            self._buckets.popitem(last=False)
-
-    def _tries(self, key: tuple[str, str]) -> float:
-        left, at = self._buckets.get(key, (float(FAILURES_BURST), self._clock()))
-        return min(float(FAILURES_BURST), left + (self._clock() - at) / FAILURES_REFILL_S)

@@ -14,9 +14,6 @@ from actions.auth import Scope
 from exporter.llmster.commands import LoadRequest, Namespace
 from exporter.llmster.state import InstanceInfo
 
-STRATEGIES: Final = ("evenly", "priorityOrder", "tensor", "custom")
-"""Values of `strategy` in load.gpuSplitConfig. Source: official schema."""
-
 CONTEXT: Final = "llm.load.contextLength"
 EMBEDDING_CONTEXT: Final = "embedding.load.contextLength"
 OFFLOAD: Final = "llm.load.llama.acceleration.offloadRatio"
@@ -69,6 +66,7 @@ class Load(Command):
     gpu_offload: float | str | None = None
     """0 to 1, "max" or "off"."""
     split: str | None = None
+    """`strategy` of load.gpuSplitConfig."""
     disabled_gpus: tuple[int, ...] = ()
     gpu_priority: tuple[int, ...] = ()
     gpu_ratio: tuple[float, ...] = ()

@@ -20,7 +20,7 @@ from actions.problems import Problem, from_daemon, not_found
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, namespace_of
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError
-from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, Snapshot
+from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, ProcessingState, Snapshot
 
 SNAPSHOT_TIMEOUT_S: Final = 15.0
 SNAPSHOT_MAX_AGE_S: Final = 0.5
@@ -182,6 +182,11 @@ def find(listing: Listing[InstanceInfo], instance_id: str) -> InstanceInfo | Non
     if found is None and not listing.is_complete:
         raise Problem("not-verified", f"{instance_id} may be loaded: {UNREADABLE}")
     return found
+
+
+def in_hand(state: ProcessingState) -> int:
+    """Count the requests in hand; an instance that is not idle has one, whatever it counts."""
+    return state.queued if state.status == "idle" else max(1, state.queued)
 
 
 def is_local(snapshot: Snapshot, device_identifier: str | None) -> bool:

@@ -41,15 +41,15 @@ def measure(before: MemoryReading, after: MemoryReading) -> Measured | None:
     Source: one engine process per loaded model on Linux and Windows, its memory allocated at load.
     """
     known = {holder.pid for holder in before.holders}
-    new = [holder for holder in after.holders if holder.pid is not None and holder.pid not in known]
-    pids = {holder.pid for holder in new}
-    if len(pids) != 1 or None in pids:
+    new = {holder.pid for holder in after.holders if holder.pid is not None} - known
+    if len(new) != 1:
         return None
+    (pid,) = new
     by_gpu: dict[int, int] = {}
-    for holder in new:
-        by_gpu[holder.gpu] = by_gpu.get(holder.gpu, 0) + holder.memory_bytes
-    (pid,) = pids
-    return Measured(pid, by_gpu) if pid is not None and sum(by_gpu.values()) > 0 else None
+    for holder in after.holders:
+        if holder.pid == pid:
+            by_gpu[holder.gpu] = by_gpu.get(holder.gpu, 0) + holder.memory_bytes
+    return Measured(pid, by_gpu) if sum(by_gpu.values()) > 0 else None
 
 
 class Experience:

@@ -14,7 +14,7 @@ from actions.commands import EjectAll, Load
 from actions.controlled import UNREADABLE, Controlled
 from actions.operations import Operation
 from actions.problems import Problem
-from actions.timing import Timing
+from actions.timing import Timing, sleep_unless
 from exporter.llmster import rest
 from exporter.llmster.errors import LlmsterError
 from exporter.llmster.state import InstanceInfo, Snapshot
@@ -58,7 +58,7 @@ class Finder:
                     raise Problem(
                         "interrupted", f"the daemon did not finish loading {command.subject}{because}"
                     )
-            await self._pause(operation)
+            await sleep_unless(operation.cancel, self._timing.poll_s)
         raise Problem("timeout", f"what became of {command.subject} was not found out{because}")
 
     async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
@@ -104,7 +104,7 @@ class Finder:
     async def until_readable(self, operation: Operation) -> Snapshot:
         """Wait for the daemon, for as long as it takes. Raises Problem when we are told to give up."""
         while (snapshot := await self.look(operation)) is None or snapshot.unreadable_instances:
-            await self._pause(operation)
+            await sleep_unless(operation.cancel, self._timing.poll_s)
         return snapshot
 
     async def look(self, operation: Operation) -> Snapshot | None:
@@ -129,13 +129,6 @@ class Finder:
         except LlmsterError:
             return True  # it cannot be said, so it is not given up yet
         return any(state.id == base and state.state == "loading" for state in states)
-
-    async def _pause(self, operation: Operation) -> None:
-        try:
-            async with asyncio.timeout(self._timing.poll_s):
-                await operation.cancel.wait()
-        except TimeoutError:
-            return
 
 
 def _new_instance(snapshot: Snapshot, command: Load, before: Any) -> InstanceInfo | None:

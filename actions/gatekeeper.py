@@ -17,10 +17,10 @@ from typing import Any, Final
 from fastapi import Request
 
 from actions.audit import Audit
-from actions.auth import LOOPBACK, Actor, FailureLimit, Scope, on_behalf
+from actions.auth import LOOPBACK, Actor, Scope, on_behalf
 from actions.grafana_id import GrafanaId, Proof
 from actions.metrics import Metrics
-from actions.pace import Pace
+from actions.pace import Buckets
 from actions.problems import MEDIA_TYPE, Problem
 from actions.storage import StorageFailed
 from actions.tokens import TokenStore
@@ -30,6 +30,10 @@ from exporter.hosts import is_same_place, name_of
 MAX_BODY_BYTES: Final = 64 * 1024
 TOOLS_PREFIX: Final = "/mcp/"
 """Of a tool server's path. Below it the MCP SDK limits bodies itself: a tool's arguments may hold a whole file."""
+FAILURES_BURST: Final = 5
+"""Wrong tokens in a row before answers become 429."""
+FAILURES_REFILL_S: Final = 10.0
+"""One more try is allowed after so long."""
 _DIGITS: Final = re.compile(r"[0-9]+")
 """What str.isdigit() takes beyond these, int() does not."""
 _ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
@@ -145,8 +149,10 @@ class Gatekeeper:
         self._metrics = metrics
         self._is_loopback = is_loopback
         self._grafana = grafana
-        self._limit = FailureLimit(clock)
-        self._pace = Pace(commands_per_minute, clock)
+        self._failures = Buckets(FAILURES_BURST, FAILURES_REFILL_S, clock)
+        self._commands = (
+            Buckets(commands_per_minute, 60 / commands_per_minute, clock) if commands_per_minute else None
+        )
 
     async def actor(self, request: Request) -> Actor:
         """Name the actor of a request. Raises Problem."""
@@ -188,7 +194,7 @@ class Gatekeeper:
 
     def slow_down(self, actor: Actor) -> None:
         """Refuse an actor that is too fast; not on record, for a refusal must not cost a row each. Raises Problem."""
-        wait_s = self._pace.wait_s(actor.owner)
+        wait_s = self._commands.of(actor.owner).take() if self._commands is not None else 0.0
         if wait_s > 0:
             self._metrics.count(rows.AUTH_FAILURES, "too_fast")
             raise Problem(
@@ -209,7 +215,9 @@ class Gatekeeper:
             self._metrics.count(rows.AUTH_FAILURES, "missing")
             raise _unauthorized("only Bearer tokens are taken", path=request.url.path)
         checked = await self._tokens.check(text.strip())
-        wait_s = self._limit.wait_s(address, checked.token_id)
+        # By token id too: a right token from the same address (a proxy's, say) is not held up.
+        failures = self._failures.of(address, checked.token_id)
+        wait_s = failures.wait_s()
         if wait_s > 0:  # said before whether this one is right: guessing must not go on behind the limit
             self._metrics.count(rows.AUTH_FAILURES, "limited")
             seconds = max(1, round(wait_s))
@@ -220,7 +228,7 @@ class Gatekeeper:
             )
         if checked.actor is not None:
             return checked.actor
-        self._limit.failed(address, checked.token_id)
+        failures.take()
         self._metrics.count(rows.AUTH_FAILURES, "wrong")
         stranger = Actor(f"token-id:{checked.token_id}", Scope.READ, address=address)
         await self._record_denial(stranger, "authenticate", request.url.path[:200], checked.reason)

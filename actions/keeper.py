@@ -17,7 +17,7 @@ from typing import Final
 
 from actions.auth import internal
 from actions.commands import Eject, EjectAll, Load
-from actions.controlled import Controlled
+from actions.controlled import Controlled, in_hand
 from actions.desired import DesiredState
 from actions.operations import Operation
 from actions.problems import Problem
@@ -205,7 +205,7 @@ class Keeper:
         present: set[str] = set()
         for one in snapshot.instances:
             reference = one.info.instance_reference
-            if one.processing is None or one.processing.status != "idle" or one.processing.queued > 0:
+            if one.processing is None or in_hand(one.processing) > 0:
                 continue
             present.add(reference)
             known = idle.get(reference)

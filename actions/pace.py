@@ -1,36 +1,55 @@
-"""How fast one token may act: a bucket each, full at first. Pure, and without a clock of its own.
+"""How fast somebody may act: a bucket of so many acts, full at first. Pure, and without a clock of its own.
 
-Knows no token and no command; routes ask, and leave the kill switch out.
+Knows no token and no command; whoever asks says whose bucket, and leaves the kill switch out.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from typing import Final
 
 _MAX_BUCKETS: Final = 4096
 """Owners remembered; the one not seen for longest is forgotten first, and starts full again."""
 
 
-class Pace:
-    """So many acts a minute for each owner, all of them at once if need be; `per_minute` 0 means no limit."""
+class Bucket:
+    """`most` acts at once, but one at least, and one more every `refill_s`."""
 
-    def __init__(self, per_minute: int, clock: Callable[[], float]) -> None:
-        self._per_minute = per_minute
+    def __init__(self, most: float, refill_s: float, clock: Callable[[], float]) -> None:
+        self._most = max(1.0, most)
+        self._refill_s = refill_s
         self._clock = clock
-        self._buckets: OrderedDict[str, tuple[float, float]] = OrderedDict()
+        self._left = self._most
+        self._at = clock()
 
-    def wait_s(self, owner: str) -> float:
-        """Take one act out of the owner's bucket; tell how long it must wait if there is none, 0 if it was taken."""
-        if self._per_minute == 0:
-            return 0.0
-        now, rate = self._clock(), self._per_minute / 60
-        left, at = self._buckets.get(owner, (float(self._per_minute), now))
-        left = min(float(self._per_minute), left + (now - at) * rate)
-        taken = left >= 1
-        self._buckets[owner] = (left - taken, now)
+    def wait_s(self) -> float:
+        """Tell how long it takes until there is an act to take; 0 if there is."""
+        now = self._clock()
+        self._left = min(self._most, self._left + (now - self._at) / self._refill_s)
+        self._at = now
+        return 0.0 if self._left >= 1 else (1 - self._left) * self._refill_s
+
+    def take(self) -> float:
+        """Take one if there is, and return 0; else tell how long to wait."""
+        wait_s = self.wait_s()
+        if wait_s == 0:
+            self._left -= 1
+        return wait_s
+
+
+class Buckets:
+    """A bucket for each owner."""
+
+    def __init__(self, most: float, refill_s: float, clock: Callable[[], float]) -> None:
+        self._of_new = (most, refill_s, clock)
+        self._buckets: OrderedDict[Hashable, Bucket] = OrderedDict()
+
+    def of(self, *owner: Hashable) -> Bucket:
+        """Find the bucket of an owner, a full one for a new owner."""
+        if owner not in self._buckets:
+            self._buckets[owner] = Bucket(*self._of_new)
+            if len(self._buckets) > _MAX_BUCKETS:
+                self._buckets.popitem(last=False)
         self._buckets.move_to_end(owner)
-        while len(self._buckets) > _MAX_BUCKETS:
-            self._buckets.popitem(last=False)
-        return 0.0 if taken else (1 - left) / rate
+        return self._buckets[owner]

@@ -23,18 +23,9 @@ Words = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\
 def _split(value: Any) -> Any:
     """Let a list be written `a,b` as well as `a` and `b` in two parameters."""
     items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list):
+    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         return items
-    return (
-        [
-            part.strip()
-            for item in items
-            for part in (item.split(",") if isinstance(item, str) else [item])
-            if not isinstance(part, str) or part.strip()
-        ]
-        if all(isinstance(item, str) for item in items)
-        else items
-    )
+    return [part.strip() for item in items for part in item.split(",") if part.strip()]
 
 
 Commas = BeforeValidator(_split)
@@ -135,7 +126,7 @@ class DownloadParameters(Reasoned):
 class ProbeParameters(Reasoned):
     """Of a probe."""
 
-    model: Name | None = Field(default=None, description="Model key or instance. Required.")
+    model: Name | None = Field(default=None, description="Model key as the daemon lists it. Required.")
     force: bool = Field(default=False, description="Also when loading it would not fit. Needs a reason.")
 
 
@@ -177,9 +168,7 @@ def required(parameters: Parameters, name: str) -> str:
     """Return a parameter that must be there. Raises Problem."""
     value = getattr(parameters, name)
     if value is None:
-        raise Problem(
-            "invalid-parameter", f"{name}: is required, in the query string or the body", parameter=name
-        )
+        raise invalid(name, None, "is required, in the query string or the body")
     return str(value)
 
 

@@ -12,7 +12,7 @@ from typing import Final
 from actions.auth import Actor
 from actions.commands import Command, Load, Probe
 from actions.preflight import Preflight, Verdict
-from actions.problems import Problem
+from actions.problems import Problem, invalid
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,11 +65,7 @@ def _scope(actor: Actor, command: Command, _facts: Facts) -> Problem | None:
 
 def _force_says_why(_actor: Actor, command: Command, _facts: Facts) -> Problem | None:
     if isinstance(command, Load | Probe) and command.force and not (command.reason or "").strip():
-        return Problem(
-            "invalid-parameter",
-            "reason: force=true needs one; it goes into the audit",
-            parameter="reason",
-        )
+        return invalid("reason", None, "force=true needs one; it goes into the audit")
     return None
 
 

@@ -13,14 +13,14 @@ from collections.abc import Mapping
 from typing import Any, Final
 
 from actions.commands import Eject, EjectAll, Load
-from actions.controlled import UNREADABLE, Cancelled, Controlled, find
+from actions.controlled import UNREADABLE, Cancelled, Controlled, find, in_hand
 from actions.experience import Experience, measure
 from actions.finding_out import Finder
 from actions.operations import Operation, Operations
 from actions.preflight import MemoryReading, Preflight, Verdict
 from actions.problems import Problem, from_daemon
 from actions.storage import StorageFailed
-from actions.timing import Timing
+from actions.timing import Timing, sleep_unless
 from exporter.llmster.commands import namespace_of
 from exporter.llmster.errors import (
     CallFailed,
@@ -235,7 +235,7 @@ class Runner:
             return 0 if error.code in GONE_CODES else None
         except LlmsterError as error:
             raise from_daemon(error, daemon=self._daemon.name) from error
-        return state.queued if state.status == "idle" else max(1, state.queued)
+        return in_hand(state)
 
     async def _drain(self, operation: Operation, target: InstanceInfo, drain_s: float) -> int | None:
         """Wait until nothing is in hand, at most so long; returns what still is."""
@@ -297,15 +297,6 @@ def described(info: InstanceInfo) -> dict[str, Any]:
         "context_length": info.context_length,
         "ttl_seconds": info.ttl_ms / 1000 if info.ttl_ms is not None else None,
     }
-
-
-async def sleep_unless(event: asyncio.Event, seconds: float) -> None:
-    """Sleep, or return at once when the event is set."""
-    try:
-        async with asyncio.timeout(seconds):
-            await event.wait()
-    except TimeoutError:
-        return
 
 
 def _require_room(command: Load, preflight: Preflight) -> None:

@@ -14,9 +14,9 @@ from http import HTTPStatus
 from typing import Any, Final
 
 from actions.audit import Audit
-from actions.auth import Actor, internal
+from actions.auth import RECOVERY, Actor
 from actions.commands import Command, Download, Eject, EjectAll, Load, Probe
-from actions.controlled import SNAPSHOT_MAX_AGE_S, Cancelled, Controlled, find
+from actions.controlled import SNAPSHOT_MAX_AGE_S, Cancelled, Controlled, find, in_hand
 from actions.desired import DesiredStore
 from actions.experience import Experience
 from actions.metrics import Metrics
@@ -34,9 +34,6 @@ from exporter.llmster.errors import LlmsterError
 from exporter.llmster.state import Listing
 
 log = logging.getLogger(__name__)
-
-RECOVERY: Final = internal("recovery")
-"""Who writes outcomes that were found out after a restart."""
 
 WRITING: Final = "waiting to write the outcome"
 
@@ -217,7 +214,7 @@ class Service:
         for name in names:
             if name not in states:
                 raise not_found("instance", name, tuple(states))
-        return {name: state.queued if state else None for name, state in states.items() if name in names}
+        return {name: in_hand(state) if state else None for name, state in states.items() if name in names}
 
     @staticmethod
     def _require_suited(command: Load, namespace: Any) -> None:
@@ -230,7 +227,7 @@ class Service:
         if problem is None:
             return
         self.metrics.count(rows.ACTIONS, command.ACTION, "denied")
-        if problem.slug == "forbidden":
+        if decision.rule == "scope":
             self.metrics.count(rows.AUTH_FAILURES, "scope")
         detail = {"rule": decision.rule, "reason": decision.reason, "parameters": command.to_json()}
         await self.audit.record(

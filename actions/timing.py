@@ -1,7 +1,11 @@
-"""How long things may take, in seconds, in one place and replaceable as a whole by tests."""
+"""How long things may take, in seconds, in one place and replaceable as a whole by tests.
+
+Knows nothing of what takes so long.
+"""
 
 from __future__ import annotations
 
+import asyncio
 from dataclasses import dataclass
 
 
@@ -31,3 +35,12 @@ class Timing:
     """Before a desired instance that could not be loaded is tried again, doubling."""
     store_retry_s: float = 1.0
     """Before an outcome that could not be written is written again."""
+
+
+async def sleep_unless(event: asyncio.Event, seconds: float) -> None:
+    """Sleep, or return at once when the event is set."""
+    try:
+        async with asyncio.timeout(seconds):
+            await event.wait()
+    except TimeoutError:
+        return

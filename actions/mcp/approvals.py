@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from typing import Any, Final, Literal
 
 from actions.audit import Audit, Entry
-from actions.auth import Actor, internal
+from actions.auth import RECOVERY, Actor
 from actions.mcp.gates import Kind, Subject, Verdict
 from actions.mcp.records import Records
 from actions.metrics import Metrics
@@ -38,8 +38,6 @@ KEPT_MS: Final = 30 * 24 * 3600 * 1000
 
 MAX_SUBJECT: Final = 300
 """Characters kept of what is asked for: the address of a resource may be megabytes long."""
-
-RECOVERY: Final = internal("recovery")
 
 
 class TooManyPending(Exception):

@@ -9,37 +9,16 @@ import time
 from collections.abc import Callable
 
 from actions.mcp.servers import Limits
+from actions.pace import Bucket
 
 
 class Usage:
     """How much of its limits one server has used."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self.rate = RateLimit(limits.calls_per_minute, clock)
+        self.rate = Bucket(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
         self.breaker = Breaker(limits.breaker_failures, limits.breaker_open_s, clock)
         self.running = 0
-
-
-class RateLimit:
-    """A token bucket: `per_minute` calls a minute on average, as many at once, and one at least."""
-
-    def __init__(self, per_minute: float, clock: Callable[[], float]) -> None:
-        self._per_minute = per_minute
-        self._most = max(1.0, per_minute)
-        self._clock = clock
-        self._left = self._most
-        self._at = clock()
-
-    def take(self) -> float:
-        """Take one; return 0, or the seconds to wait until there is one again."""
-        now = self._clock()
-        rate = self._per_minute / 60
-        self._left = min(self._most, self._left + (now - self._at) * rate)
-        self._at = now
-        if self._left < 1:
-            return (1 - self._left) / rate
-        self._left -= 1
-        return 0.0
 
 
 class Breaker:

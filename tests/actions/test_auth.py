@@ -1,11 +1,11 @@
-"""Tokens and scopes: who may, for how long, and how often somebody may be wrong."""
+"""Tokens and scopes: who may, and for how long."""
 
 import hmac
 from collections.abc import Callable
 
 import pytest
 
-from actions.auth import LOOPBACK, FailureLimit, Scope, on_behalf
+from actions.auth import LOOPBACK, Scope, on_behalf
 from actions.storage import Storage
 from actions.tokens import NoSuchToken, Token, TokenStore
 
@@ -121,27 +121,6 @@ async def test_a_revoked_token_does_not_make_the_store_empty(storage: Storage, t
     token, _ = await made(storage, tokens)
     await storage.write(lambda db: tokens.revoke(db, token.id))
     assert not await tokens.is_empty()
-
-
-def test_the_sixth_wrong_token_in_a_row_has_to_wait() -> None:
-    clock = Clock()
-    limit = FailureLimit(clock)
-    for _ in range(5):
-        assert limit.wait_s("10.0.0.5", "unknown") == 0
-        limit.failed("10.0.0.5", "unknown")
-    assert limit.wait_s("10.0.0.5", "unknown") == pytest.approx(10)
-    assert limit.wait_s("10.0.0.5", "abcdefgh") == 0
-    assert limit.wait_s("10.0.0.6", "unknown") == 0
-    clock.now = 10.0
-    assert limit.wait_s("10.0.0.5", "unknown") == 0
-
-
-def test_the_limit_forgets_the_oldest_callers_first() -> None:
-    limit = FailureLimit(Clock())
-    for number in range(5000):
-        limit.failed(str(number), "unknown")
-    assert len(limit._buckets) == 4096
-    assert ("4999", "unknown") in limit._buckets
 
 
 def test_a_persons_name_is_kept_short_and_printable() -> None:

@@ -5,8 +5,6 @@ from html import escape
 
 import pytest
 
-from actions import pace
-from actions.pace import Pace
 from exporter.settings import SettingsError
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, StartForge, loaded
@@ -102,26 +100,6 @@ async def test_the_page_at_docs_loads_nothing_from_anywhere(forge: Forge) -> Non
 
 
 # How fast ------------------------------------------------------------------------------------------------------------
-
-
-def test_a_token_may_spend_a_minutes_worth_at_once_and_then_as_it_comes_in() -> None:
-    now = 0.0
-    limit = Pace(60, lambda: now)
-    assert [limit.wait_s("a") for _ in range(61)] == [0.0] * 60 + [1.0]
-    assert limit.wait_s("b") == 0
-    now = 1.0
-    assert (limit.wait_s("a"), limit.wait_s("a")) == (0, 1)
-    now = 1_000_000.0
-    assert [limit.wait_s("a") for _ in range(61)].count(0.0) == 60
-    assert Pace(0, lambda: now).wait_s("a") == 0
-
-
-def test_the_pace_forgets_the_oldest_owners_first() -> None:
-    limit = Pace(1, lambda: 0.0)
-    for number in range(pace._MAX_BUCKETS + 10):
-        limit.wait_s(str(number))
-    assert len(limit._buckets) == pace._MAX_BUCKETS
-    assert "0" not in limit._buckets
 
 
 async def test_a_token_that_is_too_fast_waits_and_its_kill_switch_does_not(

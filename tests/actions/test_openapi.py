@@ -70,7 +70,7 @@ class Background:
     def __enter__(self) -> Self:
         self._ready = queue.Queue()
         self._thread.start()
-        self.url = self._ready.get(timeout=20)
+        self.url = self._ready.get(timeout=60)
         return self
 
     def __exit__(self, *_exc: object) -> None:
@@ -123,7 +123,7 @@ def background(
 
 @pytest.fixture(scope="module")
 def document(background: Background) -> Any:
-    return httpx.get(f"{background.url}/openapi.json", trust_env=False).json()
+    return httpx.get(f"{background.url}/openapi.json", trust_env=False, timeout=30).json()
 
 
 @pytest.fixture(scope="module")
@@ -148,6 +148,7 @@ def api(background: Background, document: Any) -> Any:
     return schema
 
 
+@pytest.mark.timeout(300)  # hundreds of requests, on a machine that may be busy
 @pytest.mark.parametrize(
     "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"]
 )
