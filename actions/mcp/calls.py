@@ -31,7 +31,7 @@ from actions.mcp.records import Records
 from actions.mcp.redaction import digest, preview, redact
 from actions.mcp.upstream import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
-from actions.pace import Pace
+from actions.pace import Buckets
 from exporter.catalogue import mcp as rows
 
 log = logging.getLogger(__name__)
@@ -115,7 +115,7 @@ class Calls:
         self.metrics = metrics
         self.capture = capture_arguments
         self._tracer = tracer
-        self._refusals = Pace(REFUSALS_PER_MINUTE, time.monotonic)
+        self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
 
     async def through(self, upstream: Upstream, work: Work[R], actor: Actor) -> tuple[R, Passed]:
         """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
@@ -132,7 +132,7 @@ class Calls:
 
     def records_refusal(self, actor: Actor) -> bool:
         """Tell whether one more refusal of this actor goes on record."""
-        return self._refusals.wait_s(actor.owner) == 0
+        return self._refusals.of(actor.owner).take() == 0
 
     async def decide(self, subject: Subject, arguments: Mapping[str, Any], *, changed: bool) -> Decision:
         """Ask the policy; in a thread when it must look at the file system."""

@@ -17,7 +17,7 @@ from opentelemetry import trace
 from pydantic import ValidationError
 
 from actions.audit import Audit
-from actions.auth import Actor, internal
+from actions.auth import RECOVERY, Actor, internal
 from actions.mcp.approvals import Approval, Approvals
 from actions.mcp.calls import Calls
 from actions.mcp.gates import Subject, Verdict
@@ -40,7 +40,6 @@ if TYPE_CHECKING:
 
 log = logging.getLogger(__name__)
 
-RECOVERY = internal("recovery")
 POLICY_FILE = internal("policy file")
 
 

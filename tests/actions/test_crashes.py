@@ -10,6 +10,7 @@ import subprocess
 import sys
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
@@ -81,7 +82,7 @@ async def settle(sim: Simulator) -> None:
 
 async def recovered(
     start_forge: StartForge, sim: Simulator, state: Path
-) -> tuple[Forge, list[dict[str, object]]]:
+) -> tuple[Forge, list[dict[str, Any]]]:
     """Start again and wait until nothing is unfinished."""
     forge = await start_forge(sim, state=state)
     async with asyncio.timeout(20):
