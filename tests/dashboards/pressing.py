@@ -145,7 +145,7 @@ async def press_toolchain(forge: Forge) -> None:
 
 
 async def _until_one_waits(http: httpx.AsyncClient) -> dict[str, Any]:
-    async with asyncio.timeout(20):
+    async with asyncio.timeout(60):
         while not (found := await rows(http, "/v1/mcp/approvals", "approvals", state="pending")):  # noqa: ASYNC110
             await asyncio.sleep(0.05)  # the call is on its way through other processes
     return found[0]

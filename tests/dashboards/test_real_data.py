@@ -40,7 +40,10 @@ QUIET: dict[str, str] = {
 }
 """Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
 
-SETTLED_S = 80.0
+PATIENCE_S = 60.0
+"""Only a guard, for a machine that has other things to do; what is waited for comes within seconds."""
+SETTLED_S = 160.0
+"""A guard, too: as a rule all is answered in less than half a minute."""
 
 MOST_PANELS = 100
 """Fewer panels with answers would mean that the rest of this module found what it should not have."""
@@ -105,7 +108,7 @@ async def live_through_everything(sim: Simulator, prometheus: Prometheus) -> Non
     """Load, unload, restart, misbehave, once Prometheus has seen how it was before."""
 
     async def seen(promql: str) -> None:
-        async with asyncio.timeout(20):
+        async with asyncio.timeout(PATIENCE_S):
             while not await prometheus.answers(promql):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)  # Prometheus scrapes by its own clock
 
@@ -130,7 +133,7 @@ def _otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
 
 
 @pytest.mark.external("prometheus")
-@pytest.mark.timeout(240)
+@pytest.mark.timeout(500)
 @pytest.mark.usefixtures("_otlp")
 async def test_every_query_of_every_board_and_rule_returns_data(
     tmp_path: Path,
