@@ -1,6 +1,7 @@
 """The OTLP receiver is away, slow, overloaded or picky: scrapes and sums do not notice, and no loss goes uncounted."""
 
-from collections.abc import Iterator
+from collections.abc import AsyncIterator, Iterator
+from contextlib import asynccontextmanager
 
 import pytest
 
@@ -17,6 +18,15 @@ SPANS_EACH = 3
 
 def spans(scraped: Scraped, word: str) -> float:
     return scraped.value(SPANS.format(word)) or 0
+
+
+@asynccontextmanager
+async def watched(start_exporter: StartExporter) -> AsyncIterator[tuple[Simulator, RunningExporter]]:
+    """Give a daemon whose time stands still, and an exporter that reads it well."""
+    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
+        exporter = await start_exporter(daemon("box", sim.url))
+        await healed(exporter)
+        yield sim, exporter
 
 
 async def say(exporter: RunningExporter, sim: Simulator, times: int) -> Scraped:
@@ -53,9 +63,7 @@ def received(monkeypatch: pytest.MonkeyPatch) -> Iterator[Received]:
 async def test_a_receiver_that_is_overloaded_is_given_the_time_it_asks_for_and_gets_all(
     start_exporter: StartExporter, received: Received
 ) -> None:
-    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
-        exporter = await start_exporter(daemon("box", sim.url))
-        await healed(exporter)
+    async with watched(start_exporter) as (sim, exporter):
         received.status, received.headers = 429, {"Retry-After": "1"}
         await say(exporter, sim, 5)
         await exporter.until(lambda _: any(b"chat" in body for body in received.bodies), within_s=PATIENCE_S)
@@ -68,9 +76,7 @@ async def test_a_receiver_that_is_overloaded_is_given_the_time_it_asks_for_and_g
 async def test_a_receiver_that_wants_longer_than_we_wait_costs_what_it_refused_and_nothing_later(
     start_exporter: StartExporter, received: Received
 ) -> None:
-    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
-        exporter = await start_exporter(daemon("box", sim.url))
-        await healed(exporter)
+    async with watched(start_exporter) as (sim, exporter):
         received.status, received.headers = 429, {"Retry-After": "3600"}
         await say(exporter, sim, 5)
         refused = await settled(exporter, 5)
@@ -84,9 +90,7 @@ async def test_a_receiver_that_wants_longer_than_we_wait_costs_what_it_refused_a
 async def test_what_a_receiver_takes_and_then_rejects_counts_as_failed(
     start_exporter: StartExporter, received: Received
 ) -> None:
-    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
-        exporter = await start_exporter(daemon("box", sim.url))
-        await healed(exporter)
+    async with watched(start_exporter) as (sim, exporter):
         received.rejected = 2
         await say(exporter, sim, 1)
         partial = await settled(exporter, 1)
@@ -102,9 +106,7 @@ async def test_what_a_receiver_takes_and_then_rejects_counts_as_failed(
 async def test_a_receiver_that_leaves_us_waiting_holds_up_no_scrape_and_no_count(
     start_exporter: StartExporter, received: Received
 ) -> None:
-    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
-        exporter = await start_exporter(daemon("box", sim.url))
-        await healed(exporter)
+    async with watched(start_exporter) as (sim, exporter):
         received.answers.clear()
         await say(exporter, sim, 200)
         await exporter.until(lambda scraped: spans(scraped, "failed") > 0, within_s=PATIENCE_S)
@@ -120,9 +122,7 @@ async def test_a_receiver_that_is_not_there_costs_its_spans_until_it_is(
 ) -> None:
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{unused_tcp_port}/v1/traces")
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
-    async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
-        exporter = await start_exporter(daemon("box", sim.url))
-        await healed(exporter)
+    async with watched(start_exporter) as (sim, exporter):
         await say(exporter, sim, 5)
         lost = await settled(exporter, 5)
         assert spans(lost, "failed") == 5 * SPANS_EACH
