@@ -157,8 +157,8 @@ async def prometheus() -> AsyncIterator[Prometheus]:
 
 @pytest.fixture
 async def remote() -> AsyncIterator[Simulator]:
-    """A daemon under an address that does not count as this machine."""
-    async with Simulator(SimConfig(scenario="idle", speed=100.0, host="127.0.0.2")) as simulator:
+    """A daemon under a name that does not count as this machine: only who resolves 127.1 learns that it is."""
+    async with Simulator(SimConfig(scenario="idle", speed=100.0, host="127.1")) as simulator:
         yield simulator
 
 
@@ -200,7 +200,7 @@ async def test_free_memory_comes_from_prometheus_when_nvml_is_elsewhere(
 async def test_a_prometheus_that_is_down_leaves_the_verdict_unknown(
     start_forge: StartForge, remote: Simulator
 ) -> None:
-    forge = await start_forge(remote, prometheus_url="http://127.0.0.2:9")
+    forge = await start_forge(remote, prometheus_url="http://127.0.0.1:9")
     answer = (await forge.post("preflight", wait=None, model=SMALL)).json()
     assert answer["verdict"] == "unknown"
     assert "does not answer" in str(answer["reasons"])
