@@ -11,11 +11,12 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from actions.preflight import Gpu, Holder, MemoryReading
-from exporter.hardware.attribution import GpuUse, Instance, ProcessTree, attribute
+from exporter.hardware.attribution import Instance, ProcessTree, attribute
 from exporter.hardware.deadline import DeadlineReader, GpuReader
 from exporter.hardware.errors import HardwareError, HostStalled
+from exporter.hardware.evidence import names_of, pids_of, tree_of, uses_of
 from exporter.hardware.gpus import GpuReading, GpuSource
-from exporter.hardware.host import HostReading, HostSource, ProcessRole
+from exporter.hardware.host import HostReading, HostSource
 from exporter.llmster.state import InstanceInfo
 
 
@@ -58,9 +59,7 @@ class LocalMemory:
         try:
             reading = await self._gpus.read()
             self._daemon_pid = daemon_pid
-            self._pids = frozenset(
-                process.pid for device in reading.devices for process in device.processes or ()
-            )
+            self._pids = pids_of(reading.devices)
             host, names = await self._host.read()
         except HardwareError as error:
             raise MemoryUnknown(f"free GPU memory is not known: {error}") from error
@@ -122,20 +121,12 @@ def read_memory(
     for device in reading.devices:
         if device.lost or device.memory is None:
             raise MemoryUnknown(f"GPU {device.index} does not say how much memory is free")
-    own_names = {
-        process.pid: process.name
-        for device in reading.devices
-        for process in device.processes or ()
-        if process.name
-    }
-    uses = [
-        GpuUse(device.index, process.pid, process.memory_bytes)
-        for device in reading.devices
-        for process in device.processes or ()
-    ]
-    tree = _tree(host, {**names, **own_names}, loaded)
+    names = {**names, **names_of(reading.devices)}
+    tree = tree_of(host, names)
+    if tree is None:
+        tree = ProcessTree(parents={one.pid: None for one in loaded if one.pid is not None}, names=names)
     shares = attribute(
-        uses,
+        uses_of(reading.devices),
         [Instance(one.info.identifier, model_path=one.info.path, engine_pid=one.pid) for one in loaded],
         tree,
     )
@@ -161,16 +152,4 @@ def read_memory(
         holders=tuple(sorted(holders, key=lambda holder: (holder.gpu, -holder.memory_bytes))),
         held_by_instance=held,
         host_available_bytes=host.memory.available_bytes if host.memory is not None else None,
-    )
-
-
-def _tree(host: HostReading, names: Mapping[int, str], loaded: Sequence[LoadedModel]) -> ProcessTree:
-    daemon = next((process.pid for process in host.processes if process.role is ProcessRole.DAEMON), None)
-    if daemon is None:
-        return ProcessTree(parents={one.pid: None for one in loaded if one.pid is not None}, names=names)
-    return ProcessTree(
-        daemon_pid=daemon,
-        parents=dict(host.parents),
-        model_paths={process.pid: process.model_path for process in host.processes if process.model_path},
-        names={**names, **{process.pid: process.name for process in host.processes if process.name}},
     )

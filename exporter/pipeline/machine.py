@@ -13,6 +13,7 @@ from dataclasses import dataclass, field
 
 from exporter.hardware.deadline import DeadlineReader, GpuReader
 from exporter.hardware.errors import HardwareError, HostStalled, NvmlNotFound
+from exporter.hardware.evidence import pids_of
 from exporter.hardware.gpus import GpuReading, GpuSource
 from exporter.hardware.host import HostReading, HostSource
 from exporter.pipeline.engines import EnginePids
@@ -146,9 +147,7 @@ class MachineWatch:
         # A driver that was reloaded may count its cards anew: two cards must not have one number.
         gone = {uuid: label for uuid, label in self._labels.items() if label not in present.values()}
         self._labels = gone | present
-        self._gpu_pids = frozenset(
-            process.pid for device in reading.devices for process in device.processes or ()
-        )
+        self._gpu_pids = pids_of(reading.devices)
 
     def _labelled_xids(self) -> dict[tuple[str, int], int] | None:
         """Name cards as every other metric does; a card is known by its uuid where it has no number any more."""

@@ -9,15 +9,15 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 
 from exporter.hardware.attribution import (
-    GpuUse,
     Instance,
     InstanceShare,
     ProcessShare,
     ProcessTree,
     attribute,
 )
+from exporter.hardware.evidence import names_of, tree_of, uses_of
 from exporter.hardware.gpus import GpuReading
-from exporter.hardware.host import HostReading, ProcessRole
+from exporter.hardware.host import HostReading
 from exporter.llmster.state import LoadedInstance
 from exporter.pipeline.engines import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
@@ -56,21 +56,14 @@ def share_out(
     if gpus is None:
         return Vram()
     listed = [device for device in gpus.devices if device.processes is not None]
-    own_names = {
-        process.pid: process.name for device in listed for process in device.processes or () if process.name
-    }
-    uses = [
-        GpuUse(device.index, process.pid, process.memory_bytes)
-        for device in listed
-        for process in device.processes or ()
-    ]
-    names = {**names, **own_names}
+    uses = uses_of(listed)
+    names = {**names, **names_of(listed)}
     found: list[DaemonVram] = []
     for daemon in daemons:
         host = hosts.get(daemon.name)
-        if host is None or not host.processes or daemon.snapshot is None:
+        tree = tree_of(host, names) if host is not None else None
+        if tree is None or daemon.snapshot is None:
             continue
-        tree = _tree(host, names)
         pids = engines.get(daemon.name) or EnginePids()
         local = [
             one
@@ -94,16 +87,6 @@ def share_out(
             )
         )
     return Vram(tuple(found), attribute(uses, [], ProcessTree(names=names)).foreign)
-
-
-def _tree(host: HostReading, names: Mapping[int, str]) -> ProcessTree:
-    daemon = next(process.pid for process in host.processes if process.role is ProcessRole.DAEMON)
-    return ProcessTree(
-        daemon_pid=daemon,
-        parents=dict(host.parents),
-        model_paths={process.pid: process.model_path for process in host.processes if process.model_path},
-        names={**names, **{process.pid: process.name for process in host.processes if process.name}},
-    )
 
 
 def _instance(one: LoadedInstance, pids: EnginePids) -> Instance:

@@ -1,0 +1,44 @@
+"""Pure: reads out of cards and host what attribution.py weighs: who uses which card, by what name, and whose child it is.
+
+Knows no instance and settles nothing.
+"""
+
+from collections.abc import Iterable, Mapping
+
+from exporter.hardware.attribution import GpuUse, ProcessTree
+from exporter.hardware.gpus import Device
+from exporter.hardware.host import HostReading, ProcessRole
+
+
+def uses_of(devices: Iterable[Device]) -> list[GpuUse]:
+    """List what the processes on the cards hold; a card that lists none adds nothing."""
+    return [
+        GpuUse(device.index, process.pid, process.memory_bytes)
+        for device in devices
+        for process in device.processes or ()
+    ]
+
+
+def pids_of(devices: Iterable[Device]) -> frozenset[int]:
+    """Collect the pids on the cards."""
+    return frozenset(process.pid for device in devices for process in device.processes or ())
+
+
+def names_of(devices: Iterable[Device]) -> dict[int, str]:
+    """Collect the names that the cards' source knows by itself."""
+    return {
+        process.pid: process.name for device in devices for process in device.processes or () if process.name
+    }
+
+
+def tree_of(host: HostReading, names: Mapping[int, str]) -> ProcessTree | None:
+    """Describe the daemon's processes; None when they cannot be seen. `names` are those of any processes."""
+    daemon = next((process.pid for process in host.processes if process.role is ProcessRole.DAEMON), None)
+    if daemon is None:
+        return None
+    return ProcessTree(
+        daemon_pid=daemon,
+        parents=dict(host.parents),
+        model_paths={process.pid: process.model_path for process in host.processes if process.model_path},
+        names={**names, **{process.pid: process.name for process in host.processes if process.name}},
+    )
