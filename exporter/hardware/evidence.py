@@ -1,4 +1,4 @@
-"""Pure: reads out of cards and host what attribution.py weighs: who uses which card, by what name, and whose child it is.
+"""Pure: reads out of cards and host what attribution.py weighs: who uses which card, named how, and whose child it is.
 
 Knows no instance and settles nothing.
 """
