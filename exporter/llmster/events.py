@@ -46,8 +46,6 @@ class PredictionStats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     draft_model: str | None = None
     draft_tokens: int | None = None
     draft_tokens_accepted: int | None = None
-    draft_tokens_rejected: int | None = None
-    draft_tokens_ignored: int | None = None
 
 
 class PredictionInput(msgspec.Struct, frozen=True, gc=False):
@@ -112,8 +110,6 @@ class _Stats(msgspec.Struct, rename="camel", gc=False):
     used_draft_model_key: str | None = None
     total_draft_tokens_count: float | None = None
     accepted_draft_tokens_count: float | None = None
-    rejected_draft_tokens_count: float | None = None
-    ignored_draft_tokens_count: float | None = None
 
 
 class _Input(msgspec.Struct, tag_field="type", tag="llm.prediction.input", rename="camel", gc=False):
@@ -238,8 +234,6 @@ def _clean(stats: _Stats | None) -> PredictionStats | None:
         draft_model=stats.used_draft_model_key,
         draft_tokens=_count(stats.total_draft_tokens_count),
         draft_tokens_accepted=_count(stats.accepted_draft_tokens_count),
-        draft_tokens_rejected=_count(stats.rejected_draft_tokens_count),
-        draft_tokens_ignored=_count(stats.ignored_draft_tokens_count),
     )
 
 

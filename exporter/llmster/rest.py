@@ -23,7 +23,6 @@ from exporter.llmster.errors import (
     ProtocolViolation,
 )
 from exporter.llmster.messages import UNDECODABLE
-from exporter.llmster.state import Quantization
 
 _T = TypeVar("_T")
 
@@ -39,18 +38,13 @@ class RestInstance(msgspec.Struct, frozen=True):
     """An entry of `loaded_instances`. Source: GET /api/v1/models."""
 
     id: str
-    remaining_ttl_seconds: float | None = None
-    """Undocumented; seen on 0.4.24."""
 
 
 class RestModel(msgspec.Struct, frozen=True):
     """Source: GET /api/v1/models."""
 
     key: str
-    type: str
     loaded_instances: tuple[RestInstance, ...] = ()
-    size_bytes: int | None = None
-    quantization: Quantization | None = None
 
 
 class _RestModels(msgspec.Struct, frozen=True):
