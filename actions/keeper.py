@@ -113,11 +113,14 @@ class Keeper:
         restarted, memory.pid = memory.pid not in {None, snapshot.process.pid}, snapshot.process.pid
         if before is None:
             return
+        ours = await self._service.operations.recent(daemon=self._daemon.name, limit=50)
         if restarted:
-            await self._record("daemon-restarted", self._daemon.name, {"lost": _names(before.values())})
+            lost = [
+                one.info.identifier for reference, one in before.items() if not _did_eject(ours, reference)
+            ]
+            await self._record("daemon-restarted", self._daemon.name, {"lost": sorted(lost)})
             memory.retries.clear()
             return
-        ours = await self._service.operations.recent(daemon=self._daemon.name, limit=50)
         for reference in before.keys() - now.keys():
             if not _did_eject(ours, reference):
                 gone = before[reference]
@@ -231,10 +234,6 @@ class Keeper:
             await self._service.submit(REAPER, command)
         except Problem as problem:
             log.info("the reaper left an instance", extra={"problem": problem.detail})
-
-
-def _names(instances: object) -> list[str]:
-    return sorted(one.info.identifier for one in instances) if instances else []  # type: ignore[attr-defined]
 
 
 def _why_gone(gone: LoadedInstance, snapshot: Snapshot) -> dict[str, object]:

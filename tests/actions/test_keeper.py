@@ -294,6 +294,23 @@ async def test_what_goes_by_itself_while_we_act_is_noticed_afterwards(
     ]
 
 
+async def test_what_we_ejected_before_the_daemon_restarted_is_not_lost_to_it(
+    forge: Forge, sim: Simulator
+) -> None:
+    await ticks(forge, count=1)
+    others = loaded(sim) - {JIT}
+    await forge.post("models/eject", instance_id=JIT)
+    await sim.restart()
+    await forge.parts.service.daemons["box"].client.connected()
+    async with asyncio.timeout(10):
+        while not await forge.audit("event"):
+            with contextlib.suppress(Problem):  # not connected again yet
+                await ticks(forge, count=1)
+            await asyncio.sleep(0.02)
+    (event,) = await forge.audit("event")
+    assert (event["action"], event["detail"]["lost"]) == ("daemon-restarted", sorted(others))
+
+
 async def test_a_load_that_replaced_another_hides_no_bystander(forge: Forge, sim: Simulator) -> None:
     await forge.load()
     await forge.load(context_length=2048, replace=SMALL)
