@@ -1,7 +1,9 @@
 """We are killed or told to end at any moment, under traffic: nothing hangs, and all is on record exactly once."""
 
 import asyncio
+import json
 import random
+import uuid
 from pathlib import Path
 from typing import Any
 
@@ -13,12 +15,16 @@ from actions.operations import FINISHED
 from actions.storage import Storage
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL, loaded
+from tests.actions.mcp.conftest import holds, rule, toolbox
+from tests.actions.mcp.test_servers import INITIALIZE
 from tests.faults.conftest import ActionsProcess, StartActions, StartDaemon, StartExporter, operator
 from tests.faults.promises import PATIENCE_S, assert_exact, healed, sums
 from tests.faults.relay import Delivered, Relay
 from tests.otlp_sink import otlp_sink
 
 pytestmark = pytest.mark.timeout(300)  # several processes, one after the other
+
+MCP_ACCEPT = "application/json, text/event-stream"
 
 
 @pytest.mark.parametrize("seed", range(2))
@@ -80,6 +86,28 @@ async def traffic(service: ActionsProcess, seed: int, answered: asyncio.Semaphor
         answered.release()
 
 
+async def call_tool(service: ActionsProcess, session: str, name: str, **arguments: Any) -> None:
+    """Call a tool of the toolbox through the gate."""
+    params = {"name": name, "arguments": arguments}
+    call = {"jsonrpc": "2.0", "id": uuid.uuid4().hex, "method": "tools/call", "params": params}
+    await service.http.post(
+        "/mcp/toolbox", json=call, headers={"Accept": MCP_ACCEPT, "Mcp-Session-Id": session}
+    )
+
+
+async def tool_calls(service: ActionsProcess, marker: Path) -> None:
+    """Call tools until nobody answers; one call lasts, and writes to `marker` once it has begun."""
+    try:
+        hello = await service.http.post("/mcp/toolbox", json=INITIALIZE, headers={"Accept": MCP_ACCEPT})
+        session = hello.headers["mcp-session-id"]
+        async with asyncio.TaskGroup() as group:
+            group.create_task(call_tool(service, session, "slow", seconds=60, marker=str(marker)))
+            while True:
+                await call_tool(service, session, "echo", text="hello")
+    except* httpx.HTTPError:
+        pass
+
+
 async def unfinished(service: ActionsProcess) -> list[str]:
     """List the states of operations that have not come to an end."""
     answer = await service.http.get("/v1/operations", params={"limit": 1000})
@@ -109,12 +137,16 @@ async def test_an_actions_service_that_ends_under_traffic_leaves_one_outcome_for
 ) -> None:
     state = tmp_path / "state"
     token = await operator(state)
+    (state / "mcp.toml").write_text(toolbox() + rule("allow"), encoding="utf-8")
     moment = random.Random(str(politely))
     async with Simulator(SimConfig(scenario="idle", speed=10.0)) as sim:
         for life in range(2):
             service = await run_actions(sim.url, state, token)
             answered = asyncio.Semaphore(0)
             users = [asyncio.create_task(traffic(service, 10 * life + user, answered)) for user in range(3)]
+            marker = tmp_path / f"marker {life}"
+            users.append(asyncio.create_task(tool_calls(service, marker)))
+            await holds(marker, "began")
             for _ in range(moment.randrange(5, 15)):
                 await answered.acquire()
             await asyncio.sleep(moment.uniform(0, 0.3))  # any moment will do
@@ -133,8 +165,17 @@ async def test_an_actions_service_that_ends_under_traffic_leaves_one_outcome_for
         there = loaded(sim)
     intents = [entry["operation"] for entry in entries if entry["kind"] == "intent"]
     outcomes = [entry["operation"] for entry in entries if entry["kind"] == "outcome"]
-    assert intents
-    assert sorted(intents) == sorted(outcomes) == sorted(operation["id"] for operation in operations)
+    assert operations
+    assert sorted(intents) == sorted(outcomes)
+    of_tools = {entry["operation"] for entry in entries if entry["action"] == "mcp.call"}
+    assert sorted(set(intents) - of_tools) == sorted(operation["id"] for operation in operations)
+    ends = [
+        json.loads(entry["detail"])["outcome"]
+        for entry in entries
+        if (entry["subject"], entry["kind"]) == ("toolbox/slow", "outcome")
+    ]
+    assert len(ends) == 2
+    assert (set(ends) == {"interrupted"}) is not politely, f"calls that were going on ended as {ends}"
     told = sum(entry["action"] == "load" for entry in entries if entry["kind"] == "intent")
     assert sim.calls["llm", "loadModel"] <= told, "no load without an intent, and none twice"
     done = {one["subject"] for one in operations if one["action"] == "load" and one["state"] == "done"}
