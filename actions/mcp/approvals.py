@@ -20,6 +20,7 @@ from actions.auth import RECOVERY, Actor
 from actions.mcp.gates import Kind, Subject, Verdict
 from actions.mcp.records import Records
 from actions.metrics import Metrics
+from actions.operations import KEPT_MS
 from actions.problems import Problem, not_found
 from actions.storage import Storage
 from exporter.catalogue import mcp as rows
@@ -32,9 +33,6 @@ OUTCOMES: Final[tuple[State, ...]] = ("approved", "denied", "expired", "cancelle
 
 MAX_PENDING: Final = 500
 """More calls than a person can answer for; the next one is refused at once."""
-
-KEPT_MS: Final = 30 * 24 * 3600 * 1000
-"""Settled approvals are forgotten after so long, as operations are; the audit keeps the rest."""
 
 MAX_SUBJECT: Final = 300
 """Characters kept of what is asked for: the address of a resource may be megabytes long."""
@@ -216,6 +214,7 @@ class Approvals:
         subject = ask.subject
 
         def insert(db: sqlite3.Connection) -> Entry:
+            # Settled ones are forgotten as operations are; the audit keeps what was decided.
             db.execute(
                 "DELETE FROM mcp_approvals WHERE state != 'pending' AND created_ms < ?", (now_ms - KEPT_MS,)
             )

@@ -22,7 +22,7 @@ from pydantic import ValidationError
 
 from actions.audit import Kind
 from actions.auth import Actor
-from actions.mcp.approvals import Approvals, Ask, TooManyPending
+from actions.mcp.approvals import MAX_SUBJECT, Approvals, Ask, TooManyPending
 from actions.mcp.constraints import MAX_DEPTH, is_deeper
 from actions.mcp.gates import Decision, Subject, Verdict, decide
 from actions.mcp.journal import Journal, Row
@@ -388,5 +388,5 @@ class _Call(Generic[R]):
         return detail
 
     def _row(self, kind: Kind, detail: Mapping[str, Any]) -> Row:
-        subject = f"{self._subject.server}/{self._subject.name}"[:300]
+        subject = f"{self._subject.server}/{self._subject.name}"[:MAX_SUBJECT]
         return Row(kind, self._actor, "mcp.call", subject, self._operation, detail)
