@@ -113,15 +113,19 @@ class Queue:
         if job.phase == "waiting":
             self.waiting.remove(job)
             job.phase = "done"
+        elif job.phase != "done" and job.ask.embedding:  # half a vector is none
+            self._leave(job)
+            self._fill()
         elif job.phase != "done":
             self._narrator.disconnected()
             self._finish(job, "userStopped")
 
     def close(self) -> None:
-        """End everything because the instance is being unloaded: partial output is kept."""
-        for job in list(self.waiting):
-            job.phase = "done"
+        """End everything because the instance is being unloaded: partial output is kept, half a vector is none."""
+        embedding = [job for job in self.running.values() if job.ask.embedding]
+        for job in [*self.waiting, *embedding]:
             self._desk.totals.failed += not job.ask.embedding
+            self._leave(job)
             job.notify(Failed(error=already_unloaded()))
         self.waiting.clear()
         for job in list(self.running.values()):

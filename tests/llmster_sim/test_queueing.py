@@ -73,6 +73,18 @@ def test_embedding_work_has_a_status_of_its_own(clock: Clock, daemon: Daemon) ->
     assert daemon.totals.predictions == 0
 
 
+@pytest.mark.parametrize("how", ["cancelled", "unloaded"])
+def test_an_embedding_that_is_ended_early_is_no_prediction(clock: Clock, daemon: Daemon, how: str) -> None:
+    instance = _load(daemon, "text-embedding-nomic-embed-text-v1.5")
+    said: list[JobEvent] = []
+    job = daemon.submit(instance, ask=embedding_ask("some text", route=None), notify=said.append)
+    instance.queue.cancel(job) if how == "cancelled" else instance.queue.close()
+    clock.advance(10)
+    assert [type(event) for event in said] == ([] if how == "cancelled" else [Failed])
+    assert (daemon.totals.predictions, daemon.totals.embeddings, daemon.totals.failed) == (0, 0, 0)
+    assert instance.queue.status == "idle"
+
+
 def test_streamed_pieces_join_to_the_output(clock: Clock, daemon: Daemon, make_ask: MakeAsk) -> None:
     instance, ask = _load(daemon), make_ask(stream=True)
     said: list[JobEvent] = []
