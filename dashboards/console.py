@@ -72,7 +72,11 @@ _SERVER_LOG = panels.logs(
 _PREDICTION_LOG = panels.logs(
     "Predictions", "What did models answer? Empty unless capture is on.", LogQuery(_PREDICTION)
 )
-_RUNTIME_LOG = panels.logs("Engines", "What do the inference engines say?", LogQuery(_RUNTIME))
+_RUNTIME_LOG = panels.logs(
+    "Engines",
+    "What do the inference engines say? Of most lines the length only, unless capture is on.",
+    LogQuery(_RUNTIME),
+)
 
 BOARD: Final = Board(
     name="Console",

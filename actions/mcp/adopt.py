@@ -9,6 +9,7 @@ from __future__ import annotations
 import difflib
 import hashlib
 import json
+import math
 import os
 import re
 import stat
@@ -102,7 +103,9 @@ def read(path: Path) -> McpJson:
         if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
             raise NotAdoptable(f"{path} is not a file of at most {MAX_BYTES} bytes")
         text = real.read_bytes().decode("utf-8")
-        document = json.loads(text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant)
+        document = json.loads(
+            text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite
+        )
     except json.JSONDecodeError as error:
         hint = "; JSON has no comments: remove them first" if "//" in text or "/*" in text else ""
         raise NotAdoptable(f"{path} is not JSON: line {error.lineno}: {error.msg}{hint}") from error
@@ -277,3 +280,10 @@ def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
 
 def _no_constant(name: str) -> NoReturn:
     raise ValueError(f"{name} is not JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number} is too large to be written back")
+    return value

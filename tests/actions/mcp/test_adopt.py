@@ -325,10 +325,11 @@ def test_half_a_character_in_mcp_json_is_moved_and_comes_back_byte_for_byte(tmp_
     assert path.read_bytes() == before
 
 
-def test_numbers_that_json_does_not_have_are_refused(tmp_path: Path) -> None:
+@pytest.mark.parametrize(("number", "why"), [("NaN", "NaN is not JSON"), ("-1e400", "-1e400 is too large")])
+def test_numbers_that_could_not_be_written_back_are_refused(tmp_path: Path, number: str, why: str) -> None:
     path = tmp_path / "mcp.json"
-    path.write_text('{"mcpServers": {}, "x": NaN}')
-    with pytest.raises(NotAdoptable, match="NaN is not JSON"):
+    path.write_text(f'{{"mcpServers": {{}}, "x": {number}}}')
+    with pytest.raises(NotAdoptable, match=why):
         read(path)
 
 
