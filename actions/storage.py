@@ -10,10 +10,10 @@ import asyncio
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Final, TypeVar
 
 from actions.migrations import MIGRATIONS
 
@@ -50,9 +50,7 @@ class Storage:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-read")
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
-        self._watch_connection: sqlite3.Connection
-        self._recalled: dict[Hashable, Any] = {}
-        self._recalled_version: int | None = None
+        self._glance_connection: sqlite3.Connection
         self._last_write_worked: bool | None = None
         self._last_write_at = float("-inf")
 
@@ -64,7 +62,7 @@ class Storage:
         try:
             storage._write_connection = await loop.run_in_executor(storage._writer, storage._open_and_migrate)
             storage._read_connection = await loop.run_in_executor(storage._reader, storage._connect)
-            storage._watch_connection = storage._connect(timeout_s=0)
+            storage._glance_connection = storage._connect(timeout_s=0)
         except (sqlite3.Error, OSError) as error:
             storage._shut_down()
             raise StorageFailed(f"{storage.path} cannot be opened: {error}") from error
@@ -91,22 +89,16 @@ class Storage:
         """Run `work` on a consistent view of what is committed. Raises StorageFailed."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
 
-    async def recall(self, key: Hashable, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read what every request asks for; kept under `key` until anybody, of any process, commits anything.
+    async def glance(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read, in one statement, the few rows that every request asks for, without the way to a thread and back.
 
-        So nothing is ever out of date, and what did not change costs no thread. Keys are never a caller's to choose:
-        they would fill the memory, and tell by the time an answer takes what was asked before. Raises StorageFailed.
+        The kernel has their pages in memory, for they were read a moment ago. Where SQLite would have to wait, a
+        thread does. Raises StorageFailed.
         """
-        version = self._version()
-        if version is None:
+        try:
+            return work(self._glance_connection)
+        except sqlite3.Error:
             return await self.read(work)
-        if version != self._recalled_version:
-            self._recalled, self._recalled_version = {}, version
-        kept = self._recalled
-        if key not in kept:
-            kept[key] = await self.read(work)  # if somebody commits meanwhile, `kept` is left behind
-        found: T = kept[key]
-        return found
 
     async def check_writable(self) -> bool:
         """Find out whether writing works, by writing if that was not seen to work lately."""
@@ -122,7 +114,7 @@ class Storage:
     async def close(self) -> None:
         """Finish what is queued and close the file."""
         loop = asyncio.get_running_loop()
-        self._watch_connection.close()
+        self._glance_connection.close()
         await loop.run_in_executor(self._reader, self._read_connection.close)
         await loop.run_in_executor(self._writer, self._write_connection.close)
         self._shut_down()
@@ -163,16 +155,6 @@ class Storage:
             _roll_back(connection)
             raise
         return result
-
-    def _version(self) -> int | None:
-        """Give a number that is another one after every commit; None while SQLite cannot tell without waiting.
-
-        Looks at memory that SQLite's processes share, and at no disk: the event loop may do that itself.
-        """
-        try:
-            return int(self._watch_connection.execute("PRAGMA data_version").fetchone()[0])
-        except sqlite3.Error:
-            return None
 
     def _open_and_migrate(self) -> sqlite3.Connection:
         _make_private(self.path.parent)

@@ -12,7 +12,7 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable, Mapping
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Final
 
@@ -96,14 +96,19 @@ class TokenStore:
 
     async def is_empty(self) -> bool:
         """Tell whether no token was ever made. One that was revoked or expired counts: it must not open a door."""
-        return not await self._storage.recall("tokens", _by_id)
+        return not await self._storage.glance(
+            lambda db: db.execute("SELECT 1 FROM tokens LIMIT 1").fetchall()
+        )
 
     async def check(self, presented: str) -> Checked:
         """Tell whose token this is. Raises StorageFailed."""
         match = _FORM.fullmatch(presented)
         if match is None:
             return Checked(None, UNKNOWN_ID, "it does not have the form dp_ID_SECRET")
-        row = (await self._storage.recall("tokens", _by_id)).get(match[1])
+        found = await self._storage.glance(
+            lambda db: db.execute("SELECT * FROM tokens WHERE id = ?", (match[1],)).fetchall()
+        )
+        row = found[0] if found else None
         right = hmac.compare_digest(_hash(match[2]), row["hash"] if row is not None else _NO_HASH)
         if row is None:
             return Checked(None, UNKNOWN_ID, "there is no such token")
@@ -119,10 +124,6 @@ class TokenStore:
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
-
-
-def _by_id(db: sqlite3.Connection) -> Mapping[str, sqlite3.Row]:
-    return {row["id"]: row for row in db.execute("SELECT * FROM tokens")}
 
 
 def _all(db: sqlite3.Connection) -> tuple[Token, ...]:

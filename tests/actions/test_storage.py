@@ -2,6 +2,7 @@
 
 import sqlite3
 import stat
+import threading
 from pathlib import Path
 
 import pytest
@@ -142,40 +143,43 @@ async def test_a_locked_database_is_waited_for_and_then_given_up(
     await storage.close()
 
 
-async def test_what_is_recalled_is_read_once_until_another_process_commits(
-    storage: Storage, tmp_path: Path
-) -> None:
-    reads: list[int] = []
+def _reapers(db: sqlite3.Connection) -> int:
+    (row,) = db.execute("SELECT count(*) FROM reaper").fetchall()
+    return int(row[0])
 
-    def count(db: sqlite3.Connection) -> int:
-        reads.append(db.execute("SELECT count(*) FROM reaper").fetchone()[0])
-        return reads[-1]
 
-    assert [await storage.recall("reapers", count) for _ in range(3)] == [0, 0, 0]
-    assert reads == [0]
+async def test_a_glance_sees_what_any_process_committed(storage: Storage, tmp_path: Path) -> None:
+    assert await storage.glance(_reapers) == 0
     other = await Storage.open(tmp_path / "state")
     await other.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
     await other.close()
-    assert await storage.recall("reapers", count) == 1
+    assert await storage.glance(_reapers) == 1
     await storage.write(lambda db: db.execute("DELETE FROM reaper"))
-    assert await storage.recall("reapers", count) == 0
+    assert await storage.glance(_reapers) == 0
 
 
-async def test_what_changes_while_it_is_recalled_is_not_kept(storage: Storage) -> None:
-    def count_and_be_overtaken(db: sqlite3.Connection) -> int:
-        found: int = db.execute("SELECT count(*) FROM reaper").fetchone()[0]
-        storage._writer.submit(
-            storage._write, lambda db: db.execute("INSERT OR IGNORE INTO reaper VALUES ('box', 1.0)")
-        ).result()
-        return found
-
-    assert await storage.recall("reapers", count_and_be_overtaken) == 0
-    assert await storage.recall("reapers", count_and_be_overtaken) == 1
+async def test_a_glance_leaves_no_transaction_behind_that_would_let_the_log_grow(storage: Storage) -> None:
+    await storage.glance(_reapers)
+    await storage.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
+    other = sqlite3.connect(storage.path)
+    busy, left, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
+    other.close()
+    assert (busy, left) == (0, 0)
 
 
-async def test_what_cannot_be_watched_for_changes_is_read_every_time(storage: Storage) -> None:
-    reads: list[None] = []
-    storage._watch_connection.close()
-    for _ in range(2):
-        await storage.recall("reapers", lambda _: reads.append(None))
-    assert len(reads) == 2
+async def test_where_a_glance_would_have_to_wait_a_thread_waits(storage: Storage) -> None:
+    threads: list[str] = []
+
+    def look(db: sqlite3.Connection) -> int:
+        threads.append(threading.current_thread().name)
+        if db is storage._glance_connection:
+            raise sqlite3.OperationalError("database is locked")
+        return _reapers(db)
+
+    assert await storage.glance(look) == 0
+    assert [name.startswith("storage-read") for name in threads] == [False, True]
+
+
+async def test_a_glance_at_a_broken_database_fails_as_a_read_does(storage: Storage) -> None:
+    with pytest.raises(StorageFailed):
+        await storage.glance(lambda db: db.execute("SELECT * FROM nowhere").fetchall())

@@ -6,7 +6,7 @@ stepped by hand.
 
 import re
 import sqlite3
-from collections.abc import Callable, Coroutine, Hashable, MutableMapping
+from collections.abc import Callable, Coroutine, MutableMapping
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
@@ -51,9 +51,7 @@ class _Memory:
         """Run `work`."""
         return work(self.db)
 
-    async def recall(self, _key: Hashable, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run `work`; nothing is kept, for what one input writes the next one must not see."""
-        return work(self.db)
+    glance = read
 
 
 @cache
