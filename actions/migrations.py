@@ -34,7 +34,7 @@ CREATE TABLE audit (
     subject     TEXT NOT NULL,
     detail      TEXT NOT NULL,              -- canonical JSON
     previous    TEXT NOT NULL,
-    hash        TEXT NOT NULL UNIQUE
+    hash        TEXT NOT NULL
 ) STRICT;
 CREATE TRIGGER audit_rows_stay BEFORE DELETE ON audit
 BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;

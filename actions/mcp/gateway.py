@@ -73,6 +73,29 @@ class _GateServer(Server[dict[str, Any]]):
         return super().create_initialization_options(changes, experimental_capabilities, extensions)
 
 
+class _Progress:
+    """Hands a call's progress on. The SDK does so in tasks of their own, which the result would overtake."""
+
+    def __init__(self, session: ServerSession) -> None:
+        self._session = session
+        self._under_way: set[asyncio.Future[None]] = set()
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        """Hand one on."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        try:
+            await self._session.report_progress(progress, total, message)
+        finally:
+            self._under_way.discard(done)
+            done.cancel()
+
+    async def passed_on(self) -> None:
+        """Wait until the client has what came before the result, unless it takes its time."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_NOTIFY_S)
+
+
 class Gateway:
     """One server's front. `server` is served over HTTP by serving.py."""
 
@@ -299,12 +322,13 @@ class Gateway:
         timeout_s: float,
     ) -> R:
         """Send to the server; progress goes on to the client. Cancelled, the SDK tells the server."""
-        return await session.send_request(
-            request,
-            result_type,
-            request_read_timeout_seconds=timeout_s,
-            progress_callback=context.session.report_progress if _wants_progress(context) else None,
+        progress = _Progress(context.session) if _wants_progress(context) else None
+        result = await session.send_request(
+            request, result_type, request_read_timeout_seconds=timeout_s, progress_callback=progress
         )
+        if progress is not None:
+            await progress.passed_on()
+        return result
 
     @staticmethod
     async def _listed(asking: Awaitable[T]) -> T:

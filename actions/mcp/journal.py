@@ -51,6 +51,7 @@ class Journal:
         self._retry_s = retry_s
         self._queue: deque[_Waiting] = deque()
         self._wake = asyncio.Event()
+        self._soon: asyncio.TimerHandle | None = None
         self._closing = False
 
     async def write(self, row: Row) -> None:
@@ -69,7 +70,8 @@ class Journal:
             return
         self._queue.append((row, None))
         # Written at once, it would keep the disk busy just when the same caller's next intent comes.
-        asyncio.get_running_loop().call_later(_BEHIND_S, self._wake.set)
+        if self._soon is None:
+            self._soon = asyncio.get_running_loop().call_later(_BEHIND_S, self._wake.set)
 
     async def run(self) -> None:
         """Write until cancelled, then write what is left."""
@@ -77,6 +79,9 @@ class Journal:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
+                if self._soon is not None:
+                    self._soon.cancel()
+                    self._soon = None
                 while self._queue:
                     await self._flush()
         finally:

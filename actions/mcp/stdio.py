@@ -13,7 +13,7 @@ import os
 import signal
 from collections import deque
 from collections.abc import AsyncIterator, Callable
-from typing import Final
+from typing import Final, Self
 
 import anyio
 import mcp_types as types
@@ -74,85 +74,111 @@ async def stdio_transport(
         limit=MAX_LINE_BYTES,
     )
     program.pid = process.pid
-    to_session, from_server = anyio.create_memory_object_stream[SessionMessage | Exception](0)
-    to_server, from_session = anyio.create_memory_object_stream[SessionMessage](0)
-    tasks = [
-        asyncio.create_task(_read(process, program, to_session, on_end), name="mcp stdout"),
-        asyncio.create_task(_read_stderr(process, program), name="mcp stderr"),
-        asyncio.create_task(_write(process, from_session, to_session), name="mcp stdin"),
-    ]
+    if process.stdin is None or process.stdout is None or process.stderr is None:
+        raise TypeError("the process has no pipes")
+    hearing = asyncio.create_task(_read_stderr(process.stderr, program), name="mcp stderr")
     try:
-        yield from_server, to_server
+        yield _Output(process.stdout, process, program, on_end), _Input(process.stdin, process.stdout)
     finally:
         with anyio.CancelScope(shield=True):
             try:
                 await _stop(process)
             finally:  # also where our patience was cut short
                 program.exit_status = process.returncode
-                for task in tasks:
-                    task.cancel()
-                await asyncio.gather(*tasks, return_exceptions=True)
-                for stream in (to_session, from_server, to_server, from_session):
-                    await stream.aclose()
+                hearing.cancel()
+                await asyncio.gather(hearing, return_exceptions=True)
 
 
-_Sender = anyio.abc.ObjectSendStream[SessionMessage | Exception]
+class _Stream:
+    """What the SDK asks of both directions. It reads and writes in its own tasks; the pipes end with the process."""
+
+    async def __aenter__(self) -> Self:
+        return self
+
+    async def __aexit__(self, *_: object) -> None:
+        return None
+
+    async def aclose(self) -> None:
+        return None
 
 
-async def _read(
-    process: asyncio.subprocess.Process, program: Program, to_session: _Sender, on_end: Callable[[], None]
-) -> None:
-    stdout = process.stdout
-    if stdout is None:
-        raise TypeError("the process has no pipe for its output")
-    try:
-        while line := await stdout.readline():
-            if line.isspace():
-                continue
-            parsed = await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
-            await to_session.send(parsed)
-    except ValueError:  # what readline makes of a LimitOverrunError
-        program.fault = f"it sent a message of more than {MAX_LINE_BYTES} bytes"
-    except (anyio.ClosedResourceError, anyio.BrokenResourceError, ConnectionError):
-        pass
-    finally:
-        # Why it ended is known before the session fails what waits, so that those calls can say it.
-        if program.fault is None:
+class _Output(_Stream):
+    """What the program writes, read a message at a time."""
+
+    def __init__(
+        self,
+        lines: asyncio.StreamReader,
+        process: asyncio.subprocess.Process,
+        program: Program,
+        on_end: Callable[[], None],
+    ) -> None:
+        self._lines = lines
+        self._process = process
+        self._program = program
+        self._on_end = on_end
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        line = b"\n"
+        while line.isspace():
+            await asyncio.sleep(
+                0
+            )  # reading a line that is there already never waits; a flood must not hold up others
+            try:
+                line = await self._lines.readline()
+            except ValueError:  # what readline makes of a LimitOverrunError
+                self._program.fault = f"it sent a message of more than {MAX_LINE_BYTES} bytes"
+                line = b""
+            except ConnectionError:
+                line = b""
+        if not line:
+            await self._end()
+            raise StopAsyncIteration
+        return await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Read one message. Raises anyio.EndOfStream."""
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            raise anyio.EndOfStream from None
+
+    async def _end(self) -> None:
+        """Find out why it ended before the session fails what waits, so that those calls can say it."""
+        if self._program.fault is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_S):
-                    program.exit_status = await process.wait()
-        on_end()
-        await to_session.aclose()
+                    self._program.exit_status = await self._process.wait()
+        self._on_end()
 
 
-async def _read_stderr(process: asyncio.subprocess.Process, program: Program) -> None:
-    stderr = process.stderr
-    if stderr is None:
-        raise TypeError("the process has no pipe for its errors")
+class _Input(_Stream):
+    """What the program reads, written a message at a time."""
+
+    def __init__(self, pipe: asyncio.StreamWriter, lines: asyncio.StreamReader) -> None:
+        self._pipe = pipe
+        self._lines = lines
+
+    async def send(self, item: SessionMessage) -> None:
+        """Write one message. Raises anyio.BrokenResourceError."""
+        text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        try:
+            self._pipe.write(text.encode() + b"\n")
+            await self._pipe.drain()
+        except (ConnectionError, RuntimeError) as error:
+            self._lines.feed_eof()  # the session sees the connection end, instead of a request that hangs
+            raise anyio.BrokenResourceError from error
+
+
+async def _read_stderr(stderr: asyncio.StreamReader, program: Program) -> None:
     rest = b""
     while chunk := await stderr.read(_STDERR_LINE_BYTES):
         *lines, rest = (rest + chunk).split(b"\n")
         rest = rest[-_STDERR_LINE_BYTES:]
         for line in lines[-_STDERR_LINES:]:
             program.stderr.append(line[:500].decode("utf-8", "replace"))
-
-
-async def _write(
-    process: asyncio.subprocess.Process,
-    from_session: anyio.abc.ObjectReceiveStream[SessionMessage],
-    to_session: _Sender,
-) -> None:
-    stdin = process.stdin
-    if stdin is None:
-        raise TypeError("the process has no pipe for its input")
-    try:
-        async with from_session:
-            async for message in from_session:
-                text = message.message.model_dump_json(by_alias=True, exclude_unset=True)
-                stdin.write(text.encode() + b"\n")
-                await stdin.drain()
-    except (ConnectionError, RuntimeError):
-        await to_session.aclose()  # the session sees the connection end, instead of a request that hangs
 
 
 def _parse(line: bytes) -> SessionMessage | Exception:
