@@ -1,7 +1,8 @@
 """Audit rows of many calls at once: whoever writes waits for the disk, and all who wait share one fsync.
 
-Knows no tool. A row that nobody waits for (an outcome) is kept until it is written, as long as memory allows; without
-it, the intent shows for ever that the end is not known.
+Knows no tool. A row that nobody waits for (an outcome) goes with the next that somebody waits for, or alone a moment
+later, and is kept until that works, as long as memory allows; without it, its intent shows for ever that the end is not
+known.
 """
 
 from __future__ import annotations
@@ -21,6 +22,8 @@ from actions.storage import Storage, StorageFailed
 log = logging.getLogger(__name__)
 
 BATCH: Final = 256
+"""Of rows that somebody waits for, and of others, in one transaction."""
+
 _KEPT: Final = 10_000
 _RETRY_S: Final = 1.0
 _BEHIND_S: Final = 0.05
@@ -49,9 +52,10 @@ class Journal:
         self._storage = storage
         self._audit = audit
         self._retry_s = retry_s
-        self._queue: deque[_Waiting] = deque()
+        self._waited_for: deque[_Waiting] = deque()
+        self._behind: deque[_Waiting] = deque()
+        self._timer: asyncio.TimerHandle | None = None
         self._wake = asyncio.Event()
-        self._soon: asyncio.TimerHandle | None = None
         self._closing = False
 
     async def write(self, row: Row) -> None:
@@ -59,19 +63,17 @@ class Journal:
         if self._closing:
             raise StorageFailed("the audit is closed, because the service is shutting down")
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._queue.append((row, done))
+        self._waited_for.append((row, done))
         self._wake.set()
         await done
 
     def write_soon(self, row: Row) -> None:
         """Put a row on disk without waiting for it."""
-        if len(self._queue) >= _KEPT:
+        if len(self._behind) >= _KEPT:
             log.error("an outcome is lost to the audit", extra={"operation": row.operation or ""})
             return
-        self._queue.append((row, None))
-        # Written at once, it would keep the disk busy just when the same caller's next intent comes.
-        if self._soon is None:
-            self._soon = asyncio.get_running_loop().call_later(_BEHIND_S, self._wake.set)
+        self._behind.append((row, None))
+        self._arrange(_BEHIND_S)
 
     async def run(self) -> None:
         """Write until cancelled, then write what is left."""
@@ -79,19 +81,32 @@ class Journal:
             while True:
                 await self._wake.wait()
                 self._wake.clear()
-                if self._soon is not None:
-                    self._soon.cancel()
-                    self._soon = None
-                while self._queue:
-                    await self._flush()
+                if await self._flush() and self._behind:
+                    self._wake.set()
+                if self._waited_for:
+                    self._wake.set()
         finally:
             self._closing = True
-            while self._queue and await self._flush(last=True):
+            while (self._waited_for or self._behind) and await self._flush():
                 pass
 
-    async def _flush(self, *, last: bool = False) -> bool:
+    def _arrange(self, delay_s: float) -> None:
+        """See to it that those behind are written, if nothing that somebody waits for takes them along."""
+        if self._timer is None:
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+
+    def _take(self) -> list[_Waiting]:
+        """Take a batch of both."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        return [
+            rows.popleft() for rows in (self._behind, self._waited_for) for _ in range(min(BATCH, len(rows)))
+        ]
+
+    async def _flush(self) -> bool:
         """Write one batch; return whether it worked. A failure reaches those who wait; the others stay for later."""
-        batch = [self._queue.popleft() for _ in range(min(BATCH, len(self._queue)))]
+        batch = self._take()
         try:
             entries = await self._storage.write(lambda db: [self._append(db, row) for row, _ in batch])
         except asyncio.CancelledError:
@@ -100,10 +115,7 @@ class Journal:
                     done.cancel()
             raise
         except (StorageFailed, sqlite3.IntegrityError) as error:
-            fault = error if isinstance(error, StorageFailed) else StorageFailed(str(error))
-            if self._put_back(batch, fault) and not last:
-                await asyncio.sleep(self._retry_s)
-                self._wake.set()
+            self._put_back(batch, error if isinstance(error, StorageFailed) else StorageFailed(str(error)))
             return False
         except Exception:  # noqa: BLE001 - a row that no database takes, a bug of ours: the others must not suffer for it
             for one in batch:
@@ -115,14 +127,14 @@ class Journal:
         self._audit.published(*entries)
         return True
 
-    def _put_back(self, batch: list[_Waiting], fault: StorageFailed) -> bool:
-        """Tell those who wait, keep the others for later; return whether there are any."""
-        kept = [one for one in batch if one[1] is None]
-        self._queue.extendleft(reversed(kept))
+    def _put_back(self, batch: list[_Waiting], fault: StorageFailed) -> None:
+        """Tell those who wait, keep the others for later."""
+        self._behind.extendleft(one for one in reversed(batch) if one[1] is None)
+        if self._behind:
+            self._arrange(self._retry_s)
         for _, done in batch:
             if done is not None and not done.done():
                 done.set_exception(fault)
-        return bool(kept)
 
     async def _write_alone(self, row: Row, done: asyncio.Future[None] | None) -> None:
         """Write one row of a batch that could not be written; what cannot be written alone either is given up."""

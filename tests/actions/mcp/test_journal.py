@@ -3,11 +3,13 @@
 import asyncio
 import logging
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from actions.audit import Audit, Entry
 from actions.auth import internal
+from actions.mcp import journal as module
 from actions.mcp.journal import Journal, Row
 from actions.storage import Storage, StorageFailed
 
@@ -35,10 +37,10 @@ async def test_a_row_that_cannot_be_written_is_refused_and_its_neighbours_are_wr
         assert isinstance(refused, StorageFailed)
         assert written is None
         await journal.write(row("afterwards"))
+        running.cancel()
+        await asyncio.gather(running, return_exceptions=True)
     assert published == ["first", "last", "afterwards"]
     assert await audit.verify() is not None
-    running.cancel()
-    await asyncio.gather(running, return_exceptions=True)
     await storage.close()
 
 
@@ -55,15 +57,96 @@ async def test_an_outcome_shares_the_fsync_of_the_next_intent_and_needs_none_to_
         published.set()
 
     monkeypatch.setattr(audit, "published", note)
+    monkeypatch.setattr(module, "_BEHIND_S", 0.3)
     journal = Journal(storage, audit)
     running = asyncio.create_task(journal.run())
     await journal.write(row("first intent"))
     journal.write_soon(row("first outcome"))
     await journal.write(row("second intent"))
     published.clear()
-    journal.write_soon(row("second outcome"))
+    for number in ("second", "third"):
+        journal.write_soon(row(f"{number} outcome"))
     await asyncio.wait_for(published.wait(), 20)
-    assert batches == [["first intent"], ["first outcome", "second intent"], ["second outcome"]]
+    journal.write_soon(row("fourth outcome"))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    assert batches == [
+        ["first intent"],
+        ["first outcome", "second intent"],
+        ["second outcome", "third outcome"],
+        ["fourth outcome"],  # what is left is written in the end
+    ]
+    await storage.close()
+
+
+async def test_all_who_wait_are_told_that_the_disk_is_full(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(module, "BATCH", 2)
+    storage = await Storage.open(tmp_path)
+    journal = Journal(storage, Audit(storage), retry_s=600)
+    waiting = [asyncio.create_task(journal.write(row(f"intent {number}"))) for number in range(9)]
+    for number in range(9):
+        journal.write_soon(row(f"outcome {number}"))
+    failed = fail_writing(monkeypatch, storage, times=1_000)
+    running = asyncio.create_task(journal.run())
+    await asyncio.wait_for(asyncio.wait(waiting), 20)
+    assert all(isinstance(one.exception(), StorageFailed) for one in waiting)
+    assert failed.qsize() == 5, "a batch each, and then it waits"
     running.cancel()
     await asyncio.gather(running, return_exceptions=True)
     await storage.close()
+
+
+async def test_outcomes_are_kept_while_the_disk_fails_and_intents_are_refused_at_once(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    storage = await Storage.open(tmp_path)
+    audit = Audit(storage)
+    journal = Journal(storage, audit, retry_s=600)
+    running = asyncio.create_task(journal.run())
+    failed = fail_writing(monkeypatch, storage, times=2)
+    for number in range(3):
+        journal.write_soon(row(f"outcome {number}"))
+    await asyncio.wait_for(failed.get(), 20)
+    with pytest.raises(StorageFailed, match="disk is full"):  # and not when the others are tried again
+        await asyncio.wait_for(journal.write(row("intent")), 20)
+    await journal.write(row("another intent"))
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    subjects = [entry.subject for entry in await audit.read(since=0)]
+    assert subjects == ["outcome 0", "outcome 1", "outcome 2", "another intent"]
+    await storage.close()
+
+
+async def test_outcomes_are_tried_again(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    storage = await Storage.open(tmp_path)
+    audit = Audit(storage)
+    written = asyncio.Event()
+    audit.sinks.append(lambda _: written.set())
+    journal = Journal(storage, audit, retry_s=0.01)
+    running = asyncio.create_task(journal.run())
+    fail_writing(monkeypatch, storage, times=3)
+    journal.write_soon(row("outcome"))
+    await asyncio.wait_for(written.wait(), 20)
+    running.cancel()
+    await asyncio.gather(running, return_exceptions=True)
+    await storage.close()
+
+
+def fail_writing(monkeypatch: pytest.MonkeyPatch, storage: Storage, *, times: int) -> asyncio.Queue[None]:
+    """Fail so many writes, then let them through; tells of each that failed."""
+    write = storage.write
+    left = times
+    failed: asyncio.Queue[None] = asyncio.Queue()
+
+    async def fail(work: Any) -> Any:
+        nonlocal left
+        if not left:
+            return await write(work)
+        left -= 1
+        failed.put_nowait(None)
+        raise StorageFailed("the disk is full")
+
+    monkeypatch.setattr(storage, "write", fail)
+    return failed
