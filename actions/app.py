@@ -39,6 +39,7 @@ from actions.storage import Storage, StorageFailed
 from actions.timing import Timing
 from actions.tokens import TokenStore
 from exporter import hosts, serving, webconfig
+from exporter.hardware import own_process
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.nvml import NvmlSource
@@ -66,6 +67,7 @@ class Parts:
 
 def run(settings: ActionsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
+    own_process.look_for_garbage_less_often()
     asyncio.run(serve(settings))
 
 

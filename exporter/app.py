@@ -37,6 +37,7 @@ def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> Non
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
     own_process.lift_limit_of_open_files()
+    own_process.look_for_garbage_less_often()
     asyncio.run(serve(settings, recording=recording))
 
 

@@ -20,6 +20,7 @@ from fastapi import FastAPI
 from actions import app
 from actions.app import Parts
 from exporter import serving
+from exporter.hardware import own_process
 from tests.actions.conftest import QUICK, SMALL, NoMachine, daemon, make_token, settings
 from tests.benchmarks.processes import cpu_s, python, simulators
 from tests.benchmarks.table import Row
@@ -146,4 +147,5 @@ if __name__ == "__main__":
     parser.add_argument("daemon", help="URL of a daemon, or `bare`")
     parser.add_argument("folder", nargs="?", type=Path)
     chosen = parser.parse_args()
+    own_process.look_for_garbage_less_often()
     asyncio.run(serve_bare() if chosen.folder is None else serve(chosen.daemon, chosen.folder))

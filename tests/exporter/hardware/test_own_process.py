@@ -1,12 +1,19 @@
-"""What this process takes, against prometheus-client's own collector of the same."""
+"""What this process takes, against prometheus-client's own collector of the same, and what it is allowed to."""
 
+import asyncio
+import gc
 import subprocess
 import sys
+from collections.abc import Coroutine
 from pathlib import Path
 
 import pytest
 from prometheus_client import ProcessCollector
 
+from actions import app as actions_app
+from actions import settings as actions_settings
+from exporter import app as exporter_app
+from exporter import settings as exporter_settings
 from exporter.hardware import own_process
 
 
@@ -51,3 +58,24 @@ def test_the_limit_of_open_files_is_lifted_to_what_is_allowed() -> None:
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 
     assert int(ran.stdout) == 512
+
+
+def test_garbage_is_looked_for_less_often_by_both_programs(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    before = gc.get_threshold()
+    found = []
+
+    def note(serving: Coroutine[None, None, None]) -> None:
+        serving.close()
+        found.append(gc.get_threshold())
+
+    monkeypatch.setattr(asyncio, "run", note)
+    monkeypatch.setattr(own_process, "lift_limit_of_open_files", lambda: None)
+    try:
+        exporter_app.run(exporter_settings.load({}, {}))
+        gc.set_threshold(*before)
+        actions_app.run(actions_settings.load({"state": str(tmp_path)}, {}))
+    finally:
+        gc.set_threshold(*before)
+    assert found == [(own_process.NEW_OBJECTS_PER_COLLECTION, *before[1:])] * 2
