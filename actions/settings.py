@@ -13,9 +13,8 @@ from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
 from typing import Any, Final
-from urllib.parse import urlsplit
 
-from exporter import hosts
+from exporter import hosts, urls
 from exporter import settings as shared
 from exporter.settings import DaemonSettings, Setting, SettingsError
 
@@ -177,14 +176,7 @@ def _whole(value: str, key: str) -> int:
 
 
 def _url(value: str, key: str) -> str:
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is none
-        valid = False
-    else:
-        valid = valid and "@" not in parts.netloc and not parts.query and value.isprintable()
-    if not valid:
+    if not urls.is_base(value):  # the value is not shown: it may hold a password
         raise SettingsError(key=key, value="", fix="write http://host:port, such as http://127.0.0.1:3000")
     return value.rstrip("/")
 

@@ -16,7 +16,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from exporter import hosts
+from exporter import hosts, urls
 
 PREFIX: Final = "DAEMONPULSE_"
 _FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_")
@@ -300,16 +300,9 @@ def _listen(value: str, key: str) -> tuple[str, int]:
 
 def _url(value: str, key: str) -> str:
     fix = "write http://host:port, such as http://127.0.0.1:1234"
-    try:
-        parts = urlsplit(value)
-        valid = parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:
-        raise SettingsError(key=key, value=_without_credentials(value), fix=fix) from None
-    if "@" in parts.netloc:
+    if "@" in value:
         fix = "leave user and password out of the URL; API tokens have a setting of their own"
-        raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
-    is_one_word = value.isprintable() and " " not in value  # urlsplit() overlooks line breaks
-    if not valid or not is_one_word or parts.query or parts.fragment:
+    if not urls.is_base(value):
         raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
     return value.rstrip("/")
 

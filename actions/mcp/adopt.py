@@ -23,7 +23,8 @@ from urllib.parse import quote, urlsplit
 from actions.gatekeeper import TOOLS_PREFIX
 from actions.mcp.redaction import redact
 from actions.mcp.registry import Registry, reach_of, write_private
-from actions.mcp.servers import NAME, is_http_url
+from actions.mcp.servers import NAME
+from exporter import urls
 
 MAX_BYTES: Final = 4 * 1024 * 1024
 
@@ -228,7 +229,7 @@ def _is_ours(name: str, entry: Any, adopted: Collection[str]) -> bool:
     if name not in adopted or not isinstance(entry, Mapping) or "command" in entry or not _token_of(entry):
         return False
     url = entry.get("url")
-    return isinstance(url, str) and is_http_url(url) and urlsplit(url).path == gated_url("", name)
+    return isinstance(url, str) and urls.is_http(url) and urlsplit(url).path == gated_url("", name)
 
 
 def _token_of(entry: Mapping[str, Any]) -> str:

@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from actions.mcp.constraints import Constraints, check_schema
 from actions.mcp.gates import KINDS, Kind, Policy, Rule, Verdict
-from actions.mcp.servers import NAME, Http, Limits, ServerSpec, Stdio, is_http_url
+from actions.mcp.servers import NAME, Http, Limits, ServerSpec, Stdio
+from exporter import urls
 
 FILE_NAME: Final = "mcp.toml"
 
@@ -171,7 +172,7 @@ def _reach(table: Mapping[str, Any], where: str, environ: Mapping[str, str]) -> 
         raise PolicyError(f"{where}: has a command and a url; a server is reached one way")
     if "url" in table:
         url = _text(table, "url", where)
-        if not is_http_url(url):
+        if not urls.is_http(url):
             raise PolicyError(f"{where}.url: write http://host:port/path")
         return Http(url, _variables(table, "headers", where, environ))
     if "command" in table:

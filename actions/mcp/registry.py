@@ -14,7 +14,8 @@ from pathlib import Path
 from typing import Any, Final
 
 from actions.mcp.policyfile import GateConfig
-from actions.mcp.servers import Http, Limits, ServerSpec, Stdio, is_http_url
+from actions.mcp.servers import Http, Limits, ServerSpec, Stdio
+from exporter import urls
 
 FILE_NAME: Final = "mcp-servers.json"
 
@@ -71,7 +72,7 @@ def reach_of(entry: Mapping[str, Any]) -> Stdio | Http | None:
     Source: LM Studio follows Cursor's mcp.json: {"url", "headers"} or {"command", "args", "env"}.
     """
     url, command = entry.get("url"), entry.get("command")
-    if isinstance(url, str) and is_http_url(url):
+    if isinstance(url, str) and urls.is_http(url):
         return Http(url, _texts(entry.get("headers")))
     if isinstance(command, str) and command:
         args = entry.get("args")

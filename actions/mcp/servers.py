@@ -17,15 +17,6 @@ NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names that are the same in a path, a label and a log."""
 
 
-def is_http_url(text: str) -> bool:
-    """Tell whether a URL can be used: http or https, a host, and a port that is one if there is any."""
-    try:
-        parts = urlsplit(text)
-        return parts.scheme in {"http", "https"} and bool(parts.hostname) and parts.port != 0
-    except ValueError:  # brackets that do not match, a port that is no number
-        return False
-
-
 @dataclass(frozen=True, slots=True)
 class Stdio:
     """A program that speaks MCP on its standard input and output."""

@@ -8,7 +8,19 @@ from exporter.settings import SettingsError
 
 @pytest.mark.parametrize(
     "url",
-    ["http://[", "http://h:99999", "http://h:x", "http://h:0", "ftp://h", "http://me:pw@h", "http://h\n/x"],
+    [
+        "http://[",
+        "http://h:99999",
+        "http://h:x",
+        "http://h:0",
+        "ftp://h",
+        "http://me:pw@h",
+        "http://me:1/pw@h",
+        "http://h\n/x",
+        "http://http://h",
+        "http://h/?x",
+        "http://h/#x",
+    ],
 )
 def test_an_address_of_prometheus_that_is_none_is_refused_by_its_key(url: str) -> None:
     with pytest.raises(

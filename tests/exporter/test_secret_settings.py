@@ -65,6 +65,7 @@ def test_a_secret_shows_itself_to_nobody_who_does_not_ask() -> None:
         "user:hunter2@host:1234",
         "ftp://user:hunter2@host:1234",
         "http://user:hunter2@[host:1234",
+        "http://user:1/hunter2@host:1234",
     ],
 )
 def test_credentials_in_a_url_are_refused_and_hidden(url: str) -> None:

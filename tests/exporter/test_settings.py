@@ -254,6 +254,8 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
         ("daemon_url", "http://host:0", "write http://host:port"),
         ("daemon_url", "http://host:port", "write http://host:port"),
         ("daemon_url", "http://host:1234?x=1", "write http://host:port"),
+        ("daemon_url", "http://host:1234#x", "write http://host:port"),
+        ("daemon_url", "http://http://host:1234", "write http://host:port"),
         ("daemon_url", "http://ho\nst:1234", "write http://host:port"),
         ("daemon_url", "http://ho st:1234", "write http://host:port"),
         ("daemon_name", "a b", "use letters, digits"),
