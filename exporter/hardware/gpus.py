@@ -101,6 +101,8 @@ class Device:
     uuid: str | None = None
     name: str | None = None
     pci_bus_id: str | None = None
+    vendor: str = "nvidia"
+    """nvidia, amd or intel."""
     lost: bool = False
     """The card has fallen off the bus or wants a reset; nothing else can be said of it."""
     unified: bool = False
@@ -138,6 +140,8 @@ class Device:
     mig_instances: tuple[MigInstance, ...] = ()
     processes: tuple[GpuProcess, ...] | None = None
     """By pid; None when the driver will not list them, () when there are none."""
+    hidden_pids: frozenset[int] = frozenset()
+    """Processes that may hold memory here and could not be looked into; NVML hides none."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -11,7 +11,15 @@ from collections.abc import Callable, Iterator
 from typing import Final
 
 from exporter.hardware import own_process
-from tests.benchmarks import bench_actions, bench_mcp, bench_nvml, bench_pulse, bench_scrape, curves
+from tests.benchmarks import (
+    bench_actions,
+    bench_drm,
+    bench_mcp,
+    bench_nvml,
+    bench_pulse,
+    bench_scrape,
+    curves,
+)
 from tests.benchmarks.table import HEAD, Row
 
 BENCHMARKS: Final[dict[str, Callable[..., Iterator[Row]]]] = {
@@ -21,6 +29,7 @@ BENCHMARKS: Final[dict[str, Callable[..., Iterator[Row]]]] = {
     "scrape": bench_scrape.rows,
     "idle": bench_scrape.idle_rows,
     "nvml": bench_nvml.rows,
+    "drm": bench_drm.rows,
     "actions": bench_actions.rows,
     "mcp": bench_mcp.rows,
     "curves": curves.rows,
