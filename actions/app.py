@@ -18,34 +18,36 @@ from fastapi.exceptions import RequestValidationError
 from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
-from actions import reference
-from actions.audit import Audit
-from actions.controlled import Controlled
-from actions.desired import DesiredStore
-from actions.experience import Experience
-from actions.gatekeeper import FrontDoor, Gatekeeper
-from actions.grafana_id import GrafanaId
-from actions.keeper import Keeper
-from actions.mcp.mounting import McpGate
-from actions.memory import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
+from actions.api import docs_page
+from actions.api.middleware import RequestGuard
+from actions.api.requests import explain
+from actions.api.routes import Api
+from actions.auth.authenticator import Authenticator
+from actions.auth.grafana_identity import GrafanaId
+from actions.auth.tokens import TokenStore
+from actions.capacity.from_prometheus import PrometheusMemory
+from actions.capacity.load_history import Experience
+from actions.capacity.local import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
+from actions.commands.daemon_session import Controlled
+from actions.commands.reconciler import Keeper
+from actions.commands.service import Service
+from actions.domain.errors import MEDIA_TYPE, Problem
+from actions.domain.timeouts import Timing
+from actions.mcp_gate import McpGate
 from actions.metrics import Metrics
-from actions.parameters import explain
-from actions.problems import MEDIA_TYPE, Problem
-from actions.prometheus import PrometheusMemory
-from actions.routes import Api
-from actions.service import Service
 from actions.settings import ActionsSettings
-from actions.storage import Storage, StorageFailed
-from actions.timing import Timing
-from actions.tokens import TokenStore
-from exporter import hosts, serving, webconfig
-from exporter.hardware import own_process
+from actions.store.audit import Audit
+from actions.store.database import Storage, StorageFailed
+from actions.store.desired_state import DesiredStore
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
-from exporter.hardware.nvml import NvmlSource
+from exporter.hardware.nvml.source import NvmlSource
 from exporter.llmster.client import DaemonClient
-from exporter.settings import DaemonSettings, SettingsError
-from exporter.telemetry import receivers
+from exporter.settings import DaemonSettings
+from exporter.shared import host_header, process, web_config
+from exporter.shared import server as serving
+from exporter.shared.settings_table import SettingsError
+from exporter.telemetry import otel_env
 
 if TYPE_CHECKING:
     from actions.telemetry import Telemetry
@@ -67,7 +69,7 @@ class Parts:
 
 def run(settings: ActionsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
-    own_process.look_for_garbage_less_often()
+    process.look_for_garbage_less_often()
     asyncio.run(serve(settings))
 
 
@@ -115,7 +117,7 @@ async def serve(
             audit.sinks.append(telemetry.take_entry)
             service.sinks.append(telemetry.take_operation)
         await service.prepare()
-        gatekeeper = Gatekeeper(
+        authenticator = Authenticator(
             tokens,
             audit,
             metrics,
@@ -133,10 +135,10 @@ async def serve(
             daemons=[daemon.client for daemon in daemons.values()],
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
-        app = application(Api(service, gatekeeper, experience))
-        door = FrontDoor(
-            mcp.mount(app, gatekeeper),
-            hosts=hosts.ours(settings.listen_host, settings.allowed_hosts),
+        app = application(Api(service, authenticator, experience))
+        door = RequestGuard(
+            mcp.mount(app, authenticator),
+            hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
             origins=frozenset(settings.allowed_hosts),
         )
         keepers = tuple(Keeper(daemon, service, timing) for daemon in daemons.values())
@@ -166,7 +168,7 @@ async def serve(
 
 def _open_telemetry() -> Telemetry | None:
     """Open the way out if there is a receiver; else the SDK's memory is not paid for."""
-    if not receivers.are_configured():
+    if not otel_env.are_configured():
         return None
     from actions import telemetry  # noqa: PLC0415 - see above
 
@@ -187,8 +189,8 @@ def application(api: Api) -> FastAPI:
 
     @app.get("/docs", include_in_schema=False)
     async def docs() -> HTMLResponse:
-        headers = {"content-security-policy": reference.CONTENT_SECURITY_POLICY}
-        return HTMLResponse(reference.page(app.openapi()), headers=headers)
+        headers = {"content-security-policy": docs_page.CONTENT_SECURITY_POLICY}
+        return HTMLResponse(docs_page.page(app.openapi()), headers=headers)
 
     app.add_exception_handler(Problem, _on_problem)
     app.add_exception_handler(RequestValidationError, _on_invalid)
@@ -265,7 +267,7 @@ async def _require_token(settings: ActionsSettings, storage: Storage) -> None:
 def _tls(settings: ActionsSettings) -> Any:
     if settings.web_config is None:
         return None
-    web = webconfig.load(settings.web_config)
+    web = web_config.load(settings.web_config)
     if web.users:
         raise SettingsError(
             key="web_config basic_auth_users",

@@ -15,7 +15,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
-from actions.preflight import Verdict
+from actions.domain.preflight import Verdict
 from exporter.catalogue import Kind, Metric, mcp
 from exporter.catalogue import actions as rows
 

@@ -24,12 +24,12 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from opentelemetry.trace import SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
-from actions.audit import Entry
-from actions.commands import Probe
-from actions.operations import Operation
+from actions.domain.command import Probe
+from actions.store.audit import Entry
+from actions.store.operations import Operation
 from exporter.telemetry import otlp
-from exporter.telemetry.pump import Pump
-from exporter.telemetry.rejections import Rejections
+from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.partial_success import Rejections
 
 SCOPE: Final = InstrumentationScope("daemonpulse")
 CLOSE_S: Final = 4.0

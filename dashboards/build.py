@@ -12,9 +12,11 @@ from typing import Any, Final
 
 import yaml
 
-from dashboards import alerts, console, economics, fleet, forge, overview, pulse, rules, toolchain
+from dashboards.alerts import groups
+from dashboards.boards import console, economics, fleet, forge, overview, pulse, toolchain
 from dashboards.document import document
-from dashboards.without_plugin import without_plugin
+from dashboards.kit.alertmanager_variant import without_plugin
+from dashboards.rules import recording
 
 BOARDS: Final = (
     overview.BOARD,
@@ -49,8 +51,8 @@ def products(runbooks: str = RUNBOOKS, *, plugin: bool = True) -> dict[Path, str
             made = board.to_json(provisioned=provisioned)
             path = Path("provisioned") / name if provisioned else Path(name)
             files[path] = _json(made if plugin else without_plugin(made))
-    files[Path("rules/daemonpulse-recording.yaml")] = _yaml(rules.recording_file())
-    files[Path("rules/daemonpulse-alerts.yaml")] = _yaml(alerts.alert_file(runbooks))
+    files[Path("rules/daemonpulse-recording.yaml")] = _yaml(recording.recording_file())
+    files[Path("rules/daemonpulse-alerts.yaml")] = _yaml(groups.alert_file(runbooks))
     return files
 
 

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dashboards.board import Board, Variable
-from dashboards.look import Json
-from dashboards.targets import AnyQuery, ApiQuery, LogQuery, Query, TraceQuery
+from dashboards.kit.board import Board, Variable
+from dashboards.kit.targets import AnyQuery, ApiQuery, LogQuery, Query, TraceQuery
+from dashboards.kit.theme import Json
 
 _HEAD: Final = """# Dashboards
 

@@ -11,21 +11,22 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
-from exporter import hosts, logs, serving, webconfig
-from exporter.collectors.tally import Stream
-from exporter.hardware import own_process
+from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
-from exporter.hardware.nvml import NvmlSource
-from exporter.llmster import home
+from exporter.hardware.nvml.source import NvmlSource
+from exporter.http.routes import Routes
+from exporter.llmster import local_files
 from exporter.llmster.client import DaemonClient
-from exporter.pipeline.machine import MachineWatch
+from exporter.log_pipeline import Streams
+from exporter.pipeline.host_snapshot import MachineWatch
 from exporter.pipeline.replay import replay
 from exporter.pipeline.snapshots import DaemonWatch
-from exporter.routes import Routes
-from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
-from exporter.streams import Streams
-from exporter.webconfig import BasicAuth, WebConfig
+from exporter.settings import DaemonSettings, ExporterSettings
+from exporter.shared import host_header, logs, process, web_config
+from exporter.shared import server as serving
+from exporter.shared.settings_table import SettingsError
+from exporter.shared.web_config import BasicAuth, WebConfig
 
 log = logging.getLogger(__name__)
 
@@ -36,8 +37,8 @@ OPENINGS_AT_ONCE: Final = 64
 def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
-    own_process.lift_limit_of_open_files()
-    own_process.look_for_garbage_less_often()
+    process.lift_limit_of_open_files()
+    process.look_for_garbage_less_often()
     asyncio.run(serve(settings, recording=recording))
 
 
@@ -57,7 +58,7 @@ async def serve(
     """
     if recording is not None and not settings.log_stream:
         raise SettingsError(key="log_stream", value="off", fix="a recording is a log stream; leave it on")
-    web = webconfig.load(settings.web_config) if settings.web_config else WebConfig()
+    web = web_config.load(settings.web_config) if settings.web_config else WebConfig()
     daemons = settings.daemons if recording is None else ()
     opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
     watches = [watch(daemon, max_age_s=settings.max_age_s, opening=opening) for daemon in daemons]
@@ -77,7 +78,7 @@ async def serve(
         machine=machine,
         deliveries=streams.deliveries if streams else None,
         auth=BasicAuth(web.users) if web.users else None,
-        hosts=hosts.ours(settings.listen_host, settings.allowed_hosts),
+        hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
     )
     server = serving.Server(routes, tls=web.tls)
     async with asyncio.TaskGroup() as group:
@@ -131,7 +132,7 @@ def _local_home(daemon: DaemonSettings) -> Path | None:
     if not daemon.is_loopback:
         return None
     try:
-        found = home.default_home(Path.home())
+        found = local_files.default_home(Path.home())
     except RuntimeError:  # a user id without a name, and no HOME: nobody can say where it would be
         return None
-    return found if daemon.port in home.ports(found) else None
+    return found if daemon.port in local_files.ports(found) else None

@@ -6,40 +6,41 @@ environment, the environment over the file, the file over the defaults.
 
 from __future__ import annotations
 
-import difflib
 import os
 import re
-import tomllib
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from exporter import hosts, urls
+from exporter.shared import host_header
+from exporter.shared.settings_table import (
+    PREFIX,
+    Raw,
+    Setting,
+    SettingsError,
+    base_url,
+    choice,
+    existing_file,
+    existing_folder,
+    host_names,
+    listen_address,
+    number,
+    read_toml,
+    reader,
+    refuse_unknown_keys,
+    refuse_unknown_variables,
+    table_of,
+)
 
-PREFIX: Final = "DAEMONPULSE_"
 _FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_")
 """Variables that belong to other parts of the project."""
 
 _DAEMON_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _TOKEN: Final = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
 _MAX_TAG_CHARS: Final = 64
-"""Half of what the splitter holds back of a stream, pipeline/tags.py."""
-
-
-class SettingsError(ValueError):
-    """A setting that cannot be used. One line: the key, the value (never a secret), the fix."""
-
-    def __init__(self, *, key: str, value: str, fix: str) -> None:
-        self.key = key
-        super().__init__(_one_safe_line(f"{key}={value}: {fix}" if value else f"{key}: {fix}"))
-
-
-def _one_safe_line(text: str) -> str:
-    """Escape what would break the line, and hide a token that was put where none belongs."""
-    hidden = re.sub(r"sk-lm-\S*", "sk-lm-…", text)
-    return "".join(char if char.isprintable() else repr(char)[1:-1] for char in hidden)
+"""Half of what the splitter holds back of a stream, pipeline/output/families.py."""
 
 
 class Secret:
@@ -72,7 +73,7 @@ class DaemonSettings:
     @property
     def is_loopback(self) -> bool:
         """Whether the URL points at this machine."""
-        return hosts.is_loopback(urlsplit(self.url).hostname or "")
+        return host_header.is_loopback(urlsplit(self.url).hostname or "")
 
     @property
     def port(self) -> int:
@@ -100,21 +101,6 @@ class ExporterSettings:
     daemons: tuple[DaemonSettings, ...]
     allowed_hosts: tuple[str, ...] = ()
     """Names besides the loopback ones that a Host header may carry while we listen on loopback."""
-
-
-@dataclass(frozen=True, slots=True)
-class Setting:
-    """One documented key. `env` is the prefix and the key in capitals; in the file it is a key of its part's table."""
-
-    key: str
-    default: str
-    help: str
-    prefix: str = PREFIX
-
-    @property
-    def env(self) -> str:
-        """The environment variable."""
-        return self.prefix + self.key.upper()
 
 
 SETTINGS: Final = (
@@ -148,51 +134,30 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
     Raises SettingsError for the first thing that is wrong.
     """
     environ = os.environ if environ is None else environ
-    _refuse_unknown_variables(environ)
+    refuse_unknown_variables(environ, [row.env for row in SETTINGS], prefix=PREFIX, foreign=_FOREIGN_PREFIXES)
     config_path = flags.get("config") or environ.get(_BY_KEY["config"].env) or ""
     table, daemon_tables = _read_file(Path(config_path)) if config_path else ({}, [])
 
-    def raw(key: str) -> tuple[str, str]:
-        """Return the value and the name under which the user gave it."""
-        setting = _BY_KEY[key]
-        if (flag := flags.get(key)) is not None:
-            return flag, "--" + key.replace("_", "-")
-        if environ.get(setting.env):
-            return environ[setting.env], setting.env
-        if key in table:
-            return str(table[key]), f"[exporter] {key}"
-        return setting.default, setting.env
-
-    host, port = _listen(*raw("listen"))
+    raw = reader(SETTINGS, flags=flags, environ=environ, table=table, name="exporter")
+    host, port = listen_address(*raw("listen"), port=9810)
     web_config = raw("web_config")
     return ExporterSettings(
         listen_host=host,
         listen_port=port,
-        web_config=_existing_file(*web_config) if web_config[0] else None,
-        max_age_s=_number(*raw("max_age_seconds"), lowest=0, highest=60),
-        log_level=_choice(*raw("log_level"), choices=("debug", "info", "warning", "error")),
-        log_format=_choice(*raw("log_format"), choices=("logfmt", "json")),
-        log_stream=_choice(*raw("log_stream"), choices=("on", "off")) == "on",
-        capture=_choice(*raw("capture"), choices=("off", "redacted", "full")),
+        web_config=existing_file(*web_config) if web_config[0] else None,
+        max_age_s=number(*raw("max_age_seconds"), lowest=0, highest=60),
+        log_level=choice(*raw("log_level"), choices=("debug", "info", "warning", "error")),
+        log_format=choice(*raw("log_format"), choices=("logfmt", "json")),
+        log_stream=choice(*raw("log_stream"), choices=("on", "off")) == "on",
+        capture=choice(*raw("capture"), choices=("off", "redacted", "full")),
         reasoning_tags=_tag_pairs(*raw("reasoning_tags")),
         daemons=_daemons(daemon_tables, environ) if daemon_tables else (_single_daemon(raw, environ),),
         allowed_hosts=host_names(*raw("allowed_hosts")),
     )
 
 
-def host_names(value: str, key: str) -> tuple[str, ...]:
-    """Read names separated by commas, as they are compared with Host headers. Raises SettingsError."""
-    names = tuple(name.strip().lower() for name in value.split(",") if name.strip())
-    for name in names:
-        if not re.fullmatch(r"[a-z0-9._-]+|\[[0-9a-f:.]+\]", name):
-            raise SettingsError(
-                key=key, value=name, fix="write names without ports, such as box.lan,[fd00::1]"
-            )
-    return names
-
-
-def _single_daemon(raw: Callable[[str], tuple[str, str]], environ: Mapping[str, str]) -> DaemonSettings:
-    url = _url(*raw("daemon_url"))
+def _single_daemon(raw: Raw, environ: Mapping[str, str]) -> DaemonSettings:
+    url = base_url(*raw("daemon_url"), example="http://127.0.0.1:1234")
     name, name_key = raw("daemon_name")
     token_file, token_file_key = raw("daemon_token_file")
     token, token_key = raw("daemon_token")
@@ -203,15 +168,15 @@ def _single_daemon(raw: Callable[[str], tuple[str, str]], environ: Mapping[str, 
         name=_daemon_name(name or _default_name(url), name_key),
         url=url,
         token=_token_from_file(token_file, token_file_key) if token_file else _token(token, token_key),
-        home=_existing_folder(home, home_key) if home else None,
+        home=existing_folder(home, home_key) if home else None,
     )
 
 
 def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[DaemonSettings, ...]:
     daemons: list[DaemonSettings] = []
-    for number, table in enumerate(tables, start=1):
-        where = f"[[daemons]] #{number}"
-        _refuse_unknown_keys(table, _DAEMON_KEYS, where)
+    for position, table in enumerate(tables, start=1):
+        where = f"[[daemons]] #{position}"
+        refuse_unknown_keys(table, _DAEMON_KEYS, where)
         texts = {key: str(value) for key, value in table.items()}
         if "url" not in texts:
             raise SettingsError(key=f"{where} url", value="", fix="every daemon needs one, http://host:1234")
@@ -221,7 +186,7 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
                 key=f"{where} token_env", value=token_env, fix="set this variable, or remove the key"
             )
         token_file = texts.get("token_file", "")
-        url = _url(texts["url"], f"{where} url")
+        url = base_url(texts["url"], f"{where} url", example="http://127.0.0.1:1234")
         daemons.append(
             DaemonSettings(
                 name=_daemon_name(texts.get("name") or _default_name(url), f"{where} name"),
@@ -229,7 +194,7 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
                 token=_token_from_file(token_file, f"{where} token_file")
                 if token_file
                 else _token(environ.get(token_env, ""), f"{where} token_env {token_env}"),
-                home=_existing_folder(texts["home"], f"{where} home") if "home" in texts else None,
+                home=existing_folder(texts["home"], f"{where} home") if "home" in texts else None,
             )
         )
     seen: set[str] = set()
@@ -242,79 +207,20 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
     return tuple(daemons)
 
 
-def _read_file(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-    try:
-        content = tomllib.loads(path.read_text(encoding="utf-8"))
-    except OSError as error:
-        raise SettingsError(
-            key="config", value=str(path), fix=f"the file cannot be read ({error.strerror})"
-        ) from None
-    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
-        raise SettingsError(key="config", value=str(path), fix=f"not valid TOML: {error}") from None
-    _refuse_unknown_keys(content, ("exporter", "daemons", "actions"), str(path))
-    table, daemons = content.get("exporter", {}), content.get("daemons", [])
-    if not isinstance(table, dict):
-        raise SettingsError(key=f"{path} exporter", value="", fix="write it as a table, [exporter]")
+def _read_file(path: Path) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    content = read_toml(path)
+    refuse_unknown_keys(content, ("exporter", "daemons", "actions"), str(path))
+    daemons = content.get("daemons", [])
     if not isinstance(daemons, list) or not all(isinstance(daemon, dict) for daemon in daemons):
         raise SettingsError(
             key=f"{path} daemons", value="", fix="write each as a table of its own, [[daemons]]"
         )
-    _refuse_unknown_keys(table, tuple(key for key in _BY_KEY if key != "config"), f"{path} [exporter]")
-    return table, daemons
-
-
-def _refuse_unknown_variables(environ: Mapping[str, str]) -> None:
-    known = [setting.env for setting in SETTINGS]
-    for variable in environ:
-        if (
-            variable.startswith(PREFIX)
-            and not variable.startswith(_FOREIGN_PREFIXES)
-            and variable not in known
-        ):
-            raise SettingsError(key=variable, value="", fix=_unknown(variable, known))
-
-
-def _refuse_unknown_keys(table: Mapping[str, Any], known: tuple[str, ...], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise SettingsError(key=f"{where} {key}", value="", fix=_unknown(key, known))
-
-
-def _unknown(given: str, known: tuple[str, ...] | list[str]) -> str:
-    # What all variables start with would make any two of them look alike.
-    by_rest = {name.removeprefix(PREFIX): name for name in known}
-    close = [by_rest[rest] for rest in difflib.get_close_matches(given.removeprefix(PREFIX), by_rest, n=1)]
-    return (
-        f"no such setting; did you mean {close[0]}?"
-        if close
-        else f"no such setting; known: {', '.join(known)}"
-    )
-
-
-def _listen(value: str, key: str) -> tuple[str, int]:
-    host, _, port = value.rpartition(":")
-    if not re.fullmatch(r".*:[0-9]{1,5}", value) or int(port) > 65535:  # noqa: PLR2004 - TCP's highest port
-        raise SettingsError(key=key, value=value, fix="write host:port, such as 127.0.0.1:9810 or [::]:9810")
-    return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(port)  # noqa: S104 - what ":9810" means
-
-
-def _url(value: str, key: str) -> str:
-    fix = "write http://host:port, such as http://127.0.0.1:1234"
-    if "@" in value:
-        fix = "leave user and password out of the URL; API tokens have a setting of their own"
-    if not urls.is_base(value):
-        raise SettingsError(key=key, value=_without_credentials(value), fix=fix)
-    return value.rstrip("/")
-
-
-def _without_credentials(url: str) -> str:
-    """Hide everything that might be meant as a user and a password: up to the last @."""
-    return re.sub(r"^([a-z]+://)?.*@", r"\1…@", url, flags=re.DOTALL)
+    return table_of(content, "exporter", (key for key in _BY_KEY if key != "config"), str(path)), daemons
 
 
 def _default_name(url: str) -> str:
     host = urlsplit(url).hostname or ""
-    return "local" if hosts.is_loopback(host) else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
+    return "local" if host_header.is_loopback(host) else re.sub(r"[^A-Za-z0-9_.-]", "-", host)
 
 
 def _daemon_name(value: str, key: str) -> str:
@@ -346,35 +252,6 @@ def _token_from_file(value: str, key: str) -> Secret | None:
     return _token(text, f"{key} {value}")
 
 
-def _existing_file(value: str, key: str) -> Path:
-    if not _is(Path.is_file, value):
-        raise SettingsError(key=key, value=value, fix="there is no such file, or it is closed to us")
-    return Path(value)
-
-
-def _existing_folder(value: str, key: str) -> Path:
-    if not _is(Path.is_dir, value):
-        raise SettingsError(key=key, value=value, fix="there is no such folder, or it is closed to us")
-    return Path(value)
-
-
-def _is(what: Callable[[Path], bool], path: str) -> bool:
-    try:
-        return what(Path(path))
-    except OSError:  # is_file() and is_dir() raise it for a closed folder above and for a name too long
-        return False
-
-
-def _number(value: str, key: str, *, lowest: float, highest: float) -> float:
-    try:
-        number = float(value)
-    except ValueError:
-        number = float("nan")
-    if not lowest <= number <= highest:
-        raise SettingsError(key=key, value=value, fix=f"write a number from {lowest:g} to {highest:g}")
-    return number
-
-
 def _tag_pairs(value: str, key: str) -> tuple[tuple[str, str], ...]:
     pairs = [tuple(part.strip() for part in pair.split("|")) for pair in value.split(",") if pair.strip()]
     if any(len(pair) != 2 or not all(pair) for pair in pairs):  # noqa: PLR2004 - an opening and a closing tag
@@ -384,9 +261,3 @@ def _tag_pairs(value: str, key: str) -> tuple[tuple[str, str], ...]:
         fix = f"the tags of a pair must differ, and have {_MAX_TAG_CHARS} characters at most"
         raise SettingsError(key=key, value=value, fix=fix)
     return tuple((pair[0], pair[1]) for pair in pairs)
-
-
-def _choice(value: str, key: str, *, choices: tuple[str, ...]) -> str:
-    if value not in choices:
-        raise SettingsError(key=key, value=value, fix=f"choose one of {', '.join(choices)}")
-    return value

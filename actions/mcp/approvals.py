@@ -15,14 +15,14 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
 
-from actions.audit import Audit, Entry
-from actions.auth import RECOVERY, Actor
-from actions.mcp.gates import Kind, Subject, Verdict
-from actions.mcp.records import Records
+from actions.domain.actor import RECOVERY, Actor
+from actions.domain.errors import Problem, not_found
+from actions.mcp.policy.overrides import Records
+from actions.mcp.policy.rules import Kind, Subject, Verdict
 from actions.metrics import Metrics
-from actions.operations import KEPT_MS
-from actions.problems import Problem, not_found
-from actions.storage import Storage
+from actions.store.audit import Audit, Entry
+from actions.store.database import Storage
+from actions.store.operations import KEPT_MS
 from exporter.catalogue import mcp as rows
 
 log = logging.getLogger(__name__)

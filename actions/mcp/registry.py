@@ -13,9 +13,9 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from actions.mcp.policyfile import GateConfig
-from actions.mcp.servers import Http, Limits, ServerSpec, Stdio
-from exporter import urls
+from actions.mcp.policy.file import GateConfig
+from actions.mcp.upstream.spec import Http, Limits, ServerSpec, Stdio
+from exporter.shared import urls
 
 FILE_NAME: Final = "mcp-servers.json"
 

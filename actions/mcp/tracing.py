@@ -17,8 +17,8 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
 from exporter.telemetry import otlp
-from exporter.telemetry.pump import Pump
-from exporter.telemetry.rejections import Rejections
+from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.partial_success import Rejections
 
 NAME: Final = "daemonpulse.actions.mcp"
 

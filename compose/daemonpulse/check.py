@@ -15,13 +15,14 @@ from typing import Final
 import click
 import httpx
 
-from daemonpulse.terminal import plain, say_json
-from exporter.llmster import home, rest
+from exporter.llmster import local_files, rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Timeouts
 from exporter.llmster.errors import AuthenticationRefused, LlmsterError
-from exporter.serving import listen
-from exporter.settings import DaemonSettings, ExporterSettings, SettingsError
+from exporter.settings import DaemonSettings, ExporterSettings
+from exporter.shared.server import listen
+from exporter.shared.settings_table import SettingsError
+from exporter.shared.terminal import plain, say_json
 
 ANSWER_S: Final = 5.0
 INTERNAL_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
@@ -142,7 +143,7 @@ async def how_to_find(daemon: DaemonSettings) -> str:
         return "start it there (lms daemon up, lms server start), let it listen on the network, check the firewall"
     known = set(INTERNAL_PORTS)
     with contextlib.suppress(RuntimeError):  # a user id without a name, and no HOME
-        known |= home.ports(daemon.home or home.default_home(Path.home()))
+        known |= local_files.ports(daemon.home or local_files.default_home(Path.home()))
     for port in sorted(known):
         url = f"http://127.0.0.1:{port}"
         with contextlib.suppress(LlmsterError):

@@ -7,15 +7,15 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
-from typing import BinaryIO
 
 import click
 
-from daemonpulse.actions_cli import actions
-from daemonpulse.dashboards_cli import dashboards
-from daemonpulse.settings_flags import settings_flags
-from daemonpulse.terminal import fail
+from actions.cli.commands import actions
+from dashboards.cli import dashboards
+from exporter.cli import exporter
 from exporter.settings import SETTINGS
+from exporter.shared.settings_flags import settings_flags
+from exporter.shared.terminal import fail
 
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
@@ -34,28 +34,8 @@ def main() -> None:
 
 
 main.add_command(dashboards)
+main.add_command(exporter)
 main.add_command(actions)
-
-
-@main.command()
-@settings_flags(SETTINGS)
-@click.option(
-    "--replay",
-    type=click.File("rb"),
-    help="Replay a recorded stream (`lms log stream --json`, - for stdin) instead of watching daemons.",
-)
-def exporter(*, replay: BinaryIO | None, **flags: str | None) -> None:
-    """Serve metrics of your daemons for Prometheus.
-
-    Unconfigured, it watches http://127.0.0.1:1234 and serves http://127.0.0.1:9810/metrics. It only ever connects:
-    it never runs `lms`, and cannot wake a daemon that is stopped.
-    """
-    from exporter import app, settings
-
-    try:
-        app.run(settings.load(flags), recording=replay)
-    except settings.SettingsError as error:
-        fail(str(error))
 
 
 @main.command()
@@ -69,10 +49,11 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     """
     from daemonpulse import check as checking
     from exporter import settings
+    from exporter.shared.settings_table import SettingsError
 
     try:
         chosen = settings.load(flags)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         fail(str(error))
     sys.exit(checking.run(chosen, as_json=as_json))
 
@@ -101,7 +82,7 @@ def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | N
     tempo, loki, grafana. All on free ports of this machine; prints where to look, and alerts as they come. Ctrl-C stops
     everything and leaves nothing behind.
     """
-    from daemonpulse import demo as demonstration
+    from daemonpulse.demo import run as demonstration
 
     sys.exit(demonstration.run(scenario=scenario, seed=seed, seconds=seconds, urls_file=urls_file))
 
@@ -128,10 +109,11 @@ def simulate(*, daemon_host: str, daemon_port: int, scenario: str, seed: int, **
     For a Prometheus and a Grafana of your own, or those of the compose stack. Of the exporter's settings those that
     say which daemon count for their name and token only. Cards are marked source="simulated".
     """
-    from daemonpulse import simulate as simulation
+    from daemonpulse.demo import simulate as simulation
     from exporter import settings
+    from exporter.shared.settings_table import SettingsError
 
     try:
         simulation.run(settings.load(flags), host=daemon_host, port=daemon_port, scenario=scenario, seed=seed)
-    except settings.SettingsError as error:
+    except SettingsError as error:
         fail(str(error))

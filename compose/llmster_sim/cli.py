@@ -17,9 +17,9 @@ from pathlib import Path
 
 import click
 
-from llmster_sim.daemon import Settings
-from llmster_sim.scenarios import SCENARIOS
+from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
+from llmster_sim.traffic.scenarios import SCENARIOS
 
 _SCENARIO_HELP = "What happens. Join several with '+'.\n\n\b\n" + "\n".join(
     f"{name:10} {text}" for name, text in SCENARIOS.items()

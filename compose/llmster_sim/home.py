@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from pathlib import Path
 
-    from llmster_sim.daemon import Daemon
+    from llmster_sim.engine.daemon import Daemon
 
 _CUSTOM_THRESHOLD_BYTES = 4_294_967_296
 

@@ -13,22 +13,22 @@ from typing import TYPE_CHECKING, Self
 
 from aiohttp import web
 
-from llmster_sim import scenarios
-from llmster_sim.auth import Authority
-from llmster_sim.catalogue import catalogue_of
 from llmster_sim.clock import DEFAULT_START_MS, Clock
-from llmster_sim.daemon import Daemon, Settings
-from llmster_sim.endpoints_host import namespaces
-from llmster_sim.faults import Faults
+from llmster_sim.engine.daemon import Daemon, Settings
 from llmster_sim.home import write_home
-from llmster_sim.http import Router
-from llmster_sim.rest_chat import ChatRoutes
-from llmster_sim.rest_compat import CompatRoutes
-from llmster_sim.rest_models import ModelRoutes
-from llmster_sim.sockets import Sockets
+from llmster_sim.models.catalogue import catalogue_of
+from llmster_sim.rest.chat import ChatRoutes
+from llmster_sim.rest.http import Router
+from llmster_sim.rest.models import ModelRoutes
+from llmster_sim.rest.openai_compat import CompatRoutes
+from llmster_sim.traffic import scenarios
+from llmster_sim.wire.auth import Authority
+from llmster_sim.wire.faults import Faults
+from llmster_sim.wire.host_calls import namespaces
+from llmster_sim.wire.sockets import Sockets
 
 if TYPE_CHECKING:
-    from llmster_sim.plugins import Plugins
+    from llmster_sim.traffic.plugins import Plugins
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -224,7 +224,7 @@ def _plugins(config: SimConfig, daemon: Daemon) -> Plugins | None:
     """Reach tool servers if an mcp.json says so; only then the MCP client is needed."""
     if config.mcp_json is None:
         return None
-    from llmster_sim.plugins import Plugins  # noqa: PLC0415 - see above
+    from llmster_sim.traffic.plugins import Plugins  # noqa: PLC0415 - see above
 
     def say(name: str, line: str) -> None:
         daemon.server_line(level="error", scope=f"Plugin(mcp/{name})", text=line)

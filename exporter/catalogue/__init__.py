@@ -7,10 +7,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.catalogue import daemon, hardware, ourselves, stream
+from exporter.catalogue import daemon, hardware, log_stream, self_metrics
 from exporter.catalogue.metric import Kind, Metric
 
 __all__ = ["CATALOGUE", "Kind", "Metric"]
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *stream.ROWS, *hardware.ROWS, *ourselves.ROWS)
+CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *log_stream.ROWS, *hardware.ROWS, *self_metrics.ROWS)
 """All rows of the exporter, in the order of exposition. The actions API and its gate serve theirs: actions, mcp."""

@@ -10,15 +10,15 @@ from collections import Counter
 from types import ModuleType
 from typing import Final
 
-from exporter.catalogue import CATALOGUE, Metric, actions, daemon, hardware, mcp, ourselves, stream
+from exporter.catalogue import CATALOGUE, Metric, actions, daemon, hardware, log_stream, mcp, self_metrics
 
 COMMAND: Final = "python -m exporter.catalogue.document > docs/METRICS.md"
 
 _SECTIONS: Final[tuple[tuple[str, ModuleType], ...]] = (
     ("Daemon, models and instances", daemon),
-    ("Log stream: predictions and slots", stream),
+    ("Log stream: predictions and slots", log_stream),
     ("GPUs and host", hardware),
-    ("The exporter itself", ourselves),
+    ("The exporter itself", self_metrics),
     ("Actions", actions),
     ("MCP gate", mcp),
 )

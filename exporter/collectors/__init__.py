@@ -7,13 +7,13 @@ from typing import Final
 from exporter.collectors import (
     daemon,
     gpu,
-    health,
     host,
     instances,
     log_stream,
     models,
     posture,
     predictions,
+    self_metrics,
     slots,
     vram,
 )
@@ -36,6 +36,6 @@ COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
     ("gpu", gpu.collect),
     ("vram", vram.collect),
     ("host", host.collect),
-    ("health", health.collect),
+    ("health", self_metrics.collect),
 )
 """Everything `/metrics` serves."""

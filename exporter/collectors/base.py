@@ -17,12 +17,12 @@ from typing import Final, Protocol
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
-from exporter.catalogue import CATALOGUE, Metric, ourselves
-from exporter.collectors.tally import Stream
+from exporter.catalogue import CATALOGUE, Metric, self_metrics
+from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.errors import HardwareError
-from exporter.hardware.own_process import OwnProcess
-from exporter.pipeline.machine import MachineReading
+from exporter.pipeline.host_snapshot import MachineReading
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+from exporter.shared.process import OwnProcess
 
 log = logging.getLogger(__name__)
 
@@ -165,6 +165,6 @@ def run(collectors: Iterable[tuple[str, Collect]], scrape: Scrape) -> Samples:
             everything.merge(own)
         took_s = time.perf_counter() - started
         everything.add_all(
-            {ourselves.COLLECTOR_SUCCESS: success, ourselves.COLLECTOR_DURATION: took_s}, collector=name
+            {self_metrics.COLLECTOR_SUCCESS: success, self_metrics.COLLECTOR_DURATION: took_s}, collector=name
         )
     return everything

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from exporter.catalogue import stream as m
+from exporter.catalogue import log_stream as m
 from exporter.collectors.base import Samples, Scrape
 
 

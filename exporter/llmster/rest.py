@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import httpx
 import msgspec
 
-from exporter.llmster import answers
+from exporter.llmster import http_body
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -112,7 +112,7 @@ async def request(
         limits = httpx.Timeout(timeout_s, connect=0.9 * timeout_s)
         async with httpx.AsyncClient(timeout=limits, trust_env=False) as http, asyncio.timeout(timeout_s):
             url = f"{base_url.rstrip('/')}{path}"
-            response = await answers.ask(http, method, url, json=json, headers=headers(token))
+            response = await http_body.ask(http, method, url, json=json, headers=headers(token))
     except (httpx.TimeoutException, TimeoutError) as error:
         if isinstance(error, httpx.ConnectTimeout):
             raise DaemonUnreachable(f"no connection to {base_url} within {timeout_s:g} s") from None
@@ -129,7 +129,7 @@ def headers(token: str | None) -> dict[str, str]:
     return {"Authorization": f"Bearer {token}"} if token else {}
 
 
-def body_of(response: answers.Answer, what: str) -> Any:
+def body_of(response: http_body.Answer, what: str) -> Any:
     """Read the body of an answer; `what` was asked. Raises LlmsterError when it is a refusal, or no JSON."""
     try:
         body = msgspec.json.decode(response.body)

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from exporter.llmster import answers, rest
+from exporter.llmster import http_body, rest
 from exporter.llmster.errors import (
     ConnectionLost,
     DaemonStalled,
@@ -112,7 +112,7 @@ async def chat_events(
             ) as response,
         ):
             if not response.headers.get("content-type", "").startswith("text/event-stream"):
-                refusal = answers.Answer(response.status_code, await answers.body_of(response))
+                refusal = http_body.Answer(response.status_code, await http_body.body_of(response))
                 rest.body_of(refusal, "POST /api/v1/chat")
                 raise NotLlmster(f"POST /api/v1/chat answered HTTP {refusal.status} and no events")
             async for event in _events(response):
@@ -130,7 +130,7 @@ async def chat_events(
 async def _events(response: httpx.Response) -> AsyncIterator[ChatEvent]:
     """Read an event stream: blocks of lines, of which only `data:` counts, for it repeats the type."""
     data = ""
-    async for line in answers.lines_of(response, limit_bytes=MAX_EVENT_CHARS):
+    async for line in http_body.lines_of(response, limit_bytes=MAX_EVENT_CHARS):
         if line.startswith("data:"):
             data += line[5:].lstrip()
             if len(data) > MAX_EVENT_CHARS:

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from typing import Final
 
 from exporter.llmster import calls, rest
+from exporter.llmster.cached_value import Fact
 from exporter.llmster.connection import Connection, Timeouts, WireTally
 from exporter.llmster.errors import (
     CallFailed,
@@ -20,7 +21,6 @@ from exporter.llmster.errors import (
     LlmsterError,
     ProtocolViolation,
 )
-from exporter.llmster.facts import Fact
 from exporter.llmster.messages import Identity
 from exporter.llmster.state import (
     PROCESSING_STATES,

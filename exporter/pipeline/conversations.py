@@ -24,8 +24,8 @@ import msgspec
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.pipeline.segments import Segment
-    from exporter.pipeline.tags import Grammar
+    from exporter.pipeline.output.families import Grammar
+    from exporter.pipeline.output.segments import Segment
 
 _BLOCK = 256  # bytes between two look-ups in a prompt: finer costs time, coarser crowds the buckets
 _BUCKET = 256  # marks that may share all their whole blocks; the oldest gives way

@@ -17,11 +17,12 @@ from typing import TYPE_CHECKING
 import msgspec
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
-from exporter.pipeline import conversations, tags
+from exporter.pipeline import conversations
 from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn
+from exporter.pipeline.output import families
+from exporter.pipeline.output.segments import Kind, Segment
+from exporter.pipeline.output.splitter import split
 from exporter.pipeline.pairing import Pairing
-from exporter.pipeline.reasoning import split
-from exporter.pipeline.segments import Kind, Segment
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
@@ -156,7 +157,7 @@ class PredictionBuilder:
         self._daemon = daemon
         self._context_length = context_length
         self._custom = custom_tags
-        self._grammar = tags.grammar(custom_tags)
+        self._grammar = families.grammar(custom_tags)
         self._keep = keep_content
         self._kept_chars = 0
         self._pairing: Pairing[_Input] = Pairing()
@@ -208,7 +209,7 @@ class PredictionBuilder:
         remembered = _Input(
             event.timestamp_ms,
             event.model_path,
-            tags.prompt_opening(prompt, self._grammar),
+            families.prompt_opening(prompt, self._grammar),
             self._conversations.read(prompt) if self._identify else None,
             prompt if keep else None,
         )

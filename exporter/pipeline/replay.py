@@ -14,7 +14,7 @@ from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
 from exporter.llmster.events import parse_ndjson_line
-from exporter.pipeline.tailer import EventFlow
+from exporter.pipeline.log_stream import EventFlow
 
 _CHUNK_BYTES: Final = 256 * 1024
 _CHUNKS_AHEAD: Final = 4

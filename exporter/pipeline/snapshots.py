@@ -15,12 +15,12 @@ from typing import Final
 
 from exporter.hardware.deadline import DeadlineReader
 from exporter.hardware.errors import HardwareError, HostStalled
-from exporter.llmster import home
+from exporter.llmster import local_files
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
-from exporter.llmster.home import LocalPosture
+from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.state import InstanceInfo, Snapshot
-from exporter.pipeline.changes import Changes
+from exporter.pipeline.load_events import Changes
 
 FIRST_ATTEMPT_S: Final = 0.7
 """How long the first reading waits for the first attempt to connect: a scrape of a dead daemon stays below 1 s."""
@@ -187,7 +187,7 @@ class DaemonWatch:
 def _reader_of(local_home: Path) -> DeadlineReader[LocalPosture]:
     """Read files from a thread: a home on a network disk that hangs costs the posture, never a scrape."""
     return DeadlineReader(
-        lambda: home.read_posture(local_home),
+        lambda: local_files.read_posture(local_home),
         subject="the LM Studio home",
         overdue=HostStalled,
         deadline_s=POSTURE_DEADLINE_S,

@@ -19,7 +19,7 @@ from exporter.hardware.evidence import names_of, tree_of, uses_of
 from exporter.hardware.gpus import GpuReading
 from exporter.hardware.host import HostReading
 from exporter.llmster.state import LoadedInstance
-from exporter.pipeline.engines import EnginePids
+from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
 
 

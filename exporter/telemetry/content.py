@@ -11,8 +11,8 @@ from enum import StrEnum
 from typing import Final
 
 from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.predictions import Prediction
-from exporter.pipeline.segments import Kind
 from exporter.pipeline.slots import parse_line
 
 ATTRIBUTE_BYTES: Final = 2048

@@ -20,10 +20,10 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from exporter.pipeline.predictions import Prediction
+from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
-from exporter.telemetry.pump import Pump
-from exporter.telemetry.receivers import wanted
-from exporter.telemetry.rejections import Rejections
+from exporter.telemetry.otel_env import wanted
+from exporter.telemetry.partial_success import Rejections
 from exporter.telemetry.spans import build
 
 PREDICTIONS_PER_BATCH: Final = 128

@@ -17,11 +17,11 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.predictions import FinishedReason, Phase, Prediction, child_span_id
-from exporter.pipeline.segments import Kind
 from exporter.telemetry import content
+from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
-from exporter.telemetry.pump import Pump
 
 SCOPE: Final = InstrumentationScope("daemonpulse")
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)

@@ -13,12 +13,12 @@ from prometheus_client.parser import text_string_to_metric_families
 
 from actions import app
 from actions.app import Parts
-from actions.auth import Scope
+from actions.auth.tokens import TokenStore
+from actions.domain.actor import Scope
+from actions.domain.timeouts import Timing
 from actions.settings import ActionsSettings
-from actions.storage import Storage
-from actions.timing import Timing
-from actions.tokens import TokenStore
-from daemonpulse.simulated_machine import SimulatedGpus, SimulatedHost
+from actions.store.database import Storage
+from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
 from exporter.hardware.errors import DriverUnavailable
 from exporter.hardware.gpus import GpuReading
 from exporter.settings import DaemonSettings, Secret

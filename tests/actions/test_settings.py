@@ -3,7 +3,7 @@
 import pytest
 
 from actions.settings import load
-from exporter.settings import SettingsError
+from exporter.shared.settings_table import SettingsError
 
 
 @pytest.mark.parametrize(

@@ -10,7 +10,7 @@ import time
 from collections.abc import Callable, Iterator
 from typing import Final
 
-from exporter.hardware import own_process
+from exporter.shared import process
 from tests.benchmarks import (
     bench_actions,
     bench_drm,
@@ -49,7 +49,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    own_process.look_for_garbage_less_often()  # as both programs do
+    process.look_for_garbage_less_often()  # as both programs do
     load = os.getloadavg()[0]
     print(
         f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}"

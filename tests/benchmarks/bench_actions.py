@@ -19,8 +19,8 @@ from fastapi import FastAPI
 
 from actions import app
 from actions.app import Parts
-from exporter import serving
-from exporter.hardware import own_process
+from exporter.shared import server
+from exporter.shared.process import look_for_garbage_less_often
 from tests.actions.conftest import QUICK, SMALL, NoMachine, daemon, make_token, settings
 from tests.benchmarks.processes import cpu_s, python, simulators
 from tests.benchmarks.table import Row
@@ -117,9 +117,9 @@ async def serve_bare() -> None:
     async def nothing() -> dict[str, Any]:
         return {"instances": []}
 
-    listener = serving.listen("127.0.0.1", 0)
-    said = json.dumps({"url": serving.url_of(listener, tls=False), "token": "none"})
-    await serving.Server(application, tls=None).serve_until_signal(
+    listener = server.listen("127.0.0.1", 0)
+    said = json.dumps({"url": server.url_of(listener, tls=False), "token": "none"})
+    await server.Server(application, tls=None).serve_until_signal(
         listener, ready=lambda: print(said, flush=True)
     )
 
@@ -147,5 +147,5 @@ if __name__ == "__main__":
     parser.add_argument("daemon", help="URL of a daemon, or `bare`")
     parser.add_argument("folder", nargs="?", type=Path)
     chosen = parser.parse_args()
-    own_process.look_for_garbage_less_often()
+    look_for_garbage_less_often()
     asyncio.run(serve_bare() if chosen.folder is None else serve(chosen.daemon, chosen.folder))

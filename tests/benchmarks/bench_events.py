@@ -14,8 +14,8 @@ from typing import TYPE_CHECKING, Any
 import msgspec
 
 from exporter.llmster.events import PredictionOutput, RuntimeLog, parse
+from exporter.pipeline.output.splitter import Splitter, split
 from exporter.pipeline.predictions import PredictionBuilder
-from exporter.pipeline.reasoning import Splitter, split
 from exporter.pipeline.slots import SlotMonitor
 
 if TYPE_CHECKING:

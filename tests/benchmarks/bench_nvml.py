@@ -67,10 +67,10 @@ def prepare() -> tuple[Callable[[], object], Callable[[], bytes]]:
     """Make our own reader, and a whole scrape of it as /metrics does it (no daemon)."""
     from exporter.collectors import gpu, host, vram
     from exporter.collectors.base import Scrape, run
-    from exporter.exposition import expose
     from exporter.hardware.host import LocalHost
-    from exporter.hardware.nvml import NvmlSource
-    from exporter.pipeline.machine import MachineWatch
+    from exporter.hardware.nvml.source import NvmlSource
+    from exporter.http.exposition import expose
+    from exporter.pipeline.host_snapshot import MachineWatch
 
     source = NvmlSource()
     machine = MachineWatch(source, LocalHost(), local=(), max_age_s=0)

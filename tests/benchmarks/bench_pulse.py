@@ -14,13 +14,13 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from exporter.collectors.tally import PredictionTally
+from exporter.collectors.prediction_metrics import PredictionTally
 from exporter.llmster.events import parse
+from exporter.pipeline.log_stream import EventFlow, Sink
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.pipeline.tailer import EventFlow, Sink
+from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
 from exporter.telemetry.otlp import resource
-from exporter.telemetry.pump import Pump
 from exporter.telemetry.spans import SpanSink, build
 from tests.benchmarks.bench_events import prediction_lines
 from tests.benchmarks.processes import best_of

@@ -17,10 +17,10 @@ from prometheus_client.registry import Collector
 
 from exporter.collectors import COLLECTORS
 from exporter.collectors.base import Samples, Scrape, WatchedDaemon, run
-from exporter.exposition import expose
-from exporter.hardware import own_process
+from exporter.http.exposition import expose
 from exporter.llmster.client import DaemonClient
 from exporter.pipeline.snapshots import DaemonWatch
+from exporter.shared import process
 from llmster_sim.server import SimConfig, Simulator
 from tests.benchmarks.processes import INSTANCES_EACH, best_of, cpu_s, exporter, simulators, until_it_shows
 from tests.benchmarks.table import Row
@@ -50,7 +50,7 @@ async def _scrapes(*, rounds: int) -> list[Row]:
         await watch.client.settled(within_s=30)
         reading = await watch.read(within_s=5)
         assert reading.snapshot is not None
-        scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),), own=own_process.read())
+        scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),), own=process.read())
         found = [_cost(scrape, 1, rounds), _cost(scrape, 100, max(2, rounds // 10))]
         instances = len(reading.snapshot.instances)
         watch._latest_at = float("-inf")  # older than any maximum age

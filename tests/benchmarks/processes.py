@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import psutil
 
-from daemonpulse.programs import free_port
+from daemonpulse.demo.programs import free_port
 
 CONNECTED_WITHIN_S = 180
 INSTANCES_EACH = 3
@@ -22,7 +22,7 @@ INSTANCES_EACH = 3
 
 SIMULATORS = """
 import asyncio, dataclasses, json, sys
-from llmster_sim.daemon import Settings
+from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
 async def main():
     daemons, instances, speed = int(sys.argv[1]), int(sys.argv[2]), float(sys.argv[3])

@@ -8,7 +8,7 @@ from typing import Any
 import pytest
 import yaml
 
-from daemonpulse import stack
+from daemonpulse.demo import stack
 from tests.external import FindTool
 
 COMPOSE = Path(__file__).parents[2] / "compose"

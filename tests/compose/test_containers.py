@@ -15,8 +15,8 @@ from typing import Any
 import httpx
 import pytest
 
-from daemonpulse import stack
-from daemonpulse.programs import free_port, running
+from daemonpulse.demo import stack
+from daemonpulse.demo.programs import free_port, running
 from tests.compose.test_compose_file import COMPOSE, SERVICES
 
 BIN = Path(sys.executable).parent

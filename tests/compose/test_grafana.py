@@ -11,8 +11,8 @@ from typing import Any
 import pytest
 import yaml
 
-from daemonpulse import stack
-from dashboards.board import FIXED_UIDS
+from daemonpulse.demo import stack
+from dashboards.kit.board import FIXED_UIDS
 from exporter.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[2]

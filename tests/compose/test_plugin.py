@@ -15,7 +15,7 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from dashboards.targets import RESOURCES
+from dashboards.kit.targets import RESOURCES
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, StartForge, sim, start_forge  # noqa: F401 - fixtures
 from tests.actions.mcp.conftest import TOOLBOX

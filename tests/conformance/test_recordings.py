@@ -11,9 +11,9 @@ from typing import Any
 import pytest
 from websockets.asyncio.client import ClientConnection, connect
 
-from llmster_sim import sockets
-from llmster_sim.daemon import Settings
+from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
+from llmster_sim.wire import sockets
 from tests import recorded
 from tests.conformance.conftest import SPEED
 from tests.conformance.shapes import differences

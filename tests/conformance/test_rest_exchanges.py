@@ -6,7 +6,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmster_sim.daemon import Settings
+from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
 from tests import recorded
 from tests.conformance.conftest import SPEED

@@ -8,10 +8,10 @@ from typing import Any
 
 import pytest
 
-from llmster_sim.catalogue import CATALOGUE
-from llmster_sim.daemon import Settings
-from llmster_sim.endpoints_host import namespaces
+from llmster_sim.engine.daemon import Settings
+from llmster_sim.models.catalogue import CATALOGUE
 from llmster_sim.server import SimConfig, Simulator
+from llmster_sim.wire.host_calls import namespaces
 from tests.conformance.conftest import SPEED
 from tests.conformance.node_judge import judge
 

@@ -6,9 +6,9 @@ from typing import Any
 
 import pytest
 
-from llmster_sim.logs import Event
-from llmster_sim.scenarios import SCENARIOS
+from llmster_sim.engine.log_events import Event
 from llmster_sim.server import SimConfig, Simulator
+from llmster_sim.traffic.scenarios import SCENARIOS
 from tests.conformance.node_judge import judge
 
 pytestmark = [pytest.mark.external("node"), pytest.mark.external("@lmstudio/sdk")]

@@ -5,9 +5,9 @@ from pathlib import Path
 
 import pytest
 
-from actions.problems import TITLES
+from actions.domain.errors import TITLES
 from actions.settings import CLIENT_VARIABLES, SETTINGS
-from exporter.settings import Setting
+from exporter.shared.settings_table import Setting
 
 PAGE = (Path(__file__).parents[2] / "docs" / "ACTIONS.md").read_text(encoding="utf-8")
 
@@ -30,7 +30,7 @@ def test_every_problem_is_documented_with_its_status() -> None:
 
 
 def test_every_parameter_of_a_load_is_documented() -> None:
-    from actions.parameters import LoadParameters
+    from actions.api.requests import LoadParameters
 
     for name in LoadParameters.model_fields.keys() - {"wait"}:
         assert f"`{name}`" in PAGE, name

@@ -8,9 +8,11 @@ from pathlib import Path
 import pytest
 import yaml
 
-from exporter import settings, webconfig
+from exporter import settings
 from exporter.catalogue import document
 from exporter.settings import SETTINGS
+from exporter.shared import web_config
+from exporter.shared.settings_table import Setting
 
 ROOT = Path(__file__).parents[2]
 DOCS = ROOT / "docs"
@@ -39,7 +41,7 @@ def test_the_metrics_page_is_fresh() -> None:
 
 
 @pytest.mark.parametrize("setting", SETTINGS, ids=lambda setting: setting.key)
-def test_every_setting_is_documented_with_its_flag_variable_and_default(setting: settings.Setting) -> None:
+def test_every_setting_is_documented_with_its_flag_variable_and_default(setting: Setting) -> None:
     flag = "none" if setting.key == "daemon_token" else f"`--{setting.key.replace('_', '-')}`"
     default = f"`{setting.default}`" if setting.default else "none"
 
@@ -83,7 +85,7 @@ def test_the_example_of_a_web_configuration_works(tmp_path: Path) -> None:
     tls = table.pop("tls_server_config")
     (tmp_path / "web.yml").write_text(yaml.safe_dump(table))
 
-    assert set(webconfig.load(tmp_path / "web.yml").users) == {"prometheus"}
-    assert set(tls) == set(webconfig._TLS_KEYS)
-    assert tls["client_auth_type"] in webconfig._CLIENT_AUTH
-    assert tls["min_version"] in webconfig._MIN_VERSIONS
+    assert set(web_config.load(tmp_path / "web.yml").users) == {"prometheus"}
+    assert set(tls) == set(web_config._TLS_KEYS)
+    assert tls["client_auth_type"] in web_config._CLIENT_AUTH
+    assert tls["min_version"] in web_config._MIN_VERSIONS

@@ -16,7 +16,7 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from dashboards.targets import RESOURCES
+from dashboards.kit.targets import RESOURCES
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge
 from tests.dashboards.asked import Json, board, panels

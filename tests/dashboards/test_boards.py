@@ -6,12 +6,12 @@ from typing import Any
 
 import pytest
 
-from dashboards import look
-from dashboards.board import COLUMNS, FIXED_UIDS, FOLD, NARROWEST, SOURCE_TYPES, row
 from dashboards.build import BOARDS
-from dashboards.panels import stat
-from dashboards.promql import Scope
-from dashboards.targets import Query
+from dashboards.kit import theme
+from dashboards.kit.board import COLUMNS, FIXED_UIDS, FOLD, NARROWEST, SOURCE_TYPES, row
+from dashboards.kit.panels import stat
+from dashboards.kit.promql import Scope
+from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
 from tests.dashboards.asked import NAMES, Json, board, panels, queries_of, variables
 
@@ -149,25 +149,25 @@ def test_a_panel_without_a_question_is_refused() -> None:
 
 
 # The look ------------------------------------------------------------------------------------------------------------
-@pytest.mark.parametrize("color", look.PALETTE)
-@pytest.mark.parametrize("background", [look.CANVAS, look.PANEL])
+@pytest.mark.parametrize("color", theme.PALETTE)
+@pytest.mark.parametrize("background", [theme.CANVAS, theme.PANEL])
 def test_every_colour_is_readable_as_text_on_grafanas_dark_theme(color: str, background: str) -> None:
-    assert look.contrast(look.PALETTE[color], background) >= 4.5
+    assert theme.contrast(theme.PALETTE[color], background) >= 4.5
 
 
-@pytest.mark.parametrize("background", [look.BUTTON, look.BUTTON_DANGER])
+@pytest.mark.parametrize("background", [theme.BUTTON, theme.BUTTON_DANGER])
 def test_buttons_are_readable(background: str) -> None:
-    assert look.contrast(look.BUTTON_TEXT, background) >= 4.5
+    assert theme.contrast(theme.BUTTON_TEXT, background) >= 4.5
 
 
 def test_contrast_is_wcags() -> None:
-    assert look.contrast("#000000", "#ffffff") == pytest.approx(21)
-    assert look.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
+    assert theme.contrast("#000000", "#ffffff") == pytest.approx(21)
+    assert theme.contrast("#777777", "#ffffff") == pytest.approx(4.48, abs=0.005)
 
 
 @every_panel
 def test_colours_come_from_the_palette(name: str, panel: Json) -> None:
-    allowed = {*look.PALETTE.values(), look.BUTTON, look.BUTTON_DANGER}
+    allowed = {*theme.PALETTE.values(), theme.BUTTON, theme.BUTTON_DANGER}
     found = set(re.findall(r"#[0-9a-fA-F]{6}", str(panel)))
     assert found <= allowed, name
 
@@ -217,7 +217,7 @@ def test_titles_are_in_sentence_case(name: str) -> None:
 
 @pytest.mark.parametrize(
     ("states", "words"),
-    [(look.DAEMON_STATES, look.DAEMON_WORDS), (look.INSTANCE_STATES, look.INSTANCE_WORDS)],
+    [(theme.DAEMON_STATES, theme.DAEMON_WORDS), (theme.INSTANCE_STATES, theme.INSTANCE_WORDS)],
 )
 def test_every_state_has_a_word_by_its_number(states: tuple[str, ...], words: list[Json]) -> None:
     assert words[0]["options"].keys() - {"0"} == {str(number) for number in range(1, len(states) + 1)}
@@ -225,8 +225,8 @@ def test_every_state_has_a_word_by_its_number(states: tuple[str, ...], words: li
 
 def test_an_instance_in_a_state_nobody_knows_is_not_shown_as_idle() -> None:
     # None of its states is 1 then, so that the number of its state is 0.
-    assert look.INSTANCE_WORDS[0]["options"]["0"]["text"] == "Unknown"
-    assert look.INSTANCE_WORDS[0]["options"]["1"]["text"] == "Idle"
+    assert theme.INSTANCE_WORDS[0]["options"]["0"]["text"] == "Unknown"
+    assert theme.INSTANCE_WORDS[0]["options"]["1"]["text"] == "Idle"
 
 
 # Buttons and links ---------------------------------------------------------------------------------------------------

@@ -8,11 +8,10 @@ import pytest
 import yaml
 from click.testing import CliRunner
 
-from daemonpulse import dashboards_cli
 from daemonpulse.cli import main
-from dashboards import build
+from dashboards import build, cli
+from tests.dashboards.alerts.test_groups import judge
 from tests.dashboards.asked import NAMES, ROOT, board, panels
-from tests.dashboards.test_alerts import judge
 from tests.external import FindTool
 
 
@@ -81,7 +80,7 @@ def test_check_is_content_with_this_checkout() -> None:
 def test_check_names_what_is_stale_and_what_is_left_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(dashboards_cli, "_checkout", lambda: tmp_path)
+    monkeypatch.setattr(cli, "_checkout", lambda: tmp_path)
     files = build.checkout_files()
     build.write(files, tmp_path)
     (tmp_path / build.GENERATED / "overview.json").write_text("{}")
@@ -119,7 +118,7 @@ def test_without_the_extra_the_command_says_what_to_install() -> None:
 
 
 def test_an_installed_package_asks_for_a_folder(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(dashboards_cli, "__file__", str(tmp_path / "site-packages" / "daemonpulse" / "x.py"))
+    monkeypatch.setattr(cli, "__file__", str(tmp_path / "site-packages" / "daemonpulse" / "x.py"))
     ran = CliRunner().invoke(main, ["dashboards", "build"])
     assert ran.exit_code == 2
     assert "--output: name a folder" in ran.output

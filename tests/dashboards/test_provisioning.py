@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards.board import FIXED_UIDS, SOURCE_TYPES
-from dashboards.targets import ACTIONS_TYPE, RESOURCES
+from dashboards.kit.board import FIXED_UIDS, SOURCE_TYPES
+from dashboards.kit.targets import ACTIONS_TYPE, RESOURCES
 from tests.dashboards.asked import NAMES, ROOT, board, panels
 
 GRAFANA = ROOT / "compose" / "grafana"

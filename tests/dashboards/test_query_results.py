@@ -2,7 +2,7 @@
 
 import re
 
-from dashboards.promql import (
+from dashboards.kit.promql import (
     Expr,
     Scope,
     absent,
@@ -17,7 +17,7 @@ from dashboards.promql import (
 )
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
-from exporter.catalogue import stream as s
+from exporter.catalogue import log_stream as s
 
 P = Scope(window="5m")
 

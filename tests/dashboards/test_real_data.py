@@ -17,11 +17,11 @@ from typing import Any
 import httpx
 import pytest
 
-from daemonpulse.programs import Program, running, stack_folder
-from dashboards.alerts import ALERTS
-from dashboards.rules import RECORDINGS
-from llmster_sim import scenarios
+from daemonpulse.demo.programs import Program, running, stack_folder
+from dashboards.alerts.groups import ALERTS
+from dashboards.rules.recording import RECORDINGS
 from llmster_sim.server import SimConfig, Simulator
+from llmster_sim.traffic import scenarios
 from tests.actions.conftest import StartForge
 from tests.dashboards.asked import NAMES, Asked, Json, board_queries, variable_queries
 from tests.dashboards.pressing import caller, policy, press, press_forge, press_toolchain

@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from dashboards.without_plugin import without_plugin
+from dashboards.kit.alertmanager_variant import without_plugin
 from tests.dashboards.asked import NAMES, Json, board
 from tests.external import FindTool
 

@@ -9,8 +9,9 @@ from pathlib import Path
 import pytest
 from hypothesis import strategies as st
 
-from exporter import settings
-from exporter.settings import ExporterSettings, SettingsError, load
+from exporter.settings import ExporterSettings, load
+from exporter.shared import settings_table
+from exporter.shared.settings_table import SettingsError
 
 TOKEN = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
 
@@ -19,7 +20,7 @@ OTHER_TOKEN = "sk-lm-Zb3dE6gH:9876543210abcdefghij"
 
 def from_env(**variables: str) -> ExporterSettings:
     """Load from DAEMONPULSE_* variables alone; names are given without the prefix."""
-    return load({}, {settings.PREFIX + key.upper(): value for key, value in variables.items()})
+    return load({}, {settings_table.PREFIX + key.upper(): value for key, value in variables.items()})
 
 
 def file(folder: Path, text: str) -> str:

@@ -4,10 +4,9 @@ from pathlib import Path
 from typing import Any
 
 from exporter.collectors.base import Scrape, WatchedDaemon
-from exporter.hardware.own_process import OwnProcess
 from exporter.llmster.client import DaemonClient, DaemonState, Health
 from exporter.llmster.errors import DaemonUnreachable, LlmsterError
-from exporter.llmster.home import LocalPosture
+from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,
@@ -20,6 +19,7 @@ from exporter.llmster.state import (
     Snapshot,
 )
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+from exporter.shared.process import OwnProcess
 
 NOW_S = 1_795_000_000.0
 

@@ -9,7 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import settings
-from exporter.settings import SETTINGS, Secret, SettingsError, load
+from exporter.settings import SETTINGS, Secret, load
+from exporter.shared import settings_table
+from exporter.shared.settings_table import SettingsError
 from tests.exporter.configuring import OTHER_TOKEN, TEXT, TOKEN, refusal
 
 
@@ -78,8 +80,8 @@ def test_credentials_in_a_url_are_refused_and_hidden(url: str) -> None:
 @pytest.mark.parametrize("key", [setting.key for setting in SETTINGS])
 def test_a_token_put_into_the_wrong_setting_is_not_shown(key: str) -> None:
     if key != "daemon_token":
-        refusal({}, {settings.PREFIX + key.upper(): TOKEN})
-    refusal({}, {settings.PREFIX + key.upper(): f"{TOKEN}x"})
+        refusal({}, {settings_table.PREFIX + key.upper(): TOKEN})
+    refusal({}, {settings_table.PREFIX + key.upper(): f"{TOKEN}x"})
 
 
 @given(
@@ -87,7 +89,7 @@ def test_a_token_put_into_the_wrong_setting_is_not_shown(key: str) -> None:
     TEXT.filter(lambda text: len(text) >= 6),
 )
 def test_no_values_break_the_line_or_show_the_token(values: dict[str, str], token: str) -> None:
-    environ = {settings.PREFIX + key.upper(): value for key, value in values.items()}
+    environ = {settings_table.PREFIX + key.upper(): value for key, value in values.items()}
     environ |= {"DAEMONPULSE_DAEMON_TOKEN": token}
     try:
         chosen = load({}, environ)

@@ -5,8 +5,9 @@ from pathlib import Path
 import pytest
 from hypothesis import given
 
-from exporter import settings
-from exporter.settings import SETTINGS, SettingsError, load
+from exporter.settings import SETTINGS, load
+from exporter.shared import settings_table
+from exporter.shared.settings_table import SettingsError
 from tests.exporter.configuring import OTHER_TOKEN, TEXT, TOKEN, file, from_env, refusal
 
 
@@ -269,7 +270,7 @@ def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
 def test_every_mistake_in_a_variable_is_one_line_with_key_value_and_fix(
     key: str, value: str, fix: str
 ) -> None:
-    text = refusal({}, {settings.PREFIX + key.upper(): value})
+    text = refusal({}, {settings_table.PREFIX + key.upper(): value})
 
     assert text.startswith(f"DAEMONPULSE_{key.upper()}=")
     assert value.splitlines()[0] in text

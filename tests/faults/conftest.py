@@ -9,7 +9,7 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actions.storage import Storage
+from actions.store.database import Storage
 from tests.actions.conftest import make_token, start_forge
 from tests.exporter.hardware.conftest import _nvml_library
 from tests.exporter.llmster.test_transport import free_port

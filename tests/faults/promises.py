@@ -1,7 +1,7 @@
 """What must be true of a scrape whatever has happened, and of token sums after it. Knows no fault."""
 
 from exporter.catalogue import CATALOGUE, Kind
-from exporter.catalogue import stream as m
+from exporter.catalogue import log_stream as m
 from tests.faults.relay import Delivered
 from tests.system.conftest import Scraped, Scraper
 from tests.system.test_bad_days import ALWAYS, is_up

@@ -6,8 +6,8 @@ from typing import Any
 import pytest
 
 from llmster_sim.server import SimConfig, Simulator
+from tests.actions.commands.test_bad_days import begin_load, until
 from tests.actions.conftest import SMALL, StartForge, loaded
-from tests.actions.test_bad_days import begin_load, until
 from tests.faults.promises import assert_truthful, healed
 from tests.system.conftest import StartExporter, daemon
 from tests.system.test_bad_days import is_up

@@ -8,8 +8,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from actions.audit import Audit
-from actions.storage import Storage
+from actions.store.audit import Audit
+from actions.store.database import Storage
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL
 from tests.external import FindTool

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
-from actions.audit import Audit
-from actions.storage import FILE_NAME, Storage
+from actions.store.audit import Audit
+from actions.store.database import FILE_NAME, Storage
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL, loaded
 from tests.daemonpulse.test_cli import daemonpulse

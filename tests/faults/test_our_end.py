@@ -10,13 +10,13 @@ from typing import Any
 import httpx
 import pytest
 
-from actions.audit import Audit
-from actions.operations import FINISHED
-from actions.storage import Storage
+from actions.store.audit import Audit
+from actions.store.database import Storage
+from actions.store.operations import FINISHED
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL, loaded
 from tests.actions.mcp.conftest import holds, rule, toolbox
-from tests.actions.mcp.test_servers import INITIALIZE
+from tests.actions.mcp.upstream.test_spec import INITIALIZE
 from tests.faults.conftest import ActionsProcess, StartActions, StartDaemon, StartExporter, operator
 from tests.faults.promises import PATIENCE_S, assert_exact, healed, sums
 from tests.faults.relay import Delivered, Relay

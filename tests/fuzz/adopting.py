@@ -10,7 +10,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from actions.mcp.adopt import (
+from actions.mcp.mcp_json.adopt import (
     NotAdoptable,
     carry_out_adoption,
     carry_out_undo,
@@ -20,7 +20,7 @@ from actions.mcp.adopt import (
     plan_undo,
     read,
 )
-from actions.mcp.policyfile import GateConfig
+from actions.mcp.policy.file import GateConfig
 from actions.mcp.registry import Registry
 from tests.fuzz.choices import Choices
 

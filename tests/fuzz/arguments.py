@@ -17,7 +17,7 @@ from urllib.parse import unquote
 import httpx
 import yarl
 
-from actions.mcp.constraints import Constraints, host_of
+from actions.mcp.policy.constraints import Constraints, host_of
 from tests.fuzz.choices import Choices
 
 _JS_BLANKS: Final = (

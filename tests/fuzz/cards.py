@@ -11,7 +11,7 @@ from exporter.hardware.host import HostProcess, HostReading, ProcessRole
 from exporter.llmster.client import DaemonState, Health
 from exporter.llmster.events import RuntimeLog
 from exporter.llmster.state import DaemonProcess, DaemonVersion, InstanceInfo, LoadedInstance, Snapshot
-from exporter.pipeline.engines import EnginePids
+from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
 from exporter.pipeline.vram import share_out
 from tests.fuzz.choices import Choices

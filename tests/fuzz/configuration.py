@@ -16,10 +16,12 @@ from typing import Final
 import bcrypt
 
 from actions import settings as actions_settings
-from exporter import settings, webconfig
-from exporter.pipeline.reasoning import split
-from exporter.settings import ExporterSettings, SettingsError
-from exporter.webconfig import BasicAuth
+from exporter import settings
+from exporter.pipeline.output.splitter import split
+from exporter.settings import ExporterSettings
+from exporter.shared import settings_table, web_config
+from exporter.shared.settings_table import SettingsError
+from exporter.shared.web_config import BasicAuth
 from tests.fuzz.choices import Choices
 
 _TOKEN: Final = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
@@ -76,7 +78,9 @@ def environment(choices: Choices) -> None:
     """Any variables and flags are taken, and work, or are refused in one line that shows no token."""
     keys = [one.key for one in settings.SETTINGS if one.key not in ("config", "web_config", "daemon_token")]
     own = [one.key for one in actions_settings.SETTINGS if one.key not in ("web_config", "state")]
-    environ = {settings.PREFIX + choices.pick(keys).upper(): _value(choices) for _ in range(choices.upto(4))}
+    environ = {
+        settings_table.PREFIX + choices.pick(keys).upper(): _value(choices) for _ in range(choices.upto(4))
+    }
     environ |= {
         actions_settings.PREFIX + choices.pick(own).upper(): _value(choices) for _ in range(choices.upto(2))
     }
@@ -147,7 +151,7 @@ def web_file(choices: Choices) -> None:
         path = folder / "web.yml"
         path.write_bytes(choices.raw(60) if choices.rarely() else text.encode("utf-8", "surrogatepass"))
         try:
-            found = webconfig.load(path)
+            found = web_config.load(path)
         except SettingsError as error:
             _is_one_line(error)
             return
@@ -193,11 +197,11 @@ def credentials(choices: Choices) -> None:
     scheme, _, rest = header.partition(" ")
     is_right = scheme.lower() == "basic" and rest.strip() == encoded and spelled in _RIGHT
     if spelled.partition(b":")[0].decode("utf-8", "replace") not in _HASHED and not is_right:
-        known, webconfig._UNKNOWN_USER_HASH = webconfig._UNKNOWN_USER_HASH, _HASHED["me"]  # type: ignore[misc] # a cheap one
+        known, web_config._UNKNOWN_USER_HASH = web_config._UNKNOWN_USER_HASH, _HASHED["me"]  # type: ignore[misc] # a cheap one
     else:
-        known = webconfig._UNKNOWN_USER_HASH
+        known = web_config._UNKNOWN_USER_HASH
     try:
         assert auth.allows(header) == is_right, header
         assert auth.allows(header) == is_right, f"{header} the second time"
     finally:
-        webconfig._UNKNOWN_USER_HASH = known  # type: ignore[misc]
+        web_config._UNKNOWN_USER_HASH = known  # type: ignore[misc]

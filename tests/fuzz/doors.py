@@ -10,13 +10,13 @@ from collections.abc import Callable, Coroutine, MutableMapping
 from functools import cache
 from typing import Any, Final, TypeVar, cast
 
-from actions.audit import Audit, AuditBroken, row_hash
-from actions.auth import Actor, Scope
-from actions.gatekeeper import MAX_BODY_BYTES, FrontDoor
-from actions.migrations import MIGRATIONS
-from actions.storage import Storage, _statements
-from actions.tokens import TokenStore
-from exporter.hosts import LOOPBACK_NAMES
+from actions.api.middleware import MAX_BODY_BYTES, RequestGuard
+from actions.auth.tokens import TokenStore
+from actions.domain.actor import Actor, Scope
+from actions.store.audit import Audit, AuditBroken, row_hash
+from actions.store.database import Storage, _statements
+from actions.store.migrations import MIGRATIONS
+from exporter.shared.host_header import LOOPBACK_NAMES
 from tests.fuzz.choices import Choices
 
 T = TypeVar("T")
@@ -144,7 +144,7 @@ def front_door(choices: Choices) -> None:
         sent.append(message)
 
     path = choices.pick(("/v1/x", "/mcp/files", "/"))
-    door = FrontDoor(app, hosts=LOOPBACK_NAMES | {"box.lan"})
+    door = RequestGuard(app, hosts=LOOPBACK_NAMES | {"box.lan"})
     _step(door({"type": "http", "method": "GET", "headers": headers, "path": path}, receive, send))
     shown = host.decode("latin-1")
     is_ours = bool(headers and headers[0][0] == b"host") and bool(

@@ -13,14 +13,20 @@ import msgspec
 import pytest
 import yaml
 
-from actions import audit, policy, tokens
-from actions.mcp import adopt, constraints, gates, policyfile, redaction
-from dashboards import promql
-from exporter import hosts, logs, settings, webconfig
+from actions.auth import tokens
+from actions.domain import policy
+from actions.mcp import redaction
+from actions.mcp.mcp_json import adopt
+from actions.mcp.policy import constraints, file, rules
+from actions.store import audit
+from dashboards.kit import promql
+from exporter import settings
 from exporter.hardware import attribution
 from exporter.llmster import events, protocol
-from exporter.pipeline import reasoning, slots
+from exporter.pipeline import slots
+from exporter.pipeline.output import splitter
 from exporter.pipeline.pairing import Pairing
+from exporter.shared import host_header, logs, web_config
 from exporter.telemetry import content
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -40,7 +46,7 @@ def _one_unit_off(patch: pytest.MonkeyPatch) -> None:
 
 
 def _chunks_forget_a_character(patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(reasoning, "MAX_MARKER_CHARS", 4)
+    patch.setattr(splitter, "MAX_MARKER_CHARS", 4)
 
 
 def _inputs_are_handed_out_twice(patch: pytest.MonkeyPatch) -> None:
@@ -117,20 +123,22 @@ FAULTS: Final[dict[str, Plant]] = {
     "attribution": _one_unit_off,
     "actions": _any_order_will_do,
     "gates": _replaced(
-        gates.Policy, "hides", lambda self, subject: self.rules[:1] and self.rules[0].matches(subject)
+        rules.Policy, "hides", lambda self, subject: self.rules[:1] and self.rules[0].matches(subject)
     ),
-    "policy-file": _replaced(policyfile, "_known", lambda *_: None),
+    "policy-file": _replaced(file, "_known", lambda *_: None),
     "paths": _replaced(constraints, "_DISGUISED", re.compile(r"^[ \t'\"]|[ \t'\"]\Z|^[ \t'\".]+\Z")),
     "hosts": _replaced(constraints, "_HOST", re.compile(r"[^/]+")),
     "tokens": _half_a_token,
-    "front-door": _replaced(hosts, "_HOST", re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*).*", re.DOTALL)),
+    "front-door": _replaced(
+        host_header, "_HOST", re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*).*", re.DOTALL)
+    ),
     "chain": _a_cached_hash,
     "adoption": _replaced(adopt, "_MOVED", adopt._MOVED | {"timeout", "note"}),
     "environment": _replaced(settings, "_one_safe_line", str),
     "toml": _what_is_not_toml_is_not_caught,
-    "web-file": _replaced(webconfig, "_NOT_YAML", yaml.YAMLError),
+    "web-file": _replaced(web_config, "_NOT_YAML", yaml.YAMLError),
     "credentials": _replaced(
-        webconfig, "_credentials", lambda header: ("me", b"right") if "bWU" in header else (None, None)
+        web_config, "_credentials", lambda header: ("me", b"right") if "bWU" in header else (None, None)
     ),
     "arguments": _shorter_secrets_go_first,
     "log-lines": _replaced(content, "_is_known", lambda *_, **__: True),

@@ -7,18 +7,18 @@ import math
 from collections import Counter
 from typing import Final
 
-from exporter.collectors.tally import PredictionTally
+from exporter.collectors.prediction_metrics import PredictionTally
 from exporter.llmster.events import LogEvent, PredictionInput, PredictionOutput, PredictionStats
-from exporter.pipeline import tags
+from exporter.pipeline.log_stream import EventFlow
+from exporter.pipeline.output import families
+from exporter.pipeline.output.segments import Kind, Segment
+from exporter.pipeline.output.splitter import Splitter, split
 from exporter.pipeline.predictions import FORGET_AFTER_S, Prediction, PredictionBuilder
-from exporter.pipeline.reasoning import Splitter, split
-from exporter.pipeline.segments import Kind, Segment
-from exporter.pipeline.tailer import EventFlow
 from tests.fuzz.choices import Choices
 
 PIECES: Final = (
-    *(text for tag in tags.REASONING_TAGS for text in (tag.open, tag.close)),
-    *(text for tool in tags.TOOL_TAGS for text in (tool.open, tool.close or "]")),
+    *(text for tag in families.REASONING_TAGS for text in (tag.open, tag.close)),
+    *(text for tool in families.TOOL_TAGS for text in (tool.open, tool.close or "]")),
     "<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|channel|>commentary to=functions.x ",
     "<|start|>assistant", "<|message|>", "<|end|>", "<|return|>", "<|call|>", "<|channel|>", "to=functions.f ",
     "\n", "\n\n", " ", "```\n", "~~~\n", "`", '"', "'", "\\", '{"name": "f", "arguments": {}}', "<function=f>",
@@ -71,7 +71,7 @@ def _tile(output: str, segments: list[Segment]) -> None:
             content,
         )
         assert (segment.kind is Kind.TOOL_CALL) == bool(segment.tools), segment
-        assert all(tool == tags.plain_name(tool) for tool in segment.tools), segment
+        assert all(tool == families.plain_name(tool) for tool in segment.tools), segment
         at = segment.end
     assert at == len(output), f"{output!r}: {len(output) - at} characters are in no segment"
 

@@ -9,17 +9,17 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Any, Final, cast
 
-from actions import policy
-from actions.auth import Actor, Scope, on_behalf
-from actions.commands import Command, Download, Eject, EjectAll, Load, Probe
-from actions.mcp.constraints import Constraints
-from actions.mcp.gates import KINDS, Policy, Rule, Subject, Verdict, decide
-from actions.mcp.policyfile import PolicyError, parse
-from actions.mcp.records import LiveRule, Records
-from actions.policy import Facts
-from actions.preflight import Preflight
-from actions.preflight import Verdict as Fit
-from actions.storage import Storage
+from actions.domain import policy
+from actions.domain.actor import Actor, Scope, on_behalf
+from actions.domain.command import Command, Download, Eject, EjectAll, Load, Probe
+from actions.domain.policy import Facts
+from actions.domain.preflight import Preflight
+from actions.domain.preflight import Verdict as Fit
+from actions.mcp.policy.constraints import Constraints
+from actions.mcp.policy.file import PolicyError, parse
+from actions.mcp.policy.overrides import LiveRule, Records
+from actions.mcp.policy.rules import KINDS, Policy, Rule, Subject, Verdict, decide
+from actions.store.database import Storage
 from tests.fuzz.choices import Choices
 
 _SCOPES: Final = {"read": 0, "operate": 1, "admin": 2}

@@ -8,8 +8,8 @@ import re
 from collections.abc import Callable
 from typing import Final
 
-from dashboards import promql
-from dashboards.promql import Expr, Operand, QueryError, Scope
+from dashboards.kit import promql
+from dashboards.kit.promql import Expr, Operand, QueryError, Scope
 from exporter.catalogue import CATALOGUE, Kind, Metric
 from tests.fuzz.choices import Choices
 

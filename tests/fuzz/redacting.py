@@ -12,15 +12,15 @@ from opentelemetry.exporter.otlp.proto.common._log_encoder import encode_logs
 from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 
-from actions.audit import canonical
 from actions.mcp.redaction import digest, preview, redact, redact_command
+from actions.store.audit import canonical
 from exporter.llmster.events import PredictionInput, PredictionOutput, RuntimeLog, ServerLog, parse
-from exporter.logs import JsonFormatter, LogfmtFormatter
 from exporter.pipeline.predictions import PredictionBuilder
+from exporter.shared.logs import JsonFormatter, LogfmtFormatter
 from exporter.telemetry import content
+from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
-from exporter.telemetry.pump import Pump
-from exporter.telemetry.records import LogSink
+from exporter.telemetry.log_sink import LogSink
 from exporter.telemetry.spans import build, span_count
 from tests.fuzz.choices import Choices
 from tests.fuzz.outputs import PIECES

@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 import yaml
 
-from dashboards.promql import QueryError
+from dashboards.kit.promql import QueryError
 from tests.external import FindTool
 from tests.fuzz.choices import Choices
 from tests.fuzz.queries import expression

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 from exporter.hardware.errors import GpuError
 from exporter.hardware.gpus import Device, GpuReading, Memory
-from exporter.hardware.nvml import NvmlSource
+from exporter.hardware.nvml.source import NvmlSource
 from tests.hardware.cuda import Context, CudaError
 
 MIB = 1024 * 1024

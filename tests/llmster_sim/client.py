@@ -8,8 +8,8 @@ from typing import Any
 from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import ConnectionClosed
 
-from llmster_sim.daemon import Daemon
-from llmster_sim.logs import Event
+from llmster_sim.engine.daemon import Daemon
+from llmster_sim.engine.log_events import Event
 
 AUTH = {"authVersion": 1, "clientIdentifier": "guest:test", "clientPasskey": "test-passkey"}
 # Only a guard against hanging for ever: nothing here waits for time to pass.

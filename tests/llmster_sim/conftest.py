@@ -4,12 +4,12 @@ from collections.abc import AsyncIterator, Callable, Iterator
 
 import pytest
 
-from llmster_sim.catalogue import CATALOGUE
 from llmster_sim.clock import Clock
-from llmster_sim.daemon import Daemon, Settings
-from llmster_sim.generation import generate, prose
-from llmster_sim.jobs import Ask
-from llmster_sim.logs import Event
+from llmster_sim.engine.daemon import Daemon, Settings
+from llmster_sim.engine.jobs import Ask
+from llmster_sim.engine.log_events import Event
+from llmster_sim.models.catalogue import CATALOGUE
+from llmster_sim.models.generation import generate, prose
 from llmster_sim.server import SimConfig, Simulator
 from tests.llmster_sim.client import Client
 

@@ -9,8 +9,8 @@ import pytest
 from click.testing import CliRunner
 
 from llmster_sim.cli import main
-from llmster_sim.scenarios import SCENARIOS
 from llmster_sim.server import Simulator
+from llmster_sim.traffic.scenarios import SCENARIOS
 
 _RUN = (sys.executable, "-m", "llmster_sim.cli")
 

@@ -26,10 +26,10 @@ _FAMILIES: Final = _PIPELINE + "test_model_families.py"
 
 TARGETS: Final = {
     "reasoning": Target(
-        "exporter/pipeline/reasoning.py",
+        "exporter/pipeline/output/splitter.py",
         (_PIPELINE + "test_reasoning.py", _PIPELINE + "test_segments.py", _FAMILIES, *_ANY_OUTPUT),
     ),
-    "tags": Target("exporter/pipeline/tags.py", (_PIPELINE + "test_tags.py", _FAMILIES)),
+    "tags": Target("exporter/pipeline/output/families.py", (_PIPELINE + "test_tags.py", _FAMILIES)),
     "predictions": Target(
         "exporter/pipeline/predictions.py",
         (
@@ -42,14 +42,17 @@ TARGETS: Final = {
     "slots": Target(
         "exporter/pipeline/slots.py", (_PIPELINE + "test_slots.py", _PIPELINE + "test_slot_lines.py")
     ),
-    "policy": Target("actions/policy.py", ("tests/actions/test_policy.py",)),
-    "preflight": Target("actions/preflight.py", ("tests/actions/test_preflight.py",)),
+    "policy": Target("actions/domain/policy.py", ("tests/actions/domain/test_policy.py",)),
+    "preflight": Target("actions/domain/preflight.py", ("tests/actions/domain/test_preflight.py",)),
     "attribution": Target(
         "exporter/hardware/attribution.py", ("tests/exporter/hardware/test_attribution.py",)
     ),
     "promql": Target(
-        "dashboards/promql.py", ("tests/dashboards/test_promql.py", "tests/dashboards/test_query_results.py")
+        "dashboards/kit/promql.py",
+        ("tests/dashboards/kit/test_promql.py", "tests/dashboards/test_query_results.py"),
     ),
-    "gates": Target("actions/mcp/gates.py", ("tests/actions/mcp/test_gates.py",)),
-    "constraints": Target("actions/mcp/constraints.py", ("tests/actions/mcp/test_constraints.py",)),
+    "gates": Target("actions/mcp/policy/rules.py", ("tests/actions/mcp/policy/test_rules.py",)),
+    "constraints": Target(
+        "actions/mcp/policy/constraints.py", ("tests/actions/mcp/policy/test_constraints.py",)
+    ),
 }

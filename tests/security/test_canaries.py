@@ -14,13 +14,14 @@ import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from actions.mcp.adopt import McpJson, plan_adoption
-from actions.mcp.policyfile import load as load_policy
-from actions.mcp.servers import Http, Stdio
-from exporter import logs, settings, webconfig
-from exporter.catalogue import stream as m
+from actions.mcp.mcp_json.adopt import McpJson, plan_adoption
+from actions.mcp.policy.file import load as load_policy
+from actions.mcp.upstream.spec import Http, Stdio
+from exporter import settings
+from exporter.catalogue import log_stream as m
 from exporter.llmster.client import DaemonClient
 from exporter.settings import Secret
+from exporter.shared import logs, web_config
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.mcp.conftest import TOOLBOX
 from tests.otlp_sink import Received, otlp_sink
@@ -191,7 +192,7 @@ def test_nothing_that_holds_a_secret_shows_it_in_a_repr(tmp_path: Path) -> None:
     (tmp_path / "web.yml").write_text(f"basic_auth_users: {{prometheus: {hashed}}}")
     (tmp_path / "mcp.toml").write_text(toolbox_policy())
     chosen = settings.load({}, {"DAEMONPULSE_DAEMON_TOKEN": DAEMON_TOKEN})
-    web = webconfig.load(tmp_path / "web.yml")
+    web = web_config.load(tmp_path / "web.yml")
     client = DaemonClient(name="box", url="http://127.0.0.1:1", token=DAEMON_TOKEN)
     document = {"mcpServers": {"files": {"command": "x", "env": {"KEY": SERVER_SECRET}}}}
     file = McpJson(tmp_path / "mcp.json", json.dumps(document), document, 0o600, (0, 0))
@@ -199,7 +200,7 @@ def test_nothing_that_holds_a_secret_shows_it_in_a_repr(tmp_path: Path) -> None:
         chosen,
         Secret(DAEMON_TOKEN),
         web,
-        webconfig.BasicAuth(web.users),
+        web_config.BasicAuth(web.users),
         client,
         client._identity,
         load_policy(tmp_path / "mcp.toml"),

@@ -5,7 +5,7 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from actions.auth import Scope
+from actions.domain.actor import Scope
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, StartForge, sim, start_forge
 

@@ -20,11 +20,11 @@ from opentelemetry.sdk.resources import Resource
 from exporter.llmster import client
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.llmster.state import Snapshot
+from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.pipeline.tailer import EventFlow
 from exporter.telemetry import otlp
 from exporter.telemetry.content import Capture
-from exporter.telemetry.records import LogSink
+from exporter.telemetry.log_sink import LogSink
 from exporter.telemetry.spans import SpanSink, span_count
 from llmster_sim.server import SimConfig, Simulator
 from tests.soak.footprint import Curve, Limits

@@ -20,8 +20,8 @@ import httpx2
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
 
-from actions.audit import AuditBroken
-from actions.storage import FILE_NAME
+from actions.store.audit import AuditBroken
+from actions.store.database import FILE_NAME
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL, Forge, forges
 from tests.actions.mcp.conftest import rule, toolbox

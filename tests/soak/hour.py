@@ -13,9 +13,9 @@ from dataclasses import dataclass, field
 
 from exporter.llmster.events import LogEvent, PredictionInput, PredictionOutput, PredictionStats, RuntimeLog
 from exporter.llmster.state import LoadedInstance, Snapshot
-from llmster_sim.catalogue import Family
 from llmster_sim.clock import DEFAULT_START_MS
-from llmster_sim.generation import generate, new_call
+from llmster_sim.models.catalogue import Family
+from llmster_sim.models.generation import generate, new_call
 from tests.exporter.readings import instance, snapshot
 
 HOUR_S = 3600.0

@@ -11,18 +11,18 @@ from collections.abc import Sequence
 from prometheus_client.parser import text_string_to_metric_families
 
 from exporter.catalogue import daemon as state
-from exporter.catalogue import stream as m
+from exporter.catalogue import log_stream as m
 from exporter.collectors import DAEMON_COLLECTORS
 from exporter.collectors.base import Scrape, WatchedDaemon, run
-from exporter.collectors.tally import PredictionTally, Stream
-from exporter.exposition import expose
+from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.http.exposition import expose
 from exporter.llmster.client import DaemonClient, DaemonState, Health
 from exporter.llmster.state import Snapshot
-from exporter.pipeline.engines import EnginePids
+from exporter.pipeline.engine_pids import EnginePids
+from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
-from exporter.pipeline.tailer import EventFlow
-from exporter.telemetry.pump import Pump
+from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.spans import SpanSink
 from tests.soak.footprint import Curve
 from tests.soak.hour import SCRAPE_S, Hour

@@ -17,10 +17,10 @@ from types import SimpleNamespace
 from unittest.mock import patch
 
 from exporter.catalogue import daemon as state
-from exporter.catalogue import stream as m
+from exporter.catalogue import log_stream as m
 from exporter.llmster import client, session
-from exporter.pipeline import tailer
-from llmster_sim.daemon import Settings
+from exporter.pipeline import log_stream
+from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
 from tests.soak.footprint import Curve, Limits
 from tests.system.conftest import RunningExporter, Scraped, daemon, exporters
@@ -78,7 +78,7 @@ def quick_reconnects() -> Iterator[None]:
     with (
         patch.object(client, "STEADY_AFTER_S", 0.0),
         patch.object(client, "BACKOFF_FIRST_S", 0.02),
-        patch.object(tailer, "REOPEN_AFTER_S", 0.02),
+        patch.object(log_stream, "REOPEN_AFTER_S", 0.02),
     ):
         yield
 

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.catalogue import stream as m
+from exporter.catalogue import log_stream as m
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import Received, attributes, otlp_sink
 from tests.system.conftest import RunningExporter, Scraped, Scraper, StartExporter, daemon

@@ -10,7 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
-from daemonpulse.programs import Program, running, stack_folder
+from daemonpulse.demo.programs import Program, running, stack_folder
 from exporter.catalogue import daemon as state_metrics
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import otlp_sink

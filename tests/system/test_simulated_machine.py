@@ -5,7 +5,7 @@ from collections import Counter
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemonpulse.simulated_machine import FOREIGN_NAME, SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import FOREIGN_NAME, SimulatedGpus, SimulatedHost
 from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
 

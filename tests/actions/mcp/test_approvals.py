@@ -8,7 +8,7 @@ import pytest
 from mcp import Client
 from mcp.shared.exceptions import MCPError
 
-from actions.operations import KEPT_MS
+from actions.store.operations import KEPT_MS
 from tests.actions.mcp.conftest import Start, eventually, gate_of, rule, stop, text_of, toolbox
 
 

@@ -16,7 +16,7 @@ from typing import Any
 import httpx
 import pytest
 
-from llmster_sim.daemon import Settings
+from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, eventually, rule
 from tests.actions.mcp.test_official_servers import NODE

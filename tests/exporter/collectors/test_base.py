@@ -6,7 +6,7 @@ import pytest
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
-from exporter.catalogue import Metric, ourselves
+from exporter.catalogue import Metric, self_metrics
 from exporter.catalogue import daemon as m
 from exporter.catalogue.metric import gauge
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
@@ -115,10 +115,10 @@ def test_a_failing_collector_loses_its_own_samples_only_and_says_so(
         sample.labels["collector"]: sample.value
         for family in samples.collect()
         for sample in family.samples
-        if sample.name == ourselves.COLLECTOR_SUCCESS.name
+        if sample.name == self_metrics.COLLECTOR_SUCCESS.name
     }
     assert success == {"bad": 0, "good": 1}
-    assert names(samples).count(ourselves.COLLECTOR_DURATION.name) == 2
+    assert names(samples).count(self_metrics.COLLECTOR_DURATION.name) == 2
     assert [record.levelname for record in caplog.records] == [level]
 
 
@@ -129,7 +129,7 @@ def test_every_collector_works_without_any_daemon() -> None:
         sample.value
         for family in samples.collect()
         for sample in family.samples
-        if sample.name == ourselves.COLLECTOR_SUCCESS.name
+        if sample.name == self_metrics.COLLECTOR_SUCCESS.name
     ]
     assert success == [1] * len(COLLECTORS)
 

@@ -3,7 +3,7 @@
 from exporter.collectors import gpu
 from exporter.collectors.base import Scrape
 from exporter.hardware.gpus import Device, GpuReading
-from exporter.pipeline.machine import MachineReading
+from exporter.pipeline.host_snapshot import MachineReading
 from tests.exporter.collectors.values import by, collected
 from tests.exporter.readings import NOW_S
 

@@ -2,9 +2,9 @@
 
 from exporter.collectors import log_stream
 from exporter.collectors.base import Scrape
-from exporter.collectors.tally import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import PredictionBuilder
-from exporter.pipeline.tailer import EventFlow
 from tests.exporter.collectors.values import by, collected
 from tests.exporter.pipeline.engine_lines import NOW, runtime, server
 from tests.exporter.readings import NOW_S

@@ -1,7 +1,7 @@
 """How exposed a daemon is: only what is known, and only from files on this machine."""
 
 from exporter.collectors.posture import collect
-from exporter.llmster.home import LocalPosture
+from exporter.llmster.local_files import LocalPosture
 from tests.exporter.collectors.values import collected, one
 from tests.exporter.readings import scrape, snapshot, watched
 

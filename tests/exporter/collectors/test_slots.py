@@ -1,12 +1,12 @@
 """Slots show while their stream is open and their daemon answers, and never from before a gap."""
 
-from exporter.catalogue import stream as m
+from exporter.catalogue import log_stream as m
 from exporter.collectors import slots
 from exporter.collectors.base import Samples, Scrape
-from exporter.collectors.tally import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionTally, Stream
 from exporter.llmster.client import DaemonClient
+from exporter.pipeline.log_stream import EventFlow, Tailer
 from exporter.pipeline.predictions import PredictionBuilder
-from exporter.pipeline.tailer import EventFlow, Tailer
 from tests.exporter.pipeline.engine_lines import LAUNCH, runtime
 from tests.exporter.readings import NOW_S, snapshot, watched
 

@@ -7,8 +7,8 @@ from typing import Any
 import pytest
 
 from exporter.hardware.gpus import Memory
-from exporter.hardware.nvml import NvmlSource
-from exporter.hardware.nvml_events import XidWatcher
+from exporter.hardware.nvml.source import NvmlSource
+from exporter.hardware.nvml.xid_events import XidWatcher
 from tests import fake_nvml
 from tests.external import FindTool
 from tests.fake_nvml import Machine

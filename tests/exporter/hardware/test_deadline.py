@@ -11,7 +11,7 @@ import pytest
 from exporter.hardware.deadline import GpuReader
 from exporter.hardware.errors import DriverUnavailable, DriverWedged, HardwareError
 from exporter.hardware.gpus import GpuReading
-from exporter.hardware.nvml import NvmlSource
+from exporter.hardware.nvml.source import NvmlSource
 from tests.fake_nvml import Machine
 
 READING = GpuReading(driver_version="1", cuda_version=None, devices=())
@@ -180,7 +180,7 @@ def test_a_process_can_exit_while_its_driver_is_wedged(machine: Machine) -> None
         "import asyncio\n"
         "from exporter.hardware.deadline import GpuReader\n"
         "from exporter.hardware.errors import DriverWedged\n"
-        "from exporter.hardware.nvml import NvmlSource\n"
+        "from exporter.hardware.nvml.source import NvmlSource\n"
         "try:\n"
         "    asyncio.run(GpuReader(NvmlSource(), deadline_s=0.2).read())\n"
         "except DriverWedged as error:\n"

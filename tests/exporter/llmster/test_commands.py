@@ -9,7 +9,7 @@ from typing import Any
 
 import pytest
 
-from actions.commands import Load
+from actions.domain.command import Load
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, LoadRequest
 from exporter.llmster.errors import CallFailed, ConnectionLost, DaemonStalled, ProtocolViolation

@@ -8,11 +8,11 @@ import pytest
 from exporter.llmster.events import (
     LogEvent,
 )
+from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.predictions import (
     PredictionBuilder,
 )
-from exporter.pipeline.tailer import EventFlow
 from tests.exporter.pipeline.predicting import END, given_input, given_output, predict
 from tests.exporter.readings import instance, snapshot
 

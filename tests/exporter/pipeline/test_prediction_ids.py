@@ -10,11 +10,11 @@ from exporter.llmster.events import (
     LogEvent,
     parse_message,
 )
+from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.predictions import (
     PredictionBuilder,
     child_span_id,
 )
-from exporter.pipeline.segments import Kind
 from tests.exporter.pipeline.predicting import END, given_input, given_output, predict
 
 FIXTURES = Path(__file__).parents[2] / "fixtures" / "protocol"

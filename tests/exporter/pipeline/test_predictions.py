@@ -12,12 +12,12 @@ from exporter.llmster.events import (
     PredictionOutput,
     parse,
 )
+from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.predictions import (
     MAX_PHASES,
     FinishedReason,
     PredictionBuilder,
 )
-from exporter.pipeline.segments import Kind
 from tests.exporter.pipeline.predicting import END, USER, given_input, given_output, one, predict
 
 # --- times

@@ -8,9 +8,9 @@ from pathlib import Path
 import pytest
 
 from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.pipeline.replay import replay
-from exporter.pipeline.tailer import EventFlow
 
 
 class Seen:

@@ -9,7 +9,7 @@ from pathlib import Path
 
 import pytest
 
-from exporter.llmster import home
+from exporter.llmster import local_files
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
 from exporter.llmster.errors import (
     AuthenticationRefused,
@@ -18,7 +18,7 @@ from exporter.llmster.errors import (
     DaemonUnreachable,
     LlmsterError,
 )
-from exporter.llmster.home import LocalPosture
+from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.state import Snapshot
 from exporter.pipeline import snapshots
 from exporter.pipeline.snapshots import DaemonWatch
@@ -311,7 +311,7 @@ class Home:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.answers = threading.Event()
         self.asked = 0
-        monkeypatch.setattr(home, "read_posture", self._read)
+        monkeypatch.setattr(local_files, "read_posture", self._read)
 
     def _read(self, _: Path) -> LocalPosture:
         self.asked += 1
@@ -360,7 +360,7 @@ async def test_a_bug_in_reading_a_home_costs_the_posture_only(
     def divide(_: Path) -> LocalPosture:
         raise ZeroDivisionError
 
-    monkeypatch.setattr(home, "read_posture", divide)
+    monkeypatch.setattr(local_files, "read_posture", divide)
     async with watching(client, home=tmp_path) as watch:
         for _ in range(2):
             reading = await watch.read(within_s=10)

@@ -4,7 +4,7 @@ from exporter.hardware.gpus import Device, GpuProcess, GpuReading
 from exporter.hardware.host import HostProcess, HostReading, ProcessRole
 from exporter.llmster.client import DaemonState, Health
 from exporter.llmster.state import DaemonProcess, DaemonVersion, InstanceInfo, LoadedInstance, Snapshot
-from exporter.pipeline.engines import EnginePids
+from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
 from exporter.pipeline.vram import Vram, share_out
 

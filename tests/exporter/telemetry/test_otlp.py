@@ -13,10 +13,10 @@ from opentelemetry.sdk.resources import Resource
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, ServerLog
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.telemetry import otlp, receivers
+from exporter.telemetry import otel_env, otlp
 from exporter.telemetry.content import Capture
+from exporter.telemetry.log_sink import LogSink
 from exporter.telemetry.otlp import Otlp
-from exporter.telemetry.records import LogSink
 from exporter.telemetry.spans import SpanSink, span_count
 from tests.otlp_sink import otlp_sink
 
@@ -62,8 +62,8 @@ def opened(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Otlp]:
 def test_the_standard_variables_decide_which_signals_have_a_receiver(
     environ: dict[str, str], *, traces: bool, logs: bool
 ) -> None:
-    assert (receivers.wanted("TRACES", environ)[0], receivers.wanted("LOGS", environ)[0]) == (traces, logs)
-    assert receivers.are_configured(environ) == (traces or logs)
+    assert (otel_env.wanted("TRACES", environ)[0], otel_env.wanted("LOGS", environ)[0]) == (traces, logs)
+    assert otel_env.are_configured(environ) == (traces or logs)
 
 
 def test_spans_and_records_arrive_over_http_with_the_headers_the_user_set(

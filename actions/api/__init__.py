@@ -1,0 +1,1 @@
+"""The actions API over HTTP: routes, request parameters, responses, middleware, documentation page."""

@@ -1,0 +1,24 @@
+"""The dependency of every route that wants a token: who is asking, and what the OpenAPI document says about it.
+
+Knows no route and no token; the authenticator does. Annotations are evaluated here, not postponed: FastAPI reads them.
+"""
+
+from fastapi import Request
+from fastapi.openapi.models import HTTPBearer
+from fastapi.security.base import SecurityBase
+
+from actions.auth.authenticator import Authenticator
+from actions.domain.actor import Actor
+
+
+class Bearer(SecurityBase):
+    """One object for both, because FastAPI resolves every dependency of a route at every request."""
+
+    def __init__(self, authenticator: Authenticator) -> None:
+        self.model = HTTPBearer(description="dp_…, made by: daemonpulse actions token new")
+        self.scheme_name = "HTTPBearer"
+        self._gatekeeper = authenticator
+
+    async def __call__(self, request: Request) -> Actor:
+        """Name the actor of a request. Raises Problem."""
+        return await self._gatekeeper.actor(request)

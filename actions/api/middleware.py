@@ -1,0 +1,104 @@
+"""ASGI middleware of the actions API: checks Host and Origin headers and the size of bodies.
+
+Knows no command. CORS is closed by answering no preflight; there are no cookies, so a browser that is lured here
+brings no rights along. One that is lured by DNS rebinding brings a Host that is not ours, and one that was not brings
+an Origin that is not this place: neither changes anything or calls a tool.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
+from typing import Any, Final
+
+from actions.auth.problem_response import send_problem
+from actions.domain.errors import Problem
+from actions.mcp.upstream.spec import PATH_PREFIX
+from exporter.shared.host_header import is_same_place, name_of
+
+MAX_BODY_BYTES: Final = 64 * 1024
+_DIGITS: Final = re.compile(r"[0-9]+")
+"""What str.isdigit() takes beyond these, int() does not."""
+_ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
+
+Asgi = Callable[
+    [
+        MutableMapping[str, Any],
+        Callable[[], Awaitable[MutableMapping[str, Any]]],
+        Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ],
+    Awaitable[None],
+]
+
+
+class RequestGuard:
+    """ASGI middleware: turns away foreign Host and Origin headers, and bodies that are too large.
+
+    `hosts` are the names that are ours, None for any (a listener beyond loopback, where tokens guard). `origins` are
+    names whose pages may send more than a look, besides our own.
+    """
+
+    def __init__(
+        self, app: Asgi, *, hosts: frozenset[str] | None, origins: frozenset[str] = frozenset()
+    ) -> None:
+        self._app = app
+        self._hosts = hosts
+        self._origins = origins
+
+    async def __call__(
+        self,
+        scope: MutableMapping[str, Any],
+        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+    ) -> None:
+        """Pass a request on, or answer it."""
+        if scope["type"] != "http":
+            return
+        headers = {name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]}
+        is_tool = scope["path"].startswith(PATH_PREFIX)
+        problem = self._objection(headers, limits=not is_tool)
+        if problem is None and (is_tool or scope["method"] not in _ONLY_LOOKS):
+            problem = self._foreign(scope["headers"], headers.get("host", ""))
+        if problem is not None:
+            await send_problem(send, problem)
+            return
+        if is_tool:
+            await self._app(scope, receive, send)
+            return
+        seen = 0
+
+        async def counted() -> MutableMapping[str, Any]:
+            nonlocal seen
+            message = await receive()
+            seen += len(message.get("body", b""))
+            if seen > MAX_BODY_BYTES:
+                raise Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+            return message
+
+        await self._app(scope, counted, send)
+
+    def _objection(self, headers: Mapping[str, str], *, limits: bool) -> Problem | None:
+        host = headers.get("host", "")
+        if self._hosts is not None and name_of(host) not in self._hosts:
+            return Problem(
+                "misdirected",
+                f"Host {host[:100]!r} is not a name of this service; add it to allowed_hosts if it is yours",
+            )
+        length = headers.get("content-length", "0")
+        if limits and _DIGITS.fullmatch(length) and int(length[:20]) > MAX_BODY_BYTES:
+            return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+        return None
+
+    def _foreign(self, headers: Iterable[tuple[bytes, bytes]], host: str) -> Problem | None:
+        """Object to a page of another place. Source: MCP 2025-11-25, Transports, security warning: 403.
+
+        Programs send no Origin, and Grafana's proxy takes it away (proxyutil.PrepareProxyRequest).
+        """
+        for name, value in headers:
+            origin = value.decode("latin-1")
+            if name == b"origin" and not is_same_place(origin, host, self._origins):
+                return Problem(
+                    "foreign-origin",
+                    f"a page of {origin[:100]!a} may not do this; add its name to allowed_hosts if it is yours",
+                )
+        return None

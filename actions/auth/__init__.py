@@ -1,0 +1,1 @@
+"""Authentication: bearer tokens, Grafana identities, rate limits."""

@@ -1,0 +1,146 @@
+"""Authenticates requests by bearer token, checks scopes, and limits failures and commands per token.
+
+Knows no route. Failures are counted and audited; a denial that cannot be audited is an error.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from typing import Final
+
+from fastapi import Request
+
+from actions.auth.grafana_identity import GrafanaId, Proof
+from actions.auth.rate_limit import Buckets
+from actions.auth.tokens import TokenStore
+from actions.domain.actor import LOOPBACK, Actor, Scope, on_behalf
+from actions.domain.errors import Problem
+from actions.metrics import Metrics
+from actions.store.audit import Audit
+from actions.store.database import StorageFailed
+from exporter.catalogue import actions as rows
+
+FAILURES_BURST: Final = 5
+"""Wrong tokens in a row before answers become 429."""
+FAILURES_REFILL_S: Final = 10.0
+"""One more try is allowed after so long."""
+_ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
+
+
+class Authenticator:
+    """Says who is asking. Wrong tokens are counted, limited and audited."""
+
+    def __init__(
+        self,
+        tokens: TokenStore,
+        audit: Audit,
+        metrics: Metrics,
+        *,
+        is_loopback: bool,
+        commands_per_minute: int,
+        grafana: GrafanaId | None = None,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._tokens = tokens
+        self._audit = audit
+        self._metrics = metrics
+        self._is_loopback = is_loopback
+        self._grafana = grafana
+        self._failures = Buckets(FAILURES_BURST, FAILURES_REFILL_S, clock)
+        self._commands = (
+            Buckets(commands_per_minute, 60 / commands_per_minute, clock) if commands_per_minute else None
+        )
+
+    async def actor(self, request: Request) -> Actor:
+        """Name the actor of a request. Raises Problem."""
+        address = request.client.host if request.client is not None else "unknown"
+        person = request.headers.get("x-grafana-user")
+        presented = request.headers.get("authorization", "")
+        try:
+            if not presented:
+                return await self._stranger(request, address, person)
+            actor = await self._bearer(request, presented, address)
+            proof = await self._proof(request)
+            if proof is None:
+                return on_behalf(actor, person=person, address=address)
+            return on_behalf(actor, person=proof.person or person, address=address, grafana=proof.record)
+        except StorageFailed as error:
+            raise Problem("audit-unavailable", f"tokens cannot be read: {error}") from error
+
+    async def _proof(self, request: Request) -> Proof | None:
+        """Check who Grafana says it is, where that will be written down."""
+        presented = request.headers.get("x-grafana-id")
+        if self._grafana is None or presented is None or request.method in _ONLY_LOOKS:
+            return None
+        return await self._grafana.check(presented)
+
+    async def require(self, actor: Actor, needs: Scope, *, action: str, subject: str) -> None:
+        """Refuse, on record, an actor whose scope is too low, and one that is too fast. Raises Problem."""
+        self.slow_down(actor)
+        if actor.scope.includes(needs):
+            return
+        self._metrics.count(rows.AUTH_FAILURES, "scope")
+        problem = Problem(
+            "forbidden",
+            f"{action} needs scope {needs.value}, and {actor.name} has {actor.scope.value}",
+            needs=needs.value,
+            has=actor.scope.value,
+        )
+        await self._record_denial(actor, action, subject, problem.detail)
+        raise problem
+
+    def slow_down(self, actor: Actor) -> None:
+        """Refuse an actor that is too fast; not on record, for a refusal must not cost a row each. Raises Problem."""
+        wait_s = self._commands.of(actor.owner).take() if self._commands is not None else 0.0
+        if wait_s > 0:
+            self._metrics.count(rows.AUTH_FAILURES, "too_fast")
+            raise Problem(
+                "too-fast",
+                f"{actor.name} sends more commands than commands_per_minute allows; the kill switch is still heard",
+                headers={"Retry-After": str(math.ceil(wait_s))},
+            )
+
+    async def _stranger(self, request: Request, address: str, person: str | None) -> Actor:
+        if self._is_loopback and await self._tokens.is_empty():
+            return on_behalf(LOOPBACK, person=person, address=address)
+        self._metrics.count(rows.AUTH_FAILURES, "missing")
+        raise _unauthorized("send a token: Authorization: Bearer dp_…", path=request.url.path)
+
+    async def _bearer(self, request: Request, presented: str, address: str) -> Actor:
+        scheme, _, text = presented.partition(" ")
+        if scheme.lower() != "bearer":
+            self._metrics.count(rows.AUTH_FAILURES, "missing")
+            raise _unauthorized("only Bearer tokens are taken", path=request.url.path)
+        checked = await self._tokens.check(text.strip())
+        # By token id too: a right token from the same address (a proxy's, say) is not held up.
+        failures = self._failures.of(address, checked.token_id)
+        wait_s = failures.wait_s()
+        if wait_s > 0:  # said before whether this one is right: guessing must not go on behind the limit
+            self._metrics.count(rows.AUTH_FAILURES, "limited")
+            seconds = max(1, round(wait_s))
+            raise Problem(
+                "too-many-failures",
+                f"too many wrong tokens from {address}; try again in {seconds} s",
+                headers={"Retry-After": str(seconds)},
+            )
+        if checked.actor is not None:
+            return checked.actor
+        failures.take()
+        self._metrics.count(rows.AUTH_FAILURES, "wrong")
+        stranger = Actor(f"token-id:{checked.token_id}", Scope.READ, address=address)
+        await self._record_denial(stranger, "authenticate", request.url.path[:200], checked.reason)
+        raise _unauthorized(f"this token is not accepted: {checked.reason}", path=request.url.path)
+
+    async def _record_denial(self, actor: Actor, action: str, subject: str, reason: str) -> None:
+        try:
+            await self._audit.record(
+                "denied", actor=actor, action=action, subject=subject, detail={"reason": reason}
+            )
+        except StorageFailed as error:
+            raise Problem("audit-unavailable", f"{error}; free some space or make it writable") from error
+
+
+def _unauthorized(detail: str, *, path: str) -> Problem:
+    return Problem("unauthorized", detail, headers={"WWW-Authenticate": "Bearer"}, path=path[:200])

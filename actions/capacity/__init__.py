@@ -1,0 +1,1 @@
+"""Free GPU memory and what past loads took."""

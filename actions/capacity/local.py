@@ -1,0 +1,155 @@
+"""What the machine's memory looks like for a daemon: NVML when it is on this machine, else a Prometheus.
+
+Knows no verdicts; preflight.py judges. Whoever cannot say raises MemoryUnknown, with the reason for the answer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from actions.domain.preflight import Gpu, Holder, MemoryReading
+from exporter.hardware.attribution import Instance, ProcessTree, attribute
+from exporter.hardware.deadline import DeadlineReader, GpuReader
+from exporter.hardware.errors import HardwareError, HostStalled
+from exporter.hardware.evidence import names_of, pids_of, tree_of, uses_of
+from exporter.hardware.gpus import GpuReading, GpuSource
+from exporter.hardware.host import HostReading, HostSource
+from exporter.llmster.state import InstanceInfo
+
+
+class MemoryUnknown(Exception):
+    """Free memory cannot be told; the message says why, and how it could."""
+
+
+@dataclass(frozen=True, slots=True)
+class LoadedModel:
+    """A loaded instance, with the pid that was seen to appear when we loaded it."""
+
+    info: InstanceInfo
+    pid: int | None
+
+
+class MemorySource(Protocol):
+    """Where readings come from."""
+
+    async def read(self, daemon_pid: int | None, loaded: Sequence[LoadedModel]) -> MemoryReading:
+        """Read now. `loaded` are instances on the daemon's own machine. Raises MemoryUnknown."""
+        ...
+
+    async def close(self) -> None:
+        """Let go of what is held."""
+        ...
+
+
+class LocalMemory:
+    """NVML and /proc of this machine."""
+
+    def __init__(self, gpus: GpuSource, host: HostSource) -> None:
+        self._gpus = GpuReader(gpus)
+        self._host_source = host
+        self._daemon_pid: int | None = None
+        self._pids: frozenset[int] = frozenset()
+        self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
+
+    async def read(self, daemon_pid: int | None, loaded: Sequence[LoadedModel]) -> MemoryReading:
+        """Read the cards, then the processes behind what they hold."""
+        try:
+            reading = await self._gpus.read()
+            self._daemon_pid = daemon_pid
+            self._pids = pids_of(reading.devices)
+            host, names = await self._host.read()
+        except HardwareError as error:
+            raise MemoryUnknown(f"free GPU memory is not known: {error}") from error
+        return read_memory(reading, host, names, loaded)
+
+    async def close(self) -> None:
+        """Let go of the driver, without waiting for one that does not answer."""
+        await asyncio.to_thread(self._gpus.close)
+        await asyncio.to_thread(self._host.close)
+
+    def _read_host(self) -> tuple[HostReading, Mapping[int, str]]:
+        names = {pid: name for pid in self._pids if (name := self._host_source.name_of(pid)) is not None}
+        return self._host_source.read(self._daemon_pid), names
+
+
+class NoMemory:
+    """Stands where nothing can be read, with the reason."""
+
+    def __init__(self, reason: str) -> None:
+        self._reason = reason
+
+    async def read(self, _daemon_pid: int | None, _loaded: Sequence[LoadedModel]) -> MemoryReading:
+        """Raise MemoryUnknown."""
+        raise MemoryUnknown(self._reason)
+
+    async def close(self) -> None:
+        """Do nothing."""
+
+
+class FirstThatAnswers:
+    """Asks one source after the other."""
+
+    def __init__(self, sources: Sequence[MemorySource]) -> None:
+        self._sources = sources
+
+    async def read(self, daemon_pid: int | None, loaded: Sequence[LoadedModel]) -> MemoryReading:
+        """Return the first answer. Raises MemoryUnknown with every reason when there is none."""
+        reasons: list[str] = []
+        for source in self._sources:
+            try:
+                return await source.read(daemon_pid, loaded)
+            except MemoryUnknown as error:
+                reasons.append(str(error))
+        raise MemoryUnknown("; ".join(reasons))
+
+    async def close(self) -> None:
+        """Close every source."""
+        for source in self._sources:
+            await source.close()
+
+
+def read_memory(
+    reading: GpuReading, host: HostReading, names: Mapping[int, str], loaded: Sequence[LoadedModel]
+) -> MemoryReading:
+    """Bring cards, processes and instances together. Pure. Raises MemoryUnknown when a card does not say.
+
+    Without sight of the daemon's processes, an instance is believed to be the process that appeared when we loaded it.
+    """
+    for device in reading.devices:
+        if device.lost or device.memory is None:
+            raise MemoryUnknown(f"GPU {device.index} does not say how much memory is free")
+    names = {**names, **names_of(reading.devices)}
+    tree = tree_of(host, names)
+    if tree is None:
+        tree = ProcessTree(parents={one.pid: None for one in loaded if one.pid is not None}, names=names)
+    shares = attribute(
+        uses_of(reading.devices),
+        [Instance(one.info.identifier, model_path=one.info.path, engine_pid=one.pid) for one in loaded],
+        tree,
+    )
+    held: dict[str, dict[int, int]] = {}
+    holders: list[Holder] = []
+    for share in shares.instances:
+        held.setdefault(share.instance_id, {})[share.gpu] = share.memory_bytes
+        holders += [
+            Holder(part.gpu, part.memory_bytes, part.pid, part.name, share.instance_id)
+            for part in share.processes
+        ]
+    holders += [
+        Holder(part.gpu, part.memory_bytes, part.pid, part.name)
+        for part in (*shares.unattributed, *shares.foreign)
+    ]
+    return MemoryReading(
+        source="simulated" if reading.simulated else "nvml",
+        gpus=tuple(
+            Gpu(device.index, device.memory.total_bytes, device.memory.free_bytes, device.name)
+            for device in reading.devices
+            if device.memory is not None
+        ),
+        holders=tuple(sorted(holders, key=lambda holder: (holder.gpu, -holder.memory_bytes))),
+        held_by_instance=held,
+        host_available_bytes=host.memory.available_bytes if host.memory is not None else None,
+    )

@@ -1,0 +1,168 @@
+"""`daemonpulse actions mcp`: the MCP gate from a terminal: adopt mcp.json, look at tools, answer waiting calls.
+
+Knows the API's paths and answers, and nothing of how the gate works.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+from urllib.parse import quote
+
+import click
+
+from actions.cli.client import Api, client_flags
+from exporter.shared.terminal import say, say_json
+
+
+@click.group()
+def mcp() -> None:
+    """Gate the tools that the daemon's models call.
+
+    \b
+    Begin:   daemonpulse actions mcp adopt --dry-run    what would change in mcp.json
+             daemonpulse actions mcp adopt              route it through the gate
+    Answer:  daemonpulse actions mcp approvals          calls that wait for you
+             daemonpulse actions mcp approve ID
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+
+
+@mcp.command()
+@click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
+@client_flags
+def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
+    """Route every server of mcp.json through the gate. Keeps a backup; `undo` takes it back."""
+    _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=False)
+
+
+@mcp.command()
+@click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
+@client_flags
+def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
+    """Give mcp.json its servers back."""
+    _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=True)
+
+
+@mcp.command("list")
+@click.argument("server", required=False)
+@client_flags
+def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | None) -> None:
+    """List the servers, or the tools of SERVER with their gates."""
+    path = "/v1/mcp/servers" if server is None else f"/v1/mcp/servers/{quote(server, safe='')}/tools"
+    with Api(url, token_file) as api:
+        answer = api.ask("GET", path, {})
+    if as_json:
+        say_json(answer)
+    elif server is None:
+        _print_servers(answer)
+    else:
+        for tool in answer["tools"]:
+            changed = "  changed since it was approved" if tool["changed"] else ""
+            say(f"{tool['decision']:<6} {tool['tool']:<40} by {tool['rule']}{changed}")
+
+
+@mcp.command()
+@click.option("--all", "everything", is_flag=True, help="Settled ones too.")
+@client_flags
+def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: bool) -> None:
+    """List the calls that wait for an answer."""
+    with Api(url, token_file) as api:
+        answer = api.ask("GET", "/v1/mcp/approvals", {} if everything else {"state": "pending"})
+    if as_json:
+        say_json(answer)
+        return
+    if not answer["approvals"]:
+        say("nothing waits")
+    for one in answer["approvals"]:
+        left = f", {one['expires_in_seconds']:.0f} s left" if one["state"] == "pending" else ""
+        say(f"{one['id']}  {one['state']}  {one['server']}/{one['tool']}  for {one['token']}{left}")
+        for line in (one["arguments"], one["reason"]):
+            if line:
+                say(f"    {line}")
+
+
+@mcp.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
+@client_flags
+def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
+    """Let the waiting call ID through."""
+    _settle("approve", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
+
+
+@mcp.command()
+@click.argument("approval_id", metavar="ID")
+@click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
+@client_flags
+def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
+    """Refuse the waiting call ID."""
+    _settle("deny", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
+
+
+@mcp.command()
+@click.argument("server")
+@click.argument("tool")
+@click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
+@client_flags
+def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool: str, decision: str) -> None:
+    """Set the gate of TOOL of SERVER. Approves the tool as it is now, too.
+
+    DECISION `policy` takes the gate away again: then mcp.toml decides, as for every other tool.
+    """
+    path = f"/v1/mcp/servers/{quote(server, safe='')}/tools/{quote(tool, safe='')}/gate"
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", path, {"decision": decision})
+    words = f"{answer['server']}/{answer['tool']}: {answer['decision']}"
+    if decision == "policy":
+        words += f", by {answer['rule']}"
+    say_json(answer) if as_json else say(words)
+
+
+def _adopt(url: str, token_file: Path | None, *, as_json: bool, dry_run: bool, undo: bool) -> None:
+    with Api(url, token_file) as api:
+        answer = api.ask(
+            "POST", "/v1/mcp/adopt", {"dry_run": str(dry_run).lower(), "undo": str(undo).lower()}
+        )
+    if as_json:
+        say_json(answer)
+        return
+    for line in answer["diff"].split("\n") if answer["diff"] else ():
+        say(line)
+    for name, why in answer["skipped"].items():
+        say(f"left as it is: {name}: {why}")
+    if answer["warning"]:
+        say(f"warning: {answer['warning']}")
+    names = ", ".join(answer["servers"])
+    if not answer["servers"]:
+        say("nothing to do")
+    elif not answer["done"]:
+        say(f"would change: {names}; nothing was changed")
+    else:
+        say(f"changed: {names}" + (f"; backup: {answer['backup']}" if answer["backup"] else ""))
+
+
+def _settle(
+    verb: str, url: str, token_file: Path | None, *, as_json: bool, approval_id: str, always: bool
+) -> None:
+    path = f"/v1/mcp/approvals/{quote(approval_id, safe='')}/{verb}"
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", path, {"always": str(always).lower()})
+    words = f"{answer['id']} {answer['state']}: {answer['server']}/{answer['tool']}"
+    say_json(answer) if as_json else say(words)
+
+
+def _print_servers(answer: Any) -> None:
+    if not answer["servers"]:
+        say("no tool server yet; put one into mcp.toml, or see: daemonpulse actions mcp adopt --dry-run")
+    for one in answer["servers"]:
+        how = " ".join(one["command"]) if "command" in one else one["url"]
+        tools = f"{one['tools']} tools" if one["tools"] is not None else "not listed yet"
+        say(f"{one['server']:<20} {one['state']:<9} {tools:<15} {how}")
+        for line in (one["problem"], one["plugin_error"]):
+            if line:
+                say(f"    {line}")
+    if answer["policy"]["problem"]:
+        say(f"an older policy is in force: {answer['policy']['problem']}")
+    bypassing = answer["drift"]["bypassing"]
+    if bypassing:
+        say(f"bypassing the gate in {answer['drift']['mcp_json']}: {', '.join(bypassing)}")

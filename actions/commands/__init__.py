@@ -1,0 +1,1 @@
+"""Commands for daemons: load, eject, download, probe; their recovery, and the reconciler of desired state."""

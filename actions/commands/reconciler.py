@@ -1,0 +1,262 @@
+"""Keeps daemons as desired: brings back what must be loaded, reaps what idles, notices what went by itself.
+
+Knows no daemon call: it reads one snapshot per tick and submits commands like anybody else, decided and audited.
+It never evicts anything to make room, and never ejects what works. Idleness is counted on our monotonic clock, from
+what was seen: a clock that jumps, here or at the daemon, ejects nobody.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import functools
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from actions.commands.daemon_session import Controlled, in_hand
+from actions.commands.service import Service
+from actions.domain.actor import internal
+from actions.domain.command import Eject, EjectAll, Load
+from actions.domain.errors import Problem
+from actions.domain.timeouts import Timing
+from actions.store.database import StorageFailed
+from actions.store.desired_state import DesiredState
+from actions.store.operations import Operation
+from exporter.llmster.state import LoadedInstance, Snapshot
+
+log = logging.getLogger(__name__)
+
+RECONCILER: Final = internal("reconciler")
+REAPER: Final = internal("reaper")
+NOTICER: Final = internal("keeper")
+
+
+@dataclass(slots=True)
+class _Idle:
+    """Since when an instance was seen idle, and its `lastUsedTime` then."""
+
+    since: float
+    last_used_ms: float | None
+
+
+@dataclass(slots=True)
+class _Retry:
+    """When a desired instance may be tried again, and how long to wait after the next failure."""
+
+    not_before: float
+    wait_s: float
+
+
+@dataclass(slots=True)
+class _Memory:
+    """What the keeper remembers of one daemon."""
+
+    seen: dict[str, LoadedInstance] | None = None
+    """By instance reference, at the last tick; None before the first."""
+    pid: int | None = None
+    idle: dict[str, _Idle] = field(default_factory=dict)
+    retries: dict[str, _Retry] = field(default_factory=dict)
+    loading: dict[str, Operation] = field(default_factory=dict)
+    """Loads of ours under way, by instance id."""
+
+
+class Keeper:
+    """Looks at one daemon every so often."""
+
+    def __init__(
+        self,
+        daemon: Controlled,
+        service: Service,
+        timing: Timing,
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self._daemon = daemon
+        self._service = service
+        self._timing = timing
+        self._clock = clock
+        self._memory = _Memory()
+
+    async def run(self) -> None:
+        """Tick until cancelled."""
+        while True:
+            try:
+                await self.tick()
+            except StorageFailed as error:
+                self._service.unrecordable(error)
+            except Problem as problem:
+                log.debug("the keeper could not look", extra={"problem": problem.detail})
+            await asyncio.sleep(self._timing.tick_s)
+
+    async def tick(self) -> None:
+        """Look once and act. Raises Problem or StorageFailed when that is not possible now."""
+        wishes = await self._service.desired.get(self._daemon.name)
+        snapshot = await self._daemon.snapshot()
+        if (
+            not snapshot.unreadable_instances
+        ):  # else what is missing may be there, and is neither gone nor wanted
+            await self._notice(snapshot)
+            await self._reconcile(snapshot, wishes)
+        await self._reap(snapshot, wishes)
+
+    # What went by itself ----------------------------------------------------------------------------------------------
+
+    async def _notice(self, snapshot: Snapshot) -> None:
+        """Put on record what the daemon loaded or unloaded without us: JIT, TTL, crashes, other people."""
+        if self._is_acting():
+            return
+        memory = self._memory
+        now = {one.info.instance_reference: one for one in snapshot.instances}
+        before, memory.seen = memory.seen, now
+        restarted, memory.pid = memory.pid not in {None, snapshot.process.pid}, snapshot.process.pid
+        if before is None:
+            return
+        ours = await self._service.operations.recent(daemon=self._daemon.name, limit=50)
+        if restarted:
+            lost = [
+                one.info.identifier for reference, one in before.items() if not _did_eject(ours, reference)
+            ]
+            await self._record("daemon-restarted", self._daemon.name, {"lost": sorted(lost)})
+            memory.retries.clear()
+            return
+        for reference in before.keys() - now.keys():
+            if not _did_eject(ours, reference):
+                gone = before[reference]
+                await self._record("unloaded-by-itself", gone.info.identifier, _why_gone(gone, snapshot))
+        for reference in now.keys() - before.keys():
+            if not _did_load(ours, reference):
+                info = now[reference].info
+                detail = {"model": info.model_key, "ttl_seconds": info.ttl_ms and info.ttl_ms / 1000}
+                await self._record("loaded-by-itself", info.identifier, detail)
+
+    async def _record(self, action: str, subject: str, detail: Mapping[str, object]) -> None:
+        await self._service.audit.record(
+            "event",
+            actor=NOTICER,
+            action=action,
+            subject=subject,
+            detail={"daemon": self._daemon.name, **detail},
+        )
+
+    def _is_acting(self) -> bool:
+        """Whether an operation of ours is changing this daemon: then the next tick tells what it left."""
+        return any(
+            operation.command.daemon == self._daemon.name
+            and isinstance(operation.command, Load | Eject | EjectAll)
+            for operation in self._service.operations.live.values()
+        )
+
+    # What must be there -----------------------------------------------------------------------------------------------
+
+    async def _reconcile(self, snapshot: Snapshot, wishes: DesiredState) -> None:
+        memory = self._memory
+        loaded = {one.info.identifier for one in snapshot.instances}
+        for wish in wishes.instances:
+            name = wish.instance_id
+            operation = memory.loading.get(name)
+            if operation is not None and not operation.is_finished:
+                continue
+            if operation is not None:
+                del memory.loading[name]
+                self._learn_from(name, operation)
+            if wish.suspended or name in loaded or not self._may_try(name):
+                continue
+            try:
+                memory.loading[name] = await self._service.submit(
+                    RECONCILER, wish.load, still_wanted=functools.partial(self._is_wanted, name)
+                )
+            except Problem as problem:
+                self._failed(name)
+                log.warning(
+                    "a desired instance cannot be loaded",
+                    extra={
+                        "daemon": self._daemon.name,
+                        "instance_id": name,
+                        "problem": problem.detail,
+                    },
+                )
+
+    async def _is_wanted(self, name: str) -> bool:
+        wishes = await self._service.desired.get(self._daemon.name)
+        return any(wish.instance_id == name and not wish.suspended for wish in wishes.instances)
+
+    def _learn_from(self, name: str, operation: Operation) -> None:
+        if operation.state == "done":
+            self._memory.retries.pop(name, None)
+        else:
+            self._failed(name)
+
+    def _may_try(self, name: str) -> bool:
+        retry = self._memory.retries.get(name)
+        return retry is None or self._clock() >= retry.not_before
+
+    def _failed(self, name: str) -> None:
+        retry = self._memory.retries.get(name)
+        wait_s = retry.wait_s if retry is not None else self._timing.retry_first_s
+        self._memory.retries[name] = _Retry(
+            self._clock() + wait_s, min(2 * wait_s, self._timing.retry_most_s)
+        )
+
+    # What may go ------------------------------------------------------------------------------------------------------
+
+    async def _reap(self, snapshot: Snapshot, wishes: DesiredState) -> None:
+        """Eject what was idle for so long. It is asked once more, under its turn, right before it goes."""
+        idle, now = self._memory.idle, self._clock()
+        wanted = {wish.instance_id for wish in wishes.instances}
+        present: set[str] = set()
+        for one in snapshot.instances:
+            reference = one.info.instance_reference
+            if one.processing is None or in_hand(one.processing) > 0:
+                continue
+            present.add(reference)
+            known = idle.get(reference)
+            if known is None or known.last_used_ms != one.info.last_used_time:
+                idle[reference] = known = _Idle(now, one.info.last_used_time)
+            if wishes.reap_idle_seconds is None or one.info.identifier in wanted:
+                continue
+            if now - known.since >= wishes.reap_idle_seconds:
+                known.since = now  # whatever comes of it, not again at the next tick
+                await self._eject(one)
+        for reference in idle.keys() - present:
+            del idle[reference]
+
+    async def _eject(self, one: LoadedInstance) -> None:
+        command = Eject(
+            daemon=self._daemon.name,
+            instance_id=one.info.identifier,
+            reference=one.info.instance_reference,
+            only_if_idle=True,
+            reason="idle for as long as the reaper was told to wait",
+        )
+        try:
+            await self._service.submit(REAPER, command)
+        except Problem as problem:
+            log.info("the reaper left an instance", extra={"problem": problem.detail})
+
+
+def _why_gone(gone: LoadedInstance, snapshot: Snapshot) -> dict[str, object]:
+    """Guess why the daemon unloaded it. Assumed: a TTL that was nearly over is the reason."""
+    left_ms = gone.ttl_remaining_ms(snapshot.taken_at_s * 1000)
+    cause = "ttl" if left_ms is not None and left_ms <= 0 else "unknown"
+    return {"model": gone.info.model_key, "cause": cause}
+
+
+def _did_eject(operations: list[Operation], reference: str) -> bool:
+    for operation in operations:
+        name = operation.before.get("references", {}).get(reference)
+        match operation.command:
+            case Eject() | EjectAll() if name is not None:
+                return True
+            case Load(replace=replaced) if name in replaced:  # a load notes every instance there was
+                return True
+    return False
+
+
+def _did_load(operations: list[Operation], reference: str) -> bool:
+    return any(
+        (operation.result or {}).get("instance_reference") == reference
+        for operation in operations
+        if isinstance(operation.command, Load)
+    )

@@ -1,0 +1,148 @@
+"""What became of a command whose answer was lost, because a socket broke, the daemon restarted, or we did.
+
+Knows no command's order of things: it looks at the daemon, and says done or raises the Problem that says failed.
+It never repeats a call that changes anything.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import time
+from typing import Any, Final
+
+from actions.commands.daemon_session import UNREADABLE, Controlled
+from actions.domain.command import EjectAll, Load
+from actions.domain.errors import Problem
+from actions.domain.timeouts import Timing, sleep_unless
+from actions.store.operations import Operation
+from exporter.llmster import rest
+from exporter.llmster.errors import LlmsterError
+from exporter.llmster.state import InstanceInfo, Snapshot
+
+REST_TIMEOUT_S: Final = 5.0
+MISSES: Final = 2
+"""So many looks in a row must find no load under way before it counts as given up."""
+
+
+class Finder:
+    """Looks at one daemon."""
+
+    def __init__(self, daemon: Controlled, timing: Timing) -> None:
+        self._daemon = daemon
+        self._timing = timing
+
+    async def loaded(
+        self, operation: Operation, command: Load, *, cause: LlmsterError | None
+    ) -> InstanceInfo:
+        """Find out whether a load came to its end; waits for the daemon, and while it is still loading.
+
+        The daemon goes on with a load whose client went away. Raises Problem.
+        """
+        because = f" ({cause})" if cause is not None else ""
+        misses = 0
+        deadline = time.monotonic() + self._timing.load_s
+        while time.monotonic() < deadline:
+            snapshot = await self.look(operation)
+            if snapshot is not None:
+                if snapshot.process.pid != operation.before.get("pid"):
+                    raise Problem(
+                        "interrupted", f"the daemon restarted while {command.subject} was loading{because}"
+                    )
+                found = _new_instance(snapshot, command, operation.before)
+                if found is not None:
+                    return found
+                # An instance that could not be read may be the one we look for.
+                is_open = snapshot.unreadable_instances or await self._is_loading(command)
+                misses = 0 if is_open else misses + 1
+                if misses >= MISSES:
+                    raise Problem(
+                        "interrupted", f"the daemon did not finish loading {command.subject}{because}"
+                    )
+            await sleep_unless(operation.cancel, self._timing.poll_s)
+        raise Problem("timeout", f"what became of {command.subject} was not found out{because}")
+
+    async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
+        """Wait until an instance is not listed any more. Raises Problem when it stays."""
+        patience_s = self._timing.load_s if cause is not None else self._timing.verify_s
+        deadline = time.monotonic() + patience_s
+        seen_since: float | None = None
+        still = "is still loaded"
+        while time.monotonic() < deadline:
+            try:
+                listing = await self._daemon.commands.instances()
+            except LlmsterError:
+                seen_since = None
+            else:
+                is_listed = any(info.instance_reference == reference for info in listing.read)
+                if not is_listed and listing.is_complete:
+                    return
+                still = "is still loaded" if is_listed else f"may be still loaded: {UNREADABLE}"
+                seen_since = seen_since or time.monotonic()
+                if time.monotonic() - seen_since > self._timing.verify_s:
+                    break
+            await asyncio.sleep(self._timing.poll_s)
+        raise Problem(
+            "not-verified",
+            f"{identifier} {still}" + (f" ({cause})" if cause is not None else ""),
+            still_loaded=[identifier],
+        )
+
+    async def ejected(self, operation: Operation) -> dict[str, Any]:
+        """Find out, after a restart of ours, whether an eject came to its end. Raises Problem."""
+        references: dict[str, str] = dict(operation.before.get("references", {}))
+        snapshot = await self.until_readable(operation)
+        present = {one.info.instance_reference: one.info.identifier for one in snapshot.instances}
+        left = (
+            sorted(present.values())
+            if isinstance(operation.command, EjectAll)
+            else sorted(name for reference, name in references.items() if reference in present)
+        )
+        if left:
+            raise Problem("interrupted", f"still loaded: {', '.join(left)}", still_loaded=left)
+        return {"ejected": sorted(references.values())}
+
+    async def until_readable(self, operation: Operation) -> Snapshot:
+        """Wait for the daemon, for as long as it takes. Raises Problem when we are told to give up."""
+        while (snapshot := await self.look(operation)) is None or snapshot.unreadable_instances:
+            await sleep_unless(operation.cancel, self._timing.poll_s)
+        return snapshot
+
+    async def look(self, operation: Operation) -> Snapshot | None:
+        """Take a fresh snapshot; None while the daemon cannot be read. Raises Problem when we are told to give up."""
+        if operation.cancel.is_set():
+            raise Problem("interrupted", "given up before it was found out what the daemon has done")
+        try:
+            snapshot = await self._daemon.snapshot()
+        except Problem:
+            operation.phase = "waiting for the daemon, to see what it has done"
+            return None
+        operation.phase = "finding out"
+        return snapshot
+
+    async def _is_loading(self, command: Load) -> bool:
+        """Ask the only place that says `loading`. Source: `state` of GET /api/v0/models."""
+        base = command.model.partition("@")[0]
+        try:
+            states = await rest.model_states(
+                self._daemon.client.url, token=self._daemon.token, timeout_s=REST_TIMEOUT_S
+            )
+        except LlmsterError:
+            return True  # it cannot be said, so it is not given up yet
+        return any(state.id == base and state.state == "loading" for state in states)
+
+
+def _new_instance(snapshot: Snapshot, command: Load, before: Any) -> InstanceInfo | None:
+    """Find a load of this model that was not there before.
+
+    A name taken by somebody else in the meantime makes the daemon append `:2`.
+    """
+    known = before.get("references", {})
+    base = command.model.partition("@")[0]
+    for one in snapshot.instances:
+        info = one.info
+        if info.instance_reference in known or base not in {info.model_key, info.path}:
+            continue
+        wanted = command.instance_id or info.model_key
+        if info.identifier == wanted or info.identifier.startswith(f"{wanted}:"):
+            return info
+    return None

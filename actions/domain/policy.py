@@ -1,0 +1,108 @@
+"""May it be done? Pure: actor, command and facts in, one decision out, with the rule that made it.
+
+Knows no daemon and no database. Rules are asked in order; the first that objects decides.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
+from typing import Final
+
+from actions.domain.actor import Actor
+from actions.domain.command import Command, Load, Probe
+from actions.domain.errors import Problem, invalid
+from actions.domain.preflight import Preflight, Verdict
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What is known of the daemon when the decision is made."""
+
+    preflight: Preflight | None = None
+    queued: Mapping[str, int | None] = field(default_factory=dict)
+    """Requests in hand by instance id; None where the daemon would not say."""
+
+
+@dataclass(frozen=True, slots=True)
+class Decision:
+    """Allowed or not, by which rule, and how to say it."""
+
+    rule: str
+    problem: Problem | None = None
+
+    @property
+    def allowed(self) -> bool:
+        """Whether nothing objects."""
+        return self.problem is None
+
+    @property
+    def reason(self) -> str:
+        """The objection in words, "" when there is none."""
+        return self.problem.detail if self.problem is not None else ""
+
+
+def decide(actor: Actor, command: Command, facts: Facts) -> Decision:
+    """Decide."""
+    for name, rule in RULES:
+        problem = rule(actor, command, facts)
+        if problem is not None:
+            return Decision(name, problem)
+    return Decision("forced" if getattr(command, "force", False) else "allowed")
+
+
+def _scope(actor: Actor, command: Command, _facts: Facts) -> Problem | None:
+    if actor.scope.includes(command.NEEDS):
+        return None
+    return Problem(
+        "forbidden",
+        f"{command.ACTION} needs scope {command.NEEDS.value}, and {actor.name} has {actor.scope.value}; "
+        f"make a token with: daemonpulse actions token new --scope {command.NEEDS.value}",
+        needs=command.NEEDS.value,
+        has=actor.scope.value,
+    )
+
+
+def _force_says_why(_actor: Actor, command: Command, _facts: Facts) -> Problem | None:
+    if isinstance(command, Load | Probe) and command.force and not (command.reason or "").strip():
+        return invalid("reason", None, "force=true needs one; it goes into the audit")
+    return None
+
+
+def _fits(_actor: Actor, command: Command, facts: Facts) -> Problem | None:
+    if not isinstance(command, Load | Probe) or command.force or facts.preflight is None:
+        return None
+    if facts.preflight.verdict is not Verdict.DOES_NOT_FIT:
+        return None
+    return Problem(
+        "does-not-fit",
+        f"{command.model}: {'; '.join(facts.preflight.reasons)}. Eject something, replace an instance, choose "
+        "other GPUs or a smaller context, or use force=true with a reason",
+        preflight=facts.preflight.to_json(),
+    )
+
+
+def _replaced_is_idle(_actor: Actor, command: Command, facts: Facts) -> Problem | None:
+    if not isinstance(command, Load) or command.force:
+        return None
+    for name in command.replace:
+        queued = facts.queued.get(name)
+        if queued:
+            return Problem(
+                "instance-busy",
+                f"{name} has {queued} requests in hand; wait, eject it with a drain, or use force=true with a reason",
+                instance_id=name,
+                queued=queued,
+            )
+    return None
+
+
+Rule = Callable[[Actor, Command, Facts], Problem | None]
+
+RULES: Final[tuple[tuple[str, Rule], ...]] = (
+    ("scope", _scope),
+    ("force-says-why", _force_says_why),
+    ("fits", _fits),
+    ("replaced-is-idle", _replaced_is_idle),
+)
+"""In order."""

@@ -1,0 +1,392 @@
+"""One call through the gate: decide, limit, ask, put on record, pass on, cut, put on record, count.
+
+Knows no MCP method and no result type: it is handed what to do and how to cut what comes back. Nothing is done that
+cannot be put on record first.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import os
+import time
+import uuid
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
+
+from mcp.shared.exceptions import MCPError
+from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from pydantic import ValidationError
+
+from actions.auth.rate_limit import Buckets
+from actions.domain.actor import Actor
+from actions.mcp.approvals import MAX_SUBJECT, Approvals, Ask, TooManyPending
+from actions.mcp.policy.constraints import MAX_DEPTH, is_deeper
+from actions.mcp.policy.overrides import Records
+from actions.mcp.policy.rules import Decision, Subject, Verdict, decide
+from actions.mcp.redaction import digest, preview, redact
+from actions.mcp.upstream.connection import LEFT, Upstream, UpstreamDown
+from actions.mcp.upstream.limits import Breaker
+from actions.metrics import Metrics
+from actions.store.audit import Kind
+from actions.store.audit_batch import Journal, Row
+from exporter.catalogue import mcp as rows
+
+log = logging.getLogger(__name__)
+
+R = TypeVar("R")
+
+_GRACE_S: Final = 5.0
+"""Given beyond the call's timeout, in which the SDK's own timeout tells the server to stop."""
+
+REFUSALS_PER_MINUTE: Final = 300
+"""Of one token that go on record; more are only counted: the token in mcp.json must not fill the disk."""
+
+
+class Refused(Exception):
+    """The call does not happen, or came to no result. The message is for whoever called, and names the rule."""
+
+    def __init__(self, outcome: str, message: str, decision: Decision, approval: str | None = None) -> None:
+        self.outcome = outcome
+        self.decision = decision
+        self.approval = approval
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """How a call that came to a result was decided."""
+
+    decision: Decision
+    approval: str | None
+
+    def to_meta(self) -> dict[str, Any]:
+        """Write it for a result's `_meta`."""
+        return gate_meta(self.decision, self.approval)
+
+
+class Judge(Protocol[R]):
+    """Looks at a result."""
+
+    def __call__(self, result: R, /) -> tuple[R, str, bool]:
+        """Return what to hand on, the outcome, and whether it was cut."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """What is to be done, in the words of MCP's side."""
+
+    subject: Subject
+    arguments: Mapping[str, Any]
+    prepare: Callable[[], Awaitable[str | None]]
+    """Makes sure that we know what we decide about; says why the call cannot be. May raise UpstreamDown, MCPError."""
+    invoke: Callable[[float], Awaitable[R]]
+    """Does it within so many seconds. May raise UpstreamDown, MCPError, ValidationError."""
+    judge: Judge[R]
+
+
+def gate_meta(decision: Decision, approval: str | None = None) -> dict[str, Any]:
+    """Name the decision and the rule in an answer's `_meta`."""
+    gate = {"decision": decision.verdict.value, "rule": decision.rule}
+    if approval is not None:
+        gate["approval"] = approval
+    return {"io.daemonpulse/gate": gate}
+
+
+class Calls:
+    """The gate's one way through, for every server."""
+
+    def __init__(
+        self,
+        *,
+        records: Records,
+        approvals: Approvals,
+        journal: Journal,
+        metrics: Metrics,
+        capture_arguments: bool,
+        tracer: Tracer,
+    ) -> None:
+        self.records = records
+        self.approvals = approvals
+        self.journal = journal
+        self.metrics = metrics
+        self.capture = capture_arguments
+        self._tracer = tracer
+        self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
+
+    async def through(self, upstream: Upstream, work: Work[R], actor: Actor) -> tuple[R, Passed]:
+        """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
+        subject = work.subject
+        with self._tracer.start_as_current_span(
+            f"execute_tool {subject.name[:200]}"
+            if subject.kind == "tool"
+            else f"{subject.kind} {subject.server}",
+            kind=SpanKind.INTERNAL,
+            record_exception=False,
+            set_status_on_exception=False,
+        ) as span:
+            return await _Call(self, upstream, work, actor, span).run()
+
+    def records_refusal(self, actor: Actor) -> bool:
+        """Tell whether one more refusal of this actor goes on record."""
+        return self._refusals.of(actor.owner).take() == 0
+
+    async def decide(self, subject: Subject, arguments: Mapping[str, Any], *, changed: bool) -> Decision:
+        """Ask the policy; in a thread when it must look at the file system."""
+        policy = self.records.policy
+        if policy.written(subject).constraints.reads_files:
+            return await asyncio.to_thread(
+                decide, policy, subject, arguments, changed=changed, resolve=os.path.realpath
+            )
+        return decide(policy, subject, arguments, changed=changed, resolve=os.path.realpath)
+
+
+class _Call(Generic[R]):
+    """The state of one call."""
+
+    def __init__(self, calls: Calls, upstream: Upstream, work: Work[R], actor: Actor, span: Span) -> None:
+        self._calls = calls
+        self._upstream = upstream
+        self._work = work
+        self._subject = work.subject
+        self._arguments = work.arguments
+        self._actor = actor
+        self._span = span
+        self._operation = uuid.uuid4().hex
+        self._decision = Decision(Verdict.DENY, "gate")
+        self._approval: str | None = None
+        self._digest = ""
+
+    async def run(self) -> tuple[R, Passed]:
+        calls, upstream, usage = self._calls, self._upstream, self._upstream.usage
+        if is_deeper(self._arguments):
+            await self._refuse("malformed", f"the arguments are nested deeper than {MAX_DEPTH}")
+        self._digest = digest(self._arguments)
+        await self._prepare()
+        self._decision = await calls.decide(self._subject, self._arguments, changed=self._is_changed())
+        if self._decision.verdict is Verdict.DENY:
+            why = f": {self._decision.reason}" if self._decision.reason else ""
+            await self._refuse("refused", f"denied by rule {self._decision.rule!r}{why}")
+        wait_s = usage.rate.take()
+        if wait_s > 0:
+            per_minute = upstream.spec.limits.calls_per_minute
+            await self._refuse(
+                "limited", f"{per_minute:g} calls a minute is the limit; try again in {wait_s:.1f} s"
+            )
+        if self._decision.verdict is Verdict.ASK:
+            await self._ask()
+        if upstream.is_closed:
+            await self._refuse("unavailable", f"the server {LEFT}")
+        if usage.running >= upstream.spec.limits.concurrent_calls:
+            await self._refuse(
+                "limited", f"{upstream.spec.limits.concurrent_calls} calls are running already"
+            )
+        wait_s = usage.breaker.wait_s()
+        if wait_s > 0:
+            await self._refuse(
+                "unavailable",
+                f"the server failed too often ({upstream.why()}) and is left alone for {wait_s:.1f} s",
+            )
+        usage.running += 1
+        try:
+            return await self._carry_out(usage.breaker)
+        finally:
+            usage.running -= 1
+
+    async def _prepare(self) -> None:
+        """Find out what is asked for. What is denied anyway starts no server."""
+        rule = self._calls.records.policy.winner(self._subject)
+        if rule.decision is Verdict.DENY:
+            return
+        self._decision = Decision(rule.decision, rule.name)
+        try:
+            fault = await self._work.prepare()
+        except UpstreamDown as error:
+            await self._refuse("unavailable", str(error))
+        except MCPError as error:
+            await self._refuse("unavailable", f"its tools cannot be listed: {error.message[:200]}")
+        except ValidationError:
+            await self._refuse("malformed", "its list of tools is not what the protocol says")
+        else:
+            if fault is not None:
+                await self._refuse("unknown", fault)
+
+    async def _carry_out(self, breaker: Breaker) -> tuple[R, Passed]:
+        try:
+            await self._calls.journal.write(self._row("intent", self._detail()))
+        except BaseException:
+            breaker.abandoned()
+            raise
+        timeout_s = self._upstream.spec.limits.call_timeout_s
+        started = time.monotonic()
+        outcome, capped = "failed", False
+        try:
+            async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
+                result = await self._work.invoke(timeout_s)
+            result, outcome, capped = self._work.judge(result)
+            breaker.succeeded()
+        except asyncio.CancelledError:
+            outcome = "cancelled"
+            breaker.abandoned()
+            raise
+        except TimeoutError:
+            outcome = "timeout"
+            breaker.failed()
+            raise self._failed(outcome, f"it did not answer within {timeout_s:g} s") from None
+        except UpstreamDown as error:
+            outcome = "unavailable"
+            breaker.failed()
+            raise self._failed(outcome, str(error)) from error
+        except ValidationError as error:
+            outcome = "malformed"
+            breaker.failed()
+            raise self._failed(outcome, "its answer is not what the protocol says") from error
+        except MCPError as error:
+            outcome = self._classify(error)
+            if outcome == "error":
+                breaker.succeeded()
+                raise
+            breaker.failed()
+            what = (
+                f"it did not answer within {timeout_s:g} s"
+                if outcome == "timeout"
+                else f"the connection ended during the call: {self._upstream.why()}"
+            )
+            raise self._failed(outcome, what) from error
+        except Exception:
+            breaker.failed()
+            log.exception("a call failed by a bug of ours", extra={"server": self._subject.server})
+            raise
+        finally:
+            self._end(outcome, took_s=time.monotonic() - started, capped=capped)
+        return result, Passed(self._decision, self._approval)
+
+    async def _ask(self) -> None:
+        spec, mark = self._upstream.spec, self._mark()
+        ask = Ask(
+            self._subject,
+            self._decision.rule,
+            self._decision.reason,
+            preview(self._arguments, spec.reach.secrets),
+            self._digest,
+            spec.limits.approval_timeout_s,
+        )
+        try:
+            self._approval, state = await self._calls.approvals.park(ask, self._actor)
+        except TooManyPending as error:
+            await self._refuse("limited", str(error))
+        except asyncio.CancelledError:
+            self._end("cancelled", took_s=None)
+            raise
+        rule = f"rule {self._decision.rule!r} asks a person"
+        match state:
+            case "approved":
+                now = await self._calls.decide(self._subject, self._arguments, changed=self._is_changed())
+                if now.verdict is Verdict.DENY or self._mark() != mark:
+                    await self._refuse("refused", "it was denied, or the tool changed, while the call waited")
+            case "denied":
+                await self._refuse("refused", f"{rule}, who said no")
+            case "expired":
+                await self._refuse(
+                    "expired", f"{rule}, and nobody answered within {ask.timeout_s:g} s; it was not done"
+                )
+            case _:
+                await self._refuse("interrupted", f"{rule}, and the gate was restarted; it was not done")
+
+    def _mark(self) -> str | None:
+        """Return the tool's fingerprint as last listed."""
+        listing = self._upstream.listing
+        return listing.fingerprints.get(self._subject.name) if listing is not None else None
+
+    def _is_changed(self) -> bool:
+        if self._subject.kind != "tool":
+            return False
+        pinned = self._calls.records.pinned(self._subject.server, self._subject.name)
+        return pinned is not None and self._mark() != pinned  # without a pin it is new: about to be pinned
+
+    @staticmethod
+    def _classify(error: MCPError) -> str:
+        """Tell the server's own answer from the lack of one."""
+        return {CONNECTION_CLOSED: "unavailable", REQUEST_TIMEOUT: "timeout"}.get(error.code, "error")
+
+    async def _refuse(self, outcome: str, message: str) -> NoReturn:
+        """Raise a refusal, on record unless this token was refused too often for that."""
+        self._count(outcome)
+        self._describe(outcome)
+        if self._calls.records_refusal(self._actor):
+            detail = {**self._detail(), "outcome": outcome, "reason": message}
+            await self._calls.journal.write(self._row("denied", detail))
+        raise self._failed(outcome, message)
+
+    def _failed(self, outcome: str, message: str) -> Refused:
+        name = f"{self._subject.server}/{self._subject.name}"[:200]
+        return Refused(outcome, f"{name}: {message}", self._decision, self._approval)
+
+    def _end(self, outcome: str, *, took_s: float | None, capped: bool = False) -> None:
+        """Put the outcome on record, where nobody waits for it."""
+        labels = (self._subject.server, self._label)
+        self._count(outcome)
+        if capped:
+            self._calls.metrics.count(rows.RESULTS_CAPPED, *labels)
+        detail: dict[str, Any] = {"outcome": outcome, "capped": capped}
+        if took_s is not None:
+            self._calls.metrics.observe(rows.TOOL_CALL_DURATION, took_s, *labels)
+            detail["duration_ms"] = round(took_s * 1000, 3)
+        self._describe(outcome)
+        if took_s is None:  # it never came to an intent
+            self._calls.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
+        else:
+            self._calls.journal.write_soon(self._row("outcome", detail))
+
+    def _count(self, outcome: str) -> None:
+        labels = (self._subject.server, self._label, self._decision.verdict.value, outcome)
+        self._calls.metrics.count(rows.TOOL_CALLS, *labels)
+
+    @property
+    def _label(self) -> str:
+        """Bound the label: a listed tool's name, else what kind of thing it is."""
+        if self._subject.kind == "tool":
+            listing = self._upstream.listing
+            return (
+                self._subject.name
+                if listing is not None and self._subject.name in listing.tools
+                else "unknown"
+            )
+        return {"prompt": "prompts/get", "resource": "resources/read"}[self._subject.kind]
+
+    def _describe(self, outcome: str) -> None:
+        """Write the span's attributes. Source: OpenTelemetry's semantic conventions for GenAI tools, and our own."""
+        self._span.set_attributes(
+            {
+                "gen_ai.operation.name": "execute_tool",
+                "gen_ai.tool.name": self._subject.name[:200],
+                "daemonpulse.mcp.server": self._subject.server,
+                "daemonpulse.mcp.decision": self._decision.verdict.value,
+                "daemonpulse.mcp.rule": self._decision.rule,
+                "daemonpulse.mcp.outcome": outcome,
+                "daemonpulse.mcp.arguments_sha256": self._digest,
+            }
+        )
+        if outcome not in {"done", "tool_error"}:
+            self._span.set_attribute("error.type", outcome)
+            self._span.set_status(Status(StatusCode.ERROR, outcome))
+
+    def _detail(self) -> dict[str, Any]:
+        detail: dict[str, Any] = {
+            "kind": self._subject.kind,
+            "decision": self._decision.verdict.value,
+            "rule": self._decision.rule,
+            "arguments_sha256": self._digest,
+        }
+        if self._approval is not None:
+            detail["approval"] = self._approval
+        if self._calls.capture:
+            detail["arguments"] = redact(dict(self._arguments), self._upstream.spec.reach.secrets)
+        return detail
+
+    def _row(self, kind: Kind, detail: Mapping[str, Any]) -> Row:
+        subject = f"{self._subject.server}/{self._subject.name}"[:MAX_SUBJECT]
+        return Row(kind, self._actor, "mcp.call", subject, self._operation, detail)

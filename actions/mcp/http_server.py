@@ -1,0 +1,101 @@
+"""`/mcp/{server}` over streamable HTTP: finds who is asking, finds the server, hands over to the SDK.
+
+Knows no tool. A session belongs to the token that opened it, and every request needs one: without tokens, nobody gets
+in, for a tool call is not a look.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Awaitable, Callable
+from typing import Final
+
+from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
+from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.requests import Request
+from starlette.types import Receive, Scope, Send
+
+from actions.auth.problem_response import send_problem
+from actions.domain.actor import Actor
+from actions.domain.errors import Problem, not_found
+from actions.mcp.proxy import ACTOR_KEY, MAX_SESSIONS, Gateway
+from actions.mcp.upstream.spec import PATH_PREFIX
+
+log = logging.getLogger(__name__)
+
+MAX_BODY_BYTES: Final = 4 * 1024 * 1024
+"""Of one request; a file to write travels in it."""
+
+SESSION_IDLE_S: Final = 1800.0
+
+Authenticate = Callable[[Request], Awaitable[Actor]]
+"""Names the actor of a request, or raises Problem."""
+
+
+class Front:
+    """The SDK's session manager of one server, with a task that owns it."""
+
+    def __init__(self, gateway: Gateway) -> None:
+        self.gateway = gateway
+        self._manager = StreamableHTTPSessionManager(
+            gateway.server,
+            max_request_body_size=MAX_BODY_BYTES,
+            session_idle_timeout=SESSION_IDLE_S,
+            max_sessions=MAX_SESSIONS,
+        )
+        self._ready = asyncio.Event()
+        self._stop = asyncio.Event()
+
+    async def run(self) -> None:
+        """Own the sessions until `stop`."""
+        async with self._manager.run():
+            self._ready.set()
+            await self._stop.wait()
+
+    def stop(self) -> None:
+        """End every session."""
+        self._stop.set()
+
+    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        await self._ready.wait()
+        session_id = Request(scope).headers.get("mcp-session-id")
+        await self._manager.handle_request(scope, receive, send)
+        if scope["method"] == "DELETE" and session_id:
+            self.gateway.forget(session_id)
+
+
+class Doorway:
+    """The ASGI application below `/mcp/`."""
+
+    def __init__(self, authenticate: Authenticate, find: Callable[[str], Front | None]) -> None:
+        self._authenticate = authenticate
+        self._find = find
+
+    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+        """Answer one request."""
+        try:
+            front, scope = await self._admit(scope, receive)
+        except Problem as problem:
+            await send_problem(send, problem)
+            return
+        await front.handle(scope, receive, send)
+
+    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Front, Scope]:
+        actor = await self._authenticate(Request(scope, receive))
+        if actor.token_id is None:
+            raise Problem(
+                "unauthorized",
+                "tools are called with a token only; make one: daemonpulse actions token new --scope read",
+                headers={"WWW-Authenticate": "Bearer"},
+            )
+        name = scope["path"].removeprefix(PATH_PREFIX)
+        front = self._find(name)
+        if front is None or not front.gateway.upstream.spec.admits(actor.token_name):
+            raise not_found(
+                "MCP server", name
+            )  # the same for both: what one may not use, one need not know of
+        token = AccessToken(token="", client_id=actor.token_id, scopes=[actor.scope.value])
+        return front, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}

@@ -1,0 +1,1 @@
+"""The daemon's mcp.json: adopt its servers, restore it, watch it for drift."""

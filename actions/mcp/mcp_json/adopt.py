@@ -1,0 +1,289 @@
+"""Points the daemon's mcp.json at the gate, and back: what each server was moves into our registry, with its secrets.
+
+Knows no HTTP. The plan is pure; carrying it out writes the registry first, then a backup, then mcp.json, so that no
+crash in between loses a server. Keys we do not know stay where they are, in their order.
+"""
+
+from __future__ import annotations
+
+import difflib
+import hashlib
+import json
+import math
+import os
+import re
+import stat
+import time
+from collections.abc import Collection, Mapping
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any, Final, NoReturn
+from urllib.parse import quote, urlsplit
+
+from actions.mcp.redaction import redact
+from actions.mcp.registry import Registry, reach_of, write_private
+from actions.mcp.upstream.spec import NAME, PATH_PREFIX
+from exporter.shared import urls
+
+MAX_BYTES: Final = 4 * 1024 * 1024
+
+_HALF: Final = re.compile(r"[\ud800-\udfff]")
+
+_MOVED: Final = frozenset({"command", "args", "env", "cwd", "envFile", "url", "headers", "type", "transport"})
+"""Keys that say how a server is reached, which is the gate's business now."""
+
+
+class NotAdoptable(Exception):
+    """mcp.json cannot be changed as asked; nothing was changed. The message says why and what to do."""
+
+
+@dataclass(frozen=True, slots=True)
+class McpJson:
+    """An mcp.json as it is on disk."""
+
+    path: Path
+    """Resolved: a link is followed, and what it points to is replaced."""
+    text: str = field(repr=False)
+    document: dict[str, Any] = field(repr=False)
+    mode: int
+    owner: tuple[int, int]
+
+    @property
+    def servers(self) -> dict[str, Any]:
+        """Its servers by name."""
+        found = self.document.get("mcpServers", {})
+        return found if isinstance(found, dict) else {}
+
+
+@dataclass(frozen=True, slots=True)
+class Plan:
+    """What would change."""
+
+    file: McpJson
+    text: str = field(repr=False)
+    """The file as it will be."""
+    moved: Mapping[str, Mapping[str, Any]] = field(repr=False)
+    """Servers that move, as mcp.json had them (adopt), or that go back (undo)."""
+    skipped: Mapping[str, str]
+    """Servers that stay as they are, and why."""
+    repointed: tuple[str, ...] = ()
+    """Servers that were adopted before, and whose entry has an address or a token of ours that is none any more."""
+
+    @property
+    def names(self) -> list[str]:
+        """Servers whose entry changes."""
+        return sorted([*self.moved, *self.repointed])
+
+    @property
+    def changes(self) -> bool:
+        """Whether there is anything to do."""
+        return self.text != self.file.text
+
+    def diff(self) -> str:
+        """Show the change without any secret."""
+        before = _dump(_shown(self.file.document), self.file.text).splitlines()
+        after = _dump(_shown(json.loads(self.text)), self.text).splitlines()
+        name = self.file.path.name
+        return "\n".join(difflib.unified_diff(before, after, name, f"{name} (changed)", lineterm=""))
+
+    @property
+    def warning(self) -> str | None:
+        """Say that others can read the token that mcp.json will hold."""
+        if self.file.mode & 0o077:
+            return f"{self.file.path} can be read by others on this machine (mode {self.file.mode:o}): chmod 600 it"
+        return None
+
+
+def read(path: Path) -> McpJson:
+    """Read an mcp.json. Raises NotAdoptable."""
+    text = ""
+    try:
+        real = path.resolve(strict=True)
+        about = real.stat()
+        if not stat.S_ISREG(about.st_mode) or about.st_size > MAX_BYTES:
+            raise NotAdoptable(f"{path} is not a file of at most {MAX_BYTES} bytes")
+        text = real.read_bytes().decode("utf-8")
+        document = json.loads(
+            text, object_pairs_hook=_without_duplicates, parse_constant=_no_constant, parse_float=_finite
+        )
+    except json.JSONDecodeError as error:
+        hint = "; JSON has no comments: remove them first" if "//" in text or "/*" in text else ""
+        raise NotAdoptable(f"{path} is not JSON: line {error.lineno}: {error.msg}{hint}") from error
+    except (OSError, UnicodeDecodeError, RecursionError, ValueError) as error:
+        raise NotAdoptable(f"{path} cannot be read: {error}") from error
+    if not isinstance(document, dict) or not isinstance(document.get("mcpServers", {}), dict):
+        raise NotAdoptable(f'{path} has no table "mcpServers"')
+    return McpJson(real, text, document, stat.S_IMODE(about.st_mode), (about.st_uid, about.st_gid))
+
+
+def is_gated(name: str, entry: Any, gate_url: str) -> bool:
+    """Tell whether a server of mcp.json goes through the gate, under its own name."""
+    return (
+        isinstance(entry, Mapping)
+        and entry.get("url") == gated_url(gate_url, name)
+        and "command" not in entry
+    )
+
+
+def gated_url(gate_url: str, name: str) -> str:
+    """Write the address of a server behind the gate."""
+    return f"{gate_url.rstrip('/')}{PATH_PREFIX}{quote(name, safe='')}"
+
+
+def tokens_in(file: McpJson, adopted: Collection[str]) -> list[str]:
+    """Find the tokens that earlier adoptions left in the file."""
+    return [_token_of(entry) for name, entry in file.servers.items() if _is_ours(name, entry, adopted)]
+
+
+def plan_adoption(
+    file: McpJson,
+    *,
+    gate_url: str,
+    token: str,
+    taken: frozenset[str] = frozenset(),
+    adopted: Collection[str] = (),
+    stale: frozenset[str] = frozenset(),
+) -> Plan:
+    """Say how the file would look. `taken` are servers of the policy file, whose names are not free.
+
+    What was `adopted` before is not moved again: its entry gets our present address, and a token for a `stale` one.
+    """
+    servers: dict[str, Any] = {}
+    moved: dict[str, Mapping[str, Any]] = {}
+    skipped: dict[str, str] = {}
+    for name, entry in file.servers.items():
+        servers[name] = entry
+        if _is_ours(name, entry, adopted):
+            current = token if _token_of(entry) in stale else _token_of(entry)
+            headers = {**entry["headers"], "Authorization": f"Bearer {current}"}
+            servers[name] = {**entry, "url": gated_url(gate_url, name), "headers": headers}
+        elif is_gated(name, entry, gate_url):
+            continue
+        elif not NAME.fullmatch(name):
+            skipped[name] = "its name has characters that a path or label cannot carry; rename it"
+        elif name in taken:
+            skipped[name] = "the policy file has a server of this name; remove one of them"
+        elif not isinstance(entry, Mapping) or reach_of(entry) is None:
+            skipped[name] = "it has neither a command nor an http(s) url"
+        else:
+            moved[name] = entry
+            servers[name] = {
+                "url": gated_url(gate_url, name),
+                "headers": {"Authorization": f"Bearer {token}"},
+                **{key: value for key, value in entry.items() if key not in _MOVED},
+            }
+    changed = [name for name, entry in servers.items() if entry != file.servers[name]]
+    text = _dump({**file.document, "mcpServers": servers}, file.text) if changed else file.text
+    return Plan(file, text, moved, skipped, tuple(name for name in changed if name not in moved))
+
+
+def plan_undo(file: McpJson, registry: Registry, *, gate_url: str) -> Plan:
+    """Say how the file would look with every adopted server back; what was changed since is kept."""
+    servers: dict[str, Any] = {}
+    moved: dict[str, Mapping[str, Any]] = {}
+    adopted = registry.adopted
+    for name, entry in file.servers.items():
+        servers[name] = entry
+        if name in adopted and (is_gated(name, entry, gate_url) or _is_ours(name, entry, adopted)):
+            original = adopted[name]
+            moved[name] = original
+            # What was added to the entry since stays; what says how it is reached comes back.
+            kept = {key: value for key, value in entry.items() if key not in _MOVED}
+            servers[name] = {key: kept.get(key, value) for key, value in original.items()} | {
+                key: value for key, value in kept.items() if key not in original
+            }
+    document = {**file.document, "mcpServers": servers}
+    text = file.text
+    if moved:
+        text = _as_it_was(registry.path.parent, document) or _dump(document, file.text)
+    return Plan(file, text, moved, {})
+
+
+def carry_out_adoption(plan: Plan, registry: Registry) -> Path:
+    """Do it; return where the backup is. Raises OSError, NotAdoptable when the file changed in between."""
+    registry.adopt(plan.moved)
+    folder = registry.path.parent / "mcp-backups"
+    mark = hashlib.sha256(plan.file.text.encode()).hexdigest()[:16]  # two within a second are two files
+    backup = folder / f"mcp.json.{time.strftime('%Y%m%dT%H%M%S')}.{mark}"
+    write_private(backup, plan.file.text)
+    _replace(plan)
+    return backup
+
+
+def carry_out_undo(plan: Plan, registry: Registry) -> None:
+    """Do it. Raises OSError, NotAdoptable when the file changed in between."""
+    _replace(plan)
+    registry.release(set(plan.moved))
+
+
+def _replace(plan: Plan) -> None:
+    if plan.file.path.read_bytes().decode("utf-8", "replace") != plan.file.text:
+        raise NotAdoptable(f"{plan.file.path} was changed by somebody else meanwhile; try again")
+    mode, owner = plan.file.mode, plan.file.owner
+    write_private(plan.file.path, plan.text, mode=mode, owner=owner if os.geteuid() == 0 else None)
+
+
+def _is_ours(name: str, entry: Any, adopted: Collection[str]) -> bool:
+    """Tell whether adoption wrote an entry, whatever address we had then."""
+    if name not in adopted or not isinstance(entry, Mapping) or "command" in entry or not _token_of(entry):
+        return False
+    url = entry.get("url")
+    return isinstance(url, str) and urls.is_http(url) and urlsplit(url).path == gated_url("", name)
+
+
+def _token_of(entry: Mapping[str, Any]) -> str:
+    """Find our token in an entry's headers; empty if there is none."""
+    headers = entry.get("headers")
+    header = headers.get("Authorization") if isinstance(headers, Mapping) else None
+    ours = isinstance(header, str) and header.startswith("Bearer dp_")
+    return str(header).removeprefix("Bearer ") if ours else ""
+
+
+def _as_it_was(state: Path, document: Any) -> str | None:
+    """Find the backup that says the same in the same order: then every byte is what it was."""
+    said = json.dumps(document)
+    for path in sorted((state / "mcp-backups").glob("mcp.json.*"), reverse=True):
+        try:
+            text = path.read_bytes().decode("utf-8")
+            if json.dumps(json.loads(text)) == said:
+                return text
+        except (OSError, ValueError, RecursionError):
+            continue
+    return None
+
+
+def _dump(document: Any, like: str) -> str:
+    """Write JSON with the indentation and the last newline that the file had."""
+    indent = re.search(r"\n([ \t]+)\"", like)
+    text = json.dumps(document, indent=indent[1] if indent else 2, ensure_ascii=False)
+    if _HALF.search(text):  # half of a surrogate pair can only be written escaped
+        text = json.dumps(document, indent=indent[1] if indent else 2)
+    return text + ("\n" if like.endswith("\n") or not like else "")
+
+
+def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
+    """Copy for showing: values of env and headers are marks, the rest is redacted."""
+    shown: dict[str, Any] = redact(dict(document))
+    for entry in shown.get("mcpServers", {}).values():
+        for key in ("env", "headers"):
+            if isinstance(entry, dict) and isinstance(entry.get(key), dict):
+                entry[key] = dict.fromkeys(entry[key], "[redacted]")
+    return shown
+
+
+def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) != len(pairs):
+        raise ValueError("a key is there twice; one of them would be lost")
+    return found
+
+
+def _no_constant(name: str) -> NoReturn:
+    raise ValueError(f"{name} is not JSON")
+
+
+def _finite(number: str) -> float:
+    value = float(number)
+    if math.isinf(value):
+        raise ValueError(f"{number} is too large to be written back")
+    return value

@@ -1,0 +1,100 @@
+"""The tools of all servers against what was approved: lists them anew, pins the new, tells of the changed.
+
+Knows no client. A tool that is not what was approved asks again, until somebody sets its gate.
+"""
+
+from __future__ import annotations
+
+import logging
+from typing import Any
+
+from actions.mcp.policy.overrides import Records
+from actions.mcp.policy.rules import Decision, Policy, Subject, Verdict
+from actions.mcp.upstream.connection import Upstream
+from actions.mcp.upstream.listing import Listing
+from actions.metrics import Metrics
+from exporter.catalogue import mcp as rows
+
+log = logging.getLogger(__name__)
+
+
+class Tools:
+    """Lists tools and compares them with their pins."""
+
+    def __init__(self, records: Records, metrics: Metrics) -> None:
+        self._records = records
+        self._metrics = metrics
+        self._told: dict[str, dict[str, str | None]] = {}
+        """By server and tool: the change that was logged last, for every tool that the metric has."""
+
+    @property
+    def policy(self) -> Policy:
+        """The rules as of now."""
+        return self._records.policy
+
+    async def refresh(self, upstream: Upstream) -> Listing:
+        """List a server's tools. Raises UpstreamDown, MCPError, ValidationError, StorageFailed."""
+        listing = await upstream.list_tools()
+        await self._records.pin_new(upstream.spec.name, listing.fingerprints)
+        self.compare(upstream)
+        return listing
+
+    def compare(self, upstream: Upstream) -> None:
+        """Set the metric of every tool listed, and of no other; log a change once."""
+        listing = upstream.listing
+        if listing is None or upstream.is_closed:
+            return
+        name = upstream.spec.name
+        told = self._told.setdefault(name, {})
+        for tool in told.keys() - listing.tools.keys():
+            del told[tool]
+            self._metrics.set(rows.TOOL_CHANGED, None, name, tool)
+        for tool, mark in listing.fingerprints.items():
+            changed = self.is_changed(upstream, tool)
+            self._metrics.set(rows.TOOL_CHANGED, 1 if changed else 0, name, tool)
+            if not changed:
+                told.setdefault(tool, None)
+            elif told.get(tool) != mark:
+                told[tool] = mark
+                log.warning(
+                    "a tool is not what was approved; it asks until its gate is set again",
+                    extra={"server": name, "tool": tool},
+                )
+
+    def forget(self, name: str) -> None:
+        """Let the tools of a server go that is no more."""
+        for tool in self._told.pop(name, {}):
+            self._metrics.set(rows.TOOL_CHANGED, None, name, tool)
+
+    def is_changed(self, upstream: Upstream, tool: str) -> bool:
+        """Tell whether a listed tool differs from its pin."""
+        listing = upstream.listing
+        mark = listing.fingerprints.get(tool) if listing is not None else None
+        pinned = self._records.pinned(upstream.spec.name, tool)
+        return mark is not None and pinned is not None and mark != pinned
+
+    def gate(self, subject: Subject, upstream: Upstream | None) -> Decision:
+        """Say what stands for a tool, whatever its arguments: a changed one asks where its rule allows."""
+        rule = self.policy.winner(subject)
+        changed = upstream is not None and self.is_changed(upstream, subject.name)
+        asks = changed and rule.decision is Verdict.ALLOW
+        return Decision(Verdict.ASK if asks else rule.decision, rule.name)
+
+    def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
+        """Describe every tool with its gate, for a caller with this token."""
+        listing = upstream.listing
+        found = []
+        for tool in listing.tools.values() if listing is not None else ():
+            gate = self.gate(Subject(upstream.spec.name, "tool", tool.name, token), upstream)
+            live = self._records.live(upstream.spec.name, tool.name)
+            found.append(
+                {
+                    "tool": tool.name,
+                    "description": (tool.description or "")[:500],
+                    "decision": gate.verdict.value,
+                    "rule": gate.rule,
+                    "changed": self.is_changed(upstream, tool.name),
+                    "set_by": live.actor if live is not None else None,
+                }
+            )
+        return found

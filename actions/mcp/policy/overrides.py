@@ -1,0 +1,134 @@
+"""The rules set through the API and the pins of tools: in memory to decide with, in SQLite to survive.
+
+Knows no MCP types; a tool is a name and a fingerprint here.
+"""
+
+from __future__ import annotations
+
+import sqlite3
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+
+from actions.domain.actor import Actor
+from actions.mcp.policy.rules import Policy, Rule, Verdict
+from actions.store.database import Storage
+
+
+@dataclass(frozen=True, slots=True)
+class LiveRule:
+    """One rule that was set through the API. Exact names, no globs."""
+
+    server: str
+    tool: str
+    decision: Verdict
+    actor: str
+    at_ms: int
+
+
+class Records:
+    """Live rules and pins. `load` comes first."""
+
+    def __init__(
+        self, storage: Storage, policy: Policy, *, clock_ms: Callable[[], int] | None = None
+    ) -> None:
+        self._storage = storage
+        self._file_policy = policy
+        self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._rules: dict[tuple[str, str], LiveRule] = {}
+        self._pins: dict[tuple[str, str], str] = {}
+        self.policy = policy
+        """Live rules, then the file's."""
+
+    async def load(self) -> None:
+        """Read what was kept. Raises StorageFailed."""
+        rules = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_rules").fetchall())
+        pins = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_pins").fetchall())
+        self._rules = {
+            (row["server"], row["tool"]): LiveRule(
+                row["server"], row["tool"], Verdict(row["decision"]), row["actor"], row["at_ms"]
+            )
+            for row in rules
+        }
+        self._pins = {(row["server"], row["tool"]): row["fingerprint"] for row in pins}
+        self._compose()
+
+    def live(self, server: str, tool: str) -> LiveRule | None:
+        """Find the live rule of a tool."""
+        return self._rules.get((server, tool))
+
+    def pinned(self, server: str, tool: str) -> str | None:
+        """Return the fingerprint that was approved, None for a tool never seen."""
+        return self._pins.get((server, tool))
+
+    async def pin_new(self, server: str, fingerprints: Mapping[str, str]) -> None:
+        """Pin tools that have no pin: trust on first use. Raises StorageFailed."""
+        new = {tool: mark for tool, mark in fingerprints.items() if (server, tool) not in self._pins}
+        if not new:
+            return
+        now_ms = self._clock_ms()
+        await self._storage.write(
+            lambda db: db.executemany(
+                "INSERT OR IGNORE INTO mcp_pins VALUES (?, ?, ?, ?)",
+                [(server, tool, mark, now_ms) for tool, mark in new.items()],
+            )
+        )
+        for tool, mark in new.items():
+            self._pins.setdefault((server, tool), mark)
+
+    def write_gate(
+        self, db: sqlite3.Connection, actor: Actor, rule: tuple[str, str, Verdict], fingerprint: str | None
+    ) -> Callable[[], None]:
+        """Set a live rule, and pin the tool as it is now, in the caller's transaction; call the result after it."""
+        server, tool, decision = rule
+        now_ms = self._clock_ms()
+        live = LiveRule(server, tool, decision, actor.person or actor.name, now_ms)
+        db.execute(
+            "INSERT OR REPLACE INTO mcp_rules VALUES (?, ?, ?, ?, ?)",
+            (server, tool, decision.value, live.actor, now_ms),
+        )
+        if fingerprint is not None:
+            db.execute(
+                "INSERT OR REPLACE INTO mcp_pins VALUES (?, ?, ?, ?)", (server, tool, fingerprint, now_ms)
+            )
+
+        def committed() -> None:
+            self._rules[(server, tool)] = live
+            if fingerprint is not None:
+                self._pins[(server, tool)] = fingerprint
+            self._compose()
+
+        return committed
+
+    def remove_gate(self, db: sqlite3.Connection, server: str, tool: str) -> Callable[[], None]:
+        """Remove a live rule in the caller's transaction; call the result after it. Pins stay as they are."""
+        db.execute("DELETE FROM mcp_rules WHERE server = ? AND tool = ?", (server, tool))
+
+        def committed() -> None:
+            self._rules.pop((server, tool), None)
+            self._compose()
+
+        return committed
+
+    def take_policy(self, policy: Policy) -> None:
+        """Put another policy file's rules in force below the live ones, all at once."""
+        self._file_policy = policy
+        self._compose()
+
+    def _compose(self) -> None:
+        live = tuple(
+            Rule(
+                f"live:{one.server}/{one.tool}",
+                one.decision,
+                _literal(one.server),
+                "tool",
+                _literal(one.tool),
+            )
+            for one in self._rules.values()
+        )
+        self.policy = replace(self._file_policy, live=live)
+
+
+def _literal(name: str) -> str:
+    """Write a name as a glob that matches only itself."""
+    return "".join(f"[{char}]" if char in "*?[" else char for char in name)

@@ -1,0 +1,381 @@
+"""One server as clients see it: the official SDK's server, whose every handler goes through the gate.
+
+Knows no transport below and no policy; it translates between MCP's requests and calls.py. What it does not pass on is
+not offered: sampling, elicitation, roots, logging and resource subscriptions, which would let a tool server talk to
+the model behind the gate's back, and the server's `instructions`, which would too.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections import OrderedDict
+from collections.abc import Awaitable, Mapping
+from typing import Any, Final, TypeVar
+
+import mcp_types as types
+from mcp.client import ClientSession
+from mcp.server import Server, ServerRequestContext
+from mcp.server.context import CallNext, HandlerResult
+from mcp.server.lowlevel.server import NotificationOptions
+from mcp.server.models import InitializationOptions
+from mcp.server.session import ServerSession
+from mcp.server.subscriptions import (
+    InMemorySubscriptionBus,
+    ListenHandler,
+    PromptsListChanged,
+    ResourcesListChanged,
+    ServerEvent,
+    ToolsListChanged,
+)
+from mcp.shared.exceptions import MCPError
+from pydantic import BaseModel, ValidationError
+
+from actions.domain.actor import Actor
+from actions.mcp.call import Calls, Judge, Refused, Work
+from actions.mcp.pinning import Tools
+from actions.mcp.policy.rules import Kind, Subject
+from actions.mcp.results import SizeJudge, ToolJudge, marked, refusal, refusal_error
+from actions.mcp.upstream.connection import Upstream, UpstreamDown, offers
+from actions.store.database import StorageFailed
+
+Context = ServerRequestContext[Any, Any]
+R = TypeVar("R", bound=BaseModel)
+T = TypeVar("T")
+
+ACTOR_KEY: Final = "daemonpulse.actor"
+"""Where http_server.py leaves the actor in a request's scope."""
+
+MAX_SESSIONS: Final = 1_000
+"""Of clients of the older protocol, per server."""
+
+_NOTIFY_S: Final = 1.0
+
+_EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
+    "tools": (ToolsListChanged(), types.ToolListChangedNotification()),
+    "prompts": (PromptsListChanged(), types.PromptListChangedNotification()),
+    "resources": (ResourcesListChanged(), types.ResourceListChangedNotification()),
+}
+
+
+class _GateServer(Server[dict[str, Any]]):
+    """The SDK's server, saying that its lists may change also to clients of the older protocol."""
+
+    def create_initialization_options(
+        self,
+        notification_options: NotificationOptions | None = None,
+        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
+        extensions: dict[str, dict[str, Any]] | None = None,
+    ) -> InitializationOptions:
+        changes = notification_options or NotificationOptions(
+            prompts_changed=True, resources_changed=True, tools_changed=True
+        )
+        return super().create_initialization_options(changes, experimental_capabilities, extensions)
+
+
+class _Progress:
+    """Hands a call's progress on. The SDK does so in tasks of their own, which the result would overtake."""
+
+    def __init__(self, session: ServerSession) -> None:
+        self._session = session
+        self._under_way: set[asyncio.Future[None]] = set()
+
+    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
+        """Hand one on."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._under_way.add(done)
+        try:
+            await self._session.report_progress(progress, total, message)
+        finally:
+            self._under_way.discard(done)
+            done.cancel()
+
+    async def passed_on(self) -> None:
+        """Wait until the client has what came before the result, unless it takes its time."""
+        if self._under_way:
+            await asyncio.wait(self._under_way, timeout=_NOTIFY_S)
+
+
+class Gateway:
+    """One server's front. `server` is served over HTTP by http_server.py."""
+
+    def __init__(self, upstream: Upstream, tools: Tools, calls: Calls) -> None:
+        self.upstream = upstream
+        self.name = upstream.spec.name
+        self._tools = tools
+        self._calls = calls
+        self._bus = InMemorySubscriptionBus()
+        self._sessions: OrderedDict[str, ServerSession] = OrderedDict()
+        self.server = _GateServer(
+            f"daemonpulse-gate/{self.name}",
+            on_list_tools=self._list_tools,
+            on_call_tool=self._call_tool,
+            on_list_prompts=self._list_prompts,
+            on_get_prompt=self._get_prompt,
+            on_list_resources=self._list_resources,
+            on_list_resource_templates=self._list_templates,
+            on_read_resource=self._read_resource,
+            on_completion=self._complete,
+            on_subscriptions_listen=ListenHandler(self._bus),
+            get_tool_input_schema=self._schema,
+        )
+        self.server.middleware.append(self._watch_sessions)
+
+    async def changed(self, what: str) -> None:
+        """Tell every client that a list has changed: `tools`, `prompts` or `resources`."""
+        event, notification = _EVENTS[what]
+        await self._bus.publish(event)
+        for session in list(self._sessions.values()):
+            with contextlib.suppress(TimeoutError, MCPError):
+                async with asyncio.timeout(_NOTIFY_S):
+                    await session.send_notification(notification)
+
+    def forget(self, session_id: str) -> None:
+        """Let a client of the older protocol go."""
+        self._sessions.pop(session_id, None)
+
+    async def _watch_sessions(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Remember the sessions of clients of the older protocol, which are told of changes one by one."""
+        if ctx.method == "notifications/initialized" and ctx.request is not None:
+            session_id = ctx.request.headers.get("mcp-session-id")
+            if session_id:
+                self._sessions[session_id] = ctx.session
+                while len(self._sessions) > MAX_SESSIONS:
+                    self._sessions.popitem(last=False)
+        return await call_next(ctx)
+
+    # Tools ------------------------------------------------------------------------------------------------------------
+
+    async def _list_tools(
+        self, context: Context, _params: types.PaginatedRequestParams | None
+    ) -> types.ListToolsResult:
+        """List what is not denied, all at once, as the server has it now."""
+        listing = await self._listed(self._tools.refresh(self.upstream))
+        token = _token(context)
+        return types.ListToolsResult(
+            tools=[tool for name, tool in listing.tools.items() if not self._hides("tool", name, token)]
+        )
+
+    async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
+        actor = _actor(context)
+        arguments = params.arguments or {}
+        work = Work(
+            Subject(self.name, "tool", params.name, _token(context)),
+            arguments,
+            prepare=lambda: self._prepare_tool(params.name),
+            invoke=lambda timeout_s: self._request(
+                context,
+                types.CallToolRequest(
+                    params=types.CallToolRequestParams(
+                        name=params.name, arguments=arguments, _meta=_passed_meta(context)
+                    )
+                ),
+                types.CallToolResult,
+                timeout_s,
+            ),
+            judge=ToolJudge(self.upstream.spec.limits.output_cap_bytes),
+        )
+        try:
+            result, passed = await self._calls.through(self.upstream, work, actor)
+        except Refused as refused:
+            return refusal(refused)
+        except StorageFailed as error:
+            raise _unrecordable(error) from error
+        return marked(result, passed)
+
+    async def _prepare_tool(self, name: str) -> str | None:
+        listing = self.upstream.listing
+        if listing is None or name not in listing.tools:
+            listing = await self._tools.refresh(self.upstream)
+        return None if name in listing.tools else "the server has no such tool"
+
+    def _schema(self, name: str) -> Mapping[str, Any] | None:
+        """Answer the SDK's check of headers that repeat arguments, without asking the server."""
+        listing = self.upstream.listing
+        tool = listing.tools.get(name) if listing is not None else None
+        return tool.input_schema if tool is not None else None
+
+    # Prompts, resources, completions ----------------------------------------------------------------------------------
+
+    async def _list_prompts(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListPromptsResult:
+        result = await self._list(
+            context, "prompts", types.ListPromptsRequest(params=params), types.ListPromptsResult
+        )
+        if result is None:
+            return types.ListPromptsResult(prompts=[])
+        token = _token(context)
+        kept = [one for one in result.prompts if not self._hides("prompt", one.name, token)]
+        return result.model_copy(update={"prompts": kept})
+
+    async def _get_prompt(
+        self, context: Context, params: types.GetPromptRequestParams
+    ) -> types.GetPromptResult:
+        request = types.GetPromptRequest(
+            params=types.GetPromptRequestParams(
+                name=params.name, arguments=params.arguments, _meta=_passed_meta(context)
+            )
+        )
+        return await self._fetch(
+            context, ("prompt", params.name), params.arguments or {}, request, types.GetPromptResult
+        )
+
+    async def _list_resources(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourcesResult:
+        result = await self._list(
+            context, "resources", types.ListResourcesRequest(params=params), types.ListResourcesResult
+        )
+        if result is None:
+            return types.ListResourcesResult(resources=[])
+        token = _token(context)
+        kept = [one for one in result.resources if not self._hides("resource", str(one.uri), token)]
+        return result.model_copy(update={"resources": kept})
+
+    async def _list_templates(
+        self, context: Context, params: types.PaginatedRequestParams | None
+    ) -> types.ListResourceTemplatesResult:
+        request = types.ListResourceTemplatesRequest(params=params)
+        result = await self._list(context, "resources", request, types.ListResourceTemplatesResult)
+        return result if result is not None else types.ListResourceTemplatesResult(resource_templates=[])
+
+    async def _read_resource(
+        self, context: Context, params: types.ReadResourceRequestParams
+    ) -> types.ReadResourceResult:
+        uri = str(params.uri)
+        request = types.ReadResourceRequest(
+            params=types.ReadResourceRequestParams(uri=params.uri, _meta=_passed_meta(context))
+        )
+        return await self._fetch(context, ("resource", uri), {"uri": uri}, request, types.ReadResourceResult)
+
+    async def _complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
+        """Pass completions on, but for what is denied: they name values for prompts and templates, and run nothing."""
+        ref = params.ref
+        what: tuple[Kind, str] = (
+            ("prompt", ref.name) if isinstance(ref, types.PromptReference) else ("resource", ref.uri)
+        )
+        if self._hides(*what, _token(context)):
+            return types.CompleteResult(completion=types.Completion(values=[]))
+        request = types.CompleteRequest(params=params.model_copy(update={"meta": None}))
+        result = await self._list(context, "completions", request, types.CompleteResult)
+        return result if result is not None else types.CompleteResult(completion=types.Completion(values=[]))
+
+    async def _fetch(
+        self,
+        context: Context,
+        what: tuple[Kind, str],
+        arguments: Mapping[str, Any],
+        request: types.Request[Any, Any],
+        result_type: type[R],
+    ) -> R:
+        """Pass a prompt or a resource through the gate."""
+
+        async def nothing_to_prepare() -> None:
+            return None
+
+        judge: Judge[R] = SizeJudge(self.upstream.spec.limits.output_cap_bytes)
+        work = Work(
+            Subject(self.name, *what, _token(context)),
+            arguments,
+            prepare=nothing_to_prepare,
+            invoke=lambda timeout_s: self._request(context, request, result_type, timeout_s),
+            judge=judge,
+        )
+        try:
+            result, _ = await self._calls.through(self.upstream, work, _actor(context))
+        except Refused as refused:
+            raise refusal_error(refused) from refused
+        except StorageFailed as error:
+            raise _unrecordable(error) from error
+        return result
+
+    async def _list(
+        self, context: Context, capability: str, request: types.Request[Any, Any], result_type: type[R]
+    ) -> R | None:
+        """Ask the server for a list; None when it has nothing of the kind."""
+
+        async def ask() -> R | None:
+            async with self.upstream.lease() as session:
+                if not offers(session, capability):
+                    return None
+                return await self._send(context, session, request, result_type, self._list_timeout_s)
+
+        return await self._listed(ask())
+
+    @property
+    def _list_timeout_s(self) -> float:
+        return self.upstream.spec.limits.start_timeout_s
+
+    async def _request(
+        self, context: Context, request: types.Request[Any, Any], result_type: type[R], timeout_s: float
+    ) -> R:
+        async with self.upstream.lease() as session:
+            return await self._send(context, session, request, result_type, timeout_s)
+
+    @staticmethod
+    async def _send(
+        context: Context,
+        session: ClientSession,
+        request: types.Request[Any, Any],
+        result_type: type[R],
+        timeout_s: float,
+    ) -> R:
+        """Send to the server; progress goes on to the client. Cancelled, the SDK tells the server."""
+        progress = _Progress(context.session) if _wants_progress(context) else None
+        result = await session.send_request(
+            request, result_type, request_read_timeout_seconds=timeout_s, progress_callback=progress
+        )
+        if progress is not None:
+            await progress.passed_on()
+        return result
+
+    @staticmethod
+    async def _listed(asking: Awaitable[T]) -> T:
+        """Turn what keeps a list from us into an error that says so."""
+        try:
+            return await asking
+        except UpstreamDown as error:
+            raise MCPError(types.INTERNAL_ERROR, f"DaemonPulse gate: {error}") from error
+        except ValidationError as error:
+            raise MCPError(
+                types.INTERNAL_ERROR,
+                "DaemonPulse gate: the tool server's answer is not what the protocol says",
+            ) from error
+        except StorageFailed as error:
+            raise _unrecordable(error) from error
+
+    def _hides(self, kind: Kind, name: str, token: str) -> bool:
+        return self._tools.policy.hides(Subject(self.name, kind, name, token))
+
+
+def _actor(context: Context) -> Actor:
+    """Name who called: http_server.py let nobody through without."""
+    actor = context.request.scope.get(ACTOR_KEY) if context.request is not None else None
+    if not isinstance(actor, Actor):
+        raise MCPError(types.INVALID_REQUEST, "DaemonPulse gate: no token")
+    return actor
+
+
+def _token(context: Context) -> str:
+    return _actor(context).token_name
+
+
+def _passed_meta(context: Context) -> Any:
+    """Pass a request's `_meta` on, but for what belongs to one connection. The SDK puts the trace context in anew."""
+    return {
+        key: value
+        for key, value in (context.meta or {}).items()
+        if key not in {"progress_token", "progressToken"} and not key.startswith("io.modelcontextprotocol/")
+    } or None
+
+
+def _wants_progress(context: Context) -> bool:
+    meta: Mapping[str, Any] = context.meta or {}
+    return "progress_token" in meta or "progressToken" in meta
+
+
+def _unrecordable(error: StorageFailed) -> MCPError:
+    return MCPError(
+        types.INTERNAL_ERROR, f"DaemonPulse gate: nothing is done, because nothing can be recorded: {error}"
+    )

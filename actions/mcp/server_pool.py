@@ -1,0 +1,327 @@
+"""The whole gate: its servers, their fronts, and the verbs of the API over them.
+
+Knows no HTTP path and no mcp.json. `run` owns every task; leaving it ends calls first and the audit last.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import AsyncIterator, Callable, Mapping
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from mcp.shared.exceptions import MCPError
+from opentelemetry import trace
+from pydantic import ValidationError
+
+from actions.domain.actor import RECOVERY, Actor, internal
+from actions.domain.errors import Problem, not_found
+from actions.mcp.approvals import Approval, Approvals
+from actions.mcp.call import Calls
+from actions.mcp.http_server import Front
+from actions.mcp.pinning import Tools
+from actions.mcp.policy.file import FILE_NAME, GateConfig
+from actions.mcp.policy.overrides import Records
+from actions.mcp.policy.rules import Subject, Verdict
+from actions.mcp.proxy import Gateway
+from actions.mcp.registry import Registry
+from actions.mcp.upstream.connection import Upstream, UpstreamDown
+from actions.mcp.upstream.spec import ServerSpec
+from actions.metrics import Metrics
+from actions.store.audit import Audit
+from actions.store.audit_batch import Journal, Row
+from actions.store.database import Storage
+from exporter.telemetry import otel_env
+
+if TYPE_CHECKING:
+    from actions.mcp.tracing import Tracing
+
+log = logging.getLogger(__name__)
+
+POLICY_FILE = internal("policy file")
+
+
+class Gate:
+    """Everything there is between llmster and its tools."""
+
+    def __init__(
+        self, *, folder: Path, config: GateConfig, storage: Storage, audit: Audit, metrics: Metrics
+    ) -> None:
+        """Put the parts together. Raises RegistryBroken."""
+        self.config = config
+        self.registry = Registry(folder, config)
+        self.metrics = metrics
+        self._storage = storage
+        self._audit = audit
+        self.records = Records(storage, config.policy)
+        self.approvals = Approvals(
+            storage, audit, self.records, metrics, keep_preview=config.capture_arguments
+        )
+        self._journal = Journal(storage, audit)
+        self._tracing = _open_tracing()
+        self.tools = Tools(self.records, metrics)
+        self.calls = Calls(
+            records=self.records,
+            approvals=self.approvals,
+            journal=self._journal,
+            metrics=metrics,
+            capture_arguments=config.capture_arguments,
+            tracer=self._tracing.tracer if self._tracing is not None else trace.NoOpTracer(),
+        )
+        self._fronts: dict[str, Front] = {}
+        self._leaving: set[asyncio.Task[None]] = set()
+        """Servers that left the policy and are still being stopped: the end waits for these, too."""
+        self._group: asyncio.TaskGroup | None = None
+        self._dirty: set[tuple[str, str]] = set()
+
+    @classmethod
+    def policy_path(cls, folder: Path) -> Path:
+        """Say where the policy file lies."""
+        return folder / FILE_NAME
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Serve while inside. Raises StorageFailed."""
+        await self.records.load()
+        await self.approvals.start()
+        await self._resolve_intents()
+        journal = asyncio.create_task(self._journal.run(), name="mcp journal")
+        try:
+            async with asyncio.TaskGroup() as group:
+                self._group = group
+                self.sync()
+                try:
+                    yield
+                finally:
+                    self.approvals.close()
+                    fronts = list(self._fronts.values())
+                    for front in fronts:
+                        front.stop()
+                    await asyncio.gather(
+                        *(front.gateway.upstream.close() for front in fronts),
+                        *self._leaving,
+                        return_exceptions=True,
+                    )
+                    self._fronts.clear()
+                    self._group = None
+        finally:
+            journal.cancel()
+            await asyncio.gather(journal, return_exceptions=True)
+            if self._tracing is not None:
+                await asyncio.to_thread(self._tracing.close)
+
+    def front(self, name: str) -> Front | None:
+        """Find a server's front."""
+        return self._fronts.get(name)
+
+    def sync(self) -> None:
+        """Open fronts for servers that are new, close those of servers that are gone or reached differently."""
+        if self._group is None:
+            return
+        wanted = self.registry.servers
+        for name, front in list(self._fronts.items()):
+            if wanted.get(name) != front.gateway.upstream.spec:
+                del self._fronts[name]
+                front.stop()
+                leaving = self._group.create_task(self._close(front), name=f"closing {name}")
+                self._leaving.add(leaving)
+                leaving.add_done_callback(self._leaving.discard)
+        for name, spec in wanted.items():
+            if name not in self._fronts:
+                self._fronts[name] = self._open(spec, self._group)
+
+    def _open(self, spec: ServerSpec, group: asyncio.TaskGroup) -> Front:
+        async def list_changed(what: str) -> None:
+            # Once more at most while one is under way: a server that cries without end is heard, not obeyed.
+            if (spec.name, what) not in self._dirty:
+                self._dirty.add((spec.name, what))
+                group.create_task(self._refresh(front, what), name=f"refresh {spec.name}")
+
+        upstream = Upstream(spec, group=group, metrics=self.metrics, list_changed=list_changed)
+        front = Front(Gateway(upstream, self.tools, self.calls))
+        group.create_task(front.run(), name=f"mcp front {spec.name}")
+        return front
+
+    async def _close(self, front: Front) -> None:
+        await front.gateway.upstream.close()
+        if front.gateway.name not in self._fronts:
+            self.tools.forget(front.gateway.name)
+
+    async def _refresh(self, front: Front, what: str) -> None:
+        self._dirty.discard((front.gateway.name, what))
+        try:
+            if what == "tools":
+                await self.tools.refresh(front.gateway.upstream)
+            await front.gateway.changed(what)
+        except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
+            problem = f"{type(error).__name__}: {str(error)[:200]}"
+            log.warning(
+                "a changed list cannot be read", extra={"server": front.gateway.name, "problem": problem}
+            )
+
+    @staticmethod
+    async def _announce(front: Front) -> None:
+        """Tell clients that other things may be listed now; those that cannot be told find out when they call."""
+        try:
+            for what in ("tools", "prompts", "resources"):
+                await front.gateway.changed(what)
+        except Exception as error:  # noqa: BLE001 - whatever a client provokes must not end the gate
+            log.warning("a client cannot be told of changed lists", extra={"problem": type(error).__name__})
+
+    # The API's verbs --------------------------------------------------------------------------------------------------
+
+    def servers(self) -> list[dict[str, Any]]:
+        """Describe every server, without secrets."""
+        return [self._described(front) for _, front in sorted(self._fronts.items())]
+
+    def _described(self, front: Front) -> dict[str, Any]:
+        upstream = front.gateway.upstream
+        spec = upstream.spec
+        return {
+            "server": spec.name,
+            "state": upstream.state,
+            "problem": upstream.last_fault,
+            "circuit_open": upstream.usage.breaker.is_open,
+            "adopted": spec.adopted,
+            "tokens": list(spec.tokens) if spec.tokens is not None else None,
+            "tools": len(upstream.listing.tools) if upstream.listing is not None else None,
+            **spec.reach.shown(),
+        }
+
+    async def server_tools(self, name: str, actor: Actor) -> list[dict[str, Any]]:
+        """List a server's tools with their gates, starting it if it was never listed. Raises Problem."""
+        upstream = self._require(name).gateway.upstream
+        if upstream.listing is None:
+            await self._list(upstream)
+        return self.tools.describe(upstream, actor.token_name)
+
+    async def set_gate(self, name: str, tool: str, decision: Verdict, actor: Actor) -> dict[str, Any]:
+        """Set a tool's gate, and approve the tool as it is now. Raises Problem, StorageFailed."""
+        upstream = self._require(name).gateway.upstream
+        if upstream.listing is None and decision is not Verdict.DENY:
+            await self._list(upstream)
+        mark = upstream.listing.fingerprints.get(tool) if upstream.listing is not None else None
+        if mark is None and decision is not Verdict.DENY:
+            raise not_found(
+                "tool", tool, tuple(upstream.listing.tools) if upstream.listing is not None else ()
+            )
+
+        def write(db: Any) -> tuple[Any, Callable[[], None]]:
+            entry = self._audit.append(
+                db,
+                "event",
+                actor=actor,
+                action="mcp.gate",
+                subject=f"{name}/{tool}",
+                detail={"decision": decision.value},
+            )
+            return entry, self.records.write_gate(db, actor, (name, tool, decision), mark)
+
+        entry, committed = await self._storage.write(write)
+        committed()
+        self._audit.published(entry)
+        await self._gates_changed(name)
+        return {"server": name, "tool": tool, "decision": decision.value, "rule": f"live:{name}/{tool}"}
+
+    async def remove_gate(self, name: str, tool: str, actor: Actor) -> dict[str, Any]:
+        """Let the policy file decide about a tool again; one that changed still asks. Raises Problem, StorageFailed."""
+        was = self.records.live(name, tool)
+        if was is None:  # then the tool must exist; a gate may outlive its tool and its server
+            listing = self._require(name).gateway.upstream.listing
+            if listing is None or tool not in listing.tools:
+                raise not_found("gate", f"{name}/{tool}")
+
+        def write(db: Any) -> tuple[Any, Callable[[], None]]:
+            detail = {"decision": "policy", "was": was.decision.value if was is not None else None}
+            entry = self._audit.append(
+                db, "event", actor=actor, action="mcp.gate", subject=f"{name}/{tool}", detail=detail
+            )
+            return entry, self.records.remove_gate(db, name, tool)
+
+        entry, committed = await self._storage.write(write)
+        committed()
+        self._audit.published(entry)
+        await self._gates_changed(name)
+        now = self.tools.gate(Subject(name, "tool", tool, actor.token_name), self._upstream(name))
+        return {"server": name, "tool": tool, "decision": now.verdict.value, "rule": now.rule}
+
+    async def take_config(self, config: GateConfig, sha256: str) -> None:
+        """Put another policy file in force, on record first. Raises StorageFailed, and then nothing changes.
+
+        Rules and servers change in one step without a wait in it: no call meets new servers with old rules.
+        """
+        await self._audit.record(
+            "event", actor=POLICY_FILE, action="mcp.policy", subject=FILE_NAME, detail={"sha256": sha256}
+        )
+        self.config = config
+        self.calls.capture = self.approvals.keep_preview = config.capture_arguments
+        self.records.take_policy(config.policy)
+        self.registry.take_config(config)
+        self.sync()
+        for front in self._fronts.values():
+            self.tools.compare(front.gateway.upstream)
+            if self._group is not None:
+                self._group.create_task(self._announce(front), name=f"announce {front.gateway.name}")
+
+    async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
+        """Approve or deny a waiting call. Raises Problem, StorageFailed."""
+        approval: Approval = await self.approvals.get(approval_id)
+        upstream = self._upstream(approval.server)
+        listing = upstream.listing if upstream is not None else None
+        mark = listing.fingerprints.get(approval.name) if listing is not None else None
+        settled = await self.approvals.decide(
+            approval_id, approve=approve, always=always, actor=actor, fingerprint=mark
+        )
+        if always:
+            await self._gates_changed(approval.server)
+        return self.approvals.shown(settled)
+
+    async def _gates_changed(self, name: str) -> None:
+        front = self._fronts.get(name)
+        if front is not None:
+            self.tools.compare(front.gateway.upstream)
+            await front.gateway.changed("tools")
+
+    def _upstream(self, name: str) -> Upstream | None:
+        front = self._fronts.get(name)
+        return front.gateway.upstream if front is not None else None
+
+    def _require(self, name: str) -> Front:
+        front = self._fronts.get(name)
+        if front is None:
+            raise not_found("MCP server", name, tuple(self._fronts))
+        return front
+
+    async def _list(self, upstream: Upstream) -> None:
+        try:
+            await self.tools.refresh(upstream)
+        except UpstreamDown as error:
+            raise Problem("mcp-server-unreachable", str(error)) from error
+        except (MCPError, ValidationError) as error:
+            what = f"{upstream.spec.name}: its tools cannot be listed ({type(error).__name__})"
+            raise Problem("mcp-server-unreachable", what) from error
+
+    async def _resolve_intents(self) -> None:
+        """Say of calls that a former process left open that their end is not known. Raises StorageFailed."""
+        open_calls: list[Mapping[str, Any]] = await self._storage.read(
+            lambda db: db.execute(
+                "SELECT operation, subject FROM audit AS begun WHERE kind = 'intent' AND action = 'mcp.call'"
+                " AND NOT EXISTS (SELECT 1 FROM audit WHERE operation = begun.operation AND kind = 'outcome')"
+            ).fetchall()
+        )
+        for row in open_calls:
+            outcome = Row(
+                "outcome", RECOVERY, "mcp.call", row["subject"], row["operation"], {"outcome": "interrupted"}
+            )
+            self._journal.write_soon(outcome)
+
+
+def _open_tracing() -> Tracing | None:
+    """Open the way out for spans if there is a receiver; else the SDK's memory is not paid for."""
+    if not otel_env.wanted("TRACES")[0]:
+        return None
+    from actions.mcp.tracing import Tracing  # noqa: PLC0415 - see above
+
+    return Tracing.from_environment()

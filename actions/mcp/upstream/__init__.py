@@ -1,0 +1,1 @@
+"""Upstream MCP servers: their specification, connections over stdio and HTTP, limits, listings."""

@@ -1,0 +1,103 @@
+"""What a tool server is to us: how it is reached, what it may cost, who may use it, and what of that may be shown.
+
+Knows no file format and starts nothing. Everything here is frozen; registry.py keeps it, connection.py uses it.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any, Final
+from urllib.parse import urlsplit
+
+from actions.mcp.redaction import redact_command
+
+PATH_PREFIX: Final = "/mcp/"
+"""Of an upstream server's path on the gate. Below it the MCP SDK limits bodies: arguments may hold a whole file."""
+NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+"""Names that are the same in a path, a label and a log."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stdio:
+    """A program that speaks MCP on its standard input and output."""
+
+    command: str
+    args: tuple[str, ...] = field(default=(), repr=False)
+    env: Mapping[str, str] = field(default_factory=dict, repr=False)
+    """Added to a small safe environment (HOME, PATH...); ours, with its secrets, is not handed on."""
+    cwd: str | None = None
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be shown."""
+        return tuple(self.env.values())
+
+    def shown(self) -> dict[str, Any]:
+        """Describe without secrets: names of variables, no values."""
+        return {
+            "transport": "stdio",
+            "command": redact_command([self.command, *self.args]),
+            "env": sorted(self.env),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Http:
+    """A server at a URL, over streamable HTTP."""
+
+    url: str = field(repr=False)
+    headers: Mapping[str, str] = field(default_factory=dict, repr=False)
+
+    @property
+    def secrets(self) -> tuple[str, ...]:
+        """Values that must never be shown."""
+        words = [word for value in self.headers.values() for word in (value, value.rpartition(" ")[2])]
+        return tuple(word for word in words if word)
+
+    def shown(self) -> dict[str, Any]:
+        """Describe without secrets: a URL without user and query, names of headers."""
+        parts = urlsplit(self.url)
+        host = parts.netloc.rpartition("@")[2]
+        return {
+            "transport": "http",
+            "url": f"{parts.scheme}://{host}{parts.path}",
+            "headers": sorted(self.headers),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class Limits:
+    """What one server may cost."""
+
+    start_timeout_s: float = 60.0
+    """`npx` may download a package first."""
+    call_timeout_s: float = 120.0
+    idle_s: float = 600.0
+    """Unused for so long, it is stopped."""
+    output_cap_bytes: int = 1_000_000
+    """Of one result; about 250,000 tokens, more than any context has use for."""
+    calls_per_minute: float = 600.0
+    concurrent_calls: int = 256
+    breaker_failures: int = 5
+    breaker_open_s: float = 30.0
+    approval_timeout_s: float = 50.0
+    """Assumed: the daemon's MCP client is the official TypeScript one, which gives a request up after 60 s."""
+
+
+@dataclass(frozen=True, slots=True)
+class ServerSpec:
+    """One server."""
+
+    name: str
+    reach: Stdio | Http
+    limits: Limits = Limits()
+    tokens: tuple[str, ...] | None = None
+    """Names of the tokens that may use it; None for every one."""
+    adopted: bool = False
+    """Whether it came out of mcp.json, and goes back there when undone."""
+
+    def admits(self, token: str) -> bool:
+        """Tell whether the holder of this token may use the server at all."""
+        return self.tokens is None or token in self.tokens

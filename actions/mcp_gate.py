@@ -1,0 +1,120 @@
+"""Ties the MCP gate to the actions API: one object to make, one call to mount it, one context to run it.
+
+Knows how the parts fit and nothing of what they do.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Sequence
+from pathlib import Path
+
+from fastapi import FastAPI
+from starlette.types import ASGIApp, Receive, Scope, Send
+
+from actions.api.mcp_routes import routes
+from actions.auth.authenticator import Authenticator
+from actions.auth.tokens import TokenStore
+from actions.mcp.http_server import Doorway
+from actions.mcp.mcp_json.adoption import Adoption
+from actions.mcp.plugin_log import PluginHealth
+from actions.mcp.policy.file import GateConfig, PolicyError
+from actions.mcp.policy.file_watch import PolicyWatch
+from actions.mcp.registry import RegistryBroken
+from actions.mcp.server_pool import Gate
+from actions.mcp.upstream.spec import PATH_PREFIX
+from actions.metrics import Metrics
+from actions.store.audit import Audit
+from actions.store.database import Storage
+from exporter.llmster.client import DaemonClient
+from exporter.llmster.local_files import default_home
+from exporter.shared.settings_table import SettingsError
+
+
+class McpGate:
+    """The gate as a part of the actions API."""
+
+    def __init__(
+        self,
+        *,
+        folder: Path,
+        storage: Storage,
+        audit: Audit,
+        metrics: Metrics,
+        tokens: TokenStore,
+        gate_url: Callable[[], str],
+        daemons: Sequence[DaemonClient] = (),
+        home: Path | None = None,
+    ) -> None:
+        """Read policy and registry out of the state folder. Raises SettingsError.
+
+        `home` is the LM Studio home that mcp.json lies in unless the policy names another; None for this user's.
+        """
+        self._home = home
+        try:
+            self.policy = PolicyWatch(Gate.policy_path(folder), metrics)
+            config = self.policy.config
+            self.gate = Gate(folder=folder, config=config, storage=storage, audit=audit, metrics=metrics)
+        except (PolicyError, RegistryBroken) as error:
+            raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
+        self.plugins = PluginHealth(metrics)
+        self.adoption = Adoption(
+            self._mcp_json(config),
+            gate=self.gate,
+            storage=storage,
+            audit=audit,
+            tokens=tokens,
+            gate_url=lambda: _reachable(gate_url()),
+        )
+        self._daemons = tuple(daemons)
+
+    def mount(self, app: FastAPI, authenticator: Authenticator) -> ASGIApp:
+        """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
+        app.router.routes += routes(self.gate, authenticator, self.adoption, self.plugins, self.policy)
+        doorway = Doorway(authenticator.actor, self.gate.front)
+
+        async def served(scope: Scope, receive: Receive, send: Send) -> None:
+            is_ours = scope["path"].startswith(PATH_PREFIX)
+            await (doorway if is_ours else app)(scope, receive, send)
+
+        return served
+
+    @contextlib.asynccontextmanager
+    async def run(self) -> AsyncIterator[None]:
+        """Serve while inside. mcp.json is watched once the gate has something to do with it."""
+        async with self.gate.run():
+            drift = self.adoption.drift.run(
+                lambda: self.gate.config.mcp_json is not None or bool(self.gate.registry.adopted)
+            )
+            watchers = [
+                asyncio.create_task(drift, name="mcp.json watcher"),
+                asyncio.create_task(self.policy.run(self.take), name="policy watcher"),
+            ]
+            watchers += [
+                asyncio.create_task(self.plugins.watch(client), name=f"mcp plugins of {client.name}")
+                for client in self._daemons
+            ]
+            try:
+                yield
+            finally:
+                for watcher in watchers:
+                    watcher.cancel()
+                await asyncio.gather(*watchers, return_exceptions=True)
+
+    async def take(self, config: GateConfig, sha256: str) -> None:
+        """Put another policy file in force. Raises StorageFailed."""
+        await self.gate.take_config(config, sha256)
+        self.adoption.move(self._mcp_json(config))
+
+    def stop_asking(self) -> None:
+        """End every call that waits for a person: the service is shutting down, and says so to the caller."""
+        self.gate.approvals.close()
+
+    def _mcp_json(self, config: GateConfig) -> Path:
+        return config.mcp_json or (self._home or default_home(Path.home())) / "mcp.json"
+
+
+def _reachable(url: str) -> str:
+    """Write where a program on this machine reaches us, who may listen on every address."""
+    return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")

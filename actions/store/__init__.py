@@ -1,0 +1,1 @@
+"""One SQLite database: operations, audit log, desired state, MCP tables."""

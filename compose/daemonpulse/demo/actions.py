@@ -1,0 +1,84 @@
+"""The demo's actions API and MCP gate: over the simulated daemon and its cards, with an operator's token in a file.
+
+Knows where the demo keeps its things, and nothing of what the API does.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from pathlib import Path
+from typing import Final
+
+from actions import app
+from actions.auth.tokens import TokenStore
+from actions.domain.actor import Scope
+from actions.mcp.mcp_json.adoption import TOKEN_NAME
+from actions.settings import ActionsSettings
+from actions.store.database import Storage
+from daemonpulse.demo import mcp_policy
+from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from exporter.settings import DaemonSettings
+from llmster_sim.server import Simulator
+
+DAEMON_NAME: Final = "demo"
+
+
+async def start_actions(
+    stack: contextlib.AsyncExitStack, simulator: Simulator, folder: Path, mcp_json: Path
+) -> tuple[str, Path]:
+    """Start it on a free port; returns its URL and the file that holds its token. It ends with `stack`.
+
+    `mcp_json` is written for the daemon, which then calls its tools through the gate.
+    """
+    state = folder / "actions"
+    token_file = folder / "actions-token"
+    storage = await Storage.open(state)
+    try:
+        tokens = TokenStore(storage)
+        _, token = await storage.write(lambda db: tokens.add(db, name="demo", scope=Scope.OPERATE))
+        _, daemons_token = await storage.write(lambda db: tokens.add(db, name=TOKEN_NAME, scope=Scope.READ))
+    finally:
+        await storage.close()
+    mcp_policy.write_policy(state, mcp_json)
+    token_file.touch(mode=0o600)
+    token_file.write_text(token + "\n", encoding="utf-8")
+    settings = ActionsSettings(
+        listen_host="127.0.0.1",
+        listen_port=0,
+        state=state,
+        web_config=None,
+        allowed_hosts=(),
+        commands_per_minute=300,
+        prometheus_url=None,
+        prometheus_selector="",
+        log_level="info",
+        log_format="logfmt",
+        daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=None),),
+    )
+    loop = asyncio.get_running_loop()
+    urls: asyncio.Queue[str] = asyncio.Queue()
+    task = asyncio.create_task(
+        app.serve(
+            settings,
+            ready=lambda url, _parts: urls.put_nowait(url),
+            gpus=SimulatedGpus(simulator.daemon, loop),
+            host=SimulatedHost(simulator.daemon, loop),
+        )
+    )
+    stack.push_async_callback(end, task)
+    waiting = asyncio.create_task(urls.get())
+    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+    if task.done():
+        waiting.cancel()
+        task.result()
+    url = waiting.result()
+    mcp_policy.write_mcp_json(mcp_json, url, daemons_token)
+    return url, token_file
+
+
+async def end(task: asyncio.Task[None]) -> None:
+    """Cancel a task and wait until it is over."""
+    task.cancel()
+    with contextlib.suppress(asyncio.CancelledError):
+        await task

@@ -1,0 +1,294 @@
+"""`daemonpulse demo`: a simulated daemon, exporter, actions API, and what of the stack is installed, in one command.
+
+Knows how the parts meet. Simulator and exporter share this process but not a line of code: they meet on a socket,
+as they would on two machines.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import json
+import os
+import shutil
+import signal
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Final
+
+import click
+import httpx
+from prometheus_client.parser import text_string_to_metric_families
+
+from daemonpulse.demo import stack as programs
+from daemonpulse.demo.actions import DAEMON_NAME, end, start_actions
+from daemonpulse.demo.alert_sink import Alert, alert_sink
+from daemonpulse.demo.programs import Program, ProgramFailed, free_port, running
+from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from daemonpulse.demo.status_line import Pulse
+from exporter import app
+from exporter.catalogue import daemon as state_metrics
+from exporter.settings import DaemonSettings, ExporterSettings
+from exporter.shared import logs
+from exporter.shared.terminal import fail, say
+from llmster_sim.engine.daemon import Settings
+from llmster_sim.server import SimConfig, Simulator
+from llmster_sim.traffic.scenarios import SCENARIOS
+
+PULSE_EVERY_S: Final = 1.0
+FIRST_SCRAPE_S: Final = 15.0
+
+_PARTS: Final = {
+    "llmster": "the simulated daemon: WebSockets and REST, as LM Studio's",
+    "exporter": "what DaemonPulse says about it; /metrics for Prometheus",
+    "actions": "load, eject, pre-flight and the MCP gate; /docs says how",
+    "prometheus": "a real Prometheus that scrapes the exporter and the actions API",
+    "alertmanager": "takes Prometheus' alerts and tells this terminal",
+    "tempo": "keeps each request as a trace",
+    "loki": "keeps the daemon's log",
+    "grafana": "the boards; user admin, password admin",
+}
+
+
+def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> int:
+    """Run the demo; return the exit code: 0 fine, 1 something was not as promised. Exits when asked wrongly."""
+    if unknown := [part for part in scenario.split("+") if part not in SCENARIOS]:
+        fail(f"--scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}")
+    if urls_file is not None and not os.access(urls_file.absolute().parent, os.W_OK):
+        fail(f"--urls-file={urls_file}: its folder is not there, or closed to us; choose another")
+    folder = Path(tempfile.mkdtemp(prefix="daemonpulse-demo-"))
+    try:
+        return asyncio.run(_Demo(folder, scenario, seed, urls_file).run(seconds))
+    except ProgramFailed as error:
+        fail(str(error), 1)
+    finally:
+        shutil.rmtree(folder, ignore_errors=True)
+
+
+class _Demo:
+    """One run of the demo in a folder of its own."""
+
+    def __init__(self, folder: Path, scenario: str, seed: int, urls_file: Path | None) -> None:
+        self._folder = folder
+        self._urls_file = urls_file
+        self._home = folder / "lmstudio-home"
+        self._home.mkdir()
+        self._mcp_json = self._home / "mcp.json"
+        self._sim = SimConfig(
+            seed=seed,
+            scenario=scenario,
+            home=self._home,
+            mcp_json=self._mcp_json,
+            settings=Settings(allow_mcp_json=True),
+            start_ms=round(time.time() * 1000),
+        )
+        self._urls: dict[str, str] = {}
+        self._notes: list[str] = []
+
+    async def run(self, seconds: float | None) -> int:
+        with (self._folder / "log").open("w", encoding="utf-8") as log_stream:
+            logs.configure(level="info", format_="logfmt", stream=log_stream)
+            self._notes.append(f"exporter and actions API log to {self._folder / 'log'}")
+            async with contextlib.AsyncExitStack() as stack:
+                simulator = await stack.enter_async_context(Simulator(self._sim))
+                self._urls["llmster"] = simulator.url
+                await self._start_receivers(stack)
+                exporter = await self._start_exporter(stack, simulator)
+                self._urls["actions"], token_file = await start_actions(
+                    stack, simulator, self._folder, self._mcp_json
+                )
+                where = f"--url {self._urls['actions']} --token-file {token_file}"
+                self._notes += [
+                    f"to load and eject: daemonpulse actions load qwen/qwen3-0.6b {where}",
+                    f"tool calls that wait for you: daemonpulse actions mcp approvals {where}",
+                ]
+                await self._start_stack(stack, token_file)
+                told = stack.enter_context(_told_to_stop())
+                self._announce()
+                await self._pulse({exporter, told}, seconds)
+                if seconds is None:
+                    return 0
+                return await self._verify()
+
+    async def _start_exporter(
+        self, stack: contextlib.AsyncExitStack, simulator: Simulator
+    ) -> asyncio.Task[None]:
+        port = free_port()
+        settings = ExporterSettings(
+            listen_host="127.0.0.1",
+            listen_port=port,
+            web_config=None,
+            max_age_s=1.0,
+            log_level="info",
+            log_format="logfmt",
+            log_stream=True,
+            capture="off",
+            reasoning_tags=(),
+            daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=self._home),),
+        )
+        ready = asyncio.Event()
+        loop = asyncio.get_running_loop()
+        task = asyncio.create_task(
+            app.serve(
+                settings,
+                ready=lambda _url: ready.set(),
+                gpus=SimulatedGpus(simulator.daemon, loop),
+                host=SimulatedHost(simulator.daemon, loop),
+            )
+        )
+        stack.push_async_callback(end, task)
+        waiting = asyncio.create_task(ready.wait())
+        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
+        waiting.cancel()
+        if task.done():
+            task.result()
+        self._urls["exporter"] = f"http://127.0.0.1:{port}"
+        return task
+
+    async def _start_receivers(self, stack: contextlib.AsyncExitStack) -> None:
+        """Start what takes spans and log records first, so that the exporter finds it."""
+        port = free_port()
+        if await self._start(stack, programs.tempo(self._folder, otlp_port=port)):
+            os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
+        if await self._start(stack, programs.loki(self._folder)):
+            logs_url = f"{self._urls['loki']}/otlp/v1/logs"
+            os.environ.setdefault("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", logs_url)
+
+    async def _start_stack(self, stack: contextlib.AsyncExitStack, token_file: Path) -> None:
+        """Start what scrapes, alerts and shows."""
+        webhook = stack.enter_context(alert_sink(_tell))
+        await self._start(stack, programs.alertmanager(self._folder, webhook=webhook))
+        targets = [self._urls["exporter"], self._urls["actions"]]
+        alertmanager = self._urls.get("alertmanager")
+        await self._start(
+            stack, programs.prometheus(self._folder, targets=targets, alertmanager=alertmanager)
+        )
+        await self._start(stack, programs.grafana(self._folder, urls=self._urls, token_file=token_file))
+
+    async def _start(self, stack: contextlib.AsyncExitStack, program: Program) -> bool:
+        """Start a program if it is here; note what it would add if it is not."""
+        log_file = self._folder / f"{program.name}.log"
+        url = await stack.enter_async_context(running(program, log_file=log_file))
+        if url is None:
+            self._notes.append(f"{program.name} is not on PATH; with it {program.adds}")
+            return False
+        self._urls[program.name] = url
+        return True
+
+    def _announce(self) -> None:
+        rows = [(name, self._urls[name], what) for name, what in _PARTS.items() if name in self._urls]
+        click.echo(f"DaemonPulse demo, scenario {self._sim.scenario}, seed {self._sim.seed}\n")
+        width = max(len(url) for _, url, _ in rows)
+        for name, url, what in rows:
+            click.echo(f"  {name:<12} {url:<{width}}  {what}")
+        for note in self._notes:
+            click.echo(f"  note: {note}")
+        click.echo("\nCtrl-C stops everything.\n" if sys.stdout.isatty() else "")
+        if self._urls_file is not None:
+            temporary = self._urls_file.with_name(self._urls_file.name + ".new")
+            temporary.write_text(json.dumps(self._urls, indent=2) + "\n")
+            temporary.replace(self._urls_file)
+
+    async def _pulse(self, ends: set[asyncio.Future[None]], seconds: float | None) -> None:
+        """Show one line of life, until time is up, or one of `ends` is done: the exporter, or a signal."""
+        deadline = None if seconds is None else time.monotonic() + seconds
+        line, pulse = "", Pulse()
+        async with httpx.AsyncClient(trust_env=False) as http:
+            while not any(end.done() for end in ends) and (deadline is None or time.monotonic() < deadline):
+                try:
+                    line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
+                except httpx.TransportError:
+                    break  # a signal ended the exporter between two looks
+                if sys.stdout.isatty():
+                    columns = shutil.get_terminal_size().columns
+                    click.echo(f"\r{line[: columns - 1]:<{columns - 1}}", nl=False)
+                left_s = (
+                    PULSE_EVERY_S if deadline is None else min(PULSE_EVERY_S, deadline - time.monotonic())
+                )
+                await asyncio.wait(ends, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
+            click.echo(("\n" if sys.stdout.isatty() else "") + line)
+
+    async def _verify(self) -> int:
+        """Check what the demo promises, on what a scraper and Prometheus see."""
+        problems: list[str] = []
+        async with httpx.AsyncClient(trust_env=False) as http:
+            seen = {name for name, _, _ in await _samples(http, self._urls["exporter"])}
+            missing = [row.name for row in state_metrics.ROWS if row.name not in seen]
+            if missing:
+                problems.append(f"state metrics that were not served: {', '.join(missing)}")
+            if "prometheus" in self._urls:
+                problems += await _stored_problems(http, self._urls["prometheus"])
+        for problem in problems:
+            click.echo(f"daemonpulse: {problem}", err=True)
+        if not problems:
+            click.echo(f"all {len(state_metrics.ROWS)} state metrics served" + self._stored_words())
+        return 1 if problems else 0
+
+    def _stored_words(self) -> str:
+        return (
+            ", and stored by Prometheus" if "prometheus" in self._urls else "; not stored: no Prometheus here"
+        )
+
+
+@contextlib.contextmanager
+def _told_to_stop() -> Iterator[asyncio.Future[None]]:
+    """Give a future that a signal completes. Exporter and actions API each asked for the signals; the last one wins."""
+    loop = asyncio.get_running_loop()
+    told: asyncio.Future[None] = loop.create_future()
+    numbers = (signal.SIGTERM, signal.SIGINT)
+    for number in numbers:
+        loop.add_signal_handler(number, lambda: None if told.done() else told.set_result(None))
+    try:
+        yield told
+    finally:
+        for number in numbers:
+            loop.remove_signal_handler(number)
+        told.cancel()
+
+
+def _tell(alert: Alert) -> None:
+    """Say what Alertmanager would wake somebody with."""
+    click.echo("")
+    say(f"alert {alert.status}: {alert.name}: {alert.summary}")  # anybody on this machine can send one
+
+
+async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:
+    """Give a Prometheus that started a moment ago the time for its first scrape before finding fault."""
+    problems: list[str] = []
+    for _ in range(round(FIRST_SCRAPE_S / PULSE_EVERY_S)):
+        problems = await _prometheus_problems(http, url)
+        if not problems:
+            break
+        await asyncio.sleep(PULSE_EVERY_S)
+    return problems
+
+
+async def _prometheus_problems(http: httpx.AsyncClient, url: str) -> list[str]:
+    targets = (await http.get(f"{url}/api/v1/targets")).json()["data"]["activeTargets"]
+    problems = [
+        f"Prometheus' target {target['scrapeUrl']} is {target['health']}: {target['lastError'] or 'never scraped'}"
+        for target in targets
+        if target["health"] != "up"
+    ]
+    if not targets:
+        problems.append("Prometheus has no target")
+    for row in state_metrics.ROWS:
+        answer = (await http.get(f"{url}/api/v1/query", params={"query": row.name})).json()
+        if not answer["data"]["result"]:
+            problems.append(f"Prometheus has not stored {row.name}")
+    return problems
+
+
+_Sample = tuple[str, dict[str, str], float]
+
+
+async def _samples(http: httpx.AsyncClient, exporter_url: str) -> list[_Sample]:
+    text = (await http.get(f"{exporter_url}/metrics")).text
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]

@@ -1,0 +1,127 @@
+"""Shows the exporter the simulator's cards and processes through the interfaces that real ones come through.
+
+Neither side knows the other: this is where a demo ties them together, and everything here is marked as simulated.
+"""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Callable, Mapping
+from typing import Final, TypeVar
+
+from exporter.hardware.errors import DriverUnavailable, HardwareError
+from exporter.hardware.gpus import Device, GpuProcess, GpuReading, Memory
+from exporter.hardware.host import HostMemory, HostProcess, HostReading, ProcessRole
+from llmster_sim.engine.daemon import Daemon
+from llmster_sim.host.gpus import CardReading
+from llmster_sim.host.memory import RAM_BYTES
+
+T = TypeVar("T")
+
+FOREIGN_NAME: Final = "blender (simulated)"
+ENGINE_NAME: Final = "llama-server (simulated)"
+DAEMON_NAME: Final = "llmster (simulated)"
+ANSWER_S: Final = 2.0
+"""How long a reader's thread waits for the simulator's loop; longer than the loop is ever busy."""
+
+
+class _Simulated:
+    """Asks the simulator where it lives: in its event loop, while readers ask from threads of their own."""
+
+    def __init__(self, daemon: Daemon, loop: asyncio.AbstractEventLoop) -> None:
+        self._daemon = daemon
+        self._loop = loop
+
+    def _ask(self, question: Callable[[], T], failure: type[HardwareError]) -> T:
+        async def answer() -> T:
+            return question()
+
+        try:
+            return asyncio.run_coroutine_threadsafe(answer(), self._loop).result(timeout=ANSWER_S)
+        except TimeoutError as error:
+            raise failure("the simulator does not answer") from error
+
+
+class SimulatedGpus(_Simulated):
+    """A GpuSource of cards that do not exist."""
+
+    def read(self) -> GpuReading:
+        """Read every simulated card."""
+        return self._ask(self._read, DriverUnavailable)
+
+    def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
+        """Report none: nothing goes wrong in a simulated card."""
+        return None
+
+    def close(self) -> None:
+        """Leave the simulator alone; it ends by itself."""
+
+    def _read(self) -> GpuReading:
+        engines = {instance.pid for instance in self._daemon.instances}
+        names = {pid: ENGINE_NAME for pid in engines if pid is not None}
+        cards = self._daemon.cards.read(self._daemon.clock.now_s)
+        return GpuReading(
+            driver_version=None,
+            cuda_version=None,
+            devices=tuple(_device(card, names) for card in cards),
+            simulated=True,
+        )
+
+
+class SimulatedHost(_Simulated):
+    """A HostSource of a machine that does not exist: the simulated daemon with one engine per loaded model."""
+
+    def read(self, daemon_pid: int | None) -> HostReading:
+        """Read the simulated host; it has only the one daemon, whatever its pid is called."""
+        return self._ask(lambda: self._read(daemon_pid), HardwareError)
+
+    def name_of(self, pid: int) -> str | None:
+        """Know nobody: the cards name their processes themselves."""
+        del pid
+        return None
+
+    def _read(self, daemon_pid: int | None) -> HostReading:
+        daemon = self._daemon
+        memory = HostMemory(total_bytes=RAM_BYTES, available_bytes=RAM_BYTES - daemon.host_rss_bytes)
+        if daemon_pid != daemon.pid:
+            return HostReading(memory)
+        engines = [
+            HostProcess(
+                pid=instance.pid,
+                role=ProcessRole.ENGINE,
+                name=ENGINE_NAME,
+                parent_pid=daemon.pid,
+                model_path=f"/simulated/models/{instance.model.path}",
+            )
+            for instance in daemon.instances
+            if instance.pid is not None
+        ]
+        own = HostProcess(
+            pid=daemon.pid, role=ProcessRole.DAEMON, name=DAEMON_NAME, resident_bytes=daemon.host_rss_bytes
+        )
+        return HostReading(
+            memory=memory,
+            processes=(own, *engines),
+            parents=tuple((engine.pid, daemon.pid) for engine in engines),
+        )
+
+
+def _device(card: CardReading, names: Mapping[int, str]) -> Device:
+    return Device(
+        index=card.index,
+        uuid=f"GPU-simulated-{card.index}",
+        name=f"{card.name} (simulated)",
+        memory=Memory(
+            total_bytes=card.total_bytes,
+            used_bytes=card.used_bytes,
+            free_bytes=card.total_bytes - card.used_bytes,
+        ),
+        utilization_ratio=card.utilization,
+        temperatures_celsius={"gpu": card.temperature_c},
+        power_watts=card.power_w,
+        throttle_reasons={"gpu_idle": card.utilization == 0},
+        processes=tuple(
+            GpuProcess(pid, size_bytes, name=names.get(pid, FOREIGN_NAME))
+            for pid, size_bytes in card.processes
+        ),
+    )

@@ -1,0 +1,1 @@
+"""The simulated daemon itself: instances, queues, slots, loads, and the log events they leave."""

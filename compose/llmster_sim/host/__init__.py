@@ -1,0 +1,1 @@
+"""The simulated host: GPUs and the daemon's home folder."""

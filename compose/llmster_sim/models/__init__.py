@@ -1,0 +1,1 @@
+"""The simulated models: catalogue, load configuration, memory estimate, prompts, generated text."""

@@ -1,0 +1,107 @@
+"""Name the scenarios a simulator can play, and load what is in memory when it starts.
+
+Knows no events itself; the generators are in `traffic` and `trouble`.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from llmster_sim.models.load_config import SPLIT
+from llmster_sim.traffic.plugin_agents import PluginAgents
+from llmster_sim.traffic.steady import Agent, Burst, Steady, Traffic
+from llmster_sim.traffic.trouble import Crash, Leak, Malformed, Stuck
+
+if TYPE_CHECKING:
+    from llmster_sim.engine.daemon import Daemon
+    from llmster_sim.traffic.plugin_agents import NamedTools
+    from llmster_sim.wire.faults import Faults
+
+SCENARIOS = {
+    "idle": "nothing happens; the initial instances stay as they are",
+    "steady": "users chat with three models, some with tools; embeddings now and then",
+    "burst": "a dozen requests at once every 45 s",
+    "agent": "two agents with tools, each turn continuing the former one; with --mcp-json, tools that are there",
+    "stuck": "steady, and after 20 s one instance generates for ever",
+    "crash": "steady, and a busy engine process dies every two minutes",
+    "malformed": "steady, and every 4 s a log frame no schema allows",
+    "leak": "steady, and the daemon's memory grows with every request",
+    "demo": "steady, agent and burst at once: every panel has something to show",
+}
+_JOINED = {"demo": "steady+agent+burst"}
+
+
+class Scenario:
+    """Several generators that start and stop together."""
+
+    def __init__(self, *, parts: list[Traffic]) -> None:
+        self._parts = parts
+
+    def start(self) -> None:
+        """Begin, or go on after a stop."""
+        for part in self._parts:
+            part.start()
+
+    def stop(self) -> None:
+        """Cause nothing more."""
+        for part in self._parts:
+            part.stop()
+
+
+def build(
+    *,
+    name: str,
+    daemon: Daemon,
+    faults: Faults,
+    seed: int,
+    real_leak: bool = False,
+    bench: NamedTools | None = None,
+) -> Scenario:
+    """Give the scenario of that name; `steady+agent` plays both. Raises ValueError for an unknown one."""
+    parts: list[Traffic] = []
+    names = "+".join(_JOINED.get(one, one) for one in name.split("+"))
+    for number, part in enumerate(names.split("+")):
+        own_seed = seed * 31 + number
+        match part:
+            case "idle":
+                parts.append(Traffic(daemon=daemon, seed=own_seed))
+            case "steady":
+                parts.append(Steady(daemon=daemon, seed=own_seed))
+            case "burst":
+                parts.append(Burst(daemon=daemon, seed=own_seed))
+            case "agent":
+                parts.append(_agents(daemon=daemon, seed=own_seed, bench=bench))
+            case "stuck":
+                parts.append(Stuck(daemon=daemon, seed=own_seed))
+            case "crash":
+                parts.append(Crash(daemon=daemon, seed=own_seed))
+            case "malformed":
+                parts.append(Malformed(daemon=daemon, seed=own_seed, faults=faults))
+            case "leak":
+                parts.append(Leak(daemon=daemon, seed=own_seed, real=real_leak))
+            case _:
+                raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}, got {part!r}")
+    return Scenario(parts=parts)
+
+
+def _agents(*, daemon: Daemon, seed: int, bench: NamedTools | None) -> Traffic:
+    """Give agents whose tools are really there, if there is a bench to find them on."""
+    if bench is None:
+        return Agent(daemon=daemon, seed=seed)
+    return PluginAgents(daemon=daemon, seed=seed, bench=bench)
+
+
+def load_initial(daemon: Daemon) -> None:
+    """Load at once what every scenario starts with: a pinned model, a JIT one with TTL, an embedder.
+
+    All on the first card, so that the second has room for more.
+    """
+    first = {SPLIT: {"strategy": "priorityOrder", "disabledGpus": [], "priority": [0], "customRatio": []}}
+    have = {model.key for model in daemon.models}
+    ttl_ms = daemon.settings.jit_ttl_s * 1000
+    if "qwen/qwen3-8b" in have:
+        daemon.load("qwen/qwen3-8b", overrides=first, instant=True)
+    if "openai/gpt-oss-20b" in have:
+        daemon.load("openai/gpt-oss-20b", overrides=first, jit=True, ttl_ms=ttl_ms, instant=True)
+    if "text-embedding-nomic-embed-text-v1.5" in have:
+        daemon.load("text-embedding-nomic-embed-text-v1.5", overrides=first, instant=True)

@@ -1,0 +1,141 @@
+"""Generate trouble on top of the steady mix: stuck instances, crashes, odd frames, leaks.
+
+Knows the daemon's public methods and the faults; each trouble is what operators reported.
+"""
+
+from __future__ import annotations
+
+import itertools
+from typing import TYPE_CHECKING, Any
+
+from llmster_sim.engine import log_events
+from llmster_sim.host.gpus import mebibytes
+from llmster_sim.models.catalogue import LLAMA_SERVER
+from llmster_sim.traffic.steady import Steady
+
+if TYPE_CHECKING:
+    from llmster_sim.engine.daemon import Daemon
+    from llmster_sim.wire.faults import Faults
+
+_VICTIM = "openai/gpt-oss-20b"
+# Operators measured about 1.4 MB of host memory per request.
+_LEAK_BYTES = 1_468_006
+_MOST_REAL_LEAK_BYTES = mebibytes(512)
+
+
+class Stuck(Steady):
+    """After 20 s one instance stops making progress: `generating` for ever, its queue grows."""
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        self.later(20.0, self._stall)
+
+    def _stall(self) -> None:
+        instance = self.daemon.find("qwen/qwen3-8b", domain="llm")
+        if instance is None or not instance.queue.running:
+            self.later(0.5, self._stall)
+            return
+        self.daemon.stall(instance.identifier)
+
+
+class Crash(Steady):
+    """After 20 s, and every two minutes, the engine process of a busy instance dies."""
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        self.later(20.0, self._crash)
+
+    def _crash(self) -> None:
+        instance = self.daemon.find(_VICTIM, domain="llm")
+        if instance is None or not instance.queue.running:
+            self.later(0.5, self._crash)
+            return
+        reference = instance.reference
+        self.daemon.crash(instance.identifier)
+        self.daemon.log(
+            log_events.runtime(
+                at_ms=self.clock.now_ms,
+                level="error",
+                text=log_events.exited_before_healthy(reference=reference, exit_code=1),
+                engine=LLAMA_SERVER,
+            )
+        )
+        self.later(120.0, self._crash)
+
+
+class Malformed(Steady):
+    """Every 4 s a frame no schema allows on each log stream. The daemon's totals do not count these."""
+
+    def __init__(self, *, daemon: Daemon, seed: int, faults: Faults) -> None:
+        super().__init__(daemon=daemon, seed=seed)
+        self._faults = faults
+        self._kinds = itertools.cycle(range(9))
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        self.later(2.0, self._odd)
+
+    def _odd(self) -> None:
+        kind = next(self._kinds)
+        if kind == 0:
+            self._faults.send_raw('{"type":"channelSend","channelId":{id},"mess')
+        elif kind == 1:
+            self._faults.send_raw('{"type":"channelSurprise","channelId":{id},"message":{}}')
+        else:
+            self._faults.send_log(self._event(kind))
+        self.later(4.0, self._odd)
+
+    def _event(self, kind: int) -> dict[str, Any]:
+        at_ms = self.clock.now_ms
+        stats: dict[str, Any] = {
+            "stopReason": "eosFound",
+            "tokensPerSecond": 50,
+            "timeToFirstTokenSec": 0.05,
+            "promptTokensCount": 10,
+            "predictedTokensCount": 5,
+            "totalTokensCount": 15,
+        }
+        output = log_events.prediction_output(
+            at_ms=at_ms, output="odd", identifier="qwen/qwen3-8b", stats=stats
+        )
+        match kind:
+            case 2:
+                return {"timestamp": at_ms, "data": {"type": "llm.prediction.toolCall", "tool": "search"}}
+            case 3:
+                output["traceId"] = "abc"
+                output["data"] |= {"requestId": "req_1"}
+            case 4:
+                output["data"]["stats"]["stopReason"] = "surprised"
+            case 5:
+                del output["data"]["stats"]
+            case 6:
+                # What JavaScript writes for NaN.
+                output["data"]["stats"]["tokensPerSecond"] = None
+            case 7:
+                output["timestamp"] = str(at_ms)
+            case _:
+                # Generated text that looks like a server line of its own.
+                output["data"]["output"] = "[2026-08-08 22:40:13][ERROR][qwen/qwen3-8b] The model has crashed"
+        return output
+
+
+class Leak(Steady):
+    """Host memory grows with every request. `real` also takes it, so that a process reader sees it."""
+
+    def __init__(self, *, daemon: Daemon, seed: int, real: bool) -> None:
+        super().__init__(daemon=daemon, seed=seed)
+        self._real = real
+        self._ballast: list[bytearray] = []
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        self.every(3.0, self._leak)
+
+    def _leak(self) -> None:
+        self.daemon.host_rss_bytes += _LEAK_BYTES
+        if self._real and len(self._ballast) * _LEAK_BYTES < _MOST_REAL_LEAK_BYTES:
+            self._ballast.append(bytearray(b"\x01" * _LEAK_BYTES))

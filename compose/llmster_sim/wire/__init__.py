@@ -1,0 +1,1 @@
+"""The simulated daemon's WebSocket side: envelopes, namespaces, faults."""

@@ -1,0 +1,243 @@
+"""Serve /system, /runtime, /repository and /diagnostics: what the daemon says of itself and its machine.
+
+Knows the wire and the daemon; model work is served elsewhere.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from llmster_sim.engine.instances import model_info
+from llmster_sim.host import memory
+from llmster_sim.models import catalogue
+from llmster_sim.wire.envelopes import Channel, Namespace, Rpc, Stream
+from llmster_sim.wire.llm_calls import LlmEndpoints
+from llmster_sim.wire.model_calls import ModelEndpoints, answering, embed
+from llmster_sim.wire.schema import ABSENT, anything, array, nothing, one_of, optional, record, string
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from llmster_sim.engine.daemon import Daemon
+    from llmster_sim.engine.log_events import Event
+
+_VOID = nothing("void")
+_SCOPE = one_of(
+    "type",
+    {
+        "selected": anything,
+        "all": anything,
+        "custom": record({"engines": array(record({"name": string, "version": string}))}),
+    },
+)
+
+
+def namespaces(*, daemon: Daemon, shut_down: Callable[[], None]) -> dict[str, Namespace]:
+    """Every socket path the daemon serves, with its endpoints."""
+    llm = ModelEndpoints(daemon=daemon, domain="llm")
+    chat = LlmEndpoints(daemon=daemon, shared=llm)
+    embedding = ModelEndpoints(daemon=daemon, domain="embedding")
+    return {
+        space.name: space
+        for space in (
+            Namespace(
+                name="llm", rpcs={**llm.rpcs(), **chat.rpcs()}, streams={**llm.streams(), **chat.streams()}
+            ),
+            Namespace(
+                name="embedding",
+                rpcs={**embedding.rpcs(), "embedString": embed(daemon=daemon, endpoints=embedding)},
+                streams=embedding.streams(),
+            ),
+            _system(daemon, shut_down),
+            _runtime(daemon),
+            _repository(),
+            _diagnostics(daemon),
+            # Accepted so that official clients can connect; nothing of theirs is simulated.
+            Namespace(name="files", rpcs={}, streams={}),
+            Namespace(name="plugins", rpcs={}, streams={}),
+        )
+    }
+
+
+def _system(daemon: Daemon, shut_down: Callable[[], None]) -> Namespace:
+    def variants(parameter: dict[str, Any]) -> list[dict[str, Any]]:
+        model = daemon.model(parameter["modelKey"])
+        return [{**model_info(model), "modelKey": name, "selectedVariant": name} for name in model.variants]
+
+    def stop(_parameter: Any) -> Any:
+        shut_down()
+        return ABSENT
+
+    def alive(_channel: Channel) -> None:
+        """Stay open as long as the daemon lives."""
+
+    return Namespace(
+        name="system",
+        rpcs={
+            "listDownloadedModels": Rpc(
+                handle=answering(lambda _: [model_info(model) for model in daemon.models]), check=_VOID
+            ),
+            "listDownloadedModelVariants": Rpc(
+                handle=answering(variants), check=record({"modelKey": string})
+            ),
+            "version": Rpc(
+                handle=answering(lambda _: {"version": daemon.version, "build": daemon.build}), check=_VOID
+            ),
+            "info": Rpc(
+                handle=answering(
+                    lambda _: {
+                        "pid": daemon.pid,
+                        "isDaemon": True,
+                        "version": f"{daemon.version}+{daemon.build}",
+                    }
+                ),
+                check=_VOID,
+            ),
+            "getExperimentFlags": Rpc(handle=answering(lambda _: []), check=_VOID),
+            "notify": Rpc(handle=answering(lambda _: ABSENT), check=record({})),
+            "requestShutdown": Rpc(handle=answering(stop), check=_VOID),
+        },
+        streams={"alive": Stream(handle=alive, check=_VOID)},
+    )
+
+
+def _engine(engine: catalogue.Engine) -> dict[str, Any]:
+    cuda = engine.model_format == "GGUF"
+    return {
+        "name": engine.name,
+        "version": engine.version,
+        "engine": engine.type,
+        "platform": "linux" if cuda else "mac",
+        "cpu": {
+            "architecture": "x86_64" if cuda else "arm64",
+            "instructionSetExtensions": ["AVX2" if cuda else "AdvSIMD"],
+        },
+        "gpu": {"make": "NVIDIA", "framework": "CUDA"} if cuda else {"make": "Apple", "framework": "Metal"},
+        "supportedModelFormatNames": [engine.model_format],
+    }
+
+
+def _survey(daemon: Daemon) -> dict[str, Any]:
+    engine = catalogue.LLAMA_SERVER
+    cards = daemon.cards.all
+    found = {"code": "success", "message": ""}
+    none = {"code": "noDevicesFound", "message": ""}
+    return {
+        "status": "ok",
+        "engines": [
+            {
+                "name": engine.name,
+                "version": engine.version,
+                "engine": engine.type,
+                "platform": "linux",
+                "compatibility": {"status": "compatible"},
+                "supportedModelFormatNames": [engine.model_format],
+                "hardwareSurvey": {
+                    "gpuSurveyResult": {
+                        "result": found if cards else none,
+                        "gpuInfo": [
+                            {
+                                "name": card.spec.name,
+                                "deviceId": card.index,
+                                "totalMemoryCapacityBytes": card.spec.total_bytes,
+                                "dedicatedMemoryCapacityBytes": card.spec.total_bytes,
+                                "integrationType": "discrete",
+                                "detectionPlatform": "CUDA",
+                                "detectionPlatformVersion": "12.8",
+                                "otherInfo": {
+                                    "driverVersion": "12080",
+                                    "computeCapability": card.spec.compute,
+                                },
+                            }
+                            for card in cards
+                        ],
+                    },
+                    "cpuSurveyResult": {
+                        "result": found,
+                        "cpuInfo": {
+                            "name": "AMD Ryzen 9 7950X 16-Core Processor",
+                            "architecture": "x86_64",
+                            "supportedInstructionSetExtensions": ["AVX", "AVX2"],
+                        },
+                    },
+                },
+                "memoryInfo": {
+                    "ramCapacity": memory.RAM_BYTES,
+                    "vramCapacity": sum(card.spec.total_bytes for card in cards),
+                    "totalMemory": memory.RAM_BYTES + sum(card.spec.total_bytes for card in cards),
+                },
+                "visibleDevicesConfig": {
+                    "visibleDevices": [card.index for card in cards],
+                    "changesOrder": False,
+                },
+            }
+        ],
+    }
+
+
+def _runtime(daemon: Daemon) -> Namespace:
+    # This endpoint alone is serialized with superjson: a Map travels as pairs with a `meta` beside it.
+    selections = {
+        "json": [
+            [engine.model_format, {"name": engine.name, "version": engine.version}]
+            for engine in (catalogue.LLAMA_SERVER, catalogue.MLX)
+        ],
+        "meta": {"values": ["map"]},
+    }
+    return Namespace(
+        name="runtime",
+        rpcs={
+            "surveyHardware": Rpc(handle=answering(lambda _: _survey(daemon)), check=optional(_SCOPE)),
+            "listEngines": Rpc(
+                handle=answering(lambda _: [_engine(engine) for engine in catalogue.ENGINES]), check=_VOID
+            ),
+            "getEngineSelections": Rpc(handle=answering(lambda _: selections)),
+        },
+        streams={},
+    )
+
+
+def _repository() -> Namespace:
+    status = {
+        "status": "online",
+        "issues": [],
+        "peers": [
+            {
+                "deviceIdentifier": catalogue.PEER_DEVICE_IDENTIFIER,
+                "deviceName": catalogue.PEER_DEVICE_NAME,
+                "status": "connected",
+            }
+        ],
+        "deviceIdentifier": catalogue.LOCAL_DEVICE_IDENTIFIER,
+        "deviceName": catalogue.LOCAL_DEVICE_NAME,
+        "preferredDeviceIdentifier": catalogue.LOCAL_DEVICE_IDENTIFIER,
+    }
+    return Namespace(
+        name="repository",
+        rpcs={
+            "lmLinkStatus": Rpc(handle=answering(lambda _: status), check=_VOID),
+            "isAuthenticated": Rpc(handle=answering(lambda _: {"authenticated": False}), check=_VOID),
+        },
+        streams={},
+    )
+
+
+def _diagnostics(daemon: Daemon) -> Namespace:
+    def stream(channel: Channel) -> None:
+        def pass_on(event: Event) -> None:
+            channel.send({"type": "log", "log": event})
+
+        stop = daemon.watch(pass_on)
+
+        def end(_message: dict[str, Any]) -> None:
+            stop()
+            channel.close()
+
+        channel.on_message = end
+        channel.on_gone = stop
+
+    return Namespace(
+        name="diagnostics",
+        rpcs={},
+        streams={"streamLogs": Stream(handle=stream, check=_VOID, messages=("stop",))},
+    )

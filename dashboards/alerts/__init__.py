@@ -1,0 +1,1 @@
+"""Alert rules, one file per subject."""

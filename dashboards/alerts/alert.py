@@ -1,0 +1,58 @@
+"""What one alert is: a condition, how long it must hold, how bad it is, and one sentence about it.
+
+Knows no receiver: who is woken by what severity is decided in Alertmanager.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Final
+
+from dashboards.kit.promql import Expr, QueryError
+from dashboards.kit.theme import Json
+
+CRITICAL: Final = "critical"
+"""Somebody should get up: people are without their models, or a card is dying."""
+WARNING: Final = "warning"
+"""Look at it today."""
+INFO: Final = "info"
+"""Worth knowing."""
+
+MIB: Final = 2**20
+LITTLE_LEFT: Final = 0.05
+"""Of memory, as a share of all of it."""
+
+_LABEL: Final = re.compile(r"\$labels\.(\w+)")
+
+
+@dataclass(frozen=True, slots=True)
+class Alert:
+    """One alerting rule."""
+
+    name: str
+    expr: Expr
+    severity: str
+    summary: str
+    """May name {{ $labels.x }} and {{ $value }}."""
+    lasting: str = "0m"
+    """How long the condition must hold."""
+
+    def __post_init__(self) -> None:
+        """Refuse a sentence that names a label the condition does not have. Raises QueryError."""
+        unknown = set(_LABEL.findall(self.summary)) - (self.expr.labels or frozenset())
+        if unknown or not self.summary.endswith("."):
+            raise QueryError(f"{self.name}: the summary is a sentence, without labels {sorted(unknown)}")
+
+    def to_json_data(self, runbooks: str) -> Json:
+        """Write the rule. `runbooks` is where the pages are, a folder or a URL."""
+        return {
+            "alert": self.name,
+            "expr": self.expr.text,
+            **({"for": self.lasting} if self.lasting != "0m" else {}),
+            "labels": {"severity": self.severity},
+            "annotations": {
+                "summary": self.summary,
+                "runbook_url": f"{runbooks.rstrip('/')}/{self.name}.md",
+            },
+        }

@@ -1,0 +1,258 @@
+"""Alerts about the daemon, its models, its host and DaemonPulse itself."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards.alerts.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
+from dashboards.kit.promql import Expr, Scope, absent, both, count_by, max_by, now, sum_by, unless
+from dashboards.rules import recording
+from exporter.catalogue import actions as a
+from exporter.catalogue import daemon as d
+from exporter.catalogue import hardware as h
+from exporter.catalogue import log_stream as s
+from exporter.catalogue import mcp as m
+from exporter.catalogue import self_metrics as o
+
+_P: Final = Scope(window="5m")
+_UP: Final = _P.now(d.UP).equals(1)
+_TWICE: Final = 1.5
+"""One restart extrapolates to a little more than 1, two to a little more than 2."""
+_STUCK_AFTER_S: Final = 300
+"""Longer than the longest prompt takes to read; the log tells of progress every few seconds."""
+
+# The daemon ----------------------------------------------------------------------------------------------------------
+DAEMON: Final = (
+    Alert(
+        "LlmsterDaemonDown",
+        max_by(_P.now(d.STATE, state="down"), "daemon").equals(1),
+        CRITICAL,
+        "Daemon {{ $labels.daemon }} refuses connections: nobody can use its models.",
+        "1m",
+    ),
+    Alert(
+        "LlmsterDaemonStalled",
+        max_by(_P.now(d.STATE, state="stalled"), "daemon").equals(1),
+        CRITICAL,
+        "Daemon {{ $labels.daemon }} accepts connections and does not answer: it hangs.",
+        "1m",
+    ),
+    Alert(
+        "LlmsterDaemonUnreadable",
+        both(
+            max_by(_P.now(d.UP), "daemon").equals(0),
+            max_by(_P.now(d.STATE, state="running"), "daemon").equals(1),
+        ),
+        WARNING,
+        "Daemon {{ $labels.daemon }} runs, but we may not read it: most often its API token is missing or wrong.",
+        "5m",
+    ),
+    Alert(
+        "LlmsterDaemonRestarting",
+        sum_by(_P.increase(d.RESTARTS, "30m"), "daemon") > _TWICE,
+        CRITICAL,
+        'Daemon {{ $labels.daemon }} restarted {{ $value | printf "%.0f" }} times in 30 minutes.',
+    ),
+    Alert(
+        "LlmsterNotWatched",
+        absent(_P.now(d.UP)),
+        CRITICAL,
+        "No exporter reports any daemon: we are blind.",
+        "5m",
+    ),
+    Alert(
+        "LlmsterLogStreamDown",
+        max_by(both(_P.now(s.STREAM_UP).equals(0), _UP), "daemon").equals(0),
+        WARNING,
+        "We cannot hear the log of daemon {{ $labels.daemon }}: requests are not counted.",
+        "5m",
+    ),
+    Alert(
+        "LlmsterUnsafePosture",
+        max_by(
+            both(_P.now(d.LISTENS_BEYOND_LOOPBACK).equals(1), _P.now(d.AUTH_REQUIRED).equals(0)), "daemon"
+        ),
+        CRITICAL,
+        "Everybody on the network of {{ $labels.daemon }} can use its models and run its tools: it wants no token.",
+        "5m",
+    ),
+)
+
+# Models and requests -------------------------------------------------------------------------------------------------
+_QUIET: Final = now() - _P.now(s.LAST_PROGRESS)
+_VANISHED: Final = unless(_P.over("last_over_time", d.REQUESTS_RUNNING, "2m") > 0, _P.now(d.REQUESTS_RUNNING))
+
+MODELS: Final = (
+    Alert(
+        "LlmsterGenerationStuck",
+        both(_QUIET > _STUCK_AFTER_S, _P.now(d.REQUESTS_RUNNING) > 0),
+        CRITICAL,
+        "{{ $labels.instance_id }} on {{ $labels.daemon }} has requests in hand and made no progress for "
+        "{{ $value | humanizeDuration }}.",
+        "1m",
+    ),
+    Alert(
+        "LlmsterEngineCrashed",
+        sum_by(_P.increase(s.ENGINE_CRASHES, "10m"), "daemon", "when") > 0,
+        WARNING,
+        "An engine of {{ $labels.daemon }} died while {{ $labels.when }}: its requests, or its load, failed.",
+    ),
+    Alert(
+        "LlmsterQueueBuilding",
+        _P.now(d.REQUESTS_WAITING) > _P.now(d.PARALLEL),
+        WARNING,
+        "{{ $value }} requests wait for {{ $labels.instance_id }} on {{ $labels.daemon }}: more than it can work on.",
+        "5m",
+    ),
+    Alert(
+        "LlmsterEvictedWhileBusy",
+        unless(
+            both(_VANISHED, max_by(_UP, "daemon"), "daemon"),
+            sum_by(_P.increase(d.RESTARTS, "5m"), "daemon") > 0,
+            "daemon",
+        ),
+        WARNING,
+        "{{ $labels.instance_id }} went away from {{ $labels.daemon }} while it worked on {{ $value }} requests.",
+    ),
+    Alert(
+        "LlmsterDuplicateInstances",
+        count_by(_P.now(d.INSTANCE_INFO), "daemon", "model", "device") > 1,
+        INFO,
+        "{{ $labels.model }} is loaded {{ $value }} times on {{ $labels.daemon }}: each copy takes memory.",
+        "15m",
+    ),
+)
+
+
+def _burns(first: str, recordings: dict[str, recording.Recording], what: str) -> tuple[Alert, Alert]:
+    """Write the pair of burn-rate alerts for an objective of 95 %: 14.4 and 6 times too fast."""
+
+    def burning(long: str, short: str, share: float) -> Expr:
+        return both(recordings[long].series > share, recordings[short].series > share)
+
+    return (
+        Alert(
+            f"{first}BurnFast",
+            burning("1h", "5m", 0.72),
+            CRITICAL,
+            f"{{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.daemon }}}} {what}.",
+            "2m",
+        ),
+        Alert(
+            f"{first}BurnSlow",
+            burning("6h", "30m", 0.3),
+            WARNING,
+            f"For hours, {{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.daemon }}}} {what}.",
+            "15m",
+        ),
+    )
+
+
+OBJECTIVES: Final = (
+    *_burns("LlmsterFirstToken", recording.FIRST_TOKEN_SLOW, "wait more than 2.5 s for their first token"),
+    *_burns("LlmsterPerToken", recording.PER_TOKEN_SLOW, "get fewer than 10 tokens per second"),
+)
+
+# DaemonPulse itself --------------------------------------------------------------------------------------------------
+_LOST: Final = (
+    _P.increase(o.OTLP_SPANS_DROPPED, "10m")
+    + _P.increase(o.OTLP_SPANS_FAILED, "10m")
+    + _P.increase(o.OTLP_LOGS_DROPPED, "10m")
+    + _P.increase(o.OTLP_LOGS_FAILED, "10m")
+)
+
+OURSELVES: Final = (
+    Alert(
+        "DaemonPulseDroppingEvents",
+        _P.newly(s.EVENTS_DROPPED, "10m"),
+        WARNING,
+        "DaemonPulse drops log events of {{ $labels.daemon }} ({{ $labels.sink }}: {{ $labels.reason }}).",
+    ),
+    Alert(
+        "DaemonPulseLosingTelemetry",
+        _LOST > 0,
+        WARNING,
+        "DaemonPulse on {{ $labels.instance }} loses traces or logs: their receiver is away or too slow.",
+        "10m",
+    ),
+    Alert(
+        "DaemonPulseCollectorFailing",
+        _P.now(o.COLLECTOR_SUCCESS).equals(0),
+        WARNING,
+        "DaemonPulse on {{ $labels.instance }} cannot collect {{ $labels.collector }}.",
+        "5m",
+    ),
+    Alert(
+        "DaemonPulseAuditNotWritable",
+        _P.now(a.AUDIT_WRITABLE).equals(0),
+        CRITICAL,
+        "The audit on {{ $labels.instance }} cannot be written: every button and action is refused.",
+        "1m",
+    ),
+)
+
+# Tools ---------------------------------------------------------------------------------------------------------------
+_MANY: Final = 20
+"""More refusals in ten minutes than a model makes by mistake."""
+
+TOOLS: Final = (
+    Alert(
+        "McpCallsDenied",
+        sum_by(_P.increase(m.TOOL_CALLS, "10m", outcome="refused"), "server") > _MANY,
+        WARNING,
+        'The gate denied {{ $value | printf "%.0f" }} calls to {{ $labels.server }} in 10 minutes.',
+    ),
+    Alert(
+        "McpApprovalWaiting",
+        _P.now(m.APPROVALS_PENDING) > 0,
+        INFO,
+        "{{ $value }} tool calls wait for a person on {{ $labels.instance }}.",
+        "2m",
+    ),
+    Alert(
+        "McpConfigDrift",
+        _P.now(m.CONFIG_DRIFT) > 0,
+        CRITICAL,
+        "{{ $value }} tool servers on {{ $labels.instance }} are reached without the gate: their tools run unasked.",
+        "5m",
+    ),
+    Alert(
+        "McpPolicyNotLoaded",
+        _P.now(m.POLICY_LOADED).equals(0),
+        WARNING,
+        "The gate's policy file on {{ $labels.instance }} cannot be taken; an older policy is in force.",
+        "1m",
+    ),
+    Alert(
+        "McpToolChanged",
+        _P.now(m.TOOL_CHANGED).equals(1),
+        WARNING,
+        "Tool {{ $labels.tool }} of {{ $labels.server }} is not what was approved; it asks again.",
+    ),
+    Alert(
+        "McpServerDown",
+        _P.now(m.SERVER_UP).equals(0),
+        WARNING,
+        "Tool server {{ $labels.server }} failed and is not connected.",
+        "5m",
+    ),
+)
+
+# The host ------------------------------------------------------------------------------------------------------------
+HOST: Final = (
+    Alert(
+        "LlmsterHostMemoryLow",
+        _P.now(h.HOST_MEMORY_AVAILABLE) / _P.now(h.HOST_MEMORY_TOTAL) < LITTLE_LEFT,
+        CRITICAL,
+        "The machine of {{ $labels.daemon }} has {{ $value | humanizePercentage }} of its RAM left.",
+        "5m",
+    ),
+    Alert(
+        "LlmsterHostMemoryLeak",
+        _P.over("deriv", h.PROCESS_RESIDENT, "1h") * 3600 > 100 * MIB,
+        WARNING,
+        "The {{ $labels.role }} of {{ $labels.daemon }} (pid {{ $labels.pid }}) grows by "
+        "{{ $value | humanize1024 }}B of RAM per hour.",
+        "90m",  # longer than a load, however slow, stays in the hour that is looked at
+    ),
+)

@@ -1,0 +1,119 @@
+"""Alerts about GPUs: their memory, who holds it, their heat, their faults."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards.alerts.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
+from dashboards.kit.promql import Expr, Scope, both, either, max_by, sum_by
+from dashboards.rules import recording
+from dashboards.rules.recording import CARD, HARM
+from exporter.catalogue import hardware as h
+
+_P: Final = Scope(window="5m")
+_AT_WORK: Final = 0.5
+"""Busy enough that PCIe power saving is no excuse for a slow link."""
+
+_GPU: Final = "GPU {{ $labels.gpu }} of {{ $labels.instance }}"
+
+
+def _card(expr: Expr) -> Expr:
+    return max_by(expr, *CARD)
+
+
+MEMORY: Final = (
+    Alert(
+        "GpuMemoryNearlyFull",
+        _card(_P.now(h.MEMORY_FREE)) / _card(_P.now(h.MEMORY_TOTAL)) < LITTLE_LEFT,
+        WARNING,
+        f"{_GPU} has {{{{ $value | humanizePercentage }}}} of its memory left: the next load or long context fails.",
+        "10m",
+    ),
+    Alert(
+        "GpuForeignProcess",
+        both(
+            recording.FOREIGN.series > 512 * MIB,
+            sum_by(_P.now(h.INSTANCE_VRAM), *CARD) > 0,
+        ),
+        INFO,
+        f"Processes that are not the daemon's hold {{{{ $value | humanize1024 }}}}B on {_GPU}, beside loaded models.",
+        "10m",
+    ),
+    Alert(
+        "GpuMemoryLeak",
+        # A step is no leak: what grew within the hour must still be growing.
+        both(
+            both(
+                _P.over("delta", h.UNATTRIBUTED_VRAM, "1h") > 256 * MIB,
+                _P.over("delta", h.UNATTRIBUTED_VRAM, "15m") > 16 * MIB,
+            ),
+            _P.now(h.UNATTRIBUTED_VRAM) > 512 * MIB,
+        ),
+        WARNING,
+        "Daemon {{ $labels.daemon }} holds {{ $value | humanize1024 }}B more on GPU {{ $labels.gpu }} than an hour "
+        "ago, and no loaded model explains it.",
+        "30m",
+    ),
+)
+
+HEALTH: Final = (
+    Alert(
+        "GpuHot",
+        _card(_P.now(h.TEMPERATURE, sensor="gpu")) > _card(_P.now(h.TEMPERATURE_LIMIT, limit="slowdown")) - 5,
+        WARNING,
+        f"{_GPU} is at {{{{ $value }}}} °C, within 5 °C of slowing down.",
+        "5m",
+    ),
+    Alert(
+        "GpuThrottled",
+        max_by(_P.now(h.THROTTLE, reason=HARM), *CARD, "reason").equals(1),
+        WARNING,
+        f"{_GPU} runs slower than it could: {{{{ $labels.reason }}}}.",
+        "5m",
+    ),
+    Alert(
+        "GpuXidError",
+        _P.newly(h.XID_ERRORS, "10m"),
+        WARNING,
+        f"The driver reported XID {{{{ $labels.xid }}}} for {_GPU}.",
+    ),
+    Alert(
+        "GpuEccUncorrected",
+        sum_by(_P.increase(h.ECC_ERRORS, "1h", kind="uncorrected"), *CARD) > 0,
+        CRITICAL,
+        f"{_GPU} had memory errors it could not correct: answers may be wrong and processes may die.",
+    ),
+    Alert(
+        "GpuToBeReplaced",
+        _card(_P.now(h.REMAPPED_ROWS_FAILED)).equals(1),
+        CRITICAL,
+        f"{_GPU} cannot replace broken memory any more: the card is to be exchanged.",
+    ),
+    Alert(
+        "GpuLost",
+        _card(_P.now(h.LOST)).equals(1),
+        CRITICAL,
+        f"{_GPU} has fallen off the bus.",
+        "1m",
+    ),
+    Alert(
+        "GpuDriverSilent",
+        max_by(_P.now(h.UP), "instance").equals(0),
+        CRITICAL,
+        "The GPU driver of {{ $labels.instance }} does not answer.",
+        "5m",
+    ),
+    Alert(
+        "GpuPcieDowngraded",
+        either(
+            _card(_P.now(h.PCIE_WIDTH)) < _card(_P.now(h.PCIE_WIDTH_MAX)),
+            both(
+                _card(_P.now(h.PCIE_GENERATION)) < _card(_P.now(h.PCIE_GENERATION_MAX)),
+                _card(_P.now(h.UTILIZATION)) > _AT_WORK,
+            ),
+        ),
+        INFO,
+        f"{_GPU} talks to its machine slower than both can: fewer lanes, or a lower PCIe generation under load.",
+        "15m",
+    ),
+)

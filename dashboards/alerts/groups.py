@@ -1,0 +1,28 @@
+"""All alerts, in the groups of their rule file. Each has a page in docs/runbook, and tests that it fires or not."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards.alerts import daemon, gpu
+from dashboards.kit.theme import Json
+from dashboards.rules import recording
+
+GROUPS: Final = {
+    "daemonpulse-daemon": daemon.DAEMON,
+    "daemonpulse-models": daemon.MODELS,
+    "daemonpulse-objectives-burn": daemon.OBJECTIVES,
+    "daemonpulse-gpu-memory": gpu.MEMORY,
+    "daemonpulse-gpu-health": gpu.HEALTH,
+    "daemonpulse-host": daemon.HOST,
+    "daemonpulse-tools": daemon.TOOLS,
+    "daemonpulse-ourselves": daemon.OURSELVES,
+}
+ALERTS: Final = tuple(alert for group in GROUPS.values() for alert in group)
+
+
+def alert_file(runbooks: str) -> Json:
+    """Write the file of alerting rules. `runbooks` is where the pages are, a folder or a URL."""
+    return recording.groups_file(
+        {name: [alert.to_json_data(runbooks) for alert in group] for name, group in GROUPS.items()}
+    )

@@ -1,0 +1,124 @@
+"""Buttons: Grafana fetch actions that POST to the actions API through Grafana's datasource proxy.
+
+Knows the API's routes and no secret: the proxy adds the token on Grafana's server, so that none is in any board.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Final
+
+from dashboards.kit.theme import BUTTON, BUTTON_DANGER, Json
+
+PROXY: Final = "/api/datasources/proxy/uid/${actions}"
+
+
+def cell(label: str) -> str:
+    """Take a label of the row the button is in."""
+    return f"${{__data.fields.{label}}}"
+
+
+@dataclass(frozen=True, slots=True)
+class Button:
+    """One button. The values travel as query parameters: there Grafana encodes them, in a path or body it does not."""
+
+    title: str
+    """Verb and object."""
+    path: str
+    """Below the API's root, such as /v1/daemons/…/models/load."""
+    confirmation: str
+    """Names the target and the consequence."""
+    values: dict[str, str] = field(default_factory=dict)
+    danger: bool = False
+
+    def to_json_data(self) -> Json:
+        """Write the action."""
+        return {
+            "type": "fetch",
+            "title": self.title,
+            "confirmation": self.confirmation,
+            "oneClick": False,
+            "style": {"backgroundColor": BUTTON_DANGER if self.danger else BUTTON},
+            "fetch": {
+                "method": "POST",
+                "url": PROXY + self.path,
+                "queryParams": [[key, value] for key, value in self.values.items()],
+                "headers": [],
+            },
+        }
+
+
+_DAEMON: Final = "/v1/daemons/" + cell("daemon")
+
+LOAD: Final = Button(
+    "Load model",
+    f"{_DAEMON}/models/load",
+    f"Load {cell('model')} on {cell('daemon')}? It takes GPU memory at once and stays until its idle time is over. "
+    "A model that does not fit is refused.",
+    {"model": cell("model")},
+)
+EJECT: Final = Button(
+    "Eject instance",
+    f"{_DAEMON}/models/eject",
+    f"Eject {cell('instance_id')} from {cell('daemon')}? Requests in hand have 30 s to end; later ones fail or load "
+    "the model again.",
+    {"instance_id": cell("instance_id"), "drain_seconds": "30"},
+    danger=True,
+)
+EJECT_ALL: Final = Button(
+    "Eject all",
+    f"{_DAEMON}/models/eject-all",
+    f"Eject every model from {cell('daemon')} NOW? Requests in hand are cut off. This is the kill switch.",
+    danger=True,
+)
+PROBE: Final = Button(
+    "Probe model",
+    f"{_DAEMON}/probe",
+    f"Send one short chat to {cell('model')} on {cell('daemon')}? It loads the model if it is not loaded.",
+    {"model": cell("model")},
+)
+CANCEL: Final = Button(
+    "Cancel operation",
+    f"/v1/operations/{cell('id')}/cancel",
+    f"Cancel {cell('action')} of {cell('subject')}? What is half done is undone where the daemon allows it.",
+    danger=True,
+)
+APPROVE: Final = Button(
+    "Approve call",
+    f"/v1/mcp/approvals/{cell('id')}/approve",
+    f"Let {cell('server')} run {cell('tool')} once? It runs with the rights of that server.",
+)
+DENY: Final = Button(
+    "Deny call",
+    f"/v1/mcp/approvals/{cell('id')}/deny",
+    f"Deny this call of {cell('tool')} on {cell('server')}? The model is told that it was refused.",
+    danger=True,
+)
+
+
+_GATE: Final = f"/v1/mcp/servers/{cell('server')}/tools/{cell('tool')}/gate"
+
+
+def gate(decision: str, consequence: str) -> Button:
+    """Make the button that sets a tool's gate."""
+    return Button(
+        f"{decision.capitalize()} tool",
+        _GATE,
+        f"Set {cell('tool')} of {cell('server')} to {decision}? {consequence}",
+        {"decision": decision},
+        danger=decision == "allow",
+    )
+
+
+GATES: Final = (
+    gate("allow", "Every call of it runs from now on, unasked."),
+    gate("ask", "Every call of it waits for a person from now on."),
+    gate("deny", "Models no longer see it, and calls of it are refused."),
+    Button(
+        "Reset tool",
+        _GATE,
+        f"Take the gate of {cell('tool')} of {cell('server')} away? Then the policy file decides about it again.",
+        {"decision": "policy"},
+        danger=True,
+    ),
+)

@@ -1,0 +1,135 @@
+"""Recording rules: what alerts and other people's boards ask again and again, named level:metric:operations.
+
+Knows how rules become a file of Prometheus; which of them alert is `alerts`' business.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import dataclass
+from typing import Final
+
+from dashboards.kit.promql import Expr, QueryError, Scope, either, recorded, share, share_of_some, sum_by
+from dashboards.kit.theme import Json
+from exporter.catalogue import Metric
+from exporter.catalogue import hardware as h
+from exporter.catalogue import log_stream as s
+
+_P: Final = Scope(window="5m")
+
+WINDOWS: Final = ("5m", "30m", "1h", "6h")
+"""Pairs of a long and a short window, as multi-window burn rates want them: 1h with 5m, 6h with 30m."""
+
+FIRST_TOKEN_S: Final = 2.5
+PER_TOKEN_S: Final = 0.1
+"""What a request may take without counting against its objective. 0.1 s per token is 10 tokens per second, about as
+fast as people read."""
+
+
+@dataclass(frozen=True, slots=True)
+class Recording:
+    """One recording rule."""
+
+    name: str
+    expr: Expr
+    labels: tuple[str, ...]
+
+    def __post_init__(self) -> None:
+        """Refuse a name that Prometheus' practice would not recognize, or labels it does not have."""
+        recorded(self.name)
+        if frozenset(self.labels) != self.expr.labels:
+            raise QueryError(f"{self.name}: has labels {sorted(self.expr.labels or ())}, not {self.labels}")
+
+    @property
+    def series(self) -> Expr:
+        """What the rule records, to be used in another rule."""
+        return recorded(self.name, *self.labels, unit=self.expr.unit)
+
+    def to_json_data(self) -> Json:
+        """Write the rule."""
+        return {"record": self.name, "expr": self.expr.text}
+
+
+def _slow(metric: Metric, bound: float) -> dict[str, Recording]:
+    return {
+        window: Recording(
+            f"daemon:{metric.name}_slow:ratio_rate{window}",
+            _P.slower(metric, bound, "daemon", window=window),
+            ("daemon",),
+        )
+        for window in WINDOWS
+    }
+
+
+FIRST_TOKEN_SLOW: Final = _slow(s.TTFT, FIRST_TOKEN_S)
+PER_TOKEN_SLOW: Final = _slow(s.PER_TOKEN, PER_TOKEN_S)
+
+_MODEL: Final = ("daemon", "model")
+CARD: Final = ("instance", "gpu")
+"""What tells a card from all others."""
+FAILED: Final = "=~error|abort"
+"""The ends of a request that count as failed."""
+HARM: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
+"""Reasons to hold a card back that are no choice of anybody: heat and power faults."""
+
+PREDICTIONS: Final = (
+    Recording(
+        "daemon_model:llmster_generation_tokens:rate5m", sum_by(_P.rate(s.GENERATION_TOKENS), *_MODEL), _MODEL
+    ),
+    Recording("daemon_model:llmster_prompt_tokens:rate5m", sum_by(_P.rate(s.PROMPT_TOKENS), *_MODEL), _MODEL),
+    Recording("daemon_model:llmster_requests:rate5m", sum_by(_P.rate(s.REQUESTS), *_MODEL), _MODEL),
+    Recording(
+        "daemon_model:llmster_requests_failed:ratio_rate5m",
+        share_of_some(
+            sum_by(_P.rate(s.REQUESTS, finished_reason=FAILED), *_MODEL),
+            sum_by(_P.rate(s.REQUESTS), *_MODEL),
+        ),
+        _MODEL,
+    ),
+    Recording(
+        "daemon_model:llmster_time_to_first_token_seconds:p95_rate5m",
+        _P.quantile(0.95, s.TTFT, *_MODEL),
+        _MODEL,
+    ),
+    Recording(
+        "daemon_model:llmster_e2e_request_latency_seconds:p95_rate5m",
+        _P.quantile(0.95, s.E2E, *_MODEL),
+        _MODEL,
+    ),
+)
+
+_LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *CARD)
+_OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *CARD)
+
+FOREIGN: Final = Recording(
+    "instance_gpu:nvml_process_memory_bytes:foreign",
+    # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere nobody is foreign.
+    (sum_by(_P.now(h.PROCESS_MEMORY), *CARD) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
+    CARD,
+)
+CARDS: Final = (
+    Recording(
+        "instance_gpu:nvml_memory_used:ratio",
+        share(sum_by(_P.now(h.MEMORY_USED), *CARD), sum_by(_P.now(h.MEMORY_TOTAL), *CARD)),
+        CARD,
+    ),
+    FOREIGN,
+    Recording("instance:nvml_power_watts:sum", sum_by(_P.now(h.POWER), "instance"), ("instance",)),
+)
+
+GROUPS: Final = {
+    "daemonpulse-predictions": PREDICTIONS,
+    "daemonpulse-objectives": (*FIRST_TOKEN_SLOW.values(), *PER_TOKEN_SLOW.values()),
+    "daemonpulse-cards": CARDS,
+}
+RECORDINGS: Final = tuple(recording for group in GROUPS.values() for recording in group)
+
+
+def groups_file(groups: dict[str, Iterable[Json]]) -> Json:
+    """Write a rule file."""
+    return {"groups": [{"name": name, "rules": list(rules)} for name, rules in groups.items()]}
+
+
+def recording_file() -> Json:
+    """Write the file of recording rules."""
+    return groups_file({name: [rule.to_json_data() for rule in group] for name, group in GROUPS.items()})

@@ -1,0 +1,51 @@
+"""Collects our own health: failed connections, odd messages, deliveries by OTLP, memory and CPU of this process."""
+
+from __future__ import annotations
+
+import platform
+from functools import cache
+from importlib import metadata
+from typing import Final
+
+from exporter.catalogue import self_metrics as m
+from exporter.collectors.base import Samples, Scrape
+
+_OTLP: Final = {
+    "spans": (m.OTLP_SPANS_EXPORTED, m.OTLP_SPANS_FAILED, m.OTLP_SPANS_DROPPED),
+    "logs": (m.OTLP_LOGS_EXPORTED, m.OTLP_LOGS_FAILED, m.OTLP_LOGS_DROPPED),
+}
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Everything here is ours, so it shows whatever the daemons do."""
+    out.add(m.BUILD_INFO, 1, version=_version(), python=platform.python_version())
+    for daemon in scrape.daemons:
+        client = daemon.watch.client
+        for reason, count in client.failures.items():
+            out.add(m.CONNECTION_FAILURES, count, daemon=daemon.name, reason=reason)
+        for kind, count in client.tally.warnings.items():
+            out.add(m.PROTOCOL_WARNINGS, count, daemon=daemon.name, kind=kind)
+        for kind, count in client.tally.unreadable.items():
+            out.add(m.UNREADABLE_MESSAGES, count, daemon=daemon.name, kind=kind)
+    for signal, rows in _OTLP.items():
+        if (delivered := scrape.deliveries.get(signal)) is not None:
+            for row, count in zip(
+                rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
+            ):
+                out.add(row, count)
+    if (process := scrape.own) is not None:
+        out.add_all(
+            {
+                m.PROCESS_CPU: process.cpu_seconds,
+                m.PROCESS_MEMORY: process.resident_bytes,
+                m.PROCESS_VIRTUAL_MEMORY: process.virtual_bytes,
+                m.PROCESS_START: process.started_at_s,
+                m.PROCESS_OPEN_FDS: process.open_files,
+                m.PROCESS_MAX_FDS: process.open_files_most,
+            }
+        )
+
+
+@cache
+def _version() -> str:
+    return metadata.version("daemonpulse")

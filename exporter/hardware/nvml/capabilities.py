@@ -1,0 +1,140 @@
+"""Learns, once per session with the driver, what does not change about a card and which questions it answers.
+
+Knows no readings: what changes from one to the next is in nvml_devices.
+"""
+
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Final
+
+import pynvml
+
+from exporter.hardware.nvml.query import ask, ask_fields, refuses
+
+Handle = Any  # pynvml has no types; a handle is an opaque ctypes pointer
+
+HERTZ_PER_MEGAHERTZ: Final = 1_000_000
+
+CLOCKS: Final = {
+    "graphics": pynvml.NVML_CLOCK_GRAPHICS,
+    "sm": pynvml.NVML_CLOCK_SM,
+    "memory": pynvml.NVML_CLOCK_MEM,
+    "video": pynvml.NVML_CLOCK_VIDEO,
+}
+ECC_KINDS: Final = {
+    "corrected": pynvml.NVML_MEMORY_ERROR_TYPE_CORRECTED,
+    "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
+}
+EVERYWHERE: Final = "all"
+"""The location of an ECC count that the card gives only as a total."""
+
+_LIMITS: Final = {
+    "slowdown": pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN,
+    "shutdown": pynvml.NVML_TEMPERATURE_THRESHOLD_SHUTDOWN,
+    "gpu_max": pynvml.NVML_TEMPERATURE_THRESHOLD_GPU_MAX,
+    "memory_max": pynvml.NVML_TEMPERATURE_THRESHOLD_MEM_MAX,
+}
+_ECC_LOCATIONS: Final = {
+    "dram": pynvml.NVML_MEMORY_LOCATION_DRAM,
+    "sram": pynvml.NVML_MEMORY_LOCATION_SRAM,
+}
+_ECC_LOCATIONS_BEFORE_AMPERE: Final = {
+    "dram": pynvml.NVML_MEMORY_LOCATION_DRAM,
+    "l1_cache": pynvml.NVML_MEMORY_LOCATION_L1_CACHE,
+    "l2_cache": pynvml.NVML_MEMORY_LOCATION_L2_CACHE,
+    "register_file": pynvml.NVML_MEMORY_LOCATION_REGISTER_FILE,
+    "texture_memory": pynvml.NVML_MEMORY_LOCATION_TEXTURE_MEMORY,
+}
+
+
+@dataclass(frozen=True, slots=True)
+class Facts:
+    """What stays true of one card for as long as the session with the driver lasts."""
+
+    index: int
+    handle: Handle
+    uuid: str | None
+    name: str | None
+    pci_bus_id: str | None
+    temperature_limits_celsius: Mapping[str, float]
+    clocks_max_hertz: Mapping[str, float]
+    pcie_generation_max: int | None
+    pcie_width_max: int | None
+    fans: int
+    nvlinks: int
+    ecc_counters: tuple[tuple[str, str], ...]
+    """The (kind, location) pairs this card counts."""
+    temperature_v: bool
+    """Whether the driver has nvmlDeviceGetTemperatureV; the older call leaves with CUDA 14."""
+    memory_v2: bool
+    """Whether the driver tells reserved memory apart."""
+    unified: bool
+    """Whether the card has no memory of its own and shares the host's.
+
+    Observed: DGX Spark (GB10, drivers 580 and 595, by published reports) answers NOT_SUPPORTED to both memory calls;
+    some parts answer a total of 0. Assumed: only such parts do.
+    """
+
+
+def learn(index: int, handle: Handle) -> Facts:
+    """Ask one card everything that does not change. Raises NVMLError when the card is lost."""
+    pci = ask(pynvml.nvmlDeviceGetPciInfo, handle)
+    limits = {
+        name: ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, limit) for name, limit in _LIMITS.items()
+    }
+    clocks = {name: ask(pynvml.nvmlDeviceGetMaxClockInfo, handle, clock) for name, clock in CLOCKS.items()}
+    memory_v2 = refuses(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
+    memory_v1 = None if memory_v2 is None else refuses(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    links = ask_fields(handle, [(pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT, 0)])
+    return Facts(
+        index=index,
+        handle=handle,
+        uuid=ask(pynvml.nvmlDeviceGetUUID, handle),
+        name=ask(pynvml.nvmlDeviceGetName, handle),
+        pci_bus_id=None if pci is None else str(pci.busId),
+        temperature_limits_celsius={
+            name: float(limit) for name, limit in limits.items() if limit is not None
+        },
+        clocks_max_hertz={
+            name: float(mhz * HERTZ_PER_MEGAHERTZ) for name, mhz in clocks.items() if mhz is not None
+        },
+        pcie_generation_max=ask(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, handle),
+        pcie_width_max=ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, handle),
+        fans=ask(pynvml.nvmlDeviceGetNumFans, handle) or 0,
+        nvlinks=min(int(next(iter(links.values()), 0)), pynvml.NVML_NVLINK_MAX_LINKS),
+        ecc_counters=_ecc_counters(handle),
+        temperature_v=ask(pynvml.nvmlDeviceGetTemperatureV, handle, pynvml.NVML_TEMPERATURE_GPU) is not None,
+        memory_v2=memory_v2 is None,
+        unified=memory_v1 == pynvml.NVML_ERROR_NOT_SUPPORTED or _has_no_bytes(handle),
+    )
+
+
+def _has_no_bytes(handle: Handle) -> bool:
+    memory = ask(pynvml.nvmlDeviceGetMemoryInfo, handle)
+    return memory is not None and memory.total == 0
+
+
+def ecc_count(handle: Handle, kind: str, location: str) -> int | None:
+    """Count lifetime ECC errors of one kind in one location; they survive reboots, so they only grow."""
+    if location == EVERYWHERE:
+        return ask(pynvml.nvmlDeviceGetTotalEccErrors, handle, ECC_KINDS[kind], pynvml.NVML_AGGREGATE_ECC)
+    number = _ECC_LOCATIONS.get(location, _ECC_LOCATIONS_BEFORE_AMPERE.get(location))
+    return ask(
+        pynvml.nvmlDeviceGetMemoryErrorCounter, handle, ECC_KINDS[kind], pynvml.NVML_AGGREGATE_ECC, number
+    )
+
+
+def _ecc_counters(handle: Handle) -> tuple[tuple[str, str], ...]:
+    """Choose locations that do not overlap, so that their sum is the card's total.
+
+    SRAM contains the caches and the register file; a card that counts SRAM is asked for nothing finer.
+    """
+    counters: list[tuple[str, str]] = []
+    for kind in ECC_KINDS:
+        whole_sram = ecc_count(handle, kind, "sram") is not None
+        locations = _ECC_LOCATIONS if whole_sram else _ECC_LOCATIONS_BEFORE_AMPERE
+        counted = [location for location in locations if ecc_count(handle, kind, location) is not None]
+        if not counted and ecc_count(handle, kind, EVERYWHERE) is not None:
+            counted = [EVERYWHERE]
+        counters += [(kind, location) for location in counted]
+    return tuple(counters)

@@ -1,0 +1,233 @@
+"""Reads one card at one moment through NVML.
+
+Knows neither sessions nor other cards: a card that is lost raises, and the session says so of that card alone.
+"""
+
+from collections.abc import Callable, Iterable
+from typing import Final
+
+import pynvml
+
+from exporter.hardware.gpus import (
+    Device,
+    GpuProcess,
+    Memory,
+    MigInstance,
+    NvLink,
+    PcieLink,
+    RemappedRows,
+)
+from exporter.hardware.nvml.capabilities import CLOCKS, HERTZ_PER_MEGAHERTZ, Facts, Handle, ecc_count
+from exporter.hardware.nvml.query import ask, ask_fields
+
+ALL_LINKS: Final = 0xFFFF_FFFF
+"""Scope of an NVLink field value that is summed over all links (UINT_MAX, from nvml.h)."""
+
+THROTTLE_REASONS: Final = {
+    "gpu_idle": pynvml.nvmlClocksEventReasonGpuIdle,
+    "applications_clocks_setting": pynvml.nvmlClocksEventReasonApplicationsClocksSetting,
+    "sw_power_cap": pynvml.nvmlClocksEventReasonSwPowerCap,
+    "hw_slowdown": pynvml.nvmlClocksEventReasonHwSlowdown,
+    "sync_boost": pynvml.nvmlClocksEventReasonSyncBoost,
+    "sw_thermal_slowdown": pynvml.nvmlClocksEventReasonSwThermalSlowdown,
+    "hw_thermal_slowdown": pynvml.nvmlClocksEventReasonHwThermalSlowdown,
+    "hw_power_brake_slowdown": pynvml.nvmlClocksEventReasonHwPowerBrakeSlowdown,
+    "display_clock_setting": pynvml.nvmlClocksEventReasonDisplayClockSetting,
+}
+_MEMORY_TEMPERATURE: Final = (pynvml.NVML_FI_DEV_MEMORY_TEMP, 0)
+_NVLINK_ERRORS: Final = {
+    "crc_flit": (pynvml.NVML_FI_DEV_NVLINK_CRC_FLIT_ERROR_COUNT_TOTAL, 0),
+    "crc_data": (pynvml.NVML_FI_DEV_NVLINK_CRC_DATA_ERROR_COUNT_TOTAL, 0),
+    "replay": (pynvml.NVML_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL, 0),
+    "recovery": (pynvml.NVML_FI_DEV_NVLINK_RECOVERY_ERROR_COUNT_TOTAL, 0),
+    "ecc_data": (pynvml.NVML_FI_DEV_NVLINK_ECC_DATA_ERROR_COUNT_TOTAL, 0),
+}
+_NVLINK_SENT: Final = (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_TX, ALL_LINKS)
+_NVLINK_RECEIVED: Final = (pynvml.NVML_FI_DEV_NVLINK_THROUGHPUT_DATA_RX, ALL_LINKS)
+_NVLINK_FIELDS: Final = [*_NVLINK_ERRORS.values(), _NVLINK_SENT, _NVLINK_RECEIVED]
+_BYTES_PER_KIB: Final = 1024
+_BYTES_PER_KB: Final = 1000
+_PERCENT: Final = 100
+_MILLI: Final = 1000
+_NO_INSTANCE: Final = 0xFFFF_FFFF
+"""gpuInstanceId of a process on a card without MIG."""
+
+
+def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_throughput: bool) -> Device:
+    """Ask one card everything that changes. Raises NVMLError when the card is lost or the session is over.
+
+    `pcie_throughput` costs 20 ms for each direction: NVML counts for that long before it answers.
+    """
+    handle = facts.handle
+    utilization = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
+    fields = ask_fields(handle, [_MEMORY_TEMPERATURE, *(_NVLINK_FIELDS if facts.nvlinks else ())])
+    mig = ask(pynvml.nvmlDeviceGetMigMode, handle)
+    mig_enabled = None if mig is None else mig[0] == 1
+    partitions = _partitions(handle) if mig_enabled else []
+    limit = ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
+    power = ask(pynvml.nvmlDeviceGetPowerUsage, handle)
+    energy = ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    return Device(
+        index=facts.index,
+        uuid=facts.uuid,
+        name=facts.name,
+        pci_bus_id=facts.pci_bus_id,
+        unified=facts.unified,
+        memory=host_memory() if facts.unified else _memory(handle, v2=facts.memory_v2),
+        utilization_ratio=None if utilization is None else utilization.gpu / _PERCENT,
+        memory_busy_ratio=None if utilization is None else utilization.memory / _PERCENT,
+        encoder_ratio=_first_percent(ask(pynvml.nvmlDeviceGetEncoderUtilization, handle)),
+        decoder_ratio=_first_percent(ask(pynvml.nvmlDeviceGetDecoderUtilization, handle)),
+        temperatures_celsius=_temperatures(facts, fields.get(_MEMORY_TEMPERATURE)),
+        temperature_limits_celsius=facts.temperature_limits_celsius,
+        power_watts=None if power is None else power / _MILLI,
+        power_limit_watts=None if limit is None else limit / _MILLI,
+        energy_joules=None if energy is None else energy / _MILLI,
+        clocks_hertz=_clocks(handle),
+        clocks_max_hertz=facts.clocks_max_hertz,
+        throttle_reasons=_throttle_reasons(handle),
+        fan_ratios=_fan_ratios(handle, facts.fans),
+        pcie=_pcie(facts, throughput=pcie_throughput),
+        ecc_errors={
+            (kind, location): count
+            for kind, location in facts.ecc_counters
+            if (count := ecc_count(handle, kind, location)) is not None
+        },
+        remapped_rows=_remapped_rows(handle),
+        nvlink=_nvlink(facts, fields) if facts.nvlinks else None,
+        mig_enabled=mig_enabled,
+        mig_instances=tuple(instance for _, instance in partitions),
+        processes=_processes([handle, *(partition for partition, _ in partitions)]),
+    )
+
+
+def _memory(handle: Handle, *, v2: bool) -> Memory | None:
+    info = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2 if v2 else None)
+    if info is None or info.total == 0:
+        return None
+    return Memory(
+        total_bytes=info.total,
+        used_bytes=info.used,
+        free_bytes=info.free,
+        reserved_bytes=info.reserved if v2 else None,
+    )
+
+
+def _temperatures(facts: Facts, memory: float | None) -> dict[str, float]:
+    question = pynvml.nvmlDeviceGetTemperatureV if facts.temperature_v else pynvml.nvmlDeviceGetTemperature
+    gpu = ask(question, facts.handle, pynvml.NVML_TEMPERATURE_GPU)
+    sensors = {"gpu": gpu, "memory": memory}
+    return {name: float(value) for name, value in sensors.items() if value is not None}
+
+
+def _clocks(handle: Handle) -> dict[str, float]:
+    clocks = {name: ask(pynvml.nvmlDeviceGetClockInfo, handle, clock) for name, clock in CLOCKS.items()}
+    return {name: float(mhz * HERTZ_PER_MEGAHERTZ) for name, mhz in clocks.items() if mhz is not None}
+
+
+def _throttle_reasons(handle: Handle) -> dict[str, bool] | None:
+    mask = ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
+    if mask is None:  # drivers before R535 know the call by its older name only
+        mask = ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
+    if mask is None:
+        return None
+    return {name: bool(mask & bit) for name, bit in THROTTLE_REASONS.items()}
+
+
+def _fan_ratios(handle: Handle, fans: int) -> dict[int, float]:
+    speeds = {fan: ask(pynvml.nvmlDeviceGetFanSpeed_v2, handle, fan) for fan in range(fans)}
+    return {fan: speed / _PERCENT for fan, speed in speeds.items() if speed is not None}
+
+
+def _pcie(facts: Facts, *, throughput: bool) -> PcieLink:
+    sent = received = None
+    if throughput:
+        sent = ask(pynvml.nvmlDeviceGetPcieThroughput, facts.handle, pynvml.NVML_PCIE_UTIL_TX_BYTES)
+        received = ask(pynvml.nvmlDeviceGetPcieThroughput, facts.handle, pynvml.NVML_PCIE_UTIL_RX_BYTES)
+    return PcieLink(
+        generation=ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, facts.handle),
+        generation_max=facts.pcie_generation_max,
+        width=ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, facts.handle),
+        width_max=facts.pcie_width_max,
+        transmit_bytes_per_second=None if sent is None else float(sent * _BYTES_PER_KB),
+        receive_bytes_per_second=None if received is None else float(received * _BYTES_PER_KB),
+    )
+
+
+def _remapped_rows(handle: Handle) -> RemappedRows | None:
+    rows = ask(pynvml.nvmlDeviceGetRemappedRows, handle)
+    if rows is None:
+        return None
+    correctable, uncorrectable, pending, failed = rows
+    return RemappedRows(correctable, uncorrectable, pending=bool(pending), failed=bool(failed))
+
+
+def _nvlink(facts: Facts, fields: dict[tuple[int, int], int | float]) -> NvLink:
+    states = {link: ask(pynvml.nvmlDeviceGetNvLinkState, facts.handle, link) for link in range(facts.nvlinks)}
+    sent, received = fields.get(_NVLINK_SENT), fields.get(_NVLINK_RECEIVED)
+    return NvLink(
+        active={link: state == 1 for link, state in states.items() if state is not None},
+        errors={name: int(fields[key]) for name, key in _NVLINK_ERRORS.items() if key in fields},
+        transmitted_bytes=None if sent is None else int(sent) * _BYTES_PER_KIB,
+        received_bytes=None if received is None else int(received) * _BYTES_PER_KIB,
+    )
+
+
+def _partitions(handle: Handle) -> list[tuple[Handle, MigInstance]]:
+    """List the MIG devices; the slots are numbered with gaps, so all of them are tried."""
+    found: list[tuple[Handle, MigInstance]] = []
+    for index in range(ask(pynvml.nvmlDeviceGetMaxMigDeviceCount, handle) or 0):
+        partition = ask(pynvml.nvmlDeviceGetMigDeviceHandleByIndex, handle, index)
+        if partition is None:
+            continue
+        instance = MigInstance(
+            index=index,
+            uuid=ask(pynvml.nvmlDeviceGetUUID, partition),
+            name=ask(pynvml.nvmlDeviceGetName, partition),
+            gpu_instance_id=ask(pynvml.nvmlDeviceGetGpuInstanceId, partition),
+            compute_instance_id=ask(pynvml.nvmlDeviceGetComputeInstanceId, partition),
+            memory=_memory(partition, v2=True) or _memory(partition, v2=False),
+        )
+        found.append((partition, instance))
+    return found
+
+
+def _processes(handles: Iterable[Handle]) -> tuple[GpuProcess, ...] | None:
+    """List each (pid, GPU instance) once.
+
+    A process that computes and draws is in both lists with the same memory, and one in a MIG instance is listed for the
+    card (if we may see it there) and for the instance: taking the larger figure instead of the sum counts it once.
+    """
+    listed = False
+    found: dict[tuple[int, int | None], GpuProcess] = {}
+    for handle in handles:
+        for question in (
+            pynvml.nvmlDeviceGetComputeRunningProcesses,
+            pynvml.nvmlDeviceGetGraphicsRunningProcesses,
+        ):
+            processes = ask(question, handle)
+            if processes is None:
+                continue
+            listed = True
+            for process in processes:
+                instance = None if process.gpuInstanceId == _NO_INSTANCE else process.gpuInstanceId
+                seen = found.get((process.pid, instance))
+                found[process.pid, instance] = GpuProcess(
+                    pid=process.pid,
+                    memory_bytes=_larger(process.usedGpuMemory, seen),
+                    gpu_instance_id=instance,
+                )
+    if not listed:
+        return None
+    return tuple(
+        found[key] for key in sorted(found, key=lambda key: (key[0], -1 if key[1] is None else key[1]))
+    )
+
+
+def _larger(memory_bytes: int | None, seen: GpuProcess | None) -> int | None:
+    sizes = (memory_bytes, None if seen is None else seen.memory_bytes)
+    return max((size for size in sizes if size is not None), default=None)
+
+
+def _first_percent(answer: list[int] | None) -> float | None:
+    return None if answer is None else answer[0] / _PERCENT

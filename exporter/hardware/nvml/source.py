@@ -1,0 +1,184 @@
+"""Reads the machine's NVIDIA GPUs through NVML, and recovers when the driver comes, goes or is replaced.
+
+Knows neither deadlines nor threads (see deadline.py): a read blocks for as long as the driver does.
+"""
+
+import _ctypes
+import logging
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, replace
+from typing import Final
+
+import pynvml
+
+from exporter.hardware.errors import DriverUnavailable, DriverWedged, NvmlNotFound
+from exporter.hardware.gpus import Device, GpuReading, Memory
+from exporter.hardware.host import read_memory
+from exporter.hardware.nvml.capabilities import Facts, learn
+from exporter.hardware.nvml.query import CARD_LOST, SESSION_OVER, ask
+from exporter.hardware.nvml.readings import observe
+from exporter.hardware.nvml.xid_events import XidWatcher
+
+log = logging.getLogger(__name__)
+
+RETRY_S: Final = 60.0
+"""How often at most a missing library is looked for again, and a lost card is asked for in a new session."""
+
+
+def memory_shared_with_host() -> Memory | None:
+    """Give the host's memory in the terms of a card that has none of its own."""
+    memory = read_memory()
+    if memory is None:
+        return None
+    return Memory(
+        total_bytes=memory.total_bytes,
+        used_bytes=memory.total_bytes - memory.available_bytes,
+        free_bytes=memory.available_bytes,
+    )
+
+
+@dataclass(frozen=True, slots=True)
+class _Session:
+    """What one nvmlInit gave: versions, and every card that was asked who it is (a lost one knows its index only)."""
+
+    opened_at: float
+    driver_version: str | None
+    cuda_version: str | None
+    cards: tuple[Facts | Device, ...]
+
+
+class NvmlSource:
+    """The GpuSource of real cards. Not for more than one thread at a time, `xid_counts` excepted."""
+
+    def __init__(
+        self,
+        *,
+        host_memory: Callable[[], Memory | None] = memory_shared_with_host,
+        pcie_throughput: bool = True,
+        clock: Callable[[], float] = time.monotonic,
+        xids: XidWatcher | None = None,
+    ) -> None:
+        self._host_memory = host_memory
+        self._pcie_throughput = pcie_throughput
+        self._clock = clock
+        self._xids = xids or XidWatcher()
+        self._session: _Session | None = None
+        self._identities: dict[int, Device] = {}
+        self._library_missing_until = float("-inf")
+
+    def read(self) -> GpuReading:
+        """Ask every card now. A lost card is marked so and the others are read.
+
+        Raises NvmlNotFound (looked for again after a minute) and DriverUnavailable (tried again at the next read).
+        """
+        fresh = self._session is None
+        session = self._session or self._open()
+        try:
+            return self._read(session)
+        except pynvml.NVMLError as error:
+            self._end_session()
+            if fresh or error.value not in SESSION_OVER:
+                raise DriverUnavailable(f"the NVIDIA driver went away: {error}") from error
+            log.info("the NVIDIA driver was reloaded; starting over", extra={"problem": str(error)})
+        try:
+            return self._read(self._open())
+        except pynvml.NVMLError as error:
+            self._end_session()
+            raise DriverUnavailable(f"the NVIDIA driver went away again: {error}") from error
+
+    def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
+        """Count XID errors by (gpu uuid, xid) since the first read; None when no card can be watched."""
+        return self._xids.counts()
+
+    def close(self) -> None:
+        """Stop watching and let go of the driver."""
+        if self._session is not None:
+            self._end_session()
+
+    def _read(self, session: _Session) -> GpuReading:
+        devices = tuple(self._read_card(card) for card in session.cards)
+        if any(device.lost for device in devices) and self._clock() - session.opened_at >= RETRY_S:
+            self._end_session()  # a card that was reset is only seen again by a new session
+        return GpuReading(session.driver_version, session.cuda_version, devices)
+
+    def _read_card(self, card: Facts | Device) -> Device:
+        if isinstance(card, Device):
+            return card
+        try:
+            return observe(card, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
+        except pynvml.NVMLError as error:
+            if error.value not in CARD_LOST:
+                raise
+            return replace(self._identities[card.index], lost=True)
+
+    def _open(self) -> _Session:
+        if self._clock() < self._library_missing_until:
+            raise NvmlNotFound("no NVML library was found a moment ago; it is looked for again every minute")
+        try:
+            pynvml.nvmlInit()
+        except pynvml.NVMLError as error:
+            if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
+                self._library_missing_until = self._clock() + RETRY_S
+                raise NvmlNotFound("no NVML library (libnvidia-ml.so.1) on this machine") from error
+            _unload_library()
+            raise DriverUnavailable(f"NVML could not be initialised: {error}") from error
+        try:
+            count = int(ask(pynvml.nvmlDeviceGetCount) or 0)
+            session = _Session(
+                opened_at=self._clock(),
+                driver_version=ask(pynvml.nvmlSystemGetDriverVersion),
+                cuda_version=_cuda_version(ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)),
+                cards=tuple(card for index in range(count) if (card := self._learn(index)) is not None),
+            )
+            self._xids.start(card for card in session.cards if isinstance(card, Facts))
+        except pynvml.NVMLError as error:
+            _shut_down()
+            raise DriverUnavailable(f"the NVIDIA driver went away while starting: {error}") from error
+        self._session = session
+        return session
+
+    def _learn(self, index: int) -> Facts | Device | None:
+        try:
+            handle = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
+            facts = None if handle is None else learn(index, handle)
+        except pynvml.NVMLError as error:
+            if error.value not in CARD_LOST:
+                raise
+            return replace(self._identities.get(index, Device(index)), lost=True)
+        if facts is not None:
+            self._identities[index] = Device(
+                index, uuid=facts.uuid, name=facts.name, pci_bus_id=facts.pci_bus_id
+            )
+        return facts  # None: a card this user may not open
+
+    def _end_session(self) -> None:
+        if not self._xids.stop():
+            raise DriverWedged("the thread that waits for XID errors has not come back from the driver")
+        self._session = None
+        _shut_down()
+
+
+def _shut_down() -> None:
+    """End the session with the library; a driver that went away has ended it already, and says so."""
+    try:
+        pynvml.nvmlShutdown()
+    except pynvml.NVMLError as error:
+        log.debug("the session was over already", extra={"problem": str(error)})
+
+
+def _cuda_version(number: int | None) -> str | None:
+    """Write 13020 as "13.2": thousands are the major version, tens the minor (cuda.h, CUDA_VERSION)."""
+    return None if number is None else f"{number // 1000}.{number % 1000 // 10}"
+
+
+def _unload_library() -> None:
+    """Let go of a library that could not be initialised, so that the next try finds the one installed by then.
+
+    pynvml loads it once and for ever; a driver installed or upgraded later would meet the old library and refuse it
+    (LIB_RM_VERSION_MISMATCH) until we are restarted. Delete when pynvml can unload.
+    """
+    library, pynvml.nvmlLib = pynvml.nvmlLib, None
+    pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001 - pointers into the library we are about to close
+    if library is not None:
+        _ctypes.dlclose(library._handle)  # noqa: SLF001 - ctypes offers no other way to its handle

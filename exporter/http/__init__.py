@@ -1,0 +1,1 @@
+"""The exporter over HTTP: routes, exposition formats, the landing page."""

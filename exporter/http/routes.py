@@ -1,0 +1,272 @@
+"""What the exporter answers over HTTP, as one small ASGI application.
+
+Knows no server and no signals (exporter/shared/server.py does). The scrapes and the landing page read daemons; every other path
+answers from what is known.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+import logging
+import time
+from collections.abc import Awaitable, Callable, Iterable, Mapping
+from dataclasses import dataclass
+from importlib import metadata
+from typing import Any, Final
+from urllib.parse import parse_qs
+
+from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
+from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
+from exporter.collectors.prediction_metrics import Stream
+from exporter.http import landing
+from exporter.http.exposition import expose
+from exporter.pipeline.host_snapshot import MachineReading, MachineWatch
+from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+from exporter.shared import process
+from exporter.shared.host_header import name_of
+from exporter.shared.web_config import BasicAuth
+
+log = logging.getLogger(__name__)
+
+Receive = Callable[[], Awaitable[Mapping[str, Any]]]
+Send = Callable[[dict[str, Any]], Awaitable[None]]
+
+DEFAULT_SCRAPE_TIMEOUT_S: Final = 10.0
+"""Prometheus' own default, for scrapers that do not say how long they wait."""
+
+SCRAPE_RESERVE_S: Final = 0.5
+"""Kept of the scraper's timeout for collecting, encoding and the network."""
+
+LEAST_WAIT_S: Final = 0.1
+
+MAX_PASSWORD_CHECKS: Final = 2
+"""At once. bcrypt is slow on purpose, and whoever guesses must not take every thread and core from the scrapes."""
+
+_ROUTES: Final = "/, /metrics, /probe?daemon=NAME, /sd, /healthz, /readyz"
+_TEXT: Final = "text/plain; charset=utf-8"
+
+
+@dataclass(frozen=True, slots=True)
+class Request:
+    """The part of an ASGI scope we use."""
+
+    path: str
+    query: Mapping[str, list[str]]
+    headers: Mapping[str, str]
+    scheme: str
+
+    @property
+    def wait_s(self) -> float:
+        """How long this scrape may wait for daemons: the scraper's timeout less our reserve."""
+        try:
+            timeout_s = float(self.headers.get("x-prometheus-scrape-timeout-seconds", ""))
+        except ValueError:
+            timeout_s = DEFAULT_SCRAPE_TIMEOUT_S
+        if not 0 < timeout_s < float("inf"):
+            timeout_s = DEFAULT_SCRAPE_TIMEOUT_S
+        return max(LEAST_WAIT_S, timeout_s - SCRAPE_RESERVE_S)
+
+
+@dataclass(frozen=True, slots=True)
+class Response:
+    """An answer; `headers` beyond content type and length."""
+
+    status: int
+    body: bytes
+    content_type: str = _TEXT
+    headers: tuple[tuple[str, str], ...] = ()
+
+
+class Routes:
+    """The ASGI application over a fixed set of watched daemons. `hosts` are the names that are ours, None for any."""
+
+    def __init__(
+        self,
+        watches: Iterable[DaemonWatch],
+        *,
+        streams: Iterable[Stream] = (),
+        machine: MachineWatch | None = None,
+        deliveries: Mapping[str, Deliveries] | None = None,
+        auth: BasicAuth | None = None,
+        hosts: frozenset[str] | None = None,
+    ) -> None:
+        self._watches = {watch.name: watch for watch in watches}
+        self._streams = tuple(streams)
+        self._machine = machine
+        self._deliveries = deliveries or {}
+        self._auth = auth
+        self._hosts = hosts
+        self._checking = 0
+        self._version = metadata.version("daemonpulse")  # once: it reads every folder Python imports from
+        self._routes: dict[str, Callable[[Request], Awaitable[Response]]] = {
+            "/": self._landing,
+            "/metrics": self._metrics,
+            "/probe": self._probe,
+            "/sd": self._service_discovery,
+            "/healthz": self._healthz,
+            "/readyz": self._readyz,
+        }
+
+    async def __call__(self, scope: Mapping[str, Any], _receive: Receive, send: Send) -> None:
+        """Answer one HTTP request; a handler's bug becomes a 500 and a log line, never a hung scrape."""
+        if scope["type"] != "http":
+            return
+        response = await self._respond(scope)
+        headers = [
+            (b"content-type", response.content_type.encode()),
+            (b"content-length", str(len(response.body)).encode()),
+            (b"x-content-type-options", b"nosniff"),
+            *((name.encode(), value.encode()) for name, value in response.headers),
+        ]
+        await send({"type": "http.response.start", "status": response.status, "headers": headers})
+        body = b"" if scope["method"] == "HEAD" else response.body
+        await send({"type": "http.response.body", "body": body})
+
+    async def _respond(self, scope: Mapping[str, Any]) -> Response:
+        request = Request(
+            path=scope["path"],
+            query=parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True),
+            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            scheme=scope["scheme"],
+        )
+        refusal = await self._refusal(request)
+        if refusal is not None:
+            return refusal
+        handler = self._routes.get(request.path)
+        if handler is None:
+            return Response(404, f"Nothing at {request.path[:100]}; there is {_ROUTES}\n".encode())
+        if scope["method"] not in {"GET", "HEAD"}:
+            return Response(405, b"Only GET and HEAD\n", headers=(("allow", "GET, HEAD"),))
+        try:
+            return await handler(request)
+        except Exception:
+            log.exception("request failed", extra={"path": request.path})
+            return Response(500, b"Internal error; the exporter's log has it\n")
+
+    async def _refusal(self, request: Request) -> Response | None:
+        """Turn away who asks under a name that is not ours, or without a password."""
+        host = request.headers.get("host", "")
+        if self._hosts is not None and name_of(host) not in self._hosts:
+            fix = "add it to allowed_hosts if it is yours"
+            return Response(421, f"Host {host[:100]!a} is not a name of this exporter; {fix}\n".encode())
+        if self._auth is not None:
+            authorization = request.headers.get("authorization", "")
+            right = self._auth.remembers(authorization)
+            if not right and self._checking >= MAX_PASSWORD_CHECKS:
+                wait = (("retry-after", "1"),)
+                return Response(429, b"Too many passwords at once\n", headers=wait)
+            if not right and not await self._is_right(self._auth, authorization):
+                challenge = (("www-authenticate", 'Basic realm="daemonpulse"'),)
+                return Response(401, b"Unauthorized\n", headers=challenge)
+        return None
+
+    async def _is_right(self, auth: BasicAuth, authorization: str) -> bool:
+        """Check a password in a thread."""
+        self._checking += 1
+        try:
+            return await asyncio.to_thread(auth.allows, authorization)
+        finally:
+            self._checking -= 1
+
+    async def _metrics(self, request: Request) -> Response:
+        return await self._scrape(
+            request, self._watches.values(), self._streams, COLLECTORS, machine=self._machine
+        )
+
+    async def _probe(self, request: Request) -> Response:
+        name = request.query.get("daemon", [""])[0]
+        watch = self._watches.get(name)
+        if watch is None:
+            known = ", ".join(self._watches)
+            fix = "not configured" if name else "missing; ask for /probe?daemon=NAME"
+            return Response(400, f"daemon={name[:100]}: {fix}; known: {known}\n".encode())
+        streams = [stream for stream in self._streams if stream.daemon == name]
+        return await self._scrape(request, (watch,), streams, DAEMON_COLLECTORS)
+
+    async def _scrape(
+        self,
+        request: Request,
+        watches: Iterable[DaemonWatch],
+        streams: Iterable[Stream],
+        collectors: Iterable[tuple[str, Collect]],
+        *,
+        machine: MachineWatch | None = None,
+    ) -> Response:
+        watches = tuple(watches)
+        readings, seen = await self._read_all(watches, machine, within_s=request.wait_s)
+        daemons = tuple(map(WatchedDaemon, readings, watches))
+        scrape = Scrape(
+            now_s=time.time(),
+            daemons=daemons,
+            streams=tuple(streams),
+            machine=seen,
+            deliveries=self._deliveries,
+            own=process.read(),
+        )
+        samples = run(collectors, scrape)
+        exposition = expose(
+            samples,
+            accept=request.headers.get("accept", ""),
+            accept_encoding=request.headers.get("accept-encoding", ""),
+            names=request.query.get("name[]", ()),
+        )
+        encoding = exposition.content_encoding
+        headers = (("content-encoding", encoding),) if encoding else ()
+        return Response(
+            200, exposition.body, exposition.content_type, (*headers, ("vary", "Accept, Accept-Encoding"))
+        )
+
+    async def _service_discovery(self, request: Request) -> Response:
+        """List the daemons as http_sd targets that lead back here.
+
+        There is no target label `daemon`: it would push the metrics' own label aside, to `exported_daemon`.
+        """
+        here = request.headers.get("host", "")
+        targets = [
+            {
+                "targets": [here],
+                "labels": {
+                    "__scheme__": request.scheme,
+                    "__metrics_path__": "/probe",
+                    "__param_daemon": name,
+                },
+            }
+            for name in self._watches
+        ]
+        return Response(200, json.dumps(targets, indent=2).encode() + b"\n", "application/json")
+
+    async def _landing(self, _: Request) -> Response:
+        readings = await self._read(tuple(self._watches.values()), within_s=1.0)
+        html = landing.page(readings, version=self._version)
+        csp = ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'")
+        return Response(200, html.encode(), "text/html; charset=utf-8", (csp,))
+
+    async def _healthz(self, _: Request) -> Response:
+        return Response(200, b"ok\n")
+
+    async def _readyz(self, _: Request) -> Response:
+        """Ready means that every daemon was tried once; a daemon that is down does not make us unready."""
+        waiting = [name for name, watch in self._watches.items() if not watch.client.is_settled]
+        if waiting:
+            return Response(503, f"not tried yet: {', '.join(waiting)}\n".encode())
+        lines = (f"{name}: {watch.client.health().state}\n" for name, watch in self._watches.items())
+        return Response(200, "".join(lines).encode())
+
+    @classmethod
+    async def _read_all(
+        cls, watches: tuple[DaemonWatch, ...], machine: MachineWatch | None, *, within_s: float
+    ) -> tuple[list[DaemonReading], MachineReading | None]:
+        """Read daemons and cards at the same time, then the processes that tie the two together."""
+        if machine is None:
+            return await cls._read(watches, within_s=within_s), None
+        until = time.monotonic() + within_s
+        readings, gpus = await asyncio.gather(
+            cls._read(watches, within_s=within_s), machine.read_gpus(within_s=within_s)
+        )
+        left_s = max(LEAST_WAIT_S, until - time.monotonic())
+        return readings, await machine.read(gpus, readings, within_s=left_s)
+
+    @staticmethod
+    async def _read(watches: tuple[DaemonWatch, ...], *, within_s: float) -> list[DaemonReading]:
+        return await asyncio.gather(*(watch.read(within_s=within_s) for watch in watches))

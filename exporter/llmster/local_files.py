@@ -1,0 +1,105 @@
+"""Reads what a local daemon keeps in its LM Studio home that tells how exposed it is. Files only, no prompts.
+
+Knows no network. Every part that cannot be read is None: absent, not "off".
+"""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, Final
+
+import msgspec
+
+from exporter.llmster.messages import UNDECODABLE
+from exporter.shared.host_header import is_loopback
+
+_MAX_FILE_BYTES: Final = 1024 * 1024
+_MAX_LABEL: Final = 32
+_MAX_HISTORY_FILES: Final = 100_000
+"""A history larger than this is measured up to here: a scrape must not walk a disk for minutes."""
+
+
+@dataclass(frozen=True, slots=True)
+class LocalPosture:
+    """What the daemon's own files say about it."""
+
+    listens_beyond_loopback: bool | None
+    sensitive_logging: bool | None
+    jit_loading: bool | None
+    guardrails: str | None
+    prompt_history_bytes: int | None
+
+
+def default_home(user_home: Path) -> Path:
+    """Return the LM Studio home: where ~/.lmstudio-home-pointer points, else ~/.lmstudio."""
+    try:
+        pointed = (user_home / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip()
+    except (OSError, UnicodeDecodeError):
+        pointed = ""
+    return Path(pointed) if pointed else user_home / ".lmstudio"
+
+
+def ports(home: Path) -> frozenset[int]:
+    """Return the ports this home's daemon listens on: the user-facing one and the internal API's."""
+    found = (
+        _read(home / ".internal" / "http-server-config.json").get("port"),
+        _read(home / ".internal" / "http-server.json").get("port"),
+    )
+    return frozenset(port for port in found if type(port) is int)
+
+
+def read_posture(home: Path) -> LocalPosture:
+    """Read the posture of the daemon that lives in `home`. Never raises."""
+    server = _read(home / ".internal" / "http-server-config.json")
+    settings = _read(home / "settings.json")
+    interface = server.get("networkInterface")
+    return LocalPosture(
+        listens_beyond_loopback=not is_loopback(interface) if isinstance(interface, str) else None,
+        sensitive_logging=_flag(server.get("logSensitiveData")),
+        jit_loading=_flag(server.get("justInTimeModelLoading")),
+        guardrails=_guardrail_mode(settings.get("modelLoadingGuardrails")),
+        prompt_history_bytes=_size_of_tree(home / ".internal" / "api-prediction-history"),
+    )
+
+
+def _read(path: Path) -> dict[str, Any]:
+    """Read a JSON object; whatever else is there reads as an empty one."""
+    try:
+        with path.open("rb") as file:
+            value = msgspec.json.decode(file.read(_MAX_FILE_BYTES))
+    except (OSError, ValueError, *UNDECODABLE):  # ValueError: a path with a NUL in it
+        return {}
+    return value if isinstance(value, dict) else {}
+
+
+def _flag(value: object) -> bool | None:
+    return value if isinstance(value, bool) else None
+
+
+def _guardrail_mode(value: object) -> str | None:
+    """Observed in settings files users published: `{"mode":"high","customThresholdBytes":n,...}`."""
+    mode = value.get("mode") if isinstance(value, dict) else None
+    return mode if isinstance(mode, str) and len(mode) <= _MAX_LABEL else None
+
+
+def _size_of_tree(top: Path) -> int | None:
+    try:
+        return sum(_sizes(top)) if top.is_dir() else None
+    except OSError:  # is_dir() raises it for a folder above that is closed to us
+        return None
+
+
+def _sizes(top: Path) -> Iterator[int]:
+    seen = 0
+    for folder, _, names in os.walk(top):
+        for name in names:
+            seen += 1
+            if seen > _MAX_HISTORY_FILES:
+                return
+            try:
+                yield (Path(folder) / name).lstat().st_size
+            except OSError:
+                continue

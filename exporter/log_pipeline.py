@@ -1,0 +1,126 @@
+"""Composes what reads the log streams: per daemon a tailer, its flow, its tally, and the way out to OTLP if any.
+
+Knows how the parts fit and nothing of what they do. The OpenTelemetry SDK is imported only when the environment
+names a receiver: a GPU node without tracing does not pay for it.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from typing import TYPE_CHECKING
+
+from exporter.collectors.base import Deliveries
+from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.pipeline.engine_pids import EnginePids
+from exporter.pipeline.log_stream import EventFlow, Sink, Tailer
+from exporter.pipeline.predictions import PredictionBuilder
+from exporter.pipeline.snapshots import DaemonWatch
+from exporter.settings import ExporterSettings
+from exporter.telemetry import otel_env
+
+if TYPE_CHECKING:
+    from opentelemetry.sdk.resources import Resource
+
+    from exporter.telemetry.otlp import Otlp
+
+
+class Streams:
+    """The log streams of all watched daemons."""
+
+    def __init__(
+        self,
+        settings: ExporterSettings,
+        watches: Sequence[DaemonWatch],
+        engines: Mapping[str, EnginePids],
+    ) -> None:
+        """Make the parts; the tailers' run() is the owner's to start. `engines` learn pids from runtime.log."""
+        self._settings = settings
+        self._clients = {watch.name: watch.client for watch in watches}
+        self._resources: dict[tuple[str, str | None], Resource] = {}
+        self._otlp = self._open_otlp() if otel_env.are_configured() else None
+        self.streams: list[Stream] = []
+        self.tailers: list[Tailer] = []
+        for watch in watches:
+            learners: list[Sink] = [engines[watch.name]] if watch.name in engines else []
+            stream = self._stream(watch.name, _Lookup(watch), learners)
+            watch.observers.append(stream.flow.forget_unloaded)
+            self.streams.append(stream)
+            self.tailers.append(Tailer(watch.client, stream.flow))
+
+    @property
+    def deliveries(self) -> Mapping[str, Deliveries]:
+        """What became of what went out, by signal."""
+        if self._otlp is None:
+            return {}
+        pumps = {"spans": self._otlp.spans, "logs": self._otlp.logs}
+        return {signal: pump.counts for signal, pump in pumps.items() if pump is not None}
+
+    def close(self) -> None:
+        """Send what is left, within a few seconds. Blocks."""
+        if self._otlp is not None:
+            self._otlp.close()
+
+    def recording(self, daemon: str) -> Stream:
+        """Add a stream that no tailer fills, for a replay."""
+        stream = self._stream(daemon, _Lookup(None), [])
+        self.streams.append(stream)
+        return stream
+
+    def _stream(self, daemon: str, lookup: _Lookup, learners: Sequence[Sink]) -> Stream:
+        has_traces = self._otlp is not None and self._otlp.spans is not None
+        builder = PredictionBuilder(
+            daemon,
+            context_length=lookup.context_length,
+            custom_tags=self._settings.reasoning_tags,
+            keep_content=self._otlp is not None and self._settings.capture != "off",
+            identify=self._otlp is not None,
+        )
+        tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
+        # The tally comes first: it takes every event, whatever becomes of the others.
+        flow = EventFlow(builder, [tally, *learners, *self._otlp_sinks(daemon)])
+        return Stream(daemon, flow, tally, lookup.model_key)
+
+    def _open_otlp(self) -> Otlp:
+        from exporter.telemetry import otlp  # noqa: PLC0415 - see the module's docstring
+        from exporter.telemetry.content import Capture  # noqa: PLC0415
+
+        return otlp.from_environment(self._resource, Capture(self._settings.capture))
+
+    def _otlp_sinks(self, daemon: str) -> list[Sink]:
+        if self._otlp is None:
+            return []
+        from exporter.telemetry.content import Capture  # noqa: PLC0415
+        from exporter.telemetry.log_sink import LogSink  # noqa: PLC0415
+        from exporter.telemetry.spans import SpanSink  # noqa: PLC0415
+
+        sinks: list[Sink] = []
+        if self._otlp.spans is not None:
+            sinks.append(SpanSink(self._otlp.spans))
+        if self._otlp.logs is not None:
+            sinks.append(LogSink(daemon, self._otlp.logs, self._resource, Capture(self._settings.capture)))
+        return sinks
+
+    def _resource(self, daemon: str) -> Resource:
+        """Describe a daemon as of its latest session; made once per version."""
+        from exporter.telemetry import otlp  # noqa: PLC0415
+
+        client = self._clients.get(daemon)
+        key = (daemon, client.version if client is not None else None)
+        if key not in self._resources:
+            self._resources[key] = otlp.resource(daemon=daemon, version=key[1])
+        return self._resources[key]
+
+
+class _Lookup:
+    """What the latest snapshot says of an instance the log names; a recording has no snapshot."""
+
+    def __init__(self, watch: DaemonWatch | None) -> None:
+        self._watch = watch
+
+    def model_key(self, identifier: str) -> str:
+        info = self._watch.instance(identifier) if self._watch is not None else None
+        return info.model_key if info is not None else identifier
+
+    def context_length(self, identifier: str) -> int | None:
+        info = self._watch.instance(identifier) if self._watch is not None else None
+        return info.context_length if info is not None else None

@@ -1,0 +1,157 @@
+"""The machine under watch: its GPUs and the processes of the daemons that run on it, read for a scrape.
+
+Knows no metric. Whatever happens, `read()` answers: a part that could not be read carries its reason.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import time
+from collections.abc import Callable, Iterable, Mapping, Sequence
+from dataclasses import dataclass, field
+
+from exporter.hardware.deadline import DeadlineReader, GpuReader
+from exporter.hardware.errors import HardwareError, HostStalled, NvmlNotFound
+from exporter.hardware.evidence import pids_of
+from exporter.hardware.gpus import GpuReading, GpuSource
+from exporter.hardware.host import HostReading, HostSource
+from exporter.pipeline.engine_pids import EnginePids
+from exporter.pipeline.snapshots import DaemonReading
+from exporter.pipeline.vram import Vram, share_out
+
+log = logging.getLogger(__name__)
+
+
+@dataclass(frozen=True, slots=True)
+class MachineReading:
+    """What one reading found of the machine. Each part is None exactly when its problem is not."""
+
+    gpus: GpuReading | None = None
+    gpu_problem: HardwareError | None = None
+    hosts: Mapping[str, HostReading] | None = None
+    """By daemon, of the daemons on this machine."""
+    host_problem: HardwareError | None = None
+    xids: Mapping[tuple[str, int], int] | None = None
+    """XID errors by (gpu, xid); None when nothing can be watched. Known even while the cards cannot be read."""
+    vram: Vram = field(default_factory=Vram)
+    """Who holds the memory of the GPUs; empty when the cards could not be read."""
+
+
+@dataclass(frozen=True, slots=True)
+class _Host:
+    """One answer of the host's thread."""
+
+    hosts: Mapping[str, HostReading]
+    names: Mapping[int, str]
+
+
+class MachineWatch:
+    """Reads the machine for whoever asks. `local` are the names of the daemons that run on it."""
+
+    def __init__(
+        self,
+        gpus: GpuSource,
+        host: HostSource,
+        *,
+        local: Iterable[str],
+        max_age_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
+        self.engines: dict[str, EnginePids] = {name: EnginePids() for name in local}
+        self._gpus = GpuReader(gpus)
+        self._source = host
+        self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
+        self._max_age_s = max_age_s
+        self._clock = clock
+        self._daemon_pids: dict[str, int | None] = {}
+        self._gpu_pids: frozenset[int] = frozenset()
+        self._labels: dict[str, str] = {}
+        self._latest: GpuReading | None = None
+        self._problem_kind = ""
+        self._latest_at = float("-inf")
+
+    async def read_gpus(self, *, within_s: float) -> GpuReading | HardwareError:
+        """Read the cards; a reading younger than the maximum age costs nothing."""
+        if self._latest is not None and self._clock() - self._latest_at < self._max_age_s:
+            return self._latest
+        started_at = self._clock()
+        try:
+            self._latest = await self._gpus.read(within_s=within_s)
+        except Exception as error:  # noqa: BLE001 - logged in _problem_of
+            problem = self._problem_of(error)
+            self._latest = None
+            self._tell_change(problem)
+            return problem
+        self._latest_at = started_at
+        self._tell_change(None)
+        return self._latest
+
+    async def read(
+        self, gpus: GpuReading | HardwareError, daemons: Sequence[DaemonReading], *, within_s: float
+    ) -> MachineReading:
+        """Complete a reading of the cards with the processes behind it; a few milliseconds of /proc."""
+        reading = gpus if isinstance(gpus, GpuReading) else None
+        self._daemon_pids = {
+            daemon.name: daemon.snapshot.process.pid if daemon.snapshot is not None else None
+            for daemon in daemons
+            if daemon.name in self.engines
+        }
+        if reading is not None:
+            self._learn_labels(reading)
+        try:
+            host, problem = await self._host.read(within_s=within_s), None
+        except Exception as error:  # noqa: BLE001 - logged in _problem_of
+            host, problem = _Host({}, {}), self._problem_of(error)
+        return MachineReading(
+            gpus=reading,
+            gpu_problem=gpus if isinstance(gpus, HardwareError) else None,
+            hosts=host.hosts if problem is None else None,
+            host_problem=problem,
+            xids=self._labelled_xids(),
+            vram=share_out(reading, daemons, host.hosts, self.engines, names=host.names),
+        )
+
+    async def close(self) -> None:
+        """Let go of the driver, without waiting for one that does not answer."""
+        await asyncio.to_thread(self._gpus.close)
+        await asyncio.to_thread(self._host.close)
+
+    def _read_host(self) -> _Host:
+        """Ask the host, in the thread that belongs to it."""
+        hosts = {name: self._source.read(pid) for name, pid in self._daemon_pids.items()}
+        names = {pid: name for pid in self._gpu_pids if (name := self._source.name_of(pid)) is not None}
+        return _Host(hosts, names)
+
+    @staticmethod
+    def _problem_of(error: Exception) -> HardwareError:
+        """Name what went wrong: a bug of ours must cost this part of the reading, not the scrape."""
+        if isinstance(error, HardwareError):
+            return error
+        log.error("reading the machine failed", exc_info=error)
+        return HardwareError(f"an error of ours: {type(error).__name__}")
+
+    def _tell_change(self, problem: HardwareError | None) -> None:
+        """Log when the cards stop or start being readable, not at every scrape in between."""
+        kind = problem.kind if problem is not None else ""
+        if kind == self._problem_kind:
+            return
+        self._problem_kind = kind
+        if problem is None:
+            log.info("GPUs readable again")
+        elif not isinstance(problem, NvmlNotFound):
+            log.warning("GPUs not readable", extra={"kind": kind, "problem": str(problem)})
+
+    def _learn_labels(self, reading: GpuReading) -> None:
+        present = {device.uuid: str(device.index) for device in reading.devices if device.uuid is not None}
+        # A driver that was reloaded may count its cards anew: two cards must not have one number.
+        gone = {uuid: label for uuid, label in self._labels.items() if label not in present.values()}
+        self._labels = gone | present
+        self._gpu_pids = pids_of(reading.devices)
+
+    def _labelled_xids(self) -> dict[tuple[str, int], int] | None:
+        """Name cards as every other metric does; a card is known by its uuid where it has no number any more."""
+        counts = self._gpus.xid_counts()
+        if counts is None:
+            return None
+        return {(self._labels.get(uuid, uuid), xid): count for (uuid, xid), count in counts.items()}

@@ -1,0 +1,1 @@
+"""What a model wrote: reasoning, answer and tool calls told apart by the markers of its family."""

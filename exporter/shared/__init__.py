@@ -1,0 +1,1 @@
+"""What the exporter and the actions API share: HTTP serving, TLS, basic auth, URLs, logs, terminal output."""

@@ -1,0 +1,106 @@
+"""Log events as OTLP log records, and captured content as records of its own.
+
+Knows no stream and no socket; what a body may hold is decided in content.py.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Mapping
+from typing import Final
+
+from msgspec.structs import replace
+from opentelemetry._logs import LogRecord, SeverityNumber
+from opentelemetry.sdk._logs import ReadableLogRecord
+from opentelemetry.sdk.resources import Resource
+from opentelemetry.trace import TraceFlags
+
+from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.pipeline.predictions import Prediction
+from exporter.telemetry import content
+from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.content import Capture
+from exporter.telemetry.spans import SCOPE
+
+_SEVERITY: Final[Mapping[str, SeverityNumber]] = {
+    "debug": SeverityNumber.DEBUG,
+    "info": SeverityNumber.INFO,
+    "warn": SeverityNumber.WARN,
+    "error": SeverityNumber.ERROR,
+}
+_NS_PER_MS: Final = 1_000_000
+
+
+class LogSink:
+    """Hands log events of one daemon, and captured content, to the pump; records are built by its worker."""
+
+    name = "logs"
+
+    def __init__(
+        self,
+        daemon: str,
+        pump: Pump[Callable[[], ReadableLogRecord]],
+        resource: Callable[[str], Resource],
+        capture: Capture,
+    ) -> None:
+        self._daemon = daemon
+        self._pump = pump
+        self._resource = resource
+        self._capture = capture
+
+    def take_log(self, event: ServerLog | RuntimeLog) -> None:
+        """Queue a log line: of its text, only what may leave is kept in the queue."""
+        body = content.log_body(event, self._capture)
+        rest = replace(event, **{"content" if isinstance(event, ServerLog) else "message": ""})
+        self._pump.put(lambda: self._record(rest, body), size_bytes=len(body))
+
+    def take_prediction(self, prediction: Prediction) -> None:
+        """Queue the whole content of a prediction, where capture is on: spans only carry the beginning."""
+        if self._capture is not Capture.OFF and prediction.output is not None:
+            body = content.cut(content.prepared(prediction.output, self._capture), content.BODY_BYTES)
+            # The body is all that is counted, so the queue must not hold the prompt and the output as well.
+            rest = replace(prediction, prompt=None, output=None)
+            self._pump.put(lambda: self._content_record(rest, body), size_bytes=len(body))
+
+    def _record(self, event: ServerLog | RuntimeLog, body: str) -> ReadableLogRecord:
+        attributes: dict[str, str | int] = {"llmster.daemon": self._daemon}
+        if isinstance(event, RuntimeLog):
+            attributes["llmster.log"] = "runtime"
+            attributes["llmster.engine"] = event.engine_name
+            attributes["llmster.engine.version"] = event.engine_version
+            if event.model is not None:
+                attributes["llmster.instance_id"] = event.model
+            if event.pid is not None:
+                attributes["process.pid"] = event.pid
+        else:
+            attributes["llmster.log"] = "server"
+        return ReadableLogRecord(
+            LogRecord(
+                timestamp=event.timestamp_ms * _NS_PER_MS,
+                severity_text=event.level.upper(),
+                severity_number=_SEVERITY.get(event.level, SeverityNumber.UNSPECIFIED),
+                body=body,
+                attributes=attributes,
+            ),
+            self._resource(self._daemon),
+            SCOPE,
+        )
+
+    def _content_record(self, prediction: Prediction, body: str) -> ReadableLogRecord:
+        return ReadableLogRecord(
+            LogRecord(
+                timestamp=prediction.end_ns,
+                trace_id=prediction.trace_id,
+                span_id=prediction.span_id,
+                trace_flags=TraceFlags(TraceFlags.SAMPLED),
+                severity_text="INFO",
+                severity_number=SeverityNumber.INFO,
+                body=body,
+                attributes={
+                    "llmster.daemon": self._daemon,
+                    "llmster.instance_id": prediction.model,
+                    "llmster.log": "prediction",
+                },
+            ),
+            self._resource(self._daemon),
+            SCOPE,
+        )

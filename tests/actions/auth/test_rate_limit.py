@@ -1,0 +1,74 @@
+"""Buckets of acts by a hand-driven clock: so many at once, then as they come in, each owner its own."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.auth import rate_limit
+from actions.auth.rate_limit import Bucket, Buckets
+
+
+class Clock:
+    now = 0.0
+
+    def __call__(self) -> float:
+        return self.now
+
+
+@given(st.lists(st.floats(0, 30), max_size=60), st.integers(1, 20))
+def test_no_minute_has_more_acts_than_twice_the_rate(gaps: list[float], per_minute: int) -> None:
+    clock = Clock()
+    bucket = Bucket(per_minute, 60 / per_minute, clock)
+    taken: list[float] = []
+    for gap in gaps:
+        clock.now += gap
+        if bucket.take() == 0:
+            taken.append(clock.now)
+    for start in taken:  # a full bucket and its refill
+        assert len([at for at in taken if start <= at < start + 60]) <= 2 * per_minute
+
+
+def test_a_minutes_worth_may_be_spent_at_once_and_then_as_it_comes_in() -> None:
+    clock = Clock()
+    bucket = Bucket(60, 1.0, clock)
+    assert [bucket.take() for _ in range(61)] == [0.0] * 60 + [1.0]
+    clock.now = 1.0
+    assert (bucket.take(), bucket.take()) == (0, 1)
+    clock.now = 1_000_000.0
+    assert [bucket.take() for _ in range(61)].count(0.0) == 60
+
+
+def test_less_than_one_a_minute_is_one_every_so_many_minutes() -> None:
+    clock = Clock()
+    bucket = Bucket(0.5, 120.0, clock)
+    assert bucket.take() == 0
+    assert bucket.take() == pytest.approx(120)
+    clock.now += 1000
+    assert [bucket.take() == 0 for _ in range(2)] == [True, False]
+
+
+def test_asking_takes_nothing() -> None:
+    clock = Clock()
+    bucket = Bucket(1, 10.0, clock)
+    assert [bucket.wait_s() for _ in range(3)] == [0.0] * 3
+    assert bucket.take() == 0
+    clock.now = 4.0
+    assert [bucket.wait_s() for _ in range(3)] == pytest.approx([6.0] * 3)
+
+
+def test_every_owner_has_a_bucket() -> None:
+    buckets = Buckets(1, 10.0, Clock())
+    assert buckets.of("10.0.0.5", "unknown").take() == 0
+    assert buckets.of("10.0.0.5", "unknown").wait_s() == 10
+    assert buckets.of("10.0.0.5", "abcdefgh").wait_s() == 0
+    assert buckets.of("10.0.0.6", "unknown").wait_s() == 0
+
+
+def test_the_owner_not_seen_for_longest_is_forgotten_first() -> None:
+    buckets = Buckets(1, 10.0, Clock())
+    for number in range(rate_limit._MAX_BUCKETS):
+        buckets.of(number).take()
+    buckets.of(0)
+    buckets.of("new")
+    assert len(buckets._buckets) == rate_limit._MAX_BUCKETS
+    assert (buckets.of(0).wait_s(), buckets.of(1).wait_s()) == (10, 0)

@@ -1,0 +1,168 @@
+"""Decisions are pure: the first rule that objects decides, and says how to get what was wanted."""
+
+import json
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.domain.actor import Actor, Scope
+from actions.domain.command import COMMANDS, SPLIT, Download, Eject, EjectAll, Load, Probe, from_json
+from actions.domain.errors import TITLES, TYPE_PREFIX, Problem
+from actions.domain.policy import Facts, decide
+from actions.domain.preflight import Need, Preflight, SplitPlan, Verdict, judge
+from exporter.llmster.state import InstanceInfo
+
+OPERATOR = Actor("token:ops", Scope.OPERATE)
+READER = Actor("token:eyes", Scope.READ)
+
+
+def judged(verdict: Verdict) -> Preflight:
+    preflight = judge(Need(1, 1, passes_guardrails=True), "unknown", learned=None, split=SplitPlan())
+    return Preflight(
+        **{**{name: getattr(preflight, name) for name in preflight.__slots__}, "verdict": verdict}
+    )
+
+
+@pytest.mark.parametrize(
+    "command", [Load(daemon="d", model="m"), EjectAll(daemon="d"), Probe(daemon="d", model="m")]
+)
+def test_every_command_needs_operate(command: Load | EjectAll | Probe) -> None:
+    assert decide(READER, command, Facts()).rule == "scope"
+    assert decide(OPERATOR, command, Facts()).allowed
+
+
+@pytest.mark.parametrize(
+    ("verdict", "force", "rule"),
+    [
+        (Verdict.FITS, False, "allowed"),
+        (Verdict.TIGHT, False, "allowed"),
+        (Verdict.UNKNOWN, False, "allowed"),
+        (Verdict.DOES_NOT_FIT, False, "fits"),
+        (Verdict.DOES_NOT_FIT, True, "forced"),
+    ],
+)
+def test_only_what_is_known_not_to_fit_is_refused(verdict: Verdict, force: bool, rule: str) -> None:  # noqa: FBT001
+    for command in (
+        Load(daemon="d", model="m", force=force, reason="because"),
+        Probe(daemon="d", model="m", force=force, reason="because"),
+    ):
+        assert decide(OPERATOR, command, Facts(judged(verdict))).rule == rule
+
+
+def objection(command: Load | Eject | EjectAll, facts: Facts, actor: Actor = OPERATOR) -> Problem:
+    problem = decide(actor, command, facts).problem
+    assert problem is not None
+    return problem
+
+
+def test_who_lacks_the_scope_is_told_which_and_how_to_get_it() -> None:
+    problem = objection(EjectAll(daemon="d"), Facts(), READER)
+    assert problem.detail == (
+        "eject_all needs scope operate, and token:eyes has read; make a token with: "
+        "daemonpulse actions token new --scope operate"
+    )
+    assert problem.extra == {"needs": "operate", "has": "read"}
+
+
+def test_a_command_that_cannot_be_forced_is_simply_allowed() -> None:
+    assert decide(OPERATOR, EjectAll(daemon="d"), Facts()).rule == "allowed"
+    assert decide(OPERATOR, EjectAll(daemon="d"), Facts()).reason == ""
+
+
+def test_what_does_not_fit_is_refused_with_the_numbers_and_the_ways_out() -> None:
+    preflight = judge(Need(10, 10, passes_guardrails=False), "no driver", learned=None, split=SplitPlan())
+    problem = objection(Load(daemon="d", model="m"), Facts(preflight))
+    assert problem.detail == (
+        f"m: {'; '.join(preflight.reasons)}. Eject something, replace an instance, choose other GPUs or a smaller "
+        "context, or use force=true with a reason"
+    )
+    assert len(preflight.reasons) > 1
+    assert problem.extra == {"preflight": preflight.to_json()}
+    assert decide(OPERATOR, Load(daemon="d", model="m"), Facts(preflight)).reason == problem.detail
+
+
+@pytest.mark.parametrize("reason", [None, "", "  "])
+def test_force_needs_a_reason_that_says_something(reason: str | None) -> None:
+    decision = decide(OPERATOR, Load(daemon="d", model="m", force=True, reason=reason), Facts())
+    assert decision.rule == "force-says-why"
+    assert decision.problem is not None
+    assert decision.problem.detail == "reason: force=true needs one; it goes into the audit"
+    assert decision.problem.extra == {"parameter": "reason"}
+
+
+def test_a_busy_instance_is_not_replaced_unless_forced() -> None:
+    command = Load(daemon="d", model="m", replace=("old",))
+    assert decide(OPERATOR, command, Facts(queued={"old": 2})).rule == "replaced-is-idle"
+    problem = objection(command, Facts(queued={"old": 2}))
+    assert problem.detail.startswith(
+        "old has 2 requests in hand; wait, eject it with a drain, or use force=true"
+    )
+    assert problem.extra == {"instance_id": "old", "queued": 2}
+    assert decide(OPERATOR, command, Facts(queued={"old": 0})).allowed
+    assert decide(OPERATOR, command, Facts(queued={"old": None})).allowed
+    forced = Load(daemon="d", model="m", replace=("old",), force=True, reason="x")
+    assert decide(OPERATOR, forced, Facts(queued={"old": 2})).rule == "forced"
+
+
+texts = st.text(min_size=1, max_size=20)
+loads = st.builds(
+    Load,
+    daemon=texts,
+    model=texts,
+    instance_id=st.none() | texts,
+    context_length=st.none() | st.integers(1, 10**6),
+    gpu_offload=st.sampled_from([None, "max", "off", 0.5]),
+    disabled_gpus=st.lists(st.integers(0, 7)).map(tuple),
+    gpu_ratio=st.lists(st.floats(0, 9)).map(tuple),
+    replace=st.lists(texts).map(tuple),
+    force=st.booleans(),
+)
+ejects = st.builds(Eject, daemon=texts, instance_id=texts, drain_seconds=st.floats(0, 60))
+
+
+@given(
+    st.one_of(
+        loads, ejects, st.builds(EjectAll, daemon=texts), st.builds(Download, daemon=texts, model=texts)
+    )
+)
+def test_a_command_survives_a_restart_as_json(command: Load | Eject | EjectAll | Download) -> None:
+    assert from_json(json.loads(json.dumps(command.to_json()))) == command
+    assert COMMANDS[command.ACTION] is type(command)
+
+
+def loaded(**changes: object) -> InstanceInfo:
+    known: dict[str, object] = {"type": "llm", "model_key": "m", "identifier": "m", "instance_reference": "r"}
+    return InstanceInfo(**{**known, **changes})  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize(
+    ("command", "info", "config", "different"),
+    [
+        ({}, {}, {}, ()),
+        ({"context_length": 4096}, {"context_length": 4096}, {}, ()),
+        ({"context_length": 9999}, {"context_length": 4096, "max_context_length": 4096}, {}, ()),
+        ({"context_length": 8192}, {"context_length": 4096}, {}, ("context_length",)),
+        ({"gpu_offload": "max"}, {}, {"llm.load.llama.acceleration.offloadRatio": 1.0}, ()),
+        ({"gpu_offload": 0.0}, {}, {"llm.load.llama.acceleration.offloadRatio": "off"}, ()),
+        ({"gpu_offload": 0.5}, {}, {"llm.load.llama.acceleration.offloadRatio": "max"}, ("gpu_offload",)),
+        ({"gpu_offload": 0.5}, {}, {}, ()),
+        ({"parallel": 2}, {}, {"llm.load.numParallelSessions": 4}, ("parallel",)),
+        ({"ttl_seconds": 60}, {"ttl_ms": 60_000}, {}, ()),
+        ({"ttl_seconds": 60}, {"ttl_ms": None}, {}, ("ttl_seconds",)),
+        ({}, {"ttl_ms": 60_000}, {}, ()),
+        ({"split": "tensor"}, {}, {SPLIT: {"strategy": "evenly"}}, ("split",)),
+    ],
+)
+def test_what_is_loaded_is_compared_with_what_is_asked_for(
+    command: dict[str, object], info: dict[str, object], config: dict[str, object], different: tuple[str, ...]
+) -> None:
+    asked = Load(daemon="d", model="m", **command)  # type: ignore[arg-type]
+    assert asked.differences(loaded(**info), config) == different
+
+
+@pytest.mark.parametrize("slug", TITLES)
+def test_a_problem_survives_being_stored(slug: str) -> None:
+    body = Problem(slug, "why", number=7).body()
+    assert body["type"] == TYPE_PREFIX + slug
+    assert Problem.from_body(json.loads(json.dumps(body))).body() == body

@@ -1,0 +1,132 @@
+"""The policy, as a pure function: which rule wins, and that nothing denied gets through."""
+
+import os
+from fnmatch import fnmatchcase
+from typing import Any
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.mcp.policy.constraints import Constraints
+from actions.mcp.policy.rules import Decision, Policy, Rule, Subject, Verdict, decide
+
+GLOBS = st.sampled_from(["*", "read_*", "read_file", "write_*", "*_file", "r?ad_file", "[rw]*", "other"])
+
+TOOLS = st.sampled_from(["read_file", "write_file", "read_dir", "delete", "other"])
+
+RULES = st.lists(
+    st.builds(
+        Rule,
+        name=st.text("abc", min_size=1, max_size=3),
+        decision=st.sampled_from(Verdict),
+        server=st.sampled_from(["*", "files", "f*", "web"]),
+        target=GLOBS,
+        token=st.sampled_from(["*", "llmster", "other"]),
+    ),
+    max_size=8,
+)
+
+SUBJECTS = st.builds(
+    Subject,
+    server=st.sampled_from(["files", "web"]),
+    kind=st.just("tool"),
+    name=TOOLS,
+    token=st.sampled_from(["llmster", "stranger"]),
+)
+
+
+def resolve(path: str) -> str:
+    return os.path.realpath(path)
+
+
+def judge(policy: Policy, subject: Subject, *, changed: bool = False, **arguments: Any) -> Decision:
+    return decide(policy, subject, arguments, changed=changed, resolve=resolve)
+
+
+@given(RULES, SUBJECTS, st.booleans())
+def test_the_first_rule_that_matches_decides(rules: list[Rule], subject: Subject, changed: bool) -> None:  # noqa: FBT001
+    expected = next(
+        (
+            one
+            for one in rules
+            if fnmatchcase(subject.server, one.server)
+            and fnmatchcase(subject.name, one.target)
+            and fnmatchcase(subject.token, one.token)
+        ),
+        None,
+    )
+    found = judge(Policy(tuple(rules)), subject, changed=changed)
+    assert found.rule == (expected.name if expected else "default")
+    verdict = expected.decision if expected else Verdict.ASK
+    assert found.verdict is (Verdict.ASK if changed and verdict is Verdict.ALLOW else verdict)
+
+
+@given(RULES, SUBJECTS, st.booleans(), st.data())
+def test_no_order_of_other_rules_lets_a_denied_tool_through(
+    rules: list[Rule],
+    subject: Subject,
+    changed: bool,  # noqa: FBT001
+    data: st.DataObject,
+) -> None:
+    """A deny that comes first, and rules that speak of others in any order around it: always denied and hidden."""
+    others = [one for one in rules if not one.matches(subject)]
+    shuffled = data.draw(st.permutations(others))
+    cut = data.draw(st.integers(0, len(shuffled)))
+    deny = Rule("no", Verdict.DENY, subject.server, "tool", subject.name)
+    policy = Policy((*shuffled[:cut], deny, *shuffled[cut:], *rules))
+    assert judge(policy, subject, changed=changed).verdict is Verdict.DENY
+    assert policy.hides(subject)
+
+
+@given(RULES, SUBJECTS, st.dictionaries(st.text(max_size=3), st.text(max_size=3)))
+def test_arguments_never_turn_a_denial_into_anything_else(
+    rules: list[Rule], subject: Subject, arguments: dict[str, str]
+) -> None:
+    policy = Policy(tuple(rules))
+    if policy.hides(subject):
+        assert decide(policy, subject, arguments, changed=False, resolve=resolve).verdict is Verdict.DENY
+
+
+def test_a_tool_nobody_spoke_of_asks_and_prompts_and_resources_are_let_through() -> None:
+    policy = Policy()
+    assert judge(policy, Subject("s", "tool", "t", "x")) == Decision(Verdict.ASK, "default")
+    assert judge(policy, Subject("s", "prompt", "t", "x")).verdict is Verdict.ALLOW
+    assert judge(policy, Subject("s", "resource", "t", "x")).verdict is Verdict.ALLOW
+
+
+def test_a_rule_speaks_of_one_kind_only() -> None:
+    policy = Policy((Rule("no-prompts", Verdict.DENY, kind="prompt"), Rule("no-tools", Verdict.DENY)))
+    assert judge(policy, Subject("s", "prompt", "t", "x")).rule == "no-prompts"
+    assert judge(policy, Subject("s", "tool", "t", "x")).rule == "no-tools"
+    assert judge(policy, Subject("s", "resource", "t", "x")) == Decision(Verdict.ALLOW, "default")
+    assert policy.winner(Subject("s", "resource", "t", "x")).kind == "resource"
+
+
+def test_arguments_that_break_a_rule_are_refused_by_it_and_those_that_keep_it_pass() -> None:
+    constraints = Constraints(schema={"required": ["n"]})
+    for verdict in (Verdict.ALLOW, Verdict.ASK):
+        policy = Policy((Rule("n", verdict, constraints=constraints), Rule("all", Verdict.ALLOW)))
+        assert judge(policy, Subject("s", "tool", "t", "x"), n=1) == Decision(verdict, "n")
+        refused = judge(policy, Subject("s", "tool", "t", "x"))
+        assert refused == Decision(Verdict.DENY, "n", "$ breaks the rule's schema (required)")
+    denied = Policy((Rule("no", Verdict.DENY, constraints=constraints),))
+    assert judge(denied, Subject("s", "tool", "t", "x")) == Decision(Verdict.DENY, "no")
+
+
+def test_a_changed_tool_asks_again_and_says_why() -> None:
+    policy = Policy((Rule("all", Verdict.ALLOW),))
+    found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
+    assert (found.verdict, found.rule) == (Verdict.ASK, "all")
+    assert found.reason == "its description or schema is not the one that was approved any more"
+
+
+def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> None:
+    constraints = Constraints(path_arguments=("path",), path_roots=("/srv",))
+    written = Rule("in the project", Verdict.ASK, target="read_*", constraints=constraints)
+    for verdict in (Verdict.ALLOW, Verdict.ASK):
+        policy = Policy((written,), live=(Rule("live:s/read_file", verdict, target="read_file"),))
+        subject = Subject("s", "tool", "read_file", "x")
+        assert judge(policy, subject, path="/srv/a") == Decision(verdict, "live:s/read_file")
+        outside = judge(policy, subject, path="/etc/passwd")
+        assert (outside.verdict, outside.rule) == (Verdict.DENY, "in the project")
+        assert "leads outside" in outside.reason

@@ -1,0 +1,262 @@
+"""What happens to a call: allowed, denied, cut, timed out, cancelled, and put on record either way."""
+
+import asyncio
+import json
+from pathlib import Path
+from typing import Any, cast
+
+import mcp_types as types
+import pytest
+from mcp.shared.exceptions import MCPError
+
+from tests.actions.mcp.conftest import Start, gate_of, holds, rule, stop, text_of, toolbox
+
+ALLOW = rule("allow")
+
+
+async def test_an_allowed_call_works_and_names_the_rule(start: Start) -> None:
+    gate = await start(toolbox() + rule("allow", "echo", name='"echoes are harmless"'))
+    async with gate.client() as client:
+        result = await client.call_tool("echo", {"text": "hello"})
+    assert text_of(result) == "hello"
+    assert not result.is_error
+    assert gate_of(result) == {"decision": "allow", "rule": "echoes are harmless"}
+    assert (
+        await gate.metric(
+            "daemonpulse_mcp_tool_calls_total",
+            server="toolbox",
+            tool="echo",
+            decision="allow",
+            outcome="done",
+        )
+        == 1
+    )
+    assert await gate.metric("daemonpulse_mcp_server_up", server="toolbox") == 1
+
+
+async def test_every_call_is_on_record_with_a_digest_and_without_arguments(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    async with gate.client() as client:
+        await client.call_tool("echo", {"text": "my diary"})
+        await client.call_tool("fails")
+    await gate.outcomes(2)
+    rows = await gate.audit()
+    assert [row["kind"] for row in rows] == ["intent", "outcome"] * 2
+    assert [row["detail"].get("outcome") for row in rows] == [None, "done", None, "tool_error"]
+    assert {row["actor"] for row in rows} == {"token:llmster"}
+    assert rows[0]["subject"] == "toolbox/echo"
+    assert rows[0]["operation"] == rows[1]["operation"]
+    assert "diary" not in json.dumps(rows)
+    assert len(rows[0]["detail"]["arguments_sha256"]) == 64
+
+
+async def test_captured_arguments_are_redacted(start: Start) -> None:
+    gate = await start("capture_arguments = true\n" + toolbox() + ALLOW)
+    async with gate.client() as client:
+        await client.call_tool("echo", {"text": "hello", "api_key": "abc", "note": "Bearer abcdefghijkl"})
+    arguments = (await gate.audit("intent"))[0]["detail"]["arguments"]
+    assert arguments == {"text": "hello", "api_key": "[redacted]", "note": "[redacted]"}
+
+
+async def test_a_denied_tool_is_hidden_and_refused(start: Start) -> None:
+    gate = await start(toolbox() + rule("deny", "d*", name='"no d"') + ALLOW)
+    async with gate.client() as client:
+        names = {tool.name for tool in (await client.list_tools()).tools}
+        assert "echo" in names
+        assert "die" not in names
+        result = await client.call_tool("die", {})
+    assert result.is_error
+    assert "no d" in text_of(result)
+    assert gate_of(result) == {"decision": "deny", "rule": "no d", "outcome": "refused"}
+    assert [row["detail"]["outcome"] for row in await gate.audit("denied")] == ["refused"]
+
+
+async def test_a_denied_call_does_not_start_the_server(start: Start) -> None:
+    gate = await start(toolbox() + rule("deny"))
+    async with gate.client() as client:
+        assert (await client.call_tool("echo", {})).is_error
+    assert (await gate.admin.get("/v1/mcp/servers")).json()["servers"][0]["state"] == "idle"
+
+
+@pytest.mark.parametrize(
+    ("kind", "ref"),
+    [
+        ("prompt", types.PromptReference(name="mail")),
+        ("resource", types.ResourceTemplateReference(uri="mail://{box}")),
+    ],
+)
+async def test_nothing_is_completed_for_what_is_denied(
+    start: Start, kind: str, ref: types.PromptReference | types.ResourceTemplateReference
+) -> None:
+    gate = await start(toolbox() + f'[[rules]]\n{kind} = "mail*"\ndecision = "deny"\n')
+    argument = {"name": "box", "value": "in"}
+    async with gate.client() as client:
+        assert (await client.complete(ref, argument)).completion.values == []
+        assert (await gate.admin.get("/v1/mcp/servers")).json()["servers"][0]["state"] == "idle"
+        other = types.PromptReference(name="news")
+        assert (await client.complete(other, argument)).completion.values == ["in..."]
+
+
+async def test_a_tool_the_server_does_not_have_is_refused(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    async with gate.client() as client:
+        result = await client.call_tool("teleport", {})
+    assert "no such tool" in text_of(result)
+    assert await gate.metric("daemonpulse_mcp_tool_calls_total", tool="unknown", outcome="unknown") == 1
+
+
+async def test_progress_reaches_the_client(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    heard: list[tuple[float, str | None]] = []
+
+    async def on_progress(progress: float, total: float | None, message: str | None) -> None:
+        assert total == 3
+        heard.append((progress, message))
+
+    async with gate.client() as client:
+        result = await client.call_tool("slow", {}, progress_callback=on_progress)
+    assert text_of(result) == "slow is done"
+    assert heard == [(1, "step 1"), (2, "step 2"), (3, "step 3")]
+
+
+@pytest.mark.parametrize("mode", ["auto", "legacy"])
+async def test_cancelling_a_call_cancels_it_at_the_server(start: Start, tmp_path: Path, mode: str) -> None:
+    gate = await start(toolbox() + ALLOW)
+    marker = tmp_path / "marker"
+    async with gate.client(mode=mode) as client:
+        call = asyncio.create_task(client.call_tool("slow", {"seconds": 60, "marker": str(marker)}))
+        await holds(marker, "began")
+        call.cancel()
+        await holds(marker, "cancelled")
+        assert (await gate.outcomes(1))[0]["detail"]["outcome"] == "cancelled"
+        assert text_of(await client.call_tool("echo", {"text": "still here"})) == "still here"
+
+
+async def test_a_slow_call_times_out_and_the_server_is_told(start: Start, tmp_path: Path) -> None:
+    gate = await start(toolbox(call_timeout_s=0.3) + ALLOW)
+    marker = tmp_path / "marker"
+    async with gate.client() as client:
+        result = await client.call_tool("slow", {"seconds": 60, "marker": str(marker)})
+        await holds(marker, "cancelled")
+    assert result.is_error
+    assert "did not answer within 0.3 s" in text_of(result)
+    assert gate_of(result)["outcome"] == "timeout"
+
+
+async def test_a_result_of_10_mb_is_cut_and_says_so(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    async with gate.client() as client:
+        result = await client.call_tool("big", {"bytes": 10_000_000})
+        text = text_of(result)
+        assert len(text) < 1_000_200
+        assert text.endswith(
+            "[Cut by the DaemonPulse gate: the result had 10000000 bytes, and 1000000 are allowed.]"
+        )
+        assert not result.is_error
+        structured = await client.call_tool("echo", {"text": "fine"})
+        assert not structured.is_error
+    assert await gate.metric("daemonpulse_mcp_results_capped_total", tool="big") == 1
+
+
+async def test_a_structured_result_that_is_cut_is_an_error(start: Start) -> None:
+    gate = await start(toolbox(output_cap_bytes=1000) + ALLOW)
+    async with gate.client() as client:
+        result = await client.call_tool("structured", {"bytes": 5000})
+    assert result.is_error
+    assert "Cut by the DaemonPulse gate" in text_of(result)
+
+
+async def test_100_calls_at_once_all_come_back(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    async with gate.client() as client:
+        results = await asyncio.gather(*(client.call_tool("echo", {"text": str(n)}) for n in range(100)))
+    assert [text_of(result) for result in results] == [str(n) for n in range(100)]
+    assert await gate.metric("daemonpulse_mcp_tool_calls_total", tool="echo", outcome="done") == 100
+
+
+async def test_too_many_calls_a_minute_are_refused(start: Start) -> None:
+    gate = await start(toolbox(calls_per_minute=2) + ALLOW)
+    async with gate.client() as client:
+        results = [await client.call_tool("echo", {"text": "x"}) for _ in range(3)]
+    assert [result.is_error for result in results] == [False, False, True]
+    assert "2 calls a minute is the limit" in text_of(results[2])
+    assert gate_of(results[2])["outcome"] == "limited"
+
+
+async def test_refused_calls_do_not_fill_the_audit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("actions.mcp.call.REFUSALS_PER_MINUTE", 3)
+    gate = await start(toolbox(calls_per_minute=1) + rule("deny", "die", name='"no"') + ALLOW)
+    async with gate.client() as client:
+        answers = [await client.call_tool("die", {}) for _ in range(5)]
+        assert {gate_of(answer)["rule"] for answer in answers} == {"no"}
+        assert not (await client.call_tool("echo", {"text": "refusals cost nothing of it"})).is_error
+        limited = [gate_of(await client.call_tool("echo", {})) for _ in range(2)]
+    assert {gate["outcome"] for gate in limited} == {"limited"}
+    assert len(await gate.audit("denied")) == 3
+    counted = {
+        outcome: await gate.metric("daemonpulse_mcp_tool_calls_total", server="toolbox", outcome=outcome)
+        for outcome in ("refused", "limited")
+    }
+    assert counted == {"refused": 5, "limited": 2}
+
+
+async def test_trace_context_travels_in_meta_and_the_clients_own_meta_with_it(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    parent = "00-0af7651916cd43dd8448eb211c80319c-b7ad6b7169203331-01"
+    async with gate.client() as client:
+        result = await client.call_tool(
+            "meta", {}, meta=cast("Any", {"traceparent": parent, "example.org/own": "kept"})
+        )
+    meta = json.loads(text_of(result))
+    assert meta["traceparent"].split("-")[1] == "0af7651916cd43dd8448eb211c80319c"
+    assert meta["example.org/own"] == "kept"
+
+
+async def test_arguments_nested_too_deep_are_refused(start: Start) -> None:
+    gate = await start(toolbox() + ALLOW)
+    deep: dict[str, object] = {}
+    for _ in range(100):
+        deep = {"a": deep}
+    async with gate.client() as client:
+        result = await client.call_tool("echo", deep)
+    assert "nested deeper" in text_of(result)
+
+
+async def test_nothing_is_called_while_the_audit_cannot_be_written(start: Start, tmp_path: Path) -> None:
+    gate = await start(toolbox() + ALLOW)
+    marker = tmp_path / "marker"
+    async with gate.client() as client:
+        await client.call_tool("echo", {"text": "once"})
+        await gate.parts.service.storage.write(lambda db: db.execute("DROP TRIGGER audit_rows_stay"))
+        await gate.parts.service.storage.write(
+            lambda db: db.execute("ALTER TABLE audit RENAME TO audit_gone")
+        )
+        with pytest.raises(MCPError, match="nothing can be recorded"):
+            await client.call_tool("slow", {"marker": str(marker)})
+        await gate.parts.service.storage.write(
+            lambda db: db.execute("ALTER TABLE audit_gone RENAME TO audit")
+        )
+        assert not marker.exists()
+        assert text_of(await client.call_tool("echo", {"text": "again"})) == "again"
+
+
+async def test_a_call_left_open_by_a_crash_is_said_to_be_interrupted(start: Start, tmp_path: Path) -> None:
+    policy = toolbox() + ALLOW
+    gate = await start(policy)
+    marker = tmp_path / "marker"
+    async with gate.client() as client:
+        call = asyncio.create_task(client.call_tool("slow", {"seconds": 60, "marker": str(marker)}))
+        await holds(marker, "began")
+        (intent,) = await gate.audit("intent")
+        call.cancel()
+    await gate.outcomes(1)
+    storage = gate.parts.service.storage
+    await storage.write(
+        lambda db: db.execute("DROP TRIGGER audit_rows_stay")
+    )  # as if the process had died before
+    await storage.write(lambda db: db.execute("DELETE FROM audit WHERE kind = 'outcome'"))
+    await stop(gate.task)
+    gate = await start(policy)
+    (outcome,) = await gate.outcomes(1)
+    assert (outcome["operation"], outcome["detail"]["outcome"]) == (intent["operation"], "interrupted")
+    assert outcome["actor"] == "recovery"

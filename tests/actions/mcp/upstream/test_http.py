@@ -1,0 +1,51 @@
+"""A tool server at a URL that answers with more than one message may be, or sends us elsewhere."""
+
+import gzip
+
+import httpx2
+import pytest
+from mcp import Client
+from mcp.shared.exceptions import MCPError
+
+from actions.mcp.upstream import http as web
+from actions.mcp.upstream.spec import Http
+from tests.exporter.llmster.test_http_body import OK, liar
+
+SECRET = "Bearer KANARIENVOGEL"
+
+
+async def met(url: str) -> None:
+    """Connect as the gate does. Raises what it raises."""
+    async with Client(web.web_transport(Http(url, {"Authorization": SECRET}))) as client:
+        await client.session.send_ping()
+
+
+async def test_a_packed_answer_is_not_unpacked() -> None:
+    body = gzip.compress(b"{}")
+    head = OK + b"Content-Encoding: gzip\r\nContent-Type: application/json\r\n"
+    head += f"Content-Length: {len(body)}\r\n".encode()
+    async with liar(head, body) as server, httpx2.AsyncClient(transport=web._Limited()) as http:
+        with pytest.raises(httpx2.RemoteProtocolError, match="packed"):
+            await http.post(server.url)
+
+
+async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(web, "MAX_LINE_BYTES", 200_000)
+    head = OK + b"Content-Type: application/json\r\n"
+    async with (
+        liar(head, b" " * 50_000, endless=True) as server,
+        httpx2.AsyncClient(transport=web._Limited()) as http,
+    ):
+        with pytest.raises(httpx2.ReadError, match="longer"):
+            await http.post(server.url)
+
+
+@pytest.mark.parametrize("status", [302, 307, 308])
+async def test_a_redirect_to_another_place_is_not_followed_and_headers_go_nowhere_else(status: int) -> None:
+    async with liar(OK + b"Content-Length: 2\r\n", b"{}") as elsewhere:
+        head = f"HTTP/1.1 {status} Go\r\nContent-Length: 0\r\nLocation: {elsewhere.url}/\r\n".encode()
+        async with liar(head) as server:
+            with pytest.raises((MCPError, ExceptionGroup)):
+                await met(server.url)
+            assert any(SECRET.encode() in request for request in server.asked)
+        assert elsewhere.asked == []

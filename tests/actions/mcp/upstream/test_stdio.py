@@ -1,0 +1,82 @@
+"""The transport to a program: it leaves no process behind, however it ends."""
+
+import asyncio
+import sys
+
+import anyio
+import mcp_types as types
+import psutil
+import pytest
+from mcp.shared.message import SessionMessage
+
+from actions.mcp.upstream.spec import Stdio
+from actions.mcp.upstream.stdio import Program, stdio_transport
+
+STUBBORN = """
+import signal, time
+signal.signal(signal.SIGTERM, signal.SIG_IGN)
+print("{}", flush=True)
+time.sleep(600)
+"""
+"""Neither a closed input nor a polite signal ends it."""
+
+DEAF = """
+import os, time
+os.close(0)
+print("{}", flush=True)
+time.sleep(600)
+"""
+"""It speaks, and hears nothing."""
+
+PING = SessionMessage(types.JSONRPCRequest(jsonrpc="2.0", id=1, method="ping"))
+
+
+async def test_a_stop_that_is_cut_short_kills_and_leaves_no_zombie() -> None:
+    program, inside = Program(), asyncio.Event()
+
+    async def use() -> None:
+        async with stdio_transport(Stdio(sys.executable, ("-c", STUBBORN)), program, lambda: None) as (
+            said,
+            _,
+        ):
+            await said.receive()
+            inside.set()
+
+    using = asyncio.create_task(use())
+    await inside.wait()
+    await asyncio.sleep(0.1)  # it is being stopped now, and does not want to
+    assert psutil.pid_exists(program.pid or 0)
+    using.cancel()
+    await asyncio.wait([using])
+    assert not psutil.pid_exists(program.pid or 0), "a zombie has its number still"
+
+
+async def test_a_program_that_closes_its_input_ends_the_connection() -> None:
+    ended: list[None] = []
+    reach = Stdio(sys.executable, ("-c", DEAF))
+    async with stdio_transport(reach, Program(), lambda: ended.append(None)) as (said, told):
+        await said.receive()
+        with pytest.raises(anyio.BrokenResourceError):
+            await told.send(PING)
+        with pytest.raises(anyio.EndOfStream):
+            await said.receive()
+        assert ended
+
+
+async def test_a_flood_leaves_others_their_turn() -> None:
+    turns = 0
+
+    async def count() -> None:
+        nonlocal turns
+        while True:
+            await asyncio.sleep(0)
+            turns += 1
+
+    flood = "import time; print('{}\\n' * 1000, flush=True); time.sleep(600)"
+    async with stdio_transport(Stdio(sys.executable, ("-c", flood)), Program(), lambda: None) as (said, _):
+        await said.receive()
+        counting = asyncio.create_task(count())
+        for _ in range(999):
+            await said.receive()
+        counting.cancel()
+    assert turns >= 900

@@ -1,0 +1,40 @@
+"""Operations as rows: what finished long ago is forgotten, what is unfinished never."""
+
+import time
+from types import SimpleNamespace
+
+import pytest
+
+from actions.domain.actor import LOOPBACK
+from actions.domain.command import EjectAll
+from actions.domain.errors import Problem
+from actions.store import operations as operations_module
+from actions.store.audit import Audit
+from actions.store.database import Storage
+from actions.store.operations import KEPT_MS, Operation, Operations
+
+NS_PER_MS = 1_000_000
+
+
+async def begun(operations: Operations) -> Operation:
+    operation, is_new = await operations.begin(LOOPBACK, EjectAll(daemon="box"), key=None, rule="test")
+    assert is_new
+    return operation
+
+
+async def test_what_finished_a_month_ago_is_forgotten_with_the_next_operation(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    operations = Operations(storage, Audit(storage))
+    finished, unfinished = await begun(operations), await begun(operations)
+    await operations.finish(finished, "done", actor=LOOPBACK)
+    await begun(operations)
+    assert (await operations.get(finished.id)).is_finished
+    later_ns = time.time_ns() + (KEPT_MS + 1_000) * NS_PER_MS
+    clock = SimpleNamespace(time_ns=lambda: later_ns, monotonic=time.monotonic)
+    monkeypatch.setattr(operations_module, "time", clock)
+    await begun(operations)
+    with pytest.raises(Problem):
+        await operations.get(finished.id)
+    left = {operation.id for operation in await Operations(storage, Audit(storage)).unfinished()}
+    assert unfinished.id in left

@@ -1,0 +1,101 @@
+"""The newcomer's command: runs a while, checks itself, writes its URLs, leaves nothing behind."""
+
+import json
+import os
+import re
+import signal
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import httpx
+import pytest
+
+from llmster_sim.traffic.scenarios import SCENARIOS
+from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
+
+
+def until(process: subprocess.Popen[str], so: Callable[[], bool]) -> None:
+    """Wait until something is so that another process does, as long as that lives."""
+    deadline = time.monotonic() + 60
+    while not so():
+        assert process.poll() is None
+        assert time.monotonic() < deadline
+        time.sleep(0.05)
+
+
+@pytest.mark.external("prometheus")
+def test_demo_checks_itself_and_ends_with_zero(tmp_path: Path) -> None:
+    urls_file = tmp_path / "urls.json"
+    ended = daemonpulse("demo", "--seconds", "12", "--urls-file", str(urls_file), TMPDIR=str(tmp_path))
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "state metrics served, and stored by Prometheus" in ended.stdout
+    assert {"llmster", "exporter", "actions", "prometheus"} <= json.loads(urls_file.read_text()).keys()
+    assert [entry.name for entry in tmp_path.iterdir()] == ["urls.json"], "the demo cleans up after itself"
+
+
+def test_demo_without_prometheus_says_what_it_would_add(tmp_path: Path) -> None:
+    environment = clean_environment() | {"PATH": str(Path(COMMAND).parent), "TMPDIR": str(tmp_path)}
+    ended = subprocess.run(
+        [COMMAND, "demo", "--seconds", "2", "--scenario", "demo+leak"],
+        env=environment,
+        capture_output=True,
+        text=True,
+        timeout=60,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stdout + ended.stderr
+    assert "prometheus is not on PATH" in ended.stdout
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("scenario", ["sunday", "stuck+sunday"])
+def test_demo_refuses_an_unknown_scenario_by_name(scenario: str) -> None:
+    ended = daemonpulse("demo", "--scenario", scenario)
+    assert ended.returncode == 2
+    assert "--scenario=sunday: choose of idle, steady" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+def test_demo_does_not_start_when_it_could_not_write_its_urls() -> None:
+    ended = daemonpulse("demo", "--urls-file", "/no/such/urls.json")
+    assert (ended.returncode, ended.stdout) == (2, "")
+    assert "--urls-file=/no/such/urls.json: its folder is not there" in ended.stderr
+    assert ended.stderr.count("\n") == 1
+
+
+@pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
+def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -> None:
+    urls_file = tmp_path / "urls.json"
+    with started(COMMAND, "demo", "--urls-file", str(urls_file)) as process:
+        until(process, urls_file.exists)
+        urls = json.loads(urls_file.read_text())
+        assert httpx.get(urls["llmster"] + "/lmstudio-greeting", trust_env=False).json() == {"lmstudio": True}
+        os.kill(process.pid, number)
+        _, complaints = process.communicate(timeout=20)
+        assert (process.returncode, complaints) == (0, "")
+    with pytest.raises(httpx.ConnectError):
+        httpx.get(urls["exporter"] + "/healthz", trust_env=False)
+
+
+def test_the_demos_agents_call_their_tools_through_the_gate(tmp_path: Path) -> None:
+    urls_file = tmp_path / "urls.json"
+    with started(COMMAND, "demo", "--scenario", "agent", "--urls-file", str(urls_file)) as process:
+        until(process, urls_file.exists)
+        actions = json.loads(urls_file.read_text())["actions"]
+
+        def seen(pattern: str) -> bool:
+            text = httpx.get(f"{actions}/metrics", trust_env=False).text
+            return re.search(pattern, text, re.MULTILINE) is not None
+
+        until(process, lambda: seen(r'^daemonpulse_mcp_tool_calls_total{.*server="notes".*} [1-9]'))
+        until(process, lambda: seen(r"^daemonpulse_mcp_config_drift 0"))
+        os.kill(process.pid, signal.SIGTERM)
+        _, complaints = process.communicate(timeout=20)
+        assert (process.returncode, complaints) == (0, "")
+
+
+def test_help_names_every_scenario() -> None:
+    words = daemonpulse("demo", "--help").stdout.replace(",", " ").replace(".", " ").split()
+    assert set(SCENARIOS) <= set(words)

@@ -1,0 +1,177 @@
+"""Every alert fires when it should, says what it means, and is silent when it should be; promtool judges."""
+
+import re
+import subprocess
+from pathlib import Path
+from typing import Any
+
+import pytest
+import yaml
+
+from dashboards.alerts.alert import CRITICAL, INFO, WARNING
+from dashboards.alerts.groups import ALERTS
+from dashboards.build import RUNBOOKS
+from dashboards.rules.recording import RECORDINGS
+from tests.dashboards.alert_cases import CASES, Case
+from tests.dashboards.asked import BY_NAME as METRICS
+from tests.dashboards.asked import ROOT, RULE_FILES, board, catalogued, rules
+from tests.external import FindTool
+
+BY_NAME = {alert.name: alert for alert in ALERTS}
+PAGES = ROOT / "docs" / "runbook"
+HEADINGS = ("## What it means", "## How to check", "## What to do", "## When to ignore it")
+
+
+def promtool_test(case: Case, name: str, series: dict[str, str], *, fires: bool) -> dict[str, Any]:
+    expected = {
+        "exp_labels": {**case.labels, "severity": BY_NAME[name].severity},
+        "exp_annotations": {"summary": case.summary, "runbook_url": f"{RUNBOOKS}/{name}.md"},
+    }
+    return {
+        "interval": "1m",
+        "input_series": [{"series": one, "values": values} for one, values in series.items()],
+        "alert_rule_test": [
+            {"eval_time": case.at, "alertname": name, "exp_alerts": [expected] if fires else []}
+        ],
+    }
+
+
+def judge(promtool: Path, tests: list[dict[str, Any]], folder: Path) -> None:
+    path = folder / "test.yaml"
+    content = {"rule_files": [str(file) for file in RULE_FILES], "evaluation_interval": "1m", "tests": tests}
+    path.write_text(yaml.safe_dump(content), encoding="utf-8")
+    ran = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+def test_every_alert_has_its_cases() -> None:
+    assert CASES.keys() == BY_NAME.keys()
+
+
+@pytest.mark.external("promtool")
+def test_promtool_accepts_every_rule_file(external_tool: FindTool) -> None:
+    assert len(RULE_FILES) == 2
+    ran = subprocess.run(
+        [external_tool("promtool"), "check", "rules", *RULE_FILES],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
+
+
+@pytest.mark.external("promtool")
+@pytest.mark.parametrize("name", CASES)
+def test_the_alert_fires_and_says_what_it_means(external_tool: FindTool, tmp_path: Path, name: str) -> None:
+    case = CASES[name]
+    judge(external_tool("promtool"), [promtool_test(case, name, case.fires, fires=True)], tmp_path)
+
+
+@pytest.mark.external("promtool")
+def test_alerts_are_silent_when_all_is_nearly_as_bad(external_tool: FindTool, tmp_path: Path) -> None:
+    tests = [promtool_test(case, name, case.quiet, fires=False) for name, case in CASES.items()]
+    judge(external_tool("promtool"), tests, tmp_path)
+
+
+@pytest.mark.external("promtool")
+def test_without_any_series_only_the_alert_about_that_fires(external_tool: FindTool, tmp_path: Path) -> None:
+    tests = [promtool_test(case, name, {}, fires=name == "LlmsterNotWatched") for name, case in CASES.items()]
+    judge(external_tool("promtool"), tests, tmp_path)
+
+
+@pytest.mark.external("promtool")
+def test_alerts_are_silent_while_a_series_they_need_is_absent(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    # The first of its series is what the alert is about; a guard that is missing is no reason to be silent.
+    tests = [
+        promtool_test(case, name, dict(list(case.fires.items())[1:]), fires=False)
+        for name, case in CASES.items()
+        if case.fires
+    ]
+    judge(external_tool("promtool"), tests, tmp_path)
+
+
+def test_rules_name_only_catalogued_metrics() -> None:
+    found = {metric for rule in rules() for metric in catalogued(rule["expr"])}
+    assert found <= METRICS.keys()
+    assert len(found) > 30
+
+
+def test_rules_read_only_recorded_series_that_exist() -> None:
+    recorded = {rule.name for rule in RECORDINGS}
+    read = {name for rule in rules() for name in re.findall(r"\b\w+:\w+:\w+\b", rule["expr"])}
+    assert read
+    assert read <= recorded
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_the_alert_has_a_severity_a_short_sentence_and_a_runbook_page(alert: Any) -> None:
+    assert alert.severity in {CRITICAL, WARNING, INFO}
+    assert len(CASES[alert.name].summary) <= 120
+    page = (PAGES / f"{alert.name}.md").read_text(encoding="utf-8")
+    assert page.startswith(f"# {alert.name}\n")
+    assert [line for line in page.splitlines() if line.startswith("## ")] == list(HEADINGS)
+    parts = re.split(r"^## .*$", page, flags=re.MULTILINE)
+    assert all(part.strip() for part in parts[1:])
+
+
+def test_no_runbook_page_is_left_behind() -> None:
+    assert {path.stem for path in PAGES.glob("*.md")} - {"README"} == BY_NAME.keys()
+
+
+def italics_by_board(page: str) -> list[tuple[str, str]]:
+    """Pair every *name* of a bullet that begins with "Board X" (or names one) with that board."""
+    found = []
+    for bullet in re.split(r"\n(?=- |\d+\. |#|\n)", page):
+        match = re.search(r"[Bb]oard (Overview|Fleet|Forge|Pulse|Toolchain|Console|Economics)", bullet)
+        if match is not None:
+            names = re.findall(r"\*([^*]+)\*", " ".join(bullet.split()))
+            found += [(match[1].lower(), name) for name in names]
+    return found
+
+
+@pytest.mark.parametrize("path", sorted(PAGES.glob("*.md")), ids=lambda path: path.stem)
+def test_runbooks_point_at_panels_columns_and_buttons_that_exist(path: Path) -> None:
+    for name, wanted in italics_by_board(path.read_text(encoding="utf-8")):
+        words = set(re.findall(r"'(?:title|value)': '([^']*)'", str(board(name)["panels"])))
+        assert wanted in words, f"board {name} has no {wanted!r}"
+
+
+@pytest.mark.external("promtool")
+def test_recorded_ratios_are_right_and_0_where_nothing_failed(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    ended = 'llmster_request_success_total{daemon="box",model="m",finished_reason="stop"}'
+    slow = 'llmster_request_success_total{daemon="box",model="n",finished_reason="error"}'
+    fine = 'llmster_request_success_total{daemon="box",model="n",finished_reason="stop"}'
+    ratio = "daemon_model:llmster_requests_failed:ratio_rate5m"
+    tests = [
+        {
+            "interval": "1m",
+            "input_series": [
+                {"series": ended, "values": "0+6x20"},
+                {"series": slow, "values": "0+3x20"},
+                {"series": fine, "values": "0+9x20"},
+            ],
+            "promql_expr_test": [
+                {
+                    "expr": ratio,
+                    "eval_time": "15m",
+                    "exp_samples": [
+                        {"labels": f'{ratio}{{daemon="box",model="m"}}', "value": 0},
+                        {"labels": f'{ratio}{{daemon="box",model="n"}}', "value": 0.25},
+                    ],
+                },
+                {
+                    "expr": "daemon_model:llmster_requests:rate5m * 60",
+                    "eval_time": "15m",
+                    "exp_samples": [
+                        {"labels": '{daemon="box",model="m"}', "value": 6},
+                        {"labels": '{daemon="box",model="n"}', "value": 12},
+                    ],
+                },
+            ],
+        }
+    ]
+    judge(external_tool("promtool"), tests, tmp_path)
