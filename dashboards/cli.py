@@ -80,7 +80,7 @@ def _builder() -> ModuleType:
 
 
 def _checkout() -> Path:
-    root = Path(__file__).parent.parent.parent
+    root = Path(__file__).parents[1]
     if not (root / "pyproject.toml").is_file():
         fail("--output: name a folder; the files of an installed package are not ours to write")
     return root

@@ -111,7 +111,7 @@ class Scope:
     """How metrics are picked: the filters that apply wherever their label exists, and the window of rates."""
 
     filters: Mapping[str, str] = field(default_factory=dict)
-    """Regular expression or $variable by label. `instance` applies to the machine's metrics (nvml_) only."""
+    """Regular expression or $variable by label. `instance` applies to the machine's metrics (gpu_) only."""
     window: str = RATE_INTERVAL
 
     def now(self, metric: Metric, **matchers: str) -> Expr:
@@ -204,7 +204,7 @@ class Scope:
         wanted = {
             label: f"=~{value}"
             for label, value in self.filters.items()
-            if label in own or (label == "instance" and metric.name.startswith("nvml_"))
+            if label in own or (label == "instance" and metric.name.startswith("gpu_"))
         }
         wanted |= matchers
         inside = ",".join(_matcher(label, value) for label, value in wanted.items())

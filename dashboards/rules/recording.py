@@ -102,19 +102,19 @@ _LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *CARD)
 _OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *CARD)
 
 FOREIGN: Final = Recording(
-    "instance_gpu:nvml_process_memory_bytes:foreign",
+    "instance_gpu:gpu_process_memory_bytes:foreign",
     # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere nobody is foreign.
     (sum_by(_P.now(h.PROCESS_MEMORY), *CARD) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
     CARD,
 )
 CARDS: Final = (
     Recording(
-        "instance_gpu:nvml_memory_used:ratio",
+        "instance_gpu:gpu_memory_used:ratio",
         share(sum_by(_P.now(h.MEMORY_USED), *CARD), sum_by(_P.now(h.MEMORY_TOTAL), *CARD)),
         CARD,
     ),
     FOREIGN,
-    Recording("instance:nvml_power_watts:sum", sum_by(_P.now(h.POWER), "instance"), ("instance",)),
+    Recording("instance:gpu_power_watts:sum", sum_by(_P.now(h.POWER), "instance"), ("instance",)),
 )
 
 GROUPS: Final = {

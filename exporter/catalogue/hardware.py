@@ -1,6 +1,6 @@
 """Catalogue: the machine's GPUs and host, and how much of them the daemon's models hold.
 
-`gpu` is the index NVML gives the card, as nvidia-smi shows it; `nvml_device_info` ties it to uuid and name. A value a
+`gpu` is the index NVML gives the card, as nvidia-smi shows it; `gpu_device_info` ties it to uuid and name. A value a
 card does not report is absent.
 """
 
@@ -19,12 +19,12 @@ _PROC: Final = "psutil"
 
 # NVML itself ---------------------------------------------------------------------------------------------------------
 UP = gauge(
-    "nvml_up",
+    "gpu_driver_up",
     "Whether the GPUs could be read for this scrape; absent on a machine without an NVIDIA driver.",
     source="nvmlInit and every call after it",
 )
 DRIVER_INFO = gauge(
-    "nvml_driver_info",
+    "gpu_driver_info",
     "Always 1. Driver version, the newest CUDA it runs, and whether the cards are real: source is nvml or simulated.",
     "driver",
     "cuda",
@@ -32,7 +32,7 @@ DRIVER_INFO = gauge(
     source="nvmlSystemGetDriverVersion, nvmlSystemGetCudaDriverVersion_v2",
 )
 XID_ERRORS = counter(
-    "nvml_xid_errors_total",
+    "gpu_xid_errors_total",
     "XID errors the driver reported while we watched, by number.",
     "gpu",
     "xid",
@@ -41,7 +41,7 @@ XID_ERRORS = counter(
 
 # Cards ---------------------------------------------------------------------------------------------------------------
 DEVICE_INFO = gauge(
-    "nvml_device_info",
+    "gpu_device_info",
     "Always 1. A card; memory is dedicated, or unified when it shares the host's; source is nvml or simulated.",
     "gpu",
     "uuid",
@@ -52,59 +52,57 @@ DEVICE_INFO = gauge(
     source="nvmlDeviceGetUUID, nvmlDeviceGetName, nvmlDeviceGetPciInfo_v3",
 )
 LOST = gauge(
-    "nvml_device_lost",
+    "gpu_device_lost",
     "Whether the card has fallen off the bus or wants a reset; nothing else is known of it then.",
     "gpu",
     source="NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED",
 )
-MEMORY_TOTAL = gauge("nvml_memory_total_bytes", "Memory of the card.", "gpu", source=_MEMORY, unit="bytes")
+MEMORY_TOTAL = gauge("gpu_memory_total_bytes", "Memory of the card.", "gpu", source=_MEMORY, unit="bytes")
 MEMORY_USED = gauge(
-    "nvml_memory_used_bytes",
+    "gpu_memory_used_bytes",
     "Memory that processes hold; contains the reserved part where the driver does not tell them apart.",
     "gpu",
     source=_MEMORY,
     unit="bytes",
 )
-MEMORY_FREE = gauge(
-    "nvml_memory_free_bytes", "Memory that nobody holds.", "gpu", source=_MEMORY, unit="bytes"
-)
+MEMORY_FREE = gauge("gpu_memory_free_bytes", "Memory that nobody holds.", "gpu", source=_MEMORY, unit="bytes")
 MEMORY_RESERVED = gauge(
-    "nvml_memory_reserved_bytes",
+    "gpu_memory_reserved_bytes",
     "Memory the driver and the firmware keep for themselves.",
     "gpu",
     source="nvmlDeviceGetMemoryInfo_v2",
     unit="bytes",
 )
 UTILIZATION = gauge(
-    "nvml_utilization_ratio",
+    "gpu_utilization_ratio",
     "Share of the last sample in which a kernel ran, 0 to 1. Says nothing of how much of the card it used.",
     "gpu",
     source="nvmlDeviceGetUtilizationRates",
     unit="ratio",
 )
 MEMORY_BUSY = gauge(
-    "nvml_memory_busy_ratio",
+    "gpu_memory_busy_ratio",
     "Share of the last sample in which memory was read or written, 0 to 1. Not how full it is.",
     "gpu",
     source="nvmlDeviceGetUtilizationRates",
     unit="ratio",
 )
 ENCODER = gauge(
-    "nvml_encoder_utilization_ratio",
+    "gpu_encoder_utilization_ratio",
     "Share of the last sample in which the video encoder worked, 0 to 1.",
     "gpu",
     source="nvmlDeviceGetEncoderUtilization",
     unit="ratio",
 )
 DECODER = gauge(
-    "nvml_decoder_utilization_ratio",
+    "gpu_decoder_utilization_ratio",
     "Share of the last sample in which the video decoder worked, 0 to 1.",
     "gpu",
     source="nvmlDeviceGetDecoderUtilization",
     unit="ratio",
 )
 TEMPERATURE = gauge(
-    "nvml_temperature_celsius",
+    "gpu_temperature_celsius",
     "Temperature by sensor: gpu, memory.",
     "gpu",
     "sensor",
@@ -112,7 +110,7 @@ TEMPERATURE = gauge(
     unit="celsius",
 )
 TEMPERATURE_LIMIT = gauge(
-    "nvml_temperature_limit_celsius",
+    "gpu_temperature_limit_celsius",
     "Temperature at which the card acts: slowdown, shutdown, and the highest allowed for gpu and memory.",
     "gpu",
     "limit",
@@ -120,24 +118,24 @@ TEMPERATURE_LIMIT = gauge(
     unit="celsius",
 )
 POWER = gauge(
-    "nvml_power_watts", "Power the card draws now.", "gpu", source="nvmlDeviceGetPowerUsage", unit="watts"
+    "gpu_power_watts", "Power the card draws now.", "gpu", source="nvmlDeviceGetPowerUsage", unit="watts"
 )
 POWER_LIMIT = gauge(
-    "nvml_power_limit_watts",
+    "gpu_power_limit_watts",
     "Power limit in force, the lowest of all that apply.",
     "gpu",
     source="nvmlDeviceGetEnforcedPowerLimit",
     unit="watts",
 )
 ENERGY = counter(
-    "nvml_energy_joules_total",
+    "gpu_energy_joules_total",
     "Energy the card has used since the driver was loaded.",
     "gpu",
     source="nvmlDeviceGetTotalEnergyConsumption",
     unit="joules",
 )
 CLOCK = gauge(
-    "nvml_clock_hertz",
+    "gpu_clock_hertz",
     "Clock now: graphics, sm, memory, video.",
     "gpu",
     "clock",
@@ -145,7 +143,7 @@ CLOCK = gauge(
     unit="hertz",
 )
 CLOCK_MAX = gauge(
-    "nvml_clock_max_hertz",
+    "gpu_clock_max_hertz",
     "Highest clock the card allows.",
     "gpu",
     "clock",
@@ -153,14 +151,14 @@ CLOCK_MAX = gauge(
     unit="hertz",
 )
 THROTTLE = gauge(
-    "nvml_clock_throttle_active",
+    "gpu_throttle_active",
     "Whether the clocks are held below their highest for this reason. gpu_idle is no fault.",
     "gpu",
     "reason",
     source="nvmlDeviceGetCurrentClocksEventReasons",
 )
 FAN = gauge(
-    "nvml_fan_ratio",
+    "gpu_fan_speed_ratio",
     "Speed each fan is driven at, of its full speed; may exceed 1.",
     "gpu",
     "fan",
@@ -170,44 +168,44 @@ FAN = gauge(
 
 # PCIe and NVLink -----------------------------------------------------------------------------------------------------
 PCIE_GENERATION = gauge(
-    "nvml_pcie_link_generation",
+    "gpu_pcie_link_generation",
     "PCIe generation the link runs at now; cards lower it when idle.",
     "gpu",
     source="nvmlDeviceGetCurrPcieLinkGeneration",
 )
 PCIE_GENERATION_MAX = gauge(
-    "nvml_pcie_link_generation_max",
+    "gpu_pcie_link_generation_max",
     "Highest PCIe generation that card and slot allow.",
     "gpu",
     source="nvmlDeviceGetMaxPcieLinkGeneration",
 )
 PCIE_WIDTH = gauge(
-    "nvml_pcie_link_width", "PCIe lanes in use now.", "gpu", source="nvmlDeviceGetCurrPcieLinkWidth"
+    "gpu_pcie_link_width", "PCIe lanes in use now.", "gpu", source="nvmlDeviceGetCurrPcieLinkWidth"
 )
 PCIE_WIDTH_MAX = gauge(
-    "nvml_pcie_link_width_max",
+    "gpu_pcie_link_width_max",
     "Most PCIe lanes that card and slot allow.",
     "gpu",
     source="nvmlDeviceGetMaxPcieLinkWidth",
 )
 PCIE_THROUGHPUT = gauge(
-    "nvml_pcie_throughput_bytes_per_second",
+    "gpu_pcie_throughput_bytes_per_second",
     "PCIe traffic over the 20 ms before this reading, as seen from the card: transmit leaves it.",
     "gpu",
     "direction",
     source="nvmlDeviceGetPcieThroughput",
     unit="bytes_per_second",
 )
-NVLINK_ACTIVE = gauge("nvml_nvlink_active", "Whether the link is up.", "gpu", "link", source=_NVLINK)
+NVLINK_ACTIVE = gauge("gpu_nvlink_active", "Whether the link is up.", "gpu", "link", source=_NVLINK)
 NVLINK_ERRORS = counter(
-    "nvml_nvlink_errors_total",
+    "gpu_nvlink_errors_total",
     "Errors over all NVLinks of the card since the driver was loaded.",
     "gpu",
     "kind",
     source=_FIELDS,
 )
 NVLINK_BYTES = counter(
-    "nvml_nvlink_bytes_total",
+    "gpu_nvlink_bytes_total",
     "Data over all NVLinks of the card since the driver was loaded, protocol overhead excluded.",
     "gpu",
     "direction",
@@ -217,7 +215,7 @@ NVLINK_BYTES = counter(
 
 # Errors --------------------------------------------------------------------------------------------------------------
 ECC_ERRORS = counter(
-    "nvml_ecc_errors_total",
+    "gpu_ecc_errors_total",
     "ECC errors in the card's lifetime by kind (corrected, uncorrected) and place; places do not overlap.",
     "gpu",
     "kind",
@@ -225,20 +223,20 @@ ECC_ERRORS = counter(
     source="nvmlDeviceGetMemoryErrorCounter, nvmlDeviceGetTotalEccErrors",
 )
 REMAPPED_ROWS = gauge(
-    "nvml_remapped_rows",
+    "gpu_remapped_rows",
     "Memory rows replaced for good, by the kind of error that condemned them.",
     "gpu",
     "kind",
     source="nvmlDeviceGetRemappedRows",
 )
 REMAPPED_ROWS_PENDING = gauge(
-    "nvml_remapped_rows_pending",
+    "gpu_remapped_rows_pending",
     "Whether a row waits to be remapped until the card is reset.",
     "gpu",
     source="nvmlDeviceGetRemappedRows",
 )
 REMAPPED_ROWS_FAILED = gauge(
-    "nvml_remapped_rows_failed",
+    "gpu_remapped_rows_failed",
     "Whether a remapping has failed: the card is to be replaced.",
     "gpu",
     source="nvmlDeviceGetRemappedRows",
@@ -246,13 +244,13 @@ REMAPPED_ROWS_FAILED = gauge(
 
 # MIG -----------------------------------------------------------------------------------------------------------------
 MIG_ENABLED = gauge(
-    "nvml_mig_enabled",
+    "gpu_mig_enabled",
     "Whether the card is partitioned; absent where it cannot be.",
     "gpu",
     source="nvmlDeviceGetMigMode",
 )
 MIG_INFO = gauge(
-    "nvml_mig_instance_info",
+    "gpu_mig_instance_info",
     "Always 1. A MIG instance of the card.",
     "gpu",
     "mig",
@@ -263,18 +261,18 @@ MIG_INFO = gauge(
     source=_MIG,
 )
 MIG_MEMORY_TOTAL = gauge(
-    "nvml_mig_memory_total_bytes", "Memory of the MIG instance.", "gpu", "mig", source=_MIG, unit="bytes"
+    "gpu_mig_memory_total_bytes", "Memory of the MIG instance.", "gpu", "mig", source=_MIG, unit="bytes"
 )
 MIG_MEMORY_USED = gauge(
-    "nvml_mig_memory_used_bytes", "Memory held in the MIG instance.", "gpu", "mig", source=_MIG, unit="bytes"
+    "gpu_mig_memory_used_bytes", "Memory held in the MIG instance.", "gpu", "mig", source=_MIG, unit="bytes"
 )
 MIG_MEMORY_FREE = gauge(
-    "nvml_mig_memory_free_bytes", "Memory free in the MIG instance.", "gpu", "mig", source=_MIG, unit="bytes"
+    "gpu_mig_memory_free_bytes", "Memory free in the MIG instance.", "gpu", "mig", source=_MIG, unit="bytes"
 )
 
 # Who holds it --------------------------------------------------------------------------------------------------------
 PROCESS_MEMORY = gauge(
-    "nvml_process_memory_bytes",
+    "gpu_process_memory_bytes",
     "GPU memory of a process: the daemon's (instance_id where it is settled), and the largest others of each card, "
     "the rest of them as process other.",
     "gpu",

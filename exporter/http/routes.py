@@ -1,6 +1,6 @@
 """What the exporter answers over HTTP, as one small ASGI application.
 
-Knows no server and no signals (exporter/shared/server.py does). The scrapes and the landing page read daemons; every other path
+Knows no server and no signals (shared/server.py does). The scrapes and the landing page read daemons; every other path
 answers from what is known.
 """
 

@@ -131,7 +131,7 @@ async def test_the_demo_gives_the_stacks_prometheus_simulated_cards_and_marks_th
         async with running(program, log_file=tmp_path / "log") as prometheus, asyncio.timeout(60):
             assert prometheus is not None
             held = await stored(prometheus, "sum by (model) (llmster_instance_vram_bytes)")
-            cards = await stored(prometheus, "nvml_device_info")
+            cards = await stored(prometheus, "gpu_device_info")
     assert min(float(one["value"][1]) for one in held) > 0
     assert {one["metric"]["source"] for one in cards} == {"simulated"}
     assert all(one["metric"]["name"].endswith(" (simulated)") for one in cards)

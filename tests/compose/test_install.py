@@ -86,7 +86,7 @@ def test_the_kubernetes_container_is_told_settings_there_are_and_paths_there_are
         load({}, {key: value for key, value in told.items() if key.startswith("DAEMONPULSE_")}).listen_port
         == 9810
     )
-    routes = (ROOT / "exporter" / "routes.py").read_text(encoding="utf-8")
+    routes = (ROOT / "exporter" / "http" / "routes.py").read_text(encoding="utf-8")
     for probe in ("livenessProbe", "readinessProbe"):
         assert f'"{container[probe]["httpGet"]["path"]}": ' in routes
 

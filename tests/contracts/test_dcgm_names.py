@@ -11,17 +11,17 @@ from exporter.catalogue import CATALOGUE
 from tests.external import FindTool
 
 RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules" / "dcgm-names.yaml"
-OWN = re.compile(r"\b(?:nvml|llmster|daemonpulse)_[a-z_]+\b")
+OWN = re.compile(r"\b(?:gpu|llmster|daemonpulse)_[a-z_]+\b")
 
 SERIES = {
-    'nvml_device_info{gpu="0",uuid="GPU-1",name="NVIDIA H200",pci_bus_id="00000000:01:00.0",source="nvml",JI}': 1,
-    'nvml_memory_used_bytes{gpu="0",JI}': 3 * 2**30,
-    'nvml_utilization_ratio{gpu="0",JI}': 0.25,
-    'nvml_clock_hertz{gpu="0",clock="sm",JI}': 1.98e9,
-    'nvml_clock_hertz{gpu="0",clock="memory",JI}': 2.6e9,
-    'nvml_energy_joules_total{gpu="0",JI}': 12.5,
-    'nvml_ecc_errors_total{gpu="0",kind="corrected",location="dram",JI}': 2,
-    'nvml_ecc_errors_total{gpu="0",kind="corrected",location="sram",JI}': 3,
+    'gpu_device_info{gpu="0",uuid="GPU-1",name="NVIDIA H200",pci_bus_id="00000000:01:00.0",source="nvml",JI}': 1,
+    'gpu_memory_used_bytes{gpu="0",JI}': 3 * 2**30,
+    'gpu_utilization_ratio{gpu="0",JI}': 0.25,
+    'gpu_clock_hertz{gpu="0",clock="sm",JI}': 1.98e9,
+    'gpu_clock_hertz{gpu="0",clock="memory",JI}': 2.6e9,
+    'gpu_energy_joules_total{gpu="0",JI}': 12.5,
+    'gpu_ecc_errors_total{gpu="0",kind="corrected",location="dram",JI}': 2,
+    'gpu_ecc_errors_total{gpu="0",kind="corrected",location="sram",JI}': 3,
 }
 EXPECTED = {
     "DCGM_FI_DEV_FB_USED": 3072,
@@ -39,7 +39,7 @@ LABELS = (
 
 def test_the_rules_name_only_catalogued_metrics() -> None:
     text = "\n".join(line for line in RULES.read_text(encoding="utf-8").splitlines() if "#" not in line)
-    named = set(OWN.findall(text.replace("gpu:nvml_device_info:dcgm", "")))
+    named = set(OWN.findall(text.replace("gpu:gpu_device_info:dcgm", "")))
     assert named
     assert named <= {row.name for row in CATALOGUE}
 

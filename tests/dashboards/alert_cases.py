@@ -188,15 +188,15 @@ CASES: dict[str, Case] = {
         at="380m",
     ),
     "GpuMemoryNearlyFull": Case(
-        fires={f"nvml_memory_free_bytes{{{CARD}}}": "2x40", f"nvml_memory_total_bytes{{{CARD}}}": "100x40"},
+        fires={f"gpu_memory_free_bytes{{{CARD}}}": "2x40", f"gpu_memory_total_bytes{{{CARD}}}": "100x40"},
         labels=ON_CARD,
         summary="GPU 0 of box:9810 has 2% of its memory left: the next load or long context fails.",
-        quiet={f"nvml_memory_free_bytes{{{CARD}}}": "6x40", f"nvml_memory_total_bytes{{{CARD}}}": "100x40"},
+        quiet={f"gpu_memory_free_bytes{{{CARD}}}": "6x40", f"gpu_memory_total_bytes{{{CARD}}}": "100x40"},
     ),
     "GpuForeignProcess": Case(
         fires={
-            f'nvml_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
-            f'nvml_process_memory_bytes{{process="game",instance_id="",{CARD}}}': f"{2 * GIB}x40",
+            f'gpu_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
+            f'gpu_process_memory_bytes{{process="game",instance_id="",{CARD}}}': f"{2 * GIB}x40",
             f'llmster_instance_vram_bytes{{gpu="0",{ONE}}}': f"{8 * GIB}x40",
             f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': "0x40",
         },
@@ -204,8 +204,8 @@ CASES: dict[str, Case] = {
         summary="Processes that are not the daemon's hold 2GiB on GPU 0 of box:9810, beside loaded models.",
         quiet={
             # As much memory, but the daemon's own.
-            f'nvml_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
-            f'nvml_process_memory_bytes{{process="llmster",instance_id="",{CARD}}}': f"{2 * GIB}x40",
+            f'gpu_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
+            f'gpu_process_memory_bytes{{process="llmster",instance_id="",{CARD}}}': f"{2 * GIB}x40",
             f'llmster_instance_vram_bytes{{gpu="0",{ONE}}}': f"{8 * GIB}x40",
             f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': f"{2 * GIB}x40",
         },
@@ -219,74 +219,74 @@ CASES: dict[str, Case] = {
     ),
     "GpuHot": Case(
         fires={
-            f'nvml_temperature_celsius{{sensor="gpu",{CARD}}}': "90x40",
-            f'nvml_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
+            f'gpu_temperature_celsius{{sensor="gpu",{CARD}}}': "90x40",
+            f'gpu_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
         },
         labels=ON_CARD,
         summary="GPU 0 of box:9810 is at 90 °C, within 5 °C of slowing down.",
         quiet={
-            f'nvml_temperature_celsius{{sensor="gpu",{CARD}}}': "80x40",
-            f'nvml_temperature_celsius{{sensor="memory",{CARD}}}': "95x40",
-            f'nvml_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
+            f'gpu_temperature_celsius{{sensor="gpu",{CARD}}}': "80x40",
+            f'gpu_temperature_celsius{{sensor="memory",{CARD}}}': "95x40",
+            f'gpu_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
         },
     ),
     "GpuThrottled": Case(
-        fires={f'nvml_clock_throttle_active{{reason="hw_thermal_slowdown",{CARD}}}': "1x40"},
+        fires={f'gpu_throttle_active{{reason="hw_thermal_slowdown",{CARD}}}': "1x40"},
         labels={**ON_CARD, "reason": "hw_thermal_slowdown"},
         summary="GPU 0 of box:9810 runs slower than it could: hw_thermal_slowdown.",
         quiet={
-            f'nvml_clock_throttle_active{{reason="gpu_idle",{CARD}}}': "1x40",
-            f'nvml_clock_throttle_active{{reason="sw_power_cap",{CARD}}}': "1x40",
+            f'gpu_throttle_active{{reason="gpu_idle",{CARD}}}': "1x40",
+            f'gpu_throttle_active{{reason="sw_power_cap",{CARD}}}': "1x40",
         },
     ),
     "GpuXidError": Case(
-        fires={f'nvml_xid_errors_total{{xid="79",{CARD}}}': "_x25 1x15"},
+        fires={f'gpu_xid_errors_total{{xid="79",{CARD}}}': "_x25 1x15"},
         labels={"gpu": "0", "xid": "79", **PLACE},
         summary="The driver reported XID 79 for GPU 0 of box:9810.",
-        quiet={f'nvml_xid_errors_total{{xid="79",{CARD}}}': "1x40"},
+        quiet={f'gpu_xid_errors_total{{xid="79",{CARD}}}': "1x40"},
     ),
     "GpuEccUncorrected": Case(
-        fires={f'nvml_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x20 5x20"},
+        fires={f'gpu_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x20 5x20"},
         labels=ON_CARD,
         summary="GPU 0 of box:9810 had memory errors it could not correct: "
         "answers may be wrong and processes may die.",
         quiet={
-            f'nvml_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x40",
-            f'nvml_ecc_errors_total{{kind="corrected",location="dram",{CARD}}}': "0+1x40",
+            f'gpu_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x40",
+            f'gpu_ecc_errors_total{{kind="corrected",location="dram",{CARD}}}': "0+1x40",
         },
     ),
     "GpuToBeReplaced": Case(
-        fires={f"nvml_remapped_rows_failed{{{CARD}}}": "1x40"},
+        fires={f"gpu_remapped_rows_failed{{{CARD}}}": "1x40"},
         labels=ON_CARD,
         summary="GPU 0 of box:9810 cannot replace broken memory any more: the card is to be exchanged.",
         quiet={
-            f"nvml_remapped_rows_failed{{{CARD}}}": "0x40",
-            f"nvml_remapped_rows_pending{{{CARD}}}": "1x40",
+            f"gpu_remapped_rows_failed{{{CARD}}}": "0x40",
+            f"gpu_remapped_rows_pending{{{CARD}}}": "1x40",
         },
     ),
     "GpuLost": Case(
-        fires={f"nvml_device_lost{{{CARD}}}": "1x40"},
+        fires={f"gpu_device_lost{{{CARD}}}": "1x40"},
         labels=ON_CARD,
         summary="GPU 0 of box:9810 has fallen off the bus.",
-        quiet={f"nvml_device_lost{{{CARD}}}": "0x40"},
+        quiet={f"gpu_device_lost{{{CARD}}}": "0x40"},
     ),
     "GpuDriverSilent": Case(
-        fires={f"nvml_up{{{HERE}}}": "0x40"},
+        fires={f"gpu_driver_up{{{HERE}}}": "0x40"},
         labels={"instance": "box:9810"},
         summary="The GPU driver of box:9810 does not answer.",
-        quiet={f"nvml_up{{{HERE}}}": "0x24 1 0x10"},
+        quiet={f"gpu_driver_up{{{HERE}}}": "0x24 1 0x10"},
         at="28m",
     ),
     "GpuPcieDowngraded": Case(
-        fires={f"nvml_pcie_link_width{{{CARD}}}": "8x40", f"nvml_pcie_link_width_max{{{CARD}}}": "16x40"},
+        fires={f"gpu_pcie_link_width{{{CARD}}}": "8x40", f"gpu_pcie_link_width_max{{{CARD}}}": "16x40"},
         labels=ON_CARD,
         summary="GPU 0 of box:9810 talks to its machine slower than both can: "
         "fewer lanes, or a lower PCIe generation under load.",
         quiet={
             # A lower generation at rest is power saving.
-            f"nvml_pcie_link_generation{{{CARD}}}": "1x40",
-            f"nvml_pcie_link_generation_max{{{CARD}}}": "4x40",
-            f"nvml_utilization_ratio{{{CARD}}}": "0.1x40",
+            f"gpu_pcie_link_generation{{{CARD}}}": "1x40",
+            f"gpu_pcie_link_generation_max{{{CARD}}}": "4x40",
+            f"gpu_utilization_ratio{{{CARD}}}": "0.1x40",
         },
     ),
     "LlmsterHostMemoryLow": Case(

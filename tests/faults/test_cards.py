@@ -15,7 +15,7 @@ from tests.system.test_bad_days import is_up
 
 def cards(scraped: Scraped) -> set[str]:
     """Numbers of the cards whose memory is known."""
-    return {labels["gpu"] for name, labels, _ in scraped.samples if name == "nvml_memory_total_bytes"}
+    return {labels["gpu"] for name, labels, _ in scraped.samples if name == "gpu_memory_total_bytes"}
 
 
 @pytest.mark.external("gcc")
@@ -34,24 +34,24 @@ async def test_a_lost_a_silent_and_a_reloaded_driver_cost_the_cards_and_only_whi
 
         machine.add("gpu 1 everything error:15")
         lost = await exporter.until(
-            lambda scraped: scraped.value("nvml_device_lost", gpu="1") == 1, within_s=PATIENCE_S
+            lambda scraped: scraped.value("gpu_device_lost", gpu="1") == 1, within_s=PATIENCE_S
         )
         assert_truthful(lost)
         assert cards(lost) == {"0"}
-        assert lost.value("nvml_up") == 1
+        assert lost.value("gpu_driver_up") == 1
 
         machine.describe("count 2", "driver 580.1", "epoch 1", "wedge nvmlDeviceGetPowerUsage")
         silent = await exporter.scrape(timeout_s=2)
         assert_truthful(silent)
         assert is_up(silent), "the daemon is read all the same"
-        assert silent.value("nvml_up") == 0
+        assert silent.value("gpu_driver_up") == 0
         assert cards(silent) == set()
 
         machine.describe("count 2", "driver 610.2", "epoch 2")
         back = await exporter.until(lambda scraped: cards(scraped) == {"0", "1"}, within_s=PATIENCE_S)
         assert_truthful(back)
-        assert back.value("nvml_driver_info", driver="610.2") == 1
+        assert back.value("gpu_driver_info", driver="610.2") == 1
 
         machine.add("wedge nvmlDeviceGetPowerUsage")
-        assert (await exporter.scrape(timeout_s=2)).value("nvml_up") == 0
+        assert (await exporter.scrape(timeout_s=2)).value("gpu_driver_up") == 0
         assert await exporter.program.terminate() == 0, "a silent driver keeps nobody from ending"

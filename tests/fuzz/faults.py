@@ -26,7 +26,7 @@ from exporter.llmster import events, protocol
 from exporter.pipeline import slots
 from exporter.pipeline.output import splitter
 from exporter.pipeline.pairing import Pairing
-from exporter.shared import host_header, logs, web_config
+from exporter.shared import host_header, logs, settings_table, web_config
 from exporter.telemetry import content
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -134,7 +134,7 @@ FAULTS: Final[dict[str, Plant]] = {
     ),
     "chain": _a_cached_hash,
     "adoption": _replaced(adopt, "_MOVED", adopt._MOVED | {"timeout", "note"}),
-    "environment": _replaced(settings, "_one_safe_line", str),
+    "environment": _replaced(settings_table, "_one_safe_line", str),
     "toml": _what_is_not_toml_is_not_caught,
     "web-file": _replaced(web_config, "_NOT_YAML", yaml.YAMLError),
     "credentials": _replaced(

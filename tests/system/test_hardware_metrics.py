@@ -73,7 +73,7 @@ async def test_a_model_split_over_cards_shows_on_each(start_exporter: StartExpor
     assert shown == {(QWEN, "0"): 8 * GIB, (QWEN, "1"): 2 * GIB, (GPT, "1"): 5 * GIB}
     assert scraped.value("llmster_vram_unattributed_bytes", daemon="box", gpu="0") == 200_000_000
     assert scraped.value("llmster_vram_unattributed_bytes", daemon="box", gpu="1") == 0
-    assert scraped.value("nvml_process_memory_bytes", process="Xorg", pid="9000", instance_id="") == 3 * GIB
+    assert scraped.value("gpu_process_memory_bytes", process="Xorg", pid="9000", instance_id="") == 3 * GIB
 
 
 async def test_the_daemons_own_pid_is_what_the_host_is_asked_for(start_exporter: StartExporter) -> None:
@@ -93,12 +93,12 @@ async def test_a_dead_driver_costs_the_cards_and_nothing_else(
             daemon("box", sim.url), **machine(reading=None, problem=problem, xids={("GPU-0000", 79): 1})
         )
         scraped = await exporter.scrape()
-    assert scraped.value("nvml_up") == 0
+    assert scraped.value("gpu_driver_up") == 0
     assert scraped.value("daemonpulse_collector_success", collector="gpu") == 0
     assert scraped.value("daemonpulse_collector_success", collector="host") == 1
     assert scraped.value("llmster_up") == 1
-    assert scraped.value("nvml_xid_errors_total", xid="79") == 1
-    assert not {name for name in scraped.names() if name.startswith("nvml_memory")}
+    assert scraped.value("gpu_xid_errors_total", xid="79") == 1
+    assert not {name for name in scraped.names() if name.startswith("gpu_memory")}
 
 
 async def test_a_machine_without_a_card_is_no_failure(start_exporter: StartExporter) -> None:
@@ -115,8 +115,8 @@ async def test_simulated_cards_say_so(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url), gpus=Gpus(reading), host=Host(HOST))
         scraped = await exporter.scrape()
-    assert scraped.value("nvml_driver_info", source="simulated") == 1
-    assert scraped.value("nvml_device_info", source="simulated", gpu="0") == 1
+    assert scraped.value("gpu_driver_info", source="simulated") == 1
+    assert scraped.value("gpu_device_info", source="simulated", gpu="0") == 1
 
 
 async def test_a_probe_of_one_daemon_leaves_the_machine_alone(start_exporter: StartExporter) -> None:
@@ -132,8 +132,8 @@ async def test_cards_are_read_although_the_daemon_is_down(start_exporter: StartE
     exporter = await start_exporter(daemon("box", "http://127.0.0.1:9"), **machine())
     scraped = await exporter.scrape()
     assert scraped.value("llmster_up") == 0
-    assert scraped.value("nvml_memory_used_bytes", gpu="0") == 20 * GIB
-    assert scraped.value("nvml_process_memory_bytes", gpu="0", process="Xorg") == 3 * GIB
+    assert scraped.value("gpu_memory_used_bytes", gpu="0") == 20 * GIB
+    assert scraped.value("gpu_process_memory_bytes", gpu="0", process="Xorg") == 3 * GIB
 
 
 async def test_a_daemon_whose_home_is_here_is_of_this_machine_whatever_its_address(

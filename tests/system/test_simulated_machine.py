@@ -53,10 +53,10 @@ async def test_every_card_adds_up_and_shows_the_foreign_process(start_exporter: 
         processes = [
             value
             for name, labels, value in scraped.samples
-            if name == "nvml_process_memory_bytes" and labels["gpu"] == gpu
+            if name == "gpu_process_memory_bytes" and labels["gpu"] == gpu
         ]
-        assert sum(processes) == scraped.value("nvml_memory_used_bytes", gpu=gpu)
-    assert scraped.value("nvml_process_memory_bytes", process=FOREIGN_NAME, gpu="1")
+        assert sum(processes) == scraped.value("gpu_memory_used_bytes", gpu=gpu)
+    assert scraped.value("gpu_process_memory_bytes", process=FOREIGN_NAME, gpu="1")
 
 
 async def test_nothing_of_it_looks_real(start_exporter: StartExporter) -> None:
@@ -67,7 +67,7 @@ async def test_nothing_of_it_looks_real(start_exporter: StartExporter) -> None:
         (sample.name, sample.labels)
         for family in text_string_to_metric_families(text)
         for sample in family.samples
-        if sample.name in {"nvml_driver_info", "nvml_device_info", "nvml_process_memory_bytes"}
+        if sample.name in {"gpu_driver_info", "gpu_device_info", "gpu_process_memory_bytes"}
     ]
     assert named
     for name, labels in named:

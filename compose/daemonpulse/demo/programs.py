@@ -58,8 +58,8 @@ def free_port() -> int:
 
 def stack_folder() -> Path:
     """Find the stack's files: inside the installed package, or in the checkout's compose/ folder."""
-    packaged = Path(__file__).parent / "stack"
-    return packaged if packaged.is_dir() else Path(__file__).parent.parent
+    packaged = Path(__file__).parents[1] / "stack"
+    return packaged if packaged.is_dir() else Path(__file__).parents[2]
 
 
 @contextlib.asynccontextmanager

@@ -108,9 +108,9 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Progr
     """Grafana with boards, datasources and buttons; `urls` are those of the other parts by their names."""
     home = _copied("grafana", folder)
     _replace(home / "provisioning" / "datasources" / "daemonpulse.yaml", _TOKEN, str(token_file))
-    boards = Path(__file__).parents[2] / "dashboards" / "generated" / "provisioned"
+    boards = Path(__file__).parents[3] / "dashboards" / "generated" / "provisioned"
     if not boards.is_dir():  # installed: the packages lie side by side
-        boards = Path(__file__).parents[1] / "dashboards" / "generated" / "provisioned"
+        boards = Path(__file__).parents[2] / "dashboards" / "generated" / "provisioned"
     return Program(
         name="grafana",
         binary="grafana",

@@ -1,6 +1,6 @@
 """Learns, once per session with the driver, what does not change about a card and which questions it answers.
 
-Knows no readings: what changes from one to the next is in nvml_devices.
+Knows no readings: what changes from one to the next is in readings.py.
 """
 
 from collections.abc import Mapping

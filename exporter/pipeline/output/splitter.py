@@ -1,8 +1,6 @@
 """Splits a model's raw output into reasoning, answer and tool calls, in one pass, in chunks of any size.
 
-Knows nothing of tokens, times or the daemon: characters in, segments out, and no text is kept.
-
-The segments tile the output: each character lies in exactly one, markup in the segment of the block it fences.
+Knows nothing of tokens, times or the daemon: characters in, segments out, and no text is kept. The segments tile the output: each character lies in exactly one, markup in the segment of the block it fences.
 
 Where a marker counts (`tags` lists the texts):
 1. Between blocks (at the start, after a block, white space aside) every opening marker counts.
@@ -29,8 +27,7 @@ from exporter.pipeline.output.families import MAX_MARKER_CHARS, Grammar, Reasoni
 from exporter.pipeline.output.fences import Fences, first_on_line
 from exporter.pipeline.output.segments import Kind, Segment
 
-MAX_SEGMENTS = 2048
-MAX_MARKERS = 20_000
+MAX_SEGMENTS, MAX_MARKERS = 2048, 20_000
 """Past this many segments, or markers looked at, an output is noise: its rest joins the segment then open."""
 _MAX_HEADER_CHARS = 512
 _CONTEXT_CHARS = 64  # kept before the position: the line start and the quote before a marker

@@ -127,9 +127,9 @@ class Prometheus:
         self.asked.append(query)
         values = {
             "timestamp": self.age_s,
-            "nvml_memory_total_bytes": self.total,
-            "nvml_memory_free_bytes": 2 * GIB,
-            "nvml_process_memory_bytes": 22 * GIB,
+            "gpu_memory_total_bytes": self.total,
+            "gpu_memory_free_bytes": 2 * GIB,
+            "gpu_process_memory_bytes": 22 * GIB,
             "llmster_instance_vram_bytes": 22 * GIB,
         }
         value = next(size for name, size in values.items() if name in query)

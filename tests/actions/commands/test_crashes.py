@@ -47,7 +47,7 @@ async def running(script: str, *arguments: str) -> AsyncIterator[tuple[asyncio.s
         script,
         *arguments,
         stdout=subprocess.PIPE,
-        cwd=Path(__file__).parents[2],
+        cwd=Path(__file__).parents[3],
         env={**os.environ, "PYTHONPATH": ".:compose"},
     )
     try:

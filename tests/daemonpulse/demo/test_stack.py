@@ -23,7 +23,7 @@ from tests.system.conftest import daemon
 from tests.system.conftest import start_exporter as start_exporter  # noqa: PLC0414 - a fixture is found by its name
 
 STUCK_FOR_S = 400
-STAND_IN = Path(__file__).parent / "stand_in.py"
+STAND_IN = Path(__file__).parents[1] / "stand_in.py"
 
 
 def quicken(file: Path, **replacements: str) -> None:

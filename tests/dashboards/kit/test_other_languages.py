@@ -69,7 +69,7 @@ def test_traceql_is_well_formed_and_names_only_what_is_sent(where: str, traceql:
 @pytest.mark.parametrize("kind", ["server", "runtime", "prediction"])
 def test_the_kinds_of_log_lines_the_console_shows_are_those_that_are_sent(kind: str) -> None:
     assert any(f'llmster_log="{kind}"' in logql for _, logql in LOGS)
-    assert f'"{kind}"' in Path(ROOT / "exporter" / "telemetry" / "records.py").read_text(encoding="utf-8")
+    assert f'"{kind}"' in Path(ROOT / "exporter" / "telemetry" / "log_sink.py").read_text(encoding="utf-8")
 
 
 @pytest.mark.parametrize(

@@ -41,7 +41,7 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     ),
     "a machine's metric, filtered by machine": (
         lambda: B.now(h.POWER),
-        'nvml_power_watts{instance=~"$host"}',
+        'gpu_power_watts{instance=~"$host"}',
     ),
     "a matcher of one's own beside the filters": (
         lambda: B.now(d.STATE, state="!=down"),
@@ -72,11 +72,11 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     ),
     "parentheses where the right side needs them": (
         lambda: sum_by(P.now(h.POWER)) - (sum_by(P.now(h.POWER)) - sum_by(P.now(h.POWER))),
-        "sum(nvml_power_watts) - (sum(nvml_power_watts) - sum(nvml_power_watts))",
+        "sum(gpu_power_watts) - (sum(gpu_power_watts) - sum(gpu_power_watts))",
     ),
     "no parentheses where precedence is enough": (
         lambda: sum_by(P.now(h.POWER)) / 1000 * variable("kwh") + sum_by(P.now(h.POWER)),
-        "sum(nvml_power_watts) / 1000 * $kwh + sum(nvml_power_watts)",
+        "sum(gpu_power_watts) / 1000 * $kwh + sum(gpu_power_watts)",
     ),
     "a condition": (
         lambda: both(P.now(d.UP).equals(0), P.now(s.STREAM_UP) > 0),
@@ -106,14 +106,14 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     "a counter that grew or was born": (
         lambda: P.newly(h.XID_ERRORS, "10m"),
         (
-            "increase(nvml_xid_errors_total[10m]) > 0 "
-            "or (nvml_xid_errors_total unless nvml_xid_errors_total offset 10m) > 0"
+            "increase(gpu_xid_errors_total[10m]) > 0 "
+            "or (gpu_xid_errors_total unless gpu_xid_errors_total offset 10m) > 0"
         ),
     ),
     "absence": (lambda: absent(P.now(d.UP)), "absent(llmster_up)"),
     "the other aggregations": (
         lambda: max_by(P.now(h.POWER), "gpu") - min_by(P.now(h.POWER), "gpu") + avg_by(P.now(h.POWER), "gpu"),
-        "max by (gpu) (nvml_power_watts) - min by (gpu) (nvml_power_watts) + avg by (gpu) (nvml_power_watts)",
+        "max by (gpu) (gpu_power_watts) - min by (gpu) (gpu_power_watts) + avg by (gpu) (gpu_power_watts)",
     ),
     "a quantile in a window of its own": (
         lambda: P.quantile(0.5, s.TTFT, window="1h") / 2,
@@ -130,25 +130,25 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
         lambda: P.rate_of_sum(s.TTFT, "1h"),
         "rate(llmster_time_to_first_token_seconds_sum[1h])",
     ),
-    "a number of series": (lambda: count_by(P.now(h.POWER), "gpu"), "count by (gpu) (nvml_power_watts)"),
-    "a number less something, divided": (lambda: (1 - P.now(h.POWER)) / 2, "(1 - nvml_power_watts) / 2"),
+    "a number of series": (lambda: count_by(P.now(h.POWER), "gpu"), "count by (gpu) (gpu_power_watts)"),
+    "a number less something, divided": (lambda: (1 - P.now(h.POWER)) / 2, "(1 - gpu_power_watts) / 2"),
     "a fallback on a condition": (
         lambda: either(P.now(d.UP), both(P.now(d.UP), P.now(s.STREAM_UP))),
         "llmster_up or llmster_up and llmster_log_stream_up",
     ),
     "a comparison with a sum": (
         lambda: P.now(h.POWER) > P.now(h.POWER) + 1,
-        "nvml_power_watts > nvml_power_watts + 1",
+        "gpu_power_watts > gpu_power_watts + 1",
     ),
     "a condition on two labels": (
         lambda: both(P.now(h.POWER), P.now(h.POWER), "gpu", "instance"),
-        "nvml_power_watts and on (gpu, instance) nvml_power_watts",
+        "gpu_power_watts and on (gpu, instance) gpu_power_watts",
     ),
     "a counter of some that grew": (
         lambda: P.newly(h.XID_ERRORS, "10m", gpu="0"),
         (
-            'increase(nvml_xid_errors_total{gpu="0"}[10m]) > 0 or (nvml_xid_errors_total{gpu="0"} '
-            'unless nvml_xid_errors_total{gpu="0"} offset 10m) > 0'
+            'increase(gpu_xid_errors_total{gpu="0"}[10m]) > 0 or (gpu_xid_errors_total{gpu="0"} '
+            'unless gpu_xid_errors_total{gpu="0"} offset 10m) > 0'
         ),
     ),
     "a window of its own": (
@@ -157,7 +157,7 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     ),
     "a gauge over time": (
         lambda: P.over("max_over_time", h.POWER, "1d"),
-        "max_over_time(nvml_power_watts[1d])",
+        "max_over_time(gpu_power_watts[1d])",
     ),
     "a histogram's sum": (
         lambda: P.rate_of_sum(s.TTFT),
@@ -165,14 +165,14 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     ),
     "the numbers as PromQL writes them": (
         lambda: (P.now(h.POWER) * 0.5 + 1e6) / 1000.0 > -2,
-        "(nvml_power_watts * 0.5 + 1000000) / 1000 > -2",
+        "(gpu_power_watts * 0.5 + 1000000) / 1000 > -2",
     ),
     "parentheses where a product is divided by": (
         lambda: P.now(h.POWER) / (P.now(h.POWER) * 2),
-        "nvml_power_watts / (nvml_power_watts * 2)",
+        "gpu_power_watts / (gpu_power_watts * 2)",
     ),
-    "a number less a sum": (lambda: 1.5 - (P.now(h.POWER) - 2), "1.5 - (nvml_power_watts - 2)"),
-    "a comparison of a comparison": (lambda: (P.now(h.POWER) > 1) < 5, "nvml_power_watts > 1 < 5"),
+    "a number less a sum": (lambda: 1.5 - (P.now(h.POWER) - 2), "1.5 - (gpu_power_watts - 2)"),
+    "a comparison of a comparison": (lambda: (P.now(h.POWER) > 1) < 5, "gpu_power_watts > 1 < 5"),
     "a condition on a condition": (
         lambda: both(both(P.now(d.UP), P.now(d.UP) > 0), unless(P.now(d.UP), P.now(s.STREAM_UP))),
         "llmster_up and llmster_up > 0 and (llmster_up unless llmster_log_stream_up)",
@@ -205,7 +205,7 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     ),
     "the machine of a metric without filters": (
         lambda: P.now(h.POWER, instance="box"),
-        'nvml_power_watts{instance="box"}',
+        'gpu_power_watts{instance="box"}',
     ),
     "a recording rule's series": (
         lambda: recorded("daemon:x_y:rate5m", "daemon") * 2,
@@ -287,7 +287,7 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
 
 @pytest.mark.parametrize("function", ["avg_over_time", "min_over_time", "last_over_time", "delta", "deriv"])
 def test_it_writes_every_function_over_time(function: str) -> None:
-    assert P.over(function, h.POWER, "1h").text == f"{function}(nvml_power_watts[1h])"
+    assert P.over(function, h.POWER, "1h").text == f"{function}(gpu_power_watts[1h])"
 
 
 @pytest.mark.parametrize("what", REFUSED)

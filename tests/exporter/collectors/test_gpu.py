@@ -11,4 +11,4 @@ from tests.exporter.readings import NOW_S
 def test_a_fan_that_does_not_answer_leaves_the_others_their_numbers() -> None:
     machine = MachineReading(gpus=GpuReading(None, None, (Device(0, fan_ratios={1: 0.5, 2: 0.75}),)))
     samples = collected(gpu.collect, Scrape(now_s=NOW_S, daemons=(), machine=machine))
-    assert by(samples, "nvml_fan_ratio", "fan") == {"1": 0.5, "2": 0.75}
+    assert by(samples, "gpu_fan_speed_ratio", "fan") == {"1": 0.5, "2": 0.75}

@@ -50,10 +50,10 @@ def test_without_proc_there_is_no_reading(tmp_path: Path, monkeypatch: pytest.Mo
 def test_the_limit_of_open_files_is_lifted_to_what_is_allowed() -> None:
     code = (
         "import resource\n"
-        "from exporter.hardware import own_process\n"
+        "from exporter.shared import process\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512))\n"
-        "own_process.lift_limit_of_open_files()\n"
-        "print(own_process.read().open_files_most)\n"
+        "process.lift_limit_of_open_files()\n"
+        "print(process.read().open_files_most)\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
 

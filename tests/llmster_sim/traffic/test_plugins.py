@@ -16,7 +16,7 @@ from llmster_sim.server import SimConfig, Simulator
 from tests.actions.mcp.upstream.test_spec import served_toolbox
 
 QWEN = "qwen/qwen3-8b"
-PROGRAM = Path(__file__).parents[1] / "actions" / "mcp" / "toolbox.py"
+PROGRAM = Path(__file__).parents[2] / "actions" / "mcp" / "toolbox.py"
 TOOLBOX = {"command": sys.executable, "args": [str(PROGRAM)]}
 
 
