@@ -23,6 +23,7 @@ if TYPE_CHECKING:
 
     from llmster_sim.clock import Clock
     from llmster_sim.engine.instances import Instance
+    from llmster_sim.engine.ports import Served
     from llmster_sim.host.memory import Guardrail
     from llmster_sim.models.catalogue import Model
     from llmster_sim.models.load_config import LoadConfig
@@ -129,7 +130,7 @@ class Daemon:
         if self._watchers:
             self.log(log_events.server(at_ms=self.clock.now_ms, level=level, text=text, scope=scope))
 
-    def engine_line(self, *, instance: Instance, text: str, level: log_events.Level = "debug") -> None:
+    def engine_line(self, *, instance: Served, text: str, level: log_events.Level = "debug") -> None:
         """Publish an engine line; engines without known wording (MLX) print errors only."""
         engine = instance.model.engine
         if not self._watchers or (engine.wording is None and level == "debug"):
@@ -152,6 +153,11 @@ class Daemon:
     def logs_prompts(self) -> bool:
         """Whether prediction events are published."""
         return self.settings.log_prompts
+
+    @property
+    def keeps_expired(self) -> bool:
+        """Whether idle instances stay loaded past their TTL, as operators complained of."""
+        return self.settings.ttl_ignored
 
     def keeps_stats(self, task: int) -> bool:
         """Whether this prediction's output event carries stats."""

@@ -6,11 +6,12 @@ Knows nothing of prompts or sockets; whoever asked is told through one callback 
 from __future__ import annotations
 
 import dataclasses
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Protocol
 
 from llmster_sim import errors
 from llmster_sim.engine import log_events
 from llmster_sim.engine.instances import Instance
+from llmster_sim.engine.ports import Desk
 from llmster_sim.engine.queueing import Queue
 from llmster_sim.host import memory
 from llmster_sim.models.load_config import complete
@@ -18,7 +19,7 @@ from llmster_sim.models.load_config import complete
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from llmster_sim.engine.daemon import Daemon
+    from llmster_sim.host.gpus import Cards
     from llmster_sim.models.catalogue import Model
     from llmster_sim.models.load_config import LoadConfig
 
@@ -84,10 +85,40 @@ class Load:
             listener(event)
 
 
+class LoaderHost(Desk, Protocol):
+    """What a loader needs of the daemon."""
+
+    cards: Cards
+    instances: list[Instance]
+    next_load_failure: errors.DaemonError | None
+
+    @property
+    def keeps_expired(self) -> bool:
+        """Whether idle instances stay loaded past their TTL."""
+
+    def new_pid(self) -> int:
+        """Give a process id nobody else has."""
+
+    def new_reference(self) -> str:
+        """Give a fresh instanceReference."""
+
+    def free_identifier(self, wanted: str) -> str:
+        """Give the wanted identifier, or with `:2`, `:3`... when it is taken."""
+
+    def passes_guardrail(self, *, needs: memory.Estimate, config: LoadConfig) -> bool:
+        """Whether the guardrail would let such a load pass right now."""
+
+    def used(self, instance: Instance) -> None:
+        """Start the idle countdown of an instance over."""
+
+    def server_line(self, *, level: log_events.Level, text: str, scope: str | None = None) -> None:
+        """Publish a server.log line."""
+
+
 class Loader:
     """The daemon's model manager."""
 
-    def __init__(self, *, daemon: Daemon) -> None:
+    def __init__(self, *, daemon: LoaderHost) -> None:
         self._daemon = daemon
         self.loads: list[Load] = []
 
@@ -131,7 +162,7 @@ class Loader:
             speed=1 / (1 + (_CPU_SLOWDOWN - 1) * (1 - on_gpu)),
             last_used_ms=None,
         )
-        instance.queue = Queue(desk=daemon, instance=instance)
+        instance.queue = Queue(desk=daemon, instance=instance, used=lambda: daemon.used(instance))
         daemon.instances.append(instance)
         load = Load(instance=instance, started_s=daemon.clock.now_s, listeners=[notify])
         self.loads.append(load)
@@ -213,7 +244,7 @@ class Loader:
 
     def expire(self, instance: Instance) -> None:
         """Unload an instance whose idle time is over; a busy one gets its countdown anew when it ends."""
-        if instance.gone or instance.busy or self._daemon.settings.ttl_ignored:
+        if instance.gone or instance.busy or self._daemon.keeps_expired:
             return
         self._daemon.server_line(
             level="info", text=f"Unloading model {instance.identifier} due to TTL expiration."

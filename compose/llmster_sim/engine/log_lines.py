@@ -11,16 +11,15 @@ from typing import TYPE_CHECKING
 from llmster_sim.engine import log_events
 
 if TYPE_CHECKING:
-    from llmster_sim.engine.instances import Instance
     from llmster_sim.engine.jobs import Job, Stats
-    from llmster_sim.engine.queueing import Desk
+    from llmster_sim.engine.ports import Desk, Served
     from llmster_sim.models.generation import Generation
 
 
-class Narrator:
+class LogLines:
     """The log lines of one instance."""
 
-    def __init__(self, *, desk: Desk, instance: Instance) -> None:
+    def __init__(self, *, desk: Desk, instance: Served) -> None:
         self._desk = desk
         self._instance = instance
         self._engine = instance.model.engine

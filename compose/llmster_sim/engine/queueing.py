@@ -7,20 +7,17 @@ from __future__ import annotations
 
 import math
 from collections import deque
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 from llmster_sim.engine.jobs import Ask, Failed, Finished, Job, JobEvent, Piece, PromptProgress, Stats, ignore
-from llmster_sim.engine.log_lines import Narrator
+from llmster_sim.engine.log_lines import LogLines
 from llmster_sim.errors import already_unloaded
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from llmster_sim.clock import Clock
-    from llmster_sim.engine import log_events
-    from llmster_sim.engine.instances import Instance
     from llmster_sim.engine.jobs import StopReason
-    from llmster_sim.engine.totals import Totals
+    from llmster_sim.engine.ports import Desk, Served
     from llmster_sim.errors import DaemonError
     from llmster_sim.models.generation import Generation
 
@@ -40,44 +37,18 @@ _DRAFTS_PER_TOKEN = 0.8
 _DRAFT_GAIN = 1.5
 
 
-class Desk(Protocol):
-    """What a queue needs of the daemon around it."""
-
-    clock: Clock
-    totals: Totals
-    serving: bool
-
-    def log(self, event: log_events.Event) -> None:
-        """Publish a log event."""
-
-    def engine_line(self, *, instance: Instance, text: str, level: log_events.Level = "debug") -> None:
-        """Publish a line of the instance's engine process."""
-
-    def used(self, instance: Instance) -> None:
-        """Start the idle time of the instance over."""
-
-    def show_load(self) -> None:
-        """Notice that the number of running jobs changed somewhere."""
-
-    def next_task(self) -> int:
-        """Give a task number, unique while the daemon runs."""
-
-    def keeps_stats(self, task: int) -> bool:
-        """Whether this prediction's output event carries its stats."""
-
-    @property
-    def logs_prompts(self) -> bool:
-        """Whether prediction events are published at all."""
-
-
 class Queue:
-    """The jobs of one instance: at most `parallel` running, the rest waiting in order."""
+    """The jobs of one instance: at most `parallel` running, the rest waiting in order.
 
-    def __init__(self, *, desk: Desk, instance: Instance) -> None:
+    `used` is called when a job comes or leaves: the idle time of the instance starts over.
+    """
+
+    def __init__(self, *, desk: Desk, instance: Served, used: Callable[[], None]) -> None:
         self._desk = desk
+        self._used = used
         self._instance = instance
         self._model = instance.model
-        self._narrator = Narrator(desk=desk, instance=instance)
+        self._log_lines = LogLines(desk=desk, instance=instance)
         self.running: dict[int, Job] = {}
         self.waiting: deque[Job] = deque()
         self.stalled = False
@@ -102,7 +73,7 @@ class Queue:
         """Queue an ask; it starts at once when a slot is free."""
         job = Job(number=self._desk.next_task(), ask=ask, notify=notify)
         self.waiting.append(job)
-        self._desk.used(self._instance)
+        self._used()
         self._fill()
         return job
 
@@ -117,7 +88,7 @@ class Queue:
             self._leave(job)
             self._fill()
         elif job.phase != "done":
-            self._narrator.disconnected()
+            self._log_lines.disconnected()
             self._finish(job, "userStopped")
 
     def close(self) -> None:
@@ -163,7 +134,7 @@ class Queue:
         job.cached_tokens = self._cached(ask)
         desk.show_load()
         if not ask.embedding:
-            self._narrator.started(job)
+            self._log_lines.started(job)
             job.notify(PromptProgress(processed=0, cached=job.cached_tokens, total=ask.prompt_tokens))
         if self.stalled:
             job.phase = "decode"
@@ -189,7 +160,7 @@ class Queue:
 
     def _prefill_step(self, job: Job, share: float) -> None:
         processed = int((job.ask.prompt_tokens - job.cached_tokens) * share)
-        self._narrator.prefilled(job, share=share, processed=processed)
+        self._log_lines.prefilled(job, share=share, processed=processed)
         job.notify(PromptProgress(processed=processed, cached=job.cached_tokens, total=job.ask.prompt_tokens))
 
     def _first_token(self, job: Job) -> None:
@@ -218,7 +189,8 @@ class Queue:
         for tick in range(1, int(decode_s / _PROGRESS_EVERY_S) + 1):
             job.timers.append(
                 desk.clock.call_later(
-                    tick * _PROGRESS_EVERY_S, lambda: self._narrator.decoding(job, written=self._written(job))
+                    tick * _PROGRESS_EVERY_S,
+                    lambda: self._log_lines.decoding(job, written=self._written(job)),
                 )
             )
         if ask.stream:
@@ -274,7 +246,7 @@ class Queue:
         job.stop_timers()
         job.phase = "done"
         self.running.pop(job.slot, None)
-        self._desk.used(self._instance)
+        self._used()
         self._desk.show_load()
 
     def _stats(self, job: Job, decode_s: float) -> Stats:
@@ -307,8 +279,8 @@ class Queue:
         generation = job.generation
         desk.totals.add(model_key=self._model.key, generation=generation, stats=stats)
         self._cache.append((job.ask.prompt + generation.text, stats.prompt_tokens + stats.predicted_tokens))
-        self._narrator.finished(job, generation=generation, stats=stats, decode_s=decode_s)
+        self._log_lines.finished(job, generation=generation, stats=stats, decode_s=decode_s)
         job.notify(Finished(generation=generation, stats=stats))
         self._fill()
         if not self.running:
-            self._narrator.idle()
+            self._log_lines.idle()
