@@ -12,7 +12,7 @@ from typing import Any
 from exporter.llmster.channel import Channel
 from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import ProtocolViolation
-from exporter.llmster.messages import UNDECODABLE
+from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,

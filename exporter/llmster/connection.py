@@ -28,7 +28,8 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
-from exporter.llmster.messages import ABSENT, UNDECODABLE, Identity, WireError
+from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.messages import ABSENT, Identity, WireError
 from exporter.llmster.transport import open_websocket
 
 log = logging.getLogger(__name__)

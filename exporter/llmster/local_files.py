@@ -13,7 +13,7 @@ from typing import Any, Final
 
 import msgspec
 
-from exporter.llmster.messages import UNDECODABLE
+from exporter.llmster.lenient import UNDECODABLE
 from exporter.shared.host_header import is_loopback
 
 _MAX_FILE_BYTES: Final = 1024 * 1024

@@ -15,6 +15,9 @@ from typing import Any, Final
 
 import msgspec
 
+from exporter.llmster import lenient
+from exporter.llmster.lenient import UNDECODABLE
+
 API_TOKEN_PATTERN: Final = re.compile(r"sk-lm-([A-Za-z0-9]{8}):([A-Za-z0-9]{20})")
 """Form of an API token: group 1 is sent as clientIdentifier, group 2 as clientPasskey."""
 
@@ -29,9 +32,6 @@ class _Absent:
 
 
 ABSENT: Final = _Absent()
-
-UNDECODABLE: Final = (msgspec.DecodeError, UnicodeError, RecursionError)
-"""All that decoding bytes from outside can raise: msgspec leaves bad UTF-8 and deep nesting to Python's own errors."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -92,19 +92,14 @@ class Envelope(msgspec.Struct, frozen=True, rename="camel"):
 _ENVELOPE: Final = msgspec.json.Decoder(Envelope)
 _ERROR: Final = msgspec.json.Decoder(WireError)
 _ENCODER: Final = msgspec.json.Encoder()
-_ESCAPE: Final = re.compile(
-    r"\\(?:u[dD][89abAB][0-9a-fA-F]{2}\\u[dD][c-fC-F][0-9a-fA-F]{2}|(?P<half>u[dD][89a-fA-F][0-9a-fA-F]{2})|.)",
-    re.DOTALL,
-)
-"""One escape of a JSON text; `half` is a surrogate without its other half."""
 
 
 def decode_envelope(frame: str | bytes) -> Envelope:
     """Read one server frame. Raises one of UNDECODABLE for what is not a JSON object of this shape."""
     try:
         return _ENVELOPE.decode(frame)
-    except msgspec.DecodeError:
-        return _ENVELOPE.decode(_mended(frame))
+    except (msgspec.DecodeError, UnicodeError):
+        return _ENVELOPE.decode(lenient.mended(frame))
 
 
 def decode_error(raw: msgspec.Raw | msgspec.UnsetType) -> WireError:
@@ -152,15 +147,6 @@ def channel_send_frame(*, channel_id: int, message: object) -> str:
 def channel_ack_frame(*, channel_id: int, ack_id: int) -> str:
     """Make the acknowledgement a server asked for with `ackId`."""
     return _text({"type": "channelAck", "channelId": channel_id, "ackId": ack_id})
-
-
-def _mended(frame: str | bytes) -> str:
-    """Write U+FFFD for half of a surrogate pair: JavaScript sends one for text cut inside an emoji, msgspec takes none.
-
-    Without this, one such character in a prompt or a model's name would cost the whole event, or leave a call hanging.
-    """
-    text = frame if isinstance(frame, str) else frame.decode()
-    return _ESCAPE.sub(lambda escape: "\\ufffd" if escape.lastgroup else escape[0], text)
 
 
 def _text(frame: dict[str, object]) -> str:

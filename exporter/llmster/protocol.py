@@ -17,7 +17,8 @@ from typing import Final
 import msgspec
 
 from exporter.llmster import messages
-from exporter.llmster.messages import ABSENT, KEEP_ALIVE_FRAME, UNDECODABLE, Envelope, Identity, WireError
+from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.messages import ABSENT, KEEP_ALIVE_FRAME, Envelope, Identity, WireError
 
 
 class Phase(enum.Enum):

@@ -22,7 +22,7 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
-from exporter.llmster.messages import UNDECODABLE
+from exporter.llmster.lenient import UNDECODABLE
 
 _T = TypeVar("_T")
 

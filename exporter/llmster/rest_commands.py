@@ -23,7 +23,7 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
-from exporter.llmster.messages import UNDECODABLE
+from exporter.llmster.lenient import UNDECODABLE
 
 MAX_EVENT_CHARS: Final = 4 * 1024 * 1024
 """An event longer than this ends the chat: a probe's are short, and memory is not to be filled from outside."""

@@ -15,7 +15,8 @@ from typing import Any, Final, Generic, TypeVar
 
 import msgspec
 
-from exporter.llmster.messages import UNDECODABLE
+from exporter.llmster import lenient
+from exporter.llmster.lenient import UNDECODABLE
 
 PROCESSING_STATES: Final = ("idle", "processingPrompt", "generating", "computingEmbedding")
 """Values of `status` in getInstanceProcessingState as of the official schema."""
@@ -247,27 +248,14 @@ def read_each(raw: msgspec.Raw | None, shape: type[T], what: str, odd: Counter[s
     read: list[T] = []
     for entry in entries:
         try:
-            read.append(msgspec.json.decode(entry, type=shape))
+            value, was_odd = lenient.decode(entry, shape)
         except UNDECODABLE:
-            try:
-                read.append(_without_odd_fields(entry, shape))
-            except UNDECODABLE:
-                odd[what] += 1
-            else:
+            odd[what] += 1
+        else:
+            read.append(value)
+            if was_odd:
                 odd[f"{what}_field"] += 1
     return Listing(tuple(read), len(entries) - len(read))
-
-
-def _without_odd_fields(entry: msgspec.Raw, shape: type[T]) -> T:
-    """Read an entry without the optional fields that are not of their type. Raises one of UNDECODABLE."""
-    values = msgspec.json.decode(entry, type=dict[str, msgspec.Raw])
-    for known in msgspec.structs.fields(shape):
-        if not known.required and known.encode_name in values:
-            try:
-                msgspec.json.decode(values[known.encode_name], type=known.type)
-            except UNDECODABLE:
-                del values[known.encode_name]
-    return msgspec.json.decode(msgspec.json.encode(values), type=shape)
 
 
 class _Field(msgspec.Struct, frozen=True):

@@ -17,16 +17,14 @@ from exporter.hardware.deadline import DeadlineReader
 from exporter.hardware.errors import HardwareError, HostStalled
 from exporter.llmster import local_files
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
-from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
+from exporter.llmster.errors import DaemonStalled, LlmsterError
 from exporter.llmster.local_files import LocalPosture
+from exporter.llmster.shared_snapshot import SharedSnapshot
 from exporter.llmster.state import InstanceInfo, Snapshot
 from exporter.pipeline.load_events import Changes
 
 FIRST_ATTEMPT_S: Final = 0.7
 """How long the first reading waits for the first attempt to connect: a scrape of a dead daemon stays below 1 s."""
-
-FLIGHT_LIMIT_S: Final = 30.0
-"""A fetch that takes longer is given up, so that the next reading starts a new one."""
 
 POSTURE_MAX_AGE_S: Final = 60.0
 POSTURE_DEADLINE_S: Final = 1.0
@@ -49,18 +47,23 @@ class DaemonReading:
 class DaemonWatch:
     """Reads one daemon for whoever asks. `run()` must be kept going by the owner's task group."""
 
-    def __init__(self, client: DaemonClient, *, local_home: Path | None, max_age_s: float = 1.0) -> None:
+    def __init__(
+        self,
+        client: DaemonClient,
+        *,
+        local_home: Path | None,
+        max_age_s: float = 1.0,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.client = client
         self.changes = Changes()
         self.observers: list[Callable[[Snapshot], None]] = []
-        """Told of every new snapshot; they are ours and do not fail."""
+        """Told of every new snapshot; one that fails is logged once and does not cost the reading."""
         self._max_age_s = max_age_s
+        self._clock = clock
         self._group: asyncio.TaskGroup | None = None
-        self._flight: asyncio.Task[Snapshot | LlmsterError] | None = None
-        self._flight_started_at = 0.0
-        self._latest: Snapshot | None = None
-        self._latest_at = float("-inf")
-        self._latest_session = -1
+        self._snapshots = SharedSnapshot(client, on_new=self._observe, clock=clock)
+        self._failing: set[str] = set()
         self._home_reader = _reader_of(local_home) if local_home is not None else None
         self._posture: LocalPosture | None = None
         self._posture_reading: asyncio.Task[None] | None = None
@@ -78,6 +81,7 @@ class DaemonWatch:
                 self._group = group
                 await self.client.run()
         finally:
+            await self._snapshots.close()
             if self._home_reader is not None:
                 self._home_reader.close(patience_s=0.1)
 
@@ -86,75 +90,44 @@ class DaemonWatch:
 
         Concurrent readers share one fetch; a snapshot younger than the maximum age costs no call at all.
         """
-        until = time.monotonic() + within_s
+        until = self._clock() + within_s
         await self.client.settled(within_s=min(within_s, FIRST_ATTEMPT_S))
         health = self.client.health()
         if health.problem is not None:
             return self._without_snapshot(health)
-        if self._is_fresh():
-            return await self._with_snapshot(health, until)
-        outcome = await self._join_flight(max(0.0, until - time.monotonic()))
-        if isinstance(outcome, LlmsterError):
-            return self._without_snapshot(self._explain(outcome))
-        return await self._with_snapshot(health, until)
+        left_s = max(0.0, min(until - self._clock(), STALLED_AFTER_S - self._snapshots.fetching_s))
+        try:
+            snapshot = await self._snapshots.get(max_age_s=self._max_age_s, within_s=left_s)
+        except LlmsterError as error:
+            return self._without_snapshot(self._explain(error))
+        posture = await self._join_posture(until)
+        return DaemonReading(self.name, health, snapshot, self._snapshots.age_s, posture)
 
     def instance(self, identifier: str) -> InstanceInfo | None:
         """Look up a loaded instance in the latest reading, without asking the daemon."""
-        if self._latest is None:
+        latest = self._snapshots.latest
+        if latest is None:
             return None
-        return next((i.info for i in self._latest.instances if i.info.identifier == identifier), None)
+        return next((i.info for i in latest.instances if i.info.identifier == identifier), None)
 
-    def _is_fresh(self) -> bool:
-        same_session = self._latest_session == self.client.sessions
-        return same_session and time.monotonic() - self._latest_at < self._max_age_s
-
-    async def _join_flight(self, within_s: float) -> Snapshot | LlmsterError:
-        if self._flight is None or self._flight.done():
-            assert self._group is not None  # noqa: S101 - read() is only useful while run() is going
-            self._flight = self._group.create_task(self._fetch(), name=f"snapshot of {self.name}")
-            self._flight_started_at = time.monotonic()
-        flown_s = time.monotonic() - self._flight_started_at
-        done, _ = await asyncio.wait(
-            {self._flight}, timeout=max(0.0, min(within_s, STALLED_AFTER_S - flown_s))
-        )
-        if done:
-            return self._flight.result()
-        flown_s = time.monotonic() - self._flight_started_at
-        return DaemonStalled(f"no complete answer after {flown_s:.1f} s")
-
-    async def _fetch(self) -> Snapshot | LlmsterError:
-        session = self.client.sessions
-        try:
-            async with asyncio.timeout(FLIGHT_LIMIT_S):
-                snapshot = await self.client.snapshot()
-        except LlmsterError as error:
-            return error
-        except TimeoutError:
-            return DaemonStalled(f"a snapshot took longer than {FLIGHT_LIMIT_S:g} s")
-        except Exception as error:
-            # A bug of ours must cost this reading, not the exporter and the other daemons with it.
-            log.exception("reading a daemon failed", extra={"daemon": self.name})
-            return ProtocolViolation(f"an error of ours: {type(error).__name__}")
-        self._latest, self._latest_at, self._latest_session = snapshot, time.monotonic(), session
-        self.changes.observe(snapshot)
-        for observe in self.observers:
-            observe(snapshot)
-        return snapshot
+    def _observe(self, snapshot: Snapshot) -> None:
+        for observe in (self.changes.observe, *self.observers):
+            try:
+                observe(snapshot)
+            except Exception as error:
+                kind = f"{observe.__qualname__}: {type(error).__name__}"
+                if kind not in self._failing:
+                    self._failing.add(kind)
+                    log.exception("snapshot observer failed", extra={"daemon": self.name, "observer": kind})
 
     def _explain(self, problem: LlmsterError) -> Health:
         """Name the state behind a fetch that failed or is not done yet."""
         health = self.client.health()
         if health.problem is not None:
             return health
-        flown_s = time.monotonic() - self._flight_started_at
-        if isinstance(problem, DaemonStalled) and flown_s >= STALLED_AFTER_S:
+        if isinstance(problem, DaemonStalled) and self._snapshots.fetching_s >= STALLED_AFTER_S:
             return Health(DaemonState.STALLED, problem)
         return Health(health.state, problem)
-
-    async def _with_snapshot(self, health: Health, until: float) -> DaemonReading:
-        posture = await self._join_posture(until)
-        age_s = max(0.0, time.monotonic() - self._latest_at)
-        return DaemonReading(self.name, health, self._latest, age_s, posture)
 
     def _without_snapshot(self, health: Health) -> DaemonReading:
         return DaemonReading(self.name, health, None, 0.0, None)
@@ -164,13 +137,13 @@ class DaemonWatch:
         if self._home_reader is None:
             return None
         reading = self._posture_reading
-        is_due = time.monotonic() - self._posture_at >= POSTURE_MAX_AGE_S
+        is_due = self._clock() - self._posture_at >= POSTURE_MAX_AGE_S
         if is_due and (reading is None or reading.done()):
             assert self._group is not None  # noqa: S101 - read() is only useful while run() is going
             reading = self._group.create_task(self._read_posture(self._home_reader))
             self._posture_reading = reading
         if reading is not None:
-            await asyncio.wait({reading}, timeout=max(0.0, until - time.monotonic()))
+            await asyncio.wait({reading}, timeout=max(0.0, until - self._clock()))
         return self._posture
 
     async def _read_posture(self, reader: DeadlineReader[LocalPosture]) -> None:
@@ -181,7 +154,7 @@ class DaemonWatch:
         except Exception:
             self._posture = None
             log.exception("reading a daemon's home failed", extra={"daemon": self.name})
-        self._posture_at = time.monotonic()
+        self._posture_at = self._clock()
 
 
 def _reader_of(local_home: Path) -> DeadlineReader[LocalPosture]:

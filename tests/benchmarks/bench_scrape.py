@@ -53,7 +53,7 @@ async def _scrapes(*, rounds: int) -> list[Row]:
         scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),), own=process.read())
         found = [_cost(scrape, 1, rounds), _cost(scrape, 100, max(2, rounds // 10))]
         instances = len(reading.snapshot.instances)
-        watch._latest_at = float("-inf")  # older than any maximum age
+        watch._snapshots.latest = None  # as if older than any maximum age
         before = Counter(sim.calls)
         await watch.read(within_s=5)
         found.append(

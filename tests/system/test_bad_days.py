@@ -8,6 +8,7 @@ from collections.abc import Callable
 import pytest
 
 from exporter.catalogue import CATALOGUE, Kind
+from exporter.llmster import shared_snapshot
 from exporter.llmster.session import Session
 from exporter.llmster.state import Snapshot
 from exporter.pipeline import snapshots
@@ -131,7 +132,7 @@ async def test_one_odd_answer_never_crashes_or_hangs_a_scrape_and_is_over_with_t
     start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, breakage: str
 ) -> None:
     monkeypatch.setattr(snapshots, "STALLED_AFTER_S", 0.3)
-    monkeypatch.setattr(snapshots, "FLIGHT_LIMIT_S", 0.5)
+    monkeypatch.setattr(shared_snapshot, "FETCH_LIMIT_S", 0.5)
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url))
         assert is_up(await exporter.scrape())

@@ -8,7 +8,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.llmster import messages
-from exporter.llmster.messages import ABSENT, UNDECODABLE, Identity
+from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.messages import ABSENT, Identity
 from tests.exporter.strategies import JSON
 from tests.recorded import frames
 

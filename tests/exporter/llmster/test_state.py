@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.llmster.connection import decode
 from exporter.llmster.errors import ProtocolViolation
-from exporter.llmster.messages import UNDECODABLE
+from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.state import (
     PROCESSING_STATES,
     DaemonProcess,
@@ -23,6 +23,7 @@ from exporter.llmster.state import (
     LoadConfig,
     LoadedInstance,
     ProcessingState,
+    Quantization,
     Snapshot,
     load_config_of,
     read_each,
@@ -156,7 +157,7 @@ def test_an_odd_optional_field_costs_only_itself() -> None:
 
     [info] = listing.read
     assert (info.identifier, info.context_length) == ("m", 4096)
-    assert (info.ttl_ms, info.quantization) == (None, None)
+    assert (info.ttl_ms, info.quantization) == (None, Quantization(name=None))
     assert listing.is_complete
     assert odd == {"instance_field": 1}
 

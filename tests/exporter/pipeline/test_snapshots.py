@@ -4,7 +4,8 @@ import asyncio
 import contextlib
 import json
 import threading
-from collections.abc import AsyncIterator
+import time
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 import pytest
@@ -53,20 +54,18 @@ class FakeClient(DaemonClient):
 
 
 class Clock:
-    """Stands in for the module `time` in exporter.pipeline.snapshots."""
+    """Time that passes when the test says so."""
 
     def __init__(self) -> None:
         self.now_s = 1000.0
 
-    def monotonic(self) -> float:
+    def __call__(self) -> float:
         return self.now_s
 
 
 @pytest.fixture
-def clock(monkeypatch: pytest.MonkeyPatch) -> Clock:
-    clock = Clock()
-    monkeypatch.setattr(snapshots, "time", clock)
-    return clock
+def clock() -> Clock:
+    return Clock()
 
 
 @pytest.fixture
@@ -76,9 +75,13 @@ async def client() -> FakeClient:
 
 @contextlib.asynccontextmanager
 async def watching(
-    client: DaemonClient, *, home: Path | None = None, max_age_s: float = 1.0
+    client: DaemonClient,
+    clock: Callable[[], float] = time.monotonic,
+    *,
+    home: Path | None = None,
+    max_age_s: float = 1.0,
 ) -> AsyncIterator[DaemonWatch]:
-    watch = DaemonWatch(client, local_home=home, max_age_s=max_age_s)
+    watch = DaemonWatch(client, local_home=home, max_age_s=max_age_s, clock=clock)
     run = asyncio.create_task(watch.run())
     await asyncio.sleep(0)
     try:
@@ -104,7 +107,7 @@ async def test_many_readers_at_once_cost_one_fetch(client: FakeClient) -> None:
 
 
 async def test_a_reading_is_used_again_until_it_is_too_old(client: FakeClient, clock: Clock) -> None:
-    async with watching(client, max_age_s=1.0) as watch:
+    async with watching(client, clock, max_age_s=1.0) as watch:
         await watch.read(within_s=10)
         clock.now_s += 0.9
         again = await watch.read(within_s=10)
@@ -118,7 +121,7 @@ async def test_a_reading_is_used_again_until_it_is_too_old(client: FakeClient, c
 
 
 async def test_a_maximum_age_of_zero_reads_every_time(client: FakeClient, clock: Clock) -> None:
-    async with watching(client, max_age_s=0) as watch:
+    async with watching(client, clock, max_age_s=0) as watch:
         for expected in (1, 2, 3):
             await watch.read(within_s=10)
             assert client.asked == expected
@@ -126,7 +129,7 @@ async def test_a_maximum_age_of_zero_reads_every_time(client: FakeClient, clock:
 
 
 async def test_a_reading_of_a_former_session_is_not_used_again(client: FakeClient, clock: Clock) -> None:
-    async with watching(client, max_age_s=60) as watch:
+    async with watching(client, clock, max_age_s=60) as watch:
         await watch.read(within_s=10)
         client.sessions += 1
         await watch.read(within_s=10)
@@ -158,7 +161,7 @@ async def test_a_failed_fetch_is_a_reading_with_its_reason(client: FakeClient) -
     client.error = CallFailed("internal error")
     async with watching(client) as watch:
         reading = await watch.read(within_s=10)
-        assert (reading.snapshot, reading.health.problem) == (None, client.error)
+        assert (reading.snapshot, str(reading.health.problem)) == (None, "internal error")
         assert reading.health.state is DaemonState.RUNNING
 
         client.error = None
@@ -196,7 +199,7 @@ async def test_a_daemon_that_leaves_a_fetch_unanswered_for_five_seconds_is_stall
     client: FakeClient, clock: Clock
 ) -> None:
     client.answers.clear()
-    async with watching(client) as watch:
+    async with watching(client, clock) as watch:
         await watch.read(within_s=0.01)
         clock.now_s += STALLED_AFTER_S
         reading = await watch.read(within_s=10)  # does not wait: the five seconds are over
@@ -219,17 +222,20 @@ async def test_no_reader_waits_longer_than_a_stalled_daemon_deserves(
     assert reading.health.state is DaemonState.STALLED
 
 
-async def test_a_fetch_is_given_up_in_the_end_so_that_the_next_can_start(
-    client: FakeClient, monkeypatch: pytest.MonkeyPatch
+async def test_an_observer_that_fails_costs_no_reading_and_is_logged_once(
+    client: FakeClient, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(snapshots, "FLIGHT_LIMIT_S", 0.01)
-    client.answers.clear()
-    async with watching(client) as watch:
-        reading = await watch.read(within_s=10)
-        assert "longer than 0.01 s" in str(reading.health.problem)
-        client.answers.set()
-        assert (await watch.read(within_s=10)).snapshot is not None
-    assert client.asked == 2
+    seen: list[Snapshot] = []
+
+    def fail(_: Snapshot) -> None:
+        raise ZeroDivisionError
+
+    async with watching(client, max_age_s=0) as watch:
+        watch.observers += [fail, seen.append]
+        readings = [await watch.read(within_s=10) for _ in range(3)]
+
+    assert [reading.snapshot for reading in readings] == seen
+    assert [record.message for record in caplog.records] == ["snapshot observer failed"]
 
 
 async def test_a_reader_that_gives_up_does_not_take_the_fetch_from_the_others(client: FakeClient) -> None:
@@ -260,7 +266,7 @@ async def test_a_daemon_nobody_ever_reached_is_told_within_the_time_of_a_first_a
 
 
 async def test_loads_and_unloads_are_counted_once_per_fetch(client: FakeClient, clock: Clock) -> None:
-    async with watching(client) as watch:
+    async with watching(client, clock) as watch:
         for _ in range(3):
             await asyncio.gather(*(watch.read(within_s=10) for _ in range(4)))
             clock.now_s += 2
@@ -273,7 +279,7 @@ async def test_the_posture_of_a_local_home_is_read_once_a_minute(
     client: FakeClient, clock: Clock, tmp_path: Path
 ) -> None:
     home_with(tmp_path, **{".internal__http-server-config_json": json.dumps({"logSensitiveData": True})})
-    async with watching(client, home=tmp_path, max_age_s=0) as watch:
+    async with watching(client, clock, home=tmp_path, max_age_s=0) as watch:
         first = await watch.read(within_s=10)
         home_with(tmp_path, **{".internal__http-server-config_json": json.dumps({"logSensitiveData": False})})
         clock.now_s += 59
@@ -300,7 +306,7 @@ async def test_a_connection_that_came_late_leaves_the_fetch_only_what_is_left(
     monkeypatch.setattr(client, "settled", settle)
     monkeypatch.setattr(snapshots, "FIRST_ATTEMPT_S", 1000)
     client.answers.clear()
-    async with watching(client) as watch, asyncio.timeout(3):
+    async with watching(client, clock) as watch, asyncio.timeout(3):
         reading = await watch.read(within_s=1000)
     assert isinstance(reading.health.problem, DaemonStalled)
 
@@ -324,7 +330,7 @@ async def test_a_home_that_answers_late_holds_no_reading_up_and_serves_the_next_
 ) -> None:
     monkeypatch.setattr(snapshots, "POSTURE_DEADLINE_S", 20)
     slow = Home(monkeypatch)
-    async with watching(client, home=tmp_path) as watch:
+    async with watching(client, clock, home=tmp_path) as watch:
         async with asyncio.timeout(3):
             hurried = await watch.read(within_s=0.01)
         assert hurried.snapshot is not None
@@ -344,7 +350,7 @@ async def test_a_home_that_does_not_answer_is_asked_again_after_a_minute(
 ) -> None:
     monkeypatch.setattr(snapshots, "POSTURE_DEADLINE_S", 0.3)
     stuck = Home(monkeypatch)
-    async with watching(client, home=tmp_path) as watch:
+    async with watching(client, clock, home=tmp_path) as watch:
         assert (await watch.read(within_s=10)).posture is None
         stuck.answers.set()
         await asyncio.sleep(0.1)
