@@ -1,0 +1,34 @@
+"""The route that reads the audit.
+
+Annotations are evaluated here, not postponed: FastAPI reads them.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
+
+from actions.api import views
+from actions.api.authentication import Bearer
+from actions.api.shared import Limit
+from actions.auth.authenticator import Authenticator
+from actions.commands.service import Service
+from actions.domain.actor import Actor
+
+
+def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
+    """Add them to a router."""
+    actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+
+    @router.get("/audit", tags=["read"])
+    async def audit(
+        _actor: actor_of,
+        since: Annotated[
+            int | None,
+            Query(ge=0, le=2**62, description="The rows right after this `seq`, oldest first."),
+        ] = None,
+        limit: Limit = 100,
+    ) -> Response:
+        """Tell who did what, newest first; with `since` all of it, page by page."""
+        entries = await service.audit.read(since=since, limit=limit)
+        return JSONResponse({"entries": [views.audit_entry(entry) for entry in entries]})

@@ -1,0 +1,57 @@
+"""Routes that read a daemon: how it is, what is on its disk, what is loaded.
+
+Annotations are evaluated here, not postponed: FastAPI reads them.
+"""
+
+import asyncio
+from typing import Annotated, Any
+
+from fastapi import APIRouter, Depends, Response
+from fastapi.responses import JSONResponse
+
+from actions.api import views
+from actions.api.authentication import Bearer
+from actions.api.shared import Daemon
+from actions.auth.authenticator import Authenticator
+from actions.capacity.load_history import Experience
+from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S
+from actions.commands.service import Service
+from actions.domain.actor import Actor
+from actions.domain.errors import Problem
+
+
+def add_routes(
+    router: APIRouter, service: Service, authenticator: Authenticator, history: Experience
+) -> None:
+    """Add them to a router."""
+    actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+
+    @router.get("/daemons", tags=["read"])
+    async def daemons(_actor: actor_of) -> Response:
+        """List the daemons, how each is, and what it holds."""
+        found = await asyncio.gather(*(_describe(service, name) for name in service.daemons))
+        return JSONResponse({"daemons": found})
+
+    @router.get("/daemons/{daemon}/models", tags=["read"])
+    async def models(_actor: actor_of, daemon: Daemon) -> Response:
+        """List the models on disk, and what loads of each really took."""
+        snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        learned = await history.learned(daemon)
+        found = [views.model(one, snapshot, learned) for one in snapshot.models or ()]
+        return JSONResponse({"daemon": daemon, "models": found})
+
+    @router.get("/daemons/{daemon}/instances", tags=["read"])
+    async def instances(_actor: actor_of, daemon: Daemon) -> Response:
+        """List what is loaded."""
+        snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        found = [views.instance(one, snapshot) for one in snapshot.instances]
+        return JSONResponse({"daemon": daemon, "instances": found})
+
+
+async def _describe(service: Service, name: str) -> dict[str, Any]:
+    daemon = service.daemons[name]
+    try:
+        snapshot = await daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+    except Problem:
+        snapshot = None
+    return views.daemon(name, daemon.client.url, daemon.client.health(), snapshot)

@@ -1,0 +1,49 @@
+"""Routes about operations: list them, look at one, cancel one.
+
+Annotations are evaluated here, not postponed: FastAPI reads them.
+"""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Depends, Query, Response
+from fastapi.responses import JSONResponse
+
+from actions.api.authentication import Bearer
+from actions.api.requests import MAX_WAIT_S, Name
+from actions.api.shared import OPERATION, Limit, wait_for_end
+from actions.auth.authenticator import Authenticator
+from actions.commands.service import Service
+from actions.domain.actor import Actor, Scope
+
+
+def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
+    """Add them to a router."""
+    actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+
+    @router.get("/operations", tags=["operations"])
+    async def operations(
+        _actor: actor_of, daemon: Annotated[Name | None, Query()] = None, limit: Limit = 100
+    ) -> Response:
+        """List what was asked for, and what came of it."""
+        found = await service.operations.recent(daemon=daemon, limit=limit)
+        return JSONResponse({"operations": [operation.to_json() for operation in found]})
+
+    @router.get("/operations/{operation_id}", tags=["operations"], responses={200: OPERATION[200]})
+    async def operation(
+        _actor: actor_of,
+        operation_id: Name,
+        wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
+    ) -> Response:
+        """Tell how an operation stands; with `wait` when it has ended."""
+        found = await service.operations.get(operation_id)
+        await wait_for_end(found, wait)
+        return JSONResponse(found.to_json())
+
+    @router.post("/operations/{operation_id}/cancel", tags=["operations"], responses=OPERATION)
+    async def cancel(actor: actor_of, operation_id: Name) -> Response:
+        """Give up an operation that has not ended."""
+        found = await service.operations.get(operation_id)
+        await authenticator.require(actor, Scope.OPERATE, action="cancel", subject=operation_id)
+        await service.cancel(actor, found)
+        await wait_for_end(found, 1.0)
+        return JSONResponse(found.to_json(), 200 if found.is_finished else 202)

@@ -1,0 +1,75 @@
+"""What every router shares: documented errors, path and header types, submitting a command, waiting for its end.
+
+Annotations are evaluated here, not postponed: FastAPI reads them, and could not find local names in them by text.
+"""
+
+import asyncio
+from typing import Annotated, Any, Final
+
+from fastapi import Header, Path, Query, Response
+from fastapi.responses import JSONResponse
+
+from actions.api.responses import OperationDocument, errors
+from actions.auth.authenticator import Authenticator
+from actions.commands.service import Service
+from actions.domain.actor import Actor
+from actions.domain.command import Command, EjectAll
+from actions.domain.errors import Problem
+from actions.store.operations import Operation
+
+ERRORS: Final = errors(
+    {
+        403: "The token's scope is too low, or a page of another place asks",
+        404: "No such thing",
+        409: "It does not fit, is busy, exists already, or the daemon refused; the numbers are inside",
+        503: "The daemon cannot be reached, or nothing can be recorded",
+        504: "The daemon does not answer",
+    }
+)
+OPERATION: Final[dict[int | str, dict[str, Any]]] = {
+    **ERRORS,
+    200: {"model": OperationDocument, "description": "Done"},
+    202: {"model": OperationDocument, "description": "Begun; Location leads to the operation"},
+}
+
+Daemon = Annotated[str, Path(description="Name of a configured daemon.", min_length=1, max_length=64)]
+Key = Annotated[
+    str | None,
+    Header(alias="Idempotency-Key", min_length=1, max_length=200, pattern=r"^[\x21-\x7e]+$"),
+]
+Limit = Annotated[int, Query(ge=1, le=1000)]
+
+
+async def submit(
+    service: Service,
+    authenticator: Authenticator,
+    actor: Actor,
+    command: Command,
+    *,
+    key: str | None,
+    wait_s: float,
+) -> Response:
+    """Submit a command and answer with its operation. Raises Problem. The kill switch is never rate limited."""
+    is_kill_switch = isinstance(command, EjectAll) and actor.scope.includes(command.NEEDS)
+    if not is_kill_switch:
+        authenticator.slow_down(actor)
+    operation = await service.submit(actor, command, key=key)
+    await wait_for_end(operation, wait_s)
+    location = {"Location": f"/v1/operations/{operation.id}"}
+    if operation.problem is not None:
+        problem = Problem.from_body(operation.problem)
+        problem.headers |= location
+        problem.extra["operation"] = operation.to_json()
+        raise problem
+    return JSONResponse(operation.to_json(), 200 if operation.is_finished else 202, headers=location)
+
+
+async def wait_for_end(operation: Operation, seconds: float) -> None:
+    """Wait for the end of an operation, at most so long."""
+    if seconds <= 0 or operation.is_finished:
+        return
+    try:
+        async with asyncio.timeout(seconds):
+            await operation.done.wait()
+    except TimeoutError:
+        return
