@@ -1,5 +1,8 @@
 """Hooks and fixtures that every test may use; what they do is written where they are defined."""
 
+from pathlib import Path
+from typing import Final
+
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
@@ -20,6 +23,16 @@ settings.register_profile(
 )
 
 
+SLOW: Final = frozenset(
+    ["benchmarks", "compose", "conformance", "daemonpulse", "faults", "fuzz", "hardware", "security", "soak", "system"]
+)
+"""Folders of tests whose tests are marked `slow`: they start programs, or run for minutes."""
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """Begin with what takes minutes: the tests that run beside it are then not waiting for it at the end."""
+    """Mark slow tests by folder, and begin with what takes minutes, so that nothing waits for it at the end."""
+    root = Path(__file__).parent
+    for item in items:
+        if item.path.relative_to(root).parts[0] in SLOW:
+            item.add_marker("slow")
     items.sort(key=lambda item: item.get_closest_marker("first") is None)

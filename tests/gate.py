@@ -39,22 +39,28 @@ class Outcome:
 
     def __str__(self) -> str:
         if self.returncode is None:
-            return f"{self.name:<12} not run"
+            return f"{self.name:<13} not run"
         word = "ok" if self.returncode == 0 else f"FAILED (exit {self.returncode})"
-        return f"{self.name:<12} {self.duration_s:7.1f} s  {word}"
+        return f"{self.name:<13} {self.duration_s:7.1f} s  {word}"
 
 
-def steps() -> tuple[Step, ...]:
-    """Return the checks in the order they run: quick ones first, the tests last, so that theirs is the last word."""
+def steps(*, fast: bool = False) -> tuple[Step, ...]:
+    """Return the checks in the order they run, the tests last. `fast` leaves out tests that need other processes."""
     python = sys.executable
+    # Console scripts of tools without a usable __main__ are beside the interpreter.
+    scripts = Path(python).parent
+    tier = ("-m", "not slow and not external") if fast else ()
     return (
         Step("format", (python, "-m", "ruff", "format", "--check", ".")),
         Step("lint", (python, "-m", "ruff", "check", ".")),
         Step("types", (python, "-m", "mypy")),
-        # import-linter has no __main__; its console script lies beside the interpreter.
-        Step("imports", (str(Path(python).parent / "lint-imports"),)),
+        Step("imports", (str(scripts / "lint-imports"),)),
+        Step("dependencies", (python, "-m", "deptry", ".", "--no-ansi")),
+        Step("spelling", (str(scripts / "codespell"),)),
         # Many tests wait for other processes; `logical` is as many at once as there are processors.
-        Step("tests", (python, "-m", "pytest", "-n", "logical", "--maxprocesses=4", "--dist=worksteal")),
+        Step(
+            "tests", (python, "-m", "pytest", "-n", "logical", "--maxprocesses=4", "--dist=worksteal", *tier)
+        ),
     )
 
 
@@ -122,9 +128,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help=f"run only this: {', '.join(names)}; repeatable",
     )
+    parser.add_argument("--fast", action="store_true", help="leave out tests that need other processes")
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first step that fails")
     options = parser.parse_args(argv)
-    chosen = [step for step in steps() if options.only is None or step.name in options.only]
+    chosen = [step for step in steps(fast=options.fast) if options.only is None or step.name in options.only]
     return run(chosen, fail_fast=options.fail_fast)
 
 

@@ -26,8 +26,8 @@ def test_every_step_runs_even_when_an_earlier_one_fails(capfd: pytest.CaptureFix
     table = capfd.readouterr().out.partition("== gate\n")[2]
     assert status == 1
     assert table.splitlines() == [
-        "lint             0.0 s  FAILED (exit 3)",
-        "types            0.0 s  ok",
+        "lint              0.0 s  FAILED (exit 3)",
+        "types             0.0 s  ok",
     ]
 
 
@@ -35,7 +35,7 @@ def test_fail_fast_leaves_later_steps_out_and_still_fails(capfd: pytest.CaptureF
     status = gate.run([_python("lint", BAD), _python("tests", OK)], fail_fast=True, clock=lambda: 0.0)
     table = capfd.readouterr().out.partition("== gate\n")[2]
     assert status == 1
-    assert table.splitlines() == ["lint             0.0 s  FAILED (exit 3)", "tests        not run"]
+    assert table.splitlines() == ["lint              0.0 s  FAILED (exit 3)", "tests         not run"]
 
 
 def test_all_steps_passing_exits_zero() -> None:
