@@ -24,7 +24,18 @@ settings.register_profile(
 
 
 SLOW: Final = frozenset(
-    ["benchmarks", "compose", "conformance", "daemonpulse", "faults", "fuzz", "hardware", "security", "soak", "system"]
+    [
+        "benchmarks",
+        "compose",
+        "conformance",
+        "daemonpulse",
+        "faults",
+        "fuzz",
+        "hardware",
+        "security",
+        "soak",
+        "system",
+    ]
 )
 """Folders of tests whose tests are marked `slow`: they start programs, or run for minutes."""
 
