@@ -27,6 +27,7 @@ from exporter.shared import host_header, logs, process, web_config
 from exporter.shared import server as serving
 from exporter.shared.settings_table import SettingsError
 from exporter.shared.web_config import BasicAuth, WebConfig
+from exporter.tap_pipeline import taps_of
 
 log = logging.getLogger(__name__)
 
@@ -72,9 +73,11 @@ async def serve(
     url = serving.url_of(listener, tls=web.tls is not None)
     streams = Streams(settings, watches, machine.engines) if settings.log_stream else None
     recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
+    taps = taps_of(daemons, streams.streams if streams else ())
     routes = Routes(
         watches,
         streams=streams.streams if streams else (),
+        taps=taps,
         machine=machine,
         deliveries=streams.deliveries if streams else None,
         auth=BasicAuth(web.users) if web.users else None,
@@ -85,6 +88,7 @@ async def serve(
         tasks = [group.create_task(watched.run(), name=f"watch {watched.name}") for watched in watches]
         if streams is not None:
             tasks += [group.create_task(tailer.run(), name="log stream") for tailer in streams.tailers]
+        tasks += [group.create_task(tap.reader.run(), name="tap") for tap in taps]
         if recorded is not None and recording is not None:
             tasks.append(group.create_task(_replay(recording, recorded), name="replay"))
 
@@ -100,6 +104,8 @@ async def serve(
             for task in tasks:
                 task.cancel()
             await machine.close()
+            for tap in taps:
+                tap.claims.expire(everything=True)
             if streams is not None:
                 await asyncio.to_thread(streams.close)
     log.info("exporter stopped")

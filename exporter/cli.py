@@ -1,6 +1,6 @@
-"""`daemonpulse exporter`: serve metrics of the daemons.
+"""`daemonpulse exporter`: serve metrics of the daemons. `daemonpulse tap`: relay requests to one, and read a copy.
 
-Imports the exporter when the command runs, so that `--help` is quick.
+Imports what they do when a command runs, so that `--help` is quick.
 """
 
 from __future__ import annotations
@@ -12,6 +12,8 @@ import click
 from exporter.settings import SETTINGS
 from exporter.shared.settings_flags import settings_flags
 from exporter.shared.terminal import fail
+from exporter.tap.settings import SETTINGS as TAP_SETTINGS
+from exporter.tap.settings import SHARED
 
 
 @click.command()
@@ -32,5 +34,23 @@ def exporter(*, replay: BinaryIO | None, **flags: str | None) -> None:
 
     try:
         app.run(settings.load(flags), recording=replay)
+    except SettingsError as error:
+        fail(str(error))
+
+
+@click.command()
+@settings_flags([*(row for row in SETTINGS if row.key in SHARED), *TAP_SETTINGS])
+def tap(**flags: str | None) -> None:
+    """Relay requests to a daemon unchanged, and read a copy.
+
+    The exporter then knows who asked, and when which part of an answer came.
+    Unconfigured, it listens on http://127.0.0.1:1235 in place of http://127.0.0.1:1234. Give the exporter
+    `--daemon-tap-url http://127.0.0.1:9812`, and clients the tap's address. docs/TAP.md says what it costs.
+    """
+    from exporter.shared.settings_table import SettingsError
+    from exporter.tap import app, settings
+
+    try:
+        app.run(settings.load(flags))
     except SettingsError as error:
         fail(str(error))

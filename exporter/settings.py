@@ -34,11 +34,12 @@ from exporter.shared.settings_table import (
     table_of,
 )
 
-_FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_")
+_FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_", "DAEMONPULSE_TAP_")
 """Variables that belong to other parts of the project."""
 
 _DAEMON_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
 _TOKEN: Final = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
+_TAP_URL: Final = "http://127.0.0.1:9812"
 _MAX_TAG_CHARS: Final = 64
 """Half of what the splitter holds back of a stream, pipeline/output/families.py."""
 
@@ -69,6 +70,8 @@ class DaemonSettings:
     token: Secret | None
     home: Path | None
     """The daemon's LM Studio home if it is on this machine; None leaves that to the URL."""
+    tap_url: str | None = None
+    """Where the reports of the tap before it are fetched, without a trailing slash."""
 
     @property
     def is_loopback(self) -> bool:
@@ -123,9 +126,12 @@ SETTINGS: Final = (
     ),
     Setting("daemon_token_file", "", "File that holds the API token and nothing else."),
     Setting("daemon_home", "", "Its LM Studio home on this machine. Default: found for a loopback URL."),
+    Setting(
+        "daemon_tap_url", "", "Where a tap before it is asked for reports, such as http://127.0.0.1:9812."
+    ),
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-_DAEMON_KEYS: Final = ("name", "url", "token_env", "token_file", "home")
+_DAEMON_KEYS: Final = ("name", "url", "token_env", "token_file", "home", "tap_url")
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> ExporterSettings:
@@ -164,11 +170,13 @@ def _single_daemon(raw: Raw, environ: Mapping[str, str]) -> DaemonSettings:
     if not token and environ.get("LM_API_TOKEN"):
         token, token_key = environ["LM_API_TOKEN"], "LM_API_TOKEN"
     home, home_key = raw("daemon_home")
+    tap_url, tap_key = raw("daemon_tap_url")
     return DaemonSettings(
         name=_daemon_name(name or _default_name(url), name_key),
         url=url,
         token=_token_from_file(token_file, token_file_key) if token_file else _token(token, token_key),
         home=existing_folder(home, home_key) if home else None,
+        tap_url=base_url(tap_url, tap_key, example=_TAP_URL) if tap_url else None,
     )
 
 
@@ -195,6 +203,9 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
                 if token_file
                 else _token(environ.get(token_env, ""), f"{where} token_env {token_env}"),
                 home=existing_folder(texts["home"], f"{where} home") if "home" in texts else None,
+                tap_url=base_url(texts["tap_url"], f"{where} tap_url", example=_TAP_URL)
+                if texts.get("tap_url")
+                else None,
             )
         )
     seen: set[str] = set()
@@ -209,7 +220,7 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
 
 def _read_file(path: Path) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
     content = read_toml(path)
-    refuse_unknown_keys(content, ("exporter", "daemons", "actions"), str(path))
+    refuse_unknown_keys(content, ("exporter", "daemons", "actions", "tap"), str(path))
     daemons = content.get("daemons", [])
     if not isinstance(daemons, list) or not all(isinstance(daemon, dict) for daemon in daemons):
         raise SettingsError(

@@ -12,7 +12,7 @@ import click
 
 from actions.cli.commands import actions
 from dashboards.cli import dashboards
-from exporter.cli import exporter
+from exporter.cli import exporter, tap
 from exporter.settings import SETTINGS
 from exporter.shared.settings_flags import settings_flags
 from exporter.shared.terminal import fail
@@ -30,11 +30,13 @@ def main() -> None:
     Your daemon?   daemonpulse check     what of your own set-up works, and how to fix the rest
     In production  daemonpulse exporter  /metrics for Prometheus
     To control     daemonpulse actions   load, eject and pre-flight, with tokens and an audit
+    Who asks       daemonpulse tap       a transparent relay before a daemon: clients, exact phases, traces
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
 
 
 main.add_command(dashboards)
 main.add_command(exporter)
+main.add_command(tap)
 main.add_command(actions)
 
 

@@ -7,10 +7,16 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.catalogue import daemon, hardware, log_stream, self_metrics
+from exporter.catalogue import daemon, hardware, log_stream, self_metrics, tap
 from exporter.catalogue.metric import Kind, Metric
 
 __all__ = ["CATALOGUE", "Kind", "Metric"]
 
-CATALOGUE: Final[tuple[Metric, ...]] = (*daemon.ROWS, *log_stream.ROWS, *hardware.ROWS, *self_metrics.ROWS)
+CATALOGUE: Final[tuple[Metric, ...]] = (
+    *daemon.ROWS,
+    *log_stream.ROWS,
+    *tap.ROWS,
+    *hardware.ROWS,
+    *self_metrics.ROWS,
+)
 """All rows of the exporter, in the order of exposition. The actions API and its gate serve theirs: actions, mcp."""

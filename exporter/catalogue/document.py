@@ -10,13 +10,24 @@ from collections import Counter
 from types import ModuleType
 from typing import Final
 
-from exporter.catalogue import CATALOGUE, Metric, actions, daemon, hardware, log_stream, mcp, self_metrics
+from exporter.catalogue import (
+    CATALOGUE,
+    Metric,
+    actions,
+    daemon,
+    hardware,
+    log_stream,
+    mcp,
+    self_metrics,
+    tap,
+)
 
 COMMAND: Final = "python -m exporter.catalogue.document > docs/METRICS.md"
 
 _SECTIONS: Final[tuple[tuple[str, ModuleType], ...]] = (
     ("Daemon, models and instances", daemon),
     ("Log stream: predictions and slots", log_stream),
+    ("Tap: clients and exact phases", tap),
     ("GPUs and host", hardware),
     ("The exporter itself", self_metrics),
     ("Actions", actions),

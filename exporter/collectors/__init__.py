@@ -15,6 +15,7 @@ from exporter.collectors import (
     predictions,
     self_metrics,
     slots,
+    tap,
     vram,
 )
 from exporter.collectors.base import Collect
@@ -27,6 +28,7 @@ DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
     ("predictions", predictions.collect),
     ("slots", slots.collect),
     ("log_stream", log_stream.collect),
+    ("tap", tap.collect),
 )
 """What is known about daemons; `/probe` serves only these."""
 

@@ -18,6 +18,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Metric, self_metrics
+from exporter.collectors.client_metrics import Tap
 from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.errors import HardwareError
 from exporter.pipeline.host_snapshot import MachineReading
@@ -57,6 +58,8 @@ class Scrape:
     daemons: tuple[WatchedDaemon, ...]
     streams: tuple[Stream, ...] = ()
     """The log streams that are read, of these daemons or of a recording."""
+    taps: tuple[Tap, ...] = ()
+    """The taps that are read, of these daemons."""
     deliveries: Mapping[str, Deliveries] = field(default_factory=dict)
     """By signal, spans or logs; only the signals that have a receiver."""
     machine: MachineReading | None = None

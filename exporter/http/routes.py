@@ -18,6 +18,7 @@ from urllib.parse import parse_qs
 
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
+from exporter.collectors.client_metrics import Tap
 from exporter.collectors.prediction_metrics import Stream
 from exporter.http import landing
 from exporter.http.exposition import expose
@@ -86,6 +87,7 @@ class Routes:
         watches: Iterable[DaemonWatch],
         *,
         streams: Iterable[Stream] = (),
+        taps: Iterable[Tap] = (),
         machine: MachineWatch | None = None,
         deliveries: Mapping[str, Deliveries] | None = None,
         auth: BasicAuth | None = None,
@@ -93,6 +95,7 @@ class Routes:
     ) -> None:
         self._watches = {watch.name: watch for watch in watches}
         self._streams = tuple(streams)
+        self._taps = tuple(taps)
         self._machine = machine
         self._deliveries = deliveries or {}
         self._auth = auth
@@ -171,7 +174,7 @@ class Routes:
 
     async def _metrics(self, request: Request) -> Response:
         return await self._scrape(
-            request, self._watches.values(), self._streams, COLLECTORS, machine=self._machine
+            request, self._watches.values(), self._streams, self._taps, COLLECTORS, machine=self._machine
         )
 
     async def _probe(self, request: Request) -> Response:
@@ -182,13 +185,15 @@ class Routes:
             fix = "not configured" if name else "missing; ask for /probe?daemon=NAME"
             return Response(400, f"daemon={name[:100]}: {fix}; known: {known}\n".encode())
         streams = [stream for stream in self._streams if stream.daemon == name]
-        return await self._scrape(request, (watch,), streams, DAEMON_COLLECTORS)
+        taps = [tap for tap in self._taps if tap.daemon == name]
+        return await self._scrape(request, (watch,), streams, taps, DAEMON_COLLECTORS)
 
     async def _scrape(
         self,
         request: Request,
         watches: Iterable[DaemonWatch],
         streams: Iterable[Stream],
+        taps: Iterable[Tap],
         collectors: Iterable[tuple[str, Collect]],
         *,
         machine: MachineWatch | None = None,
@@ -200,6 +205,7 @@ class Routes:
             now_s=time.time(),
             daemons=daemons,
             streams=tuple(streams),
+            taps=tuple(taps),
             machine=seen,
             deliveries=self._deliveries,
             own=process.read(),

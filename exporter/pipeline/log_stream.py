@@ -81,7 +81,13 @@ class EventFlow:
         self.builder = builder
         self.slots = SlotMonitor()
         self.counts = StreamCounts()
+        self.claim: Callable[[Prediction], None] | None = None
+        """Takes each prediction instead of the sinks and calls hand_out() in time: for a tap that saw it, too."""
         self._sinks = tuple(sinks)
+
+    def hand_out(self, prediction: Prediction) -> None:
+        """Give a prediction to each sink."""
+        self._hand_out(lambda sink: sink.take_prediction(prediction))
 
     def take(self, event: LogEvent) -> None:
         """Take the next event of the stream."""
@@ -90,7 +96,7 @@ class EventFlow:
             case PredictionInput() | PredictionOutput():
                 prediction = self.builder.add(event)
                 if prediction is not None:
-                    self._hand_out(lambda sink: sink.take_prediction(prediction))
+                    (self.claim or self.hand_out)(prediction)
             case ServerLog() | RuntimeLog():
                 crash = self.slots.add(event)
                 if isinstance(crash, CrashLine):

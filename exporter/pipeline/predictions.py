@@ -66,6 +66,15 @@ _FINISHED = {
 }  # source: llmPredictionStopReasonSchema
 
 
+class Timing(StrEnum):
+    """How the times of a prediction's phases are known."""
+
+    ESTIMATED = "estimated"
+    """Shared out by characters."""
+    EXACT = "exact"
+    """Seen as they arrived, by the tap."""
+
+
 class Phase(msgspec.Struct, frozen=True, gc=False):
     """One stretch of the decode time."""
 
@@ -127,6 +136,13 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     output: str | None = None
     """Content, only when kept."""
+    timing: Timing = Timing.ESTIMATED
+    first_token_ns: int | None = None
+    """Unix time of the first token where it was seen; else the start and the time to first token say it."""
+    client: str | None = None
+    """Who asked; only what went through the tap has one."""
+    parent_span_id: int | None = None
+    """Of the caller's span, in the trace `trace_id`."""
 
 
 class _Input(msgspec.Struct):

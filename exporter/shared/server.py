@@ -22,9 +22,9 @@ SHUTDOWN_S: Final = 3
 """Seconds a request in progress has left after a signal."""
 
 
-def listen(host: str, port: int) -> socket.socket:
-    """Bind the port. Raises SettingsError naming it, when the address is not here or the port is taken."""
-    key, value = "listen", f"{host}:{port}"
+def listen(host: str, port: int, *, key: str = "listen") -> socket.socket:
+    """Bind the port. Raises SettingsError naming `key`, when the address is not here or the port is taken."""
+    value = f"{host}:{port}"
     try:
         family, kind, proto, _, address = socket.getaddrinfo(host, port, type=socket.SOCK_STREAM)[0]
         listener = socket.socket(family, kind, proto)

@@ -2,7 +2,8 @@
 
 Knows no stream and no socket. Names follow OpenTelemetry's GenAI conventions (v1.41.1), kept here as our own
 constants; what they do not name is ours and says so. Times inside the decode phase are shared out by characters and
-marked `daemonpulse.timing=estimated`; estimates stay out of `gen_ai.usage.*`, which only the daemon's counts may fill.
+marked `daemonpulse.timing=estimated`, but for what the tap saw arrive (`exact`). Estimates stay out
+of `gen_ai.usage.*`, which only the daemon's counts may fill.
 """
 
 from __future__ import annotations
@@ -50,7 +51,7 @@ class SpanSink:
 
 def span_count(prediction: Prediction) -> int:
     """Return how many spans build() makes of a prediction."""
-    if prediction.start_ns is None or prediction.duration_s is None:
+    if prediction.start_ns is None or (prediction.duration_s is None and prediction.first_token_ns is None):
         return 1
     return 2 + len(prediction.phases)
 
@@ -65,6 +66,7 @@ def build(
     root = ReadableSpan(
         name=f"chat {prediction.model}",
         context=context,
+        parent=_parent(prediction),
         resource=resource_of(prediction.daemon),
         attributes=_root_attributes(prediction, capture),
         links=_links(prediction),
@@ -76,7 +78,9 @@ def build(
     )
     if span_count(prediction) == 1:
         return [root]
-    first_token_ns = start_ns + round((prediction.time_to_first_token_s or 0.0) * _NS)
+    first_token_ns = prediction.first_token_ns
+    if first_token_ns is None:
+        first_token_ns = start_ns + round((prediction.time_to_first_token_s or 0.0) * _NS)
     children = [
         _child(prediction, root, 0, name="prefill", start_ns=start_ns, end_ns=first_token_ns, attributes={})
     ]
@@ -116,7 +120,7 @@ def _child(
         ),
         parent=root.context,
         resource=root.resource,
-        attributes={"daemonpulse.timing": "estimated", **attributes},
+        attributes={"daemonpulse.timing": prediction.timing.value, **attributes},
         kind=SpanKind.INTERNAL,
         status=_OK,
         start_time=start_ns,
@@ -133,7 +137,7 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
         "gen_ai.response.model": prediction.model,
         "gen_ai.response.finish_reasons": (prediction.finished_reason.value,),
         "llmster.instance_id": prediction.model,
-        "daemonpulse.timing": "estimated",
+        "daemonpulse.timing": prediction.timing.value,
         "daemonpulse.paired": prediction.paired,
     }
     optional: dict[str, str | int | float | None] = {
@@ -146,6 +150,7 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
         "daemonpulse.conversation.turn": prediction.turn if prediction.conversation_id else None,
         "daemonpulse.reasoning.tokens_estimated": prediction.reasoning_tokens_estimated,
         "daemonpulse.reasoning.seconds_estimated": prediction.reasoning_s,
+        "daemonpulse.client": prediction.client,
         "llmster.stop_reason": prediction.stop_reason,
         "llmster.draft.tokens": prediction.draft_tokens,
         "llmster.draft.accepted_tokens": prediction.draft_tokens_accepted,
@@ -159,6 +164,13 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
             text = content.prepared(prediction.prompt, capture)
             attributes["daemonpulse.prompt"] = content.cut(text, content.ATTRIBUTE_BYTES)
     return attributes
+
+
+def _parent(prediction: Prediction) -> SpanContext | None:
+    """Give the caller's span, where the request named one."""
+    if prediction.parent_span_id is None:
+        return None
+    return SpanContext(prediction.trace_id, prediction.parent_span_id, is_remote=True, trace_flags=_SAMPLED)
 
 
 def _links(prediction: Prediction) -> tuple[Link, ...]:

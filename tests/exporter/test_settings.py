@@ -74,6 +74,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "daemon_token": OTHER_TOKEN,
         "daemon_token_file": str(tmp_path / "token"),
         "daemon_home": str(tmp_path),
+        "daemon_tap_url": "http://gpu.example:9812/",
     }
     chosen = from_env(**values)
 
@@ -86,6 +87,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert chosen.reasoning_tags == (("<plan>", "</plan>"), ("<mull>", "</mull>"))
     [daemon] = chosen.daemons
     assert (daemon.name, daemon.url, daemon.home) == ("gpu_1", "https://gpu.example:4321", tmp_path)
+    assert daemon.tap_url == "http://gpu.example:9812"
     assert daemon.token is not None
     assert daemon.token.reveal() == TOKEN  # the file wins: it is the better place
     assert not daemon.is_loopback

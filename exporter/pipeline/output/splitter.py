@@ -84,12 +84,16 @@ class Splitter:
         """Characters looked at so far, the measure of the work done: bounded by a multiple of the length."""
         return self._scanned + self._fences.scanned + self._markers.scanned
 
+    @property
+    def kind(self) -> Kind:
+        """What the text at the current position is, as far as it is decided."""
+        return self._kind if self._mode is _Mode.BODY else _OPEN_KINDS.get(self._mode, Kind.ANSWER)
+
     def feed(self, chunk: str) -> list[Segment]:
         """Take in more of the output; return the segments that became certain."""
         keep = max(0, self._at - _CONTEXT_CHARS)
         self._text = self._text[keep:] + chunk
-        self._base += keep
-        self._at -= keep
+        self._base, self._at = self._base + keep, self._at - keep
         self._run(len(self._text) - MAX_MARKER_CHARS, final=False)
         return self._certain()
 
@@ -97,7 +101,7 @@ class Splitter:
         """End the output; return the segments not returned yet."""
         self._run(len(self._text), final=True)
         end = self._base + len(self._text)
-        kind = self._kind if self._mode is _Mode.BODY else _OPEN_KINDS.get(self._mode, Kind.ANSWER)
+        kind = self.kind
         if self._mode in (_Mode.GAP, _Mode.HEADER):
             self._content = end
         cut = kind is Kind.REASONING or (self._mode is _Mode.TOOL and self._tool.close is not None)
@@ -107,9 +111,8 @@ class Splitter:
         return self._certain()
 
     def _certain(self) -> list[Segment]:
-        certain = self._out[self._emitted :]
-        self._emitted = len(self._out)
-        return certain
+        start, self._emitted = self._emitted, len(self._out)
+        return self._out[start:]
 
     def _enter_from_prompt(self, tail: str) -> None:
         self._harmony = "<|start|>assistant" in tail
@@ -259,10 +262,9 @@ class Splitter:
         self._marks += 1
         after = found + len(close)
         before = text[found - 1 : found]
-        if before and before in families.QUOTES and text[after : after + 1] == before:
-            self._move(after)
-            return
         self._move(after)
+        if before and before in families.QUOTES and text[after : after + 1] == before:
+            return
         end = self._base + after
         segment = self._segment(Kind.REASONING, self._base + found, end, closed=True)
         if self._nested:
@@ -291,8 +293,7 @@ class Splitter:
             match = self._grammar.opener.match
             found = text.find(self._tool.open, at, limit + len(self._tool.open) - 1)
             counts = found >= 0 and match(text, found) is not None
-            after = found
-            skip = found + len(self._tool.open)
+            after, skip = found, found + len(self._tool.open)
         else:
             found = text.find(close, at, limit + len(close) - 1)
             after = skip = found + len(close)
@@ -330,9 +331,8 @@ class Splitter:
         )
         self._tools = (header.tool,) if header.tool else ()
         self._content = content
-        self._ink = False
+        self._ink, self._mode = False, _Mode.BODY
         self._fences.restart(content)
-        self._mode = _Mode.BODY
 
     def _scan_body(self, limit: int) -> None:
         text = self._text

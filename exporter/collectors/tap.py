@@ -1,0 +1,41 @@
+"""Collects what went through the taps: their tallies, what is in flight, and how each tap is."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from exporter.catalogue import tap as m
+from exporter.collectors.base import Samples, Scrape
+
+_UNREAD: Final = {
+    "framing": "unread_framing",
+    "body": "unread_bodies",
+    "event": "malformed_events",
+    "channel": "unread_channels",
+    "failure": "unread_failures",
+}
+_FAILURES: Final = {"upstream": "connect_failures", "limit": "rejected_connections"}
+OUTCOMES: Final = ("matched", "log_only", "tap_only", "unmatched", "compound")
+
+
+def collect(scrape: Scrape, out: Samples) -> None:
+    """Add every tap; what was counted here stays while a tap is away, what it counts itself does not."""
+    for tap in scrape.taps:
+        daemon, reader = tap.daemon, tap.reader
+        out.add(m.UP, reader.is_up, daemon=daemon)
+        for metric, family in tap.tally.collect():
+            out.adopt(metric, family)
+        for outcome in OUTCOMES:
+            out.add(m.CLAIMS, tap.claims.outcomes[outcome], daemon=daemon, outcome=outcome)
+        out.add(m.MISSED, reader.missed, daemon=daemon)
+        if not reader.is_up:
+            continue
+        for client, running in reader.running.items():
+            out.add(m.RUNNING, running, daemon=daemon, client=client)
+        counts = reader.counts
+        out.add(m.UPSTREAM_UP, counts.get("upstream_reachable"), daemon=daemon)
+        out.add(m.CONNECTIONS, counts.get("open_connections"), daemon=daemon)
+        for reason, name in _FAILURES.items():
+            out.add(m.CONNECTION_FAILURES, counts.get(name, 0), daemon=daemon, reason=reason)
+        for reason, name in _UNREAD.items():
+            out.add(m.UNREAD, counts.get(name, 0), daemon=daemon, reason=reason)

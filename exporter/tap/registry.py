@@ -1,0 +1,119 @@
+"""Requests in flight and reports of those that are over, kept until the exporter has fetched them.
+
+Bounded: an exporter that stays away longer than MAX_REPORTS requests finds a gap, and is told how large.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import secrets
+from collections import Counter, deque
+from collections.abc import Sequence
+from itertools import islice
+from typing import Final
+
+import msgspec
+
+from exporter.tap.clients import Clients
+from exporter.tap.exchange import Clocks, Exchange
+from exporter.tap.report import MAX_LIVE, Batch, Report
+
+MAX_REPORTS: Final = 20_000
+MAX_BATCH: Final = 1_000
+
+
+class Registry:
+    """What the tap knows of requests."""
+
+    def __init__(
+        self,
+        clients: Clients,
+        *,
+        gap_bounds: Sequence[float],
+        custom_tags: tuple[tuple[str, str], ...] = (),
+        clocks: Clocks | None = None,
+    ) -> None:
+        self.clients = clients
+        self.counts: Counter[str] = Counter()
+        """What the tap counts of itself, by name."""
+        self._boot = secrets.token_hex(8)
+        self._bounds = tuple(gap_bounds)
+        self._custom = custom_tags
+        self._clocks = clocks or Clocks()
+        self._number = 0
+        self._running: dict[int, Exchange] = {}
+        self._reports: deque[Report] = deque(maxlen=MAX_REPORTS)
+        self._ended = 0
+        self._news = asyncio.Event()
+        self._fetched: int | None = None  # the last report that was fetched; None without a reader
+        self._fetches = asyncio.Event()
+
+    @property
+    def in_flight(self) -> int:
+        """Requests that are not over."""
+        return len(self._running)
+
+    def begin(
+        self, *, client: str, route: str, method: str, traceparent: str = "", predicts: bool
+    ) -> Exchange:
+        """Note a request that was accepted."""
+        self._number += 1
+        exchange = Exchange(
+            self._number,
+            client=client,
+            route=route,
+            method=method,
+            clocks=self._clocks,
+            gap_bounds=self._bounds,
+            custom_tags=self._custom,
+            traceparent=traceparent,
+            predicts=predicts,
+        )
+        self._running[exchange.number] = exchange
+        return exchange
+
+    def end(self, exchange: Exchange, *, cancelled: bool = False, cut: bool = False) -> None:
+        """Note its end, once; a second call does nothing."""
+        if self._running.pop(exchange.number, None) is None:
+            return
+        report = exchange.report(cancelled=cancelled, cut=cut)
+        self._ended += 1
+        # By their end: a reader asks for what ended since.
+        self._reports.append(msgspec.structs.replace(report, id=self._ended))
+        self._news.set()
+
+    async def batch(self, boot: str, after: int, *, within_s: float) -> Batch:
+        """Give reports from number `after` on, waiting for one at most `within_s`.
+
+        Another life's numbers say nothing: a reader that names one starts with what ends from now on.
+        """
+        is_known = boot == self._boot
+        if is_known:
+            self._fetched = after - 1
+            self._fetches.set()
+        if not is_known:
+            after = self._ended + 1
+        elif after > self._ended and within_s > 0:
+            self._news.clear()
+            with contextlib.suppress(TimeoutError):
+                async with asyncio.timeout(within_s):
+                    await self._news.wait()
+        first = self._ended - len(self._reports) + 1
+        begin = max(after, first)
+        chosen = tuple(islice(self._reports, begin - first, begin - first + MAX_BATCH))
+        return Batch(
+            boot=self._boot,
+            next_id=begin + len(chosen),
+            missed=max(0, first - after) if is_known else 0,
+            reports=chosen,
+            live=tuple(exchange.live() for exchange in islice(self._running.values(), MAX_LIVE)),
+            running=Counter(exchange.client for exchange in self._running.values()),
+            counts=dict(self.counts),
+        )
+
+    async def all_fetched(self) -> None:
+        """Wait until a reader, if there is one, has asked for what comes after the last report."""
+        while self._fetched is not None and self._fetched < self._ended:
+            self._fetches.clear()
+            await self._fetches.wait()

@@ -1,0 +1,93 @@
+"""Cuts one direction of a WebSocket connection into text messages, unmasked and put together from their fragments.
+
+Sans-I/O, RFC 6455. Compressed messages and binary ones are passed over: the daemon's protocol has neither.
+"""
+
+from __future__ import annotations
+
+from typing import Final
+
+MAX_MESSAGE_BYTES: Final = 64 * 1024
+"""Of a longer message the beginning is kept. A fragment of a prediction has a few hundred bytes, a prompt megabytes."""
+_CONTINUATION: Final = 0
+_TEXT: Final = 1
+_FIRST_CONTROL: Final = 8
+_LENGTH_16, _LENGTH_64 = 126, 127
+
+
+class FrameReader:
+    """One direction, after the upgrade."""
+
+    def __init__(self) -> None:
+        self._head = b""
+        self._left = 0  # of the payload of the frame that is being read
+        self._mask = b""
+        self._offset = 0  # in that payload
+        self._is_final = self._is_control = False
+        self._message: bytearray | None = None  # None: not text, passed over
+        self._inside = False
+
+    def feed(self, data: bytes) -> list[bytes]:
+        """Take the next bytes; return the text messages that they complete, each cut to MAX_MESSAGE_BYTES."""
+        messages: list[bytes] = []
+        at = 0
+        while at < len(data) or (self._inside and not self._left):
+            if not self._inside:
+                at = self._take_head(data, at)
+                continue
+            end = min(len(data), at + self._left)
+            self._take_payload(data[at:end])
+            self._left -= end - at
+            at = end
+            if not self._left:
+                self._inside = False
+                if self._is_final and not self._is_control and self._message is not None:
+                    messages.append(bytes(self._message))
+                    self._message = None
+        return messages
+
+    def _take_head(self, data: bytes, at: int) -> int:
+        """Collect a frame's header; return where to read on."""
+        missing = _missing(self._head)
+        take = data[at : at + missing]
+        self._head += take
+        if len(take) == missing and not _missing(self._head):
+            self._open(self._head)
+            self._head = b""
+        return at + len(take)
+
+    def _open(self, head: bytes) -> None:
+        opcode, size, at = head[0] & 0x0F, head[1] & 0x7F, 2
+        if size == _LENGTH_16:
+            size, at = int.from_bytes(head[2:4], "big"), 4
+        elif size == _LENGTH_64:
+            size, at = int.from_bytes(head[2:10], "big"), 10
+        self._mask = head[at : at + 4] if head[1] & 0x80 else b""
+        self._left, self._offset, self._inside = size, 0, True
+        self._is_final, self._is_control = bool(head[0] & 0x80), opcode >= _FIRST_CONTROL
+        if self._is_control:
+            return
+        if opcode != _CONTINUATION:
+            is_plain = not head[0] & 0x70  # a reserved bit: an extension, such as compression
+            self._message = bytearray() if opcode == _TEXT and is_plain else None
+
+    def _take_payload(self, piece: bytes) -> None:
+        offset, self._offset = self._offset, self._offset + len(piece)
+        if self._is_control or self._message is None or not piece:
+            return
+        piece = piece[: MAX_MESSAGE_BYTES - len(self._message)]
+        if self._mask:
+            turn = offset % 4
+            key = (self._mask[turn:] + self._mask[:turn]) * (len(piece) // 4 + 1)
+            number = int.from_bytes(piece, "big") ^ int.from_bytes(key[: len(piece)], "big")
+            piece = number.to_bytes(len(piece), "big")
+        self._message += piece
+
+
+def _missing(head: bytes) -> int:
+    """Return how many bytes of a frame's header are still to come, as far as its beginning tells."""
+    if len(head) < 2:  # noqa: PLR2004 - opcode and length
+        return 2 - len(head)
+    size = head[1] & 0x7F
+    whole = 2 + (2 if size == _LENGTH_16 else 8 if size == _LENGTH_64 else 0) + (4 if head[1] & 0x80 else 0)
+    return whole - len(head)

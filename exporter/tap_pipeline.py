@@ -1,0 +1,61 @@
+"""Composes what reads the taps: per daemon that has one a reader, the claims on the log stream, and a tally."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Callable, Sequence
+
+from exporter.collectors.client_metrics import ClientTally, Tap
+from exporter.collectors.prediction_metrics import Stream
+from exporter.pipeline.predictions import Prediction
+from exporter.settings import DaemonSettings
+from exporter.tap.claims import Claims
+from exporter.tap.reader import TapReader
+from exporter.tap.report import Report
+
+
+def taps_of(
+    daemons: Sequence[DaemonSettings],
+    streams: Sequence[Stream],
+    *,
+    clock: Callable[[], float] = time.monotonic,
+) -> tuple[Tap, ...]:
+    """Make the readers of all taps; their run() is the owner's to start."""
+    by_daemon = {stream.daemon: stream for stream in streams}
+    return tuple(
+        _tap(daemon.name, daemon.tap_url, by_daemon.get(daemon.name), clock)
+        for daemon in daemons
+        if daemon.tap_url is not None
+    )
+
+
+def _tap(daemon: str, url: str, stream: Stream | None, clock: Callable[[], float]) -> Tap:
+    """Join one tap with its daemon's log stream, if that is read."""
+    model_key = stream.model_key if stream is not None else _itself
+    tally = ClientTally(daemon, model_key=model_key)
+    claims = Claims(
+        daemon,
+        emit=stream.flow.hand_out if stream is not None else _nowhere,
+        settled=tally.settle,
+        estimate_error=tally.estimate_error,
+        clock=clock,
+        model_key=model_key,
+    )
+
+    def take(report: Report) -> None:
+        tally.take_report(report)
+        if report.is_prediction:
+            claims.take_report(report)
+
+    reader = TapReader(daemon, url, take=take, tick=claims.expire, clock=clock)
+    if stream is not None:
+        stream.flow.claim = lambda prediction: claims.take_logged(prediction, tap_is_up=reader.is_up)
+    return Tap(daemon, reader, claims, tally)
+
+
+def _itself(identifier: str) -> str:
+    return identifier
+
+
+def _nowhere(_prediction: Prediction) -> None:
+    """Without log streams nothing takes predictions."""

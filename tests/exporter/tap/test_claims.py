@@ -1,0 +1,246 @@
+"""A request that the tap and the log stream both tell of counts once, whichever comes first."""
+
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from exporter.pipeline.output.segments import Kind
+from exporter.pipeline.predictions import FinishedReason, Phase, Prediction, Timing
+from exporter.tap.claims import LOG_SPEAKS_S, LOG_WAITS_S, TAP_WAITS_S, Claims
+from exporter.tap.report import PhaseMark, Report, Usage
+
+NS = 1_000_000_000
+START_NS = 1_700_000_000 * NS
+MODEL = "qwen/qwen3-8b"
+
+
+def logged(**changes: Any) -> Prediction:
+    values: dict[str, Any] = {
+        "daemon": "local",
+        "model": MODEL,
+        "model_path": None,
+        "start_ns": START_NS,
+        "end_ns": START_NS + 2 * NS,
+        "time_to_first_token_s": 0.5,
+        "decode_s": 1.5,
+        "duration_s": 2.0,
+        "tokens_per_second": 20.0,
+        "prompt_tokens": 10,
+        "predicted_tokens": 30,
+        "context_length": 4096,
+        "context_utilization": 0.01,
+        "finished_reason": FinishedReason.STOP,
+        "stop_reason": "eosFound",
+        "phases": (
+            Phase(Kind.REASONING, 0.25, 0.0, 0.4, 7, 107),
+            Phase(Kind.ANSWER, 0.75, 0.4, 1.1, 115, 415),
+        ),
+        "reasoning_s": 0.4,
+        "reasoning_tokens_estimated": 8,
+        "tool_calls": (),
+        "draft_model": None,
+        "draft_tokens": None,
+        "draft_tokens_accepted": None,
+        "trace_id": 1,
+        "span_id": 2,
+        "conversation_id": None,
+        "turn": 1,
+        "previous": None,
+        "paired": True,
+    }
+    return Prediction(**values | changes)
+
+
+def tapped(**changes: Any) -> Report:
+    values: dict[str, Any] = {
+        "id": 1,
+        "client": "ci",
+        "route": "/v1/chat/completions",
+        "method": "POST",
+        "model": MODEL,
+        "status": 200,
+        "is_prediction": True,
+        "start_ns": START_NS - NS // 10,
+        "e2e_s": 2.2,
+        "ttft_s": 0.6,
+        "phases": (
+            PhaseMark(Kind.REASONING, 0.6, 1.2, 15, 100),
+            PhaseMark(Kind.ANSWER, 1.2, 2.2, 15, 300),
+        ),
+    }
+    return Report(**values | changes)
+
+
+class Matching:
+    """Claims with what came out of them, and a clock to turn."""
+
+    def __init__(self, model_key: Callable[[str], str] = lambda name: name) -> None:
+        self.now_s = 100.0
+        self.emitted: list[Prediction] = []
+        self.settled: list[tuple[Report, Prediction | None]] = []
+        self.errors: list[tuple[str, float]] = []
+        self.claims = Claims(
+            "local",
+            emit=self.emitted.append,
+            settled=lambda report, prediction: self.settled.append((report, prediction)),
+            estimate_error=lambda model, error: self.errors.append((model, error)),
+            clock=lambda: self.now_s,
+            model_key=model_key,
+        )
+
+    def log(self, prediction: Prediction, *, tap_is_up: bool = True) -> None:
+        self.claims.take_logged(prediction, tap_is_up=tap_is_up)
+
+    def later(self, seconds: float) -> None:
+        self.now_s += seconds
+        self.claims.expire()
+
+
+@pytest.mark.parametrize("log_first", [True, False])
+def test_a_pair_becomes_one_prediction_with_the_daemons_counts_and_the_taps_times(*, log_first: bool) -> None:
+    matching = Matching()
+    report = tapped(trace_id="0af7651916cd43dd8448eb211c80319c", parent_id="b7ad6b7169203331")
+    if log_first:
+        matching.log(logged())
+        matching.claims.take_report(report)
+    else:
+        matching.claims.take_report(report)
+        matching.log(logged())
+    (both,) = matching.emitted
+    assert matching.settled == [(report, both)]
+    assert (both.prompt_tokens, both.predicted_tokens, both.time_to_first_token_s) == (10, 30, 0.5)
+    assert (both.client, both.timing) == ("ci", Timing.EXACT)
+    assert (both.start_ns, both.end_ns) == (report.start_ns, report.end_ns)
+    assert both.first_token_ns == report.start_ns + 6 * NS // 10
+    assert both.reasoning_tokens_estimated == 15
+    assert both.reasoning_s == pytest.approx(0.6)
+    assert [(phase.start_char, phase.end_char) for phase in both.phases] == [(7, 107), (115, 415)]
+    assert [phase.offset_s for phase in both.phases] == pytest.approx([0.0, 0.6])
+    assert both.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
+    assert both.parent_span_id == 0xB7AD6B7169203331
+    assert both.span_id == 2
+    assert matching.errors == [(MODEL, 0.25)]
+    matching.later(1000)
+    assert len(matching.emitted) == 1
+    assert matching.claims.outcomes == {"matched": 1}
+
+
+def test_a_trace_that_the_caller_does_not_sample_is_not_joined() -> None:
+    matching = Matching()
+    matching.log(logged())
+    matching.claims.take_report(tapped(trace_id="1" * 32, parent_id="2" * 16, is_sampled=False))
+    assert (matching.emitted[0].trace_id, matching.emitted[0].parent_span_id) == (1, None)
+
+
+def test_a_prediction_past_the_tap_is_let_go_after_a_while_and_at_once_without_a_tap() -> None:
+    matching = Matching()
+    matching.log(logged())
+    assert matching.emitted == []
+    matching.later(LOG_WAITS_S)
+    assert matching.emitted == [logged()]
+    matching.log(logged(), tap_is_up=False)
+    assert len(matching.emitted) == 2
+    assert matching.claims.outcomes == {"log_only": 2}
+
+
+def test_where_the_log_tells_of_no_predictions_the_taps_count_alone() -> None:
+    matching = Matching()
+    report = tapped(usage=Usage(input=3, output=12, reasoning=4), finish="length")
+    matching.claims.take_report(report)
+    matching.later(TAP_WAITS_S)
+    (alone,) = matching.emitted
+    assert (alone.prompt_tokens, alone.predicted_tokens, alone.reasoning_tokens_estimated) == (3, 12, 4)
+    assert (alone.finished_reason, alone.timing, alone.client) == (FinishedReason.LENGTH, Timing.EXACT, "ci")
+    assert matching.settled == [(report, None)]
+    assert matching.claims.outcomes == {"tap_only": 1}
+
+
+def test_where_the_log_does_tell_of_predictions_one_that_it_lacks_is_counted_and_not_made_up() -> None:
+    matching = Matching()
+    matching.log(logged(model="other/model"), tap_is_up=False)
+    matching.claims.take_report(tapped())
+    matching.later(TAP_WAITS_S)
+    assert [prediction.model for prediction in matching.emitted] == ["other/model"]
+    assert matching.claims.outcomes == {"log_only": 1, "unmatched": 1}
+    assert matching.settled == [(tapped(), None)]
+    matching.later(LOG_SPEAKS_S)
+    matching.claims.take_report(tapped())
+    matching.later(TAP_WAITS_S)
+    assert matching.claims.outcomes["tap_only"] == 1
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [
+        {"model": "other/model"},
+        {"usage": Usage(input=11)},
+        {"usage": Usage(output=31)},
+        {"start_ns": START_NS + 60 * NS},
+        {"phases": (PhaseMark(Kind.ANSWER, 0.6, 2.2, 90, 900),)},
+        {"phases": (PhaseMark(Kind.ANSWER, 0.6, 2.2, 5, 50),)},
+    ],
+    ids=["model", "prompt tokens", "tokens", "time", "longer", "shorter"],
+)
+def test_what_differs_is_not_one_request(changes: dict[str, Any]) -> None:
+    matching = Matching()
+    matching.log(logged())
+    matching.claims.take_report(tapped(**changes))
+    assert matching.emitted == []
+    assert matching.claims.waiting == 2
+
+
+def test_a_cancelled_stream_is_the_request_whose_beginning_it_is() -> None:
+    matching = Matching()
+    matching.log(logged(finished_reason=FinishedReason.ABORT))
+    cut_short = (PhaseMark(Kind.REASONING, 0.6, 0.9, 4, 40),)
+    matching.claims.take_report(tapped(phases=cut_short, cancelled=True, e2e_s=1.5))
+    assert matching.claims.outcomes == {"matched": 1}
+    assert matching.errors == []  # of half an answer nothing can be said
+    assert matching.emitted[0].timing is Timing.ESTIMATED  # and its phases are the log's
+
+
+def test_of_several_the_one_whose_text_is_as_long_is_taken() -> None:
+    matching = Matching()
+    lengths = (398, 400, 402)
+    for chars in lengths:
+        phase = Phase(Kind.ANSWER, 1.0, 0.0, 1.5, 0, chars)
+        matching.log(logged(phases=(phase,), span_id=chars))
+    for chars in reversed(lengths):
+        mark = PhaseMark(Kind.ANSWER, 0.6, 2.2, 30, chars)
+        matching.claims.take_report(tapped(phases=(mark,)))
+    assert [prediction.span_id for prediction in matching.emitted] == list(reversed(lengths))
+
+
+def test_an_instance_is_found_by_the_key_of_its_model() -> None:
+    matching = Matching(lambda name: name.removesuffix(":2"))
+    matching.log(logged(model=f"{MODEL}:2"))
+    matching.claims.take_report(tapped())
+    assert matching.claims.outcomes == {"matched": 1}
+
+
+def test_a_request_that_names_no_model_is_found_by_the_rest() -> None:
+    matching = Matching()
+    matching.claims.take_report(tapped(model=""))
+    matching.log(logged())
+    assert matching.claims.outcomes == {"matched": 1}
+
+
+def test_a_request_in_which_the_daemon_ran_tools_leaves_its_predictions_alone() -> None:
+    matching = Matching()
+    report = tapped(route="/api/v1/chat", tools=("search",))
+    matching.claims.take_report(report)
+    matching.log(logged())
+    matching.later(LOG_WAITS_S)
+    assert matching.emitted == [logged()]
+    assert matching.settled == [(report, None)]
+    assert matching.claims.outcomes == {"compound": 1, "log_only": 1}
+
+
+def test_at_the_end_everything_is_let_go() -> None:
+    matching = Matching()
+    matching.log(logged())
+    matching.claims.take_report(tapped(model="other/model"))
+    matching.claims.expire(everything=True)
+    assert matching.claims.waiting == 0
+    assert matching.claims.outcomes == {"log_only": 1, "unmatched": 1}

@@ -1,0 +1,36 @@
+"""Server-sent events: any cut reads alike, all three line ends, and nothing grows."""
+
+import itertools
+
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.tap.sse import MAX_EVENT_BYTES, EventReader
+
+STREAM = b': note\r\n\r\nevent: a\r\ndata: {"x":1}\r\n\r\ndata:two\ndata: lines\n\ndata: last\r\rid: 7\n\ndata: end\n\n'
+EVENTS = [b'{"x":1}', b"two\nlines", b"last", b"end"]
+
+
+def read(data: bytes, cuts: list[int]) -> tuple[list[bytes], EventReader]:
+    reader = EventReader()
+    places = [0, *sorted(min(cut, len(data)) for cut in cuts), len(data)]
+    return [event for s, e in itertools.pairwise(places) for event in reader.feed(data[s:e])], reader
+
+
+@given(st.lists(st.integers(0, len(STREAM)), max_size=10))
+def test_any_cut_reads_alike(cuts: list[int]) -> None:
+    assert read(STREAM, cuts)[0] == EVENTS
+
+
+def test_an_event_that_is_too_long_is_skipped_and_the_next_one_read() -> None:
+    long = b"data: " + b"x" * (3 * MAX_EVENT_BYTES) + b"\n\n"
+    events, reader = read(long + b"data: ok\n\n", [1000, MAX_EVENT_BYTES * 2, len(long) - 1])
+    assert events == [b"ok"]
+    assert reader.skipped == 1
+
+
+def test_a_stream_without_an_end_of_event_keeps_a_bounded_part() -> None:
+    reader = EventReader()
+    for _ in range(64):
+        assert reader.feed(b"data: " + b"y" * 32_768) == []
+    assert len(reader._rest) <= 2 * MAX_EVENT_BYTES
