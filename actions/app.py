@@ -39,9 +39,8 @@ from actions.settings import ActionsSettings
 from actions.store.audit import Audit
 from actions.store.database import Storage, StorageFailed
 from actions.store.desired_state import DesiredStore
-from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
-from exporter.hardware.nvml.source import NvmlSource
+from exporter.hardware.vendors import Sources, local_sources
 from exporter.llmster.client import DaemonClient
 from exporter.settings import DaemonSettings
 from exporter.shared import host_header, process, web_config
@@ -77,7 +76,7 @@ async def serve(
     settings: ActionsSettings,
     *,
     ready: Callable[[str, Parts], None] | None = None,
-    gpus: GpuSource | None = None,
+    gpus: Sources | None = None,
     host: HostSource | None = None,
     timing: Timing | None = None,
 ) -> None:
@@ -236,13 +235,13 @@ def _controlled(
     settings: ActionsSettings,
     experience: Experience,
     *,
-    gpus: GpuSource | None,
+    gpus: Sources | None,
     host: HostSource | None,
 ) -> Controlled:
     token = daemon.token.reveal() if daemon.token else None
     sources: list[MemorySource] = []
     if daemon.is_loopback:
-        sources.append(LocalMemory(gpus or NvmlSource(), host or LocalHost()))
+        sources.append(LocalMemory(gpus if gpus is not None else local_sources(), host or LocalHost()))
     if settings.prometheus_url is not None:
         sources.append(
             PrometheusMemory(

@@ -12,9 +12,8 @@ from pathlib import Path
 from typing import BinaryIO, Final
 
 from exporter.collectors.prediction_metrics import Stream
-from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource, LocalHost
-from exporter.hardware.nvml.source import NvmlSource
+from exporter.hardware.vendors import Sources, local_sources
 from exporter.http.routes import Routes
 from exporter.llmster import local_files
 from exporter.llmster.client import DaemonClient
@@ -48,14 +47,14 @@ async def serve(
     *,
     ready: Callable[[str], None] | None = None,
     recording: BinaryIO | None = None,
-    gpus: GpuSource | None = None,
+    gpus: Sources | None = None,
     host: HostSource | None = None,
 ) -> None:
     """Watch the daemons and answer scrapes until SIGTERM, SIGINT or cancellation.
 
     `ready` is called with our URL once the port answers. With a `recording` (the output of `lms log stream --json`)
     no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` stand in for
-    this machine's (simulated cards, say). Raises SettingsError.
+    this machine's (simulated GPUs, say). Raises SettingsError.
     """
     if recording is not None and not settings.log_stream:
         raise SettingsError(key="log_stream", value="off", fix="a recording is a log stream; leave it on")
@@ -64,7 +63,7 @@ async def serve(
     opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
     watches = [watch(daemon, max_age_s=settings.max_age_s, opening=opening) for daemon in daemons]
     machine = MachineWatch(
-        gpus or NvmlSource(),
+        gpus if gpus is not None else local_sources(),
         host or LocalHost(),
         local=[daemon.name for daemon in daemons if daemon.is_loopback or daemon.home is not None],
         max_age_s=settings.max_age_s,

@@ -12,11 +12,11 @@ from typing import Protocol
 
 from actions.domain.preflight import Gpu, Holder, MemoryReading
 from exporter.hardware.attribution import Instance, ProcessTree, attribute
-from exporter.hardware.deadline import DeadlineReader, GpuReader
+from exporter.hardware.deadline import DeadlineReader
 from exporter.hardware.errors import HardwareError, HostStalled
 from exporter.hardware.evidence import names_of, pids_of, tree_of, uses_of
-from exporter.hardware.gpus import GpuReading, GpuSource
 from exporter.hardware.host import HostReading, HostSource
+from exporter.hardware.vendors import GpuReaders, HostGpus, Sources, is_shadowed
 from exporter.llmster.state import InstanceInfo
 
 
@@ -45,25 +45,25 @@ class MemorySource(Protocol):
 
 
 class LocalMemory:
-    """NVML and /proc of this machine."""
+    """GPU drivers and /proc of this host."""
 
-    def __init__(self, gpus: GpuSource, host: HostSource) -> None:
-        self._gpus = GpuReader(gpus)
+    def __init__(self, gpus: Sources, host: HostSource) -> None:
+        self._gpus = GpuReaders(gpus)
         self._host_source = host
         self._daemon_pid: int | None = None
         self._pids: frozenset[int] = frozenset()
         self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
 
     async def read(self, daemon_pid: int | None, loaded: Sequence[LoadedModel]) -> MemoryReading:
-        """Read the cards, then the processes behind what they hold."""
+        """Read the GPUs, then the processes behind what they hold."""
+        gpus = await self._gpus.read()
+        self._daemon_pid = daemon_pid
+        self._pids = pids_of(gpus.devices)
         try:
-            reading = await self._gpus.read()
-            self._daemon_pid = daemon_pid
-            self._pids = pids_of(reading.devices)
             host, names = await self._host.read()
         except HardwareError as error:
             raise MemoryUnknown(f"free GPU memory is not known: {error}") from error
-        return read_memory(reading, host, names, loaded)
+        return read_memory(gpus, host, names, loaded)
 
     async def close(self) -> None:
         """Let go of the driver, without waiting for one that does not answer."""
@@ -112,21 +112,26 @@ class FirstThatAnswers:
 
 
 def read_memory(
-    reading: GpuReading, host: HostReading, names: Mapping[int, str], loaded: Sequence[LoadedModel]
+    gpus: HostGpus, host: HostReading, names: Mapping[int, str], loaded: Sequence[LoadedModel]
 ) -> MemoryReading:
-    """Bring cards, processes and instances together. Pure. Raises MemoryUnknown when a card does not say.
+    """Bring GPUs, processes and instances together. Pure. Raises MemoryUnknown when a GPU does not say.
 
     Without sight of the daemon's processes, an instance is believed to be the process that appeared when we loaded it.
     """
-    for device in reading.devices:
+    for problem in gpus.problems.values():
+        raise MemoryUnknown(f"free GPU memory is not known: {problem}")
+    devices = [device for device in gpus.devices if not is_shadowed(device)]
+    if not devices:
+        raise MemoryUnknown("free GPU memory is not known: no GPU driver answers on this host")
+    for device in devices:
         if device.lost or device.memory is None:
             raise MemoryUnknown(f"GPU {device.index} does not say how much memory is free")
-    names = {**names, **names_of(reading.devices)}
+    names = {**names, **names_of(devices)}
     tree = tree_of(host, names)
     if tree is None:
         tree = ProcessTree(parents={one.pid: None for one in loaded if one.pid is not None}, names=names)
     shares = attribute(
-        uses_of(reading.devices),
+        uses_of(devices),
         [Instance(one.info.identifier, model_path=one.info.path, engine_pid=one.pid) for one in loaded],
         tree,
     )
@@ -143,10 +148,10 @@ def read_memory(
         for part in (*shares.unattributed, *shares.foreign)
     ]
     return MemoryReading(
-        source="simulated" if reading.simulated else "nvml",
+        source="+".join(sorted({gpus.source_of(device.vendor) for device in devices})),
         gpus=tuple(
             Gpu(device.index, device.memory.total_bytes, device.memory.free_bytes, device.name)
-            for device in reading.devices
+            for device in devices
             if device.memory is not None
         ),
         holders=tuple(sorted(holders, key=lambda holder: (holder.gpu, -holder.memory_bytes))),

@@ -98,9 +98,9 @@ HEALTH: Final = (
     ),
     Alert(
         "GpuDriverSilent",
-        max_by(_P.now(h.UP), "instance").equals(0),
+        max_by(_P.now(h.UP), "instance", "vendor").equals(0),
         CRITICAL,
-        "The GPU driver of {{ $labels.instance }} does not answer.",
+        "The {{ $labels.vendor }} GPU driver of {{ $labels.instance }} does not answer.",
         "5m",
     ),
     Alert(

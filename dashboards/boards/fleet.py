@@ -288,10 +288,11 @@ _CPU = panels.series(
 _DRIVER = tables.table(
     "Drivers",
     "Which driver runs where, and are these cards real?",
-    Query(max_by(_B.now(h.DRIVER_INFO), "instance", "driver", "cuda", "source")),
-    Query(max_by(_B.now(h.UP), "instance")),
+    Query(max_by(_B.now(h.DRIVER_INFO), "instance", "vendor", "driver", "cuda", "source")),
+    Query(max_by(_B.now(h.UP), "instance", "vendor")),
     columns=[
         Column("instance", "Machine"),
+        Column("vendor", "Vendor"),
         Column("driver", "Driver"),
         Column("cuda", "CUDA"),
         Column("source", "Cards"),

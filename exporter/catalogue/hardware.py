@@ -20,16 +20,19 @@ _PROC: Final = "psutil"
 # NVML itself ---------------------------------------------------------------------------------------------------------
 UP = gauge(
     "gpu_driver_up",
-    "Whether the GPUs could be read for this scrape; absent on a machine without an NVIDIA driver.",
-    source="nvmlInit and every call after it",
+    "Whether the vendor's GPUs could be read for this scrape; absent for a vendor without a driver or without GPUs.",
+    "vendor",
+    source="nvmlInit and every call after it; /sys/class/drm",
 )
 DRIVER_INFO = gauge(
     "gpu_driver_info",
-    "Always 1. Driver version, the newest CUDA it runs, and whether the cards are real: source is nvml or simulated.",
+    "Always 1. Driver version (the kernel's for AMD and Intel), the newest CUDA it runs, and what GPUs are read by: "
+    "source is nvml, sysfs or simulated.",
+    "vendor",
     "driver",
     "cuda",
     "source",
-    source="nvmlSystemGetDriverVersion, nvmlSystemGetCudaDriverVersion_v2",
+    source="nvmlSystemGetDriverVersion, nvmlSystemGetCudaDriverVersion_v2; uname",
 )
 XID_ERRORS = counter(
     "gpu_xid_errors_total",
@@ -42,14 +45,16 @@ XID_ERRORS = counter(
 # Cards ---------------------------------------------------------------------------------------------------------------
 DEVICE_INFO = gauge(
     "gpu_device_info",
-    "Always 1. A card; memory is dedicated, or unified when it shares the host's; source is nvml or simulated.",
+    "Always 1. A GPU; vendor is nvidia, amd or intel; memory is dedicated, or unified when it shares the host's; "
+    "source is nvml, sysfs or simulated.",
     "gpu",
     "uuid",
     "name",
     "pci_bus_id",
+    "vendor",
     "memory",
     "source",
-    source="nvmlDeviceGetUUID, nvmlDeviceGetName, nvmlDeviceGetPciInfo_v3",
+    source="nvmlDeviceGetUUID, nvmlDeviceGetName, nvmlDeviceGetPciInfo_v3; /sys/class/drm/card*/device",
 )
 LOST = gauge(
     "gpu_device_lost",

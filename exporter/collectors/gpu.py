@@ -1,48 +1,42 @@
-"""Collects the GPUs: every card, every value it reports, nothing for what it does not."""
+"""Collects the GPUs of every vendor: every value each reports, nothing for what it does not."""
 
 from __future__ import annotations
 
 from exporter.catalogue import hardware as m
 from exporter.collectors.base import Samples, Scrape
-from exporter.hardware.errors import NvmlNotFound
-from exporter.hardware.gpus import Device, GpuReading
+from exporter.hardware.gpus import Device
 
 
 def collect_driver(scrape: Scrape, out: Samples) -> None:
-    """Whether the driver answers, which one it is, and the XIDs it reported: known even while the cards are not."""
+    """Whether each vendor's driver answers, which one it is, and the XIDs reported: known even while GPUs are not."""
     machine = scrape.machine
     if machine is None:
         return
     for (gpu, xid), count in (machine.xids or {}).items():
         out.add(m.XID_ERRORS, count, gpu=gpu, xid=str(xid))
-    if machine.gpus is None:
-        if not isinstance(machine.gpu_problem, NvmlNotFound):
-            out.add(m.UP, 0)
-        return
-    out.add(m.UP, 1)
-    out.add(
-        m.DRIVER_INFO,
-        1,
-        driver=machine.gpus.driver_version or "",
-        cuda=machine.gpus.cuda_version or "",
-        source=_source(machine.gpus),
-    )
+    for vendor in machine.gpus.problems:
+        out.add(m.UP, 0, vendor=vendor)
+    for vendor, reading in machine.gpus.readings.items():
+        out.add(m.UP, 1, vendor=vendor)
+        out.add(
+            m.DRIVER_INFO,
+            1,
+            vendor=vendor,
+            driver=reading.driver_version or "",
+            cuda=reading.cuda_version or "",
+            source=machine.gpus.source_of(vendor),
+        )
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Every card. Raises HardwareError when there is a driver and it did not answer; no driver is no failure."""
-    machine = scrape.machine
-    if machine is None or isinstance(machine.gpu_problem, NvmlNotFound):
+    """Every GPU that answered. Raises HardwareError when none did although there are drivers."""
+    if scrape.machine is None:
         return
-    if machine.gpu_problem is not None:
-        raise machine.gpu_problem
-    if machine.gpus is not None:
-        for device in machine.gpus.devices:
-            _add_device(out, device, _source(machine.gpus))
-
-
-def _source(reading: GpuReading) -> str:
-    return "simulated" if reading.simulated else "nvml"
+    gpus = scrape.machine.gpus
+    if gpus.problems and not gpus.readings:
+        raise next(iter(gpus.problems.values()))
+    for device in gpus.devices:
+        _add_device(out, device, gpus.source_of(device.vendor))
 
 
 def _add_device(out: Samples, device: Device, source: str) -> None:
@@ -54,6 +48,7 @@ def _add_device(out: Samples, device: Device, source: str) -> None:
         uuid=device.uuid or "",
         name=device.name or "",
         pci_bus_id=device.pci_bus_id or "",
+        vendor=device.vendor,
         memory="" if device.lost else "unified" if device.unified else "dedicated",
         source=source,
     )

@@ -115,12 +115,13 @@ class GpuReader(DeadlineReader[GpuReading]):
         self,
         source: GpuSource,
         *,
+        subject: str = "the NVIDIA driver",
         deadline_s: float = DEADLINE_S,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         super().__init__(
             source.read,
-            subject="the NVIDIA driver",
+            subject=subject,
             overdue=DriverWedged,
             close=source.close,
             deadline_s=deadline_s,

@@ -11,11 +11,11 @@ import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.hardware.deadline import DeadlineReader, GpuReader
-from exporter.hardware.errors import HardwareError, HostStalled, NvmlNotFound
+from exporter.hardware.deadline import DeadlineReader
+from exporter.hardware.errors import HardwareError, HostStalled
 from exporter.hardware.evidence import pids_of
-from exporter.hardware.gpus import GpuReading, GpuSource
 from exporter.hardware.host import HostReading, HostSource
+from exporter.hardware.vendors import GpuReaders, HostGpus, Sources
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
 from exporter.pipeline.vram import Vram, share_out
@@ -25,12 +25,11 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class MachineReading:
-    """What one reading found of the machine. Each part is None exactly when its problem is not."""
+    """What one reading found of the machine."""
 
-    gpus: GpuReading | None = None
-    gpu_problem: HardwareError | None = None
+    gpus: HostGpus = field(default_factory=HostGpus)
     hosts: Mapping[str, HostReading] | None = None
-    """By daemon, of the daemons on this machine."""
+    """By daemon, of the daemons on this machine; None exactly when there is a problem."""
     host_problem: HardwareError | None = None
     xids: Mapping[tuple[str, int], int] | None = None
     """XID errors by (gpu, xid); None when nothing can be watched. Known even while the cards cannot be read."""
@@ -51,7 +50,7 @@ class MachineWatch:
 
     def __init__(
         self,
-        gpus: GpuSource,
+        gpus: Sources,
         host: HostSource,
         *,
         local: Iterable[str],
@@ -59,7 +58,7 @@ class MachineWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engines: dict[str, EnginePids] = {name: EnginePids() for name in local}
-        self._gpus = GpuReader(gpus)
+        self._gpus = GpuReaders(gpus)
         self._source = host
         self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
         self._max_age_s = max_age_s
@@ -67,49 +66,38 @@ class MachineWatch:
         self._daemon_pids: dict[str, int | None] = {}
         self._gpu_pids: frozenset[int] = frozenset()
         self._labels: dict[str, str] = {}
-        self._latest: GpuReading | None = None
-        self._problem_kind = ""
+        self._latest = HostGpus()
         self._latest_at = float("-inf")
 
-    async def read_gpus(self, *, within_s: float) -> GpuReading | HardwareError:
-        """Read the cards; a reading younger than the maximum age costs nothing."""
-        if self._latest is not None and self._clock() - self._latest_at < self._max_age_s:
+    async def read_gpus(self, *, within_s: float) -> HostGpus:
+        """Read the GPUs; a complete reading younger than the maximum age costs nothing."""
+        if self._clock() - self._latest_at < self._max_age_s:
             return self._latest
         started_at = self._clock()
-        try:
-            self._latest = await self._gpus.read(within_s=within_s)
-        except Exception as error:  # noqa: BLE001 - logged in _problem_of
-            problem = self._problem_of(error)
-            self._latest = None
-            self._tell_change(problem)
-            return problem
-        self._latest_at = started_at
-        self._tell_change(None)
+        self._latest = await self._gpus.read(within_s=within_s)
+        self._latest_at = float("-inf") if self._latest.problems else started_at
         return self._latest
 
     async def read(
-        self, gpus: GpuReading | HardwareError, daemons: Sequence[DaemonReading], *, within_s: float
+        self, gpus: HostGpus, daemons: Sequence[DaemonReading], *, within_s: float
     ) -> MachineReading:
-        """Complete a reading of the cards with the processes behind it; a few milliseconds of /proc."""
-        reading = gpus if isinstance(gpus, GpuReading) else None
+        """Complete a reading of the GPUs with the processes behind it; a few milliseconds of /proc."""
         self._daemon_pids = {
             daemon.name: daemon.snapshot.process.pid if daemon.snapshot is not None else None
             for daemon in daemons
             if daemon.name in self.engines
         }
-        if reading is not None:
-            self._learn_labels(reading)
+        self._learn_labels(gpus)
         try:
             host, problem = await self._host.read(within_s=within_s), None
         except Exception as error:  # noqa: BLE001 - logged in _problem_of
             host, problem = _Host({}, {}), self._problem_of(error)
         return MachineReading(
-            gpus=reading,
-            gpu_problem=gpus if isinstance(gpus, HardwareError) else None,
+            gpus=gpus,
             hosts=host.hosts if problem is None else None,
             host_problem=problem,
             xids=self._labelled_xids(),
-            vram=share_out(reading, daemons, host.hosts, self.engines, names=host.names),
+            vram=share_out(gpus.devices, daemons, host.hosts, self.engines, names=host.names),
         )
 
     async def close(self) -> None:
@@ -131,23 +119,14 @@ class MachineWatch:
         log.error("reading the machine failed", exc_info=error)
         return HardwareError(f"an error of ours: {type(error).__name__}")
 
-    def _tell_change(self, problem: HardwareError | None) -> None:
-        """Log when the cards stop or start being readable, not at every scrape in between."""
-        kind = problem.kind if problem is not None else ""
-        if kind == self._problem_kind:
+    def _learn_labels(self, gpus: HostGpus) -> None:
+        if not gpus.devices:  # what was known stays true until they can be read again
             return
-        self._problem_kind = kind
-        if problem is None:
-            log.info("GPUs readable again")
-        elif not isinstance(problem, NvmlNotFound):
-            log.warning("GPUs not readable", extra={"kind": kind, "problem": str(problem)})
-
-    def _learn_labels(self, reading: GpuReading) -> None:
-        present = {device.uuid: str(device.index) for device in reading.devices if device.uuid is not None}
+        present = {device.uuid: str(device.index) for device in gpus.devices if device.uuid is not None}
         # A driver that was reloaded may count its cards anew: two cards must not have one number.
         gone = {uuid: label for uuid, label in self._labels.items() if label not in present.values()}
         self._labels = gone | present
-        self._gpu_pids = pids_of(reading.devices)
+        self._gpu_pids = pids_of(gpus.devices)
 
     def _labelled_xids(self) -> dict[tuple[str, int], int] | None:
         """Name cards as every other metric does; a card is known by its uuid where it has no number any more."""

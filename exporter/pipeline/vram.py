@@ -16,7 +16,7 @@ from exporter.hardware.attribution import (
     attribute,
 )
 from exporter.hardware.evidence import names_of, tree_of, uses_of
-from exporter.hardware.gpus import GpuReading
+from exporter.hardware.gpus import Device
 from exporter.hardware.host import HostReading
 from exporter.llmster.state import LoadedInstance
 from exporter.pipeline.engine_pids import EnginePids
@@ -45,7 +45,7 @@ class Vram:
 
 
 def share_out(
-    gpus: GpuReading | None,
+    gpus: Sequence[Device],
     daemons: Sequence[DaemonReading],
     hosts: Mapping[str, HostReading],
     engines: Mapping[str, EnginePids],
@@ -53,9 +53,7 @@ def share_out(
     names: Mapping[int, str],
 ) -> Vram:
     """Share out what the GPUs' processes hold; whatever belongs to no daemon we can see is foreign."""
-    if gpus is None:
-        return Vram()
-    listed = [device for device in gpus.devices if device.processes is not None]
+    listed = [device for device in gpus if device.processes is not None]
     uses = uses_of(listed)
     names = {**names, **names_of(listed)}
     found: list[DaemonVram] = []
@@ -75,9 +73,13 @@ def share_out(
         )
         uses = [use for use in uses if use.pid not in tree]
         models = {one.info.identifier: one.info.model_key for one in local}
-        loose = dict.fromkeys((device.index for device in listed), 0)
+        loose = {
+            device.index: 0
+            for device in listed
+            if not any(pid in tree for pid in device.hidden_pids)  # else what they hold is not known
+        }
         for share in attribution.unattributed:
-            loose[share.gpu] += share.memory_bytes
+            loose[share.gpu] = loose.get(share.gpu, 0) + share.memory_bytes
         found.append(
             DaemonVram(
                 daemon.name,

@@ -18,7 +18,7 @@ from actions.domain.actor import Scope
 from actions.domain.timeouts import Timing
 from actions.settings import ActionsSettings
 from actions.store.database import Storage
-from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.hardware.errors import DriverUnavailable
 from exporter.hardware.gpus import GpuReading
 from exporter.settings import DaemonSettings, Secret
@@ -203,7 +203,7 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
                 app.serve(
                     chosen,
                     ready=lambda where, parts: ready.put_nowait((where, parts)),
-                    gpus=gpus or (SimulatedGpus(simulator.daemon, loop) if simulator else None),
+                    gpus=gpus or (simulated_gpus(simulator.daemon, loop) if simulator else None),
                     host=SimulatedHost(simulator.daemon, loop) if simulator else None,
                     timing=timing,
                 )

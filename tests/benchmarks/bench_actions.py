@@ -131,7 +131,7 @@ async def serve(daemon_url: str, folder: Path) -> None:
         app.serve(
             settings(folder, daemon(daemon_url)),
             ready=lambda url, parts: started.set_result((url, parts)),
-            gpus=NoMachine(),
+            gpus={"nvidia": NoMachine()},
             timing=QUICK,
         )
     )

@@ -73,7 +73,7 @@ def prepare() -> tuple[Callable[[], object], Callable[[], bytes]]:
     from exporter.pipeline.host_snapshot import MachineWatch
 
     source = NvmlSource()
-    machine = MachineWatch(source, LocalHost(), local=(), max_age_s=0)
+    machine = MachineWatch({"nvidia": source}, LocalHost(), local=(), max_age_s=0)
     loop = asyncio.new_event_loop()
     collectors = (
         ("driver", gpu.collect_driver),

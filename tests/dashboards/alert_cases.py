@@ -271,10 +271,13 @@ CASES: dict[str, Case] = {
         quiet={f"gpu_device_lost{{{CARD}}}": "0x40"},
     ),
     "GpuDriverSilent": Case(
-        fires={f"gpu_driver_up{{{HERE}}}": "0x40"},
-        labels={"instance": "box:9810"},
-        summary="The GPU driver of box:9810 does not answer.",
-        quiet={f"gpu_driver_up{{{HERE}}}": "0x24 1 0x10"},
+        fires={
+            f'gpu_driver_up{{{HERE},vendor="nvidia"}}': "0x40",
+            f'gpu_driver_up{{{HERE},vendor="amd"}}': "1x40",
+        },
+        labels={"instance": "box:9810", "vendor": "nvidia"},
+        summary="The nvidia GPU driver of box:9810 does not answer.",
+        quiet={f'gpu_driver_up{{{HERE},vendor="nvidia"}}': "0x24 1 0x10"},
         at="28m",
     ),
     "GpuPcieDowngraded": Case(

@@ -6,7 +6,7 @@ Knows no card. A byte that some process holds must turn up exactly once, whateve
 from collections import Counter
 
 from exporter.hardware.attribution import ProcessShare
-from exporter.hardware.gpus import Device, GpuProcess, GpuReading
+from exporter.hardware.gpus import Device, GpuProcess
 from exporter.hardware.host import HostProcess, HostReading, ProcessRole
 from exporter.llmster.client import DaemonState, Health
 from exporter.llmster.events import RuntimeLog
@@ -103,7 +103,7 @@ def attribution(choices: Choices) -> None:  # noqa: C901 - one account, drawn up
                 engines[name].take_log(
                     RuntimeLog(1, "info", "", "e", "v", "t", one.info.identifier, None, pid)
                 )
-    found = share_out(GpuReading(None, None, tuple(devices)), readings, hosts, engines, names={})
+    found = share_out(devices, readings, hosts, engines, names={})
     given: Counter[int] = Counter()
     seen: Counter[tuple[int, int]] = Counter()
 

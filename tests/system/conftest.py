@@ -110,7 +110,7 @@ async def exporters() -> AsyncIterator[StartExporter]:
             web_config: Path | None = None,
             recording: BinaryIO | None = None,
             reasoning_tags: tuple[tuple[str, str], ...] = (),
-            gpus: GpuSource | None = None,
+            gpus: GpuSource | dict[str, GpuSource] | None = None,
             host: HostSource | None = None,
         ) -> RunningExporter:
             settings = ExporterSettings(
@@ -131,7 +131,7 @@ async def exporters() -> AsyncIterator[StartExporter]:
                     settings,
                     ready=urls.put_nowait,
                     recording=recording,
-                    gpus=gpus or Gpus(),
+                    gpus=gpus if isinstance(gpus, dict) else {"nvidia": gpus or Gpus()},
                     host=host or Host(),
                 )
             )

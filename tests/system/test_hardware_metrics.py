@@ -9,7 +9,7 @@ import pytest
 
 from exporter.catalogue import hardware as m
 from exporter.hardware.errors import DriverUnavailable, DriverWedged
-from exporter.hardware.gpus import GpuReading
+from exporter.hardware.gpus import Device, GpuReading, GpuSource, Memory
 from llmster_sim.server import SimConfig, Simulator
 from tests.external import FindTool
 from tests.machines import CARDS, DAEMON_PID, GIB, Gpus, Host, family
@@ -101,12 +101,29 @@ async def test_a_dead_driver_costs_the_cards_and_nothing_else(
     assert not {name for name in scraped.names() if name.startswith("gpu_memory")}
 
 
+async def test_a_vendor_that_fails_costs_its_own_gpus_only(start_exporter: StartExporter) -> None:
+    amd = Device(0, vendor="amd", name="AMD Radeon RX 7900 XTX", memory=Memory(24 * GIB, GIB, 23 * GIB))
+    sources: dict[str, GpuSource] = {
+        "nvidia": Gpus(problem=DriverUnavailable("unloaded")),
+        "amd": Gpus(GpuReading("6.14.0", None, (amd,))),
+    }
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        exporter = await start_exporter(daemon("box", sim.url), gpus=sources, host=Host(HOST))
+        scraped = await exporter.scrape()
+    assert scraped.value("gpu_driver_up", vendor="nvidia") == 0
+    assert scraped.value("gpu_driver_up", vendor="amd") == 1
+    assert scraped.value("gpu_driver_info", vendor="amd", driver="6.14.0", source="sysfs") == 1
+    assert scraped.value("gpu_device_info", vendor="amd", gpu="0", source="sysfs") == 1
+    assert scraped.value("gpu_memory_used_bytes", gpu="0") == GIB
+    assert scraped.value("daemonpulse_collector_success", collector="gpu") == 1
+
+
 async def test_a_machine_without_a_card_is_no_failure(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url), gpus=Gpus(), host=Host(HOST))
         scraped = await exporter.scrape()
     assert scraped.value("daemonpulse_collector_success", collector="gpu") == 1
-    assert not {name for name in scraped.names() if name.startswith("nvml_")}
+    assert not {name for name in scraped.names() if name.startswith("gpu_")}
     assert scraped.value("llmster_host_memory_total_bytes", daemon="box") == 128 * GIB
 
 
@@ -125,7 +142,7 @@ async def test_a_probe_of_one_daemon_leaves_the_machine_alone(start_exporter: St
         exporter = await start_exporter(daemon("box", sim.url), gpus=gpus, host=Host(HOST))
         scraped = await exporter.scrape("/probe?daemon=box")
     assert gpus.reads == 0
-    assert not {name for name in scraped.names() if name.startswith("nvml_")}
+    assert not {name for name in scraped.names() if name.startswith("gpu_")}
 
 
 async def test_cards_are_read_although_the_daemon_is_down(start_exporter: StartExporter) -> None:

@@ -5,7 +5,7 @@ from collections import Counter
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemonpulse.demo.simulated_host import FOREIGN_NAME, SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import FOREIGN_NAME, SimulatedHost, simulated_gpus
 from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
 
@@ -29,7 +29,7 @@ def loose(scraped: Scraped) -> list[float]:
 async def start(start_exporter: StartExporter, sim: Simulator) -> RunningExporter:
     loop = asyncio.get_running_loop()
     return await start_exporter(
-        daemon("demo", sim.url), gpus=SimulatedGpus(sim.daemon, loop), host=SimulatedHost(sim.daemon, loop)
+        daemon("demo", sim.url), gpus=simulated_gpus(sim.daemon, loop), host=SimulatedHost(sim.daemon, loop)
     )
 
 

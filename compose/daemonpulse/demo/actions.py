@@ -17,7 +17,7 @@ from actions.mcp.mcp_json.adoption import TOKEN_NAME
 from actions.settings import ActionsSettings
 from actions.store.database import Storage
 from daemonpulse.demo import mcp_policy
-from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.settings import DaemonSettings
 from llmster_sim.server import Simulator
 
@@ -62,7 +62,7 @@ async def start_actions(
         app.serve(
             settings,
             ready=lambda url, _parts: urls.put_nowait(url),
-            gpus=SimulatedGpus(simulator.daemon, loop),
+            gpus=simulated_gpus(simulator.daemon, loop),
             host=SimulatedHost(simulator.daemon, loop),
         )
     )

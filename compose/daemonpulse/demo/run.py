@@ -27,7 +27,7 @@ from daemonpulse.demo import stack as programs
 from daemonpulse.demo.actions import DAEMON_NAME, end, start_actions
 from daemonpulse.demo.alert_sink import Alert, alert_sink
 from daemonpulse.demo.programs import Program, ProgramFailed, free_port, running
-from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from daemonpulse.demo.status_line import Pulse
 from exporter import app
 from exporter.catalogue import daemon as state_metrics
@@ -135,7 +135,7 @@ class _Demo:
             app.serve(
                 settings,
                 ready=lambda _url: ready.set(),
-                gpus=SimulatedGpus(simulator.daemon, loop),
+                gpus=simulated_gpus(simulator.daemon, loop),
                 host=SimulatedHost(simulator.daemon, loop),
             )
         )

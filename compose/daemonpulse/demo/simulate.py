@@ -12,7 +12,7 @@ import tempfile
 import time
 from pathlib import Path
 
-from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter import app
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared import logs
@@ -59,7 +59,7 @@ async def _serve(
         loop = asyncio.get_running_loop()
         await app.serve(
             dataclasses.replace(settings, daemons=(daemon,)),
-            gpus=SimulatedGpus(simulator.daemon, loop),
+            gpus=simulated_gpus(simulator.daemon, loop),
             host=SimulatedHost(simulator.daemon, loop),
         )
     finally:

@@ -10,7 +10,7 @@ from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
 from exporter.hardware.errors import DriverUnavailable, HardwareError
-from exporter.hardware.gpus import Device, GpuProcess, GpuReading, Memory
+from exporter.hardware.gpus import Device, GpuProcess, GpuReading, GpuSource, Memory
 from exporter.hardware.host import HostMemory, HostProcess, HostReading, ProcessRole
 from llmster_sim.engine.daemon import Daemon
 from llmster_sim.host.gpus import CardReading
@@ -42,8 +42,18 @@ class _Simulated:
             raise failure("the simulator does not answer") from error
 
 
+def simulated_gpus(daemon: Daemon, loop: asyncio.AbstractEventLoop) -> dict[str, GpuSource]:
+    """Make a source for each vendor of the simulated GPUs."""
+    vendors = {gpu.spec.vendor for gpu in daemon.cards.all}
+    return {vendor: SimulatedGpus(daemon, loop, vendor) for vendor in sorted(vendors, reverse=True)}
+
+
 class SimulatedGpus(_Simulated):
-    """A GpuSource of cards that do not exist."""
+    """A GpuSource of one vendor's GPUs that do not exist."""
+
+    def __init__(self, daemon: Daemon, loop: asyncio.AbstractEventLoop, vendor: str) -> None:
+        super().__init__(daemon, loop)
+        self._vendor = vendor
 
     def read(self) -> GpuReading:
         """Read every simulated card."""
@@ -63,7 +73,7 @@ class SimulatedGpus(_Simulated):
         return GpuReading(
             driver_version=None,
             cuda_version=None,
-            devices=tuple(_device(card, names) for card in cards),
+            devices=tuple(_device(card, names) for card in cards if card.vendor == self._vendor),
             simulated=True,
         )
 
@@ -111,6 +121,7 @@ def _device(card: CardReading, names: Mapping[int, str]) -> Device:
         index=card.index,
         uuid=f"GPU-simulated-{card.index}",
         name=f"{card.name} (simulated)",
+        vendor=card.vendor,
         memory=Memory(
             total_bytes=card.total_bytes,
             used_bytes=card.used_bytes,

@@ -22,9 +22,10 @@ _AMBIENT_C = 31.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class CardSpec:
-    """What the maker prints on the box. Source of the two first: a recorded surveyHardware."""
+    """What the maker prints on the box. Source of name and size of the first: a recorded surveyHardware."""
 
     name: str
+    vendor: str
     total_bytes: int
     idle_w: float
     max_w: float
@@ -35,6 +36,7 @@ class CardSpec:
 SPECS = (
     CardSpec(
         name="NVIDIA GeForce RTX 4090",
+        vendor="nvidia",
         total_bytes=25_757_220_864,
         idle_w=24.0,
         max_w=450.0,
@@ -42,12 +44,13 @@ SPECS = (
         compute="8.9",
     ),
     CardSpec(
-        name="NVIDIA GeForce RTX 3060",
+        name="AMD Radeon RX 7700 XT",
+        vendor="amd",
         total_bytes=12_884_901_888,
-        idle_w=13.0,
-        max_w=170.0,
-        full_load_c=70.0,
-        compute="8.6",
+        idle_w=16.0,
+        max_w=245.0,
+        full_load_c=72.0,
+        compute="11.0",
     ),
 )
 
@@ -58,6 +61,7 @@ class CardReading:
 
     index: int
     name: str
+    vendor: str
     total_bytes: int
     used_bytes: int
     utilization: float
@@ -109,6 +113,7 @@ class Card:
         return CardReading(
             index=self.index,
             name=self.spec.name,
+            vendor=self.spec.vendor,
             total_bytes=self.spec.total_bytes,
             used_bytes=self.used_bytes,
             utilization=self.load,

@@ -6,12 +6,13 @@ Knows neither deadlines nor threads (see deadline.py): a driver that is stuck bl
 import os
 import time
 from collections.abc import Callable, Mapping
+from collections.abc import Set as AbstractSet
 from dataclasses import dataclass, field, replace
 from typing import Final
 
 from exporter.hardware.drm import amdgpu, intel, kfd
 from exporter.hardware.drm.clients import ClientScan, ClientScanner
-from exporter.hardware.drm.discovery import Driver, DrmGpu, count_nvidia, find_gpus
+from exporter.hardware.drm.discovery import Driver, DrmGpu, find_gpus
 from exporter.hardware.drm.files import read_bytes, read_text
 from exporter.hardware.drm.hwmon import Sensors, SensorValues, find_sensors, read_sensors
 from exporter.hardware.drm.pcie import read_link
@@ -41,12 +42,12 @@ class _Watched:
 class DrmSource:
     """Reads AMD and Intel GPUs. Not for more than one thread at a time.
 
-    A GPU keeps its number for as long as the source lives. Numbers begin after those that NVML gives to the NVIDIA GPUs
-    of the host, present on the bus or not yet driven.
+    A GPU keeps its number, counted from 0 by PCI address, for as long as the source lives.
     """
 
     def __init__(
         self,
+        drivers: AbstractSet[Driver] = frozenset(Driver),
         *,
         sysfs: str = "/sys",
         procfs: str = "/proc",
@@ -54,13 +55,13 @@ class DrmSource:
         host_memory: Callable[[], HostMemory | None] = read_memory,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
+        self._drivers = drivers
         self._sysfs = sysfs
         self._share = share
         self._host_memory = host_memory
         self._clock = clock
         self._scanner = ClientScanner(procfs)
         self._gpus: dict[str, _Watched] = {}
-        self._first_index: int | None = None
         self._found_at = float("-inf")
 
     def read(self) -> GpuReading:
@@ -90,12 +91,10 @@ class DrmSource:
         self._found_at = self._clock()
         for gpu in find_gpus(self._sysfs, self._share):
             known = self._gpus.get(gpu.pci_address)
-            if known is not None and known.gpu == gpu:
+            if gpu.driver not in self._drivers or (known is not None and known.gpu == gpu):
                 continue
-            if self._first_index is None:
-                self._first_index = count_nvidia(self._sysfs)
             self._gpus[gpu.pci_address] = _Watched(
-                index=known.index if known is not None else self._first_index + len(self._gpus),
+                index=known.index if known is not None else len(self._gpus),
                 gpu=gpu,
                 sensors=find_sensors(gpu.hwmon) if gpu.hwmon is not None else None,
                 gts=intel.find_gts(gpu) if gpu.driver is not Driver.AMDGPU else [],

@@ -29,7 +29,7 @@ from schemathesis.specs.openapi.checks import (
 from actions import app
 from actions.app import Parts
 from actions.store.database import Storage
-from daemonpulse.demo.simulated_host import SimulatedGpus, SimulatedHost
+from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import QUICK, SMALL, daemon, make_token
 from tests.actions.conftest import settings as service_settings
@@ -100,7 +100,7 @@ class Background:
                 app.serve(
                     service_settings(self._state, daemon(sim.url)),
                     ready=ready,
-                    gpus=SimulatedGpus(sim.daemon, loop),
+                    gpus=simulated_gpus(sim.daemon, loop),
                     host=SimulatedHost(sim.daemon, loop),
                     timing=QUICK,
                 )

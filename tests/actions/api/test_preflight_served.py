@@ -104,7 +104,7 @@ async def test_a_model_of_a_link_peer_is_judged_unknown(forge: Forge, sim: Simul
 async def test_without_nvml_the_verdict_is_unknown_and_the_load_goes_ahead(
     start_forge: StartForge, sim: Simulator
 ) -> None:
-    forge = await start_forge(sim, gpus=NoMachine())
+    forge = await start_forge(sim, gpus={"nvidia": NoMachine()})
     answer = (await forge.post("preflight", wait=None, model=SMALL)).json()
     assert answer["verdict"] == "unknown"
     assert "no NVIDIA driver here" in answer["reasons"][0]

@@ -1,12 +1,12 @@
 """Daemons, their processes and the cards' processes brought together."""
 
-from exporter.hardware.gpus import Device, GpuProcess, GpuReading
+from exporter.hardware.gpus import Device, GpuProcess
 from exporter.hardware.host import HostProcess, HostReading, ProcessRole
 from exporter.llmster.client import DaemonState, Health
 from exporter.llmster.state import DaemonProcess, DaemonVersion, InstanceInfo, LoadedInstance, Snapshot
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
-from exporter.pipeline.vram import Vram, share_out
+from exporter.pipeline.vram import share_out
 
 
 def instance(name: str, *, path: str | None = None, device: str | None = None) -> LoadedInstance:
@@ -46,8 +46,8 @@ def host(daemon_pid: int, *engines: int) -> HostReading:
     )
 
 
-def cards(*processes: GpuProcess) -> GpuReading:
-    return GpuReading(None, None, (Device(0, processes=processes), Device(1)))
+def cards(*processes: GpuProcess) -> tuple[Device, ...]:
+    return (Device(0, processes=processes), Device(1))
 
 
 def test_the_processes_of_two_daemons_are_not_mixed() -> None:
@@ -120,4 +120,11 @@ def test_a_source_that_knows_a_processes_name_is_believed() -> None:
 
 
 def test_nothing_is_shared_out_of_cards_that_could_not_be_read() -> None:
-    assert share_out(None, [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}) == Vram()
+    (nothing,) = share_out((), [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}).daemons
+    assert (nothing.instances, nothing.unattributed) == ((), {})
+
+
+def test_what_a_daemon_holds_is_not_called_nothing_where_its_processes_could_not_be_looked_into() -> None:
+    hidden = (Device(0, vendor="amd", processes=(), hidden_pids=frozenset({11})), Device(1, processes=()))
+    (found,) = share_out(hidden, [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}).daemons
+    assert found.unattributed == {1: 0}

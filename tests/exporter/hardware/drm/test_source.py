@@ -1,5 +1,6 @@
 """What holds for every vendor: which GPUs are found, how they keep their numbers, sleep and get lost."""
 
+from exporter.hardware.drm.discovery import Driver, count_nvidia
 from exporter.hardware.drm.source import DISCOVERY_S, DrmSource
 from tests.exporter.hardware.drm.conftest import Clock, Deny
 from tests.fake_drm.gpus import ARC_I915, MI300X, RX_7900, add_arc_i915, add_mi300x, add_nvidia, add_rx_7900
@@ -14,13 +15,24 @@ def test_a_container_without_drm_has_no_gpus_and_fails_nothing(host: FakeHost, s
     assert source.xid_counts() is None
 
 
-def test_numbers_begin_after_those_of_the_nvidia_gpus_of_the_host(host: FakeHost, source: DrmSource) -> None:
+def test_nvidia_gpus_are_left_to_nvml_and_counted_whether_driven_or_not(
+    host: FakeHost, source: DrmSource
+) -> None:
     add_nvidia(host)
     add_rx_7900(host)
 
     (found,) = source.read().devices
 
-    assert (found.index, found.pci_bus_id) == (1, RX_7900)
+    assert (found.index, found.pci_bus_id) == (0, RX_7900)
+    assert count_nvidia(str(host.sysfs)) == 1
+
+
+def test_a_source_of_one_vendor_leaves_the_others_alone(host: FakeHost) -> None:
+    add_rx_7900(host, number=1)
+    add_arc_i915(host, number=2)
+    intel = DrmSource({Driver.I915}, sysfs=str(host.sysfs), procfs=str(host.procfs), share=str(host.share))
+
+    assert [device.vendor for device in intel.read().devices] == ["intel"]
 
 
 def test_gpus_of_several_vendors_are_read_together(host: FakeHost, source: DrmSource) -> None:

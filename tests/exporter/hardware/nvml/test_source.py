@@ -126,7 +126,9 @@ def test_a_card_that_supports_nothing_reports_only_where_it_is(
     assert mute.index == 1
     assert not mute.lost
     values = [
-        getattr(mute, name) for name in mute.__slots__ if name not in {"index", "lost", "unified", "memory"}
+        getattr(mute, name)
+        for name in mute.__slots__
+        if name not in {"index", "vendor", "lost", "unified", "memory"}
     ]
     assert all(not value or not any(getattr(value, slot) for slot in value.__slots__) for value in values)
     assert mute.processes is None
