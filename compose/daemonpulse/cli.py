@@ -23,7 +23,7 @@ _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 @click.group(context_settings=_CONTEXT)
 @click.version_option(package_name="daemonpulse")
 def main() -> None:
-    """Sight and safe control for LM Studio's headless daemon (llmster).
+    """Metrics, traces, dashboards and safe controls for LM Studio's headless daemon (llmster).
 
     \b
     New here?      daemonpulse demo      a simulated daemon, seen by everything there is
