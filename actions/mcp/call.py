@@ -7,13 +7,13 @@ cannot be put on record first.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import os
 import time
 import uuid
-from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
-from typing import Any, Final, Generic, NoReturn, Protocol, TypeVar
+from collections.abc import Callable, Mapping
+from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar
 
 from mcp.shared.exceptions import MCPError
 from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
@@ -23,12 +23,13 @@ from pydantic import ValidationError
 from actions.auth.rate_limit import Buckets
 from actions.domain.actor import Actor
 from actions.mcp.approvals import MAX_SUBJECT, Approvals, Ask, TooManyPending
-from actions.mcp.policy.constraints import MAX_DEPTH, is_deeper
+from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.overrides import Records
-from actions.mcp.policy.rules import Decision, Subject, Verdict, decide
-from actions.mcp.redaction import digest, preview, redact
+from actions.mcp.policy.rules import Decision, Verdict, decide
+from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact
 from actions.mcp.upstream.connection import LEFT, Upstream, UpstreamDown
 from actions.mcp.upstream.limits import Breaker
+from actions.mcp.work import Passed, Refused, Work
 from actions.metrics import Metrics
 from actions.store.audit import Kind
 from actions.store.audit_batch import Journal, Row
@@ -37,63 +38,17 @@ from exporter.catalogue import mcp as rows
 log = logging.getLogger(__name__)
 
 R = TypeVar("R")
+T = TypeVar("T")
+P = ParamSpec("P")
 
 _GRACE_S: Final = 5.0
 """Given beyond the call's timeout, in which the SDK's own timeout tells the server to stop."""
 
+_ON_LOOP_CHARS: Final = 64 * 1024
+"""Longer arguments are judged in a thread, so that others do not wait for them."""
+
 REFUSALS_PER_MINUTE: Final = 300
 """Of one token that go on record; more are only counted: the token in mcp.json must not fill the disk."""
-
-
-class Refused(Exception):
-    """The call does not happen, or came to no result. The message is for whoever called, and names the rule."""
-
-    def __init__(self, outcome: str, message: str, decision: Decision, approval: str | None = None) -> None:
-        self.outcome = outcome
-        self.decision = decision
-        self.approval = approval
-        super().__init__(message)
-
-
-@dataclass(frozen=True, slots=True)
-class Passed:
-    """How a call that came to a result was decided."""
-
-    decision: Decision
-    approval: str | None
-
-    def to_meta(self) -> dict[str, Any]:
-        """Write it for a result's `_meta`."""
-        return gate_meta(self.decision, self.approval)
-
-
-class Judge(Protocol[R]):
-    """Looks at a result."""
-
-    def __call__(self, result: R, /) -> tuple[R, str, bool]:
-        """Return what to hand on, the outcome, and whether it was cut."""
-        ...
-
-
-@dataclass(frozen=True, slots=True)
-class Work(Generic[R]):
-    """What is to be done, in the words of MCP's side."""
-
-    subject: Subject
-    arguments: Mapping[str, Any]
-    prepare: Callable[[], Awaitable[str | None]]
-    """Makes sure that we know what we decide about; says why the call cannot be. May raise UpstreamDown, MCPError."""
-    invoke: Callable[[float], Awaitable[R]]
-    """Does it within so many seconds. May raise UpstreamDown, MCPError, ValidationError."""
-    judge: Judge[R]
-
-
-def gate_meta(decision: Decision, approval: str | None = None) -> dict[str, Any]:
-    """Name the decision and the rule in an answer's `_meta`."""
-    gate = {"decision": decision.verdict.value, "rule": decision.rule}
-    if approval is not None:
-        gate["approval"] = approval
-    return {"io.daemonpulse/gate": gate}
 
 
 class Calls:
@@ -134,15 +89,6 @@ class Calls:
         """Tell whether one more refusal of this actor goes on record."""
         return self._refusals.of(actor.owner).take() == 0
 
-    async def decide(self, subject: Subject, arguments: Mapping[str, Any], *, changed: bool) -> Decision:
-        """Ask the policy; in a thread when it must look at the file system."""
-        policy = self.records.policy
-        if policy.written(subject).constraints.reads_files:
-            return await asyncio.to_thread(
-                decide, policy, subject, arguments, changed=changed, resolve=os.path.realpath
-            )
-        return decide(policy, subject, arguments, changed=changed, resolve=os.path.realpath)
-
 
 class _Call(Generic[R]):
     """The state of one call."""
@@ -159,14 +105,20 @@ class _Call(Generic[R]):
         self._decision = Decision(Verdict.DENY, "gate")
         self._approval: str | None = None
         self._digest = ""
+        self._is_big = False
 
     async def run(self) -> tuple[R, Passed]:
         calls, upstream, usage = self._calls, self._upstream, self._upstream.usage
-        if is_deeper(self._arguments):
-            await self._refuse("malformed", f"the arguments are nested deeper than {MAX_DEPTH}")
-        self._digest = digest(self._arguments)
+        chars, fault = measure(self._arguments)
+        fault = self._work.fault or fault
+        if fault is not None:
+            await self._refuse("malformed", fault)
+        self._is_big = chars > _ON_LOOP_CHARS
+        constraints = calls.records.policy.written(self._subject).constraints
+        self._arguments = await self._work_on(constraints.normal, self._arguments)
+        self._digest = await self._work_on(digest, self._arguments)
         await self._prepare()
-        self._decision = await calls.decide(self._subject, self._arguments, changed=self._is_changed())
+        self._decision = await self._decide()
         if self._decision.verdict is Verdict.DENY:
             why = f": {self._decision.reason}" if self._decision.reason else ""
             await self._refuse("refused", f"denied by rule {self._decision.rule!r}{why}")
@@ -195,6 +147,26 @@ class _Call(Generic[R]):
             return await self._carry_out(usage.breaker)
         finally:
             usage.running -= 1
+
+    async def _work_on(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+        """Do something whose work grows with the arguments: in a thread when they are large."""
+        return await asyncio.to_thread(what, *args, **kwargs) if self._is_big else what(*args, **kwargs)
+
+    async def _decide(self) -> Decision:
+        """Ask the policy; in a thread when it looks at the file system."""
+        policy = self._calls.records.policy
+        judge = functools.partial(
+            decide,
+            policy,
+            self._subject,
+            self._arguments,
+            changed=self._is_changed(),
+            resolve=os.path.realpath,
+            declared=self._work.declared(),
+        )
+        if policy.written(self._subject).constraints.reads_files:
+            return await asyncio.to_thread(judge)
+        return await self._work_on(judge)
 
     async def _prepare(self) -> None:
         """Find out what is asked for. What is denied anyway starts no server."""
@@ -225,7 +197,7 @@ class _Call(Generic[R]):
         outcome, capped = "failed", False
         try:
             async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
-                result = await self._work.invoke(timeout_s)
+                result = await self._work.invoke(timeout_s, self._arguments)
             result, outcome, capped = self._work.judge(result)
             breaker.succeeded()
         except asyncio.CancelledError:
@@ -266,11 +238,18 @@ class _Call(Generic[R]):
 
     async def _ask(self) -> None:
         spec, mark = self._upstream.spec, self._mark()
+        shown = await self._work_on(preview, self._arguments, spec.reach.secrets)
+        if shown is None:
+            await self._refuse(
+                "refused",
+                f"rule {self._decision.rule!r} asks a person, and the arguments are longer than the "
+                f"{PREVIEW_CHARS} characters that an approval shows",
+            )
         ask = Ask(
             self._subject,
             self._decision.rule,
             self._decision.reason,
-            preview(self._arguments, spec.reach.secrets),
+            shown,
             self._digest,
             spec.limits.approval_timeout_s,
         )
@@ -284,7 +263,7 @@ class _Call(Generic[R]):
         rule = f"rule {self._decision.rule!r} asks a person"
         match state:
             case "approved":
-                now = await self._calls.decide(self._subject, self._arguments, changed=self._is_changed())
+                now = await self._decide()
                 if now.verdict is Verdict.DENY or self._mark() != mark:
                     await self._refuse("refused", "it was denied, or the tool changed, while the call waited")
             case "denied":
@@ -384,7 +363,7 @@ class _Call(Generic[R]):
         if self._approval is not None:
             detail["approval"] = self._approval
         if self._calls.capture:
-            detail["arguments"] = redact(dict(self._arguments), self._upstream.spec.reach.secrets)
+            detail["arguments"] = redact(self._arguments, self._upstream.spec.reach.secrets)
         return detail
 
     def _row(self, kind: Kind, detail: Mapping[str, Any]) -> Row:

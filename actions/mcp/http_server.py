@@ -20,7 +20,8 @@ from starlette.types import Receive, Scope, Send
 from actions.auth.problem_response import send_problem
 from actions.domain.actor import Actor
 from actions.domain.errors import Problem, not_found
-from actions.mcp.proxy import ACTOR_KEY, MAX_SESSIONS, Gateway
+from actions.mcp.proxy import MAX_SESSIONS, Gateway
+from actions.mcp.sdk_server import ACTOR_KEY
 from actions.mcp.upstream.spec import PATH_PREFIX
 
 log = logging.getLogger(__name__)

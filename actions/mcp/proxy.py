@@ -10,15 +10,12 @@ from __future__ import annotations
 import asyncio
 import contextlib
 from collections import OrderedDict
-from collections.abc import Awaitable, Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import mcp_types as types
 from mcp.client import ClientSession
-from mcp.server import Server, ServerRequestContext
 from mcp.server.context import CallNext, HandlerResult
-from mcp.server.lowlevel.server import NotificationOptions
-from mcp.server.models import InitializationOptions
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import (
     InMemorySubscriptionBus,
@@ -31,69 +28,36 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
 
-from actions.domain.actor import Actor
-from actions.mcp.call import Calls, Judge, Refused, Work
+from actions.mcp.call import Calls
+from actions.mcp.identifiers import MAX_NAME, name_fault, normal_template, normal_uri
 from actions.mcp.pinning import Tools
 from actions.mcp.policy.rules import Kind, Subject
 from actions.mcp.results import SizeJudge, ToolJudge, marked, refusal, refusal_error
+from actions.mcp.sdk_server import (
+    NOTIFY_S,
+    Context,
+    GateServer,
+    Progress,
+    actor_of,
+    passed_meta,
+    token_of,
+    wants_progress,
+)
 from actions.mcp.upstream.connection import Upstream, UpstreamDown, offers
+from actions.mcp.work import Judge, Refused, Work
 from actions.store.database import StorageFailed
 
-Context = ServerRequestContext[Any, Any]
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
 
-ACTOR_KEY: Final = "daemonpulse.actor"
-"""Where http_server.py leaves the actor in a request's scope."""
-
 MAX_SESSIONS: Final = 1_000
 """Of clients of the older protocol, per server."""
-
-_NOTIFY_S: Final = 1.0
 
 _EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
     "tools": (ToolsListChanged(), types.ToolListChangedNotification()),
     "prompts": (PromptsListChanged(), types.PromptListChangedNotification()),
     "resources": (ResourcesListChanged(), types.ResourceListChangedNotification()),
 }
-
-
-class _GateServer(Server[dict[str, Any]]):
-    """The SDK's server, saying that its lists may change also to clients of the older protocol."""
-
-    def create_initialization_options(
-        self,
-        notification_options: NotificationOptions | None = None,
-        experimental_capabilities: dict[str, dict[str, Any]] | None = None,
-        extensions: dict[str, dict[str, Any]] | None = None,
-    ) -> InitializationOptions:
-        changes = notification_options or NotificationOptions(
-            prompts_changed=True, resources_changed=True, tools_changed=True
-        )
-        return super().create_initialization_options(changes, experimental_capabilities, extensions)
-
-
-class _Progress:
-    """Hands a call's progress on. The SDK does so in tasks of their own, which the result would overtake."""
-
-    def __init__(self, session: ServerSession) -> None:
-        self._session = session
-        self._under_way: set[asyncio.Future[None]] = set()
-
-    async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
-        """Hand one on."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._under_way.add(done)
-        try:
-            await self._session.report_progress(progress, total, message)
-        finally:
-            self._under_way.discard(done)
-            done.cancel()
-
-    async def passed_on(self) -> None:
-        """Wait until the client has what came before the result, unless it takes its time."""
-        if self._under_way:
-            await asyncio.wait(self._under_way, timeout=_NOTIFY_S)
 
 
 class Gateway:
@@ -106,7 +70,7 @@ class Gateway:
         self._calls = calls
         self._bus = InMemorySubscriptionBus()
         self._sessions: OrderedDict[str, ServerSession] = OrderedDict()
-        self.server = _GateServer(
+        self.server = GateServer(
             f"daemonpulse-gate/{self.name}",
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -127,7 +91,7 @@ class Gateway:
         await self._bus.publish(event)
         for session in list(self._sessions.values()):
             with contextlib.suppress(TimeoutError, MCPError):
-                async with asyncio.timeout(_NOTIFY_S):
+                async with asyncio.timeout(NOTIFY_S):
                     await session.send_notification(notification)
 
     def forget(self, session_id: str) -> None:
@@ -151,29 +115,31 @@ class Gateway:
     ) -> types.ListToolsResult:
         """List what is not denied, all at once, as the server has it now."""
         listing = await self._listed(self._tools.refresh(self.upstream))
-        token = _token(context)
+        token = token_of(context)
         return types.ListToolsResult(
-            tools=[tool for name, tool in listing.tools.items() if not self._hides("tool", name, token)]
+            tools=[tool for name, tool in listing.tools.items() if self._shows("tool", name, token)]
         )
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        actor = _actor(context)
+        actor = actor_of(context)
         arguments = params.arguments or {}
         work = Work(
-            Subject(self.name, "tool", params.name, _token(context)),
+            Subject(self.name, "tool", params.name, token_of(context)),
             arguments,
             prepare=lambda: self._prepare_tool(params.name),
-            invoke=lambda timeout_s: self._request(
+            invoke=lambda timeout_s, decided: self._request(
                 context,
                 types.CallToolRequest(
                     params=types.CallToolRequestParams(
-                        name=params.name, arguments=arguments, _meta=_passed_meta(context)
+                        name=params.name, arguments=dict(decided), _meta=passed_meta(context)
                     )
                 ),
                 types.CallToolResult,
                 timeout_s,
             ),
             judge=ToolJudge(self.upstream.spec.limits.output_cap_bytes),
+            fault=name_fault(params.name),
+            declared=lambda: frozenset((self._schema(params.name) or {}).get("properties") or ()),
         )
         try:
             result, passed = await self._calls.through(self.upstream, work, actor)
@@ -205,20 +171,26 @@ class Gateway:
         )
         if result is None:
             return types.ListPromptsResult(prompts=[])
-        token = _token(context)
-        kept = [one for one in result.prompts if not self._hides("prompt", one.name, token)]
+        token = token_of(context)
+        kept = [one for one in result.prompts if self._shows("prompt", one.name, token)]
         return result.model_copy(update={"prompts": kept})
 
     async def _get_prompt(
         self, context: Context, params: types.GetPromptRequestParams
     ) -> types.GetPromptResult:
-        request = types.GetPromptRequest(
-            params=types.GetPromptRequestParams(
-                name=params.name, arguments=params.arguments, _meta=_passed_meta(context)
+        def request(decided: Mapping[str, Any]) -> types.GetPromptRequest:
+            return types.GetPromptRequest(
+                params=types.GetPromptRequestParams(
+                    name=params.name, arguments=dict(decided), _meta=passed_meta(context)
+                )
             )
-        )
+
         return await self._fetch(
-            context, ("prompt", params.name), params.arguments or {}, request, types.GetPromptResult
+            context,
+            ("prompt", params.name),
+            params.arguments or {},
+            (request, types.GetPromptResult),
+            fault=name_fault(params.name),
         )
 
     async def _list_resources(
@@ -229,8 +201,8 @@ class Gateway:
         )
         if result is None:
             return types.ListResourcesResult(resources=[])
-        token = _token(context)
-        kept = [one for one in result.resources if not self._hides("resource", str(one.uri), token)]
+        token = token_of(context)
+        kept = [one for one in result.resources if self._shows("resource", one.uri, token)]
         return result.model_copy(update={"resources": kept})
 
     async def _list_templates(
@@ -238,16 +210,31 @@ class Gateway:
     ) -> types.ListResourceTemplatesResult:
         request = types.ListResourceTemplatesRequest(params=params)
         result = await self._list(context, "resources", request, types.ListResourceTemplatesResult)
-        return result if result is not None else types.ListResourceTemplatesResult(resource_templates=[])
+        if result is None:
+            return types.ListResourceTemplatesResult(resource_templates=[])
+        token = token_of(context)
+        kept = [one for one in result.resource_templates if self._shows("resource", one.uri_template, token)]
+        return result.model_copy(update={"resource_templates": kept})
 
     async def _read_resource(
         self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        uri = str(params.uri)
-        request = types.ReadResourceRequest(
-            params=types.ReadResourceRequestParams(uri=params.uri, _meta=_passed_meta(context))
+        """Read the URI's normal form: what is decided about is what is sent on."""
+        uri = normal_uri(params.uri)
+
+        def request(_decided: Mapping[str, Any]) -> types.ReadResourceRequest:
+            return types.ReadResourceRequest(
+                params=types.ReadResourceRequestParams(uri=uri or "", _meta=passed_meta(context))
+            )
+
+        shown = uri if uri is not None else params.uri[:MAX_NAME]
+        return await self._fetch(
+            context,
+            ("resource", shown),
+            {"uri": shown},
+            (request, types.ReadResourceResult),
+            fault="the URI can be read in two ways (RFC 3986)" if uri is None else None,
         )
-        return await self._fetch(context, ("resource", uri), {"uri": uri}, request, types.ReadResourceResult)
 
     async def _complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
         """Pass completions on, but for what is denied: they name values for prompts and templates, and run nothing."""
@@ -255,7 +242,7 @@ class Gateway:
         what: tuple[Kind, str] = (
             ("prompt", ref.name) if isinstance(ref, types.PromptReference) else ("resource", ref.uri)
         )
-        if self._hides(*what, _token(context)):
+        if not self._shows(*what, token_of(context)):
             return types.CompleteResult(completion=types.Completion(values=[]))
         request = types.CompleteRequest(params=params.model_copy(update={"meta": None}))
         result = await self._list(context, "completions", request, types.CompleteResult)
@@ -266,8 +253,9 @@ class Gateway:
         context: Context,
         what: tuple[Kind, str],
         arguments: Mapping[str, Any],
-        request: types.Request[Any, Any],
-        result_type: type[R],
+        how: tuple[Callable[[Mapping[str, Any]], types.Request[Any, Any]], type[R]],
+        *,
+        fault: str | None,
     ) -> R:
         """Pass a prompt or a resource through the gate."""
 
@@ -275,15 +263,17 @@ class Gateway:
             return None
 
         judge: Judge[R] = SizeJudge(self.upstream.spec.limits.output_cap_bytes)
+        make, result_type = how
         work = Work(
-            Subject(self.name, *what, _token(context)),
+            Subject(self.name, *what, token_of(context)),
             arguments,
             prepare=nothing_to_prepare,
-            invoke=lambda timeout_s: self._request(context, request, result_type, timeout_s),
+            invoke=lambda timeout_s, decided: self._request(context, make(decided), result_type, timeout_s),
             judge=judge,
+            fault=fault,
         )
         try:
-            result, _ = await self._calls.through(self.upstream, work, _actor(context))
+            result, _ = await self._calls.through(self.upstream, work, actor_of(context))
         except Refused as refused:
             raise refusal_error(refused) from refused
         except StorageFailed as error:
@@ -322,7 +312,7 @@ class Gateway:
         timeout_s: float,
     ) -> R:
         """Send to the server; progress goes on to the client. Cancelled, the SDK tells the server."""
-        progress = _Progress(context.session) if _wants_progress(context) else None
+        progress = Progress(context.session) if wants_progress(context) else None
         result = await session.send_request(
             request, result_type, request_read_timeout_seconds=timeout_s, progress_callback=progress
         )
@@ -345,34 +335,11 @@ class Gateway:
         except StorageFailed as error:
             raise _unrecordable(error) from error
 
-    def _hides(self, kind: Kind, name: str, token: str) -> bool:
-        return self._tools.policy.hides(Subject(self.name, kind, name, token))
-
-
-def _actor(context: Context) -> Actor:
-    """Name who called: http_server.py let nobody through without."""
-    actor = context.request.scope.get(ACTOR_KEY) if context.request is not None else None
-    if not isinstance(actor, Actor):
-        raise MCPError(types.INVALID_REQUEST, "DaemonPulse gate: no token")
-    return actor
-
-
-def _token(context: Context) -> str:
-    return _actor(context).token_name
-
-
-def _passed_meta(context: Context) -> Any:
-    """Pass a request's `_meta` on, but for what belongs to one connection. The SDK puts the trace context in anew."""
-    return {
-        key: value
-        for key, value in (context.meta or {}).items()
-        if key not in {"progress_token", "progressToken"} and not key.startswith("io.modelcontextprotocol/")
-    } or None
-
-
-def _wants_progress(context: Context) -> bool:
-    meta: Mapping[str, Any] = context.meta or {}
-    return "progress_token" in meta or "progressToken" in meta
+    def _shows(self, kind: Kind, name: str, token: str) -> bool:
+        """Tell whether something is listed: it has a normal form, and no rule denies that."""
+        by_name = name if name_fault(name) is None else None
+        normal = normal_template(name) if kind == "resource" else by_name
+        return normal is not None and not self._tools.policy.hides(Subject(self.name, kind, normal, token))
 
 
 def _unrecordable(error: StorageFailed) -> MCPError:

@@ -1,6 +1,7 @@
-"""What may be shown or recorded of arguments: secrets out, length bounded; and a digest of all of it.
+"""What may be shown or recorded of arguments: secrets out, size bounded; and a digest of all of it.
 
-Knows no policy. Redaction is by name and by shape: it catches what looks like a secret, not every secret.
+Redaction is by name and by shape: it catches what looks like a secret, not every secret. A record hides too much rather
+than too little. A person who decides sees every character around a secret, for a command must not hide as one.
 """
 
 from __future__ import annotations
@@ -8,89 +9,100 @@ from __future__ import annotations
 import hashlib
 import json
 import math
-import re
+import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from exporter.shared.linear import Pattern
+
 REDACTED: Final = "[redacted]"
 
-PREVIEW_CHARS: Final = 2_000
+PREVIEW_CHARS: Final = 65_536
+"""A call whose arguments are longer cannot be approved: nobody can read them."""
+
+_RECORD_CHARS: Final = 8_000
+"""Of all arguments of one call in an audit row."""
 _STRING_CHARS: Final = 500
 _DEPTH: Final = 12
 _ITEMS: Final = 50
+_PASSWORD_CHARS: Final = 256
 
-_SECRET_NAME: Final = re.compile(
-    r"pass(word|wd|phrase)?$|passw|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authori[sz]ation|cookie"
-    r"|credential|bearer|signature|^auth$|^pin$|^otp$",
-    re.IGNORECASE,
+_SECRET_NAME: Final = Pattern(
+    r"(?i)pass(?:word|wd|phrase)?$|passw|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authori[sz]ation|cookie"
+    r"|credential|bearer|signature|^auth$|^pin$|^otp$"
 )
+_KEY_BLOCK: Final = Pattern(
+    r"(?s)(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----).*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|\z)"
+)
+_KEY_BODY: Final = Pattern(
+    r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:\r?\n|\\n)"
+    r"(?:[A-Za-z-]{3,20}: [A-Za-z0-9,. -]{1,100}(?:\r?\n|\\n)){0,4}(?:\r?\n|\\n)?)"
+    r"(?:[A-Za-z0-9+/=]{60,76}(?:\r?\n|\\n))*[A-Za-z0-9+/=]{60,76}()"
+)
+"""The long lines of a key, and nothing else: a command that follows a key's first line stays to be seen, and so does
+the key's last, short line."""
 _SECRET_SHAPES: Final = tuple(
-    re.compile(pattern)
+    Pattern(pattern)
     for pattern in (
-        r"-----BEGIN [A-Z ]*PRIVATE KEY-----[\s\S]*?(-----END [A-Z ]*PRIVATE KEY-----|$)",
-        r"(?i)\b(bearer|basic)\s+[a-z0-9._~+/=-]{8,}",
-        r"\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*",
-        r"\b(sk|pk|rk)[-_][A-Za-z0-9_-]{16,}",
-        r"\b(gh[pousr]|github_pat|glpat|hf|npm|dop_v1)[-_][A-Za-z0-9_]{16,}",
-        r"\bxox[abeoprs]-[A-Za-z0-9-]{8,}",
-        r"\b(AKIA|ASIA)[A-Z0-9]{16}\b",
-        r"\bAIza[A-Za-z0-9_-]{30,}",
-        r"\bdp_[a-z2-7]{8}_[A-Za-z0-9_-]{20,}",
-        r"(?<=://)[^/\s:@]*:[^/\s@]+(?=@)",
-        r"(?i)(?<=[?&])(api_?key|access_token|token|key|secret|signature|sig|password)=[^&\s#]+",
+        r"(?i)(\b(?:bearer|basic)[ \t]+)[a-z0-9._~+/=-]{8,}()",
+        r"()\beyJ[A-Za-z0-9_-]{8,}\.[A-Za-z0-9_-]+\.[A-Za-z0-9_-]*()",
+        r"()\b(?:sk|pk|rk)[-_][A-Za-z0-9_-]{16,}()",
+        r"()\b(?:gh[pousr]|github_pat|glpat|hf|npm|dop_v1)[-_][A-Za-z0-9_]{16,}()",
+        r"()\bxox[abeoprs]-[A-Za-z0-9-]{8,}()",
+        r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b()",
+        r"()\bAIza[A-Za-z0-9_-]{30,}()",
+        r"()\bdp_[a-z2-7]{8}_[A-Za-z0-9_-]{20,}()",
+        r"(://)[^/\s:@]*:[^/\s@]+(@)",
+        r"(?i)([?&](?:api_?key|access_token|token|key|secret|signature|sig|password)=)[^&\s#]+()",
     )
 )
+"""Before and after the secret there is a group each, which stays."""
+_COMMAND: Final = frozenset(";|&$<>`(){}'\"\\")
+"""What a shell would act on, and no secret of these shapes needs."""
+
+_SHORTEST_KNOWN: Final = 4
+"""Shorter values (a port, "1") are in everything."""
 
 
 def redact_text(text: str, known: Iterable[str] = ()) -> str:
     """Replace what looks like a secret, and every `known` one, with a mark."""
-    for secret in sorted(known, key=len, reverse=True):  # the longest first: one may begin or end another
-        if len(secret) >= 4:  # noqa: PLR2004 - shorter values (a port, "1") are in everything
-            text = text.replace(secret, REDACTED)
+    text = _KEY_BLOCK.replace(_marked, _without_known(text, known))
     for shape in _SECRET_SHAPES:
-        text = shape.sub(REDACTED, text)
+        text = shape.replace(_marked, text)
     return text
 
 
-def redact(value: Any, known: Iterable[str] = (), *, depth: int = _DEPTH) -> Any:
-    """Copy JSON without secrets, cut where it is deep, wide or long."""
-    secrets = tuple(known)
-    if isinstance(value, Mapping):
-        if depth == 0:
-            return "{...}"
-        kept = {}
-        for key, child in list(value.items())[:_ITEMS]:
-            shown = redact_text(str(key)[:20_000], secrets)[:100]
-            hidden = _SECRET_NAME.search(str(key)) is not None
-            kept[shown] = REDACTED if hidden else redact(child, secrets, depth=depth - 1)
-        if len(value) > _ITEMS:
-            kept["..."] = f"{len(value) - _ITEMS} more"
-        return kept
-    if isinstance(value, list):
-        if depth == 0:
-            return "[...]"
-        items = [redact(child, secrets, depth=depth - 1) for child in value[:_ITEMS]]
-        return [*items, f"... {len(value) - _ITEMS} more"] if len(value) > _ITEMS else items
-    if isinstance(value, str):
-        # Cut only after redacting: half a secret is one still. Bounded first, generously, for the expressions' sake.
-        shown = redact_text(value[:20_000], secrets)
-        return (
-            shown if len(shown) <= _STRING_CHARS else f"{shown[:_STRING_CHARS]}... ({len(value)} characters)"
-        )
-    # NaN is no JSON, and no record takes it as a number.
-    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+def redact(value: Any, known: Iterable[str] = ()) -> Any:
+    """Copy JSON without secrets for a record, cut where it is deep, wide or long: about _RECORD_CHARS at most."""
+    return _Record(tuple(known)).copy(value, _DEPTH)
 
 
-def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str:
-    """Write arguments for a person who decides about them: JSON, redacted, at most PREVIEW_CHARS."""
-    text = json.dumps(redact(arguments, known), ensure_ascii=False, default=str)
-    return text if len(text) <= PREVIEW_CHARS else text[:PREVIEW_CHARS] + "..."
+def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str | None:
+    """Write all of the arguments for a person who decides about them; None when that is longer than PREVIEW_CHARS."""
+    text = json.dumps(_for_person(arguments, tuple(known), hidden=False), ensure_ascii=False, default=str)
+    return visible(text) if len(text) <= PREVIEW_CHARS else None
 
 
-def digest(arguments: Mapping[str, Any]) -> str:
-    """Name arguments without showing them: SHA-256 of their canonical JSON."""
-    text = json.dumps(arguments, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str)
-    return hashlib.sha256(text.encode()).hexdigest()
+def visible(text: str) -> str:
+    """Write characters that are not seen, or that turn others around, as escapes; line breaks and blanks stay."""
+    return "".join(
+        char
+        if char.isprintable() or char in "\n\t"
+        else f"\\u{ord(char):04x}"
+        if ord(char) < 1 << 16
+        else f"\\U{ord(char):08x}"
+        for char in unicodedata.normalize("NFC", text)
+    )
+
+
+def canonical(value: Any) -> bytes:
+    """Write JSON in one way."""
+    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str).encode()
+
+
+def digest(value: Any) -> str:
+    """Name JSON without showing it: SHA-256 of its canonical form."""
+    return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def redact_command(words: Iterable[str]) -> list[str]:
@@ -101,9 +113,98 @@ def redact_command(words: Iterable[str]) -> list[str]:
         name, equals, _ = word.partition("=")
         if hide_next and not word.startswith("-"):
             shown.append(REDACTED)
-        elif equals and _SECRET_NAME.search(name.lstrip("-")):
+        elif equals and _SECRET_NAME.found_in(name.lstrip("-")):
             shown.append(f"{name}={REDACTED}")
         else:
             shown.append(redact_text(word))
-        hide_next = not equals and word.startswith("-") and bool(_SECRET_NAME.search(word.lstrip("-")))
+        hide_next = not equals and word.startswith("-") and _SECRET_NAME.found_in(word.lstrip("-"))
     return shown
+
+
+class _Record:
+    """One copy for a record, with what is left of its size."""
+
+    def __init__(self, known: tuple[str, ...]) -> None:
+        self._known = known
+        self._left = _RECORD_CHARS
+
+    def copy(self, value: Any, depth: int) -> Any:
+        if isinstance(value, Mapping):
+            return self._copy_mapping(value, depth)
+        if isinstance(value, list):
+            return self._copy_list(value, depth)
+        if isinstance(value, str):
+            # Cut only after redacting: half a secret is one still.
+            shown = redact_text(value[:20_000], self._known)
+            if len(shown) > min(_STRING_CHARS, max(self._left, 0)):
+                shown = f"{shown[: min(_STRING_CHARS, max(self._left, 0))]}... ({len(value)} characters)"
+            self._left -= len(shown)
+            return shown
+        self._left -= 8
+        # NaN is no JSON, and no record takes it as a number.
+        return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+    def _copy_mapping(self, value: Mapping[str, Any], depth: int) -> Any:
+        if depth == 0 or self._left <= 0:
+            return "{...}"
+        kept: dict[str, Any] = {}
+        for key, child in list(value.items())[:_ITEMS]:
+            shown = redact_text(str(key)[:20_000], self._known)[:100]
+            self._left -= len(shown)
+            hidden = _SECRET_NAME.found_in(str(key)[:20_000])
+            kept[shown] = REDACTED if hidden else self.copy(child, depth - 1)
+        if len(value) > _ITEMS:
+            kept["..."] = f"{len(value) - _ITEMS} more"
+        return kept
+
+    def _copy_list(self, value: list[Any], depth: int) -> Any:
+        if depth == 0 or self._left <= 0:
+            return "[...]"
+        items = [self.copy(child, depth - 1) for child in value[:_ITEMS]]
+        return [*items, f"... {len(value) - _ITEMS} more"] if len(value) > _ITEMS else items
+
+
+def _for_person(value: Any, known: tuple[str, ...], *, hidden: bool) -> Any:
+    """Copy all of it. A value that is named as a secret is hidden while it is short and of one line."""
+    if isinstance(value, Mapping):
+        return {
+            _text_for_person(str(key), known): _for_person(
+                child, known, hidden=hidden or _SECRET_NAME.found_in(str(key)[:20_000])
+            )
+            for key, child in value.items()
+        }
+    if isinstance(value, list):
+        return [_for_person(child, known, hidden=hidden) for child in value]
+    if isinstance(value, str):
+        short = len(value) <= _PASSWORD_CHARS and "\n" not in value
+        return REDACTED if hidden and short else _text_for_person(value, known)
+    if hidden and value is not None and not isinstance(value, bool):
+        return REDACTED
+    return str(value) if isinstance(value, float) and not math.isfinite(value) else value
+
+
+def _text_for_person(text: str, known: tuple[str, ...]) -> str:
+    text = _KEY_BODY.replace(_marked, _without_known(text, known))
+    for shape in _SECRET_SHAPES:
+        text = shape.replace(_marked_before_command, text)
+    return text
+
+
+def _without_known(text: str, known: Iterable[str]) -> str:
+    for secret in sorted(known, key=len, reverse=True):  # the longest first: one may begin or end another
+        if len(secret) >= _SHORTEST_KNOWN:
+            text = text.replace(secret, REDACTED)
+    return text
+
+
+def _marked(match: Any) -> str:
+    return f"{match.group(1)}{REDACTED}{match.group(2)}"
+
+
+def _marked_before_command(match: Any) -> str:
+    """Hide a secret up to where something begins that a shell would act on."""
+    before, after = match.group(1), match.group(2)
+    whole: str = match.group(0)
+    secret = whole[len(before) : len(whole) - len(after)]
+    end = next((at for at, char in enumerate(secret) if char in _COMMAND), len(secret))
+    return f"{before}{REDACTED if end else ''}{secret[end:]}{after}"

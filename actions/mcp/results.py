@@ -11,7 +11,7 @@ from typing import Any, Final
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from actions.mcp.call import Passed, Refused, gate_meta
+from actions.mcp.work import Passed, Refused, gate_meta
 
 _LOST: Final = frozenset({"timeout", "unavailable", "malformed"})
 """Outcomes of calls that were let through, or would have been."""

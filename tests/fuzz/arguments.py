@@ -17,7 +17,8 @@ from urllib.parse import unquote
 import httpx
 import yarl
 
-from actions.mcp.policy.constraints import Constraints, host_of
+from actions.mcp.identifiers import normal_path
+from actions.mcp.policy.constraints import Constraints, host_of, named
 from tests.fuzz.choices import Choices
 
 _JS_BLANKS: Final = (
@@ -83,9 +84,12 @@ def paths(choices: Choices) -> None:
     if choices.rarely():
         parts.append(choices.text(12))
     path = choices.pick(("/", "/", "//")).join([start, *parts])
-    constraints = Constraints(path_arguments=("path",), path_roots=roots)
-    arguments: dict[str, Any] = choices.pick(({"path": path}, {"path": [path]}, {"x": {"path": {"y": path}}}))
-    fault = constraints.violation(arguments, os.path.realpath)
+    constraints = Constraints(path_arguments=("path",), path_roots=roots, other_arguments=("x",))
+    arguments: dict[str, Any] = choices.pick(
+        ({"path": path}, {"path": [path]}, {"x": {"path": [[path]]}}, {"path": {path: path}})
+    )
+    normal = constraints.normal(arguments)
+    fault = constraints.violation(normal, os.path.realpath)
     allowed = [Path(os.path.realpath(one)) for one in roots]
     if fault is not None:
         secret = path and not any(path in one for one in roots)
@@ -96,7 +100,9 @@ def paths(choices: Choices) -> None:
                 f"{path!r}: {fault}"
             )
         return
-    for reading in _readings(path):
+    (sent,) = {value for _, value in named(normal, frozenset({"path"}))}
+    assert sent == path or normal_path(path) == sent
+    for reading in _readings(sent):
         real = Path(os.path.realpath(reading))
         inside = any(real.is_relative_to(one) for one in allowed)
         assert inside, f"{path!r} is let through below {roots} and read as {reading!r} it is {real}"

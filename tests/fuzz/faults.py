@@ -15,7 +15,7 @@ import yaml
 
 from actions.auth import tokens
 from actions.domain import policy
-from actions.mcp import redaction
+from actions.mcp import identifiers, redaction
 from actions.mcp.mcp_json import adopt
 from actions.mcp.policy import constraints, file, rules
 from actions.store import audit
@@ -27,6 +27,7 @@ from exporter.pipeline import slots
 from exporter.pipeline.output import splitter
 from exporter.pipeline.pairing import Pairing
 from exporter.shared import host_header, logs, settings_table, web_config
+from exporter.shared.linear import Pattern
 from exporter.telemetry import content
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -126,8 +127,8 @@ FAULTS: Final[dict[str, Plant]] = {
         rules.Policy, "hides", lambda self, subject: self.rules[:1] and self.rules[0].matches(subject)
     ),
     "policy-file": _replaced(file, "_known", lambda *_: None),
-    "paths": _replaced(constraints, "_DISGUISED", re.compile(r"^[ \t'\"]|[ \t'\"]\Z|^[ \t'\".]+\Z")),
-    "hosts": _replaced(constraints, "_HOST", re.compile(r"[^/]+")),
+    "paths": _replaced(identifiers, "_DISGUISED", re.compile(r"^[ \t'\"]|[ \t'\"]\Z|^[ \t'\".]+\Z")),
+    "hosts": _replaced(constraints, "_HOST", Pattern(r"[^/]+")),
     "tokens": _half_a_token,
     "front-door": _replaced(
         host_header, "_HOST", re.compile(r"(?P<name>\[[^\[\]]*\]|[^:\[\]]*).*", re.DOTALL)

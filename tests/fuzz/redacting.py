@@ -36,6 +36,7 @@ def _word(choices: Choices, size: int) -> str:
 def _shaped(choices: Choices) -> tuple[str, str]:
     """Make a secret of a known shape: the text that holds it, and the part that must not be seen."""
     word = _word(choices, 36)
+    long = _word(choices, 64)  # as long as a line of a key
     return choices.pick(
         (
             (f"Bearer {word}", word),
@@ -51,8 +52,8 @@ def _shaped(choices: Choices) -> tuple[str, str]:
             (f"redis://:{word}@host.example/0", word),
             (f"https://h.example/?x=1&api_key={word}", word),
             (f"https://h.example/?access_token={word}#f", word),
-            (f"-----BEGIN RSA PRIVATE KEY-----\n{word}\n-----END RSA PRIVATE KEY-----", word),
-            (f"-----BEGIN PRIVATE KEY-----\n{word}", word),
+            (f"-----BEGIN RSA PRIVATE KEY-----\n{long}\n-----END RSA PRIVATE KEY-----", long),
+            (f"-----BEGIN PRIVATE KEY-----\n{long}", long),
         )
     )
 
@@ -94,12 +95,12 @@ def arguments(choices: Choices) -> None:
         planted = _planted(choices, text, None)
         if choices.flag():
             planted = {"a": {secret: choices.json(1)}}
-    shown = preview(planted, known)
+    shown = preview(planted, known) or ""
     kept = canonical(redact(planted, known))
     for place, record in (("preview", shown), ("record", kept)):
         assert secret not in record, f"{secret!r} is in the {place} of {planted}: {record}"
         assert secret[-8:] not in record, f"the end of {secret!r} is in the {place} of {planted}: {record}"
-    assert len(shown) <= 2003
+    assert shown
     assert digest(planted) == digest(json.loads(json.dumps(planted))), planted
     words = choices.pick(
         (["--token", secret], [f"--api-key={secret}"], [f"API_KEY={secret}"], [_shaped(choices)[0]])

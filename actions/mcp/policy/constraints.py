@@ -1,108 +1,152 @@
-"""What arguments must be: a JSON Schema, paths below roots, hosts on a list. Pure, and closed where it is in doubt.
+"""Constraints on arguments: a JSON Schema, paths below roots, hosts on a list. Pure, and closed where it is in doubt.
 
-Knows no tool: the policy names the arguments that are paths or hosts. A violation names the argument, never its value,
-because it goes into the audit.
+Does not know tools: the policy names the arguments that hold paths or hosts. A violation names the argument, never its
+value, because it goes into the audit.
 """
 
 from __future__ import annotations
 
-import re
-from collections.abc import Callable, Iterator, Mapping
+import unicodedata
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from fnmatch import fnmatchcase
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from jsonschema import Draft202012Validator
-from jsonschema.exceptions import SchemaError
-from referencing import Registry
+from actions.mcp.identifiers import normal_path, path_fault
+from actions.mcp.policy.json_schema import schema_violation
+from exporter.shared.linear import Pattern
 
 MAX_DEPTH: Final = 64
 """Arguments nested deeper are refused: no tool needs it, and recursion has an end."""
 
-_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f]")
-_ENCODED: Final = re.compile(r"%(2e|2f|5c|00)", re.IGNORECASE)
-_DISGUISED: Final = re.compile(r"^[\s\ufeff'\"]|[\s\ufeff'\"]\Z|^[\s\ufeff'\".]+\Z")
-"""Tool servers trim and unquote before they look: server-filesystem's normalizePath() does both.
+MAX_NODES: Final = 100_000
+"""Values of one call, at all depths together."""
 
-JavaScript's trim() takes every blank of Unicode and the byte order mark.
-"""
+_NUMBER_CHARS: Final = 8
+_MAX_BITS: Final = 1_024
+"""A double has as many; Python takes quadratic time to write an integer."""
 
-_HOST: Final = re.compile(r"[a-z0-9]([a-z0-9-]*[a-z0-9])?(\.[a-z0-9]([a-z0-9-]*[a-z0-9])?)*|[0-9a-f:.]+")
+MAX_VALUES: Final = 1_000
+"""Paths and hosts of one call; each path is looked up in the file system."""
+
+_MAX_URL: Final = 8_192
+_CONTROL: Final = Pattern(r"[\x00-\x20\x7f]")
+_HOST: Final = Pattern(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:.]+")
+
+Resolve = Callable[[str], str]
+"""Makes a path absolute and free of symbolic links, as `os.path.realpath` does. Raises OSError, ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What one rule asks of the arguments; everything empty asks nothing."""
+    """What one rule requires of the arguments; everything empty requires nothing.
+
+    A rule with constraints is closed: an argument that it does not name is refused unless the tool's own schema
+    declares it or `other_arguments` lists it, and so is a named one that is spelt differently (case, blanks, `_`, `-`).
+    """
 
     schema: Mapping[str, Any] | None = None
     path_arguments: tuple[str, ...] = ()
-    """Names of arguments that hold paths, at any depth; everything below such a name is a path."""
+    """Names of arguments that hold paths, at any depth; everything below such a name is a path, keys too."""
     path_roots: tuple[str, ...] = ()
     host_arguments: tuple[str, ...] = ()
     """Names of arguments that hold URLs or host names."""
     hosts: tuple[str, ...] = ()
     """Globs; `*.example.org` does not include `example.org`."""
+    other_arguments: tuple[str, ...] = ()
+    """Names of further arguments that a call may have."""
+
+    @property
+    def is_empty(self) -> bool:
+        """Whether every argument passes."""
+        return self.schema is None and not self.path_arguments and not self.host_arguments
 
     @property
     def reads_files(self) -> bool:
         """Whether judging looks at the file system, and should not hold up the event loop."""
         return bool(self.path_arguments)
 
-    def violation(self, arguments: Mapping[str, Any], resolve: Callable[[str], str]) -> str | None:
-        """Say which constraint is broken, None if none is."""
+    def normal(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
+        """Write the paths among the arguments without `.`, `..` and doubled slashes: what is judged and sent on."""
+        names = frozenset(self.path_arguments)
+        normalised = {key: _normal(value, names, below=key in names) for key, value in arguments.items()}
+        return normalised if names else dict(arguments)
+
+    def violation(
+        self, arguments: Mapping[str, Any], resolve: Resolve, declared: frozenset[str] = frozenset()
+    ) -> str | None:
+        """Say which constraint is broken, None if none is. `declared` are the properties of the tool's own schema."""
+        if self.is_empty:
+            return None
         return (
-            self._schema_violation(arguments)
-            or self._each(arguments, self.path_arguments, lambda text: self._path_fault(text, resolve))
-            or self._each(arguments, self.host_arguments, self._host_fault)
+            self._key_violation(arguments, declared)
+            or (schema_violation(self.schema, arguments) if self.schema is not None else None)
+            or self._each(arguments, self.path_arguments, declared, self._path_judge(resolve))
+            or self._each(arguments, self.host_arguments, declared, self._host_fault)
         )
 
-    def _schema_violation(self, arguments: Mapping[str, Any]) -> str | None:
-        if self.schema is None:
-            return None
-        validator = Draft202012Validator(self.schema, registry=Registry())  # fetches nothing
-        try:
-            error = next(iter(validator.iter_errors(dict(arguments))), None)
-        except Exception as fault:  # noqa: BLE001 - a schema that cannot be applied holds for nothing
-            return f"the rule's schema cannot be applied ({type(fault).__name__})"
-        if error is None:
-            return None
-        return f"{error.json_path} breaks the rule's schema ({error.validator})"
+    def _key_violation(self, arguments: Mapping[str, Any], declared: frozenset[str]) -> str | None:
+        """Refuse keys that nobody named, and at any depth keys that a server could take for one that was named."""
+        properties = self.schema.get("properties", {}) if self.schema is not None else {}
+        required = self.schema.get("required", []) if self.schema is not None else []
+        named = {*self.path_arguments, *self.host_arguments}
+        known = {*named, *declared, *self.other_arguments, *properties, *required}
+        is_open = self.schema is not None and self.schema.keys() & {
+            "additionalProperties",
+            "patternProperties",
+        }
+        if not is_open and (unknown := arguments.keys() - known):
+            return f"{_shown(min(unknown))}: is neither in the rule nor in the tool's schema"
+        exact = {*named, *properties, *self.other_arguments}
+        spelt = {_folded(name): name for name in {*named, *properties}}
+        for key in _keys(arguments):
+            name = spelt.get(_folded(key)) if key not in exact else None
+            if name is not None:
+                return f"{_shown(key)}: is spelt {name} in the rule"
+        return None
 
     @staticmethod
     def _each(
-        arguments: Mapping[str, Any], names: tuple[str, ...], fault_of: Callable[[str], str | None]
+        arguments: Mapping[str, Any],
+        names: tuple[str, ...],
+        declared: frozenset[str],
+        fault_of: Callable[[str], str | None],
     ) -> str | None:
         if not names:
             return None
-        found = False
-        for name, value in named(arguments, frozenset(names)):
-            found = True
+        missing = (frozenset(names) & declared) or frozenset(names)
+        for count, (name, value) in enumerate(named(arguments, frozenset(names)), 1):
+            missing -= {name}
+            if count > MAX_VALUES:
+                return f"{name}: has more than {MAX_VALUES} values"
             if not isinstance(value, str):
                 return f"{name}: must be text"
             fault = fault_of(value)
             if fault is not None:
                 return f"{name}: {fault}"
-        if not found:  # a server's own default would be out of our sight
-            return f"none of {', '.join(names)} is given"
+        if missing:  # the server's own default would be out of sight
+            return f"{min(missing)}: is not given"
         return None
 
-    def _path_fault(self, path: str, resolve: Callable[[str], str]) -> str | None:
-        if not path.startswith("/"):
-            return "must be an absolute path"
-        if _CONTROL.search(path) or "\\" in path or _ENCODED.search(path):
-            return "has characters that servers read differently"
-        for part in path.split("/"):
-            if part not in {"", ".", ".."} and _DISGUISED.search(part):
-                return "has a part that servers read differently"
-        try:
-            real = resolve(path)
-            roots = [resolve(root) for root in self.path_roots]
-        except (OSError, ValueError):
-            return "cannot be resolved"
-        if not any(is_below(real, root) for root in roots):
-            return f"leads outside {', '.join(self.path_roots) or 'every root'}"
-        return None
+    def _path_judge(self, resolve: Resolve) -> Callable[[str], str | None]:
+        roots: list[str] = []
+
+        def fault_of(path: str) -> str | None:
+            fault = path_fault(path)
+            if fault is not None:
+                return fault
+            try:
+                if not roots:
+                    roots.extend(resolve(root) for root in self.path_roots)
+                real = resolve(path)
+            except (OSError, ValueError):
+                return "cannot be resolved"
+            if not any(is_below(real, root) for root in roots):
+                return f"leads outside {', '.join(self.path_roots) or 'every root'}"
+            return None
+
+        return fault_of
 
     def _host_fault(self, text: str) -> str | None:
         host = host_of(text)
@@ -116,15 +160,6 @@ class Constraints:
 UNCONSTRAINED: Final = Constraints()
 
 
-def check_schema(schema: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with a rule's schema, None if nothing is."""
-    try:
-        Draft202012Validator.check_schema(dict(schema))
-    except SchemaError as error:
-        return f"{error.json_path}: {error.message}"
-    return None
-
-
 def is_below(path: str, root: str) -> bool:
     """Tell whether an absolute, resolved path is the root or below it."""
     return path == root or path.startswith(root.rstrip("/") + "/")
@@ -132,7 +167,7 @@ def is_below(path: str, root: str) -> bool:
 
 def host_of(text: str) -> str | None:
     """Find the host of a URL or a bare host name, in lower case; None for what could be read in two ways."""
-    if _CONTROL.search(text) or "\\" in text or text != text.strip() or not text.isascii():
+    if len(text) > _MAX_URL or "\\" in text or text != text.strip() or not text.isascii():
         return None
     try:
         parts = urlsplit(text if "://" in text else f"http://{text}")
@@ -141,16 +176,20 @@ def host_of(text: str) -> str | None:
         return None
     if parts.scheme not in {"http", "https"} or not host or "@" in parts.netloc:
         return None
+    if any(ord(char) < ord(" ") or char == "\x7f" for char in text) or _CONTROL.found_in(parts.netloc):
+        return None
     host = host.removesuffix(".")
-    return host if _HOST.fullmatch(host) else None
+    return host if len(host) <= 253 and _HOST.is_all_of(host) else None  # noqa: PLR2004 - RFC 1035, 2.3.4
 
 
 def named(value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Walk JSON; yield every leaf that lies below one of the names, with that name."""
+    """Walk JSON; yield every leaf and every key that lies below one of the names, with that name."""
     pending: list[tuple[Any, str | None]] = [(value, None)]
     while pending:
         here, below = pending.pop()
         if isinstance(here, Mapping):
+            if below is not None:
+                yield from ((below, key) for key in here)
             pending.extend(
                 (child, below if below is not None else str(key) if key in names else None)
                 for key, child in here.items()
@@ -161,16 +200,67 @@ def named(value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
             yield below, here
 
 
-def is_deeper(value: Any, depth: int = MAX_DEPTH) -> bool:
-    """Tell whether JSON is nested deeper, without recursion."""
-    level = [value]
-    for _ in range(depth):
-        level = [
-            child
-            for one in level
-            if isinstance(one, Mapping | list)
-            for child in (one.values() if isinstance(one, Mapping) else one)
-        ]
-        if not level:
-            return False
-    return True
+def measure(arguments: Mapping[str, Any]) -> tuple[int, str | None]:
+    """Return about how many characters the arguments have, and why they are refused if they are. No recursion.
+
+    Depth and number of values are bounded, so that whatever looks at them later is.
+    """
+    chars = count = 0
+    level: list[Any] = [arguments]
+    for _ in range(MAX_DEPTH):
+        below: list[Any] = []
+        for one in level:
+            if isinstance(one, Mapping):
+                chars += sum(len(key) for key in one)
+                children: Iterable[Any] = one.values()
+            elif isinstance(one, list):
+                children = one
+            else:
+                chars += len(one) if isinstance(one, str) else _NUMBER_CHARS
+                if isinstance(one, int) and one.bit_length() > _MAX_BITS:
+                    return chars, f"the arguments have a number of more than {_MAX_BITS} bits"
+                continue
+            count += len(one)
+            if count > MAX_NODES:
+                return chars, f"the arguments have more than {MAX_NODES} values"
+            below.extend(children)
+        if not below:
+            return chars, None
+        level = below
+    return chars, f"the arguments are nested deeper than {MAX_DEPTH}"
+
+
+def _keys(value: Any) -> Iterator[str]:
+    pending = [value]
+    while pending:
+        here = pending.pop()
+        if isinstance(here, Mapping):
+            yield from here
+            pending.extend(here.values())
+        elif isinstance(here, list):
+            pending.extend(here)
+
+
+def _folded(key: str) -> str:
+    """Write a key as a lenient server could read it: letters and digits alone, in one case."""
+    return "".join(char for char in unicodedata.normalize("NFKC", key[:1_000]).casefold() if char.isalnum())
+
+
+def _shown(key: str) -> str:
+    """Show a key of the caller's choice in an error: short, printable."""
+    return "".join(char if char.isprintable() else "?" for char in key[:60])
+
+
+def _normal(value: Any, names: frozenset[str], *, below: bool) -> Any:
+    if isinstance(value, Mapping):
+        return {
+            (_normal(key, names, below=True) if below else key): _normal(
+                child, names, below=below or key in names
+            )
+            for key, child in value.items()
+        }
+    if isinstance(value, list):
+        return [_normal(child, names, below=below) for child in value]
+    if below and isinstance(value, str) and path_fault(value) is None:
+        return normal_path(value)
+    return value

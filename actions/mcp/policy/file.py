@@ -13,7 +13,9 @@ from dataclasses import dataclass, field, fields
 from pathlib import Path
 from typing import Any, Final
 
-from actions.mcp.policy.constraints import Constraints, check_schema
+from actions.mcp.identifiers import glob_fault
+from actions.mcp.policy.constraints import Constraints
+from actions.mcp.policy.json_schema import schema_fault
 from actions.mcp.policy.rules import KINDS, Kind, Policy, Rule, Verdict
 from actions.mcp.upstream.spec import NAME, Http, Limits, ServerSpec, Stdio
 from exporter.shared import urls
@@ -42,6 +44,7 @@ _RULE: Final = {
     "schema",
     "paths",
     "hosts",
+    "other_arguments",
 }
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
@@ -128,12 +131,17 @@ def _rule(table: Any, number: int) -> Rule:
     if "decision" not in table:
         raise PolicyError(f"{where}.decision: write allow, deny or ask")
     kind: Kind = kinds[0] if kinds else "tool"
+    target = _text(table, kind, where) or "*"
+    if kind == "resource" and (fault := glob_fault(target)) is not None:
+        raise PolicyError(
+            f"{where}.resource: {target}: never matches, for URIs are normalised first: {fault}"
+        )
     return Rule(
         name=_text(table, "name", where) or where,
         decision=_verdict(table, "decision", where, ""),
         server=_text(table, "server", where) or "*",
         kind=kind,
-        target=_text(table, kind, where) or "*",
+        target=target,
         token=_text(table, "token", where) or "*",
         constraints=_constraints(table, where),
     )
@@ -141,7 +149,7 @@ def _rule(table: Any, number: int) -> Rule:
 
 def _constraints(table: Mapping[str, Any], where: str) -> Constraints:
     schema = _table(table, "schema", where) if "schema" in table else None
-    if schema is not None and (fault := check_schema(schema)) is not None:
+    if schema is not None and (fault := schema_fault(schema)) is not None:
         raise PolicyError(f"{where}.schema: {fault}")
     paths, hosts = _table(table, "paths", where), _table(table, "hosts", where)
     _known(paths, {"arguments", "roots"}, f"{where}.paths")
@@ -157,6 +165,7 @@ def _constraints(table: Mapping[str, Any], where: str) -> Constraints:
         path_roots=roots,
         host_arguments=_texts(hosts, "arguments", f"{where}.hosts"),
         hosts=_texts(hosts, "allowed", f"{where}.hosts"),
+        other_arguments=_texts(table, "other_arguments", where),
     )
     if bool(constraints.path_arguments) != bool(roots) or bool(constraints.host_arguments) != bool(
         constraints.hosts

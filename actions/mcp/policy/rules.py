@@ -6,12 +6,12 @@ Knows no MCP, no database and no file system; constraints.py judges arguments, a
 from __future__ import annotations
 
 import enum
-from collections.abc import Callable, Mapping
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from actions.mcp.policy.constraints import UNCONSTRAINED, Constraints
+from actions.mcp.policy.constraints import UNCONSTRAINED, Constraints, Resolve
 
 Kind = Literal["tool", "prompt", "resource"]
 """What MCP servers offer. Rules speak of tools unless they say otherwise."""
@@ -106,22 +106,21 @@ def decide(
     arguments: Mapping[str, Any],
     *,
     changed: bool,
-    resolve: Callable[[str], str],
+    resolve: Resolve,
+    declared: frozenset[str] = frozenset(),
 ) -> Decision:
-    """Decide about one call.
+    """Decide about one call, whose subject and arguments are in their normal forms.
 
-    `changed` says that the tool is not what was approved: then allow becomes ask, and deny stays deny. `resolve` makes
-    a path absolute and free of `..` and symbolic links, as `os.path.realpath` does.
+    `changed` says that the tool is not what was approved: then allow becomes ask, and deny stays deny. `declared` are
+    the properties of the tool's own schema.
     """
     rule = policy.winner(subject)
     if rule.decision is Verdict.DENY:
         return Decision(Verdict.DENY, rule.name)
     written = policy.written(subject)
-    violation = written.constraints.violation(arguments, resolve)
+    violation = written.constraints.violation(arguments, resolve, declared)
     if violation is not None:
         return Decision(Verdict.DENY, written.name, violation)
     if changed and rule.decision is Verdict.ALLOW:
-        return Decision(
-            Verdict.ASK, rule.name, "its description or schema is not the one that was approved any more"
-        )
+        return Decision(Verdict.ASK, rule.name, "it is not what was approved any more")
     return Decision(rule.decision, rule.name)

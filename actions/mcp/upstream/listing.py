@@ -13,11 +13,10 @@ from typing import Final
 
 import mcp_types as types
 
+from actions.mcp.identifiers import name_fault
+
 MAX_TOOLS: Final = 500
 """Of one server. More do not fit into any model's context, and each is a label value."""
-
-MAX_NAME: Final = 256
-"""Characters of a tool's name, a label value too; the protocol advises 128."""
 
 MAX_PAGES: Final = 50
 """Of one listing: a paginator that never ends is not followed for ever."""
@@ -39,7 +38,7 @@ class Listing:
         self.tools: dict[str, types.Tool] = {}
         self.dropped = 0
         for tool in tools:
-            if tool.name in self.tools or len(self.tools) >= MAX_TOOLS or len(tool.name) > MAX_NAME:
+            if tool.name in self.tools or len(self.tools) >= MAX_TOOLS or name_fault(tool.name) is not None:
                 self.dropped += 1
             else:
                 self.tools[tool.name] = tool

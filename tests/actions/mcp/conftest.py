@@ -2,6 +2,7 @@
 
 import asyncio
 import contextlib
+import json
 import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
@@ -184,3 +185,21 @@ def gate_of(result: types.CallToolResult) -> dict[str, Any]:
     """What the gate says about a result."""
     found: dict[str, Any] = (result.meta or {})["io.daemonpulse/gate"]
     return found
+
+
+RAWBOX = Path(__file__).parent / "rawbox.py"
+
+
+def rawbox(*behaviours: str, log: Path | None = None, name: str = "rawbox", **limits: Any) -> str:
+    """The policy file's lines for a server without an SDK, which does as it is told."""
+    more = "\n".join(f"{key} = {value!r}" for key, value in limits.items())
+    env = f'env = {{ RAWBOX_LOG = "{log}" }}\n' if log is not None else ""
+    return (
+        f'[servers.{name}]\ncommand = "{sys.executable}"\nargs = {[str(RAWBOX), *behaviours]}\n{env}{more}\n'
+    )
+
+
+def asked(log: Path, method: str) -> list[dict[str, Any]]:
+    """What such a server was asked, by method."""
+    lines = log.read_text(encoding="utf-8").splitlines() if log.exists() else []
+    return [request for request in map(json.loads, lines) if request.get("method") == method]

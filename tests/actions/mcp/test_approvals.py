@@ -194,7 +194,7 @@ async def test_a_tool_whose_description_changes_falls_back_to_ask_and_raises_a_m
         assert await gate.metric("daemonpulse_mcp_tool_changed", tool="weather") == 1
         waiting = call(client, "weather")
         (approval,) = await gate.pending()
-        assert "not the one that was approved" in approval["reason"]
+        assert "not what was approved" in approval["reason"]
         assert approval["rule"] == "rules[1]"
         assert (
             text_of(await client.call_tool("echo", {"text": "others are as before"}))

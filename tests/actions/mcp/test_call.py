@@ -55,7 +55,7 @@ async def test_captured_arguments_are_redacted(start: Start) -> None:
     async with gate.client() as client:
         await client.call_tool("echo", {"text": "hello", "api_key": "abc", "note": "Bearer abcdefghijkl"})
     arguments = (await gate.audit("intent"))[0]["detail"]["arguments"]
-    assert arguments == {"text": "hello", "api_key": "[redacted]", "note": "[redacted]"}
+    assert arguments == {"text": "hello", "api_key": "[redacted]", "note": "Bearer [redacted]"}
 
 
 async def test_a_denied_tool_is_hidden_and_refused(start: Start) -> None:

@@ -76,7 +76,9 @@ async def test_a_gate_that_is_taken_away_lets_the_file_decide_again(start: Start
 
 async def test_always_is_no_way_around_the_constraints_of_the_rule_that_asked(start: Start) -> None:
     paths = '{ arguments = ["marker"], roots = ["/srv"] }'
-    gate = await start(toolbox() + rule("ask", "slow", name='"in /srv"', paths=paths))
+    gate = await start(
+        toolbox() + rule("ask", "slow", name='"in /srv"', paths=paths, other_arguments='["seconds"]')
+    )
     async with gate.client() as client:
         waiting = asyncio.create_task(client.call_tool("slow", {"marker": "/srv/../srv", "seconds": 60}))
         (approval,) = await gate.pending()

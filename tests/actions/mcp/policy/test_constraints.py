@@ -11,13 +11,15 @@ from hypothesis import strategies as st
 
 from actions.mcp.policy.constraints import (
     MAX_DEPTH,
+    MAX_NODES,
+    MAX_VALUES,
     Constraints,
-    check_schema,
     host_of,
     is_below,
-    is_deeper,
+    measure,
     named,
 )
+from actions.mcp.policy.json_schema import MAX_STEPS, schema_fault
 
 
 def resolve(path: str) -> str:
@@ -97,22 +99,69 @@ def test_paths_are_judged_by_where_they_lead(tree: Path, path: str, fault: str |
     assert (found is None) if fault is None else (found is not None and fault in found)
 
 
-def test_every_path_below_a_named_argument_is_judged_and_none_may_be_missing(tree: Path) -> None:
-    constraints = Constraints(path_arguments=("paths",), path_roots=(str(tree),))
-    assert constraints.violation({"paths": [str(tree), "/etc"]}, resolve) is not None
-    assert constraints.violation({"edits": [{"paths": {"to": "/etc"}}]}, resolve) is not None
-    assert constraints.violation({"paths": [3]}, resolve) == "paths: must be text"
-    assert constraints.violation({}, resolve) == "none of paths is given"
-    assert constraints.violation({"paths": {}}, resolve) == "none of paths is given"
-    assert constraints.violation({"other": "/etc", "paths": str(tree)}, resolve) is None
-    assert constraints.violation({"edits": {"paths": [str(tree), ["etc"]]}}, resolve) == (
-        "paths: must be an absolute path"
+def test_everything_below_a_named_argument_is_judged_keys_too(tree: Path) -> None:
+    constraints = Constraints(
+        path_arguments=("paths",), path_roots=(str(tree),), other_arguments=("edits", "other")
     )
-    assert constraints.violation({"paths": [str(tree)]}, resolve) is None
+
+    def found(**arguments: Any) -> str | None:
+        return constraints.violation(arguments, resolve)
+
+    outside = f"paths: leads outside {tree}"
+    assert found(paths=[str(tree), "/etc"]) == outside
+    assert found(edits=[{"paths": {str(tree): "/etc"}}]) == outside
+    assert found(paths={"/etc/passwd": str(tree)}) == outside
+    assert found(paths=[3]) == "paths: must be text"
+    assert found(edits={"paths": [str(tree), ["etc"]]}) == "paths: must be an absolute path"
+    assert found(other="/etc", paths=str(tree)) is None
+    assert found(paths=[str(tree)]) is None
+    assert found(paths=[str(tree)] * (MAX_VALUES + 1)) == f"paths: has more than {MAX_VALUES} values"
+
+
+def test_each_named_argument_must_be_given_if_the_tool_has_it(tree: Path) -> None:
     both = Constraints(path_arguments=("from", "to"), path_roots=(str(tree),))
-    assert both.violation({}, resolve) == "none of from, to is given"
-    assert both.violation({"to": str(tree), "from": "/etc"}, resolve) == f"from: leads outside {tree}"
-    assert both.violation({"to": str(tree)}, resolve) is None
+    inside = str(tree)
+    assert both.violation({}, resolve) == "from: is not given"
+    assert both.violation({"from": {}, "to": inside}, resolve) == "from: is not given"
+    assert both.violation({"to": inside}, resolve) == "from: is not given"
+    assert both.violation({"to": inside, "from": "/etc"}, resolve) == f"from: leads outside {tree}"
+    assert both.violation({"to": inside, "from": inside}, resolve) is None
+    # A rule for several tools names the arguments of all of them.
+    assert both.violation({"to": inside}, resolve, frozenset({"to", "mode"})) is None
+    assert both.violation({}, resolve, frozenset({"to"})) == "to: is not given"
+    assert both.violation({"to": inside}, resolve, frozenset({"mode"})) == "from: is not given"
+
+
+@pytest.mark.parametrize("key", ["Path", "PATH", "pa_th", "path ", "pa-th", "p\u200bath", "\uff50ath"])
+def test_keys_that_a_server_could_take_for_a_named_one_are_refused_at_any_depth(tree: Path, key: str) -> None:
+    constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),), other_arguments=("options",))
+    found = constraints.violation({"path": str(tree), "options": [{key: "/etc/passwd"}]}, resolve)
+    assert found is not None
+    assert found.endswith("is spelt path in the rule")
+    for declared in (frozenset[str](), frozenset({key, "path"})):
+        assert constraints.violation({"path": str(tree), key: "/etc/passwd"}, resolve, declared) is not None
+
+
+def test_keys_that_neither_rule_nor_tool_knows_are_refused(tree: Path) -> None:
+    constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),))
+    given = {"path": str(tree), "file": "/etc/passwd"}
+    assert constraints.violation(given, resolve) == "file: is neither in the rule nor in the tool's schema"
+    assert constraints.violation(given, resolve, frozenset({"path", "file"})) is None
+    listed = Constraints(path_arguments=("path",), path_roots=(str(tree),), other_arguments=("file",))
+    assert listed.violation(given, resolve) is None
+    by_schema = Constraints(schema={"properties": {"n": {"type": "integer"}}})
+    assert by_schema.violation({"n": 1}, resolve) is None
+    assert by_schema.violation({"n": 1, "N": 2}, resolve) is not None
+    assert Constraints(schema={"additionalProperties": True}).violation({"n": 1}, resolve) is None
+    assert Constraints().violation({"anything": 1}, resolve) is None
+
+
+def test_paths_are_written_without_dots_before_they_are_judged_and_sent_on() -> None:
+    constraints = Constraints(path_arguments=("paths",), path_roots=("/srv",))
+    given = {"paths": ["/srv/a/../b", {"/srv//c": "/srv/./d"}], "text": "/a/../b", "n": 1}
+    assert constraints.normal(given) == {"paths": ["/srv/b", {"/srv/c": "/srv/d"}], "text": "/a/../b", "n": 1}
+    assert constraints.normal({"paths": "a/../b"}) == {"paths": "a/../b"}  # refused as it is
+    assert Constraints().normal(given) == given
 
 
 def test_a_violation_names_what_would_have_been_right_and_never_the_value(tree: Path) -> None:
@@ -178,7 +227,7 @@ def test_hosts_must_be_on_the_list() -> None:
     assert constraints.violation({"url": "ftp://localhost/"}, resolve) == (
         "url: must be an http(s) URL or a host name, without a user name"
     )
-    assert constraints.violation({}, resolve) == "none of url is given"
+    assert constraints.violation({}, resolve) == "url: is not given"
     nowhere = Constraints(host_arguments=("url",))
     assert nowhere.violation({"url": "localhost"}, resolve) == "url: is not at one of no hosts"
     shouted = Constraints(host_arguments=("url",), hosts=("Example.ORG",))
@@ -191,7 +240,7 @@ def test_a_schema_is_applied_fetches_nothing_and_keeps_values_to_itself() -> Non
     assert constraints.violation({"n": 3}, resolve) is None
     found = constraints.violation({"n": 12345}, resolve)
     assert found == "$.n breaks the rule's schema (maximum)"
-    remote = Constraints(schema={"$ref": "https://example.org/schema.json"})
+    remote = Constraints(schema={"$ref": "https://example.org/schema.json"}, other_arguments=("n",))
     assert (
         remote.violation({"n": 3}, resolve)
         == "the rule's schema cannot be applied (_WrappedReferencingError)"
@@ -201,15 +250,15 @@ def test_a_schema_is_applied_fetches_nothing_and_keeps_values_to_itself() -> Non
 def test_a_schema_that_lies_elsewhere_is_not_fetched(monkeypatch: pytest.MonkeyPatch) -> None:
     asked: list[object] = []
     monkeypatch.setattr(urllib.request, "urlopen", lambda *request, **_: asked.append(request))
-    remote = Constraints(schema={"$ref": "http://127.0.0.1:9/schema.json"})
+    remote = Constraints(schema={"$ref": "http://127.0.0.1:9/schema.json"}, other_arguments=("n",))
     assert remote.violation({"n": 3}, resolve) is not None
     assert asked == []
 
 
 def test_everything_below_a_name_has_that_name() -> None:
     names = frozenset({"a", "b"})
-    assert list(named({"a": {"x": 1}}, names)) == [("a", 1)]
-    assert list(named([{"a": [{"b": 1}]}, {"c": {"b": 2}}], names)) == [("b", 2), ("a", 1)]
+    assert list(named({"a": {"x": 1}}, names)) == [("a", "x"), ("a", 1)]
+    assert list(named([{"a": [{"b": 1}]}, {"c": {"b": 2}}], names)) == [("b", 2), ("a", "b"), ("a", 1)]
 
 
 def test_a_schema_a_path_and_a_host_are_all_asked_for() -> None:
@@ -229,8 +278,8 @@ def test_a_schema_a_path_and_a_host_are_all_asked_for() -> None:
 
 
 def test_a_schema_that_is_none_is_refused_where_it_is_wrong() -> None:
-    assert check_schema({"type": "object"}) is None
-    fault = check_schema({"properties": {"n": {"type": "numbr"}}}) or ""
+    assert schema_fault({"type": "object"}) is None
+    fault = schema_fault({"properties": {"n": {"type": "numbr"}}}) or ""
     assert fault.startswith("$.properties.n.type: 'numbr' is not valid")
 
 
@@ -262,33 +311,88 @@ def test_below_is_the_root_itself_and_what_is_under_it(
     ],
 )
 def test_a_schema_that_cannot_be_applied_lets_nothing_through(schema: dict[str, Any], value: Any) -> None:
-    found = Constraints(schema=schema).violation({"x": value}, resolve)
+    found = Constraints(schema=schema, other_arguments=("x",)).violation({"x": value}, resolve)
     assert found is not None
     assert "cannot be applied" in found
 
 
+def nested(levels: int) -> Any:
+    value: Any = 1
+    for level in range(levels):
+        value = [value] if level % 2 else {"a": value}
+    return value
+
+
+def test_depth_number_and_size_of_values_are_bounded_before_anything_else_looks_at_them() -> None:
+    assert MAX_DEPTH == 64
+    assert measure({"a": nested(MAX_DEPTH - 2)})[1] is None
+    assert measure({"a": nested(MAX_DEPTH)})[1] == "the arguments are nested deeper than 64"
+    assert measure({"a": [0] * (MAX_NODES - 1)})[1] is None
+    assert measure({"a": [0] * MAX_NODES})[1] == f"the arguments have more than {MAX_NODES} values"
+    assert measure({"a": 2**1023})[1] is None
+    assert measure({"a": 2**1024})[1] == "the arguments have a number of more than 1024 bits"
+    assert measure({"abc": ["de", {"f": "g"}]})[0] == 7
+
+
 @given(
     st.recursive(
-        st.none(),
-        lambda inner: st.lists(inner, max_size=2) | st.dictionaries(st.text(max_size=1), inner, max_size=2),
+        st.text(max_size=3) | st.none() | st.integers(),
+        lambda inner: st.lists(inner, max_size=3) | st.dictionaries(st.text(max_size=2), inner, max_size=3),
     )
 )
-def test_depth_is_measured_without_recursion(value: Any) -> None:
-    def depth(one: Any) -> int:
-        children = one.values() if isinstance(one, dict) else one if isinstance(one, list) else None
-        return 0 if children is None else 1 + max((depth(child) for child in children), default=-1)
-
-    for limit in range(1, 6):
-        assert is_deeper(value, limit) == (depth(value) >= limit)
+def test_any_json_is_measured(value: Any) -> None:
+    chars, fault = measure({"a": value})
+    assert fault is None
+    assert chars >= 1
 
 
-def test_by_default_sixty_four_levels_are_deep_enough() -> None:
-    def nested(levels: int) -> Any:
-        value: Any = 1
-        for level in range(levels):
-            value = [value] if level % 2 else {"a": value}
-        return value
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ({"properties": {"x": {"pattern": "(?=a)"}}}, "pattern: invalid perl operator"),
+        ({"patternProperties": {r"(a)\1": {}}}, "pattern: invalid escape"),
+        ({"allOf": [{"unevaluatedProperties": False}]}, "unevaluatedProperties: not supported"),
+        ({"items": {"pattern": "^(a+)+$"}, "patternProperties": {"^x": True}}, None),
+    ],
+)
+def test_a_schema_has_re2s_patterns_and_no_keyword_whose_work_grows_faster(
+    schema: dict[str, Any], fault: str | None
+) -> None:
+    found = schema_fault(schema)
+    assert (found is None) if fault is None else (found is not None and fault in found)
 
-    assert not is_deeper(nested(MAX_DEPTH - 1))
-    assert is_deeper(nested(MAX_DEPTH))
-    assert MAX_DEPTH == 64
+
+def test_patterns_keys_and_repeated_items_of_a_schema_are_judged() -> None:
+    def found(schema: dict[str, Any], value: Any) -> str | None:
+        return Constraints(schema={"properties": {"x": schema}}).violation({"x": value}, resolve)
+
+    assert found({"pattern": "^a+$"}, "aaa") is None
+    assert found({"pattern": "^a+$"}, "aab") == "$.x breaks the rule's schema (pattern)"
+    assert found({"pattern": "^a+$"}, 3) is None
+    keys = {
+        "patternProperties": {"^a": {"type": "integer"}},
+        "properties": {"b": {}},
+        "additionalProperties": False,
+    }
+    assert found(keys, {"a1": 1, "b": "x"}) is None
+    assert found(keys, {"a1": "x"}) == "$.x.a1 breaks the rule's schema (type)"
+    assert found(keys, {"c": 1}) == "$.x breaks the rule's schema (additionalProperties)"
+    assert found(keys, []) is None
+    assert found({"additionalProperties": {"type": "integer"}}, {"c": "x"}) is not None
+    assert found({"uniqueItems": True}, [1, "1", True, None, {"a": 1}]) is None
+    for twice in ([1, 1.0], [{"a": [1], "b": 2}, {"b": 2, "a": [1]}], ["x", "x"]):
+        assert found({"uniqueItems": True}, twice) == "$.x breaks the rule's schema (uniqueItems)", twice
+    assert found({"uniqueItems": False}, [1, 1]) is None
+
+
+def test_a_schema_that_doubles_with_each_level_is_given_up() -> None:
+    twice = {
+        "$defs": {"t": {"anyOf": [{"required": ["no"], "additionalProperties": {"$ref": "#/$defs/t"}}] * 2}}
+    }
+    value: Any = {}
+    for _ in range(50):
+        value = {"a": value}
+    schema = {**twice, "properties": {"x": {"$ref": "#/$defs/t"}}}
+    assert MAX_STEPS == 50_000
+    found = Constraints(schema=schema).violation({"x": value}, resolve)
+    assert found == "the rule's schema cannot be applied (SchemaTooCostly)"

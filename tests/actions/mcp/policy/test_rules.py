@@ -117,7 +117,7 @@ def test_a_changed_tool_asks_again_and_says_why() -> None:
     policy = Policy((Rule("all", Verdict.ALLOW),))
     found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
     assert (found.verdict, found.rule) == (Verdict.ASK, "all")
-    assert found.reason == "its description or schema is not the one that was approved any more"
+    assert found.reason == "it is not what was approved any more"
 
 
 def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> None:

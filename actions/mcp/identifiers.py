@@ -1,0 +1,215 @@
+"""Normal forms of what a call names: resource URIs (RFC 3986), names of tools and prompts, and file paths. Pure.
+
+A policy decides on the normal form, and exactly that is sent upstream. What has none is refused: two programs would
+read it in two ways.
+"""
+
+from __future__ import annotations
+
+import posixpath
+import re
+import unicodedata
+from typing import Final
+from urllib.parse import unquote_to_bytes
+
+MAX_URI: Final = 8_192
+"""Characters of a URI. RFC 9110 advises 8,000 octets."""
+
+MAX_NAME: Final = 256
+"""Characters of a tool's or prompt's name, a label value too; the protocol advises 128."""
+
+MAX_PATH: Final = 4_096
+"""Bytes of a path: Linux's PATH_MAX."""
+
+_PARTS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?")
+"""RFC 3986, appendix B, with a scheme. Every class excludes what may follow it, so that nothing is tried twice."""
+
+_FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f\\\"<>^`{|}]")
+_ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
+_DOUBLE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
+_UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
+_AUTHORITY: Final = re.compile(r"(?:([^@\[\]]*)@)?([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]*))?")
+_DOTS: Final = frozenset({".", ".."})
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+_PATH_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\\]")
+_PATH_ENCODED: Final = re.compile(r"%(2e|2f|5c|00|25)", re.IGNORECASE)
+_DISGUISED: Final = re.compile(r"^[\s\ufeff'\"]|[\s\ufeff'\"]\Z|^[\s\ufeff'\".]+\Z")
+"""Tool servers trim and unquote before they look: server-filesystem's normalizePath() does both.
+
+JavaScript's trim() takes every blank of Unicode and the byte order mark.
+"""
+
+
+def normal_uri(text: str) -> str | None:
+    """Return the normal form of an absolute URI; None for what has none.
+
+    Case of scheme, host and escapes, escapes of unreserved characters, dot segments, default ports (RFC 3986, 6.2.2 and
+    6.2.3); other characters than ASCII are escaped (RFC 3987, 3.1). Refused: relative references, control characters,
+    escapes of escapes and of separators that hide a dot segment, fragments, user names before a web host; for `file:`
+    also another host than this one, a query, and segments that servers trim.
+    """
+    if len(text) > MAX_URI or _FORBIDDEN.search(text):
+        return None
+    parts = _PARTS.fullmatch(_escaped(unicodedata.normalize("NFC", text)))
+    if parts is None or parts[5]:
+        return None
+    try:
+        return _assembled(parts[1].lower(), parts[2], parts[3], parts[4] or "")
+    except _Ambiguous:
+        return None
+
+
+class _Ambiguous(Exception):
+    """There is no normal form."""
+
+
+def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str:
+    """Put the normal forms of all parts together. Raises _Ambiguous."""
+    if authority is not None:
+        authority = _normal_authority(scheme, _normal_escapes(authority))
+    path = _normal_escapes(path)
+    path = _normal_path(path, rooted=authority is not None or path.startswith("/"))
+    query = _normal_escapes(query)
+    if scheme == "file":
+        return _file_uri(authority, path, query)
+    if not path and scheme in _DEFAULT_PORTS:
+        path = "/"
+    if authority is None and path.startswith("//"):
+        raise _Ambiguous
+    before = f"//{authority}" if authority is not None else ""
+    return f"{scheme}:{before}{path}" + (f"?{query}" if query else "")
+
+
+def normal_template(text: str) -> str | None:
+    """Return the normal form of a URI template (RFC 6570), its braces escaped, to compare with rules."""
+    return normal_uri(text.replace("{", "%7B").replace("}", "%7D"))
+
+
+def glob_fault(glob: str) -> str | None:
+    """Say why a rule's glob for URIs can never match a normal form; None if it can."""
+    scheme, separator, rest = glob.partition("://")
+    if separator and scheme != scheme.lower():
+        return f"write the scheme in lower case: {scheme.lower()}"
+    host = rest.partition("/")[0] if separator else ""
+    if host != host.lower():
+        return f"write the host in lower case: {host.lower()}"
+    if scheme == "file" and separator and host and not host.startswith("*"):
+        return "write file:///path: other hosts are refused"
+    if re.search(r"(^|/)\.\.?(/|$)", rest) or re.search(r"[\\\x00-\x20]|[^\x00-\x7f]", glob):
+        return "has a dot segment, a blank, or a character that must be written as %XX"
+    for escape in _ESCAPE.finditer(glob):
+        if escape[1] is None or escape[1] != escape[1].upper() or chr(int(escape[1], 16)) in _UNRESERVED:
+            return f"{escape[0]}: write escapes in upper case, and letters, digits, '-', '.', '_' and '~' unescaped"
+    return None
+
+
+def name_fault(name: str) -> str | None:
+    """Say why a tool's or prompt's name is refused; None if it is read in one way only."""
+    if not name or len(name) > MAX_NAME:
+        return f"a name has 1 to {MAX_NAME} characters"
+    if name != name.strip() or unicodedata.normalize("NFC", name) != name:
+        return "the name has blanks around it, or is not in Unicode's normal form C"
+    if (
+        not name.isprintable()
+    ):  # controls, formats such as zero-width blanks and direction marks, line separators
+        return "the name has characters that are not seen"
+    return None
+
+
+def path_fault(path: str) -> str | None:
+    """Say why a path is refused before it is looked at; None if servers read it in one way."""
+    if not path.startswith("/"):
+        return "must be an absolute path"
+    if len(path) > MAX_PATH:
+        return f"is longer than {MAX_PATH} characters"
+    if _PATH_CONTROL.search(path) or _PATH_ENCODED.search(path):
+        return "has characters that servers read differently"
+    if any(part not in {"", ".", ".."} and _is_disguised(part) for part in path.split("/")):
+        return "has a part that servers read differently"
+    return None
+
+
+def normal_path(path: str) -> str:
+    """Return an absolute path without `.`, `..` and doubled slashes. The file system is not asked."""
+    return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _is_disguised(part: str) -> bool:
+    return _DISGUISED.search(part) is not None
+
+
+def _escaped(text: str) -> str:
+    """Escape what is not ASCII as UTF-8."""
+    if text.isascii():
+        return text
+    return "".join(
+        char if char.isascii() else "".join(f"%{byte:02X}" for byte in char.encode("utf-8", "replace"))
+        for char in text
+    )
+
+
+def _normal_escapes(text: str) -> str:
+    """Unescape unreserved characters, write other escapes in upper case. Raises _Ambiguous for dangerous ones."""
+    if "%" not in text:
+        return text
+    if _DOUBLE.search(text) or any(match[1] is None for match in _ESCAPE.finditer(text)):
+        raise _Ambiguous
+    if _PATH_CONTROL.search(_unescaped(text)):
+        raise _Ambiguous
+
+    def normal(match: re.Match[str]) -> str:
+        char = chr(int(match[1], 16))
+        return char if char in _UNRESERVED else f"%{match[1].upper()}"
+
+    return _ESCAPE.sub(normal, text)
+
+
+def _unescaped(text: str) -> str:
+    """Decode every escape. Raises _Ambiguous for what is no UTF-8, such as over-long forms of "." and "/"."""
+    try:
+        return unquote_to_bytes(text).decode()
+    except UnicodeDecodeError:
+        raise _Ambiguous from None
+
+
+def _normal_authority(scheme: str, authority: str) -> str:
+    parts = _AUTHORITY.fullmatch(authority)
+    if parts is None:
+        raise _Ambiguous
+    user, port = parts[1], parts[3]
+    host = _ESCAPE.sub(lambda match: match[0].upper(), parts[2].lower())
+    if scheme in _DEFAULT_PORTS and (user is not None or not host or "%" in host):
+        raise _Ambiguous
+    shown_port = f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else ""
+    return (f"{user}@" if user is not None else "") + host + shown_port
+
+
+def _normal_path(path: str, *, rooted: bool) -> str:
+    """Remove dot segments (RFC 3986, 5.2.4). Raises _Ambiguous where one is hidden, or there is no root to end at."""
+    plain = path.split("/")
+    lenient = unicodedata.normalize("NFKC", _unescaped(path)).replace("\\", "/").split("/")
+    if [part for part in plain if part in _DOTS] != [
+        part.strip() for part in lenient if part.strip() in _DOTS
+    ]:
+        raise _Ambiguous
+    if not _DOTS.intersection(plain):
+        return path
+    if not rooted:
+        raise _Ambiguous
+    kept: list[str] = []
+    for part in plain[1:]:
+        if part == "..":
+            del kept[-1:]
+        elif part != ".":
+            kept.append(part)
+    return "/" + "/".join([*kept, ""] if plain[-1] in _DOTS else kept)
+
+
+def _file_uri(authority: str | None, path: str, query: str) -> str:
+    segments = [part for part in path.split("/") if part]
+    is_local = (
+        authority in {None, "", "localhost"} and path.startswith("/") and not query and "%2F" not in path
+    )
+    if not is_local or any(_is_disguised(_unescaped(part)) for part in segments):
+        raise _Ambiguous
+    return "file:///" + "/".join(segments)

@@ -1,0 +1,163 @@
+"""JSON Schema 2020-12 for arguments, with bounded work: RE2 for its patterns, an end to its recursion, nothing fetched.
+
+Pure. jsonschema judges; the keywords that use Python's `re`, or compare every item with every other, are replaced.
+"""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Callable, Iterator, Mapping
+from contextvars import ContextVar
+from typing import Any, Final
+
+from jsonschema import Draft202012Validator, validators
+from jsonschema.exceptions import SchemaError, ValidationError
+from referencing import Registry
+
+from exporter.shared.linear import Pattern, PatternError
+
+MAX_STEPS: Final = 50_000
+"""References followed and patterns tried for one call: a schema that refers to itself twice doubles with each level."""
+
+_KEYWORDS: Final = Draft202012Validator.VALIDATORS
+_UNSUPPORTED: Final = {"unevaluatedProperties": "additionalProperties", "unevaluatedItems": "items"}
+_steps_left: ContextVar[int] = ContextVar("_steps_left", default=MAX_STEPS)
+_patterns: dict[str, Pattern] = {}
+"""Compiled ones, of schemas out of the policy file: they are few."""
+
+
+class SchemaTooCostly(Exception):
+    """Judging took more steps than MAX_STEPS."""
+
+
+def schema_fault(schema: Mapping[str, Any]) -> str | None:
+    """Say what is wrong with a rule's schema, None if nothing is."""
+    try:
+        Draft202012Validator.check_schema(dict(schema))
+        for keyword, value in _keywords_of(schema):
+            if keyword in _UNSUPPORTED:
+                return f"{keyword}: not supported, its work grows faster than the arguments; use {value}"
+            Pattern(value)
+    except SchemaError as error:
+        return f"{error.json_path}: {error.message}"
+    except PatternError as error:
+        return f"pattern: {error}; patterns are RE2's, without lookaround and back-references"
+    return None
+
+
+def schema_violation(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
+    """Say which keyword is broken first and where, None if none is. Never says a value."""
+    validator = _Validator(dict(schema), registry=Registry())  # fetches nothing
+    token = _steps_left.set(MAX_STEPS)
+    try:
+        error = next(iter(validator.iter_errors(dict(arguments))), None)
+    except Exception as fault:  # noqa: BLE001 - a schema that cannot be applied holds for nothing
+        return f"the rule's schema cannot be applied ({type(fault).__name__})"
+    finally:
+        _steps_left.reset(token)
+    if error is None:
+        return None
+    path = error.json_path if len(error.json_path) <= 200 else f"{error.json_path[:200]}..."  # noqa: PLR2004 - a line
+    return f"{path} breaks the rule's schema ({error.validator})"
+
+
+def _step() -> None:
+    left = _steps_left.get()
+    if left <= 0:
+        raise SchemaTooCostly
+    _steps_left.set(left - 1)
+
+
+def _found_in(pattern: str, text: str) -> bool:
+    _step()
+    compiled = _patterns.get(pattern)
+    if compiled is None:
+        compiled = _patterns[pattern] = Pattern(pattern)
+    return compiled.found_in(text)
+
+
+def _counted(keyword: str) -> Callable[..., Iterator[ValidationError]]:
+    original = _KEYWORDS[keyword]
+
+    def judge(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
+        _step()
+        yield from original(validator, value, instance, schema) or ()
+
+    return judge
+
+
+def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if validator.is_type(instance, "string") and not _found_in(pattern, instance):
+        yield ValidationError("does not match")
+
+
+def _pattern_properties(
+    validator: Any, properties: Mapping[str, Any], instance: Any, _schema: Any
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    for pattern, below in properties.items():
+        for key, value in instance.items():
+            if _found_in(pattern, key):
+                yield from validator.descend(value, below, path=key, schema_path=pattern)
+
+
+def _additional_properties(
+    validator: Any, additional: Any, instance: Any, schema: Mapping[str, Any]
+) -> Iterator[ValidationError]:
+    if not validator.is_type(instance, "object"):
+        return
+    named, patterns = schema.get("properties", {}), schema.get("patternProperties", {})
+    for key, value in instance.items():
+        if key in named or any(_found_in(pattern, key) for pattern in patterns):
+            continue
+        if additional is False:
+            yield ValidationError("has keys that are not allowed")
+            return
+        yield from validator.descend(value, additional, path=key)
+
+
+def _unique_items(validator: Any, unique: Any, instance: Any, _schema: Any) -> Iterator[ValidationError]:
+    if not unique or not validator.is_type(instance, "array"):
+        return
+    seen = {json.dumps(_plain(item), sort_keys=True) for item in instance}
+    if len(seen) != len(instance):
+        yield ValidationError("has items twice")
+
+
+def _plain(value: Any) -> Any:
+    """Write 1.0 as 1: JSON Schema's numbers are equal by value."""
+    if isinstance(value, float) and value.is_integer():
+        return int(value)
+    if isinstance(value, Mapping):
+        return {key: _plain(child) for key, child in value.items()}
+    return [_plain(child) for child in value] if isinstance(value, list) else value
+
+
+_Validator: Final[Any] = validators.extend(  # type: ignore[no-untyped-call]
+    Draft202012Validator,
+    {
+        "$ref": _counted("$ref"),
+        "$dynamicRef": _counted("$dynamicRef"),
+        "pattern": _pattern,
+        "patternProperties": _pattern_properties,
+        "additionalProperties": _additional_properties,
+        "uniqueItems": _unique_items,
+    },
+)
+
+
+def _keywords_of(schema: Any) -> Iterator[tuple[str, str]]:
+    """Find every pattern of a schema, and every keyword that is not supported with the one to use, wherever it is."""
+    pending = [schema]
+    while pending:
+        here = pending.pop()
+        if isinstance(here, Mapping):
+            if isinstance(here.get("pattern"), str):
+                yield "pattern", here["pattern"]
+            if isinstance(here.get("patternProperties"), Mapping):
+                yield from (("patternProperties", pattern) for pattern in here["patternProperties"])
+            yield from ((keyword, _UNSUPPORTED[keyword]) for keyword in here.keys() & _UNSUPPORTED.keys())
+            pending.extend(here.values())
+        elif isinstance(here, list):
+            pending.extend(here)

@@ -1,0 +1,72 @@
+"""What a call is to the gate: what is to be done, how it was decided, and why it did not happen.
+
+Does not know MCP's methods and result types.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Awaitable, Callable, Mapping
+from dataclasses import dataclass
+from typing import Any, Generic, Protocol, TypeVar
+
+from actions.mcp.policy.rules import Decision, Subject
+
+R = TypeVar("R")
+
+
+class Refused(Exception):
+    """The call does not happen, or came to no result. The message is for whoever called, and names the rule."""
+
+    def __init__(self, outcome: str, message: str, decision: Decision, approval: str | None = None) -> None:
+        self.outcome = outcome
+        self.decision = decision
+        self.approval = approval
+        super().__init__(message)
+
+
+@dataclass(frozen=True, slots=True)
+class Passed:
+    """How a call that came to a result was decided."""
+
+    decision: Decision
+    approval: str | None
+
+    def to_meta(self) -> dict[str, Any]:
+        """Write it for a result's `_meta`."""
+        return gate_meta(self.decision, self.approval)
+
+
+class Judge(Protocol[R]):
+    """Looks at a result."""
+
+    def __call__(self, result: R, /) -> tuple[R, str, bool]:
+        """Return what to hand on, the outcome, and whether it was cut."""
+        ...
+
+
+@dataclass(frozen=True, slots=True)
+class Work(Generic[R]):
+    """What is to be done, in the words of MCP's side."""
+
+    subject: Subject
+    arguments: Mapping[str, Any]
+    prepare: Callable[[], Awaitable[str | None]]
+    """Makes sure that we know what we decide about; says why the call cannot be. May raise UpstreamDown, MCPError."""
+    invoke: Callable[[float, Mapping[str, Any]], Awaitable[R]]
+    """Does it within so many seconds, with the arguments as they were decided about.
+
+    May raise UpstreamDown, MCPError, ValidationError.
+    """
+    judge: Judge[R]
+    fault: str | None = None
+    """Why what is asked for has no normal form, and is refused."""
+    declared: Callable[[], frozenset[str]] = frozenset
+    """Names the properties of the tool's own schema, as last listed."""
+
+
+def gate_meta(decision: Decision, approval: str | None = None) -> dict[str, Any]:
+    """Name the decision and the rule in an answer's `_meta`."""
+    gate = {"decision": decision.verdict.value, "rule": decision.rule}
+    if approval is not None:
+        gate["approval"] = approval
+    return {"io.daemonpulse/gate": gate}

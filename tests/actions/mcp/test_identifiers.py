@@ -1,0 +1,144 @@
+"""Normal forms of URIs, names and paths: one way to read them, or none."""
+
+import os
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from actions.mcp.identifiers import (
+    MAX_NAME,
+    MAX_URI,
+    glob_fault,
+    name_fault,
+    normal_path,
+    normal_template,
+    normal_uri,
+    path_fault,
+)
+
+
+@pytest.mark.parametrize(
+    ("text", "normal"),
+    [
+        ("FILE:///etc/passwd", "file:///etc/passwd"),
+        ("file:/etc/passwd", "file:///etc/passwd"),
+        ("file://localhost/etc/./passwd", "file:///etc/passwd"),
+        ("file://LOCALHOST/etc/passwd", "file:///etc/passwd"),
+        ("file:////etc//passwd/", "file:///etc/passwd"),
+        ("file:///srv/../etc/passwd", "file:///etc/passwd"),
+        ("file:///../../etc", "file:///etc"),
+        ("file:///srv/%2e%2E/%65tc/passwd", "file:///etc/passwd"),
+        ("HTTP://Example.ORG:80/a/../b?x=%7e", "http://example.org/b?x=~"),
+        ("https://example.org:443", "https://example.org/"),
+        ("https://example.org:8443/a%2fb", "https://example.org:8443/a%2Fb"),
+        ("demo://resource/dynamic/text/1", "demo://resource/dynamic/text/1"),
+        ("Memo://Insights?", "memo://insights"),
+        ("urn:isbn:0451450523", "urn:isbn:0451450523"),
+        ("note:///Grüße", "note:///Gr%C3%BC%C3%9Fe"),
+        ("http://[::1]:80/", "http://[::1]/"),
+        ("a://h/b/..", "a://h/"),
+        ("a://h/b/.", "a://h/b/"),
+    ],
+)
+def test_a_uri_has_one_normal_form(text: str, normal: str) -> None:
+    assert normal_uri(text) == normal
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "", "etc/passwd", "/etc/passwd", "//localhost/etc/passwd", ":x", "1a:b",
+        "file:etc/passwd", "file://evil/etc/passwd", "file://me@localhost/etc", "file://localhost:1/etc",
+        "file:///etc/passwd?x", "file:///etc/passwd#x", "memo://a#b",
+        "file:///srv/..%2fetc", "file:///srv/a%2fb", "file:///srv/%252e%252e/x", "file:///srv/%5c..", "file:///a%00b",
+        "file:///a/.. /x", "file:///a/%2E%2E%20/x", "file:///a/'x'", "file:///a/%20b", "file:///a/\uff0e\uff0e/b",
+        "file:///a/%c0%ae%c0%ae/b", "file:///a\\..\\b", "file:///a\tb", "file:///a b", "memo:a/../b", "a:/..//b",
+        "http://me:pw@host/", "http:///x", "http://a%2eb%2f/", "http://host:x/", "x://[", "a://h/%", "a://h/%zz",
+        "a://h/..%2f..%2fetc", "a://h/\u200b{x}", "x:" + "y" * MAX_URI,
+    ],
+)  # fmt: skip
+def test_what_two_programs_would_read_in_two_ways_has_no_normal_form(text: str) -> None:
+    assert normal_uri(text) is None
+
+
+PIECES = st.sampled_from(
+    [
+        "..",
+        ".",
+        "/",
+        "//",
+        "a",
+        "B",
+        "%2e",
+        "%2F",
+        "%41",
+        "%e4",
+        "%",
+        ":",
+        "?",
+        "#",
+        "@",
+        " ",
+        "ä",
+        "é",
+        "[",
+        "]",
+        "\\",
+    ]
+)
+
+
+@given(st.sampled_from(["file:", "HTTP:", "x:", ""]), st.lists(PIECES, max_size=12))
+def test_a_normal_form_is_its_own_and_a_files_has_no_way_up(scheme: str, pieces: list[str]) -> None:
+    normal = normal_uri(scheme + "".join(pieces))
+    if normal is None:
+        return
+    assert normal_uri(normal) == normal
+    assert normal.isascii()
+    if scheme == "file:":
+        assert normal.startswith("file:///")
+        assert not {"..", "."} & set(normal.split("/"))
+
+
+@pytest.mark.parametrize(
+    ("glob", "fault"),
+    [
+        ("*", None), ("file:///srv/*", None), ("memo://*", None), ("*secret*", None), ("file://*/x", None),
+        ("http://example.org/%2F*", None), ("[fh]*", None),
+        ("FILE:///srv/*", "scheme in lower case: file"), ("memo://Insights", "host in lower case: insights"),
+        ("file://localhost/x", "file:///path"), ("file:///a/../b", "dot segment"), ("file:///ä", "%XX"),
+        ("file:///%65tc", "unescaped"), ("x://a/%2f", "upper case"), ("x://a/%", "upper case"),
+    ],
+)  # fmt: skip
+def test_a_glob_that_can_match_no_normal_form_is_told_apart(glob: str, fault: str | None) -> None:
+    found = glob_fault(glob)
+    assert (found is None) if fault is None else (found is not None and fault in found)
+
+
+def test_templates_are_compared_with_their_braces_escaped() -> None:
+    assert normal_template("MAIL://{box}/x") == "mail://%7Bbox%7D/x"
+    assert normal_template("file:///srv/../{path}") == "file:///%7Bpath%7D"
+    assert normal_template("{scheme}://x") is None
+
+
+@pytest.mark.parametrize(
+    "name", ["", " a", "a ", "a\n", "a\u200bb", "a\u202eb", "e\u0301", "x" * (MAX_NAME + 1)]
+)
+def test_names_that_are_not_seen_as_they_are_are_refused(name: str) -> None:
+    assert name_fault(name) is not None
+
+
+@pytest.mark.parametrize("name", ["read_file", "a b", "größe", "search/web.v2", "x" * MAX_NAME])
+def test_ordinary_names_are_not(name: str) -> None:
+    assert name_fault(name) is None
+
+
+@given(st.lists(st.sampled_from(["..", ".", "", "a", "b c"]), max_size=8))
+def test_a_path_keeps_its_meaning_without_dots(parts: list[str]) -> None:
+    path = "/" + "/".join(parts)
+    assert path_fault(path) is None
+    normal = normal_path(path)
+    assert normal == "/" + os.path.normpath(path).lstrip("/")
+    assert normal_path(normal) == normal
+    assert not {"..", "."} & set(normal.split("/"))
