@@ -131,7 +131,6 @@ async def serve(
             metrics=metrics,
             tokens=tokens,
             gate_url=lambda: url,
-            daemons=[daemon.client for daemon in daemons.values()],
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
         app = application(Api(service, authenticator, experience))

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Sequence
+from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from fastapi import FastAPI
@@ -18,7 +18,6 @@ from actions.auth.authenticator import Authenticator
 from actions.auth.tokens import TokenStore
 from actions.mcp.http_server import Doorway
 from actions.mcp.mcp_json.adoption import Adoption
-from actions.mcp.plugin_log import PluginHealth
 from actions.mcp.policy.file import GateConfig, PolicyError
 from actions.mcp.policy.file_watch import PolicyWatch
 from actions.mcp.registry import RegistryBroken
@@ -27,7 +26,6 @@ from actions.mcp.upstream.spec import PATH_PREFIX
 from actions.metrics import Metrics
 from actions.store.audit import Audit
 from actions.store.database import Storage
-from exporter.llmster.client import DaemonClient
 from exporter.llmster.local_files import default_home
 from exporter.shared.settings_table import SettingsError
 
@@ -44,7 +42,6 @@ class McpGate:
         metrics: Metrics,
         tokens: TokenStore,
         gate_url: Callable[[], str],
-        daemons: Sequence[DaemonClient] = (),
         home: Path | None = None,
     ) -> None:
         """Read policy and registry out of the state folder. Raises SettingsError.
@@ -58,7 +55,6 @@ class McpGate:
             self.gate = Gate(folder=folder, config=config, storage=storage, audit=audit, metrics=metrics)
         except (PolicyError, RegistryBroken) as error:
             raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
-        self.plugins = PluginHealth(metrics)
         self.adoption = Adoption(
             self._mcp_json(config),
             gate=self.gate,
@@ -67,11 +63,10 @@ class McpGate:
             tokens=tokens,
             gate_url=lambda: _reachable(gate_url()),
         )
-        self._daemons = tuple(daemons)
 
     def mount(self, app: FastAPI, authenticator: Authenticator) -> ASGIApp:
         """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
-        app.router.routes += routes(self.gate, authenticator, self.adoption, self.plugins, self.policy)
+        app.router.routes += routes(self.gate, authenticator, self.adoption, self.policy)
         doorway = Doorway(authenticator.actor, self.gate.front)
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
@@ -90,10 +85,6 @@ class McpGate:
             watchers = [
                 asyncio.create_task(drift, name="mcp.json watcher"),
                 asyncio.create_task(self.policy.run(self.take), name="policy watcher"),
-            ]
-            watchers += [
-                asyncio.create_task(self.plugins.watch(client), name=f"mcp plugins of {client.name}")
-                for client in self._daemons
             ]
             try:
                 yield

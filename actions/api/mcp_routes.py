@@ -18,7 +18,6 @@ from actions.auth.authenticator import Authenticator
 from actions.domain.actor import Actor, Scope
 from actions.mcp.approvals import State
 from actions.mcp.mcp_json.adoption import Adoption
-from actions.mcp.plugin_log import PluginHealth
 from actions.mcp.policy.file_watch import PolicyWatch
 from actions.mcp.policy.rules import Verdict
 from actions.mcp.server_pool import Gate
@@ -57,12 +56,12 @@ class AdoptParameters(Parameters):
 
 
 def routes(
-    gate: Gate, authenticator: Authenticator, adoption: Adoption, plugins: PluginHealth, policy: PolicyWatch
+    gate: Gate, authenticator: Authenticator, adoption: Adoption, policy: PolicyWatch
 ) -> list[BaseRoute]:
     """Make the routes."""
     made = APIRouter(prefix="/v1/mcp", tags=["mcp"], responses=_ERRORS)
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
-    _add_reads(made, actor_of, gate, adoption=adoption, plugins=plugins, policy=policy)
+    _add_reads(made, actor_of, gate, adoption=adoption, policy=policy)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_gate(
@@ -115,17 +114,13 @@ def _add_reads(
     gate: Gate,
     *,
     adoption: Adoption,
-    plugins: PluginHealth,
     policy: PolicyWatch,
 ) -> None:
     @made.get("/servers")
     async def servers(_actor: actor_of) -> Response:
         """List the tool servers behind the gate."""
-        found = gate.servers()
-        for one in found:
-            one["plugin_error"] = plugins.last_errors.get(one["server"])
         state = {"drift": adoption.drift.to_json(), "policy": policy.to_json()}
-        return JSONResponse({"servers": found, **state})
+        return JSONResponse({"servers": gate.servers(), **state})
 
     @made.get("/servers/{server}/tools")
     async def tools(actor: actor_of, server: ServerName) -> Response:

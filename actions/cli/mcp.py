@@ -158,9 +158,8 @@ def _print_servers(answer: Any) -> None:
         how = " ".join(one["command"]) if "command" in one else one["url"]
         tools = f"{one['tools']} tools" if one["tools"] is not None else "not listed yet"
         say(f"{one['server']:<20} {one['state']:<9} {tools:<15} {how}")
-        for line in (one["problem"], one["plugin_error"]):
-            if line:
-                say(f"    {line}")
+        if one["problem"]:
+            say(f"    {one['problem']}")
     if answer["policy"]["problem"]:
         say(f"an older policy is in force: {answer['policy']['problem']}")
     bypassing = answer["drift"]["bypassing"]

@@ -57,7 +57,7 @@ _SERVERS = tables.table(
     Query(max_by(_B.now(m.SERVER_UP), "server")),
     Query(sum_by(_B.increase(m.SERVER_STARTS, RANGE, outcome="failed"), "server")),
     Query(sum_by(_B.increase(m.RESULTS_CAPPED, RANGE), "server")),
-    Query(sum_by(_B.increase(m.PLUGIN_MESSAGES, RANGE, kind="error"), "server")),
+    Query(sum_by(_B.increase(s.PLUGIN_MESSAGES, RANGE, kind="error"), "server")),
     columns=[
         Column("server", "Server"),
         Column("A", "Connected", mappings=theme.UP_DOWN),

@@ -196,6 +196,24 @@ SERVER_MESSAGES = counter(
     "daemon", "level",
     source="server.log of diagnostics.streamLogs",
 )  # fmt: skip
+PLUGIN_MESSAGES = counter(
+    "llmster_mcp_plugin_messages_total",
+    "Log lines about the daemon's own MCP plugins, by kind: error, or notice for harmless standard error output.",
+    "daemon", "server", "kind",
+    source="server.log lines of Plugin(mcp/...)",
+)  # fmt: skip
+HTTP_REQUESTS = counter(
+    "llmster_http_requests_total",
+    "HTTP requests that the daemon's log tells of, by method and documented route; any other path is other.",
+    "daemon", "method", "route",
+    source="server.log lines `Received request`; needs verbose logging",
+)  # fmt: skip
+HTTP_RESPONSES = counter(
+    "llmster_http_responses_total",
+    "HTTP responses whose status the daemon's log tells, by method, documented route and status.",
+    "daemon", "method", "route", "status",
+    source="server.log lines that name a status, such as `Unexpected endpoint or method`",
+)  # fmt: skip
 ENGINE_CRASHES = counter(
     "llmster_engine_crashes_total",
     "Engines that died, by their fatal line: while running, or while starting, so that a load failed.",

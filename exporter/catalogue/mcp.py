@@ -7,7 +7,6 @@ from typing import Final
 from exporter.catalogue.metric import counter, gauge, histogram, rows_of
 
 _GATE: Final = "daemonpulse actions, MCP gate"
-_LOG: Final = "diagnostics.streamLogs, server.log lines of Plugin(mcp/...)"
 _SECONDS: Final = (
     0.001,
     0.0025,
@@ -92,12 +91,4 @@ CONFIG_DRIFT = gauge(
     "Servers in the daemon's mcp.json that do not go through the gate; absent when the file cannot be read.",
     source="mcp.json",
 )
-PLUGIN_MESSAGES = counter(
-    "daemonpulse_mcp_plugin_messages_total",
-    "What the daemon's log has from its MCP plugins, by kind: error, or notice for harmless standard error output.",
-    "server",
-    "kind",
-    source=_LOG,
-)
-
 ROWS = rows_of(globals())

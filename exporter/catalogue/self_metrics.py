@@ -50,6 +50,13 @@ UNREADABLE_MESSAGES = counter(
     "kind",
     source=_SELF,
 )
+INTERNAL_ERRORS = counter(
+    "daemonpulse_internal_errors_total",
+    "Exceptions caused by a bug in DaemonPulse, by stage. Each cost one event or one reading; the log names the place.",
+    "daemon",
+    "stage",
+    source=_SELF,
+)
 OTLP_SPANS_EXPORTED = counter(
     "daemonpulse_otlp_spans_exported_total", "Spans an OTLP receiver accepted.", source=_SELF
 )

@@ -21,3 +21,10 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(m.ENGINE_CRASHES, count, daemon=daemon, when=when)
         for sink, count in counts.sink_failures.items():
             out.add(m.EVENTS_DROPPED, count, daemon=daemon, sink=sink, reason="failed")
+        for (server, kind), count in counts.plugins.items():
+            out.add(m.PLUGIN_MESSAGES, count, daemon=daemon, server=server, kind=kind)
+        for (method, route, status), count in counts.http.items():
+            if status:
+                out.add(m.HTTP_RESPONSES, count, daemon=daemon, method=method, route=route, status=status)
+            else:
+                out.add(m.HTTP_REQUESTS, count, daemon=daemon, method=method, route=route)

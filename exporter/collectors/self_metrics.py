@@ -27,12 +27,11 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(m.PROTOCOL_WARNINGS, count, daemon=daemon.name, kind=kind)
         for kind, count in client.tally.unreadable.items():
             out.add(m.UNREADABLE_MESSAGES, count, daemon=daemon.name, kind=kind)
-    for signal, rows in _OTLP.items():
-        if (delivered := scrape.deliveries.get(signal)) is not None:
-            for row, count in zip(
-                rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
-            ):
-                out.add(row, count)
+    parts = [(daemon.name, daemon.watch.errors) for daemon in scrape.daemons]
+    for name, errors in (*parts, *((stream.daemon, stream.flow.errors) for stream in scrape.streams)):
+        for stage, count in errors.counts.items():
+            out.add(m.INTERNAL_ERRORS, count, daemon=name, stage=stage)
+    _add_deliveries(scrape, out)
     if (process := scrape.own) is not None:
         out.add_all(
             {
@@ -44,6 +43,15 @@ def collect(scrape: Scrape, out: Samples) -> None:
                 m.PROCESS_MAX_FDS: process.open_files_most,
             }
         )
+
+
+def _add_deliveries(scrape: Scrape, out: Samples) -> None:
+    for signal, rows in _OTLP.items():
+        if (delivered := scrape.deliveries.get(signal)) is not None:
+            for row, count in zip(
+                rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
+            ):
+                out.add(row, count)
 
 
 @cache

@@ -10,10 +10,11 @@ types become `UnknownEvent`. Nothing here raises on what the daemon sends.
 
 from __future__ import annotations
 
-import json
-from typing import Any, TypeAlias, TypeVar
+from typing import Any, TypeAlias
 
 import msgspec
+
+from exporter.llmster import lenient
 
 MALFORMED = "malformed"
 """`UnknownEvent.type` of an entry that is not JSON, or breaks the schema where we rely on it."""
@@ -168,7 +169,7 @@ def parse(raw: bytes | str | msgspec.Raw) -> LogEvent:
     data = bytes(raw) if isinstance(raw, msgspec.Raw) else raw
     try:
         return _typed(_decode_entry(data))
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+    except (*lenient.UNDECODABLE, OverflowError):
         return _salvage(data)
 
 
@@ -180,7 +181,7 @@ def parse_message(raw: bytes | str | msgspec.Raw) -> LogEvent:
         if message.type == "log":
             return _typed(message.log)
         return UnknownEvent(_label(message.type))
-    except (msgspec.MsgspecError, ValueError, OverflowError, RecursionError):
+    except (*lenient.UNDECODABLE, OverflowError):
         return _salvage(data)
 
 
@@ -262,64 +263,25 @@ def _label(text: str) -> str:
     return plain if plain and plain.isascii() and plain.isprintable() else MALFORMED
 
 
+class _LooseEntry(msgspec.Struct, gc=False):
+    timestamp: float
+    data: dict[str, Any]
+
+
 def _salvage(data: bytes | str) -> LogEvent:
-    """Read an entry that the strict decoder refused: slow, rare, and still without raising.
-
-    JavaScript writes half of a surrogate pair as an escape when an output was cut inside an emoji; `json` takes
-    it where msgspec does not, and such an event must not be lost.
-    """
+    """Read an entry that the strict decoder refused: slow, rare, and never raising."""
+    timestamp_ms = None
     try:
-        loaded = json.loads(data if isinstance(data, str) else data.decode("utf-8", "replace"))
-    except (ValueError, RecursionError):
-        return UnknownEvent(MALFORMED)
-    entry = loaded.get("log", loaded) if isinstance(loaded, dict) else None
-    fields = entry.get("data") if isinstance(entry, dict) else None
-    if not isinstance(entry, dict) or not isinstance(fields, dict):
-        return UnknownEvent(MALFORMED)
-    stamp = entry.get("timestamp")
-    timestamp_ms = _timestamp(stamp) if isinstance(stamp, (int, float)) else None
-    kind = fields.get("type")
-    if not isinstance(kind, str) or timestamp_ms is None:
+        loaded = lenient.loads(data)
+        fields = loaded.get("log", loaded) if isinstance(loaded, dict) else None
+        entry = lenient.fitting(fields, _LooseEntry)
+        timestamp_ms = _timestamp(entry.timestamp)
+        kind = entry.data.get("type")
+        if not isinstance(kind, str) or timestamp_ms is None:
+            return UnknownEvent(MALFORMED, timestamp_ms)
+        shape = _DATA_TYPES.get(kind)
+        if shape is None:
+            return UnknownEvent(_label(kind), timestamp_ms)
+        return _typed(_Entry(timestamp_ms, lenient.fitting(entry.data, shape)))
+    except (*lenient.UNDECODABLE, OverflowError):
         return UnknownEvent(MALFORMED, timestamp_ms)
-    shape = _DATA_TYPES.get(kind)
-    if shape is None:
-        return UnknownEvent(_label(kind), timestamp_ms)
-    kept = {name: _mend(fields[name]) for name in shape.__struct_encode_fields__ if name in fields}
-    if isinstance(kept.get("stats"), dict):
-        stats = {name: _mend(value) for name, value in kept["stats"].items()}
-        kept["stats"] = _readable(_Stats, stats)
-    try:
-        return _typed(_Entry(timestamp_ms, _readable(shape, kept)))
-    except (msgspec.MsgspecError, TypeError, ValueError, OverflowError):
-        return UnknownEvent(MALFORMED, timestamp_ms)
-
-
-_Shape = TypeVar("_Shape", bound=msgspec.Struct)
-
-
-def _readable(shape: type[_Shape], fields: dict[str, Any]) -> _Shape:
-    """Build `shape` from what fits it; an optional field of a wrong type counts as not sent.
-
-    Raises `msgspec.ValidationError` when a required field does not fit.
-    """
-    fitting = {}
-    for field in msgspec.structs.fields(shape):
-        name = field.encode_name
-        if name not in fields:
-            continue
-        try:
-            fitting[field.name] = msgspec.convert(fields[name], field.type)
-        except (msgspec.ValidationError, OverflowError):
-            if field.required:
-                raise
-    try:
-        return shape(**fitting)
-    except TypeError as error:
-        raise msgspec.ValidationError(f"{shape.__name__}: a required field is missing") from error
-
-
-def _mend(value: Any) -> Any:
-    """Replace lone surrogates, which no later encoder accepts."""
-    if isinstance(value, str) and not value.isascii():
-        return value.encode("utf-16-le", "surrogatepass").decode("utf-16-le", "replace")
-    return value

@@ -1,7 +1,7 @@
-"""The log stream of one daemon, read for as long as we live: events to predictions and slots, all of it to sinks.
+"""Reads the log stream of one daemon: events become predictions, slots and counts, and go to the sinks.
 
-Knows no metric and no span. A sink takes at once or drops by its own count; one that fails is counted and the others
-go on. A dropped stream is opened again; how often and for how long it was gone is counted.
+Does not know metrics or spans. An exception costs the event it comes from: it is counted by stage, and the stream goes
+on. A stream that ends is opened again; how often and for how long it was closed is counted.
 """
 
 from __future__ import annotations
@@ -12,7 +12,9 @@ import time
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
-from typing import Final, NoReturn, Protocol
+from typing import Any, Final, NoReturn, Protocol
+
+import msgspec
 
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.errors import LlmsterError
@@ -24,8 +26,10 @@ from exporter.llmster.events import (
     ServerLog,
     UnknownEvent,
     parse_message,
+    parse_ndjson_line,
 )
 from exporter.llmster.state import Snapshot
+from exporter.pipeline.log_formats import daemon, plugins, stamps
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.pipeline.slots import CrashLine, SlotMonitor
 
@@ -36,6 +40,14 @@ REOPEN_AFTER_S: Final = 0.5
 
 MAX_TYPES: Final = 16
 """Event types counted apart; the daemon names them, and labels must stay bounded."""
+
+MAX_PLUGINS: Final = 50
+"""MCP plugins counted apart; their names come from outside, further ones are counted together."""
+_OTHER: Final = "other"
+
+_HEAD_CHARS: Final = 1024
+"""Looked at of a server.log event to find an HTTP request; its body follows."""
+Raw = bytes | str | msgspec.Raw
 
 _TYPES: Final = {
     PredictionInput: "llm.prediction.input",
@@ -54,12 +66,12 @@ class Sink(Protocol):
         """Take a finished prediction."""
 
     def take_log(self, event: ServerLog | RuntimeLog) -> None:
-        """Take a line of the daemon's or an engine's log."""
+        """Take an event of the daemon's or an engine's log."""
 
 
 @dataclass(slots=True)
 class StreamCounts:
-    """What was seen of a stream, for whoever reports it."""
+    """What was seen of a stream."""
 
     up: bool = False
     disconnects: int = 0
@@ -72,6 +84,10 @@ class StreamCounts:
     """Engines that died, by what they did; from 0 on, so that the first one is an increase."""
     sink_failures: Counter[str] = field(default_factory=Counter)
     """Items lost because a sink raised, by sink."""
+    plugins: Counter[tuple[str, str]] = field(default_factory=Counter)
+    """Lines about MCP plugins, by plugin and by error or notice."""
+    http: Counter[tuple[str, str, str]] = field(default_factory=Counter)
+    """HTTP requests by method, route and status; the status is empty where the line says none."""
 
 
 class EventFlow:
@@ -81,6 +97,7 @@ class EventFlow:
         self.builder = builder
         self.slots = SlotMonitor()
         self.counts = StreamCounts()
+        self.errors = builder.errors
         self.claim: Callable[[Prediction], None] | None = None
         """Takes each prediction instead of the sinks and calls hand_out() in time: for a tap that saw it, too."""
         self._sinks = tuple(sinks)
@@ -89,21 +106,64 @@ class EventFlow:
         """Give a prediction to each sink."""
         self._hand_out(lambda sink: sink.take_prediction(prediction))
 
+    def take_message(self, raw: Raw) -> None:
+        """Take the next message of the `streamLogs` channel."""
+        self._parse_and_take(parse_message, raw)
+
+    def take_line(self, line: bytes) -> bool:
+        """Take the next line of a recording; tell whether it held an event."""
+        return self._parse_and_take(parse_ndjson_line, line)
+
     def take(self, event: LogEvent) -> None:
-        """Take the next event of the stream."""
+        """Take the next event. Never raises: what goes wrong is counted by its stage."""
         self._count(event)
         match event:
             case PredictionInput() | PredictionOutput():
-                prediction = self.builder.add(event)
-                if prediction is not None:
-                    (self.claim or self.hand_out)(prediction)
+                self._take_prediction(event)
             case ServerLog() | RuntimeLog():
-                crash = self.slots.add(event)
-                if isinstance(crash, CrashLine):
-                    self.counts.crashes["running" if crash.was_running else "starting"] += 1
-                self._hand_out(lambda sink: sink.take_log(event))
+                self._take_log(event)
             case UnknownEvent():
                 pass
+
+    def _parse_and_take(self, parse: Callable[[Any], LogEvent | None], raw: Raw) -> bool:
+        event = None
+        with self.errors.catch("parse"):
+            event = parse(raw)
+        if event is not None:
+            self.take(event)
+        return event is not None
+
+    def _take_prediction(self, event: PredictionInput | PredictionOutput) -> None:
+        with self.errors.catch("predict"):
+            prediction = self.builder.add(event)
+            if prediction is not None:
+                (self.claim or self.hand_out)(prediction)
+
+    def _take_log(self, event: ServerLog | RuntimeLog) -> None:
+        with self.errors.catch("slots"):
+            crash = self.slots.add(event)
+            if isinstance(crash, CrashLine):
+                self.counts.crashes["running" if crash.was_running else "starting"] += 1
+        if isinstance(event, ServerLog):
+            with self.errors.catch("server_log"):
+                self._count_server_lines(event)
+        self._hand_out(lambda sink: sink.take_log(event))
+
+    def _count_server_lines(self, event: ServerLog) -> None:
+        """Count what the daemon's own log says of its plugins and of HTTP requests."""
+        counts = self.counts
+        for line in plugins.read(event.content, event.level):
+            known = (line.server, "error") in counts.plugins
+            server = line.server if known or len(counts.plugins) < 2 * MAX_PLUGINS else _OTHER
+            for kind in ("error", "notice"):
+                counts.plugins[server, kind] += (kind == "error") == line.is_error
+        if event.level in ("debug", "error"):
+            stamp = stamps.read(event.content[:_HEAD_CHARS])
+            request = (
+                daemon.read_http(event.content[stamp.end : stamp.end + _HEAD_CHARS]) if stamp.level else None
+            )
+            if request is not None:
+                counts.http[request.method, request.route, request.status or ""] += 1
 
     def forget_unloaded(self, snapshot: Snapshot) -> None:
         """Drop what is known of instances that are not loaded any more."""
@@ -124,10 +184,9 @@ class EventFlow:
         for sink in self._sinks:
             try:
                 give(sink)
-            except Exception:
+            except Exception as error:  # noqa: BLE001 - counted
                 self.counts.sink_failures[sink.name] += 1
-                if self.counts.sink_failures[sink.name] == 1:
-                    log.exception("a sink lost an item", extra={"sink": sink.name})
+                self.errors.note("sink", error)
 
 
 class Tailer:
@@ -142,19 +201,21 @@ class Tailer:
         self._ended_at: float | None = None
 
     async def run(self) -> NoReturn:
-        """Read the stream, and open it again for ever. Raises nothing but cancellation."""
+        """Read the stream, and open it again without end. Raises nothing but cancellation."""
         while True:
-            await self._client.connected()
             try:
+                await self._client.connected()
                 async with self._client.log_channel() as channel:
                     self._opened()
                     try:
                         async for raw in channel:
-                            self.flow.take(parse_message(raw))
+                            self.flow.take_message(raw)
                     finally:
                         self._closed(channel.silent_s)
             except LlmsterError as error:
                 log.info("log stream ended", extra={"daemon": self._client.name, "problem": str(error)})
+            except Exception as error:  # noqa: BLE001 - counted
+                self.flow.errors.note("stream", error)
             await asyncio.sleep(REOPEN_AFTER_S)
 
     def _opened(self) -> None:
@@ -164,7 +225,7 @@ class Tailer:
             counts.gap_s += self._clock() - self._ended_at
 
     def _closed(self, silent_s: float) -> None:
-        """Note the end; what a daemon said on a socket that had fallen silent before is lost as well."""
+        """Count the end; what a daemon sent on a socket that had fallen silent before is lost as well."""
         self.flow.slots.forget_all()
         counts = self.flow.counts
         counts.up = False

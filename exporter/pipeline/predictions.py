@@ -23,12 +23,15 @@ from exporter.pipeline.output import families
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import split
 from exporter.pipeline.pairing import Pairing
+from exporter.shared.internal_errors import InternalErrors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Sequence
 
     from exporter.llmster.events import LogEvent
 
+STAGES = ("parse", "predict", "pair", "split", "conversation", "slots", "server_log", "sink", "stream")
+"""Stages of the log pipeline in which an exception is caught and counted."""
 MAX_PHASES = 64
 """More blocks than these join the last one: a trace is for reading."""
 _NO_STATS = PredictionStats()
@@ -170,6 +173,7 @@ class PredictionBuilder:
 
         Without `identify` predictions get no ids and no conversation: whoever only counts need not pay for hashing.
         """
+        self.errors = InternalErrors(*STAGES)
         self._daemon = daemon
         self._context_length = context_length
         self._custom = custom_tags
@@ -239,12 +243,10 @@ class PredictionBuilder:
         ttft_s = stats.time_to_first_token_s
         decode_s = _decode_s(stats)
         duration_s = None if ttft_s is None or decode_s is None else ttft_s + decode_s
-        paired = self._pairing.take(event.model, event.timestamp_ms, duration_s, stats.prompt_tokens)
-        if paired is not None:
-            self._release([paired])
-        segments = split(event.output, paired.opened if paired else "", self._custom)
+        paired = self._pair(event, duration_s, stats.prompt_tokens)
+        segments = self._split(event.output, paired.opened if paired else "")
         phases, reasoning = _phases(segments, decode_s)
-        turn, previous = self._turn(event, paired, segments) if self._identify else (_NOBODY, None)
+        turn, previous = self._place(event, paired, segments)
         context_length = self._context_length(event.model)
         predicted = stats.predicted_tokens
         return Prediction(
@@ -279,6 +281,29 @@ class PredictionBuilder:
             prompt=paired.prompt if paired else None,
             output=event.output if self._keep else None,
         )
+
+    # A bug in one step costs what that step adds: the prediction is counted all the same.
+    def _pair(self, event: PredictionOutput, duration_s: float | None, tokens: int | None) -> _Input | None:
+        paired = None
+        with self.errors.catch("pair"):
+            paired = self._pairing.take(event.model, event.timestamp_ms, duration_s, tokens)
+            if paired is not None:
+                self._release([paired])
+        return paired
+
+    def _split(self, output: str, opened: str) -> Sequence[Segment]:
+        with self.errors.catch("split"):
+            return split(output, opened, self._custom)
+        return ()
+
+    def _place(
+        self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]
+    ) -> tuple[Turn, Link | None]:
+        placed: tuple[Turn, Link | None] = (_NOBODY, None)
+        if self._identify:
+            with self.errors.catch("conversation"):
+                placed = self._turn(event, paired, segments)
+        return placed
 
     def _turn(
         self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]

@@ -13,7 +13,6 @@ import threading
 from collections.abc import Callable, Iterator
 from typing import BinaryIO, Final
 
-from exporter.llmster.events import parse_ndjson_line
 from exporter.pipeline.log_stream import EventFlow
 
 _CHUNK_BYTES: Final = 256 * 1024
@@ -40,10 +39,7 @@ async def replay(recording: BinaryIO, flow: EventFlow) -> int:
     taken = 0
     while isinstance(chunk := await chunks.get(), list):
         for number, line in enumerate(chunk):
-            event = parse_ndjson_line(line)
-            if event is not None:
-                flow.take(event)
-                taken += 1
+            taken += flow.take_line(line)
             if number % _EVENTS_AT_ONCE == 0:
                 await asyncio.sleep(0)  # scrapes are answered meanwhile
         room.release()

@@ -22,6 +22,7 @@ from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.shared_snapshot import SharedSnapshot
 from exporter.llmster.state import InstanceInfo, Snapshot
 from exporter.pipeline.load_events import Changes
+from exporter.shared.internal_errors import InternalErrors
 
 FIRST_ATTEMPT_S: Final = 0.7
 """How long the first reading waits for the first attempt to connect: a scrape of a dead daemon stays below 1 s."""
@@ -58,12 +59,12 @@ class DaemonWatch:
         self.client = client
         self.changes = Changes()
         self.observers: list[Callable[[Snapshot], None]] = []
-        """Told of every new snapshot; one that fails is logged once and does not cost the reading."""
+        """Told of every new snapshot. One that raises is counted, and the others are told all the same."""
+        self.errors = InternalErrors("observer")
         self._max_age_s = max_age_s
         self._clock = clock
         self._group: asyncio.TaskGroup | None = None
         self._snapshots = SharedSnapshot(client, on_new=self._observe, clock=clock)
-        self._failing: set[str] = set()
         self._home_reader = _reader_of(local_home) if local_home is not None else None
         self._posture: LocalPosture | None = None
         self._posture_reading: asyncio.Task[None] | None = None
@@ -112,13 +113,8 @@ class DaemonWatch:
 
     def _observe(self, snapshot: Snapshot) -> None:
         for observe in (self.changes.observe, *self.observers):
-            try:
+            with self.errors.catch("observer"):
                 observe(snapshot)
-            except Exception as error:
-                kind = f"{observe.__qualname__}: {type(error).__name__}"
-                if kind not in self._failing:
-                    self._failing.add(kind)
-                    log.exception("snapshot observer failed", extra={"daemon": self.name, "observer": kind})
 
     def _explain(self, problem: LlmsterError) -> Health:
         """Name the state behind a fetch that failed or is not done yet."""

@@ -1,4 +1,4 @@
-"""Spans of tool calls, and the daemon's own plugins as its log tells of them."""
+"""Spans of tool calls."""
 
 import asyncio
 import threading
@@ -9,9 +9,7 @@ from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
 
-from llmster_sim.server import SimConfig, Simulator
-from tests.actions.conftest import daemon
-from tests.actions.mcp.conftest import Start, eventually, rule, stop, toolbox
+from tests.actions.mcp.conftest import Start, rule, stop, toolbox
 
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -71,25 +69,3 @@ async def test_a_receiver_that_never_answers_holds_up_neither_a_call_nor_the_end
             await stop(gate.task)
     finally:
         answer.set()
-
-
-async def test_the_daemons_own_plugins_are_told_well_from_ill_by_its_log(start: Start) -> None:
-    async with Simulator(SimConfig(scenario="idle")) as simulator:
-        gate = await start(toolbox() + rule("allow"), daemons=(daemon(simulator.url),))
-
-        async def counted() -> bool:
-            simulator.daemon.server_line(
-                level="error",
-                scope="Plugin(mcp/toolbox)",
-                text="stderr: env: node: No such file or directory",
-            )
-            simulator.daemon.server_line(
-                level="error", scope="Plugin(mcp/toolbox)", text="stderr: Server running on stdio"
-            )
-            kinds = ("error", "notice")
-            name = "daemonpulse_mcp_plugin_messages_total"
-            return all([await gate.metric(name, server="toolbox", kind=kind) for kind in kinds])
-
-        await eventually(counted)
-        (server,) = (await gate.admin.get("/v1/mcp/servers")).json()["servers"]
-        assert server["plugin_error"] == "stderr: env: node: No such file or directory"
