@@ -23,6 +23,7 @@ from exporter.pipeline.output import families
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import split
 from exporter.pipeline.pairing import Pairing
+from exporter.pipeline.phases import Phase, share_out
 from exporter.shared.internal_errors import InternalErrors
 
 if TYPE_CHECKING:
@@ -32,8 +33,6 @@ if TYPE_CHECKING:
 
 STAGES = ("parse", "predict", "pair", "split", "conversation", "slots", "server_log", "sink", "stream")
 """Stages of the log pipeline in which an exception is caught and counted."""
-MAX_PHASES = 64
-"""More blocks than these join the last one: a trace is for reading."""
 _NO_STATS = PredictionStats()
 _NOBODY = Turn("", 1, 0, 0)
 _MAX_KEPT_CHARS = 32_000_000
@@ -76,21 +75,6 @@ class Timing(StrEnum):
     """Shared out by characters."""
     EXACT = "exact"
     """Seen as they arrived, by the tap."""
-
-
-class Phase(msgspec.Struct, frozen=True, gc=False):
-    """One stretch of the decode time."""
-
-    kind: Kind
-    share: float
-    """Of the decode time, 0 to 1."""
-    offset_s: float | None
-    """From the first token; None when the decode time is unknown."""
-    duration_s: float | None
-    start_char: int
-    end_char: int
-    """Where its content lies in the output."""
-    tools: tuple[str, ...] = ()
 
 
 class Prediction(msgspec.Struct, frozen=True, kw_only=True):
@@ -245,7 +229,7 @@ class PredictionBuilder:
         duration_s = None if ttft_s is None or decode_s is None else ttft_s + decode_s
         paired = self._pair(event, duration_s, stats.prompt_tokens)
         segments = self._split(event.output, paired.opened if paired else "")
-        phases, reasoning = _phases(segments, decode_s)
+        phases, reasoning = share_out(segments, decode_s)
         turn, previous = self._place(event, paired, segments)
         context_length = self._context_length(event.model)
         predicted = stats.predicted_tokens
@@ -371,35 +355,3 @@ def _utilization(stats: PredictionStats, context_length: int | None) -> float | 
     if not context_length or stats.prompt_tokens is None or stats.predicted_tokens is None:
         return None
     return min(1.0, (stats.prompt_tokens + stats.predicted_tokens) / context_length)
-
-
-def _phases(segments: Sequence[Segment], decode_s: float | None) -> tuple[tuple[Phase, ...], float]:
-    """Share the decode time out among the blocks that hold text; also return the share of reasoning."""
-    inked = [segment for segment in segments if not segment.blank]
-    total = sum(segment.content_end - segment.content_start for segment in inked)
-    if not total:
-        return (), 0.0
-    phases: list[Phase] = []
-    reasoning = before = 0.0
-    for index, segment in enumerate(inked):
-        share = (segment.content_end - segment.content_start) / total
-        if segment.kind is Kind.REASONING:
-            reasoning += share
-        end_char, tools = segment.content_end, segment.tools
-        if index == MAX_PHASES - 1 and len(inked) > MAX_PHASES:
-            share = 1.0 - before
-            end_char = inked[-1].content_end
-        if index < MAX_PHASES:
-            phases.append(
-                Phase(
-                    segment.kind,
-                    share,
-                    None if decode_s is None else before * decode_s,
-                    None if decode_s is None else share * decode_s,
-                    segment.content_start,
-                    end_char,
-                    tools,
-                )
-            )
-        before += share
-    return tuple(phases), min(1.0, reasoning)

@@ -13,7 +13,8 @@ from typing import Final
 import msgspec
 
 from exporter.pipeline.output.segments import Kind
-from exporter.pipeline.predictions import FinishedReason, Phase, Prediction, Timing
+from exporter.pipeline.phases import Phase
+from exporter.pipeline.predictions import FinishedReason, Prediction, Timing
 from exporter.tap.report import PhaseMark, Report
 
 _NS_PER_S: Final = 1_000_000_000

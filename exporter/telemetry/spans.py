@@ -19,7 +19,8 @@ from opentelemetry.trace.status import Status, StatusCode
 
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.pipeline.output.segments import Kind
-from exporter.pipeline.predictions import FinishedReason, Phase, Prediction, child_span_id
+from exporter.pipeline.phases import Phase
+from exporter.pipeline.predictions import FinishedReason, Prediction, child_span_id
 from exporter.telemetry import content
 from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture

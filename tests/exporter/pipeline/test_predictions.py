@@ -13,8 +13,8 @@ from exporter.llmster.events import (
     parse,
 )
 from exporter.pipeline.output.segments import Kind
+from exporter.pipeline.phases import MAX_PHASES
 from exporter.pipeline.predictions import (
-    MAX_PHASES,
     FinishedReason,
     PredictionBuilder,
 )

@@ -235,7 +235,8 @@ async def test_an_observer_that_fails_costs_no_reading_and_is_logged_once(
         readings = [await watch.read(within_s=10) for _ in range(3)]
 
     assert [reading.snapshot for reading in readings] == seen
-    assert [record.message for record in caplog.records] == ["snapshot observer failed"]
+    assert [record.message for record in caplog.records] == ["internal error: ZeroDivisionError"]
+    assert watch.errors.counts["observer"] == 3
 
 
 async def test_a_reader_that_gives_up_does_not_take_the_fetch_from_the_others(client: FakeClient) -> None:

@@ -6,7 +6,8 @@ from typing import Any
 import pytest
 
 from exporter.pipeline.output.segments import Kind
-from exporter.pipeline.predictions import FinishedReason, Phase, Prediction, Timing
+from exporter.pipeline.phases import Phase
+from exporter.pipeline.predictions import FinishedReason, Prediction, Timing
 from exporter.tap.claims import LOG_SPEAKS_S, LOG_WAITS_S, TAP_WAITS_S, Claims
 from exporter.tap.report import PhaseMark, Report, Usage
 
