@@ -35,7 +35,7 @@ class Capture(StrEnum):
 
 def prepared(text: str, capture: Capture) -> str:
     """Give content in the form that `capture` lets out. Not for OFF."""
-    return redact(text) if capture is Capture.REDACTED else text
+    return redact(text, limit_chars=BODY_BYTES) if capture is Capture.REDACTED else text
 
 
 def log_body(event: ServerLog | RuntimeLog, capture: Capture) -> str:
@@ -44,7 +44,7 @@ def log_body(event: ServerLog | RuntimeLog, capture: Capture) -> str:
     if capture is Capture.FULL:
         return cut(text, BODY_BYTES)
     if capture is Capture.REDACTED:
-        return cut(redact(text), BODY_BYTES)
+        return cut(redact(text, limit_chars=BODY_BYTES), BODY_BYTES)
     text = text.rstrip()
     first = text.partition("\n")[0][:_LINE_CHARS].rstrip("\r")
     # Only server.log is stamped: what an engine prints in brackets may be anybody's words.

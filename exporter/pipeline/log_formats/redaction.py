@@ -13,7 +13,7 @@ def _mask(text: str) -> Callable[[Any], str]:
 
 
 _SECRETS: Final[tuple[tuple[Pattern, Callable[[Any], str]], ...]] = (
-    (Pattern(r"(?s)-----BEGIN [A-Z ]+-----.*?-----END [A-Z ]+-----"), _mask("[key]")),
+    (Pattern(r"(?s)-----BEGIN [A-Z ]+-----.*?(?:-----END [A-Z ]+-----|\z)"), _mask("[key]")),
     (Pattern(r"sk-[A-Za-z0-9_-]{2,}:?[A-Za-z0-9_-]{8,}"), _mask("[token]")),
     (Pattern(r"(?i)\bbearer\s+[A-Za-z0-9._~+/=-]{8,}"), _mask("Bearer [token]")),
     (Pattern(r"\b(?:gh[pousr]_|glpat-|xox[baprs]-|AKIA)[A-Za-z0-9_-]{8,}"), _mask("[token]")),
@@ -26,8 +26,18 @@ _SECRETS: Final[tuple[tuple[Pattern, Callable[[Any], str]], ...]] = (
 )
 
 
-def redact(text: str) -> str:
-    """Mask what looks like a secret or an e-mail address, in time linear in the text."""
+MARGIN_CHARS: Final = 1_000
+"""Dropped at the end of a text that was shortened first: a secret cut in half there would not be recognised."""
+
+
+def redact(text: str, *, limit_chars: int | None = None) -> str:
+    """Mask what looks like a secret or an e-mail address, in time linear in the text.
+
+    With a limit, at most twice so many characters are looked at: what is left of the text after them is dropped.
+    """
+    shortened = limit_chars is not None and len(text) > 2 * limit_chars + MARGIN_CHARS
+    if shortened and limit_chars is not None:
+        text = text[: 2 * limit_chars + MARGIN_CHARS]
     for pattern, mask in _SECRETS:
         text = pattern.replace(mask, text)
-    return text
+    return text[:-MARGIN_CHARS] if shortened else text

@@ -20,6 +20,7 @@ from exporter.shared.linear import Pattern
         ('{"api_key": "hunter22"}', '{"api_key": "[secret]"}'),
         ("password=hunter22;", "password=[secret];"),
         ("-----BEGIN A KEY-----\nx\n-----END A KEY----- y", "[key] y"),
+        ("x -----BEGIN A KEY-----\nnever closed", "x [key]"),
         ("Zürich 🙂 token: geheim123 ok", "Zürich 🙂 token: [secret] ok"),
         ("half a pair \ud83d password=hunter22", "half a pair ? password=[secret]"),
         ("nothing to hide @ all", "nothing to hide @ all"),
@@ -50,3 +51,11 @@ def test_twice_the_text_is_twice_the_work(monkeypatch: pytest.MonkeyPatch, unit:
         redaction.redact(unit * repeats)
         spent.append(work)
     assert spent[0] < spent[1] <= 2 * spent[0]
+
+
+def test_with_a_limit_only_so_much_is_looked_at_and_no_half_secret_is_left() -> None:
+    text = "a@b.cc " * 1_000
+    assert redaction.redact(text, limit_chars=3_500) == "[email] " * 1_000
+    shortened = redaction.redact("x" * 2_993 + "sk-" + "a" * 5_000, limit_chars=1_000)
+    assert shortened == "x" * 2_000
+    assert redaction.redact("x" * 3_000, limit_chars=1_000) == "x" * 3_000
