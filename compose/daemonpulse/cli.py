@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from actions.cli.commands import actions
+from daemonpulse.top.cli import top
 from dashboards.cli import dashboards
 from exporter.cli import exporter, tap
 from exporter.settings import SETTINGS
@@ -36,6 +37,7 @@ def main() -> None:
 
 main.add_command(dashboards)
 main.add_command(exporter)
+main.add_command(top)
 main.add_command(tap)
 main.add_command(actions)
 

@@ -1,0 +1,1 @@
+"""`daemonpulse top`: GPUs, instances and requests of an exporter on one terminal screen."""
