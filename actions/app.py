@@ -26,13 +26,13 @@ from actions.auth.authenticator import Authenticator
 from actions.auth.grafana_identity import GrafanaId
 from actions.auth.tokens import TokenStore
 from actions.capacity.from_prometheus import PrometheusMemory
-from actions.capacity.load_history import Experience
+from actions.capacity.load_history import LoadHistory
 from actions.capacity.local import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
-from actions.commands.daemon_session import Controlled
-from actions.commands.reconciler import Keeper
+from actions.commands.daemon_session import DaemonSession
+from actions.commands.reconciler import Reconciler
 from actions.commands.service import Service
 from actions.domain.errors import MEDIA_TYPE, Problem
-from actions.domain.timeouts import Timing
+from actions.domain.timeouts import Timeouts
 from actions.mcp_gate import McpGate
 from actions.metrics import Metrics
 from actions.settings import ActionsSettings
@@ -62,7 +62,7 @@ class Parts:
 
     service: Service
     tokens: TokenStore
-    keepers: tuple[Keeper, ...]
+    reconcilers: tuple[Reconciler, ...]
     mcp: McpGate
 
 
@@ -78,14 +78,14 @@ async def serve(
     ready: Callable[[str, Parts], None] | None = None,
     gpus: Sources | None = None,
     host: HostSource | None = None,
-    timing: Timing | None = None,
+    timeouts: Timeouts | None = None,
 ) -> None:
     """Control the daemons and answer requests until SIGTERM, SIGINT or cancellation.
 
     `ready` is called with our URL and parts once the port answers. `gpus` and `host` stand in for this machine's.
     Raises SettingsError.
     """
-    timing = timing or Timing()
+    timeouts = timeouts or Timeouts()
     tls = _tls(settings)
     try:
         storage = await Storage.open(settings.state)
@@ -96,20 +96,19 @@ async def serve(
         await _require_token(settings, storage)
         listener = stack.enter_context(serving.listen(settings.listen_host, settings.listen_port))
         url = serving.url_of(listener, tls=tls is not None)
-        audit, metrics, experience = Audit(storage), Metrics(), Experience(storage)
+        audit, metrics, history = Audit(storage), Metrics(), LoadHistory(storage)
         tokens = TokenStore(storage)
         daemons = {
-            daemon.name: _controlled(daemon, settings, experience, gpus=gpus, host=host)
+            daemon.name: _controlled(daemon, settings, history, gpus=gpus, host=host)
             for daemon in settings.daemons
         }
         service = Service(
             storage=storage,
             audit=audit,
             daemons=daemons,
-            experience=experience,
             desired=DesiredStore(storage, audit),
             metrics=metrics,
-            timing=timing,
+            timeouts=timeouts,
         )
         telemetry = _open_telemetry()
         if telemetry is not None:
@@ -133,24 +132,24 @@ async def serve(
             gate_url=lambda: url,
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
-        app = application(Api(service, authenticator, experience))
+        app = application(Api(service, authenticator, history))
         door = RequestGuard(
             mcp.mount(app, authenticator),
             hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
             origins=frozenset(settings.allowed_hosts),
         )
-        keepers = tuple(Keeper(daemon, service, timing) for daemon in daemons.values())
+        reconcilers = tuple(Reconciler(daemon, service, timeouts) for daemon in daemons.values())
         server = serving.Server(door, tls=tls, stopping=mcp.stop_asking)
         async with mcp.run(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
             tasks.append(group.create_task(service.run(), name="operations"))
             await asyncio.sleep(0)  # so that it owns operations before the first request
-            tasks += [group.create_task(one.run(), name="keeper") for one in keepers]
+            tasks += [group.create_task(one.run(), name="reconciler") for one in reconcilers]
 
             def announce() -> None:
                 log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
                 if ready is not None:
-                    ready(url, Parts(service, tokens, keepers, mcp))
+                    ready(url, Parts(service, tokens, reconcilers, mcp))
 
             try:
                 await server.serve_until_signal(listener, ready=announce)
@@ -232,11 +231,11 @@ async def _on_bug(_request: Request, _error: Exception) -> JSONResponse:
 def _controlled(
     daemon: DaemonSettings,
     settings: ActionsSettings,
-    experience: Experience,
+    history: LoadHistory,
     *,
     gpus: Sources | None,
     host: HostSource | None,
-) -> Controlled:
+) -> DaemonSession:
     token = daemon.token.reveal() if daemon.token else None
     sources: list[MemorySource] = []
     if daemon.is_loopback:
@@ -249,8 +248,8 @@ def _controlled(
         )
     elif not daemon.is_loopback:
         sources.append(NoMemory(f"daemon {daemon.name} is on another machine and prometheus_url is not set"))
-    client = DaemonClient(name=daemon.name, url=daemon.url, token=token)
-    return Controlled(client, token=token, memory=FirstThatAnswers(sources), experience=experience)
+    client = DaemonClient(name=daemon.name, url=daemon.url, token=token, estimates=False)
+    return DaemonSession(client, token=token, memory=FirstThatAnswers(sources), history=history)
 
 
 async def _require_token(settings: ActionsSettings, storage: Storage) -> None:

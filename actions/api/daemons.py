@@ -13,7 +13,7 @@ from actions.api import views
 from actions.api.authentication import Bearer
 from actions.api.shared import Daemon
 from actions.auth.authenticator import Authenticator
-from actions.capacity.load_history import Experience
+from actions.capacity.load_history import LoadHistory
 from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S
 from actions.commands.service import Service
 from actions.domain.actor import Actor
@@ -21,7 +21,7 @@ from actions.domain.errors import Problem
 
 
 def add_routes(
-    router: APIRouter, service: Service, authenticator: Authenticator, history: Experience
+    router: APIRouter, service: Service, authenticator: Authenticator, history: LoadHistory
 ) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]

@@ -83,6 +83,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             reason=given.reason,
             instance_id=required(given, "instance_id"),
             drain_seconds=given.drain_seconds,
+            force=given.force,
         )
         return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
 

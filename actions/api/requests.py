@@ -108,8 +108,13 @@ class EjectParameters(Reasoned):
 
     instance_id: Name | None = Field(default=None, description="The instance. Required.")
     drain_seconds: float = Field(
-        default=0, ge=0, le=3600, description="Wait so long for its queue to empty, then eject."
+        default=0,
+        ge=0,
+        le=3600,
+        description="Wait so long for its queue to empty, then eject and end what is still in flight. "
+        "Default 0: do not wait, and refuse if requests are in flight.",
     )
+    force: bool = Field(default=False, description="Eject at once, and end the requests in flight.")
 
 
 class EjectAllParameters(Reasoned):

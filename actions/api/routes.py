@@ -12,7 +12,7 @@ from starlette.routing import BaseRoute
 from actions.api import audit_log, daemons, desired, models, operations
 from actions.api.shared import ERRORS
 from actions.auth.authenticator import Authenticator
-from actions.capacity.load_history import Experience
+from actions.capacity.load_history import LoadHistory
 from actions.commands.service import Service
 from exporter.catalogue import actions as rows
 
@@ -20,7 +20,7 @@ from exporter.catalogue import actions as rows
 class Api:
     """The routes over one service."""
 
-    def __init__(self, service: Service, authenticator: Authenticator, history: Experience) -> None:
+    def __init__(self, service: Service, authenticator: Authenticator, history: LoadHistory) -> None:
         self._service = service
         self._authenticator = authenticator
         self._history = history

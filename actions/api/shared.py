@@ -13,7 +13,7 @@ from actions.api.responses import OperationDocument, errors
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor
-from actions.domain.command import Command, EjectAll
+from actions.domain.command import Command
 from actions.domain.errors import Problem
 from actions.store.operations import Operation
 
@@ -50,8 +50,7 @@ async def submit(
     wait_s: float,
 ) -> Response:
     """Submit a command and answer with its operation. Raises Problem. The kill switch is never rate limited."""
-    is_kill_switch = isinstance(command, EjectAll) and actor.scope.includes(command.NEEDS)
-    if not is_kill_switch:
+    if command.IS_RATE_LIMITED or not actor.scope.includes(command.NEEDS):
         authenticator.slow_down(actor)
     operation = await service.submit(actor, command, key=key)
     await wait_for_end(operation, wait_s)

@@ -52,7 +52,7 @@ def measure(before: MemoryReading, after: MemoryReading) -> Measured | None:
     return Measured(pid, by_gpu) if sum(by_gpu.values()) > 0 else None
 
 
-class Experience:
+class LoadHistory:
     """The measured loads of one database."""
 
     def __init__(self, storage: Storage) -> None:

@@ -1,4 +1,4 @@
-"""One daemon under control: its connection, its turn-taking, and what can be found out about it.
+"""One daemon under control: its connection, its turn-taking, and what can be read from it.
 
 Knows no HTTP and no policy. Whatever changes the daemon waits for its turn here, so that conflicting commands come
 one after the other.
@@ -9,18 +9,27 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Iterable, Iterator
 from typing import Final
 
-from actions.capacity.load_history import Experience
+from actions.capacity.load_history import LoadHistory
 from actions.capacity.local import LoadedModel, MemorySource, MemoryUnknown
 from actions.domain.command import Load
 from actions.domain.errors import Problem, from_daemon, not_found
-from actions.domain.preflight import MemoryReading, Need, Preflight, SplitPlan, judge
+from actions.domain.preflight import MemoryReading, Need
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, namespace_of
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError
-from exporter.llmster.state import DownloadedModel, InstanceInfo, Listing, ProcessingState, Snapshot
+from exporter.llmster.session import GONE_CODES
+from exporter.llmster.state import (
+    LOCAL,
+    DownloadedModel,
+    InstanceInfo,
+    Listing,
+    ProcessingState,
+    Snapshot,
+    device_name,
+)
 
 SNAPSHOT_TIMEOUT_S: Final = 15.0
 SNAPSHOT_MAX_AGE_S: Final = 0.5
@@ -32,20 +41,20 @@ UNREADABLE: Final = "the daemon lists an instance that could not be read"
 
 
 class Cancelled(Exception):
-    """Somebody cancelled the operation while it could still be cancelled."""
+    """The operation was cancelled while it could still be cancelled."""
 
 
-class Controlled:
+class DaemonSession:
     """A daemon. `run()` must be kept going by the owner's task group."""
 
     def __init__(
-        self, client: DaemonClient, *, token: str | None, memory: MemorySource, experience: Experience
+        self, client: DaemonClient, *, token: str | None, memory: MemorySource, history: LoadHistory
     ) -> None:
         self.client = client
         self.commands = DaemonCommands(client)
         self.token = token
+        self.history = history
         self._memory = memory
-        self._experience = experience
         self._turn = asyncio.Lock()
         self._flight: asyncio.Task[Snapshot] | None = None
         self._latest: Snapshot | None = None
@@ -95,14 +104,12 @@ class Controlled:
         )
         if fresh and self._latest is not None:
             return self._latest
-        try:
+        with self._translated():
             if not max_age_s:
                 return await self._read()
             if self._flight is None or self._flight.done():
                 self._flight = asyncio.create_task(self._read(), name=f"snapshot of {self.name}")
             return await asyncio.shield(self._flight)
-        except LlmsterError as error:
-            raise from_daemon(error, daemon=self.name) from error
 
     async def _read(self) -> Snapshot:
         session = self.client.sessions
@@ -115,58 +122,73 @@ class Controlled:
         return snapshot
 
     async def model(self, key: str) -> DownloadedModel:
-        """Find a model on disk by key (a `@variant` is left aside) or path. Raises Problem."""
-        snapshot = await self.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        """Find a model on disk by key (a `@variant` is left aside) or path, first on the daemon's own host.
+
+        Looks into the list of at most a minute ago, then into a new one. Raises Problem.
+        """
+        await self.client.settled(within_s=FIRST_ATTEMPT_S)
         base = key.partition("@")[0]
-        for models in (snapshot.models or (), None):
-            if models is None:
-                try:
-                    models = await self.commands.models()  # noqa: PLW2901 - downloaded since the snapshot's list
-                except LlmsterError as error:
-                    raise from_daemon(error, daemon=self.name) from error
-            found = [model for model in models if base == model.model_key or key == model.path]
-            if found:
-                return min(found, key=lambda model: not is_local(snapshot, model.device_identifier))
-        known = tuple(model.model_key for model in snapshot.models or ())
-        raise not_found("model", key, known)
+        with self._translated():
+            known: tuple[DownloadedModel, ...] = await self.client.models() or ()
+            found = _matching(known, base, key)
+            if not found:
+                known = await self.commands.models()  # downloaded since
+                found = _matching(known, base, key)
+            if not found:
+                raise not_found("model", key, tuple(model.model_key for model in known))
+            link = await self.client.link()
+        return min(found, key=lambda model: device_name(link, model.device_identifier) != LOCAL)
 
-    async def preflight(self, command: Load, *, model: DownloadedModel) -> Preflight:
-        """Ask for the estimate, read the memory, judge. Raises Problem when the daemon cannot be read at all."""
-        snapshot = await self.snapshot()
-        learned = (await self._experience.learned(self.name)).get(model.model_key)
-        return judge(
-            await self._need(command, model),
-            await self.memory(snapshot, model),
-            learned=learned,
-            split=SplitPlan(
-                strategy=command.split or "evenly",
-                disabled=command.disabled_gpus,
-                priority=command.gpu_priority,
-                ratio=command.gpu_ratio,
-            ),
-            replace=command.replace,
-        )
+    async def instances(self) -> Listing[InstanceInfo]:
+        """List what is loaded now, with 2 calls. Raises Problem."""
+        await self.client.settled(within_s=FIRST_ATTEMPT_S)
+        with self._translated():
+            return await self.commands.instances()
 
-    async def memory(self, snapshot: Snapshot, model: DownloadedModel) -> MemoryReading | str:
+    def process_id(self) -> int:
+        """Tell the pid of the daemon that this session is with. Raises Problem."""
+        with self._translated():
+            return self.client.process().pid
+
+    async def queued(self, instance: InstanceInfo) -> int | None:
+        """Count an instance's requests in flight; 0 when it is gone, None when the daemon does not say.
+
+        Raises Problem when the daemon cannot be asked.
+        """
+        with self._translated():
+            try:
+                state = await self.commands.processing(instance)
+            except CallFailed as error:
+                return 0 if error.code in GONE_CODES else None
+        return in_hand(state)
+
+    async def memory(self, instances: Iterable[InstanceInfo], model: DownloadedModel) -> MemoryReading | str:
         """Read the memory a model would be loaded into; a string says why that is not known."""
-        if not is_local(snapshot, model.device_identifier):
-            return f"{model.model_key} is on LM Link peer {snapshot.device_name(model.device_identifier)}"
-        local = [one.info for one in snapshot.instances if is_local(snapshot, one.info.device_identifier)]
-        pids = await self._experience.pids(self.name, [info.instance_reference for info in local])
+        with self._translated():
+            link = await self.client.link()
+            pid = self.client.process().pid
+        device = device_name(link, model.device_identifier)
+        if device != LOCAL:
+            return f"{model.model_key} is on LM Link peer {device}"
+        local = [info for info in instances if device_name(link, info.device_identifier) == LOCAL]
+        pids = await self.history.pids(self.name, [info.instance_reference for info in local])
         loaded = [LoadedModel(info, pids.get(info.instance_reference)) for info in local]
         try:
-            return await self._memory.read(snapshot.process.pid, loaded)
+            return await self._memory.read(pid, loaded)
         except MemoryUnknown as error:
             return str(error)
 
-    async def _need(self, command: Load, model: DownloadedModel) -> Need | str:
+    async def estimate(self, command: Load, model: DownloadedModel) -> Need | str:
+        """Ask what a load would take, which is costly for the daemon; a string says why that is not known.
+
+        Raises Problem when the daemon cannot be asked.
+        """
         request = command.request(namespace_of(model), model.device_identifier)
-        try:
-            estimate = await self.commands.estimate(request)
-        except CallFailed as error:
-            return f"the daemon gives no estimate: {error}"
-        except LlmsterError as error:
-            raise from_daemon(error, daemon=self.name) from error
+        with self._translated():
+            try:
+                estimate = await self.commands.estimate(request)
+            except CallFailed as error:
+                return f"the daemon gives no estimate: {error}"
         memory = estimate.memory
         return Need(
             vram_bytes=round(memory.total_vram_bytes),
@@ -174,6 +196,14 @@ class Controlled:
             passes_guardrails=estimate.passes_guardrails,
             confidence=memory.confidence,
         )
+
+    @contextlib.contextmanager
+    def _translated(self) -> Iterator[None]:
+        """Turn the client's errors into Problems."""
+        try:
+            yield
+        except LlmsterError as error:
+            raise from_daemon(error, daemon=self.name) from error
 
 
 def find(listing: Listing[InstanceInfo], instance_id: str) -> InstanceInfo | None:
@@ -185,10 +215,9 @@ def find(listing: Listing[InstanceInfo], instance_id: str) -> InstanceInfo | Non
 
 
 def in_hand(state: ProcessingState) -> int:
-    """Count the requests in hand; an instance that is not idle has one, whatever it counts."""
+    """Count the requests in flight; an instance that is not idle has one, whatever it counts."""
     return state.queued if state.status == "idle" else max(1, state.queued)
 
 
-def is_local(snapshot: Snapshot, device_identifier: str | None) -> bool:
-    """Tell whether a device is the daemon's own machine, and not an LM Link peer."""
-    return snapshot.device_name(device_identifier) == "local"
+def _matching(models: tuple[DownloadedModel, ...], base: str, key: str) -> list[DownloadedModel]:
+    return [model for model in models if base == model.model_key or key == model.path]

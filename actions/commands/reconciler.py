@@ -15,12 +15,12 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from actions.commands.daemon_session import Controlled, in_hand
+from actions.commands.daemon_session import DaemonSession, in_hand
 from actions.commands.service import Service
 from actions.domain.actor import internal
-from actions.domain.command import Eject, EjectAll, Load
+from actions.domain.command import Eject
 from actions.domain.errors import Problem
-from actions.domain.timeouts import Timing
+from actions.domain.timeouts import Timeouts
 from actions.store.database import StorageFailed
 from actions.store.desired_state import DesiredState
 from actions.store.operations import Operation
@@ -62,20 +62,20 @@ class _Memory:
     """Loads of ours under way, by instance id."""
 
 
-class Keeper:
+class Reconciler:
     """Looks at one daemon every so often."""
 
     def __init__(
         self,
-        daemon: Controlled,
+        daemon: DaemonSession,
         service: Service,
-        timing: Timing,
+        timeouts: Timeouts,
         *,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._daemon = daemon
         self._service = service
-        self._timing = timing
+        self._timeouts = timeouts
         self._clock = clock
         self._memory = _Memory()
 
@@ -88,7 +88,7 @@ class Keeper:
                 self._service.unrecordable(error)
             except Problem as problem:
                 log.debug("the keeper could not look", extra={"problem": problem.detail})
-            await asyncio.sleep(self._timing.tick_s)
+            await asyncio.sleep(self._timeouts.tick_s)
 
     async def tick(self) -> None:
         """Look once and act. Raises Problem or StorageFailed when that is not possible now."""
@@ -143,8 +143,7 @@ class Keeper:
     def _is_acting(self) -> bool:
         """Whether an operation of ours is changing this daemon: then the next tick tells what it left."""
         return any(
-            operation.command.daemon == self._daemon.name
-            and isinstance(operation.command, Load | Eject | EjectAll)
+            operation.command.daemon == self._daemon.name and operation.command.CHANGES_INSTANCES
             for operation in self._service.operations.live.values()
         )
 
@@ -194,9 +193,9 @@ class Keeper:
 
     def _failed(self, name: str) -> None:
         retry = self._memory.retries.get(name)
-        wait_s = retry.wait_s if retry is not None else self._timing.retry_first_s
+        wait_s = retry.wait_s if retry is not None else self._timeouts.retry_first_s
         self._memory.retries[name] = _Retry(
-            self._clock() + wait_s, min(2 * wait_s, self._timing.retry_most_s)
+            self._clock() + wait_s, min(2 * wait_s, self._timeouts.retry_most_s)
         )
 
     # What may go ------------------------------------------------------------------------------------------------------
@@ -246,17 +245,11 @@ def _why_gone(gone: LoadedInstance, snapshot: Snapshot) -> dict[str, object]:
 def _did_eject(operations: list[Operation], reference: str) -> bool:
     for operation in operations:
         name = operation.before.get("references", {}).get(reference)
-        match operation.command:
-            case Eject() | EjectAll() if name is not None:
-                return True
-            case Load(replace=replaced) if name in replaced:  # a load notes every instance there was
-                return True
+        command = operation.command
+        if name is not None and (command.EJECTS or name in command.replaces):
+            return True
     return False
 
 
 def _did_load(operations: list[Operation], reference: str) -> bool:
-    return any(
-        (operation.result or {}).get("instance_reference") == reference
-        for operation in operations
-        if isinstance(operation.command, Load)
-    )
+    return any((operation.result or {}).get("instance_reference") == reference for operation in operations)

@@ -8,28 +8,32 @@ from __future__ import annotations
 
 import asyncio
 import time
+from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from actions.commands.daemon_session import UNREADABLE, Controlled
-from actions.domain.command import EjectAll, Load
+from actions.commands.daemon_session import UNREADABLE, DaemonSession
+from actions.domain.command import Load
 from actions.domain.errors import Problem
-from actions.domain.timeouts import Timing, sleep_unless
+from actions.domain.timeouts import Timeouts, sleep_unless
 from actions.store.operations import Operation
 from exporter.llmster import rest
-from exporter.llmster.errors import LlmsterError
+from exporter.llmster.errors import ConnectionLost, DaemonStalled, DaemonUnreachable, LlmsterError
 from exporter.llmster.state import InstanceInfo, Snapshot
 
 REST_TIMEOUT_S: Final = 5.0
 MISSES: Final = 2
 """So many looks in a row must find no load under way before it counts as given up."""
+LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable)
+"""What leaves open whether the daemon has done it."""
+UNTOLD: Final = "whether it was loaded is not known: the daemon lists an instance that could not be read"
 
 
-class Finder:
+class Recovery:
     """Looks at one daemon."""
 
-    def __init__(self, daemon: Controlled, timing: Timing) -> None:
+    def __init__(self, daemon: DaemonSession, timeouts: Timeouts) -> None:
         self._daemon = daemon
-        self._timing = timing
+        self._timeouts = timeouts
 
     async def loaded(
         self, operation: Operation, command: Load, *, cause: LlmsterError | None
@@ -40,7 +44,7 @@ class Finder:
         """
         because = f" ({cause})" if cause is not None else ""
         misses = 0
-        deadline = time.monotonic() + self._timing.load_s
+        deadline = time.monotonic() + self._timeouts.load_s
         while time.monotonic() < deadline:
             snapshot = await self.look(operation)
             if snapshot is not None:
@@ -48,7 +52,7 @@ class Finder:
                     raise Problem(
                         "interrupted", f"the daemon restarted while {command.subject} was loading{because}"
                     )
-                found = _new_instance(snapshot, command, operation.before)
+                found = self.new_instance((one.info for one in snapshot.instances), command, operation.before)
                 if found is not None:
                     return found
                 # An instance that could not be read may be the one we look for.
@@ -58,12 +62,12 @@ class Finder:
                     raise Problem(
                         "interrupted", f"the daemon did not finish loading {command.subject}{because}"
                     )
-            await sleep_unless(operation.cancel, self._timing.poll_s)
+            await sleep_unless(operation.cancel, self._timeouts.poll_s)
         raise Problem("timeout", f"what became of {command.subject} was not found out{because}")
 
     async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
         """Wait until an instance is not listed any more. Raises Problem when it stays."""
-        patience_s = self._timing.load_s if cause is not None else self._timing.verify_s
+        patience_s = self._timeouts.load_s if cause is not None else self._timeouts.verify_s
         deadline = time.monotonic() + patience_s
         seen_since: float | None = None
         still = "is still loaded"
@@ -78,23 +82,23 @@ class Finder:
                     return
                 still = "is still loaded" if is_listed else f"may be still loaded: {UNREADABLE}"
                 seen_since = seen_since or time.monotonic()
-                if time.monotonic() - seen_since > self._timing.verify_s:
+                if time.monotonic() - seen_since > self._timeouts.verify_s:
                     break
-            await asyncio.sleep(self._timing.poll_s)
+            await asyncio.sleep(self._timeouts.poll_s)
         raise Problem(
             "not-verified",
             f"{identifier} {still}" + (f" ({cause})" if cause is not None else ""),
             still_loaded=[identifier],
         )
 
-    async def ejected(self, operation: Operation) -> dict[str, Any]:
+    async def ejected(self, operation: Operation, *, everything: bool = False) -> dict[str, Any]:
         """Find out, after a restart of ours, whether an eject came to its end. Raises Problem."""
         references: dict[str, str] = dict(operation.before.get("references", {}))
         snapshot = await self.until_readable(operation)
         present = {one.info.instance_reference: one.info.identifier for one in snapshot.instances}
         left = (
             sorted(present.values())
-            if isinstance(operation.command, EjectAll)
+            if everything
             else sorted(name for reference, name in references.items() if reference in present)
         )
         if left:
@@ -104,7 +108,7 @@ class Finder:
     async def until_readable(self, operation: Operation) -> Snapshot:
         """Wait for the daemon, for as long as it takes. Raises Problem when we are told to give up."""
         while (snapshot := await self.look(operation)) is None or snapshot.unreadable_instances:
-            await sleep_unless(operation.cancel, self._timing.poll_s)
+            await sleep_unless(operation.cancel, self._timeouts.poll_s)
         return snapshot
 
     async def look(self, operation: Operation) -> Snapshot | None:
@@ -130,19 +134,20 @@ class Finder:
             return True  # it cannot be said, so it is not given up yet
         return any(state.id == base and state.state == "loading" for state in states)
 
+    @staticmethod
+    def new_instance(
+        instances: Iterable[InstanceInfo], command: Load, before: Mapping[str, Any]
+    ) -> InstanceInfo | None:
+        """Find a load of this model that was not there before.
 
-def _new_instance(snapshot: Snapshot, command: Load, before: Any) -> InstanceInfo | None:
-    """Find a load of this model that was not there before.
-
-    A name taken by somebody else in the meantime makes the daemon append `:2`.
-    """
-    known = before.get("references", {})
-    base = command.model.partition("@")[0]
-    for one in snapshot.instances:
-        info = one.info
-        if info.instance_reference in known or base not in {info.model_key, info.path}:
-            continue
-        wanted = command.instance_id or info.model_key
-        if info.identifier == wanted or info.identifier.startswith(f"{wanted}:"):
-            return info
-    return None
+        A name taken meanwhile makes the daemon append `:2`.
+        """
+        known = before.get("references", {})
+        base = command.model.partition("@")[0]
+        for info in instances:
+            if info.instance_reference in known or base not in {info.model_key, info.path}:
+                continue
+            wanted = command.instance_id or info.model_key
+            if info.identifier == wanted or info.identifier.startswith(f"{wanted}:"):
+                return info
+        return None

@@ -33,6 +33,14 @@ class Command:
 
     ACTION: ClassVar[str]
     NEEDS: ClassVar[Scope] = Scope.OPERATE
+    CHANGES_INSTANCES: ClassVar[bool] = False
+    """Whether it loads or unloads; while such an operation runs, what comes and goes is its doing."""
+    EJECTS: ClassVar[bool] = False
+    """Whether it ejects every instance that it noted before it began."""
+    STOPPED_BY_KILL_SWITCH: ClassVar[bool] = True
+    IS_RATE_LIMITED: ClassVar[bool] = True
+    NOT_CANCELLABLE: ClassVar[str | None] = None
+    """Why it cannot be cancelled."""
 
     daemon: str
     reason: str | None = None
@@ -48,6 +56,11 @@ class Command:
         names = (getattr(self, name, None) for name in ("instance_id", "model", "daemon"))
         return next(str(name) for name in names if name)
 
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Of a load: instances that it ejects first, among all that it noted."""
+        return ()
+
     def to_json(self) -> dict[str, Any]:
         """Write every field; `from_json` reads it back."""
         return {"action": self.ACTION, **dataclasses.asdict(self)}
@@ -58,6 +71,7 @@ class Load(Command):
     """Load a model. What is None is left to the daemon."""
 
     ACTION = "load"
+    CHANGES_INSTANCES = True
 
     model: str
     instance_id: str | None = None
@@ -75,6 +89,11 @@ class Load(Command):
     replace: tuple[str, ...] = ()
     """Instances to eject first."""
     force: bool = False
+
+    @property
+    def replaces(self) -> tuple[str, ...]:
+        """Instances that it ejects first."""
+        return self.replace
 
     @property
     def sets_split(self) -> bool:
@@ -166,9 +185,14 @@ class Eject(Command):
     """Unload one instance, after waiting up to `drain_seconds` for its queue to empty."""
 
     ACTION = "eject"
+    CHANGES_INSTANCES = True
+    EJECTS = True
 
     instance_id: str
     drain_seconds: float = 0.0
+    """0 does not wait: requests in flight are then a refusal, unless `force` is set."""
+    force: bool = False
+    """Also when it ends requests in flight."""
     only_if_idle: bool = False
     """Of the reaper: rather leave it than interrupt anybody."""
     reference: str | None = None
@@ -179,12 +203,22 @@ class Eject(Command):
         """Whether the reaper wants it."""
         return self.only_if_idle
 
+    @property
+    def may_end_requests(self) -> bool:
+        """Whether it ejects an instance that has requests in flight when the drain is over."""
+        return (self.force or self.drain_seconds > 0) and not self.only_if_idle
+
 
 @dataclass(frozen=True, slots=True, kw_only=True)
 class EjectAll(Command):
     """The kill switch: stop loads under way and unload everything, busy or not."""
 
     ACTION = "eject_all"
+    CHANGES_INSTANCES = True
+    EJECTS = True
+    STOPPED_BY_KILL_SWITCH = False
+    IS_RATE_LIMITED = False
+    NOT_CANCELLABLE = "eject-all is the kill switch and runs to its end"
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -192,6 +226,8 @@ class Download(Command):
     """Let the daemon download a model."""
 
     ACTION = "download"
+    STOPPED_BY_KILL_SWITCH = False
+    NOT_CANCELLABLE = "the daemon's API has no way to stop a download"
 
     model: str
     quantization: str | None = None

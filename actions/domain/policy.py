@@ -10,8 +10,9 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from actions.domain.actor import Actor
-from actions.domain.command import Command, Load, Probe
+from actions.domain.command import Command, Eject, Load, Probe
 from actions.domain.errors import Problem, invalid
+from actions.domain.load_plan import LoadPlan
 from actions.domain.preflight import Preflight, Verdict
 
 
@@ -21,7 +22,9 @@ class Facts:
 
     preflight: Preflight | None = None
     queued: Mapping[str, int | None] = field(default_factory=dict)
-    """Requests in hand by instance id; None where the daemon would not say."""
+    """Requests in flight by instance id; None where the daemon does not say."""
+    plan: LoadPlan | None = None
+    """Of a load: what was found out, for its turn."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -88,13 +91,28 @@ def _replaced_is_idle(_actor: Actor, command: Command, facts: Facts) -> Problem 
     for name in command.replace:
         queued = facts.queued.get(name)
         if queued:
-            return Problem(
-                "instance-busy",
-                f"{name} has {queued} requests in hand; wait, eject it with a drain, or use force=true with a reason",
-                instance_id=name,
-                queued=queued,
-            )
+            return busy(name, queued)
     return None
+
+
+def _ejected_is_idle(_actor: Actor, command: Command, facts: Facts) -> Problem | None:
+    if not isinstance(command, Eject) or command.may_end_requests:
+        return None
+    queued = facts.queued.get(command.instance_id)
+    return busy(command.instance_id, queued) if queued else None
+
+
+def busy(instance_id: str, queued: int | None) -> Problem:
+    """Say that an instance has requests in flight, which an eject would end."""
+    count = "an unknown number of" if queued is None else queued
+    plural = "" if queued == 1 else "s"
+    return Problem(
+        "instance-busy",
+        f"{instance_id} has {count} request{plural} in flight, which an eject ends; wait, use drain_seconds, "
+        "or use force=true",
+        instance_id=instance_id,
+        queued=queued,
+    )
 
 
 Rule = Callable[[Actor, Command, Facts], Problem | None]
@@ -104,5 +122,6 @@ RULES: Final[tuple[tuple[str, Rule], ...]] = (
     ("force-says-why", _force_says_why),
     ("fits", _fits),
     ("replaced-is-idle", _replaced_is_idle),
+    ("ejected-is-idle", _ejected_is_idle),
 )
 """In order."""

@@ -10,7 +10,7 @@ from dataclasses import dataclass
 
 
 @dataclass(frozen=True, slots=True)
-class Timing:
+class Timeouts:
     """Waits and intervals of the service."""
 
     load_s: float = 1800.0

@@ -50,6 +50,13 @@ OPERATIONS_IN_PROGRESS = gauge(
     "action",
     source=_API,
 )
+REQUESTS_ENDED = counter(
+    "daemonpulse_requests_ended_by_eject_total",
+    "Requests that were in flight on an instance when it was ejected, by daemon and action (eject or eject_all).",
+    "daemon",
+    "action",
+    source=_API,
+)
 PREFLIGHTS = counter(
     "daemonpulse_preflight_total",
     "Pre-flight verdicts: fits, tight, does_not_fit or unknown.",

@@ -28,7 +28,7 @@ from exporter.llmster.errors import (
 )
 from exporter.llmster.messages import Identity
 from exporter.llmster.session import Session
-from exporter.llmster.state import Snapshot
+from exporter.llmster.state import DaemonProcess, DownloadedModel, LinkStatus, Snapshot
 
 log = logging.getLogger(__name__)
 
@@ -74,11 +74,13 @@ class DaemonClient:
         timeouts: Timeouts | None = None,
         opening: AbstractAsyncContextManager[None] | None = None,
         jitter: Callable[[], float] = random.random,
+        estimates: bool = True,
     ) -> None:
         """Prepare; nothing is sent yet. `url` is http(s)://host:port. Raises ValueError on a malformed token.
 
         `opening` is held while a session is opened: a semaphore that clients share keeps hundreds of them from opening
-        at once, when their timeouts would measure us and not the daemons.
+        at once, when their timeouts would measure us and not the daemons. `estimates=False` keeps snapshots from asking
+        what each instance takes.
         """
         self.name = name
         self.url = url
@@ -96,6 +98,7 @@ class DaemonClient:
         self._timeouts = timeouts or Timeouts()
         self._opening = opening or contextlib.nullcontext()
         self._jitter = jitter
+        self._estimates = estimates
         self._session: Session | None = None
         self._problem: LlmsterError | None = None
         self._settled = asyncio.Event()
@@ -155,6 +158,24 @@ class DaemonClient:
         """
         return await self._require_session().snapshot()
 
+    async def models(self) -> tuple[DownloadedModel, ...] | None:
+        """List the models on disk, as of at most a minute ago; None when they cannot be read.
+
+        Raises the problem when there is no session.
+        """
+        return await self._require_session().models()
+
+    async def link(self) -> LinkStatus | None:
+        """Read this device and its LM Link peers, as of at most a minute ago; None when they cannot be read.
+
+        Raises the problem when there is no session.
+        """
+        return await self._require_session().link()
+
+    def process(self) -> DaemonProcess:
+        """Tell the process this session is with. Raises the problem when there is no session."""
+        return self._require_session().process
+
     @contextlib.asynccontextmanager
     async def log_channel(self) -> AsyncIterator[Channel]:
         """Open diagnostics.streamLogs; the channel ends with ConnectionLost when its socket does.
@@ -195,6 +216,7 @@ class DaemonClient:
                 timeouts=self._timeouts,
                 tally=self.tally,
                 group=group,
+                estimates=self._estimates,
             )
             try:
                 async with self._opening:

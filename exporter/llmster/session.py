@@ -52,7 +52,8 @@ FACT_TIMEOUT_S: Final = 2.0
 class Session:
     """The sockets of one visit and what was learned on arrival: `open()`, use, `close()`.
 
-    `rest_url` is given when we hold a token: then the REST side is asked once whether it needs one.
+    `rest_url` is given when we hold a token: then the REST side is asked once whether it needs one. Without `estimates`
+    a snapshot leaves out what the daemon believes its instances take, which is costly for it.
     """
 
     def __init__(
@@ -64,6 +65,7 @@ class Session:
         timeouts: Timeouts,
         tally: WireTally,
         group: asyncio.TaskGroup,
+        estimates: bool = True,
     ) -> None:
         self.version: DaemonVersion
         self.process: DaemonProcess
@@ -77,6 +79,7 @@ class Session:
         self._tasks: dict[str, asyncio.Task[LlmsterError]] = {}
         self._opening = asyncio.Lock()
         self._closed = False
+        self._wants_estimates = estimates
         self._models: Fact[tuple[DownloadedModel, ...]] = Fact(max_age_s=FACT_MAX_AGE_S)
         self._link: Fact[LinkStatus] = Fact(max_age_s=FACT_MAX_AGE_S)
         self._auth_required: Fact[bool] = Fact(max_age_s=None)
@@ -129,6 +132,14 @@ class Session:
         for task in self._tasks.values():
             task.cancel()
 
+    async def models(self) -> tuple[DownloadedModel, ...] | None:
+        """Return the models on disk, read at most once a minute; None when they cannot be read."""
+        return await self._models.get(self._read_models, tolerate=LlmsterError)
+
+    async def link(self) -> LinkStatus | None:
+        """Return this device and its LM Link peers, read at most once a minute; None when they cannot be read."""
+        return await self._link.get(self._read_link, tolerate=LlmsterError)
+
     async def snapshot(self) -> Snapshot:
         """Read the daemon once. See DaemonClient.snapshot()."""
         started = time.monotonic()
@@ -139,8 +150,8 @@ class Session:
             async with asyncio.TaskGroup() as group:
                 llm_list = group.create_task(calls.loaded_instances(llm, unreadable=unreadable))
                 embedding_list = group.create_task(calls.loaded_instances(embedding, unreadable=unreadable))
-                models = group.create_task(self._models.get(self._read_models, tolerate=LlmsterError))
-                link = group.create_task(self._link.get(self._read_link, tolerate=LlmsterError))
+                models = group.create_task(self.models())
+                link = group.create_task(self.link())
                 auth_required = group.create_task(
                     self._auth_required.get(self._read_auth_required, tolerate=LlmsterError)
                 )
@@ -198,7 +209,7 @@ class Session:
         self, namespace: Connection, info: InstanceInfo, config: LoadConfig | None
     ) -> float | None:
         """Ask once per load what the daemon believes it takes; only of models on its own machine."""
-        if config is None or info.device_identifier is not None:
+        if not self._wants_estimates or config is None or info.device_identifier is not None:
             return None
         fact = self._estimates.setdefault(info.instance_reference, Fact(max_age_s=None, retry_s=None))
         estimate = await fact.get(

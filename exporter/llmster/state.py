@@ -21,6 +21,9 @@ from exporter.llmster.lenient import UNDECODABLE
 PROCESSING_STATES: Final = ("idle", "processingPrompt", "generating", "computingEmbedding")
 """Values of `status` in getInstanceProcessingState as of the official schema."""
 
+LOCAL: Final = "local"
+"""Label of the daemon's own host, as opposed to an LM Link peer."""
+
 
 class Quantization(msgspec.Struct, frozen=True):
     """`quantization` of a model: the name is for people, the bits are not used."""
@@ -99,6 +102,17 @@ class LinkStatus(msgspec.Struct, frozen=True, rename="camel"):
     device_identifier: str | None = None
     device_name: str | None = None
     peers: tuple[LinkPeer, ...] = ()
+
+
+def device_name(link: LinkStatus | None, device_identifier: str | None) -> str:
+    """Name a device for a label: `local`, the LM Link peer's name, else its identifier."""
+    own = link.device_identifier if link is not None else None
+    if device_identifier is None or device_identifier == own:
+        return LOCAL
+    for peer in link.peers if link is not None else ():
+        if peer.device_identifier == device_identifier and peer.device_name:
+            return peer.device_name
+    return device_identifier
 
 
 @dataclass(frozen=True, slots=True)
@@ -200,13 +214,7 @@ class Snapshot:
 
     def device_name(self, device_identifier: str | None) -> str:
         """Name a device for a label: `local`, the LM Link peer's name, else its identifier."""
-        own = self.link.device_identifier if self.link is not None else None
-        if device_identifier is None or device_identifier == own:
-            return "local"
-        for peer in self.link.peers if self.link is not None else ():
-            if peer.device_identifier == device_identifier and peer.device_name:
-                return peer.device_name
-        return device_identifier
+        return device_name(self.link, device_identifier)
 
 
 MEMORY_KEYS: Final = frozenset(

@@ -15,7 +15,7 @@ from actions import app
 from actions.app import Parts
 from actions.auth.tokens import TokenStore
 from actions.domain.actor import Scope
-from actions.domain.timeouts import Timing
+from actions.domain.timeouts import Timeouts
 from actions.settings import ActionsSettings
 from actions.store.database import Storage
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
@@ -24,7 +24,7 @@ from exporter.hardware.gpus import GpuReading
 from exporter.settings import DaemonSettings, Secret
 from llmster_sim.server import SimConfig, Simulator
 
-QUICK = Timing(
+QUICK = Timeouts(
     load_s=20,
     cancel_s=0.5,
     verify_s=2,
@@ -139,7 +139,7 @@ class Forge:
 
     async def tick(self) -> None:
         """Let the keeper look once."""
-        await self.parts.keepers[0].tick()
+        await self.parts.reconcilers[0].tick()
 
 
 class NoMachine:
@@ -180,7 +180,7 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
             url: str | None = None,
             scope: str | None = "operate",
             state: Path | None = None,
-            timing: Timing = QUICK,
+            timeouts: Timeouts = QUICK,
             daemon_token: str | None = None,
             gpus: Any = None,
             daemon_name: str = "box",
@@ -205,7 +205,7 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
                     ready=lambda where, parts: ready.put_nowait((where, parts)),
                     gpus=gpus or (simulated_gpus(simulator.daemon, loop) if simulator else None),
                     host=SimulatedHost(simulator.daemon, loop) if simulator else None,
-                    timing=timing,
+                    timeouts=timeouts,
                 )
             )
             stack.push_async_callback(stop, task)

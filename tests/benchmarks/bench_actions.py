@@ -132,7 +132,7 @@ async def serve(daemon_url: str, folder: Path) -> None:
             settings(folder, daemon(daemon_url)),
             ready=lambda url, parts: started.set_result((url, parts)),
             gpus={"nvidia": NoMachine()},
-            timing=QUICK,
+            timeouts=QUICK,
         )
     )
     url, parts = await started

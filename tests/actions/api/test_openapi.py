@@ -102,7 +102,7 @@ class Background:
                     ready=ready,
                     gpus=simulated_gpus(sim.daemon, loop),
                     host=SimulatedHost(sim.daemon, loop),
-                    timing=QUICK,
+                    timeouts=QUICK,
                 )
             )
             await self._stop.wait()

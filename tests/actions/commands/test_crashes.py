@@ -27,7 +27,7 @@ from actions import app
 from tests.actions.conftest import QUICK, NoMachine, daemon, settings
 chosen = settings(Path(sys.argv[1]), daemon(sys.argv[2]))
 ready = lambda url, parts: print(url, flush=True)
-asyncio.run(app.serve(chosen, ready=ready, gpus={"nvidia": NoMachine()}, timing=QUICK))
+asyncio.run(app.serve(chosen, ready=ready, gpus={"nvidia": NoMachine()}, timeouts=QUICK))
 """
 
 

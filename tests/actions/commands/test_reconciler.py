@@ -7,7 +7,7 @@ from typing import Any
 
 import pytest
 
-from actions.commands.reconciler import Keeper
+from actions.commands.reconciler import Reconciler
 from actions.domain.errors import Problem
 from actions.store.database import StorageFailed
 from actions.store.desired_state import DesiredState
@@ -33,9 +33,9 @@ async def settled(forge: Forge) -> None:
             await asyncio.sleep(0.01)
 
 
-async def ticks(forge: Forge, keeper: Keeper | None = None, *, count: int = 2) -> None:
+async def ticks(forge: Forge, keeper: Reconciler | None = None, *, count: int = 2) -> None:
     for _ in range(count):
-        await (keeper or forge.parts.keepers[0]).tick()
+        await (keeper or forge.parts.reconcilers[0]).tick()
         await settled(forge)
 
 
@@ -128,7 +128,7 @@ async def test_a_desired_instance_that_does_not_fit_evicts_nobody_and_is_tried_a
 async def test_failures_are_tried_again_ever_more_slowly(forge: Forge) -> None:
     clock = Clock()
     service = forge.parts.service
-    keeper = Keeper(service.daemons["box"], service, QUICK.__class__(retry_first_s=10), clock=clock)
+    keeper = Reconciler(service.daemons["box"], service, QUICK.__class__(retry_first_s=10), clock=clock)
     await desire(forge, model=BIG)
     tries = []
     for _ in range(200):
@@ -167,9 +167,9 @@ def clock() -> Clock:
     return Clock()
 
 
-def keeper_of(forge: Forge, clock: Clock) -> Keeper:
+def keeper_of(forge: Forge, clock: Clock) -> Reconciler:
     service = forge.parts.service
-    return Keeper(service.daemons["box"], service, QUICK, clock=clock)
+    return Reconciler(service.daemons["box"], service, QUICK, clock=clock)
 
 
 async def test_the_reaper_ejects_what_idled_long_enough_and_nothing_desired(
@@ -235,8 +235,8 @@ async def test_a_request_that_comes_just_before_the_reaper_saves_the_instance(
     monkeypatch.setattr(service, "submit", late)
     await ticks(forge, keeper, count=1)
     assert {PINNED, JIT} <= loaded(sim)
-    failed = [entry for entry in await forge.audit("outcome") if entry["detail"]["state"] == "failed"]
-    assert len(failed) == 2
+    denied = [entry["detail"]["rule"] for entry in await forge.audit("denied")]
+    assert denied == ["ejected-is-idle"] * 2
 
 
 async def test_a_wall_clock_that_jumps_a_year_ejects_nobody(
@@ -285,7 +285,7 @@ async def test_what_goes_by_itself_while_we_act_is_noticed_afterwards(
 ) -> None:
     await ticks(forge, count=1)
     with monkeypatch.context() as patch:
-        patch.setattr(Keeper, "_is_acting", lambda _self: True)
+        patch.setattr(Reconciler, "_is_acting", lambda _self: True)
         sim.daemon.unload(JIT)
         await ticks(forge, count=1)
     await ticks(forge, count=1)

@@ -95,8 +95,8 @@ def test_a_busy_instance_is_not_replaced_unless_forced() -> None:
     command = Load(daemon="d", model="m", replace=("old",))
     assert decide(OPERATOR, command, Facts(queued={"old": 2})).rule == "replaced-is-idle"
     problem = objection(command, Facts(queued={"old": 2}))
-    assert problem.detail.startswith(
-        "old has 2 requests in hand; wait, eject it with a drain, or use force=true"
+    assert problem.detail == (
+        "old has 2 requests in flight, which an eject ends; wait, use drain_seconds, or use force=true"
     )
     assert problem.extra == {"instance_id": "old", "queued": 2}
     assert decide(OPERATOR, command, Facts(queued={"old": 0})).allowed
@@ -166,3 +166,15 @@ def test_a_problem_survives_being_stored(slug: str) -> None:
     body = Problem(slug, "why", number=7).body()
     assert body["type"] == TYPE_PREFIX + slug
     assert Problem.from_body(json.loads(json.dumps(body))).body() == body
+
+
+def test_a_busy_instance_is_not_ejected_unless_drained_or_forced() -> None:
+    facts = Facts(queued={"a": 1})
+    refused = decide(OPERATOR, Eject(daemon="d", instance_id="a"), facts)
+    assert refused.rule == "ejected-is-idle"
+    assert refused.reason.startswith("a has 1 request in flight")
+    for idle in ({"a": 0}, {"a": None}):
+        assert decide(OPERATOR, Eject(daemon="d", instance_id="a"), Facts(queued=idle)).allowed
+    assert decide(OPERATOR, Eject(daemon="d", instance_id="a", drain_seconds=1), facts).allowed
+    assert decide(OPERATOR, Eject(daemon="d", instance_id="a", force=True), facts).allowed
+    assert not decide(OPERATOR, Eject(daemon="d", instance_id="a", only_if_idle=True), facts).allowed

@@ -1,0 +1,66 @@
+"""What an action is: what must be known before it is decided, how it runs, how its end is found out after a restart.
+
+Knows no action in particular; registry.py lists them.
+"""
+
+from __future__ import annotations
+
+from abc import ABC, abstractmethod
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, ClassVar, Generic, TypeVar
+
+from actions.commands.daemon_session import DaemonSession
+from actions.commands.recovery import Recovery
+from actions.domain.command import Command
+from actions.domain.policy import Facts
+from actions.domain.timeouts import Timeouts
+from actions.metrics import Metrics
+from actions.store.desired_state import DesiredStore
+from actions.store.operations import Operation, Operations
+
+Result = Mapping[str, Any]
+C = TypeVar("C", bound=Command)
+
+
+@dataclass(frozen=True, slots=True)
+class Tools:
+    """What the actions of one daemon work with."""
+
+    daemon: DaemonSession
+    operations: Operations
+    desired: DesiredStore
+    metrics: Metrics
+    timeouts: Timeouts
+    recovery: Recovery
+
+
+class Action(ABC, Generic[C]):
+    """One kind of command on one daemon. Everything raises Problem, Cancelled, LlmsterError or StorageFailed."""
+
+    COMMAND: ClassVar[type[Command]]
+
+    def __init__(self, tools: Tools) -> None:
+        self.tools = tools
+        self.daemon = tools.daemon
+
+    @abstractmethod
+    async def facts(self, command: C) -> Facts:
+        """Read what the decision needs. Raises Problem for what cannot be meant."""
+
+    async def before_intent(self, command: C) -> None:
+        """Do what must be on disk before the intent is. Raises StorageFailed."""
+
+    def begun(self, operation: Operation) -> None:
+        """React to the intent, before the operation runs."""
+
+    @abstractmethod
+    async def run(self, operation: Operation, command: C, facts: Facts) -> Result:
+        """Carry it out: every call that changes the daemon once; a lost answer is looked up, never guessed."""
+
+    @abstractmethod
+    async def recover(self, operation: Operation, command: C) -> Result:
+        """Find out what became of it after a restart of the service. Nothing is done again."""
+
+    def finished(self, operation: Operation) -> None:
+        """React to the outcome, for metrics of its own."""

@@ -1,0 +1,98 @@
+"""Eject everything, busy or not: the kill switch. Loads under way are cancelled first."""
+
+from __future__ import annotations
+
+import asyncio
+import time
+
+from actions.commands.action import Action, Result
+from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, UNREADABLE
+from actions.commands.unload import unload
+from actions.domain.command import EjectAll
+from actions.domain.errors import Problem
+from actions.domain.policy import Facts
+from actions.store.operations import Operation
+from exporter.catalogue import actions as rows
+from exporter.llmster.state import InstanceInfo, Listing
+
+COUNT_S = 1.0
+"""How long the kill switch may spend on counting what it ends."""
+
+
+class EjectAllAction(Action[EjectAll]):
+    """The kill switch."""
+
+    COMMAND = EjectAll
+
+    async def facts(self, _command: EjectAll) -> Facts:
+        """Say at once when the daemon is down."""
+        await self.daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        return Facts()
+
+    async def before_intent(self, command: EjectAll) -> None:
+        """Suspend every pin: a kill switch that is undone in seconds is none."""
+        await self.tools.desired.suspend(command.daemon, None)
+
+    def begun(self, operation: Operation) -> None:
+        """Cancel what could load something after the kill switch has looked."""
+        for other in self.tools.operations.live.values():
+            if other.command.daemon == operation.command.daemon and other.command.STOPPED_BY_KILL_SWITCH:
+                other.cancel.set()
+
+    async def run(self, operation: Operation, command: EjectAll, _facts: Facts) -> Result:
+        """Unload everything now."""
+        operation.phase = "ejecting"
+        async with self.daemon.turn(operation.cancel, patience_s=self.tools.timeouts.kill_patience_s):
+            ejected: set[str] = set()
+            deadline = time.monotonic() + self.tools.timeouts.verify_s
+            left = await self.daemon.instances()
+            before = {
+                "pid": self.daemon.process_id(),
+                "references": {info.instance_reference: info.identifier for info in left.read},
+            }
+            await self.tools.operations.start(operation, before)
+            ended = await self._in_flight(left)
+            while left.read and time.monotonic() < deadline:
+                outcomes = await asyncio.gather(
+                    *(unload(self.tools, info) for info in left.read), return_exceptions=True
+                )
+                for info, outcome in zip(left.read, outcomes, strict=True):
+                    if outcome is None:
+                        ejected.add(info.identifier)
+                    elif not isinstance(outcome, Problem):
+                        raise outcome
+                left = await self.daemon.instances()
+            self.tools.metrics.count(
+                rows.REQUESTS_ENDED,
+                command.daemon,
+                command.ACTION,
+                by=sum(ended.get(name, 0) for name in ejected),
+            )
+            names = [info.identifier for info in left.read]
+            if not left.is_complete:
+                raise Problem("not-verified", UNREADABLE, still_loaded=names)
+            if names:
+                raise Problem("not-verified", f"still loaded: {', '.join(names)}", still_loaded=names)
+            return {
+                "ejected": sorted(ejected),
+                "requests_ended": {name: count for name, count in sorted(ended.items()) if count},
+            }
+
+    async def recover(self, operation: Operation, _command: EjectAll) -> Result:
+        """Look whether anything is left."""
+        return await self.tools.recovery.ejected(operation, everything=True)
+
+    async def _in_flight(self, listing: Listing[InstanceInfo]) -> dict[str, int]:
+        """Count the requests in flight by instance; what the daemon does not say in time is left out."""
+
+        async def count(info: InstanceInfo) -> tuple[str, int | None]:
+            return info.identifier, await self.daemon.queued(info)
+
+        tasks = [asyncio.create_task(count(info)) for info in listing.read]
+        if not tasks:
+            return {}
+        done, late = await asyncio.wait(tasks, timeout=COUNT_S)
+        for task in late:
+            task.cancel()
+        found = [task.result() for task in done if task.exception() is None]
+        return {name: queued for name, queued in found if queued is not None}

@@ -1,0 +1,174 @@
+"""Load a model: make room, tell the daemon, follow its progress, learn what it really took."""
+
+from __future__ import annotations
+
+import logging
+import time
+from typing import Any
+
+from actions.capacity.load_history import measure
+from actions.commands import load_plan
+from actions.commands.action import Action, Result
+from actions.commands.daemon_session import Cancelled
+from actions.commands.recovery import LOST, UNTOLD
+from actions.commands.unload import unload
+from actions.domain.command import Load
+from actions.domain.errors import Problem, from_daemon
+from actions.domain.load_plan import LoadPlan
+from actions.domain.policy import Facts
+from actions.domain.preflight import MemoryReading
+from actions.store.database import StorageFailed
+from actions.store.operations import Operation
+from exporter.catalogue import actions as rows
+from exporter.llmster.commands import namespace_of
+from exporter.llmster.errors import CallFailed, LlmsterError
+from exporter.llmster.state import InstanceInfo
+
+log = logging.getLogger(__name__)
+
+
+class LoadAction(Action[Load]):
+    """Loads. One load costs the daemon 6 calls and those of what it replaces."""
+
+    COMMAND = Load
+
+    async def facts(self, command: Load) -> Facts:
+        """Build the plan."""
+        plan = await load_plan.build(self.daemon, command)
+        if plan.preflight is not None:
+            self.tools.metrics.count(rows.PREFLIGHTS, plan.preflight.verdict.value)
+        return Facts(plan.preflight, plan.queued, plan)
+
+    async def run(self, operation: Operation, command: Load, facts: Facts) -> Result:
+        """Load, unless it is loaded already as asked."""
+        operation.phase = "waiting for its turn"
+        async with self.daemon.turn(operation.cancel):
+            started = time.monotonic()
+            operation.phase = "checking memory"
+            first = facts.plan or await load_plan.build(self.daemon, command)
+            plan = await load_plan.refresh(self.daemon, first)
+            if plan.existing is not None or plan.preflight is None:
+                return {**described(plan.existing), "already_loaded": True} if plan.existing else {}
+            plan.require_room()
+            await self.tools.operations.start(operation, self._before(plan))
+            replaced = [await self._replace(operation, plan, name) for name in command.replace]
+            info = await self._load(operation, plan)
+            return {
+                **described(info),
+                "already_loaded": False,
+                "replaced": [name for name in replaced if name],
+                "took_seconds": round(time.monotonic() - started, 3),
+                "preflight": plan.preflight.to_json(),
+            }
+
+    async def recover(self, operation: Operation, command: Load) -> Result:
+        """Look for the new instance."""
+        return described(await self.tools.recovery.loaded(operation, command, cause=None))
+
+    def _before(self, plan: LoadPlan) -> dict[str, Any]:
+        """Note what finding out later needs: which loads there were, and of which daemon process."""
+        return {
+            "pid": self.daemon.process_id(),
+            "references": {info.instance_reference: info.identifier for info in plan.instances},
+        }
+
+    async def _replace(self, operation: Operation, plan: LoadPlan, name: str) -> str | None:
+        """Eject one instance to make room; None when it was gone already."""
+        target = next((info for info in plan.instances if info.identifier == name), None)
+        if target is None:
+            return None
+        queued = await self.daemon.queued(target)
+        if queued and not plan.command.force:
+            raise Problem(
+                "instance-busy",
+                f"{name} has {queued} requests in flight by now",
+                instance_id=name,
+                queued=queued,
+            )
+        operation.phase = f"ejecting {name}"
+        await unload(self.tools, target)
+        return name
+
+    async def _load(self, operation: Operation, plan: LoadPlan) -> InstanceInfo:
+        command, model = plan.command, plan.model
+        kept = tuple(info for info in plan.instances if info.identifier not in command.replace)
+        memory = await self.daemon.memory(kept, model)
+        operation.phase, operation.progress = "loading", 0.0
+
+        def progressed(share: float) -> None:
+            operation.progress = share
+
+        try:
+            info = await self.daemon.commands.load(
+                command.request(namespace_of(model), model.device_identifier),
+                on_progress=progressed,
+                cancel=operation.cancel,
+                timeout_s=self.tools.timeouts.load_s,
+                cancel_timeout_s=self.tools.timeouts.cancel_s,
+            )
+        except TimeoutError:
+            limit_s = self.tools.timeouts.load_s
+            raise Problem("timeout", f"{command.model} was not loaded within {limit_s:g} s") from None
+        except LOST as error:
+            operation.phase = "finding out"
+            return await self.tools.recovery.loaded(operation, command, cause=error)
+        except CallFailed as error:
+            if operation.cancel.is_set():
+                return await self._cancelled(operation, command)
+            raise from_daemon(error, daemon=self.daemon.name) from error
+        except LlmsterError as error:
+            raise from_daemon(error, daemon=self.daemon.name) from error
+        if info is None:
+            raise Cancelled
+        await self._learn(plan, info, kept, memory)
+        return info
+
+    async def _cancelled(self, operation: Operation, command: Load) -> InstanceInfo:
+        """After a cancel an error of the channel is the daemon's yes, unless the instance is there all the same."""
+        listing = await self.daemon.instances()
+        found = self.tools.recovery.new_instance(listing.read, command, operation.before)
+        if found is not None:
+            return found
+        if not listing.is_complete:
+            raise Problem("not-verified", f"{command.subject}: {UNTOLD}")
+        raise Cancelled
+
+    async def _learn(
+        self,
+        plan: LoadPlan,
+        info: InstanceInfo,
+        kept: tuple[InstanceInfo, ...],
+        before: MemoryReading | str,
+    ) -> None:
+        """Keep what the load really took, where that could be told apart."""
+        try:
+            after = await self.daemon.memory((*kept, info), plan.model)
+        except Problem:
+            return
+        estimate = plan.preflight.estimate if plan.preflight is not None else None
+        if isinstance(before, str) or isinstance(after, str) or estimate is None:
+            return
+        measured = measure(before, after)
+        if measured is None:
+            return
+        try:
+            await self.daemon.history.remember(
+                daemon=self.daemon.name,
+                model=plan.model.model_key,
+                instance_reference=info.instance_reference,
+                estimated_bytes=estimate.vram_bytes,
+                measured=measured,
+            )
+        except StorageFailed as error:  # the load is done all the same; its outcome is what must be written
+            log.warning("load measurement lost", extra={"problem": str(error)})
+
+
+def described(info: InstanceInfo) -> dict[str, Any]:
+    """Describe an instance in a result."""
+    return {
+        "instance_id": info.identifier,
+        "instance_reference": info.instance_reference,
+        "model": info.model_key,
+        "context_length": info.context_length,
+        "ttl_seconds": info.ttl_ms / 1000 if info.ttl_ms is not None else None,
+    }

@@ -1,0 +1,84 @@
+"""Fills in a LoadPlan: reads the daemon once when a load is decided, and once more when its turn comes.
+
+The daemon's estimate is asked once per load; what changes meanwhile is what is loaded and what memory is free.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from dataclasses import replace
+
+from actions.commands.daemon_session import UNREADABLE, DaemonSession
+from actions.domain.command import Load
+from actions.domain.errors import from_daemon, invalid, not_found
+from actions.domain.load_plan import LoadPlan, candidates, existing
+from actions.domain.preflight import Need, Preflight, SplitPlan, judge
+from exporter.llmster.commands import namespace_of
+from exporter.llmster.errors import LlmsterError, ProtocolViolation
+from exporter.llmster.state import DownloadedModel, InstanceInfo
+
+
+async def build(daemon: DaemonSession, command: Load) -> LoadPlan:
+    """Find out all that a load's decision needs. Raises Problem."""
+    model = await suited_model(daemon, command)
+    plan = await refresh(daemon, LoadPlan(command=command, model=model))
+    if not command.replace or plan.existing is not None:
+        return plan
+    by_name = {info.identifier: info for info in plan.instances}
+    for name in command.replace:
+        if name not in by_name:
+            raise not_found("instance", name, tuple(by_name))
+    return replace(plan, queued={name: await daemon.queued(by_name[name]) for name in command.replace})
+
+
+async def refresh(daemon: DaemonSession, plan: LoadPlan) -> LoadPlan:
+    """Read again what may have changed: what is loaded and what memory is free. Raises Problem."""
+    command, model = plan.command, plan.model
+    listing = await daemon.instances()
+    if not listing.is_complete:
+        problem = ProtocolViolation(f"{UNREADABLE}, so it is not known whether {model.model_key} is loaded")
+        raise from_daemon(problem, daemon=daemon.name)
+    try:
+        same = [
+            (info, await daemon.commands.load_config(info))
+            for info in candidates(command, model, listing.read)
+        ]
+    except LlmsterError as error:
+        raise from_daemon(error, daemon=daemon.name) from error
+    found = existing(command, model, same)
+    if found is not None:
+        return replace(plan, instances=listing.read, existing=found)
+    need = plan.need if plan.need is not None else await daemon.estimate(command, model)
+    preflight = await judged(daemon, command, model, need, listing.read)
+    return replace(plan, instances=listing.read, existing=None, need=need, preflight=preflight)
+
+
+async def judged(
+    daemon: DaemonSession,
+    command: Load,
+    model: DownloadedModel,
+    need: Need | str,
+    instances: Iterable[InstanceInfo],
+) -> Preflight:
+    """Judge a need against the memory that is free now, without any call to the daemon."""
+    return judge(
+        need,
+        await daemon.memory(instances, model),
+        learned=(await daemon.history.learned(daemon.name)).get(model.model_key),
+        split=SplitPlan(
+            strategy=command.split or "evenly",
+            disabled=command.disabled_gpus,
+            priority=command.gpu_priority,
+            ratio=command.gpu_ratio,
+        ),
+        replace=command.replace,
+    )
+
+
+async def suited_model(daemon: DaemonSession, command: Load) -> DownloadedModel:
+    """Find the model and refuse a parameter that its kind has no key for. Raises Problem."""
+    model = await daemon.model(command.model)
+    unsuited = command.unsuited(namespace_of(model))
+    if unsuited is not None:
+        raise invalid(unsuited, None, "an embedding model has no such setting; leave it out")
+    return model

@@ -1,0 +1,87 @@
+"""What is known about one load before it begins: the model, what is loaded, whether it fits.
+
+Pure. commands/load_plan.py reads the daemon and fills it in.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable, Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from actions.domain.command import Load
+from actions.domain.errors import Problem
+from actions.domain.preflight import Need, Preflight, Verdict
+from exporter.llmster.state import DownloadedModel, InstanceInfo
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class LoadPlan:
+    """One load, as far as it is known."""
+
+    command: Load
+    model: DownloadedModel
+    instances: tuple[InstanceInfo, ...] = ()
+    """What is loaded now, on every device."""
+    existing: InstanceInfo | None = None
+    """An instance that is what the command asks for: there is nothing to load."""
+    need: Need | str | None = None
+    """The daemon's estimate, or why there is none. Costly for the daemon, so it is asked once per load."""
+    preflight: Preflight | None = None
+    queued: Mapping[str, int | None] = field(default_factory=dict)
+    """Requests in flight by instance that is to be replaced; None where the daemon does not say."""
+
+    def require_room(self) -> None:
+        """Raise Problem when it does not fit and is not forced: what ran before may have taken the memory."""
+        preflight = self.preflight
+        if preflight is None or preflight.verdict is not Verdict.DOES_NOT_FIT or self.command.force:
+            return
+        raise Problem(
+            "does-not-fit",
+            f"{self.command.model}: {'; '.join(preflight.reasons)}",
+            preflight=preflight.to_json(),
+        )
+
+
+def candidates(
+    command: Load, model: DownloadedModel, instances: Iterable[InstanceInfo]
+) -> tuple[InstanceInfo, ...]:
+    """List the instances that may be what the command asks for, or be in its way.
+
+    With an `instance_id` it is the one of that name, else every instance of the model on its device; the daemon would
+    stack a `:2`.
+    """
+    return tuple(
+        info
+        for info in instances
+        if info.identifier not in command.replace
+        and (
+            info.identifier == command.instance_id
+            if command.instance_id is not None
+            else info.model_key == model.model_key and info.device_identifier == model.device_identifier
+        )
+    )
+
+
+def existing(
+    command: Load,
+    model: DownloadedModel,
+    loaded: Iterable[tuple[InstanceInfo, Mapping[str, Any]]],
+) -> InstanceInfo | None:
+    """Choose among candidates with their configurations. Raises Problem when one is in the way."""
+    different: list[tuple[InstanceInfo, tuple[str, ...]]] = []
+    for info, config in loaded:
+        differences = ("model",) if info.model_key != model.model_key else command.differences(info, config)
+        if not differences:
+            return info
+        different.append((info, differences))
+    if not different:
+        return None
+    info, differences = different[0]
+    raise Problem(
+        "instance-exists",
+        f"{info.identifier} is loaded with another {', '.join(differences)}; use replace={info.identifier}, "
+        "or give the new one an instance_id of its own",
+        instance_id=info.identifier,
+        differences=list(differences),
+    )
