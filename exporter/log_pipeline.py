@@ -35,6 +35,7 @@ class Streams:
     ) -> None:
         """Make the parts; the tailers' run() is the owner's to start. `engines` learn pids from runtime.log."""
         self._settings = settings
+        self._tapped = {daemon.name for daemon in settings.daemons if daemon.tap_url is not None}
         self._clients = {watch.name: watch.client for watch in watches}
         self._resources: dict[tuple[str, str | None], Resource] = {}
         self._otlp = self._open_otlp() if otel_env.are_configured() else None
@@ -74,6 +75,7 @@ class Streams:
             custom_tags=self._settings.reasoning_tags,
             keep_content=self._otlp is not None and self._settings.capture != "off",
             identify=self._otlp is not None,
+            sum_endings=daemon in self._tapped,
         )
         tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
         # The tally comes first: it takes every event, whatever becomes of the others.
