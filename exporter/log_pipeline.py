@@ -14,6 +14,7 @@ from exporter.collectors.prediction_metrics import PredictionTally, Stream
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.log_stream import EventFlow, Sink, Tailer
 from exporter.pipeline.predictions import PredictionBuilder
+from exporter.pipeline.recent import RecentPredictions
 from exporter.pipeline.snapshots import DaemonWatch
 from exporter.settings import ExporterSettings
 from exporter.telemetry import otel_env
@@ -79,8 +80,9 @@ class Streams:
         )
         tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
         # The tally comes first: it takes every event, whatever becomes of the others.
-        flow = EventFlow(builder, [tally, *learners, *self._otlp_sinks(daemon)])
-        return Stream(daemon, flow, tally, lookup.model_key)
+        recent = RecentPredictions(lookup.model_key)
+        flow = EventFlow(builder, [tally, recent, *learners, *self._otlp_sinks(daemon)])
+        return Stream(daemon, flow, tally, lookup.model_key, recent)
 
     def _open_otlp(self) -> Otlp:
         from exporter.telemetry import otlp  # noqa: PLC0415 - see the module's docstring
