@@ -249,7 +249,13 @@ class Routes:
 
     async def _landing(self, _: Request) -> Response:
         readings = await self._read(tuple(self._watches.values()), within_s=1.0)
-        html = landing.page(readings, version=self._version)
+        gpus = await self._machine.read_gpus(within_s=1.0) if self._machine is not None else None
+        html = landing.page(
+            readings,
+            version=self._version,
+            gpus=gpus.devices if gpus is not None else (),
+            in_flight=live.document(self._streams, self._taps, now_s=time.time())["in_flight"],
+        )
         csp = ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'")
         return Response(200, html.encode(), "text/html; charset=utf-8", (csp,))
 
