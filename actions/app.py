@@ -37,6 +37,7 @@ from actions.mcp_gate import McpGate
 from actions.metrics import Metrics
 from actions.settings import ActionsSettings
 from actions.store.audit import Audit
+from actions.store.audit_rotation import Rotation
 from actions.store.database import Storage, StorageFailed
 from actions.store.desired_state import DesiredStore
 from exporter.hardware.host import HostSource, LocalHost
@@ -61,6 +62,7 @@ class Parts:
     """What a running service consists of, for those who run it inside another process."""
 
     service: Service
+    authenticator: Authenticator
     tokens: TokenStore
     reconcilers: tuple[Reconciler, ...]
     mcp: McpGate
@@ -114,6 +116,7 @@ async def serve(
         if telemetry is not None:
             audit.sinks.append(telemetry.take_entry)
             service.sinks.append(telemetry.take_operation)
+            metrics.deliveries = lambda: telemetry.deliveries
         await service.prepare()
         authenticator = Authenticator(
             tokens,
@@ -140,16 +143,20 @@ async def serve(
         )
         reconcilers = tuple(Reconciler(daemon, service, timeouts) for daemon in daemons.values())
         server = serving.Server(door, tls=tls, stopping=mcp.stop_asking)
+        rotation = Rotation(
+            storage, audit, max_bytes=settings.audit_max_mb * 1_000_000, max_days=settings.audit_max_days
+        )
         async with mcp.run(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
             tasks.append(group.create_task(service.run(), name="operations"))
+            tasks.append(group.create_task(rotation.run(), name="audit rotation"))
             await asyncio.sleep(0)  # so that it owns operations before the first request
             tasks += [group.create_task(one.run(), name="reconciler") for one in reconcilers]
 
             def announce() -> None:
                 log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
                 if ready is not None:
-                    ready(url, Parts(service, tokens, reconcilers, mcp))
+                    ready(url, Parts(service, authenticator, tokens, reconcilers, mcp))
 
             try:
                 await server.serve_until_signal(listener, ready=announce)

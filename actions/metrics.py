@@ -1,14 +1,16 @@
-"""Our own /metrics: catalogued counters, gauges and histograms of this process, in Prometheus' formats.
+"""Metrics of the actions service: catalogued counters, gauges and histograms, in Prometheus' formats.
 
-Knows no action; the service counts, this keeps and writes. prometheus-client writes the formats.
+Label values are cut to MAX_LABEL_CHARS, and a metric has at most MAX_SERIES series. prometheus-client writes the
+formats.
 """
 
 from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Iterator
+from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
+from typing import Final
 
 from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
@@ -18,8 +20,15 @@ from prometheus_client.samples import Sample
 from actions.domain.preflight import Verdict
 from exporter.catalogue import Kind, Metric, mcp
 from exporter.catalogue import actions as rows
+from exporter.catalogue.self_metrics import OTLP
+from exporter.telemetry.batch_queue import Delivered
 
 Labels = tuple[str, ...]
+
+MAX_SERIES: Final = 1000
+"""Of one metric. Past it, counters and histograms count under `other`, and gauges of new labels are not kept."""
+MAX_LABEL_CHARS: Final = 200
+OTHER: Final = "other"
 
 
 @dataclass(slots=True)
@@ -32,6 +41,8 @@ class _Histogram:
 class Metrics(Collector):
     """The numbers. Label values are given in the catalogue's order."""
 
+    deliveries: Callable[[], Mapping[str, Delivered]] | None = None
+    """What became of telemetry, by signal; None without a receiver."""
     _values: defaultdict[Metric, dict[Labels, float]] = field(default_factory=lambda: defaultdict(dict))
     _histograms: defaultdict[Metric, dict[Labels, _Histogram]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -49,30 +60,38 @@ class Metrics(Collector):
             self.count(rows.AUDIT_ENTRIES, kind, by=0)
         for reason in ("missing", "wrong", "scope", "limited", "too_fast"):
             self.count(rows.AUTH_FAILURES, reason, by=0)
+        self.count(rows.AUDIT_DENIALS_SAMPLED, by=0)
 
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None:
         """Add to a counter (or a gauge that goes both ways)."""
-        self._check(metric, labels)
-        self._values[metric][labels] = self._values[metric].get(labels, 0.0) + by
+        values = self._values[metric]
+        labels = _within(values, _checked(metric, labels))
+        values[labels] = values.get(labels, 0.0) + by
 
     def set(self, metric: Metric, value: float | None, *labels: str) -> None:
         """Set a gauge; None removes it."""
-        self._check(metric, labels)
+        labels = _checked(metric, labels)
+        values = self._values[metric]
         if value is None:
-            self._values[metric].pop(labels, None)
-        else:
-            self._values[metric][labels] = float(value)
+            values.pop(labels, None)
+        elif labels in values or len(values) < MAX_SERIES:
+            values[labels] = float(value)
 
     def observe(self, metric: Metric, value: float, *labels: str) -> None:
         """Add to a histogram."""
-        self._check(metric, labels)
-        histogram = self._histograms[metric].setdefault(labels, _Histogram([0] * (len(metric.buckets) + 1)))
+        histograms = self._histograms[metric]
+        labels = _within(histograms, _checked(metric, labels))
+        histogram = histograms.setdefault(labels, _Histogram([0] * (len(metric.buckets) + 1)))
         histogram.counts[bisect.bisect_left(metric.buckets, value)] += 1
         histogram.sum += value
 
     def collect(self) -> Iterator[Family]:
         """Yield the families in catalogue order, as prometheus-client's encoders want them."""
-        for metric in (*rows.ROWS, *mcp.ROWS):
+        for signal, delivered in (self.deliveries() if self.deliveries is not None else {}).items():
+            counts = (delivered.exported, delivered.failed, delivered.dropped)
+            for metric, count in zip(OTLP[signal], counts, strict=True):
+                self._values[metric][()] = count
+        for metric in (*rows.ROWS, *mcp.ROWS, *(row for signal in OTLP.values() for row in signal)):
             family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)
             if metric.kind is Kind.HISTOGRAM:
                 family.samples = list(self._histogram_samples(metric))
@@ -100,7 +119,14 @@ class Metrics(Collector):
             yield Sample(f"{metric.name}_count", labels, total)
             yield Sample(f"{metric.name}_sum", labels, histogram.sum)
 
-    @staticmethod
-    def _check(metric: Metric, labels: Labels) -> None:
-        if len(labels) != len(metric.labels):
-            raise ValueError(f"{metric.name} has labels {metric.labels}, not {len(labels)} values")
+
+def _checked(metric: Metric, labels: Labels) -> Labels:
+    """Cut values that are too long. Raises ValueError for a number of labels that the catalogue does not have."""
+    if len(labels) != len(metric.labels):
+        raise ValueError(f"{metric.name} has labels {metric.labels}, not {len(labels)} values")
+    return tuple(label[:MAX_LABEL_CHARS] for label in labels)
+
+
+def _within(known: Collection[Labels], labels: Labels) -> Labels:
+    """Keep the number of series bounded."""
+    return labels if labels in known or len(known) < MAX_SERIES else (OTHER,) * len(labels)

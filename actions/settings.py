@@ -47,6 +47,12 @@ SETTINGS: Final = (
     ),
     _Own("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
     _Own("commands_per_minute", "300", "For each token; the kill switch is not counted. 0 is no limit."),
+    _Own(
+        "audit_max_mb",
+        "512",
+        "Size of the database from which on the oldest audit rows are archived, in MB. 0 is no limit.",
+    ),
+    _Own("audit_max_days", "365", "Age from which on audit rows are archived, in days. 0 is no limit."),
     _Own("grafana_url", "", "The Grafana whose signed X-Grafana-Id proves the person in the audit."),
     _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this machine."),
     _Own("prometheus_selector", "", 'Picks the machine there, such as instance="gpu-box:9810".'),
@@ -85,6 +91,8 @@ class ActionsSettings:
     log_format: str
     daemons: tuple[DaemonSettings, ...]
     grafana_url: str | None = None
+    audit_max_mb: int = 512
+    audit_max_days: int = 365
 
     @property
     def is_loopback(self) -> bool:
@@ -114,6 +122,8 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         log_format=common.log_format,
         daemons=common.daemons,
         grafana_url=_optional_url(*raw("grafana_url")),
+        audit_max_mb=_whole(*raw("audit_max_mb")),
+        audit_max_days=_whole(*raw("audit_max_days")),
     )
 
 

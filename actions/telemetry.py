@@ -1,8 +1,7 @@
-"""Finished operations as spans and audit rows as log records, over OTLP where the environment names a receiver.
+"""Sends finished operations as spans and audit rows as log records, over OTLP where the environment names a receiver.
 
-Knows no daemon. Fails open, unlike the audit: a dead receiver costs its own data and no action. What leaves is what
-the audit holds: names, addresses, reasons, parameters, and a tool's arguments where their capture was switched on. No
-prompt is in either.
+Fails open, unlike the audit: a receiver that is down costs its own data and no action. What leaves is what the audit
+holds: names, addresses, reasons, parameters, and a tool's arguments where their capture is on. Neither holds a prompt.
 """
 
 from __future__ import annotations
@@ -28,7 +27,7 @@ from actions.domain.command import Probe
 from actions.store.audit import Entry
 from actions.store.operations import Operation
 from exporter.telemetry import otlp
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import Delivered, Pump
 from exporter.telemetry.partial_success import Rejections
 
 SCOPE: Final = InstrumentationScope("daemonpulse")
@@ -49,20 +48,28 @@ Attributes = dict[str, str | bool | int | float | Sequence[str]]
 
 @dataclass(slots=True)
 class Telemetry:
-    """The way out. Make it with `from_environment` and `close()` it."""
+    """Queues to the receiver. Make it with `from_environment` and `close()` it."""
 
-    spans: Pump[Operation] | None
+    resource: Resource
+    spans: Pump[ReadableSpan] | None
     logs: Pump[Entry] | None
 
     def take_operation(self, operation: Operation) -> None:
         """Queue a finished operation."""
         if self.spans is not None:
-            self.spans.put(operation)
+            for span in build_spans(operation, self.resource):
+                self.spans.put(span)
 
     def take_entry(self, entry: Entry) -> None:
         """Queue an audit row that is on disk."""
         if self.logs is not None:
-            self.logs.put(entry)
+            self.logs.put(entry, size_bytes=entry.size_bytes)
+
+    @property
+    def deliveries(self) -> dict[str, Delivered]:
+        """What became of each signal's items."""
+        pumps: dict[str, Pump[Any] | None] = {"spans": self.spans, "logs": self.logs}
+        return {signal: pump.counts for signal, pump in pumps.items() if pump is not None}
 
     def close(self) -> None:
         """Deliver what is left, within CLOSE_S. Blocks."""
@@ -78,15 +85,15 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Telemetry:
     logs = otlp.log_exporter(not_taken[1], environ)
     resource = Resource.create({"service.name": "daemonpulse-actions"})
 
-    def deliver_spans(batch: Sequence[Operation]) -> bool:
-        built = [span for operation in batch for span in build_spans(operation, resource)]
-        return spans is not None and spans.export(built) is SpanExportResult.SUCCESS
+    def deliver_spans(batch: Sequence[ReadableSpan]) -> bool:
+        return spans is not None and spans.export(batch) is SpanExportResult.SUCCESS
 
     def deliver_logs(batch: Sequence[Entry]) -> bool:
         built = [build_record(entry, resource) for entry in batch]
         return logs is not None and logs.export(built) is LogRecordExportResult.SUCCESS
 
     return Telemetry(
+        resource,
         spans=Pump("action spans", deliver_spans, rejected=not_taken[0].take) if spans else None,
         logs=Pump("audit records", deliver_logs, rejected=not_taken[1].take) if logs else None,
     )

@@ -27,8 +27,11 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             int | None,
             Query(ge=0, le=2**62, description="The rows right after this `seq`, oldest first."),
         ] = None,
+        before: Annotated[
+            int | None, Query(ge=1, le=2**62, description="The rows right before this `seq`, newest first.")
+        ] = None,
         limit: Limit = 100,
     ) -> Response:
-        """Tell who did what, newest first; with `since` all of it, page by page."""
-        entries = await service.audit.read(since=since, limit=limit)
+        """List the audit, newest first; with `since` oldest first. A page ends at `limit` rows or 512 KiB."""
+        entries = await service.audit.read(since=since, before=before, limit=limit)
         return JSONResponse({"entries": [views.audit_entry(entry) for entry in entries]})

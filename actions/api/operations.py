@@ -22,21 +22,26 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
 
     @router.get("/operations", tags=["operations"])
     async def operations(
-        _actor: actor_of, daemon: Annotated[Name | None, Query()] = None, limit: Limit = 100
+        _actor: actor_of,
+        daemon: Annotated[Name | None, Query()] = None,
+        before: Annotated[
+            Name | None, Query(description="Only operations older than the one with this id.")
+        ] = None,
+        limit: Limit = 100,
     ) -> Response:
-        """List what was asked for, and what came of it."""
-        found = await service.operations.recent(daemon=daemon, limit=limit)
+        """List operations, newest first. A page ends at `limit` operations or 512 KiB."""
+        found = await service.operations.recent(daemon=daemon, limit=limit, before=before)
         return JSONResponse({"operations": [operation.to_json() for operation in found]})
 
     @router.get("/operations/{operation_id}", tags=["operations"], responses={200: OPERATION[200]})
     async def operation(
-        _actor: actor_of,
+        actor: actor_of,
         operation_id: Name,
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
     ) -> Response:
         """Tell how an operation stands; with `wait` when it has ended."""
         found = await service.operations.get(operation_id)
-        await wait_for_end(found, wait)
+        await wait_for_end(found, wait, authenticator.waits, actor)
         return JSONResponse(found.to_json())
 
     @router.post("/operations/{operation_id}/cancel", tags=["operations"], responses=OPERATION)
@@ -45,5 +50,5 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         found = await service.operations.get(operation_id)
         await authenticator.require(actor, Scope.OPERATE, action="cancel", subject=operation_id)
         await service.cancel(actor, found)
-        await wait_for_end(found, 1.0)
+        await wait_for_end(found, 1.0, authenticator.waits, actor)
         return JSONResponse(found.to_json(), 200 if found.is_finished else 202)

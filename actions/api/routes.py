@@ -3,8 +3,10 @@
 Knows no route's meaning; each resource has a file of its own. Answers are JSON; errors are application/problem+json.
 """
 
+from importlib import metadata
+
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import PlainTextResponse, RedirectResponse
+from fastapi.responses import JSONResponse, PlainTextResponse
 from starlette.routing import BaseRoute
 
 from actions.api import audit_log, daemons, desired, models, operations
@@ -12,6 +14,7 @@ from actions.api.shared import ERRORS
 from actions.auth.authenticator import Authenticator
 from actions.capacity.load_history import LoadHistory
 from actions.commands.service import Service
+from actions.store.chain import fingerprint
 from exporter.catalogue import actions as rows
 
 
@@ -55,11 +58,18 @@ def _open(service: Service) -> APIRouter:
         """Give numbers about the service, for Prometheus."""
         writable = await service.storage.check_writable()
         service.metrics.set(rows.AUDIT_WRITABLE, writable)
+        head = service.storage.head
+        service.metrics.set(rows.AUDIT_HEAD_SEQUENCE, head[0] if head else None)
+        service.metrics.set(rows.AUDIT_HEAD_FINGERPRINT, fingerprint(head[1]) if head else None)
         body, content_type = service.metrics.expose(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
+    version = metadata.version("daemonpulse")  # once: it reads every folder Python imports from
+
     @router.get("/", include_in_schema=False)
     async def landing() -> Response:
-        return RedirectResponse("/docs")
+        return JSONResponse(
+            {"service": "daemonpulse actions", "version": version, "docs": "/docs", "metrics": "/metrics"}
+        )
 
     return router

@@ -11,6 +11,7 @@ from fastapi.responses import JSONResponse
 
 from actions.api.responses import OperationDocument, errors
 from actions.auth.authenticator import Authenticator
+from actions.auth.rate_limit import Shares
 from actions.commands.service import Service
 from actions.domain.actor import Actor
 from actions.domain.command import Command
@@ -53,7 +54,7 @@ async def submit(
     if command.IS_RATE_LIMITED or not actor.scope.includes(command.NEEDS):
         authenticator.slow_down(actor)
     operation = await service.submit(actor, command, key=key)
-    await wait_for_end(operation, wait_s)
+    await wait_for_end(operation, wait_s, authenticator.waits, actor)
     location = {"Location": f"/v1/operations/{operation.id}"}
     if operation.problem is not None:
         problem = Problem.from_body(operation.problem)
@@ -63,12 +64,14 @@ async def submit(
     return JSONResponse(operation.to_json(), 200 if operation.is_finished else 202, headers=location)
 
 
-async def wait_for_end(operation: Operation, seconds: float) -> None:
-    """Wait for the end of an operation, at most so long."""
-    if seconds <= 0 or operation.is_finished:
+async def wait_for_end(operation: Operation, seconds: float, waits: Shares, actor: Actor) -> None:
+    """Wait for the end of an operation, at most so long; not at all beyond the actor's share of waits."""
+    if seconds <= 0 or operation.is_finished or not waits.take(actor.owner):
         return
     try:
         async with asyncio.timeout(seconds):
             await operation.done.wait()
     except TimeoutError:
         return
+    finally:
+        waits.give_back(actor.owner)

@@ -1,6 +1,6 @@
-"""Authenticates requests by bearer token, checks scopes, and limits failures and commands per token.
+"""Authenticates requests by bearer token, checks scopes, limits wrong tokens per address and commands per token.
 
-Knows no route. Failures are counted and audited; a denial that cannot be audited is an error.
+A correct token is accepted whatever others did before: only wrong ones are limited. Does not depend on any route.
 """
 
 from __future__ import annotations
@@ -12,8 +12,9 @@ from typing import Final
 
 from fastapi import Request
 
+from actions.auth.denial_log import DenialLog
 from actions.auth.grafana_identity import GrafanaId, Proof
-from actions.auth.rate_limit import Buckets
+from actions.auth.rate_limit import Buckets, Shares
 from actions.auth.tokens import TokenStore
 from actions.domain.actor import LOOPBACK, Actor, Scope, on_behalf
 from actions.domain.errors import Problem
@@ -26,11 +27,13 @@ FAILURES_BURST: Final = 5
 """Wrong tokens in a row before answers become 429."""
 FAILURES_REFILL_S: Final = 10.0
 """One more try is allowed after so long."""
+MAX_WAITS: Final = 64
+"""Of one token at once."""
 _ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
 
 
 class Authenticator:
-    """Says who is asking. Wrong tokens are counted, limited and audited."""
+    """Names the actor of a request. Wrong tokens are counted, limited per address, and a sample of them audited."""
 
     def __init__(
         self,
@@ -44,10 +47,12 @@ class Authenticator:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self._tokens = tokens
-        self._audit = audit
+        self._denials = DenialLog(audit, metrics, clock=clock)
         self._metrics = metrics
         self._is_loopback = is_loopback
         self._grafana = grafana
+        self.waits = Shares(MAX_WAITS)
+        """Requests that wait for an operation; one beyond the share is answered at once."""
         self._failures = Buckets(FAILURES_BURST, FAILURES_REFILL_S, clock)
         self._commands = (
             Buckets(commands_per_minute, 60 / commands_per_minute, clock) if commands_per_minute else None
@@ -114,10 +119,11 @@ class Authenticator:
             self._metrics.count(rows.AUTH_FAILURES, "missing")
             raise _unauthorized("only Bearer tokens are taken", path=request.url.path)
         checked = await self._tokens.check(text.strip())
-        # By token id too: a right token from the same address (a proxy's, say) is not held up.
-        failures = self._failures.of(address, checked.token_id)
-        wait_s = failures.wait_s()
-        if wait_s > 0:  # said before whether this one is right: guessing must not go on behind the limit
+        if checked.actor is not None:
+            return checked.actor
+        # Only for wrong tokens: a limit that a correct one could meet would let strangers lock its owner out.
+        wait_s = self._failures.of(address).take()
+        if wait_s > 0:
             self._metrics.count(rows.AUTH_FAILURES, "limited")
             seconds = max(1, round(wait_s))
             raise Problem(
@@ -125,19 +131,18 @@ class Authenticator:
                 f"too many wrong tokens from {address}; try again in {seconds} s",
                 headers={"Retry-After": str(seconds)},
             )
-        if checked.actor is not None:
-            return checked.actor
-        failures.take()
         self._metrics.count(rows.AUTH_FAILURES, "wrong")
         stranger = Actor(f"token-id:{checked.token_id}", Scope.READ, address=address)
-        await self._record_denial(stranger, "authenticate", request.url.path[:200], checked.reason)
+        await self._record_denial(
+            stranger, "authenticate", request.url.path[:200], checked.reason, is_authenticated=False
+        )
         raise _unauthorized(f"this token is not accepted: {checked.reason}", path=request.url.path)
 
-    async def _record_denial(self, actor: Actor, action: str, subject: str, reason: str) -> None:
+    async def _record_denial(
+        self, actor: Actor, action: str, subject: str, reason: str, *, is_authenticated: bool = True
+    ) -> None:
         try:
-            await self._audit.record(
-                "denied", actor=actor, action=action, subject=subject, detail={"reason": reason}
-            )
+            await self._denials.record(actor, action, subject, reason, is_authenticated=is_authenticated)
         except StorageFailed as error:
             raise Problem("audit-unavailable", f"{error}; free some space or make it writable") from error
 

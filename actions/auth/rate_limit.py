@@ -1,11 +1,8 @@
-"""How fast somebody may act: a bucket of so many acts, full at first. Pure, and without a clock of its own.
-
-Knows no token and no command; whoever asks says whose bucket, and leaves the kill switch out.
-"""
+"""Rate limits: token buckets and shares for each owner. Pure; the clock is given."""
 
 from __future__ import annotations
 
-from collections import OrderedDict
+from collections import Counter, OrderedDict
 from collections.abc import Callable, Hashable
 from typing import Final
 
@@ -53,3 +50,28 @@ class Buckets:
                 self._buckets.popitem(last=False)
         self._buckets.move_to_end(owner)
         return self._buckets[owner]
+
+
+class Shares:
+    """Of something that is held for a while, at most so much for each owner at once."""
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[Hashable] = Counter()
+
+    def __len__(self) -> int:
+        """How much is held by all."""
+        return self._held.total()
+
+    def take(self, owner: Hashable) -> bool:
+        """Hold one more, if the owner may."""
+        if self._held[owner] >= self._most:
+            return False
+        self._held[owner] += 1
+        return True
+
+    def give_back(self, owner: Hashable) -> None:
+        """Hold one less."""
+        self._held[owner] -= 1
+        if self._held[owner] <= 0:
+            del self._held[owner]

@@ -1,6 +1,6 @@
 """Bearer tokens: made once, shown once, kept as hashes, compared in constant time.
 
-Knows no HTTP. A token reads `dp_<id>_<secret>`: the id finds the row and may be logged, the secret (256 random bits)
+A token reads `dp_<id>_<secret>`: the id finds the row and may be logged, the secret (256 random bits)
 is only ever stored as SHA-256, which needs no salt or stretching at that length.
 """
 
@@ -12,12 +12,13 @@ import re
 import secrets
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
 from actions.domain.actor import Actor, Scope
 from actions.store.database import Storage
+from actions.store.file_identity import Stamp
 
 _FORM: Final = re.compile(r"dp_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
@@ -63,6 +64,7 @@ class TokenStore:
     def __init__(self, storage: Storage, *, clock_ms: Callable[[], int] | None = None) -> None:
         self._storage = storage
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
+        self._read: tuple[Stamp, Mapping[str, sqlite3.Row]] | None = None
 
     def add(
         self, db: sqlite3.Connection, *, name: str, scope: Scope, expires_ms: int | None = None
@@ -95,20 +97,15 @@ class TokenStore:
         return await self._storage.read(_all)
 
     async def is_empty(self) -> bool:
-        """Tell whether no token was ever made. One that was revoked or expired counts: it must not open a door."""
-        return not await self._storage.glance(
-            lambda db: db.execute("SELECT 1 FROM tokens LIMIT 1").fetchall()
-        )
+        """Tell whether no token was ever made. One that was revoked or expired counts. Raises StorageFailed."""
+        return not await self._known()
 
     async def check(self, presented: str) -> Checked:
         """Tell whose token this is. Raises StorageFailed."""
         match = _FORM.fullmatch(presented)
         if match is None:
             return Checked(None, UNKNOWN_ID, "it does not have the form dp_ID_SECRET")
-        found = await self._storage.glance(
-            lambda db: db.execute("SELECT * FROM tokens WHERE id = ?", (match[1],)).fetchall()
-        )
-        row = found[0] if found else None
+        row = (await self._known()).get(match[1])
         right = hmac.compare_digest(_hash(match[2]), row["hash"] if row is not None else _NO_HASH)
         if row is None:
             return Checked(None, UNKNOWN_ID, "there is no such token")
@@ -120,6 +117,17 @@ class TokenStore:
         if not token.is_live(self._clock_ms()):
             return Checked(None, token.id, "it has expired")
         return Checked(Actor(f"token:{token.name}", token.scope, token_id=token.id), token.id)
+
+    async def _known(self) -> Mapping[str, sqlite3.Row]:
+        """Give the rows by id: those read before, as long as no process has written to the database since."""
+        stamp = self._storage.stamp()
+        if self._read is not None and self._read[0] == stamp:
+            return self._read[1]
+        rows = await self._storage.read(lambda db: db.execute("SELECT * FROM tokens").fetchall())
+        found = {row["id"]: row for row in rows}
+        if stamp.is_settled:
+            self._read = stamp, found
+        return found
 
 
 def _hash(secret: str) -> bytes:

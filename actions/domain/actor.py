@@ -61,6 +61,9 @@ def internal(name: str) -> Actor:
     return Actor(name, Scope.OPERATE)
 
 
+DATABASE: Final = internal("database")
+"""Who writes audit rows that only cover rows of other tables."""
+
 RECOVERY: Final = internal("recovery")
 """Who writes outcomes that were found out after a restart."""
 

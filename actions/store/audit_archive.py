@@ -1,110 +1,221 @@
-"""Cuts the beginning off the audit: into a file first, then signed off in the chain that stays.
+"""Moves the beginning of the audit into an archive file, signed off by a row of the chain that stays.
 
-Knows no HTTP: whoever prunes owns the files. The row that says what was cut off is part of the chain, so `verify` can
-begin behind the cut, and the file proves itself against it.
+The file is written and verified first. Archives and database together prove the whole chain: each archive begins where
+the one before it ends, and the last ends where the database begins.
 """
 
 from __future__ import annotations
 
 import asyncio
+import gzip
 import json
 import os
 import sqlite3
-from collections.abc import Iterable, Mapping
+import zlib
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import IO, Any, Final, cast
 
 from actions.domain.actor import Actor
-from actions.store.audit import COLUMNS, PRUNE, Audit, AuditBroken, Head, cuts, follow, verify_rows
+from actions.store import chain, covered
+from actions.store.audit import Audit
+from actions.store.chain import PRUNE, AuditBroken, Cut, Entry, Head, follow
 from actions.store.database import Storage
 
-_STAYS: Final = "audit_rows_stay"
-"""The trigger that stops deletes; it is put back in the same transaction."""
+FOLDER: Final = "audit-archive"
+"""Within the state folder: where rotated rows go."""
+_DAY_MS: Final = 24 * 3600 * 1000
+_COVERS_PER_ROW: Final = 128
+_MAX_LINE_BYTES: Final = 1024 * 1024
 
 
 @dataclass(frozen=True, slots=True)
 class Pruned:
-    """What was cut off."""
+    """What was moved into an archive."""
 
     rows: int
     through: Head
 
 
+@dataclass(frozen=True, slots=True)
+class Archived:
+    """An archive that was read and holds: the row before its first, and its last."""
+
+    file: Path
+    after: Head
+    through: Head
+
+
+@dataclass(frozen=True, slots=True)
+class Report:
+    """What a verification of database and archives found."""
+
+    head: Head | None
+    cuts: tuple[Cut, ...]
+    archives: tuple[Archived, ...]
+    missing_through: int
+    """Rows 1 to this one are neither in the database nor in a given archive; 0 if every row is there."""
+    is_vouched: bool
+    """Whether a head that was noted after the cut proves that the missing rows were moved and not deleted."""
+
+
 async def prune(
-    storage: Storage, audit: Audit, *, before_ms: int, archive: Path, actor: Actor
+    storage: Storage,
+    audit: Audit,
+    *,
+    before_ms: int,
+    archive: Path,
+    actor: Actor,
+    most_rows: int = 2**62,
 ) -> Pruned | None:
-    """Move rows older than `before_ms` into a new file; None if there are none that may go.
+    """Move the oldest rows, those older than `before_ms`, into a new file; None if there are none that may go.
 
-    What stays: everything from the first younger row on, from the first intent without an outcome on, and the last
-    row. Raises AuditBroken (a broken chain is left as it is), StorageFailed, OSError (FileExistsError too).
+    What stays: the first younger row and what follows, the first intent whose outcome can still come and what follows,
+    and the last row. A name that ends in .gz is compressed. Raises AuditBroken (nothing is moved), StorageFailed, and
+    OSError (FileExistsError too).
     """
-    through = await storage.read(lambda db: _last_to_go(db, before_ms))
-    if through is None:
+    moved = await storage.scan(lambda db: _write_archive(db, before_ms, archive, most_rows))
+    if moved is None:
         return None
-    rows = await storage.read(lambda db: _write(db, through, archive))
-    entry = await storage.write(lambda db: _cut(db, audit, through, rows, actor))
-    audit.published(entry)
-    return Pruned(rows, through)
+    entries = await storage.write(lambda db: _cut(db, audit, moved, archive.name, actor))
+    audit.published(*entries)
+    return moved
 
 
-async def verify_archive(storage: Storage, archive: Path) -> Head:
-    """Check a file that `prune` wrote: unbroken, and signed off by a row that stayed. Raises AuditBroken, OSError."""
-    last = await asyncio.to_thread(_follow_file, archive)
-    if not await storage.read(lambda db: last in cuts(db)):
-        raise AuditBroken(last.seq, f"no row of the audit says that {archive} was cut off there")
-    return last
+async def verify_all(storage: Storage, archives: Sequence[Path], *, expected: Head | None = None) -> Report:
+    """Recompute the chain of the database and of archives. Raises AuditBroken, StorageFailed, OSError."""
+    read = [await asyncio.to_thread(read_archive, file, expected) for file in archives]
+    in_archive = expected is not None and any(found for _, found in read)
+    head, cuts, start = await storage.scan(
+        lambda db: (*chain.verify_rows(db, None if in_archive else expected), chain.start_of(db))
+    )
+    by_end = {one.through: one for one, _ in read}
+    used: list[Archived] = []
+    while start.seq > 0 and start in by_end:
+        used.append(by_end.pop(start))
+        start = used[-1].after
+    known = {cut.through for cut in cuts}
+    for one in by_end.values():
+        if one.through not in known:
+            raise AuditBroken(one.through.seq, f"no row of the audit says that {one.file} was moved there")
+    vouched = expected is not None and any(
+        cut.through.seq >= start.seq and expected.seq >= cut.signed_by for cut in cuts
+    )
+    return Report(head, cuts, tuple(reversed(used)), start.seq, vouched)
 
 
-def _follow_file(archive: Path) -> Head:
+def read_archive(file: Path, expected: Head | None = None) -> tuple[Archived, bool]:
+    """Check a file that `prune` wrote; tell too whether the row of `expected` is in it. Raises AuditBroken, OSError."""
+    found = False
+
+    def rows() -> Iterator[Mapping[str, Any]]:
+        nonlocal found
+        with _opened(file) as lines:
+            while line := lines.readline(_MAX_LINE_BYTES):
+                row = json.loads(line)
+                if expected is not None and row["seq"] == expected.seq:
+                    if not expected.is_of(row["hash"]):
+                        raise AuditBroken(expected.seq, f"in {file} differs from the head noted earlier")
+                    found = True
+                yield {"covers": None, **row}
+
     try:
-        rows = [json.loads(line) for line in archive.read_text(encoding="utf-8").splitlines()]
-        return follow(rows, Head(rows[0]["seq"] - 1, rows[0]["previous"]))
-    except (ValueError, KeyError, TypeError, IndexError, RecursionError) as error:
-        raise AuditBroken(0, f"{archive} is not an archive of the audit") from error
+        reading = rows()
+        first = next(reading)
+        after = Head(first["seq"] - 1, first["previous"])
+        through = follow(_with(first, reading), after)
+    except (
+        ValueError,
+        KeyError,
+        TypeError,
+        AttributeError,
+        StopIteration,
+        RecursionError,
+        EOFError,
+    ) as error:
+        raise AuditBroken(0, f"{file} is not an archive of the audit") from error
+    except (zlib.error, gzip.BadGzipFile) as error:
+        raise AuditBroken(0, f"{file} is damaged") from error
+    return Archived(file, after, through), found
 
 
-def _last_to_go(db: sqlite3.Connection, before_ms: int) -> Head | None:
-    verify_rows(db, None)
+def _with(first: Mapping[str, Any], rest: Iterator[Mapping[str, Any]]) -> Iterator[Mapping[str, Any]]:
+    yield first
+    yield from rest
+
+
+def _opened(file: Path) -> IO[bytes]:
+    if file.suffix == ".gz":
+        return cast("IO[bytes]", gzip.open(file))
+    return file.open("rb")
+
+
+def _write_archive(db: sqlite3.Connection, before_ms: int, archive: Path, most_rows: int) -> Pruned | None:
+    """Write and verify the archive; a file that cannot be finished is removed."""
+    first = db.execute("SELECT seq, previous FROM audit ORDER BY seq LIMIT 1").fetchone()
+    last = _last_to_go(db, before_ms, most_rows)
+    if first is None or last is None:
+        return None
+    start = Head(first["seq"] - 1, first["previous"])
+    descriptor = os.open(archive, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
+    try:
+        with os.fdopen(descriptor, "wb") as raw:
+            packed: Any = gzip.GzipFile(fileobj=raw, mode="wb", mtime=0) if archive.suffix == ".gz" else None
+            through = follow(_written(db, last, packed or raw), start)
+            if packed is not None:
+                packed.close()
+            raw.flush()
+            os.fsync(raw.fileno())
+        _require_equal(read_archive(archive)[0].through, through, archive)
+    except BaseException:
+        archive.unlink(missing_ok=True)
+        raise
+    return Pruned(through.seq - start.seq, through)
+
+
+def _require_equal(read: Head, written: Head, archive: Path) -> None:
+    if read != written:
+        raise AuditBroken(written.seq, f"{archive} does not read back as it was written")
+
+
+def _written(db: sqlite3.Connection, last: int, out: IO[bytes]) -> Iterator[Mapping[str, Any]]:
+    """Write rows, and yield each."""
+    for row in db.execute("SELECT * FROM audit WHERE seq <= ? ORDER BY seq", (last,)):
+        values = {column: row[column] for column in chain.ALL_COLUMNS}
+        out.write(json.dumps(values).encode() + b"\n")
+        yield values
+
+
+def _last_to_go(db: sqlite3.Connection, before_ms: int, most_rows: int) -> int | None:
+    """Name the last row that may go. A day-old intent of no unfinished operation has lost its outcome, and goes."""
     (limit,) = db.execute(
         "SELECT min(seq) FROM ("
         " SELECT min(seq) AS seq FROM audit WHERE at_ms >= ?"
         " UNION ALL SELECT max(seq) FROM audit"
-        " UNION ALL SELECT min(seq) FROM audit AS begun WHERE kind = 'intent' AND NOT EXISTS"
-        "  (SELECT 1 FROM audit WHERE operation = begun.operation AND kind = 'outcome'))",
-        (before_ms,),
+        " UNION ALL SELECT min(seq) + ? FROM audit"
+        " UNION ALL SELECT min(seq) FROM audit AS begun WHERE kind = 'intent'"
+        "  AND (at_ms >= ? OR operation IN (SELECT id FROM operations WHERE finished_ms IS NULL))"
+        "  AND NOT EXISTS (SELECT 1 FROM audit WHERE operation = begun.operation AND kind = 'outcome'))",
+        (before_ms, min(most_rows, 2**40), before_ms - _DAY_MS),
     ).fetchone()
-    row = db.execute(
-        "SELECT seq, hash FROM audit WHERE seq < ? ORDER BY seq DESC LIMIT 1", (limit,)
-    ).fetchone()
-    return Head(row["seq"], row["hash"]) if row is not None else None
+    if limit is None:
+        return None
+    (last,) = db.execute("SELECT max(seq) FROM audit WHERE seq < ?", (limit,)).fetchone()
+    return int(last) if last is not None else None
 
 
-def _write(db: sqlite3.Connection, through: Head, archive: Path) -> int:
-    descriptor = os.open(archive, os.O_CREAT | os.O_EXCL | os.O_WRONLY | os.O_NOFOLLOW, 0o600)
-    count = 0
-    with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-        for row in _rows(db, through):
-            file.write(json.dumps(row) + "\n")
-            count += 1
-        file.flush()
-        os.fsync(file.fileno())
-    return count
-
-
-def _rows(db: sqlite3.Connection, through: Head) -> Iterable[Mapping[str, Any]]:
-    for row in db.execute("SELECT * FROM audit WHERE seq <= ? ORDER BY seq", (through.seq,)):
-        yield {column: row[column] for column in (*COLUMNS, "hash")}
-
-
-def _cut(db: sqlite3.Connection, audit: Audit, through: Head, rows: int, actor: Actor) -> Any:
+def _cut(db: sqlite3.Connection, audit: Audit, moved: Pruned, archive: str, actor: Actor) -> Iterable[Entry]:
+    through = moved.through
     row = db.execute("SELECT hash FROM audit WHERE seq = ?", (through.seq,)).fetchone()
     if row is None or row["hash"] != through.hash:
-        raise AuditBroken(through.seq, "changed while it was being pruned")
-    detail = {"seq": through.seq, "hash": through.hash, "rows": rows}
-    entry = audit.append(db, "event", actor=actor, action=PRUNE, subject="audit", detail=detail)
-    (trigger,) = db.execute("SELECT sql FROM sqlite_master WHERE name = ?", (_STAYS,)).fetchone()
-    db.execute(f"DROP TRIGGER {_STAYS}")
+        raise AuditBroken(through.seq, "changed while it was being moved")
+    entries = [
+        audit.append(db, "event", actor=actor, action=chain.COVER, subject="audit", covers=some)
+        for some in covered.chunks(covered.latest_before(db, through.seq), _COVERS_PER_ROW)
+    ]
+    detail = {"seq": through.seq, "hash": through.hash, "rows": moved.rows, "archive": archive}
+    entries.append(audit.append(db, "event", actor=actor, action=PRUNE, subject="audit", detail=detail))
+    db.execute("UPDATE audit_cut SET through = ?", (through.seq,))
     db.execute("DELETE FROM audit WHERE seq <= ?", (through.seq,))
-    db.execute(trigger)
-    return entry
+    return entries

@@ -1,20 +1,26 @@
-"""One SQLite file for everything that must survive us: opened, migrated, read and written, each in its own thread.
+"""Opens, migrates, reads and writes the SQLite database of the actions service, each in a thread of its own.
 
-Knows no table (migrations.py does). A commit has reached the disk when `write` returns: WAL with synchronous=FULL
-means one fsync per transaction. Whatever SQLite says when the disk is full, read-only or broken becomes StorageFailed.
+A commit has reached the disk when `write` returns: WAL with synchronous=FULL means one fsync per transaction. What
+SQLite reports when the disk is full, read-only or damaged becomes StorageFailed, and so does a database that was
+deleted, replaced or changed in its shape by another program.
 """
 
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import os
 import sqlite3
 import time
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Final, TypeVar
+from typing import Any, Final, TypeVar
 
+from actions.domain.actor import DATABASE
+from actions.store import chain, covered, file_identity
+from actions.store.chain import Entry
+from actions.store.file_identity import Identity, Stamp
 from actions.store.migrations import MIGRATIONS
 
 T = TypeVar("T")
@@ -33,7 +39,15 @@ class StorageFailed(Exception):
 
 
 class StorageTooNew(StorageFailed):
-    """The database was written by a newer version of us."""
+    """The database was written by a newer version of the program."""
+
+
+class StorageMissing(StorageFailed):
+    """There is no database in this folder, and none was to be made."""
+
+
+_REPLACED: Final = "stop the service, put the right file back, and start it again"
+_COVERS_PER_ROW: Final = 128
 
 
 class Storage:
@@ -50,26 +64,39 @@ class Storage:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-read")
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
-        self._glance_connection: sqlite3.Connection
+        self._identity: Identity | None = None
+        self._head: tuple[int, str] | None = None
+        self._schema: tuple[int, str] = (0, "")
+        self.listeners: list[Callable[[Entry], None]] = []
+        """Receive, in the event loop, audit rows that a transaction got besides those its caller appended."""
         self._last_write_worked: bool | None = None
         self._last_write_at = float("-inf")
 
     @classmethod
-    async def open(cls, folder: Path, *, monotonic: Callable[[], float] = time.monotonic) -> Storage:
-        """Open, creating folder (0700) and file (0600) if needed, and migrate. Raises StorageFailed."""
+    async def open(
+        cls, folder: Path, *, create: bool = True, monotonic: Callable[[], float] = time.monotonic
+    ) -> Storage:
+        """Open and migrate; with `create`, make folder (0700) and file (0600) if needed. Raises StorageFailed."""
         storage = cls(folder / FILE_NAME, monotonic=monotonic)
         loop = asyncio.get_running_loop()
         try:
-            storage._write_connection = await loop.run_in_executor(storage._writer, storage._open_and_migrate)
+            storage._write_connection = await loop.run_in_executor(
+                storage._writer, storage._open_and_migrate, create
+            )
             storage._read_connection = await loop.run_in_executor(storage._reader, storage._connect)
-            storage._glance_connection = storage._connect(timeout_s=0)
-        except (sqlite3.Error, OSError) as error:
+            storage._identity = file_identity.of(storage.path)
+        except (sqlite3.Error, OSError, ValueError) as error:
             storage._shut_down()
             raise StorageFailed(f"{storage.path} cannot be opened: {error}") from error
         except BaseException:
             storage._shut_down()
             raise
         return storage
+
+    @property
+    def head(self) -> tuple[int, str] | None:
+        """Sequence number and hash of the last audit row that this process knows of."""
+        return self._head
 
     @property
     def is_writable(self) -> bool:
@@ -81,27 +108,32 @@ class Storage:
 
         A caller that is cancelled does not stop the transaction: it is done or not done, never half.
         """
-        return await asyncio.shield(
-            asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
-        )
+        future = asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+        future.add_done_callback(self._announce)
+        result, _ = await asyncio.shield(future)
+        return result
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a consistent view of what is committed. Raises StorageFailed."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
 
-    async def glance(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read, in one statement, the few rows that every request asks for, without the way to a thread and back.
+    async def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run long reading work on a connection of its own, so that nobody waits behind it. Raises StorageFailed."""
+        return await asyncio.to_thread(self._scan, work)
 
-        The kernel has their pages in memory, for they were read a moment ago. Where SQLite would have to wait, a
-        thread does. Raises StorageFailed.
-        """
+    def stamp(self) -> Stamp:
+        """Tell, by its files' sizes and times, whether the database has changed. Raises StorageFailed."""
         try:
-            return work(self._glance_connection)
-        except sqlite3.Error:
-            return await self.read(work)
+            return file_identity.stamp_of(self.path, self._identity)
+        except OSError as error:
+            raise self._was_replaced(error) from error
 
     async def check_writable(self) -> bool:
         """Find out whether writing works, by writing if that was not seen to work lately."""
+        try:
+            self.stamp()
+        except StorageFailed:
+            return False
         if self.is_writable and self._monotonic() - self._last_write_at < PROBE_AFTER_S:
             return True
         now_ms = time.time_ns() // 1_000_000
@@ -114,20 +146,31 @@ class Storage:
     async def close(self) -> None:
         """Finish what is queued and close the file."""
         loop = asyncio.get_running_loop()
-        self._glance_connection.close()
-        await loop.run_in_executor(self._reader, self._read_connection.close)
-        await loop.run_in_executor(self._writer, self._write_connection.close)
+        with contextlib.suppress(sqlite3.Error):  # of a damaged file: there is nothing left to save
+            await loop.run_in_executor(self._reader, self._read_connection.close)
+            await loop.run_in_executor(self._writer, self._write_connection.close)
         self._shut_down()
 
     def _shut_down(self) -> None:
         self._reader.shutdown(wait=False)
         self._writer.shutdown(wait=False)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _announce(self, future: asyncio.Future[tuple[Any, list[Entry]]]) -> None:
+        if future.cancelled() or future.exception() is not None:
+            return
+        for entry in future.result()[1]:
+            for listener in self.listeners:
+                listener(entry)
+
+    def _write(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, list[Entry]]:
         connection = self._write_connection
         try:
+            self.stamp()
             connection.execute("BEGIN IMMEDIATE")
+            self._require_same_content(connection)
             result = work(connection)
+            entries = self._cover(connection)
+            head = _last_row(connection)
             connection.execute("COMMIT")
         except sqlite3.IntegrityError:  # a rule of the schema: says nothing about the disk
             _roll_back(connection)
@@ -136,14 +179,65 @@ class Storage:
             _roll_back(connection)
             self._last_write_worked = False
             raise StorageFailed(f"{self.path} cannot be written: {error}") from error
-        except BaseException:
+        except BaseException as error:
             _roll_back(connection)
+            self._last_write_worked = self._last_write_worked and not isinstance(error, StorageFailed)
             raise
         self._last_write_worked, self._last_write_at = True, self._monotonic()
-        return result
+        self._head = head
+        return result, entries
+
+    def _cover(self, connection: sqlite3.Connection) -> list[Entry]:
+        """Put on record what changed without an audit row of its own."""
+        return [
+            chain.append(
+                connection,
+                "event",
+                at_ms=time.time_ns() // 1_000_000,
+                actor=DATABASE,
+                action=chain.COVER,
+                subject="database",
+                covers=some,
+            )
+            for some in covered.chunks(covered.take(connection), _COVERS_PER_ROW)
+        ]
+
+    def _require_same_content(self, connection: sqlite3.Connection) -> None:
+        """Compare shape and audit with what this process knows. Raises StorageFailed."""
+        schema = int(connection.execute("PRAGMA schema_version").fetchone()[0])
+        if schema != self._schema[0]:
+            if _shape(connection) != self._schema[1]:
+                raise StorageFailed(f"{self.path}: another program changed the tables; {_REPLACED}")
+            self._schema = schema, self._schema[1]  # a VACUUM, for example
+        if self._head is None:
+            return
+        seq, row_hash = self._head
+        row = connection.execute("SELECT hash FROM audit WHERE seq = ?", (seq,)).fetchone()
+        is_archived = row is None and any(cut.through.seq >= seq for cut in chain.cuts(connection))
+        if not is_archived and (row is None or row["hash"] != row_hash):
+            raise StorageFailed(
+                f"{self.path}: audit row {seq} of this process is not there, so the file was replaced; {_REPLACED}"
+            )
+
+    def _was_replaced(self, error: OSError) -> StorageFailed:
+        return StorageFailed(
+            f"{self.path} was deleted or replaced while it was in use ({error.strerror}); {_REPLACED}"
+        )
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        connection = self._read_connection
+        self.stamp()
+        return self._transact(self._read_connection, work)
+
+    def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        self.stamp()
+        try:
+            connection = self._connect()
+        except sqlite3.Error as error:
+            raise StorageFailed(f"{self.path} cannot be read: {error}") from error
+        with contextlib.closing(connection):
+            return self._transact(connection, work)
+
+    def _transact(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
         try:
             connection.execute("BEGIN")
             result = work(connection)
@@ -156,20 +250,30 @@ class Storage:
             raise
         return result
 
-    def _open_and_migrate(self) -> sqlite3.Connection:
-        _make_private(self.path.parent)
-        os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+    def _open_and_migrate(self, create: bool) -> sqlite3.Connection:  # noqa: FBT001 - run by an executor
+        if create:
+            _make_private(self.path.parent)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+        elif not self.path.exists():
+            raise StorageMissing(
+                f"{self.path} does not exist; name the folder with --state, or make a database: "
+                "daemonpulse actions token new"
+            )
+        file_identity.require_private(self.path)
         connection = self._connect()
         try:
             connection.execute("PRAGMA journal_mode = WAL")
             self._migrate(connection)
+            covered.watch(connection)
+            self._schema = int(connection.execute("PRAGMA schema_version").fetchone()[0]), _shape(connection)
+            self._head = _last_row(connection)
         except BaseException:
             connection.close()
             raise
         return connection
 
-    def _connect(self, *, timeout_s: float = BUSY_TIMEOUT_S) -> sqlite3.Connection:
-        connection = sqlite3.connect(self.path, timeout=timeout_s, isolation_level=None)
+    def _connect(self) -> sqlite3.Connection:
+        connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
@@ -182,7 +286,9 @@ class Storage:
             for script in MIGRATIONS[version:]:
                 for statement in _statements(script):
                     connection.execute(statement)
-            connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+            if version < len(MIGRATIONS):
+                connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
+                _cover_all(connection)
             connection.execute("COMMIT")
         except BaseException:
             _roll_back(connection)
@@ -196,6 +302,32 @@ class Storage:
                 "use the newer program, or another state folder"
             )
         return version
+
+
+def _last_row(connection: sqlite3.Connection) -> tuple[int, str] | None:
+    row = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
+    return (row["seq"], row["hash"]) if row is not None else None
+
+
+def _shape(connection: sqlite3.Connection) -> str:
+    """Write down tables, indexes and triggers of the file."""
+    rows = connection.execute("SELECT name, coalesce(sql, '') FROM main.sqlite_master ORDER BY name")
+    return "\n".join(f"{name} {sql}" for name, sql in rows)
+
+
+def _cover_all(connection: sqlite3.Connection) -> None:
+    """Put on record every covered row of a database whose shape was just changed."""
+    for some in covered.chunks(dict(covered.all_rows(connection)), _COVERS_PER_ROW):
+        chain.append(
+            connection,
+            "event",
+            at_ms=time.time_ns() // 1_000_000,
+            actor=DATABASE,
+            action=chain.COVER,
+            subject="database",
+            detail={"reason": "migration"},
+            covers=some,
+        )
 
 
 def _make_private(folder: Path) -> None:

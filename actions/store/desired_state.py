@@ -1,22 +1,30 @@
-"""What must be loaded, and after how much idleness what else may go: kept in the database.
+"""Stores the desired state: which instances must be loaded, and after how much idle time others are ejected.
 
-Knows no daemon; reconciler.py acts on it. An entry that a person ejected is suspended until somebody sets it again: a
-kill switch that is undone in seconds is none.
+reconciler.py acts on it. An entry that a person ejected is suspended until somebody sets it again, so that the
+reconciler does not undo a kill switch.
 """
 
 from __future__ import annotations
 
 import dataclasses
 import json
+import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Final
 
 from actions.domain.actor import Actor
 from actions.domain.command import Load, from_json
-from actions.store.audit import Audit, Entry, canonical
+from actions.domain.errors import invalid
+from actions.store.audit import Audit, Entry
 from actions.store.database import Storage
+from actions.store.sizes import canonical
+
+log = logging.getLogger(__name__)
+
+MAX_INSTANCES: Final = 256
+"""Of one daemon, however they were added."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -56,13 +64,14 @@ class DesiredStore:
     async def replace(
         self, actor: Actor, daemon: str, loads: Iterable[Load], *, reap_idle_seconds: float | None
     ) -> DesiredState:
-        """Set the whole of it, in one transaction with its audit row. Raises StorageFailed."""
+        """Set the whole of it, in one transaction with its audit row. Raises StorageFailed, Problem."""
         wanted = {load.instance_id or load.model: load for load in loads}
 
         def write(db: sqlite3.Connection) -> Entry:
             db.execute("DELETE FROM desired WHERE daemon = ?", (daemon,))
             for instance_id, load in wanted.items():
                 _put(db, daemon, instance_id, load)
+            _require_room(db, daemon)
             _reap(db, daemon, reap_idle_seconds)
             return self._record(
                 db,
@@ -90,6 +99,7 @@ class DesiredStore:
             if add is not None:
                 detail["add"] = add.instance_id or add.model
                 _put(db, daemon, detail["add"], add)
+                _require_room(db, daemon)
             if remove is not None:
                 detail["remove"] = remove
                 db.execute("DELETE FROM desired WHERE daemon = ? AND instance_id = ?", (daemon, remove))
@@ -124,7 +134,19 @@ class DesiredStore:
 def _read(db: sqlite3.Connection, daemon: str) -> DesiredState:
     instances: list[Desired] = []
     for row in db.execute("SELECT * FROM desired WHERE daemon = ? ORDER BY instance_id", (daemon,)):
-        load = from_json(json.loads(row["request"]))
+        try:
+            load = from_json(json.loads(row["request"]))
+        except (
+            ValueError,
+            KeyError,
+            TypeError,
+            AttributeError,
+        ) as error:  # of another version of the program
+            log.warning(
+                "desired instance unreadable",
+                extra={"daemon": daemon, "instance_id": row["instance_id"], "problem": str(error)},
+            )
+            continue
         if isinstance(load, Load):
             named = dataclasses.replace(
                 load, instance_id=row["instance_id"]
@@ -139,6 +161,12 @@ def _put(db: sqlite3.Connection, daemon: str, instance_id: str, load: Load) -> N
         "INSERT OR REPLACE INTO desired (daemon, instance_id, request) VALUES (?, ?, ?)",
         (daemon, instance_id, canonical(load.to_json())),
     )
+
+
+def _require_room(db: sqlite3.Connection, daemon: str) -> None:
+    (count,) = db.execute("SELECT count(*) FROM desired WHERE daemon = ?", (daemon,)).fetchone()
+    if count > MAX_INSTANCES:
+        raise invalid("instances", count, f"a daemon can have at most {MAX_INSTANCES} desired instances")
 
 
 def _reap(db: sqlite3.Connection, daemon: str, idle_s: float | None) -> None:

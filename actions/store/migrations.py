@@ -98,5 +98,18 @@ CREATE TABLE heartbeat (
 INSERT INTO heartbeat VALUES (1, 0);
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS, MCP_GATE)
+_COVERS_AND_CUTS: Final = """
+ALTER TABLE audit ADD COLUMN covers TEXT;   -- JSON: digests of rows of other tables that changed with this row
+-- Up to which row the beginning was moved into an archive. The triggers let only those rows go.
+CREATE TABLE audit_cut (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    through     INTEGER NOT NULL
+) STRICT;
+INSERT INTO audit_cut VALUES (1, 0);
+DROP TRIGGER audit_rows_stay;
+CREATE TRIGGER audit_rows_stay BEFORE DELETE ON audit WHEN OLD.seq > (SELECT through FROM audit_cut)
+BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS, MCP_GATE, _COVERS_AND_CUTS)
 """In order; the version of a database is how many of them it has seen."""

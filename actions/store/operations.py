@@ -1,6 +1,6 @@
-"""Operations: every command that may take a while, as a row that outlives us and an object that others can wait for.
+"""Operations: every command that takes a while, as a row that outlives the process and an object to wait for.
 
-Knows no daemon. A row and its audit entry are written in one transaction: there is no action without its intent.
+A row and its audit entry are written in one transaction: there is no action without its intent.
 """
 
 from __future__ import annotations
@@ -8,6 +8,7 @@ from __future__ import annotations
 import asyncio
 import hashlib
 import json
+import logging
 import secrets
 import sqlite3
 import time
@@ -15,17 +16,34 @@ from collections.abc import Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from actions.domain.actor import Actor
+from actions.domain.actor import RECOVERY, Actor
 from actions.domain.command import Command, from_json
 from actions.domain.errors import Problem, not_found
-from actions.store.audit import Audit, Entry, canonical
+from actions.store.audit import MAX_PAGE_BYTES, Audit, Entry
+from actions.store.covered import OPERATIONS_KEPT_MS
 from actions.store.database import Storage
+from actions.store.sizes import MAX_RESULT_BYTES, bounded, canonical
+
+log = logging.getLogger(__name__)
 
 State = Literal["pending", "running", "done", "failed", "cancelled"]
 FINISHED: Final[frozenset[State]] = frozenset({"done", "failed", "cancelled"})
 
-KEPT_MS: Final = 30 * 24 * 3600 * 1000
-"""Finished operations are forgotten after a month; the audit keeps what they were."""
+KEPT_MS: Final = OPERATIONS_KEPT_MS
+"""Finished operations are deleted after a month; the audit keeps what they were."""
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class Unreadable(Command):
+    """Stands for a stored command that this version of the program cannot read."""
+
+    action: str
+    about: str
+
+    @property
+    def subject(self) -> str:
+        """The stored subject."""
+        return self.about
 
 
 @dataclass(slots=True, eq=False)
@@ -50,17 +68,22 @@ class Operation:
     cancel: asyncio.Event = field(default_factory=asyncio.Event)
 
     @property
+    def action(self) -> str:
+        """The name of what is done."""
+        return self.command.action if isinstance(self.command, Unreadable) else self.command.ACTION
+
+    @property
     def is_finished(self) -> bool:
         """Whether it came to an end, good or bad."""
         return self.state in FINISHED
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the API answers it."""
-        command = self.command.to_json()
+        command = {} if isinstance(self.command, Unreadable) else self.command.to_json()
         return {
             "id": self.id,
             "daemon": self.command.daemon,
-            "action": self.command.ACTION,
+            "action": self.action,
             "subject": self.command.subject,
             "state": self.state,
             "phase": self.phase or None,
@@ -164,17 +187,19 @@ class Operations:
     ) -> None:
         """Write the end of an operation and its outcome in the audit. Raises StorageFailed, and can be repeated."""
         finished_ms = time.time_ns() // 1_000_000
+        result, result_text = _bounded(result)
+        problem, problem_text = _bounded(problem)
 
         def write(db: sqlite3.Connection) -> Entry:
             db.execute(
                 "UPDATE operations SET state = ?, result = ?, problem = ?, finished_ms = ? WHERE id = ?",
-                (state, _text(result), _text(problem), finished_ms, operation.id),
+                (state, result_text, problem_text, finished_ms, operation.id),
             )
             return self._audit.append(
                 db,
                 "outcome",
                 actor=actor,
-                action=operation.command.ACTION,
+                action=operation.action,
                 subject=operation.command.subject,
                 operation=operation.id,
                 detail={"state": state, "result": _brief(result), "problem": _brief(problem)},
@@ -198,25 +223,48 @@ class Operations:
             raise not_found("operation", operation_id)
         return self.live.get(operation_id) or _operation(row)
 
-    async def recent(self, *, daemon: str | None, limit: int) -> list[Operation]:
-        """List operations, newest first."""
-        rows = await self._storage.read(
-            lambda db: db.execute(
-                "SELECT * FROM operations WHERE ? IS NULL OR daemon = ? ORDER BY created_ms DESC, rowid DESC LIMIT ?",
-                (daemon, daemon, limit),
-            ).fetchall()
-        )
-        return [self.live.get(row["id"]) or _operation(row) for row in rows]
+    async def recent(self, *, daemon: str | None, limit: int, before: str | None = None) -> list[Operation]:
+        """List operations, newest first; with `before`, those older than that operation.
+
+        A page ends at `limit` operations or MAX_PAGE_BYTES. Raises Problem for an unknown `before`, StorageFailed.
+        """
+
+        def page(db: sqlite3.Connection) -> list[sqlite3.Row]:
+            last = 2**62
+            if before is not None:
+                row = db.execute("SELECT rowid FROM operations WHERE id = ?", (before,)).fetchone()
+                if row is None:
+                    raise not_found("operation", before)
+                last = row["rowid"]
+            found: list[sqlite3.Row] = []
+            size = 0
+            for row in db.execute(
+                "SELECT * FROM operations WHERE (? IS NULL OR daemon = ?) AND rowid < ? ORDER BY rowid DESC LIMIT ?",
+                (daemon, daemon, last, limit),
+            ):
+                size += sum(len(row[name] or "") for name in ("request", "result", "problem"))
+                if found and size > MAX_PAGE_BYTES:
+                    break
+                found.append(row)
+            return found
+
+        return [self.live.get(row["id"]) or _operation(row) for row in await self._storage.read(page)]
 
     async def unfinished(self) -> list[Operation]:
-        """Take up again what a former process left without an outcome, oldest first; forget what is a month old."""
-        now_ms = time.time_ns() // 1_000_000
-
-        def take(db: sqlite3.Connection) -> list[sqlite3.Row]:
-            _forget_old(db, now_ms)
-            return db.execute("SELECT * FROM operations WHERE finished_ms IS NULL ORDER BY rowid").fetchall()
-
-        operations = [_operation(row) for row in await self._storage.write(take)]
+        """Take up again what a former process left without an outcome, oldest first."""
+        rows = await self._storage.write(
+            lambda db: db.execute(
+                "SELECT * FROM operations WHERE finished_ms IS NULL ORDER BY rowid"
+            ).fetchall()
+        )
+        operations = [_operation(row) for row in rows]
+        for operation in operations:
+            if isinstance(operation.command, Unreadable):
+                what = "another version of the program wrote this operation, and this one cannot read it"
+                await self.finish(
+                    operation, "failed", actor=RECOVERY, problem=Problem("interrupted", what).body()
+                )
+        operations = [operation for operation in operations if not operation.is_finished]
         self.live.update({operation.id: operation for operation in operations})
         return operations
 
@@ -231,7 +279,7 @@ class Operations:
 
 
 def _forget_old(db: sqlite3.Connection, now_ms: int) -> None:
-    """Forget what finished a month ago: at every start and with every new operation, for we may run for years."""
+    """Delete what finished a month ago, with every new operation."""
     limit_ms = now_ms - KEPT_MS
     # What was begun later cannot have finished earlier; this is the column that has an index.
     db.execute("DELETE FROM operations WHERE created_ms < ? AND finished_ms < ?", (limit_ms, limit_ms))
@@ -248,10 +296,26 @@ def _digest(command: Command) -> str:
     return hashlib.sha256(canonical(command.to_json()).encode()).hexdigest()
 
 
+def _command(row: sqlite3.Row) -> Command:
+    """Read a stored command; one of another version of the program costs this row, and not the program."""
+    try:
+        return from_json(json.loads(row["request"]))
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        log.warning(
+            "stored operation unreadable",
+            extra={
+                "operation": row["id"],
+                "action": row["action"],
+                "problem": f"{type(error).__name__}: {error}",
+            },
+        )
+        return Unreadable(daemon=row["daemon"], action=row["action"], about=row["subject"])
+
+
 def _operation(row: sqlite3.Row) -> Operation:
     operation = Operation(
         id=row["id"],
-        command=from_json(json.loads(row["request"])),
+        command=_command(row),
         actor=row["actor"],
         person=row["person"],
         state=row["state"],
@@ -267,8 +331,8 @@ def _operation(row: sqlite3.Row) -> Operation:
     return operation
 
 
-def _text(value: Mapping[str, Any] | None) -> str | None:
-    return canonical(dict(value)) if value is not None else None
+def _bounded(value: Mapping[str, Any] | None) -> tuple[dict[str, Any] | None, str | None]:
+    return bounded(value, MAX_RESULT_BYTES) if value is not None else (None, None)
 
 
 def _brief(value: Mapping[str, Any] | None) -> Mapping[str, Any] | None:

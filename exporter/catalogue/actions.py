@@ -74,6 +74,22 @@ AUDIT_WRITABLE = gauge(
     "Whether the audit can be written. While it is 0 nothing is done: every action is answered 503.",
     source=_API,
 )
+AUDIT_DENIALS_SAMPLED = counter(
+    "daemonpulse_audit_denials_sampled_total",
+    "Denials that were counted and not written to the audit, because their caller had used up its budget of rows.",
+    source=_API,
+)
+AUDIT_HEAD_SEQUENCE = gauge(
+    "daemonpulse_audit_head_sequence",
+    "Sequence number of the last audit row. Together with the fingerprint it is a head that `audit verify --head` "
+    "takes: kept in Prometheus, it shows rows that were cut off or rewritten later.",
+    source=_API,
+)
+AUDIT_HEAD_FINGERPRINT = gauge(
+    "daemonpulse_audit_head_fingerprint",
+    "First 52 bits of the hash of the last audit row, as an integer that a sample holds exactly.",
+    source=_API,
+)
 AUTH_FAILURES = counter(
     "daemonpulse_auth_failures_total",
     "Requests turned away: missing (no token), wrong (unknown, expired or revoked), scope (too low), limited (too many "

@@ -1,4 +1,4 @@
-"""Catalogue: our own health, so that a gap in a graph can be told from a quiet daemon."""
+"""Catalogue: health of the program itself, so that a gap in a graph can be told from an idle daemon."""
 
 from __future__ import annotations
 
@@ -83,6 +83,11 @@ OTLP_LOGS_DROPPED = counter(
     "Log records dropped because the queue to the receiver was full.",
     source=_SELF,
 )
+OTLP: Final = {
+    "spans": (OTLP_SPANS_EXPORTED, OTLP_SPANS_FAILED, OTLP_SPANS_DROPPED),
+    "logs": (OTLP_LOGS_EXPORTED, OTLP_LOGS_FAILED, OTLP_LOGS_DROPPED),
+}
+"""Exported, failed and dropped items of each signal. The exporter serves them, and so does the actions service."""
 PROCESS_CPU = counter(
     "process_cpu_seconds_total",
     "Total user and system CPU time spent in seconds.",

@@ -5,15 +5,9 @@ from __future__ import annotations
 import platform
 from functools import cache
 from importlib import metadata
-from typing import Final
 
 from exporter.catalogue import self_metrics as m
 from exporter.collectors.base import Samples, Scrape
-
-_OTLP: Final = {
-    "spans": (m.OTLP_SPANS_EXPORTED, m.OTLP_SPANS_FAILED, m.OTLP_SPANS_DROPPED),
-    "logs": (m.OTLP_LOGS_EXPORTED, m.OTLP_LOGS_FAILED, m.OTLP_LOGS_DROPPED),
-}
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
@@ -46,7 +40,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
 
 
 def _add_deliveries(scrape: Scrape, out: Samples) -> None:
-    for signal, rows in _OTLP.items():
+    for signal, rows in m.OTLP.items():
         if (delivered := scrape.deliveries.get(signal)) is not None:
             for row, count in zip(
                 rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True

@@ -1,6 +1,6 @@
-"""Hears what an OTLP receiver says it did not take of a request that it accepted: `partial_success`.
+"""Reads `partial_success` of an OTLP receiver's answers: how many items of an accepted request it rejected.
 
-Knows no span and no queue. Over HTTP only: the SDK hands answers on to nobody, but lets us bring the HTTP session.
+Over HTTP only: the SDK passes answers on to nobody, but takes an HTTP session.
 Source: OTLP specification, "Partial Success"; a client must not send such items again.
 """
 
@@ -8,12 +8,14 @@ from __future__ import annotations
 
 import logging
 from collections.abc import Mapping
-from typing import Any, Final
+from typing import Final
 
 import requests
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
+
+from exporter.telemetry.http_session import bounded_session
 
 log = logging.getLogger(__name__)
 
@@ -21,7 +23,7 @@ _CREDENTIALS: Final = "HTTP_CREDENTIAL_PROVIDER"
 
 
 class Rejections:
-    """Counts the rejected items of one signal. Everything happens in the thread that exports."""
+    """Counts the rejected items of one signal, in the thread that exports."""
 
     def __init__(self, signal: str) -> None:
         self._signal = signal
@@ -29,29 +31,25 @@ class Rejections:
         self._told = False
 
     def session(self, environ: Mapping[str, str]) -> requests.Session | None:
-        """Make the session to export with; None where the user has one made by a credential provider."""
+        """Make the session to export with; None where a credential provider of the user makes it, unbounded."""
         if any(_CREDENTIALS in name for name in environ):
             return None
-        session = requests.Session()
-        session.hooks["response"].append(self._hear)
-        return session
+        return bounded_session(self._hear)
 
     def take(self) -> int:
         """Return how many items were rejected since the last time."""
         rejected, self._rejected = self._rejected, 0
         return rejected
 
-    def _hear(self, response: requests.Response, *_: Any, **__: Any) -> None:
-        if response.status_code != requests.codes.ok:
-            return
+    def _hear(self, response: requests.Response) -> None:
         try:
             self._rejected += _rejected(self._signal, response.content)
         except DecodeError:
-            return  # an answer that is none says nothing
+            return  # not an OTLP answer
         # Why is left out: a receiver's message can quote what it rejected.
         if self._rejected and not self._told:
             self._told = True
-            log.warning("the OTLP receiver rejects a part of what it takes", extra={"signal": self._signal})
+            log.warning("OTLP receiver rejected a part of a request", extra={"signal": self._signal})
 
 
 def _rejected(signal: str, body: bytes) -> int:

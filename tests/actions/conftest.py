@@ -17,6 +17,7 @@ from actions.auth.tokens import TokenStore
 from actions.domain.actor import Scope
 from actions.domain.timeouts import Timeouts
 from actions.settings import ActionsSettings
+from actions.store.chain import COVER
 from actions.store.database import Storage
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.hardware.errors import DriverUnavailable
@@ -117,9 +118,10 @@ class Forge:
         return found
 
     async def audit(self, *kinds: str) -> list[dict[str, Any]]:
-        """The audit, oldest first."""
+        """The audit, oldest first, without rows that only cover other tables."""
         entries = (await self.http.get("/v1/audit", params={"limit": 1000})).json()["entries"]
-        return [entry for entry in reversed(entries) if not kinds or entry["kind"] in kinds]
+        told = [entry for entry in reversed(entries) if entry["action"] != COVER]
+        return [entry for entry in told if not kinds or entry["kind"] in kinds]
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """The value of a sample of /metrics."""

@@ -13,8 +13,11 @@ from typing import Any, Final, TypeVar, cast
 from actions.api.middleware import MAX_BODY_BYTES, RequestGuard
 from actions.auth.tokens import TokenStore
 from actions.domain.actor import Actor, Scope
-from actions.store.audit import Audit, AuditBroken, row_hash
+from actions.store import covered
+from actions.store.audit import Audit, AuditBroken
+from actions.store.chain import row_hash
 from actions.store.database import Storage, _statements
+from actions.store.file_identity import Stamp
 from actions.store.migrations import MIGRATIONS
 from exporter.shared.host_header import LOOPBACK_NAMES
 from tests.fuzz.choices import Choices
@@ -39,10 +42,12 @@ class _Memory:
 
     def __init__(self) -> None:
         self.db = sqlite3.connect(":memory:", isolation_level=None)
+        self.listeners: list[Any] = []
         self.db.row_factory = sqlite3.Row
         for script in MIGRATIONS:
             for statement in _statements(script):
                 self.db.execute(statement)
+        covered.watch(self.db)
         # What stops accidents stops us too; the chain has to show what gets past it.
         self.db.execute("DROP TRIGGER audit_rows_stay")
         self.db.execute("DROP TRIGGER audit_rows_do_not_change")
@@ -51,7 +56,11 @@ class _Memory:
         """Run `work`."""
         return work(self.db)
 
-    glance = read
+    scan = read
+
+    def stamp(self) -> Stamp:
+        """Say that it may have changed."""
+        return Stamp((), is_settled=False)
 
 
 @cache
@@ -161,7 +170,7 @@ def front_door(choices: Choices) -> None:
 
 
 _COLUMNS: Final = ("seq", "at_ms", "kind", "operation", "actor", "token_id", "person", "address", "action", "subject",
-                   "detail", "previous", "hash")  # fmt: skip
+                   "detail", "previous", "covers", "hash")  # fmt: skip
 
 
 def chain(choices: Choices) -> None:
@@ -212,7 +221,7 @@ def _tamper(choices: Choices, db: sqlite3.Connection, rows: int) -> str | None:
         moved = {**row, "seq": rows + 1, "hash": "0" * 64}
         marks = ", ".join("?" * len(_COLUMNS))
         values = [moved[name] for name in _COLUMNS]
-        db.execute(f"INSERT INTO audit VALUES ({marks})", values)  # noqa: S608 - marks only
+        db.execute(f"INSERT INTO audit ({', '.join(_COLUMNS)}) VALUES ({marks})", values)  # noqa: S608 - fixed names
         db.execute("UPDATE audit SET seq = -seq WHERE seq >= ?", (seq,))
         db.execute(
             "UPDATE audit SET seq = CASE WHEN seq = ? THEN ? ELSE 1 - seq END WHERE seq < 0", (-rows - 1, seq)
@@ -224,7 +233,7 @@ def _tamper(choices: Choices, db: sqlite3.Connection, rows: int) -> str | None:
         new: Any = old + choices.pick((1, -1, 1000))
     elif column == "kind":
         new = choices.pick(("intent", "outcome", "denied", "event"))
-    elif column in ("operation", "token_id", "person", "address"):
+    elif column in ("operation", "token_id", "person", "address", "covers"):
         new = choices.pick((None, "", "o", "id", "p", "x"))
     else:
         new = choices.pick((f"{old} ", f"{old}x", "", old[1:], old.upper(), "{}"))

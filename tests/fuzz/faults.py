@@ -18,7 +18,7 @@ from actions.domain import policy
 from actions.mcp import identifiers, redaction
 from actions.mcp.mcp_json import adopt
 from actions.mcp.policy import constraints, file, rules
-from actions.store import audit
+from actions.store import chain
 from dashboards.kit import promql
 from exporter import settings
 from exporter.hardware import attribution
@@ -97,13 +97,13 @@ def _any_order_will_do(patch: pytest.MonkeyPatch) -> None:
 
 
 def _a_cached_hash(patch: pytest.MonkeyPatch) -> None:
-    known = audit.verify_rows
+    known = chain.verify_rows
 
     def verify(db: Any, expected: Any) -> Any:
-        found = known(db, None)
-        return found if found is not None or expected is None else expected
+        found, cuts = known(db, None)
+        return (found if found is not None or expected is None else expected), cuts
 
-    patch.setattr(audit, "verify_rows", verify)
+    patch.setattr(chain, "verify_rows", verify)
 
 
 def _half_a_token(patch: pytest.MonkeyPatch) -> None:

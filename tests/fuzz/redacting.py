@@ -13,7 +13,7 @@ from opentelemetry.exporter.otlp.proto.common.trace_encoder import encode_spans
 from opentelemetry.sdk.resources import Resource
 
 from actions.mcp.redaction import digest, preview, redact, redact_command
-from actions.store.audit import canonical
+from actions.store.sizes import canonical
 from exporter.llmster.events import PredictionInput, PredictionOutput, RuntimeLog, ServerLog, parse
 from exporter.pipeline.predictions import PredictionBuilder
 from exporter.shared.logs import JsonFormatter, LogfmtFormatter

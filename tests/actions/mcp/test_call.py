@@ -10,6 +10,7 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from tests.actions.mcp.conftest import Start, gate_of, holds, rule, stop, text_of, toolbox
+from tests.actions.store.test_audit import tamper
 
 ALLOW = rule("allow")
 
@@ -227,15 +228,11 @@ async def test_nothing_is_called_while_the_audit_cannot_be_written(start: Start,
     marker = tmp_path / "marker"
     async with gate.client() as client:
         await client.call_tool("echo", {"text": "once"})
-        await gate.parts.service.storage.write(lambda db: db.execute("DROP TRIGGER audit_rows_stay"))
-        await gate.parts.service.storage.write(
-            lambda db: db.execute("ALTER TABLE audit RENAME TO audit_gone")
-        )
+        storage = gate.parts.service.storage
+        storage._writer.submit(storage._write_connection.execute, "PRAGMA query_only = ON").result()
         with pytest.raises(MCPError, match="nothing can be recorded"):
             await client.call_tool("slow", {"marker": str(marker)})
-        await gate.parts.service.storage.write(
-            lambda db: db.execute("ALTER TABLE audit_gone RENAME TO audit")
-        )
+        storage._writer.submit(storage._write_connection.execute, "PRAGMA query_only = OFF").result()
         assert not marker.exists()
         assert text_of(await client.call_tool("echo", {"text": "again"})) == "again"
 
@@ -250,12 +247,9 @@ async def test_a_call_left_open_by_a_crash_is_said_to_be_interrupted(start: Star
         (intent,) = await gate.audit("intent")
         call.cancel()
     await gate.outcomes(1)
-    storage = gate.parts.service.storage
-    await storage.write(
-        lambda db: db.execute("DROP TRIGGER audit_rows_stay")
-    )  # as if the process had died before
-    await storage.write(lambda db: db.execute("DELETE FROM audit WHERE kind = 'outcome'"))
     await stop(gate.task)
+    # as if the process had died before
+    tamper(gate.parts.service.storage, "DELETE FROM audit WHERE kind = 'outcome'")
     gate = await start(policy)
     (outcome,) = await gate.outcomes(1)
     assert (outcome["operation"], outcome["detail"]["outcome"]) == (intent["operation"], "interrupted")

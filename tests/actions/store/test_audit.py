@@ -26,12 +26,15 @@ async def fill(audit: Audit, count: int = 3) -> list[Entry]:
 
 
 def tamper(storage: Storage, *statements: str) -> None:
-    """Do what somebody with the file could do."""
+    """Do what somebody with the file could do, and put the triggers back."""
     with sqlite3.connect(storage.path) as db:
-        for trigger in ("audit_rows_stay", "audit_rows_do_not_change"):
-            db.execute(f"DROP TRIGGER {trigger}")
+        triggers = db.execute("SELECT name, sql FROM sqlite_master WHERE type = 'trigger'").fetchall()
+        for name, _ in triggers:
+            db.execute(f"DROP TRIGGER {name}")
         for statement in statements:
             db.execute(statement)
+        for _, sql in triggers:
+            db.execute(sql)
     db.close()
 
 

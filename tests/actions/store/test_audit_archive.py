@@ -7,8 +7,9 @@ from pathlib import Path
 
 import pytest
 
-from actions.store.audit import PRUNE, Audit, AuditBroken
-from actions.store.audit_archive import prune, verify_archive
+from actions.store.audit import Audit, AuditBroken
+from actions.store.audit_archive import prune, verify_all
+from actions.store.chain import PRUNE
 from actions.store.database import Storage
 from tests.actions.store.test_audit import ALICE, tamper
 
@@ -43,12 +44,15 @@ async def test_old_rows_move_into_a_file_and_both_can_be_verified(
     kept = await audit.read(since=0)
     assert [entry.seq for entry in kept] == [6, 7, 8, 9, 10, 11]
     assert kept[:-1] == before[5:]
-    assert (kept[-1].action, kept[-1].detail) == (PRUNE, {"seq": 5, "hash": before[4].hash, "rows": 5})
+    told_of_it = {"seq": 5, "hash": before[4].hash, "rows": 5, "archive": "old.jsonl"}
+    assert (kept[-1].action, kept[-1].detail) == (PRUNE, told_of_it)
     assert told == [PRUNE]
     head = await audit.verify()
     assert head is not None
     assert head.seq == 11
-    assert await verify_archive(storage, file) == pruned.through
+    report = await verify_all(storage, [file])
+    assert [(one.after.seq, one.through) for one in report.archives] == [(0, pruned.through)]
+    assert report.missing_through == 0
     assert stat.S_IMODE(file.stat().st_mode) == 0o600
     assert [json.loads(line)["subject"] for line in file.read_text().splitlines()] == list("12345")
 
@@ -61,10 +65,11 @@ async def test_it_can_be_done_again_and_the_head_noted_before_still_counts(
     for number, before_ms in enumerate((3_500, 6_500)):
         assert await prune(storage, audit, before_ms=before_ms, archive=tmp_path / str(number), actor=ALICE)
     assert await audit.verify(expected=noted)
-    for number in range(2):
-        await verify_archive(storage, tmp_path / str(number))
+    files = [tmp_path / "0", tmp_path / "1"]
+    assert (await verify_all(storage, files)).missing_through == 0
+    assert (await verify_all(storage, files[1:])).missing_through == 3
     first = json.loads((tmp_path / "0").read_text().splitlines()[-1])
-    with pytest.raises(AuditBroken, match="verify the archive"):
+    with pytest.raises(AuditBroken, match="give the archive"):
         await audit.verify(expected=type(noted)(first["seq"] - 1, first["previous"]))
     await audit.record("event", actor=ALICE, action="look", subject="after")
     assert await audit.verify()
@@ -142,4 +147,4 @@ async def test_an_archive_that_was_changed_or_is_none_is_found(
     ):
         file.write_text(text)
         with pytest.raises(AuditBroken, match=what):
-            await verify_archive(storage, file)
+            await verify_all(storage, [file])

@@ -2,7 +2,6 @@
 
 import sqlite3
 import stat
-import threading
 from pathlib import Path
 
 import pytest
@@ -141,45 +140,3 @@ async def test_a_locked_database_is_waited_for_and_then_given_up(
     other.close()
     await storage.write(lambda db: db.execute("SELECT 1").fetchone())
     await storage.close()
-
-
-def _reapers(db: sqlite3.Connection) -> int:
-    (row,) = db.execute("SELECT count(*) FROM reaper").fetchall()
-    return int(row[0])
-
-
-async def test_a_glance_sees_what_any_process_committed(storage: Storage, tmp_path: Path) -> None:
-    assert await storage.glance(_reapers) == 0
-    other = await Storage.open(tmp_path / "state")
-    await other.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
-    await other.close()
-    assert await storage.glance(_reapers) == 1
-    await storage.write(lambda db: db.execute("DELETE FROM reaper"))
-    assert await storage.glance(_reapers) == 0
-
-
-async def test_a_glance_leaves_no_transaction_behind_that_would_let_the_log_grow(storage: Storage) -> None:
-    await storage.glance(_reapers)
-    await storage.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
-    other = sqlite3.connect(storage.path)
-    busy, left, _ = other.execute("PRAGMA wal_checkpoint(TRUNCATE)").fetchone()
-    other.close()
-    assert (busy, left) == (0, 0)
-
-
-async def test_where_a_glance_would_have_to_wait_a_thread_waits(storage: Storage) -> None:
-    threads: list[str] = []
-
-    def look(db: sqlite3.Connection) -> int:
-        threads.append(threading.current_thread().name)
-        if db is storage._glance_connection:
-            raise sqlite3.OperationalError("database is locked")
-        return _reapers(db)
-
-    assert await storage.glance(look) == 0
-    assert [name.startswith("storage-read") for name in threads] == [False, True]
-
-
-async def test_a_glance_at_a_broken_database_fails_as_a_read_does(storage: Storage) -> None:
-    with pytest.raises(StorageFailed):
-        await storage.glance(lambda db: db.execute("SELECT * FROM nowhere").fetchall())

@@ -4,22 +4,19 @@ import logging
 from collections.abc import Callable
 
 import pytest
-import requests
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from exporter.telemetry.partial_success import Rejections
+from tests.exporter.telemetry.answering import answering
 
 
 def heard(rejections: Rejections, body: bytes, *, status: int = 200) -> None:
-    """Let a session hear an answer, as `requests` does for each."""
-    response = requests.Response()
-    response.status_code, response._content = status, body
+    """Let a session hear a receiver's answer."""
     session = rejections.session({})
     assert session is not None
-    for hear in session.hooks["response"]:
-        hear(response)
-    session.close()
+    with answering(status, body) as receiver, session:
+        session.post(receiver.url, data=b"", timeout=5)
 
 
 def spans(count: int, why: str = "") -> bytes:

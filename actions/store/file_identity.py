@@ -1,0 +1,75 @@
+"""Tells whether a database's files are still the ones that were opened, and whether they are private."""
+
+from __future__ import annotations
+
+import errno
+import logging
+import stat
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Final
+
+log = logging.getLogger(__name__)
+
+_SUFFIXES: Final = ("", "-wal", "-shm")
+SETTLED_NS: Final = 100_000_000
+"""A file that was changed more recently could be changed again within one tick of its file system's clock."""
+
+Identity = tuple[tuple[int, int] | None, ...]
+"""Device and inode of the database, its log and its index; None for one that was not there."""
+
+
+@dataclass(frozen=True, slots=True)
+class Stamp:
+    """Sizes and times of a database's files. Two equal ones that are settled mean that nothing was written between."""
+
+    sizes_and_times: tuple[tuple[int, int], ...]
+    is_settled: bool
+
+
+def of(path: Path) -> Identity:
+    """Name the files that belong to a database."""
+    return tuple(_inode(f"{path}{suffix}") for suffix in _SUFFIXES)
+
+
+def stamp_of(path: Path, identity: Identity | None) -> Stamp:
+    """Look at the files. Raises OSError when one is gone or is another file than at the beginning."""
+    seen: list[tuple[int, int]] = []
+    newest_ns = 0
+    for suffix, expected in zip(_SUFFIXES, identity or (), strict=False):
+        if expected is None:
+            continue
+        status = Path(f"{path}{suffix}").stat()
+        if (status.st_dev, status.st_ino) != expected:
+            raise OSError(errno.ESTALE, "it is another file now")
+        if suffix != "-shm":  # written through memory, which its time does not show
+            seen.append((status.st_size, status.st_mtime_ns))
+            newest_ns = max(newest_ns, status.st_mtime_ns)
+    return Stamp(tuple(seen), time.time_ns() - newest_ns > SETTLED_NS)
+
+
+def require_private(path: Path) -> None:
+    """Refuse a folder that everybody may write to; take other users' rights from the file. Raises OSError."""
+    folder = path.parent.stat()
+    if folder.st_mode & stat.S_IWOTH:
+        raise PermissionError(
+            errno.EPERM, f"everybody may write to the folder {path.parent}; run: chmod 700 {path.parent}"
+        )
+    for suffix in _SUFFIXES:
+        file = Path(f"{path}{suffix}")
+        try:
+            mode = stat.S_IMODE(file.stat().st_mode)
+        except FileNotFoundError:
+            continue
+        if mode & 0o077:
+            file.chmod(0o600)
+            log.warning("database file mode corrected", extra={"file": str(file), "mode": f"{mode:04o}"})
+
+
+def _inode(file: str) -> tuple[int, int] | None:
+    try:
+        status = Path(file).stat()
+    except FileNotFoundError:
+        return None
+    return status.st_dev, status.st_ino

@@ -1,0 +1,53 @@
+"""The session that OTLP leaves by: redirects are failures, and answers are read up to a bound."""
+
+import gzip
+
+import pytest
+import requests
+from opentelemetry.sdk.trace.export import SpanExportResult
+
+from exporter.telemetry import otlp
+from exporter.telemetry.http_session import MAX_ANSWER_BYTES, bounded_session
+from exporter.telemetry.partial_success import Rejections
+from tests.exporter.telemetry.answering import answering
+
+
+@pytest.mark.parametrize("status", [300, 301, 302, 303, 304, 307, 308])
+def test_a_redirect_is_a_failure_and_is_not_followed(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering() as elsewhere, answering(status, headers={"Location": elsewhere.url}) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        exporter = otlp.span_exporter(Rejections("spans"))
+        assert exporter is not None
+        assert exporter.export([]) is SpanExportResult.FAILURE
+        exporter.shutdown()
+    assert receiver.paths
+    assert elsewhere.paths == []
+
+
+@pytest.mark.parametrize("status", [200, 202, 204])
+def test_every_2xx_is_a_success(status: int, monkeypatch: pytest.MonkeyPatch) -> None:
+    with answering(status) as receiver:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", receiver.url)
+        exporter = otlp.span_exporter(Rejections("spans"))
+        assert exporter is not None
+        assert exporter.export([]) is SpanExportResult.SUCCESS
+        exporter.shutdown()
+
+
+def test_an_answer_without_end_is_read_up_to_its_bound() -> None:
+    heard: list[requests.Response] = []
+    with answering(body=b"x" * 2**20, endless=True) as receiver, bounded_session(heard.append) as session:
+        answer = session.post(receiver.url, data=b"", timeout=5)
+    assert len(answer.content) == MAX_ANSWER_BYTES
+    assert heard == []
+    assert receiver.sent_bytes < 2**26, "what the kernel buffers, and not all there is"
+
+
+def test_a_packed_answer_is_unpacked_up_to_its_bound() -> None:
+    bomb = gzip.compress(b"\0" * 2**25)
+    with (
+        answering(body=bomb, headers={"Content-Encoding": "gzip"}) as receiver,
+        bounded_session(lambda _: None) as session,
+    ):
+        answer = session.post(receiver.url, data=b"", timeout=5)
+    assert len(answer.content) == MAX_ANSWER_BYTES
