@@ -14,6 +14,7 @@ from exporter.collectors.prediction_metrics import PredictionTally, Stream
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.log_stream import EventFlow, Sink, Tailer
 from exporter.pipeline.predictions import PredictionBuilder
+from exporter.pipeline.recent import RecentPredictions
 from exporter.pipeline.snapshots import DaemonWatch
 from exporter.settings import ExporterSettings
 from exporter.telemetry import otel_env
@@ -35,6 +36,7 @@ class Streams:
     ) -> None:
         """Make the parts; the tailers' run() is the owner's to start. `engines` learn pids from runtime.log."""
         self._settings = settings
+        self._tapped = {daemon.name for daemon in settings.daemons if daemon.tap_url is not None}
         self._clients = {watch.name: watch.client for watch in watches}
         self._resources: dict[tuple[str, str | None], Resource] = {}
         self._otlp = self._open_otlp() if otel_env.are_configured() else None
@@ -74,11 +76,13 @@ class Streams:
             custom_tags=self._settings.reasoning_tags,
             keep_content=self._otlp is not None and self._settings.capture != "off",
             identify=self._otlp is not None,
+            sum_endings=daemon in self._tapped,
         )
         tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
         # The tally comes first: it takes every event, whatever becomes of the others.
-        flow = EventFlow(builder, [tally, *learners, *self._otlp_sinks(daemon)])
-        return Stream(daemon, flow, tally, lookup.model_key)
+        recent = RecentPredictions(lookup.model_key)
+        flow = EventFlow(builder, [tally, recent, *learners, *self._otlp_sinks(daemon)])
+        return Stream(daemon, flow, tally, lookup.model_key, recent)
 
     def _open_otlp(self) -> Otlp:
         from exporter.telemetry import otlp  # noqa: PLC0415 - see the module's docstring

@@ -3,10 +3,8 @@
 Knows no route's meaning; each resource has a file of its own. Answers are JSON; errors are application/problem+json.
 """
 
-from importlib import metadata
-
 from fastapi import APIRouter, Request, Response
-from fastapi.responses import JSONResponse, PlainTextResponse
+from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import BaseRoute
 
 from actions.api import audit_log, daemons, desired, models, operations
@@ -64,12 +62,8 @@ def _open(service: Service) -> APIRouter:
         body, content_type = service.metrics.expose(request.headers.get("accept", ""))
         return Response(body, headers={"content-type": content_type})
 
-    version = metadata.version("daemonpulse")  # once: it reads every folder Python imports from
-
     @router.get("/", include_in_schema=False)
     async def landing() -> Response:
-        return JSONResponse(
-            {"service": "daemonpulse actions", "version": version, "docs": "/docs", "metrics": "/metrics"}
-        )
+        return RedirectResponse("/docs")
 
     return router

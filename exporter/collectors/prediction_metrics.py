@@ -7,7 +7,7 @@ numbers, because it keeps exemplars with them.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import cache
 from typing import Final
 
@@ -19,6 +19,7 @@ from exporter.catalogue import log_stream as m
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import Prediction
+from exporter.pipeline.recent import RecentPredictions
 
 MAX_TOOLS: Final = 50
 """Tool names counted apart per daemon; a model can make up any number of them."""
@@ -56,6 +57,7 @@ class Stream:
     tally: PredictionTally
     model_key: Callable[[str], str]
     """Maps an instance identifier to the model's key."""
+    recent: RecentPredictions = field(default_factory=lambda: RecentPredictions(str))
 
 
 class PredictionTally:

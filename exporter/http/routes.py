@@ -20,7 +20,7 @@ from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
 from exporter.collectors.client_metrics import Tap
 from exporter.collectors.prediction_metrics import Stream
-from exporter.http import landing
+from exporter.http import landing, live
 from exporter.http.exposition import expose
 from exporter.pipeline.host_snapshot import MachineReading, MachineWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
@@ -44,7 +44,7 @@ LEAST_WAIT_S: Final = 0.1
 MAX_PASSWORD_CHECKS: Final = 2
 """At once. bcrypt is slow on purpose, and whoever guesses must not take every thread and core from the scrapes."""
 
-_ROUTES: Final = "/, /metrics, /probe?daemon=NAME, /sd, /healthz, /readyz"
+_ROUTES: Final = "/, /metrics, /probe?daemon=NAME, /live, /sd, /healthz, /readyz"
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -106,6 +106,7 @@ class Routes:
             "/": self._landing,
             "/metrics": self._metrics,
             "/probe": self._probe,
+            "/live": self._live,
             "/sd": self._service_discovery,
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -242,9 +243,19 @@ class Routes:
         ]
         return Response(200, json.dumps(targets, indent=2).encode() + b"\n", "application/json")
 
+    async def _live(self, _: Request) -> Response:
+        body = live.document(self._streams, self._taps, now_s=time.time())
+        return Response(200, json.dumps(body).encode() + b"\n", "application/json")
+
     async def _landing(self, _: Request) -> Response:
         readings = await self._read(tuple(self._watches.values()), within_s=1.0)
-        html = landing.page(readings, version=self._version)
+        gpus = await self._machine.read_gpus(within_s=1.0) if self._machine is not None else None
+        html = landing.page(
+            readings,
+            version=self._version,
+            gpus=gpus.devices if gpus is not None else (),
+            in_flight=live.document(self._streams, self._taps, now_s=time.time())["in_flight"],
+        )
         csp = ("content-security-policy", "default-src 'none'; style-src 'unsafe-inline'")
         return Response(200, html.encode(), "text/html; charset=utf-8", (csp,))
 

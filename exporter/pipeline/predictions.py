@@ -20,6 +20,7 @@ from exporter.llmster.events import PredictionInput, PredictionOutput, Predictio
 from exporter.pipeline import conversations
 from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn
 from exporter.pipeline.output import families
+from exporter.pipeline.output.ending import ending_of
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import split
 from exporter.pipeline.pairing import Pairing
@@ -123,6 +124,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     prompt: str | None = None
     output: str | None = None
     """Content, only when kept."""
+    ending: int = 0
+    """Checksum of how it ends, output/ending.py; 0 unless it is wanted."""
     timing: Timing = Timing.ESTIMATED
     first_token_ns: int | None = None
     """Unix time of the first token where it was seen; else the start and the time to first token say it."""
@@ -151,10 +154,12 @@ class PredictionBuilder:
         custom_tags: tuple[tuple[str, str], ...] = (),
         keep_content: bool = False,
         identify: bool = True,
+        sum_endings: bool = False,
         turns: int = 4096,
     ) -> None:
         """`context_length` maps an instance identifier to tokens; `turns` bounds the memory of conversations.
 
+        With `sum_endings` they carry a checksum of how they end, for a tap that saw them, too.
         Without `identify` predictions get no ids and no conversation: whoever only counts need not pay for hashing.
         """
         self.errors = InternalErrors(*STAGES)
@@ -167,6 +172,7 @@ class PredictionBuilder:
         self._pairing: Pairing[_Input] = Pairing()
         self._gone_since: dict[str, float] = {}
         self._identify = identify
+        self._sum_endings = sum_endings
         self._conversations = Conversations(self._grammar, turns)
         self._same: dict[bytes, int] = {}  # predictions alike in everything, within one millisecond
         self._same_ms = 0
@@ -264,6 +270,7 @@ class PredictionBuilder:
             paired=paired is not None,
             prompt=paired.prompt if paired else None,
             output=event.output if self._keep else None,
+            ending=ending_of(event.output, segments) if self._sum_endings else 0,
         )
 
     # A bug in one step costs what that step adds: the prediction is counted all the same.

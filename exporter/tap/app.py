@@ -151,7 +151,7 @@ class Reports:
         except ValueError:
             return 400, _error("after and wait are numbers")
         self._registry.counts["open_connections"] = len(self._relay.links)
-        self._registry.counts["upstream_reachable"] = self._relay.is_upstream_reachable is not False
+        self._registry.counts["upstream_reachable"] = int(self._relay.is_upstream_reachable is not False)
         batch = await self._registry.batch(query.get("boot", [""])[0], after, within_s=wait_s)
         return 200, self._encoder.encode(batch)
 

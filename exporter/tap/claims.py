@@ -1,13 +1,14 @@
 """Joins what the tap saw of a request with the log stream's report of the same one, so that nothing counts twice.
 
 Pure but for the clock it is given. The daemon's log names no request, so the two are matched by what both know: the
-model, the token counts, the length of the text, and when it ended. Each waits a few seconds for the other.
+model, the token counts, the length of the text, how it ends, and when. Where that agrees they are joined at once. What
+is only alike waits, for what it is more alike to may still come.
 """
 
 from __future__ import annotations
 
 from collections import Counter, deque
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
@@ -33,6 +34,9 @@ _COMPOUND_ROUTES: Final = frozenset({"/api/v1/chat", "/v1/responses"})
 """Here the daemon itself runs tools and lets the model go on: several predictions in one request."""
 _WRITTEN: Final = frozenset({Kind.REASONING, Kind.ANSWER})
 _NS_PER_S: Final = 1e9
+_COUNTS: Final = ("input", "output")
+_UNSURE: Final = 1e6
+"""Added to a distance, which is seconds and characters."""
 
 
 @dataclass(slots=True, eq=False)
@@ -127,17 +131,12 @@ class Claims:
     def take_logged(self, prediction: Prediction, *, tap_is_up: bool) -> None:
         """Take a prediction of the log stream."""
         now_s = self._log_spoke_at = self._clock()
-        key = self._model_key(prediction.model)
         entry = _Entry(now_s + LOG_WAITS_S, _chars_of_prediction(prediction), prediction)
-        best: tuple[float, str, _Entry] | None = None
-        for model, other in self._tapped.of({key, prediction.model, ""}):
-            best = _better(best, _distance(entry, other), model, other)
-        if best is not None and best[2].report is not None:
-            self._tapped.take(best[1], best[2])
-            self._match(prediction, best[2].report)
-        elif tap_is_up and self._logged.size < MAX_WAITING:
-            self._logged.put(key, entry)
-        else:
+        if self._join_logged(entry, sure=True):
+            return
+        if tap_is_up and self._logged.size < MAX_WAITING:
+            self._logged.put(self._model_key(prediction.model), entry)
+        elif not self._join_logged(entry, sure=False):
             self._release(prediction)
 
     def take_report(self, report: Report) -> None:
@@ -147,14 +146,9 @@ class Claims:
             self._settled(report, None)
             return
         entry = _Entry(self._clock() + TAP_WAITS_S, _chars_of_report(report), report=report)
-        best: tuple[float, str, _Entry] | None = None
-        models = {report.model, self._model_key(report.model)} if report.model else None
-        for model, other in self._logged.of(models):
-            best = _better(best, _distance(other, entry), model, other)
-        if best is not None and best[2].prediction is not None:
-            self._logged.take(best[1], best[2])
-            self._match(best[2].prediction, report)
-        elif self._tapped.size < MAX_WAITING:
+        if self._join_tapped(entry, sure=True):
+            return
+        if self._tapped.size < MAX_WAITING:
             self._tapped.put(self._model_key(report.model) if report.model else "", entry)
         else:
             self._give_up(report)
@@ -163,11 +157,37 @@ class Claims:
         """Let go of what has waited long enough. To be called about once a second, and at the end."""
         now_s = float("inf") if everything else self._clock()
         for entry in self._logged.expired(now_s):
-            if entry.prediction is not None:
+            if entry.prediction is not None and not self._join_logged(entry, sure=False):
                 self._release(entry.prediction)
         for entry in self._tapped.expired(now_s):
-            if entry.report is not None:
+            if entry.report is not None and not self._join_tapped(entry, sure=False):
                 self._give_up(entry.report)
+
+    def _join_logged(self, entry: _Entry, *, sure: bool) -> bool:
+        """Join a log report with the closest of the tap's; `sure` takes only one that agrees in everything."""
+        prediction = entry.prediction
+        if prediction is None:
+            return False
+        models = {self._model_key(prediction.model), prediction.model, ""}
+        best = _closest((_distance(entry, other), model, other) for model, other in self._tapped.of(models))
+        if best is None or best[2].report is None or (sure and best[0] >= _UNSURE):
+            return False
+        self._tapped.take(best[1], best[2])
+        self._match(prediction, best[2].report)
+        return True
+
+    def _join_tapped(self, entry: _Entry, *, sure: bool) -> bool:
+        """Join a report of the tap with the closest of the log's."""
+        report = entry.report
+        if report is None:
+            return False
+        models = {report.model, self._model_key(report.model)} if report.model else None
+        best = _closest((_distance(other, entry), model, other) for model, other in self._logged.of(models))
+        if best is None or best[2].prediction is None or (sure and best[0] >= _UNSURE):
+            return False
+        self._logged.take(best[1], best[2])
+        self._match(best[2].prediction, report)
+        return True
 
     def _match(self, prediction: Prediction, report: Report) -> None:
         self.outcomes["matched"] += 1
@@ -192,16 +212,19 @@ class Claims:
         self._settled(report, None)
 
 
-def _better(
-    best: tuple[float, str, _Entry] | None, distance: float | None, model: str, entry: _Entry
-) -> tuple[float, str, _Entry] | None:
-    if distance is None or (best is not None and best[0] <= distance):
-        return best
-    return distance, model, entry
+def _closest(found: Iterable[tuple[float | None, str, _Entry]]) -> tuple[float, str, _Entry] | None:
+    best: tuple[float, str, _Entry] | None = None
+    for distance, model, entry in found:
+        if distance is not None and (best is None or distance < best[0]):
+            best = distance, model, entry
+    return best
 
 
-def _distance(logged: _Entry, tapped: _Entry) -> float | None:  # noqa: PLR0911 - one line a reason
-    """Say how far apart a log report and a tap report of the same model are; None: they are not of one request."""
+def _distance(logged: _Entry, tapped: _Entry) -> float | None:
+    """Say how far apart a log report and a tap report of the same model are; None: they are not of one request.
+
+    From _UNSURE on they are only alike.
+    """
     prediction, report = logged.prediction, tapped.report
     if prediction is None or report is None:
         return None
@@ -209,26 +232,22 @@ def _distance(logged: _Entry, tapped: _Entry) -> float | None:  # noqa: PLR0911 
     begun_s = (prediction.end_ns - report.start_ns) / _NS_PER_S
     if off_s > CLOCK_SKEW_S and not -CLOCK_SKEW_S < begun_s < report.e2e_s:
         return None
-    if _differ(report.usage.input, prediction.prompt_tokens):
-        return None
     is_whole = not report.cancelled and not report.cut
-    if is_whole and _differ(report.usage.output, prediction.predicted_tokens):
-        return None
-    if prediction.finished_reason is FinishedReason.ABORT and is_whole and report.error is None:
-        off_s += (
-            CLOCK_SKEW_S  # possible, as a model that is unloaded ends its streams; another one is likelier
-        )
-    if not report.phases:
-        return off_s
+    pairs = [(report.usage.input, prediction.prompt_tokens)]
+    if is_whole:
+        pairs.append((report.usage.output, prediction.predicted_tokens))
+    known = [one == other for one, other in pairs if one is not None and other is not None]
+    excess = tapped.chars - logged.chars if report.phases else 0
     slack = _SLACK_CHARS + _SLACK_SHARE * logged.chars
-    excess = tapped.chars - logged.chars
-    if excess > slack or (is_whole and excess < -slack):
+    if not all(known) or excess > slack or (is_whole and excess < -slack):
         return None
-    return off_s + (abs(excess) / 10 if is_whole else 0.0)
-
-
-def _differ(one: int | None, other: int | None) -> bool:
-    return one is not None and other is not None and one != other
+    was_aborted = prediction.finished_reason is FinishedReason.ABORT
+    both_known = bool(report.ending and prediction.ending)
+    same_end = both_known and report.ending == prediction.ending
+    if is_whole and not was_aborted and (same_end if both_known else len(known) == len(_COUNTS)):
+        return off_s
+    differs = is_whole and both_known and not same_end
+    return _UNSURE + off_s + (abs(excess) if is_whole else 0) + (_SLACK_CHARS * 100 if differs else 0)
 
 
 def _chars_of_prediction(prediction: Prediction) -> int:

@@ -91,6 +91,7 @@ class Exchange:
     def report(self, *, cancelled: bool = False, cut: bool = False) -> Report:
         """End it. Called once."""
         meter, trace = self.meter, self._trace
+        phases = meter.phases()
         written = meter.tokens > 0 or meter.usage.output is not None
         return Report(
             id=self.number,
@@ -104,7 +105,7 @@ class Exchange:
             e2e_s=self.elapsed_s,
             queue_s=meter.queue_s,
             ttft_s=meter.first_s,
-            phases=meter.phases(),
+            phases=phases,
             usage=meter.usage,
             gaps=tuple(meter.gaps) if meter.tokens else (),
             gaps_s=meter.gaps_s,
@@ -113,6 +114,7 @@ class Exchange:
             error=meter.error,
             finish=meter.finish,
             tools=tuple(meter.tools),
+            ending=meter.ending,
             trace_id=trace[1] if trace else None,
             parent_id=trace[2] if trace else None,
             is_sampled=trace is None or bool(int(trace[3], 16) & 1),

@@ -169,11 +169,23 @@ def read_whole(name: str, value: Any, meter: Meter) -> None:
         _read_openai(value, meter, 0.0, is_delta=False)
         return
     _read_summary(value, FORMATS[name].finish, meter)
-    for item in _items(value.get("output"), value.get("content")):
+    items = _items(value.get("output"), value.get("content"))
+    if items and isinstance(text := _text_of(items[-1]), str):
+        meter.whole(text)
+    for item in items:
         if item.get("type") in {"tool_use", "function_call", "mcp_call"}:
             meter.tool(item.get("name"))
         elif item.get("type") == "tool_call":
             meter.tool(item.get("tool"))
+
+
+def _text_of(item: dict[str, Any]) -> Any:
+    """Give the text of the last part of a whole answer: LM Studio's, Anthropic's, or of the responses API."""
+    if item.get("type") in {"tool_call", "tool_use", "function_call", "mcp_call"}:
+        return None
+    content = item.get("content", item.get("text", item.get("thinking")))
+    parts = _items(content)
+    return parts[-1].get("text") if parts else content
 
 
 def error_type(error: Any) -> str:
@@ -195,7 +207,7 @@ def _apply(rule: Rule, value: dict[str, Any], format_: Format, meter: Meter, now
             if rule.kind is None:
                 meter.text(text, now_s, count)
             else:
-                meter.delta(rule.kind, len(text), now_s, count)
+                meter.delta(rule.kind, text, now_s, count)
     if rule.tool:
         meter.tool(_at(value, rule.tool))
     if rule.whole:
@@ -217,9 +229,20 @@ def _read_openai(value: dict[str, Any], meter: Meter, now_s: float, *, is_delta:
             meter.finish = reason[:32]
         part = choice.get("delta" if is_delta else "message")
         _read_calls(part, meter, now_s, is_delta=is_delta)
-        if is_delta:
+        if not is_delta:
+            _read_message(part if isinstance(part, dict) else choice, meter)
+        else:
             texts = _CHOICE_TEXTS if isinstance(part, dict) else _COMPLETION_TEXTS
             _read_texts(part if isinstance(part, dict) else choice, texts, meter, now_s)
+
+
+def _read_message(part: dict[str, Any], meter: Meter) -> None:
+    """Take the text of a whole message, or of a completion."""
+    if not _items(part.get("tool_calls")):
+        texts = (part.get(key) for key in ("content", "text", "reasoning_content", "reasoning"))
+        text = next((text for text in texts if isinstance(text, str) and text), None)
+        if text is not None:
+            meter.whole(text)
 
 
 def _read_calls(part: Any, meter: Meter, now_s: float, *, is_delta: bool) -> None:
@@ -227,7 +250,7 @@ def _read_calls(part: Any, meter: Meter, now_s: float, *, is_delta: bool) -> Non
         meter.tool(_at(call, ("function", "name")))
         arguments = _at(call, ("function", "arguments"))
         if is_delta and isinstance(arguments, str) and arguments:
-            meter.delta(Kind.TOOL_CALL, len(arguments), now_s)
+            meter.delta(Kind.TOOL_CALL, arguments, now_s)
 
 
 def _read_texts(
@@ -240,7 +263,7 @@ def _read_texts(
         if kind is None:
             meter.text(text, now_s)
         else:
-            meter.delta(kind, len(text), now_s)
+            meter.delta(kind, text, now_s)
 
 
 def _read_summary(part: dict[str, Any], finish: tuple[Path, ...], meter: Meter) -> None:

@@ -43,8 +43,15 @@ _FINISHED: Final = {
 def merged(prediction: Prediction, report: Report) -> Prediction:
     """Give the log stream's prediction with what only the tap can know."""
     share = report.reasoning_share
-    predicted = prediction.predicted_tokens
-    changes: dict[str, object] = {"client": report.client, **_trace(prediction.trace_id, report)}
+    prompt, predicted = prediction.prompt_tokens, prediction.predicted_tokens
+    if prompt is None and predicted is None:  # logged without stats
+        prompt, predicted = report.usage.input, report.usage.output
+    changes: dict[str, object] = {
+        "client": report.client,
+        "prompt_tokens": prompt,
+        "predicted_tokens": predicted,
+        **_trace(prediction.trace_id, report),
+    }
     if share is not None and predicted is not None:
         changes["reasoning_tokens_estimated"] = round(predicted * share)
     if report.ttft_s is not None and [phase.kind for phase in prediction.phases] == [

@@ -10,8 +10,9 @@ from bisect import bisect_left
 from collections.abc import Sequence
 from typing import Final
 
+from exporter.pipeline.output.ending import TAIL_CHARS, ending, ending_of
 from exporter.pipeline.output.segments import Kind, Segment
-from exporter.pipeline.output.splitter import Splitter
+from exporter.pipeline.output.splitter import Splitter, split
 from exporter.tap.report import PhaseMark, Usage
 
 MAX_MARKS: Final = 4096
@@ -40,6 +41,9 @@ class Meter:
         self.error: str | None = None
         self.tools: list[str] = []
         self.tokens = 0
+        self.ending = 0
+        """Checksum of how the text ends; known at the end."""
+        self._tail = ""  # of the stretch that is open
         self._phases: list[PhaseMark] = []
         self._open: tuple[Kind, float, int, int] | None = None  # kind, start, tokens, characters
         self._text: _Text | None = None
@@ -56,14 +60,16 @@ class Meter:
         if self.queue_s is None:
             self.queue_s = now_s
 
-    def delta(self, kind: Kind, chars: int, now_s: float, tokens: int = 1) -> None:
+    def delta(self, kind: Kind, text: str, now_s: float, tokens: int = 1) -> None:
         """Take text whose kind the API states."""
         self._tick(now_s, tokens)
-        opened = self._open
+        opened, chars = self._open, len(text)
         if opened is None or (opened[0] is not kind and len(self._phases) < MAX_PHASES - 1):
             self._close_open(now_s)
             self._open = (kind, now_s, tokens, chars)
+            self._tail = text[-TAIL_CHARS:]
         else:
+            self._tail = (self._tail + text)[-TAIL_CHARS:]
             self._open = (opened[0], opened[1], opened[2] + tokens, opened[3] + chars)
 
     def text(self, text: str, now_s: float, tokens: int = 1) -> None:
@@ -71,12 +77,16 @@ class Meter:
         if (
             self._text is None and self._open is not None
         ):  # the API tells reasoning apart, so there are no tags
-            self.delta(Kind.ANSWER, len(text), now_s, tokens)
+            self.delta(Kind.ANSWER, text, now_s, tokens)
             return
         self._tick(now_s, tokens)
         if self._text is None:
             self._text = _Text(self._custom)
         self._text.add(text, now_s, tokens)
+
+    def whole(self, text: str) -> None:
+        """Take the text of an answer that came in one piece."""
+        self.ending = ending_of(text, split(text, "", self._custom))
 
     def tool(self, name: object) -> None:
         """Note the name of a tool the model calls."""
@@ -86,9 +96,13 @@ class Meter:
     def phases(self) -> tuple[PhaseMark, ...]:
         """End the answer; return its stretches in order. Called once."""
         end_s = self.last_s if self.last_s is not None else 0.0
-        self._close_open(end_s)
+        if self._open is not None and self._open[0] is not Kind.TOOL_CALL:
+            self.ending = ending(self._tail)
         if self._text is not None:
             self._phases += self._text.phases(end_s)
+            self.ending = self._text.ending if self._open is None else 0
+        self._close_open(end_s)
+        if self._text is not None:
             self._phases.sort(key=lambda phase: phase.start_s)
         return tuple(self._phases[:MAX_PHASES])
 
@@ -121,7 +135,9 @@ class _Text:
         self._times: list[float] = []
         self._counts: list[int] = []  # tokens up to and with it
         self._chars = self._tokens = 0
+        self._tail = ""
         self._every = 1
+        self.ending = 0
         self._seen = 0
 
     @property
@@ -140,6 +156,7 @@ class _Text:
                 for marks in (self._ends, self._times, self._counts):
                     del marks[1::2]
                 self._every *= 2
+        self._tail = (self._tail + text)[-2 * TAIL_CHARS :]
         self._batch.append(text)
         self._batched += len(text)
         if self._batched >= _BATCH_CHARS:
@@ -152,7 +169,9 @@ class _Text:
 
     def phases(self, end_s: float) -> list[PhaseMark]:
         self._split()
-        inked = [s for s in (*self._segments, *self._splitter.finish()) if not s.blank]
+        segments = (*self._segments, *self._splitter.finish())
+        self.ending = ending_of(self._tail, segments, start=self._chars - len(self._tail))
+        inked = [s for s in segments if not s.blank]
         marks: list[PhaseMark] = []
         starts = [self._at(segment.content_start) for segment in inked]
         for index, segment in enumerate(inked):

@@ -92,7 +92,10 @@ class TapReader:
             batch = self._decoder.decode(await self._get(http))
         except (httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
             if self._latest is not None or self._fetched_at == float("-inf"):
-                log.warning("tap not answering", extra={"daemon": self.daemon, "problem": str(error)})
+                log.warning(
+                    "tap not answering",
+                    extra={"daemon": self.daemon, "problem": f"{type(error).__name__}: {error}"},
+                )
                 self._fetched_at = self._clock()
             self._latest = None
             return False

@@ -70,6 +70,8 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
     finish: str | None = None
     """Why the model stopped, in the words of the API."""
     tools: tuple[str, ...] = ()
+    ending: int = 0
+    """Checksum of the last 64 characters of the text, pipeline/output/ending.py; 0 where it is not known."""
     trace_id: str | None = None
     parent_id: str | None = None
     """Of the caller's span (W3C `traceparent`), in hexadecimal."""

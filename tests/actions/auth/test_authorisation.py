@@ -71,8 +71,10 @@ async def test_once_a_token_exists_nobody_is_heard_without_one(forge: Forge) -> 
             assert response.headers["www-authenticate"] == "Bearer"
         for path, query in COMMANDS:
             assert (await stranger.post(f"/v1/{path}", params=query)).status_code == 401
-        for path in ("/healthz", "/metrics", "/openapi.json", "/docs", "/"):
+        for path in ("/healthz", "/metrics", "/openapi.json", "/docs"):
             assert (await stranger.get(path)).status_code == 200, path
+        first = await stranger.get("/")
+        assert (first.status_code, first.headers["location"]) == (307, "/docs")
     assert await forge.metric("daemonpulse_auth_failures_total", reason="missing") == len(READS) + len(
         COMMANDS
     )

@@ -301,8 +301,10 @@ async def test_the_landing_page_says_how_each_daemon_is() -> None:
     assert answer.headers["x-content-type-options"] == "nosniff"
     assert "1 instance loaded, 0 requests running, version 0.4.24" in page
     assert "connection refused" in page
-    for link in ("/metrics", "/probe?daemon=a", "/sd", "/healthz", "/readyz"):
+    for link in ("/metrics", "/probe?daemon=a", "/live", "/sd", "/healthz", "/readyz"):
         assert f'href="{link}"' in page
+    assert '<meta http-equiv="refresh" content="5">' in page
+    assert "<script" not in page
 
 
 @given(st.text(), st.text())

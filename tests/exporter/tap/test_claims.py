@@ -49,6 +49,7 @@ def logged(**changes: Any) -> Prediction:
         "turn": 1,
         "previous": None,
         "paired": True,
+        "ending": 7,
     }
     return Prediction(**values | changes)
 
@@ -69,6 +70,7 @@ def tapped(**changes: Any) -> Report:
             PhaseMark(Kind.REASONING, 0.6, 1.2, 15, 100),
             PhaseMark(Kind.ANSWER, 1.2, 2.2, 15, 300),
         ),
+        "ending": 7,
     }
     return Report(**values | changes)
 
@@ -125,6 +127,14 @@ def test_a_pair_becomes_one_prediction_with_the_daemons_counts_and_the_taps_time
     matching.later(1000)
     assert len(matching.emitted) == 1
     assert matching.claims.outcomes == {"matched": 1}
+
+
+def test_counts_that_the_log_lacks_are_the_answers() -> None:
+    matching = Matching()
+    matching.log(logged(prompt_tokens=None, predicted_tokens=None, stop_reason=None))
+    matching.claims.take_report(tapped(usage=Usage(input=10, output=30, reasoning=10)))
+    (both,) = matching.emitted
+    assert (both.prompt_tokens, both.predicted_tokens, both.reasoning_tokens_estimated) == (10, 30, 10)
 
 
 def test_a_trace_that_the_caller_does_not_sample_is_not_joined() -> None:
@@ -196,21 +206,35 @@ def test_a_cancelled_stream_is_the_request_whose_beginning_it_is() -> None:
     matching.log(logged(finished_reason=FinishedReason.ABORT))
     cut_short = (PhaseMark(Kind.REASONING, 0.6, 0.9, 4, 40),)
     matching.claims.take_report(tapped(phases=cut_short, cancelled=True, e2e_s=1.5))
+    matching.later(LOG_WAITS_S)
     assert matching.claims.outcomes == {"matched": 1}
     assert matching.errors == []  # of half an answer nothing can be said
     assert matching.emitted[0].timing is Timing.ESTIMATED  # and its phases are the log's
 
 
-def test_of_several_the_one_whose_text_is_as_long_is_taken() -> None:
+def test_of_several_the_one_that_ends_alike_is_taken() -> None:
     matching = Matching()
-    lengths = (398, 400, 402)
+    lengths = (398, 400, 402)  # each with an end of its own
     for chars in lengths:
         phase = Phase(Kind.ANSWER, 1.0, 0.0, 1.5, 0, chars)
-        matching.log(logged(phases=(phase,), span_id=chars))
+        matching.log(logged(phases=(phase,), span_id=chars, ending=chars))
     for chars in reversed(lengths):
         mark = PhaseMark(Kind.ANSWER, 0.6, 2.2, 30, chars)
-        matching.claims.take_report(tapped(phases=(mark,)))
+        matching.claims.take_report(tapped(phases=(mark,), ending=chars))
     assert [prediction.span_id for prediction in matching.emitted] == list(reversed(lengths))
+
+
+def test_what_is_only_alike_waits_for_what_is_more_so() -> None:
+    matching = Matching()
+    matching.log(logged(span_id=1, ending=8))
+    matching.claims.take_report(tapped(ending=9))
+    assert matching.emitted == []
+    matching.log(logged(span_id=2, ending=9))
+    assert [prediction.span_id for prediction in matching.emitted] == [2]
+    matching.claims.take_report(tapped(ending=0))
+    matching.later(LOG_WAITS_S)
+    assert [prediction.span_id for prediction in matching.emitted] == [2, 1]
+    assert matching.claims.outcomes == {"matched": 2}
 
 
 def test_an_instance_is_found_by_the_key_of_its_model() -> None:

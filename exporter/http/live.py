@@ -1,0 +1,75 @@
+"""Pure: the answer of `/live`, requests in flight and recent ones as JSON. Counts, times and names; never content.
+
+Requests in flight come from a daemon's tap where there is one, else from the slots that its engines log.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterable
+from typing import Any
+
+from exporter.collectors.client_metrics import Tap
+from exporter.collectors.prediction_metrics import Stream
+
+
+def document(streams: Iterable[Stream], taps: Iterable[Tap], *, now_s: float) -> dict[str, Any]:
+    """Write the answer. `now_s` is Unix time in seconds."""
+    streams = tuple(streams)
+    tapped = {tap.daemon: tap for tap in taps if tap.reader.is_up}
+    in_flight = [row for tap in tapped.values() for row in _tapped(tap)]
+    in_flight += [row for stream in streams if stream.daemon not in tapped for row in _slots(stream, now_s)]
+    recent = [
+        (
+            one.end_ns,
+            {
+                "daemon": stream.daemon,
+                "model": one.model,
+                "finished_reason": one.finished_reason,
+                "finished_seconds_ago": max(0.0, now_s - one.end_ns / 1e9),
+                "elapsed_seconds": one.duration_s,
+                "time_to_first_token_seconds": one.time_to_first_token_s,
+                "tokens_per_second": one.tokens_per_second,
+                "prompt_tokens": one.prompt_tokens,
+                "output_tokens": one.output_tokens,
+                "reasoning_ratio": one.reasoning_ratio,
+            },
+        )
+        for stream in streams
+        for one in stream.recent.finished
+    ]
+    recent.sort(key=lambda item: -item[0])
+    return {"in_flight": in_flight, "recent": [row for _, row in recent[:200]]}
+
+
+def _tapped(tap: Tap) -> Iterable[dict[str, Any]]:
+    for one in tap.reader.live:
+        yield {
+            "daemon": tap.daemon,
+            "model": one.model,
+            "client": one.client,
+            "phase": one.phase,
+            "elapsed_seconds": one.elapsed_s,
+            "output_tokens": one.tokens,
+            "tokens_per_second": one.tokens_per_s,
+        }
+
+
+def _slots(stream: Stream, now_s: float) -> Iterable[dict[str, Any]]:
+    """Rows of busy slots: an engine's lines name no client, and no token count between two lines."""
+    if not stream.flow.counts.up:
+        return
+    monitor = stream.flow.slots
+    for instance in monitor.instances():
+        for number, slot in monitor.slots(instance).items():
+            if slot.busy:
+                decodes = slot.prompt_progress is None or slot.prompt_progress >= 1
+                yield {
+                    "daemon": stream.daemon,
+                    "model": stream.model_key(instance),
+                    "instance_id": instance,
+                    "slot": number,
+                    "phase": "decode" if decodes else "prefill",
+                    "prompt_progress_ratio": slot.prompt_progress,
+                    "tokens_per_second": slot.tokens_per_second,
+                    "last_line_seconds_ago": max(0.0, now_s - slot.progress_ms / 1000),
+                }
