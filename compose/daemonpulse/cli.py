@@ -11,6 +11,7 @@ from pathlib import Path
 import click
 
 from actions.cli.commands import actions
+from daemonpulse.healthcheck import healthcheck
 from daemonpulse.top.cli import top
 from dashboards.cli import dashboards
 from exporter.cli import exporter, tap
@@ -38,6 +39,7 @@ def main() -> None:
 main.add_command(dashboards)
 main.add_command(exporter)
 main.add_command(top)
+main.add_command(healthcheck)
 main.add_command(tap)
 main.add_command(actions)
 

@@ -13,22 +13,46 @@ from tests.external import FindTool
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"
-TEXT = (COMPOSE / "compose.yaml").read_text(encoding="utf-8")
-STACK: dict[str, Any] = yaml.safe_load(TEXT)
-SERVICES: dict[str, dict[str, Any]] = STACK["services"]
+FILES = ("compose.yaml", "demo.yaml", "gpu.yaml", "llmster.yaml")
+TEXTS = {name: (COMPOSE / name).read_text(encoding="utf-8") for name in FILES}
+TEXT = "".join(TEXTS.values())
+
+
+def merged(base: Any, over: Any) -> Any:
+    """Merge two files as Compose does, as far as ours need it: maps by key, anything else replaced."""
+    if isinstance(base, dict) and isinstance(over, dict):
+        return {
+            key: merged(base[key], over[key]) if key in base and key in over else over.get(key, base.get(key))
+            for key in [*base, *(key for key in over if key not in base)]
+        }
+    return over
+
+
+def stack_of(*files: str) -> dict[str, Any]:
+    """Return what COMPOSE_FILE=compose.yaml:... means."""
+    stack: dict[str, Any] = {}
+    for file in ("compose.yaml", *files):
+        stack = merged(stack, yaml.safe_load(TEXTS[file]))
+    return stack
+
+
+STACK = stack_of()
+SERVICES: dict[str, dict[str, Any]] = {**stack_of("llmster.yaml")["services"]}
+VARIANTS = {file: stack_of(file)["services"] for file in FILES[1:]}
 OURS = {name: service for name, service in SERVICES.items() if name != "llmster"}
 ENV_EXAMPLE = (COMPOSE / ".env.example").read_text(encoding="utf-8")
 VARIABLES = set(re.findall(r"(?<!\$)\$\{(\w+)", TEXT))
 
 
-def test_the_compose_specification_accepts_the_file() -> None:
+@pytest.mark.parametrize("file", FILES)
+def test_the_compose_specification_accepts_the_file(file: str) -> None:
     # The schema comes with check-jsonschema, which takes it from compose-spec/compose-spec.
     checked = subprocess.run(
         [
             Path(sys.executable).parent / "check-jsonschema",
             "--builtin-schema",
             "vendor.compose-spec",
-            COMPOSE / "compose.yaml",
+            COMPOSE / file,
         ],
         capture_output=True,
         text=True,
@@ -39,21 +63,30 @@ def test_the_compose_specification_accepts_the_file() -> None:
 
 @pytest.mark.external("docker-compose")
 @pytest.mark.parametrize(
-    ("profile", "example"), [("demo", True), ("gpu", True), ("llmster", True), ("", False)]
+    ("files", "host"),
+    [
+        (("demo.yaml",), "simulator"),
+        (("gpu.yaml",), "host.docker.internal"),
+        (("llmster.yaml",), "host.docker.internal"),
+        ((), "host.docker.internal"),
+    ],
 )
-def test_docker_compose_reads_the_file(
-    tmp_path: Path, external_tool: FindTool, profile: str, *, example: bool
+def test_docker_compose_reads_the_files(
+    tmp_path: Path, external_tool: FindTool, files: tuple[str, ...], host: str
 ) -> None:
-    # Debian's docker-compose 1.29 is older than the top-level `name`.
-    (tmp_path / "compose.yaml").write_text(re.sub(r"(?m)^name: .*\n", "", TEXT), encoding="utf-8")
-    (tmp_path / "env").write_text(ENV_EXAMPLE if example else "", encoding="utf-8")
+    words: list[Any] = []
+    for name in ("compose.yaml", *files):
+        # Debian's docker-compose 1.29 is older than the top-level `name` and than `:+` in a variable.
+        text = re.sub(r"(?m)^name: .*\n", "", TEXTS[name])
+        (tmp_path / name).write_text(re.sub(r"\$\{\w+:\+[^}]*\}", "", text), encoding="utf-8")
+        words += ["-f", tmp_path / name]
+    (tmp_path / "env").write_text(ENV_EXAMPLE if "demo.yaml" in files else "", encoding="utf-8")
     checked = subprocess.run(
         [
-            external_tool("docker-compose"),
-            *("--env-file", tmp_path / "env", "-f", tmp_path / "compose.yaml"),
+            *(external_tool("docker-compose"), "--env-file", tmp_path / "env", *words),
             *("--project-directory", COMPOSE, "config"),
         ],
-        env={"PATH": "/usr/bin:/bin", "COMPOSE_PROFILES": profile},
+        env={"PATH": "/usr/bin:/bin", "COMPOSE_FILE": ""},
         capture_output=True,
         text=True,
         check=False,
@@ -61,12 +94,24 @@ def test_docker_compose_reads_the_file(
     assert checked.returncode == 0, checked.stderr
     assert not checked.stderr, "every variable has a default"
     read = yaml.safe_load(checked.stdout)["services"]
-    host = "simulator" if example else "host.docker.internal"
     assert read["exporter"]["environment"]["DAEMONPULSE_DAEMON_URL"] == f"http://{host}:1234"
 
 
+def test_a_change_of_the_files_replaces_the_exporter_and_adds_no_second_one() -> None:
+    for file, services in VARIANTS.items():
+        exporters = [
+            name for name, one in services.items() if set(one.get("command", [])) & {"exporter", "simulate"}
+        ]
+        assert exporters == ["exporter"], file
+
+
+def test_the_demo_is_a_project_of_its_own() -> None:
+    assert "COMPOSE_PROJECT_NAME=daemonpulse-demo\nCOMPOSE_FILE=compose.yaml:demo.yaml\n" in ENV_EXAMPLE
+    assert "[simulate" not in TEXTS["compose.yaml"]
+
+
 def test_every_variable_is_in_the_example_and_has_a_default() -> None:
-    explained = set(re.findall(r"(?m)^#?([A-Z_]+)=", ENV_EXAMPLE)) - {"COMPOSE_PROFILES"}
+    explained = set(re.findall(r"(?m)^#?([A-Z_]+)=", ENV_EXAMPLE)) - {"COMPOSE_FILE", "COMPOSE_PROJECT_NAME"}
     assert explained == VARIABLES
     assert set(re.findall(r"(?<!\$)\$\{(\w+):-", TEXT)) == VARIABLES
 
@@ -78,9 +123,9 @@ def test_the_example_sets_no_variable_twice_and_what_it_sets_is_the_default() ->
     example = dict(re.findall(r"(?m)^([A-Z_]+)=(.*)$", ENV_EXAMPLE))
     differs = {name for name, value in example.items() if value != defaults.get(name)}
     assert differs == {
-        "COMPOSE_PROFILES",
+        "COMPOSE_FILE",
+        "COMPOSE_PROJECT_NAME",
         "DAEMONPULSE_DAEMON_URL",
-        "DAEMONPULSE_EXPORTERS_WITHOUT_GPU",
     }, "the example is the demo"
 
 
@@ -91,7 +136,9 @@ def test_a_service_can_do_nothing_it_does_not_need(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is True
     assert not {"privileged", "cap_add", "devices"} & service.keys()
-    assert service.get("pid") == ("host" if name == "exporter-gpu" else None), (
+    assert service["pids_limit"] == 256
+    assert "pid" not in service
+    assert VARIANTS["gpu.yaml"][name].get("pid") == ("host" if name == "exporter" else None), (
         "only to tell whose GPU memory it is"
     )
 
@@ -107,7 +154,7 @@ def test_a_service_has_limits_and_a_pinned_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"llmster", "token"}))
 def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
-    uses_the_images = SERVICES[name].get("command", [""])[0] in {"exporter", "simulate"}
+    uses_the_images = SERVICES[name].get("command", [""])[0] in {"exporter", "actions"}
     assert uses_the_images or SERVICES[name]["healthcheck"]["test"][0] == "CMD"
 
 
@@ -157,7 +204,7 @@ def test_every_volume_is_named_or_a_file_of_ours_that_cannot_be_written() -> Non
                 assert (COMPOSE / source).is_dir(), source
                 assert rest.endswith(":ro"), volume
             else:
-                assert source in STACK["volumes"], volume
+                assert source in stack_of("llmster.yaml")["volumes"], volume
 
 
 def test_the_names_in_prometheus_lists_are_services() -> None:
@@ -173,12 +220,10 @@ def test_no_variable_of_a_service_is_one_our_programs_refuse() -> None:
 
     def environment(name: str) -> dict[str, str]:
         raw = SERVICES[name]["environment"]
-        return {key: re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", value) for key, value in raw.items()}
+        return {key: re.sub(r"\$\{\w+:(?:-([^}]*)|\+[^}]*)\}", r"\1", value) for key, value in raw.items()}
 
     exporter = load_exporter({}, environment("exporter"))
     assert exporter.listen_port == 9810
-    assert load_exporter({}, environment("exporter-gpu")) == exporter
-    assert load_exporter({}, environment("simulator")) == exporter
     actions = load_actions({}, environment("actions"))
     assert (actions.listen_port, actions.prometheus_url) == (9811, "http://prometheus:9090")
     assert actions.daemons == exporter.daemons

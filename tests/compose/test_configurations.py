@@ -30,6 +30,7 @@ TEMPO_KEYS = {
     "live_store.shutdown_marker_dir",
     "backend_scheduler.local_work_path",
     "backend_worker.compaction.block_retention",
+    "backend_worker.finish_on_shutdown_timeout",
     "usage_report.reporting_enabled",
 }
 

@@ -17,19 +17,21 @@ import pytest
 
 from daemonpulse.demo import stack
 from daemonpulse.demo.programs import free_port, running
-from tests.compose.test_compose_file import COMPOSE, SERVICES
+from tests.compose.test_compose_file import COMPOSE, SERVICES, VARIANTS
+
+VARIANT = {**SERVICES, "simulator": VARIANTS["demo.yaml"]["exporter"]}
 
 BIN = Path(sys.executable).parent
 
 
 def with_defaults(text: str) -> str:
     """Fill in ${NAME:-default} as the compose file does when .env says nothing."""
-    return re.sub(r"\$\{\w+:-([^}]*)\}", r"\1", text)
+    return re.sub(r"\$\{\w+:(?:-([^}]*)|\+[^}]*)\}", r"\1", text)
 
 
 def environment(service: str, folder: Path, **changes: str) -> dict[str, str]:
     """A service's variables with their defaults, its folders moved."""
-    own: dict[str, str] = SERVICES[service].get("environment", {})
+    own: dict[str, str] = VARIANT[service].get("environment", {})
     told = {key: with_defaults(value) for key, value in own.items()}
     moved = {key: value.replace("/var/lib/daemonpulse", f"{folder}/state") for key, value in told.items()}
     # Nothing that is not in the test's hands: no receivers, and no Prometheus.
@@ -51,8 +53,8 @@ def make_token(folder: Path, **changes: str) -> str:
 @contextmanager
 def served(service: str, folder: Path, path: str, **changes: str) -> Iterator[str]:
     """Run a service's command and wait until its health check would pass."""
-    entrypoint = SERVICES[service].get("entrypoint", ["daemonpulse"])
-    words = [with_defaults(word) for word in SERVICES[service]["command"]]
+    entrypoint = VARIANT[service].get("entrypoint", ["daemonpulse"])
+    words = [with_defaults(word) for word in VARIANT[service]["command"]]
     command: list[Any] = [BIN / entrypoint[0], *entrypoint[1:], *words]
     if "--daemon-port" in words:  # the containers' own would be in the way of another run on this machine
         command += ["--daemon-port", "0"]
@@ -123,7 +125,7 @@ def test_the_exporter_starts_with_its_variables_and_says_that_the_daemon_is_not_
 
 @pytest.mark.external("prometheus")
 async def test_the_demo_gives_the_stacks_prometheus_simulated_cards_and_marks_them(tmp_path: Path) -> None:
-    names = SERVICES["simulator"]["networks"]["inside"]["aliases"]
+    names = {"exporter"}
     [group] = json.loads((COMPOSE / "prometheus" / "targets" / "exporter.json").read_text(encoding="utf-8"))
     with served("simulator", tmp_path, "/healthz", DAEMONPULSE_LISTEN=":PORT") as url:
         scraped = [url for target in group["targets"] if target.partition(":")[0] in names]
