@@ -6,11 +6,13 @@ Knows how the parts fit and nothing of what they do.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import BinaryIO, Final
 
+from exporter.collectors.energy_metrics import Energy, EnergyTally
 from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.vendors import Sources, local_sources
@@ -18,6 +20,7 @@ from exporter.http.routes import Routes
 from exporter.llmster import local_files
 from exporter.llmster.client import DaemonClient
 from exporter.log_pipeline import Streams
+from exporter.pipeline.energy_watch import READ_WITHIN_S, EnergyWatch
 from exporter.pipeline.host_snapshot import MachineWatch
 from exporter.pipeline.replay import replay
 from exporter.pipeline.snapshots import DaemonWatch
@@ -62,15 +65,18 @@ async def serve(
     daemons = settings.daemons if recording is None else ()
     opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
     watches = [watch(daemon, max_age_s=settings.max_age_s, opening=opening) for daemon in daemons]
+    tally = EnergyTally()
+    energy = EnergyWatch(count=tally.count)
     machine = MachineWatch(
         gpus if gpus is not None else local_sources(),
         host or LocalHost(),
         local=[daemon.name for daemon in daemons if daemon.is_loopback or daemon.home is not None],
+        energy=energy,
         max_age_s=settings.max_age_s,
     )
     listener = serving.listen(settings.listen_host, settings.listen_port)
     url = serving.url_of(listener, tls=web.tls is not None)
-    streams = Streams(settings, watches, machine.engines) if settings.log_stream else None
+    streams = Streams(settings, watches, machine.engines, energy) if settings.log_stream else None
     recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
     taps = taps_of(daemons, streams.streams if streams else ())
     routes = Routes(
@@ -78,6 +84,7 @@ async def serve(
         streams=streams.streams if streams else (),
         taps=taps,
         machine=machine,
+        energy=Energy(energy, tally),
         deliveries=streams.deliveries if streams else None,
         auth=BasicAuth(web.users) if web.users else None,
         hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
@@ -88,6 +95,11 @@ async def serve(
         if streams is not None:
             tasks += [group.create_task(tailer.run(), name="log stream") for tailer in streams.tailers]
         tasks += [group.create_task(tap.reader.run(), name="tap") for tap in taps]
+        tasks.append(
+            group.create_task(
+                energy.run(functools.partial(machine.read_gpus, within_s=READ_WITHIN_S)), name="energy"
+            )
+        )
         if recorded is not None and recording is not None:
             tasks.append(group.create_task(_replay(recording, recorded), name="replay"))
 
@@ -105,6 +117,7 @@ async def serve(
             await machine.close()
             for tap in taps:
                 tap.claims.expire(everything=True)
+            energy.close()
             if streams is not None:
                 await asyncio.to_thread(streams.close)
     log.info("exporter stopped")

@@ -6,11 +6,13 @@ names a receiver: a GPU node without tracing does not pay for it.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from exporter.collectors.base import Deliveries
 from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.pipeline.energy_watch import EnergySink, EnergyWatch
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.log_stream import EventFlow, Sink, Tailer
 from exporter.pipeline.predictions import PredictionBuilder
@@ -33,19 +35,27 @@ class Streams:
         settings: ExporterSettings,
         watches: Sequence[DaemonWatch],
         engines: Mapping[str, EnginePids],
+        energy: EnergyWatch | None = None,
     ) -> None:
-        """Make the parts; the tailers' run() is the owner's to start. `engines` learn pids from runtime.log."""
+        """Make the parts; the tailers' run() is the owner's to start.
+
+        `engines` are the daemons of this host: they learn pids from runtime.log, and their requests use its `energy`.
+        """
         self._settings = settings
         self._tapped = {daemon.name for daemon in settings.daemons if daemon.tap_url is not None}
+        self._energy = energy
         self._clients = {watch.name: watch.client for watch in watches}
         self._resources: dict[tuple[str, str | None], Resource] = {}
         self._otlp = self._open_otlp() if otel_env.are_configured() else None
         self.streams: list[Stream] = []
         self.tailers: list[Tailer] = []
         for watch in watches:
-            learners: list[Sink] = [engines[watch.name]] if watch.name in engines else []
-            stream = self._stream(watch.name, _Lookup(watch), learners)
+            is_local = watch.name in engines
+            learners: list[Sink] = [engines[watch.name]] if is_local else []
+            stream = self._stream(watch.name, _Lookup(watch), learners, uses_energy=is_local)
             watch.observers.append(stream.flow.forget_unloaded)
+            if is_local and energy is not None:
+                watch.observers.append(functools.partial(energy.snapshot_taken, watch.name))
             self.streams.append(stream)
             self.tailers.append(Tailer(watch.client, stream.flow))
 
@@ -64,11 +74,11 @@ class Streams:
 
     def recording(self, daemon: str) -> Stream:
         """Add a stream that no tailer fills, for a replay."""
-        stream = self._stream(daemon, _Lookup(None), [])
+        stream = self._stream(daemon, _Lookup(None), [], uses_energy=False)
         self.streams.append(stream)
         return stream
 
-    def _stream(self, daemon: str, lookup: _Lookup, learners: Sequence[Sink]) -> Stream:
+    def _stream(self, daemon: str, lookup: _Lookup, learners: Sequence[Sink], *, uses_energy: bool) -> Stream:
         has_traces = self._otlp is not None and self._otlp.spans is not None
         builder = PredictionBuilder(
             daemon,
@@ -79,9 +89,18 @@ class Streams:
             sum_endings=daemon in self._tapped,
         )
         tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
+        spans, logs = self._otlp_sinks(daemon)
+        energy = self._energy if uses_energy else None
+        if energy is not None:
+            spans = EnergySink(daemon, energy, model_key=lookup.model_key, then=spans)
         # The tally comes first: it takes every event, whatever becomes of the others.
         recent = RecentPredictions(lookup.model_key)
-        flow = EventFlow(builder, [tally, recent, *learners, *self._otlp_sinks(daemon)])
+        outwards = [sink for sink in (spans, logs) if sink is not None]
+        flow = EventFlow(builder, [tally, recent, *learners, *outwards])
+        if energy is not None:
+            flow.slots.busy_changed = lambda instance, busy: energy.slots_changed(
+                daemon, lookup.model_key(instance), instance, busy
+            )
         return Stream(daemon, flow, tally, lookup.model_key, recent)
 
     def _open_otlp(self) -> Otlp:
@@ -90,19 +109,19 @@ class Streams:
 
         return otlp.from_environment(self._resource, Capture(self._settings.capture))
 
-    def _otlp_sinks(self, daemon: str) -> list[Sink]:
+    def _otlp_sinks(self, daemon: str) -> tuple[Sink | None, Sink | None]:
+        """Make the sinks of spans and of log records, for those that have a receiver."""
         if self._otlp is None:
-            return []
+            return None, None
         from exporter.telemetry.content import Capture  # noqa: PLC0415
         from exporter.telemetry.log_sink import LogSink  # noqa: PLC0415
         from exporter.telemetry.spans import SpanSink  # noqa: PLC0415
 
-        sinks: list[Sink] = []
-        if self._otlp.spans is not None:
-            sinks.append(SpanSink(self._otlp.spans))
-        if self._otlp.logs is not None:
-            sinks.append(LogSink(daemon, self._otlp.logs, self._resource, Capture(self._settings.capture)))
-        return sinks
+        otlp = self._otlp
+        spans = SpanSink(otlp.spans) if otlp.spans is not None else None
+        capture = Capture(self._settings.capture)
+        logs = LogSink(daemon, otlp.logs, self._resource, capture) if otlp.logs is not None else None
+        return spans, logs
 
     def _resource(self, daemon: str) -> Resource:
         """Describe a daemon as of its latest session; made once per version."""

@@ -16,6 +16,7 @@ from aiohttp import web
 from llmster_sim.clock import DEFAULT_START_MS, Clock
 from llmster_sim.engine.daemon import Daemon, Settings
 from llmster_sim.home import write_home
+from llmster_sim.host.gpu_specs import specs_of
 from llmster_sim.models.catalogue import catalogue_of
 from llmster_sim.rest.chat import ChatRoutes
 from llmster_sim.rest.http import Router
@@ -74,7 +75,7 @@ class Simulator:
             clock=self.clock,
             models=catalogue_of(self.config.models),
             seed=self.config.seed,
-            gpus=self.config.gpus,
+            gpus=specs_of(self.config.scenario, self.config.gpus),
             settings=self.config.settings,
             version=self.config.version,
             build=self.config.build,

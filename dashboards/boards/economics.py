@@ -21,6 +21,7 @@ from dashboards.kit.promql import (
 )
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import CARD
+from exporter.catalogue import energy as e
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
@@ -52,7 +53,7 @@ _USD: Final = "currencyUSD"
 
 def _usd_per_second(window: str) -> Expr:
     cards = count_by(_B.now(h.DEVICE_INFO)) * variable("gpu_hour") / _SECONDS_PER_HOUR
-    energy = sum_by(_B.rate(h.ENERGY, window)) / _JOULES_PER_KWH * variable("kwh")
+    energy = sum_by(_B.rate(e.GPU, window)) / _JOULES_PER_KWH * variable("kwh")
     return cards + energy
 
 
@@ -99,7 +100,7 @@ _EVEN = panels.stat(
 _JOULES = panels.stat(
     "Energy per token",
     "How much energy does one written token take?",
-    Query((sum_by(_B.rate(h.ENERGY, RANGE)) / _tokens_per_second(RANGE)).in_unit("joules")),
+    Query((sum_by(_B.rate(e.GPU, RANGE)) / _tokens_per_second(RANGE)).in_unit("joules")),
     decimals=1,
     no_value="Nothing written",
 )
@@ -129,7 +130,7 @@ _JOULES_OVER_TIME = panels.series(
     "Energy per token",
     "Does batching pay? More requests at once mean less energy per token.",
     Query(
-        (sum_by(_B.rate(h.ENERGY)) / _tokens_per_second(RATE_INTERVAL)).in_unit("joules"), "per written token"
+        (sum_by(_B.rate(e.GPU)) / _tokens_per_second(RATE_INTERVAL)).in_unit("joules"), "per written token"
     ),
 )
 _POWER = panels.series(

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.catalogue import daemon, hardware, log_stream, self_metrics, tap
+from exporter.catalogue import daemon, energy, hardware, log_stream, self_metrics, tap
 from exporter.catalogue.metric import Kind, Metric
 
 __all__ = ["CATALOGUE", "Kind", "Metric"]
@@ -17,6 +17,7 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     *log_stream.ROWS,
     *tap.ROWS,
     *hardware.ROWS,
+    *energy.ROWS,
     *self_metrics.ROWS,
 )
 """All rows of the exporter, in the order of exposition. The actions API and its gate serve theirs: actions, mcp."""

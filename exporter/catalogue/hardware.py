@@ -132,13 +132,6 @@ POWER_LIMIT = gauge(
     source="nvmlDeviceGetEnforcedPowerLimit",
     unit="watts",
 )
-ENERGY = counter(
-    "gpu_energy_joules_total",
-    "Energy the card has used since the driver was loaded.",
-    "gpu",
-    source="nvmlDeviceGetTotalEnergyConsumption",
-    unit="joules",
-)
 CLOCK = gauge(
     "gpu_clock_hertz",
     "Clock now: graphics, sm, memory, video.",

@@ -6,6 +6,7 @@ from typing import Final
 
 from exporter.collectors import (
     daemon,
+    energy,
     gpu,
     host,
     instances,
@@ -37,6 +38,7 @@ COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
     ("driver", gpu.collect_driver),
     ("gpu", gpu.collect),
     ("vram", vram.collect),
+    ("energy", energy.collect),
     ("host", host.collect),
     ("health", self_metrics.collect),
 )

@@ -19,6 +19,7 @@ from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Metric, self_metrics
 from exporter.collectors.client_metrics import Tap
+from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.errors import HardwareError
 from exporter.pipeline.host_snapshot import MachineReading
@@ -64,6 +65,8 @@ class Scrape:
     """By signal, spans or logs; only the signals that have a receiver."""
     machine: MachineReading | None = None
     """The machine we run on; None when only one daemon is asked for."""
+    energy: Energy | None = None
+    """The energy of the machine's GPUs."""
     own: OwnProcess | None = None
     """This process; None where the system does not tell."""
 

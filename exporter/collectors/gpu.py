@@ -68,7 +68,6 @@ def _add_device(out: Samples, device: Device, source: str) -> None:
         out.add(m.TEMPERATURE_LIMIT, celsius, gpu=gpu, limit=limit)
     out.add(m.POWER, device.power_watts, gpu=gpu)
     out.add(m.POWER_LIMIT, device.power_limit_watts, gpu=gpu)
-    out.add(m.ENERGY, device.energy_joules, gpu=gpu)
     for clock, hertz in device.clocks_hertz.items():
         out.add(m.CLOCK, hertz, gpu=gpu, clock=clock)
     for clock, hertz in device.clocks_max_hertz.items():

@@ -19,6 +19,7 @@ from urllib.parse import parse_qs
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
 from exporter.collectors.client_metrics import Tap
+from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
 from exporter.http import landing, live
 from exporter.http.exposition import expose
@@ -89,6 +90,7 @@ class Routes:
         streams: Iterable[Stream] = (),
         taps: Iterable[Tap] = (),
         machine: MachineWatch | None = None,
+        energy: Energy | None = None,
         deliveries: Mapping[str, Deliveries] | None = None,
         auth: BasicAuth | None = None,
         hosts: frozenset[str] | None = None,
@@ -97,6 +99,7 @@ class Routes:
         self._streams = tuple(streams)
         self._taps = tuple(taps)
         self._machine = machine
+        self._energy = energy
         self._deliveries = deliveries or {}
         self._auth = auth
         self._hosts = hosts
@@ -209,6 +212,7 @@ class Routes:
             taps=tuple(taps),
             machine=seen,
             deliveries=self._deliveries,
+            energy=self._energy,
             own=process.read(),
         )
         samples = run(collectors, scrape)

@@ -52,7 +52,9 @@ class _Gpu:
 class EnergyLedger:
     """Keeps the books of all GPUs of a host. Times are Unix seconds and may not go back by more than a jitter."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, hold_s: float | None = None) -> None:
+        """Begin empty; `hold_s` stands in for HOLD_S."""
+        self._hold_s = HOLD_S if hold_s is None else hold_s
         self._gpus: dict[int, _Gpu] = {}
         self._where: dict[Model, frozenset[int]] = {}
 
@@ -144,10 +146,9 @@ class EnergyLedger:
             account.unclaimed.append(piece)
         _append(account, piece.until_s, piece.joules / requests if requests else 0.0)
 
-    @staticmethod
-    def _settle(account: _Gpu, now_s: float) -> None:
+    def _settle(self, account: _Gpu, now_s: float) -> None:
         unclaimed = account.unclaimed
-        while unclaimed and (unclaimed[0].until_s <= now_s - HOLD_S or len(unclaimed) > MOST_UNCLAIMED):
+        while unclaimed and (unclaimed[0].until_s <= now_s - self._hold_s or len(unclaimed) > MOST_UNCLAIMED):
             account.idle_joules += unclaimed.popleft().joules
 
 

@@ -16,6 +16,7 @@ from exporter.hardware.errors import HardwareError, HostStalled
 from exporter.hardware.evidence import pids_of
 from exporter.hardware.host import HostReading, HostSource
 from exporter.hardware.vendors import GpuReaders, HostGpus, Sources
+from exporter.pipeline.energy_watch import EnergyWatch
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
 from exporter.pipeline.vram import Vram, share_out
@@ -54,11 +55,13 @@ class MachineWatch:
         host: HostSource,
         *,
         local: Iterable[str],
+        energy: EnergyWatch | None = None,
         max_age_s: float = 1.0,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engines: dict[str, EnginePids] = {name: EnginePids() for name in local}
         self._gpus = GpuReaders(gpus)
+        self._energy = energy
         self._source = host
         self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
         self._max_age_s = max_age_s
@@ -76,6 +79,8 @@ class MachineWatch:
         started_at = self._clock()
         self._latest = await self._gpus.read(within_s=within_s)
         self._latest_at = float("-inf") if self._latest.problems else started_at
+        if self._energy is not None:
+            self._energy.observe(self._latest)
         return self._latest
 
     async def read(
@@ -92,12 +97,15 @@ class MachineWatch:
             host, problem = await self._host.read(within_s=within_s), None
         except Exception as error:  # noqa: BLE001 - logged in _problem_of
             host, problem = _Host({}, {}), self._problem_of(error)
+        vram = share_out(gpus.devices, daemons, host.hosts, self.engines, names=host.names)
+        if self._energy is not None and problem is None:
+            self._energy.place(vram)
         return MachineReading(
             gpus=gpus,
             hosts=host.hosts if problem is None else None,
             host_problem=problem,
             xids=self._labelled_xids(),
-            vram=share_out(gpus.devices, daemons, host.hosts, self.engines, names=host.names),
+            vram=vram,
         )
 
     async def close(self) -> None:

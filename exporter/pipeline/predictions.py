@@ -133,6 +133,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """Who asked; only what went through the tap has one."""
     parent_span_id: int | None = None
     """Of the caller's span, in the trace `trace_id`."""
+    energy_joules: float | None = None
+    """Of the GPUs, as exporter.pipeline.energy shares it."""
 
 
 class _Input(msgspec.Struct):

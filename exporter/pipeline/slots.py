@@ -28,6 +28,8 @@ import msgspec
 from exporter.llmster.events import RuntimeLog, ServerLog
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from exporter.llmster.events import LogEvent
 
 MAX_INSTANCES = 256
@@ -140,6 +142,8 @@ class SlotMonitor:
         self._crashes: deque[tuple[type[RuntimeLog | ServerLog], CrashLine]] = deque(
             maxlen=16
         )  # told one way so far
+        self.busy_changed: Callable[[str, int | None], None] = _ignore
+        """Told of an instance and how many of its slots work, whenever that changes; None when it is not known now."""
         self.unattributed = 0
         """Engine lines that named no instance while several, or none, could have written them."""
 
@@ -166,7 +170,8 @@ class SlotMonitor:
 
     def forget(self, instance: str) -> None:
         """Drop what is known of an instance that is gone."""
-        self._instances.pop(instance, None)
+        if self._instances.pop(instance, None) is not None:
+            self.busy_changed(instance, None)
         self._engines = {engine: name for engine, name in self._engines.items() if name != instance}
 
     def forget_all(self) -> None:
@@ -239,14 +244,19 @@ class SlotMonitor:
         if line.slot is None:
             state = self._instances.get(instance)
             slots = state.slots if state else {}
-            for number, slot in slots.items():
-                if slot.busy:
-                    slots[number] = Slot(busy=False, task=slot.task, progress_ms=now_ms)
+            busy = [number for number, slot in slots.items() if slot.busy]
+            for number in busy:
+                slots[number] = Slot(busy=False, task=slots[number].task, progress_ms=now_ms)
+            if busy:
+                self.busy_changed(instance, 0)
         elif line.slot < MAX_SLOTS:
             slots = self._state(instance, engine).slots
-            after = _next(slots.get(line.slot), line, now_ms)
+            before = slots.get(line.slot)
+            after = _next(before, line, now_ms)
             if after is not None:
                 slots[line.slot] = after
+                if before is None or before.busy != after.busy:
+                    self.busy_changed(instance, sum(slot.busy for slot in slots.values()))
 
     def _state(self, instance: str, engine: str | None) -> _Instance:
         state = self._instances.get(instance)
@@ -262,6 +272,10 @@ class SlotMonitor:
             while len(self._engines) > 2 * MAX_INSTANCES:
                 self._engines.pop(next(iter(self._engines)))
         return state
+
+
+def _ignore(_instance: str, _busy: int | None) -> None:
+    """Nobody wants to know."""
 
 
 def _is_same(crash: CrashLine, told: CrashLine) -> bool:

@@ -152,6 +152,7 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
         "daemonpulse.reasoning.tokens_estimated": prediction.reasoning_tokens_estimated,
         "daemonpulse.reasoning.seconds_estimated": prediction.reasoning_s,
         "daemonpulse.client": prediction.client,
+        "daemonpulse.energy.joules": prediction.energy_joules,
         "llmster.stop_reason": prediction.stop_reason,
         "llmster.draft.tokens": prediction.draft_tokens,
         "llmster.draft.accepted_tokens": prediction.draft_tokens_accepted,

@@ -19,7 +19,7 @@ SERIES = {
     'gpu_utilization_ratio{gpu="0",JI}': 0.25,
     'gpu_clock_hertz{gpu="0",clock="sm",JI}': 1.98e9,
     'gpu_clock_hertz{gpu="0",clock="memory",JI}': 2.6e9,
-    'gpu_energy_joules_total{gpu="0",JI}': 12.5,
+    'gpu_energy_joules_total{gpu="0",method="counter",JI}': 12.5,
     'gpu_ecc_errors_total{gpu="0",kind="corrected",location="dram",JI}': 2,
     'gpu_ecc_errors_total{gpu="0",kind="corrected",location="sram",JI}': 3,
 }

@@ -8,6 +8,7 @@ from llmster_sim.clock import Clock
 from llmster_sim.engine.daemon import Daemon, Settings
 from llmster_sim.engine.jobs import Ask
 from llmster_sim.engine.log_events import Event
+from llmster_sim.host.gpu_specs import specs_of
 from llmster_sim.models.catalogue import CATALOGUE
 from llmster_sim.models.generation import generate, prose
 from llmster_sim.server import SimConfig, Simulator
@@ -25,7 +26,7 @@ def clock() -> Clock:
 @pytest.fixture
 def make_daemon(clock: Clock) -> MakeDaemon:
     def make(*, gpus: int = 2, seed: int = 7, settings: Settings | None = None) -> Daemon:
-        return Daemon(clock=clock, models=CATALOGUE, seed=seed, gpus=gpus, settings=settings)
+        return Daemon(clock=clock, models=CATALOGUE, seed=seed, gpus=specs_of("", gpus), settings=settings)
 
     return make
 

@@ -5,7 +5,8 @@ from collections import Counter
 
 from prometheus_client.parser import text_string_to_metric_families
 
-from daemonpulse.demo.simulated_host import FOREIGN_NAME, SimulatedHost, simulated_gpus
+from daemonpulse.demo.simulated_gpus import FOREIGN_NAME
+from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
 

@@ -9,17 +9,18 @@ import asyncio
 from collections.abc import Callable, Mapping
 from typing import Final, TypeVar
 
+from daemonpulse.demo.simulated_gpus import device_of, uuid_of
 from exporter.hardware.errors import DriverUnavailable, HardwareError
-from exporter.hardware.gpus import Device, GpuProcess, GpuReading, GpuSource, Memory
+from exporter.hardware.gpus import GpuReading, GpuSource
 from exporter.hardware.host import HostMemory, HostProcess, HostReading, ProcessRole
 from llmster_sim.engine.daemon import Daemon
-from llmster_sim.host.gpus import CardReading
 from llmster_sim.host.memory import RAM_BYTES
 
 T = TypeVar("T")
 
-FOREIGN_NAME: Final = "blender (simulated)"
 ENGINE_NAME: Final = "llama-server (simulated)"
+_DAEMON_CORES: Final = 0.04
+"""What the daemon itself takes of the processor."""
 DAEMON_NAME: Final = "llmster (simulated)"
 ANSWER_S: Final = 2.0
 """How long a reader's thread waits for the simulator's loop; longer than the loop is ever busy."""
@@ -60,8 +61,14 @@ class SimulatedGpus(_Simulated):
         return self._ask(self._read, DriverUnavailable)
 
     def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
-        """Report none: nothing goes wrong in a simulated card."""
-        return None
+        """Count the XIDs of the scenario that has some; None for a vendor that has no XIDs."""
+        if self._vendor != "nvidia":
+            return None
+        return {
+            (uuid_of(gpu.index), xid): count
+            for gpu in self._daemon.cards.all
+            for xid, count in gpu.xids.items()
+        }
 
     def close(self) -> None:
         """Leave the simulator alone; it ends by itself."""
@@ -73,7 +80,7 @@ class SimulatedGpus(_Simulated):
         return GpuReading(
             driver_version=None,
             cuda_version=None,
-            devices=tuple(_device(card, names) for card in cards if card.vendor == self._vendor),
+            devices=tuple(device_of(card, names) for card in cards if card.spec.vendor == self._vendor),
             simulated=True,
         )
 
@@ -101,38 +108,22 @@ class SimulatedHost(_Simulated):
                 role=ProcessRole.ENGINE,
                 name=ENGINE_NAME,
                 parent_pid=daemon.pid,
+                resident_bytes=instance.model.size_bytes // 8,
+                cpu_seconds=instance.cpu.seconds(daemon.clock.now_s),
                 model_path=f"/simulated/models/{instance.model.path}",
             )
             for instance in daemon.instances
             if instance.pid is not None
         ]
         own = HostProcess(
-            pid=daemon.pid, role=ProcessRole.DAEMON, name=DAEMON_NAME, resident_bytes=daemon.host_rss_bytes
+            pid=daemon.pid,
+            role=ProcessRole.DAEMON,
+            name=DAEMON_NAME,
+            resident_bytes=daemon.host_rss_bytes,
+            cpu_seconds=_DAEMON_CORES * daemon.clock.now_s,
         )
         return HostReading(
             memory=memory,
             processes=(own, *engines),
             parents=tuple((engine.pid, daemon.pid) for engine in engines),
         )
-
-
-def _device(card: CardReading, names: Mapping[int, str]) -> Device:
-    return Device(
-        index=card.index,
-        uuid=f"GPU-simulated-{card.index}",
-        name=f"{card.name} (simulated)",
-        vendor=card.vendor,
-        memory=Memory(
-            total_bytes=card.total_bytes,
-            used_bytes=card.used_bytes,
-            free_bytes=card.total_bytes - card.used_bytes,
-        ),
-        utilization_ratio=card.utilization,
-        temperatures_celsius={"gpu": card.temperature_c},
-        power_watts=card.power_w,
-        throttle_reasons={"gpu_idle": card.utilization == 0},
-        processes=tuple(
-            GpuProcess(pid, size_bytes, name=names.get(pid, FOREIGN_NAME))
-            for pid, size_bytes in card.processes
-        ),
-    )

@@ -15,6 +15,7 @@ from llmster_sim.engine.jobs import Ask, Failed, Job, JobEvent, ignore
 from llmster_sim.engine.loading import Load, Loaded, Loader, LoadEvent, LoadFailed
 from llmster_sim.engine.totals import Totals
 from llmster_sim.host import memory
+from llmster_sim.host.gpu_specs import specs_of
 from llmster_sim.host.gpus import Cards, mebibytes
 from llmster_sim.models.load_config import complete
 
@@ -24,6 +25,7 @@ if TYPE_CHECKING:
     from llmster_sim.clock import Clock
     from llmster_sim.engine.instances import Instance
     from llmster_sim.engine.ports import Served
+    from llmster_sim.host.gpu_specs import CardSpec
     from llmster_sim.host.memory import Guardrail
     from llmster_sim.models.catalogue import Model
     from llmster_sim.models.load_config import LoadConfig
@@ -80,7 +82,7 @@ class Daemon:
         clock: Clock,
         models: Sequence[Model],
         seed: int = 0,
-        gpus: int = 2,
+        gpus: Sequence[CardSpec] = specs_of("", 2),
         settings: Settings | None = None,
         version: str = "0.4.24",
         build: int = 1,
@@ -92,7 +94,7 @@ class Daemon:
         self.rng = random.Random(seed)
         self.version = version
         self.build = build
-        self.cards = Cards(count=gpus)
+        self.cards = Cards(specs=gpus)
         self.instances: list[Instance] = []
         self.totals = Totals()
         self.next_load_failure: errors.DaemonError | None = None
@@ -105,8 +107,8 @@ class Daemon:
         self._tasks = 0
         self._watchers: list[Callable[[log_events.Event], None]] = []
         self.loader = Loader(daemon=self)
-        if gpus > 1:
-            self.cards.add_foreign(pid=_FOREIGN_PID, index=gpus - 1, size_bytes=mebibytes(2150))
+        if len(gpus) > 1:
+            self.cards.add_foreign(pid=_FOREIGN_PID, index=len(gpus) - 1, size_bytes=mebibytes(2150))
 
     # Log stream
 
@@ -340,7 +342,11 @@ class Daemon:
         return instance.queue.submit(ask=ask, notify=notify)
 
     def show_load(self) -> None:
-        """Let the cards' load follow the running jobs."""
+        """Let the cards' load, and the engines' use of the processor, follow the running jobs."""
+        for instance in self.instances:
+            instance.cpu.set_running(
+                len(instance.queue.running) if instance.loaded else 0, now_s=self.clock.now_s
+            )
         for card in self.cards.all:
             running = sum(
                 len(i.queue.running)

@@ -8,6 +8,8 @@ from __future__ import annotations
 import dataclasses
 from typing import TYPE_CHECKING, Any
 
+from llmster_sim.host.cpu import CpuTime
+
 if TYPE_CHECKING:
     from llmster_sim.clock import Timer
     from llmster_sim.engine.queueing import Queue
@@ -35,6 +37,7 @@ class Instance:
     loaded: bool = False
     gone: bool = False
     expiry: Timer | None = None
+    cpu: CpuTime = dataclasses.field(default_factory=CpuTime)
     _queue: Queue | None = None
 
     @property

@@ -7,52 +7,23 @@ from __future__ import annotations
 
 import dataclasses
 import math
+from collections import Counter
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
+    from llmster_sim.host.gpu_specs import CardSpec
     from llmster_sim.models.load_config import Split
 
 _MIB = 1024 * 1024
 # Time for a card to cover 63 % of the way to its new temperature. Assumed: a two-slot air-cooled card.
 _HEAT_TIME_S = 45.0
 _AMBIENT_C = 31.0
-
-
-@dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CardSpec:
-    """What the maker prints on the box. Source of name and size of the first: a recorded surveyHardware."""
-
-    name: str
-    vendor: str
-    total_bytes: int
-    idle_w: float
-    max_w: float
-    full_load_c: float
-    compute: str
-
-
-SPECS = (
-    CardSpec(
-        name="NVIDIA GeForce RTX 4090",
-        vendor="nvidia",
-        total_bytes=25_757_220_864,
-        idle_w=24.0,
-        max_w=450.0,
-        full_load_c=74.0,
-        compute="8.9",
-    ),
-    CardSpec(
-        name="AMD Radeon RX 7700 XT",
-        vendor="amd",
-        total_bytes=12_884_901_888,
-        idle_w=16.0,
-        max_w=245.0,
-        full_load_c=72.0,
-        compute="11.0",
-    ),
-)
+# Generating is limited by memory, not by arithmetic.
+_MEMORY_BOUND = 0.82
+# From this load on a card is at its power limit.
+_CAPPED_LOAD = 0.85
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
@@ -60,27 +31,56 @@ class CardReading:
     """What a management library would report of one card at one instant."""
 
     index: int
-    name: str
-    vendor: str
-    total_bytes: int
+    spec: CardSpec
     used_bytes: int
     utilization: float
+    memory_busy: float
     temperature_c: float
+    memory_temperature_c: float
     power_w: float
+    energy_j: float
+    """Since the simulator started."""
+    clock_mhz: float
+    hot: bool
+    """Slowed down by heat."""
+    power_capped: bool
+    fan: float
+    sent_bytes: float
+    received_bytes: float
+    """Over PCIe in one second."""
+    nvlink_bytes: float
+    ecc_corrected: int
+    ecc_uncorrected: int
     processes: tuple[tuple[int, int], ...]
 
 
 class Card:
     """One card; heat follows load with a delay, so readings depend only on the history of loads."""
 
-    __slots__ = ("_at_s", "_temperature_c", "index", "load", "processes", "spec")
+    __slots__ = (
+        "_at_s",
+        "_busy_s",
+        "_energy_j",
+        "_temperature_c",
+        "ecc_corrected",
+        "ecc_uncorrected",
+        "index",
+        "load",
+        "processes",
+        "spec",
+        "xids",
+    )
 
     def __init__(self, *, index: int, spec: CardSpec) -> None:
         self.index = index
         self.spec = spec
         self.processes: dict[int, int] = {}
         self.load = 0.0
+        self.ecc_corrected = self.ecc_uncorrected = 0
+        self.xids: Counter[int] = Counter()
         self._at_s = 0.0
+        self._busy_s = 0.0
+        self._energy_j = 0.0
         self._temperature_c = self._target_c()
 
     @property
@@ -102,23 +102,44 @@ class Card:
         self.load = min(1.0, max(0.0, load))
 
     def _settle(self, now_s: float) -> None:
-        share = math.exp(-max(0.0, now_s - self._at_s) / _HEAT_TIME_S)
+        passed_s = max(0.0, now_s - self._at_s)
+        share = math.exp(-passed_s / _HEAT_TIME_S)
         target_c = self._target_c()
         self._temperature_c = target_c + (self._temperature_c - target_c) * share
+        self._energy_j += self._power_w() * passed_s
+        self._busy_s += self.load * passed_s
         self._at_s = now_s
+
+    def _power_w(self) -> float:
+        return self.spec.idle_w + (self.spec.max_w - self.spec.idle_w) * self.load
 
     def read(self, now_s: float) -> CardReading:
         """Report the card as it is at `now_s`."""
         self._settle(now_s)
+        spec, load = self.spec, self.load
+        hot = self._temperature_c >= spec.slow_c
+        power_capped = load >= _CAPPED_LOAD
+        slowed = (0.9 if hot else 1.0) * (0.97 if power_capped else 1.0)
+        heat = (self._temperature_c - _AMBIENT_C) / (spec.full_load_c - _AMBIENT_C)
         return CardReading(
             index=self.index,
-            name=self.spec.name,
-            vendor=self.spec.vendor,
-            total_bytes=self.spec.total_bytes,
+            spec=spec,
             used_bytes=self.used_bytes,
-            utilization=self.load,
+            utilization=load,
+            memory_busy=round(load * _MEMORY_BOUND, 3),
             temperature_c=round(self._temperature_c, 1),
-            power_w=round(self.spec.idle_w + (self.spec.max_w - self.spec.idle_w) * self.load, 1),
+            memory_temperature_c=round(self._temperature_c + 6 + 8 * load, 1),
+            power_w=round(self._power_w(), 1),
+            energy_j=self._energy_j,
+            clock_mhz=round((spec.clock_mhz if load else spec.clock_mhz / 12) * slowed),
+            hot=hot,
+            power_capped=power_capped,
+            fan=round(min(1.0, max(0.0, heat)), 2),
+            sent_bytes=round(load * 40 * _MIB),
+            received_bytes=round(load * 160 * _MIB),
+            nvlink_bytes=round(self._busy_s * 900 * _MIB) if spec.nvlinks else 0,
+            ecc_corrected=self.ecc_corrected,
+            ecc_uncorrected=self.ecc_uncorrected,
             processes=tuple(sorted(self.processes.items())),
         )
 
@@ -126,8 +147,8 @@ class Card:
 class Cards:
     """The cards of one machine, and the placing of a process over them by split strategy."""
 
-    def __init__(self, *, count: int) -> None:
-        self.all = tuple(Card(index=index, spec=SPECS[min(index, len(SPECS) - 1)]) for index in range(count))
+    def __init__(self, *, specs: Sequence[CardSpec]) -> None:
+        self.all = tuple(Card(index=index, spec=spec) for index, spec in enumerate(specs))
 
     def add_foreign(self, *, pid: int, index: int, size_bytes: int) -> None:
         """Let a process that is not the daemon's take memory; the daemon's guardrail does not see it."""

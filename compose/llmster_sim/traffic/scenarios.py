@@ -5,14 +5,17 @@ Knows no events itself; the generators are in `traffic` and `trouble`.
 
 from __future__ import annotations
 
+import functools
 from typing import TYPE_CHECKING
 
 from llmster_sim.models.load_config import SPLIT
 from llmster_sim.traffic.plugin_agents import PluginAgents
 from llmster_sim.traffic.steady import Agent, Burst, Steady, Traffic
-from llmster_sim.traffic.trouble import Crash, Leak, Malformed, Stuck
+from llmster_sim.traffic.trouble import BadMemory, Crash, Leak, Malformed, Stuck
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from llmster_sim.engine.daemon import Daemon
     from llmster_sim.traffic.plugin_agents import NamedTools
     from llmster_sim.wire.faults import Faults
@@ -26,6 +29,8 @@ SCENARIOS = {
     "crash": "steady, and a busy engine process dies every two minutes",
     "malformed": "steady, and every 4 s a log frame no schema allows",
     "leak": "steady, and the daemon's memory grows with every request",
+    "mig": "steady, on a data-centre GPU that is partitioned",
+    "ecc": "steady, on a data-centre GPU whose memory goes bad: ECC errors, and an XID every minute",
     "demo": "steady, agent and burst at once: every panel has something to show",
 }
 _JOINED = {"demo": "steady+agent+burst"}
@@ -58,29 +63,24 @@ def build(
     bench: NamedTools | None = None,
 ) -> Scenario:
     """Give the scenario of that name; `steady+agent` plays both. Raises ValueError for an unknown one."""
+    make: dict[str, Callable[..., Traffic]] = {
+        "idle": Traffic,
+        "steady": Steady,
+        "burst": Burst,
+        "agent": functools.partial(_agents, bench=bench),
+        "stuck": Stuck,
+        "crash": Crash,
+        "malformed": functools.partial(Malformed, faults=faults),
+        "leak": functools.partial(Leak, real=real_leak),
+        "mig": Steady,
+        "ecc": BadMemory,
+    }
     parts: list[Traffic] = []
     names = "+".join(_JOINED.get(one, one) for one in name.split("+"))
     for number, part in enumerate(names.split("+")):
-        own_seed = seed * 31 + number
-        match part:
-            case "idle":
-                parts.append(Traffic(daemon=daemon, seed=own_seed))
-            case "steady":
-                parts.append(Steady(daemon=daemon, seed=own_seed))
-            case "burst":
-                parts.append(Burst(daemon=daemon, seed=own_seed))
-            case "agent":
-                parts.append(_agents(daemon=daemon, seed=own_seed, bench=bench))
-            case "stuck":
-                parts.append(Stuck(daemon=daemon, seed=own_seed))
-            case "crash":
-                parts.append(Crash(daemon=daemon, seed=own_seed))
-            case "malformed":
-                parts.append(Malformed(daemon=daemon, seed=own_seed, faults=faults))
-            case "leak":
-                parts.append(Leak(daemon=daemon, seed=own_seed, real=real_leak))
-            case _:
-                raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}, got {part!r}")
+        if part not in make:
+            raise ValueError(f"scenario must be one of {', '.join(SCENARIOS)}, got {part!r}")
+        parts.append(make[part](daemon=daemon, seed=seed * 31 + number))
     return Scenario(parts=parts)
 
 
@@ -94,14 +94,18 @@ def _agents(*, daemon: Daemon, seed: int, bench: NamedTools | None) -> Traffic:
 def load_initial(daemon: Daemon) -> None:
     """Load at once what every scenario starts with: a pinned model, a JIT one with TTL, an embedder.
 
-    All on the first card, so that the second has room for more.
+    The two large ones on the first GPU, so that the second has room for more.
     """
-    first = {SPLIT: {"strategy": "priorityOrder", "disabledGpus": [], "priority": [0], "customRatio": []}}
     have = {model.key for model in daemon.models}
     ttl_ms = daemon.settings.jit_ttl_s * 1000
     if "qwen/qwen3-8b" in have:
-        daemon.load("qwen/qwen3-8b", overrides=first, instant=True)
+        daemon.load("qwen/qwen3-8b", overrides=_preferring(0), instant=True)
     if "openai/gpt-oss-20b" in have:
-        daemon.load("openai/gpt-oss-20b", overrides=first, jit=True, ttl_ms=ttl_ms, instant=True)
+        daemon.load("openai/gpt-oss-20b", overrides=_preferring(0), jit=True, ttl_ms=ttl_ms, instant=True)
     if "text-embedding-nomic-embed-text-v1.5" in have:
-        daemon.load("text-embedding-nomic-embed-text-v1.5", overrides=first, instant=True)
+        second = _preferring(len(daemon.cards.all) - 1)
+        daemon.load("text-embedding-nomic-embed-text-v1.5", overrides=second, instant=True)
+
+
+def _preferring(gpu: int) -> dict[str, object]:
+    return {SPLIT: {"strategy": "priorityOrder", "disabledGpus": [], "priority": [gpu], "customRatio": []}}

@@ -20,6 +20,8 @@ if TYPE_CHECKING:
 _VICTIM = "openai/gpt-oss-20b"
 # Operators measured about 1.4 MB of host memory per request.
 _LEAK_BYTES = 1_468_006
+# XID 94: contained ECC error, see NVIDIA's XID catalogue.
+_CONTAINED_ECC_ERROR = 94
 _MOST_REAL_LEAK_BYTES = mebibytes(512)
 
 
@@ -63,6 +65,28 @@ class Crash(Steady):
             )
         )
         self.later(120.0, self._crash)
+
+
+class BadMemory(Steady):
+    """Corrected ECC errors on the first GPU every few seconds; every minute an uncorrected one, with its XID."""
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        if not self.daemon.cards.all:
+            return
+        self.later(3.0, self._correct)
+        self.later(20.0, self._fail)
+
+    def _correct(self) -> None:
+        self.daemon.cards.all[0].ecc_corrected += self.rng.randrange(1, 4)
+        self.later(5.0, self._correct)
+
+    def _fail(self) -> None:
+        card = self.daemon.cards.all[0]
+        card.ecc_uncorrected += 1
+        card.xids[_CONTAINED_ECC_ERROR] += 1
+        self.later(60.0, self._fail)
 
 
 class Malformed(Steady):

@@ -269,3 +269,23 @@ def test_any_order_of_lines_leaves_a_sound_state(lines: list[str]) -> None:
     for slot in slots.slots("m").values():
         assert slot.prompt_progress is None or 0 <= slot.prompt_progress <= 1
         assert slot.busy or (slot.prompt_progress is None and slot.tokens_per_second is None)
+
+
+def test_changes_of_how_many_slots_work_are_told_and_nothing_else() -> None:
+    told: list[tuple[str, int | None]] = []
+    slots = monitor()
+    slots.busy_changed = lambda instance, busy: told.append((instance, busy))
+    for line in (
+        "slot launch_slot_: id  0 | task 1 | processing task",
+        "slot launch_slot_: id  0 | task 1 | processing task",
+        "slot print_timing: id  0 | task 1 | n_gen = 27, tg = 28.66 t/s, tg_3s = 30.85 t/s",
+        "slot launch_slot_: id  1 | task 2 | processing task",
+        "slot      release: id  0 | task 1 | stop processing: n_tokens = 3553, truncated = 0",
+        "srv  update_slots: all slots are idle",
+        "srv  update_slots: all slots are idle",
+    ):
+        slots.add(runtime(line))
+    slots.forget_all()
+
+    (instance,) = {instance for instance, _ in told}
+    assert told == [(instance, 1), (instance, 2), (instance, 1), (instance, 0), (instance, None)]
