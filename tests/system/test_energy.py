@@ -9,7 +9,7 @@ from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.pipeline import energy
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import attributes, otlp_sink
-from tests.system.conftest import Scraped, StartExporter, daemon
+from tests.system.conftest import Scraped, daemon, exporters
 
 METHODS = {"0": "counter", "1": "integrated"}
 
@@ -23,13 +23,14 @@ def total(scraped: Scraped, name: str, **labels: str) -> float:
 
 
 async def test_models_and_idle_add_up_to_what_each_gpu_used_and_requests_know_their_joules(
-    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     monkeypatch.setattr(energy, "HOLD_S", 0.0)
     with otlp_sink() as received:
         for name, value in received.environment().items():
             monkeypatch.setenv(name, value)
-        async with Simulator(SimConfig(scenario="burst", start_ms=round(time.time() * 1000))) as sim:
+        config = SimConfig(scenario="burst", start_ms=round(time.time() * 1000))
+        async with Simulator(config) as sim, exporters() as start_exporter:
             loop = asyncio.get_running_loop()
             exporter = await start_exporter(
                 daemon("demo", sim.url),
