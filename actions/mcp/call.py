@@ -16,7 +16,6 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar
 
 from mcp.shared.exceptions import MCPError
-from mcp_types import CONNECTION_CLOSED, REQUEST_TIMEOUT
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 from pydantic import ValidationError
 
@@ -27,9 +26,10 @@ from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Decision, Verdict, decide
 from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact
-from actions.mcp.upstream.connection import LEFT, Upstream, UpstreamDown
+from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.limits import Breaker
-from actions.mcp.work import Passed, Refused, Work
+from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
+from actions.mcp.work import Passed, Refused, ToolChanged, Work
 from actions.metrics import Metrics
 from actions.store.audit import Kind
 from actions.store.audit_batch import Journal, Row
@@ -176,8 +176,10 @@ class _Call(Generic[R]):
         self._decision = Decision(rule.decision, rule.name)
         try:
             fault = await self._work.prepare()
-        except UpstreamDown as error:
+        except (UpstreamDown, ConnectionLost) as error:
             await self._refuse("unavailable", str(error))
+        except TimeoutError:
+            await self._refuse("unavailable", "its tools were not listed in time")
         except MCPError as error:
             await self._refuse("unavailable", f"its tools cannot be listed: {error.message[:200]}")
         except ValidationError:
@@ -216,21 +218,21 @@ class _Call(Generic[R]):
             outcome = "malformed"
             breaker.failed()
             raise self._failed(outcome, "its answer is not what the protocol says") from error
-        except MCPError as error:
-            outcome = self._classify(error)
-            if outcome == "error":
-                breaker.succeeded()
-                raise
+        except ConnectionLost as error:
+            outcome = "unavailable"
             breaker.failed()
-            what = (
-                f"it did not answer within {timeout_s:g} s"
-                if outcome == "timeout"
-                else f"the connection ended during the call: {self._upstream.why()}"
-            )
-            raise self._failed(outcome, what) from error
+            raise self._failed(outcome, f"the connection ended during the call: {error}") from error
+        except ToolChanged as error:
+            outcome = "refused"
+            breaker.abandoned()
+            raise self._failed(outcome, "the tool changed before the call reached it") from error
+        except MCPError:  # the server's own answer, whatever its code
+            outcome = "error"
+            breaker.succeeded()
+            raise
         except Exception:
             breaker.failed()
-            log.exception("a call failed by a bug of ours", extra={"server": self._subject.server})
+            log.exception("tool call failed by an internal error", extra={"server": self._subject.server})
             raise
         finally:
             self._end(outcome, took_s=time.monotonic() - started, capped=capped)
@@ -285,11 +287,6 @@ class _Call(Generic[R]):
             return False
         pinned = self._calls.records.pinned(self._subject.server, self._subject.name)
         return pinned is not None and self._mark() != pinned  # without a pin it is new: about to be pinned
-
-    @staticmethod
-    def _classify(error: MCPError) -> str:
-        """Tell the server's own answer from the lack of one."""
-        return {CONNECTION_CLOSED: "unavailable", REQUEST_TIMEOUT: "timeout"}.get(error.code, "error")
 
     async def _refuse(self, outcome: str, message: str) -> NoReturn:
         """Raise a refusal, on record unless this token was refused too often for that."""

@@ -8,8 +8,8 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
-from typing import Final
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any, Final
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
@@ -49,11 +49,16 @@ class Front:
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
 
-    async def run(self) -> None:
-        """Own the sessions until `stop`."""
+    async def run(self, beside: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Own the sessions until `stop`; `beside` runs meanwhile."""
         async with self._manager.run():
+            other = asyncio.create_task(beside())
             self._ready.set()
-            await self._stop.wait()
+            try:
+                await self._stop.wait()
+            finally:
+                other.cancel()
+                await asyncio.gather(other, return_exceptions=True)
 
     def stop(self) -> None:
         """End every session."""

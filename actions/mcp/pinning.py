@@ -10,8 +10,7 @@ from typing import Any
 
 from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Decision, Policy, Subject, Verdict
-from actions.mcp.upstream.connection import Upstream
-from actions.mcp.upstream.listing import Listing
+from actions.mcp.upstream.server import Upstream
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
 
@@ -32,12 +31,11 @@ class Tools:
         """The rules as of now."""
         return self._records.policy
 
-    async def refresh(self, upstream: Upstream) -> Listing:
-        """List a server's tools. Raises UpstreamDown, MCPError, ValidationError, StorageFailed."""
-        listing = await upstream.list_tools()
-        await self._records.pin_new(upstream.spec.name, listing.fingerprints)
+    async def listed(self, upstream: Upstream) -> None:
+        """Take in a listing: pin tools that are new, and compare the others. Raises StorageFailed."""
+        if upstream.listing is not None:
+            await self._records.pin_new(upstream.spec.name, upstream.listing.fingerprints)
         self.compare(upstream)
-        return listing
 
     def compare(self, upstream: Upstream) -> None:
         """Set the metric of every tool listed, and of no other; log a change once."""

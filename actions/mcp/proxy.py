@@ -14,7 +14,6 @@ from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
 
 import mcp_types as types
-from mcp.client import ClientSession
 from mcp.server.context import CallNext, HandlerResult
 from mcp.server.session import ServerSession
 from mcp.server.subscriptions import (
@@ -43,8 +42,9 @@ from actions.mcp.sdk_server import (
     token_of,
     wants_progress,
 )
-from actions.mcp.upstream.connection import Upstream, UpstreamDown, offers
-from actions.mcp.work import Judge, Refused, Work
+from actions.mcp.upstream.connection import ConnectionLost
+from actions.mcp.upstream.server import Upstream, UpstreamDown
+from actions.mcp.work import Judge, Refused, ToolChanged, Work
 from actions.store.database import StorageFailed
 
 R = TypeVar("R", bound=BaseModel)
@@ -114,46 +114,49 @@ class Gateway:
         self, context: Context, _params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         """List what is not denied, all at once, as the server has it now."""
-        listing = await self._listed(self._tools.refresh(self.upstream))
+        listing = await self._listed(self.upstream.list_tools())
         token = token_of(context)
         return types.ListToolsResult(
             tools=[tool for name, tool in listing.tools.items() if self._shows("tool", name, token)]
         )
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        actor = actor_of(context)
-        arguments = params.arguments or {}
+        name, decided_about = params.name, ""
+
+        async def prepare() -> str | None:
+            nonlocal decided_about
+            listing = await self.upstream.known_tools()
+            if name not in listing.tools:
+                listing = await self.upstream.list_tools()
+            decided_about = listing.fingerprints.get(name, "")
+            return None if decided_about else "the server has no such tool"
+
+        def check() -> None:
+            listing = self.upstream.listing
+            if listing is None or listing.fingerprints.get(name) != decided_about:
+                raise ToolChanged
+
+        def invoke(timeout_s: float, decided: Mapping[str, Any]) -> Awaitable[types.CallToolResult]:
+            sent = types.CallToolRequestParams(name=name, arguments=dict(decided), _meta=passed_meta(context))
+            request = types.CallToolRequest(params=sent)
+            return self._request(context, request, types.CallToolResult, timeout_s, check=check)
+
         work = Work(
-            Subject(self.name, "tool", params.name, token_of(context)),
-            arguments,
-            prepare=lambda: self._prepare_tool(params.name),
-            invoke=lambda timeout_s, decided: self._request(
-                context,
-                types.CallToolRequest(
-                    params=types.CallToolRequestParams(
-                        name=params.name, arguments=dict(decided), _meta=passed_meta(context)
-                    )
-                ),
-                types.CallToolResult,
-                timeout_s,
-            ),
+            Subject(self.name, "tool", name, token_of(context)),
+            params.arguments or {},
+            prepare=prepare,
+            invoke=invoke,
             judge=ToolJudge(self.upstream.spec.limits.output_cap_bytes),
-            fault=name_fault(params.name),
-            declared=lambda: frozenset((self._schema(params.name) or {}).get("properties") or ()),
+            fault=name_fault(name),
+            declared=lambda: frozenset((self._schema(name) or {}).get("properties") or ()),
         )
         try:
-            result, passed = await self._calls.through(self.upstream, work, actor)
+            result, passed = await self._calls.through(self.upstream, work, actor_of(context))
         except Refused as refused:
             return refusal(refused)
         except StorageFailed as error:
             raise _unrecordable(error) from error
         return marked(result, passed)
-
-    async def _prepare_tool(self, name: str) -> str | None:
-        listing = self.upstream.listing
-        if listing is None or name not in listing.tools:
-            listing = await self._tools.refresh(self.upstream)
-        return None if name in listing.tools else "the server has no such tool"
 
     def _schema(self, name: str) -> Mapping[str, Any] | None:
         """Answer the SDK's check of headers that repeat arguments, without asking the server."""
@@ -286,35 +289,28 @@ class Gateway:
         """Ask the server for a list; None when it has nothing of the kind."""
 
         async def ask() -> R | None:
-            async with self.upstream.lease() as session:
-                if not offers(session, capability):
+            async with self.upstream.lease() as connection:
+                if not connection.offers(capability):
                     return None
-                return await self._send(context, session, request, result_type, self._list_timeout_s)
+            return await self._request(
+                context, request, result_type, self.upstream.spec.limits.start_timeout_s
+            )
 
         return await self._listed(ask())
 
-    @property
-    def _list_timeout_s(self) -> float:
-        return self.upstream.spec.limits.start_timeout_s
-
     async def _request(
-        self, context: Context, request: types.Request[Any, Any], result_type: type[R], timeout_s: float
-    ) -> R:
-        async with self.upstream.lease() as session:
-            return await self._send(context, session, request, result_type, timeout_s)
-
-    @staticmethod
-    async def _send(
+        self,
         context: Context,
-        session: ClientSession,
         request: types.Request[Any, Any],
         result_type: type[R],
         timeout_s: float,
+        *,
+        check: Callable[[], None] | None = None,
     ) -> R:
         """Send to the server; progress goes on to the client. Cancelled, the SDK tells the server."""
         progress = Progress(context.session) if wants_progress(context) else None
-        result = await session.send_request(
-            request, result_type, request_read_timeout_seconds=timeout_s, progress_callback=progress
+        result = await self.upstream.request(
+            request, result_type, timeout_s=timeout_s, progress=progress, check=check
         )
         if progress is not None:
             await progress.passed_on()
@@ -325,8 +321,12 @@ class Gateway:
         """Turn what keeps a list from us into an error that says so."""
         try:
             return await asking
-        except UpstreamDown as error:
+        except (UpstreamDown, ConnectionLost) as error:
             raise MCPError(types.INTERNAL_ERROR, f"DaemonPulse gate: {error}") from error
+        except TimeoutError as error:
+            raise MCPError(
+                types.INTERNAL_ERROR, "DaemonPulse gate: the tool server did not answer in time"
+            ) from error
         except ValidationError as error:
             raise MCPError(
                 types.INTERNAL_ERROR,

@@ -20,6 +20,7 @@ from actions.domain.actor import RECOVERY, Actor, internal
 from actions.domain.errors import Problem, not_found
 from actions.mcp.approvals import Approval, Approvals
 from actions.mcp.call import Calls
+from actions.mcp.change_notices import ChangeNotices
 from actions.mcp.http_server import Front
 from actions.mcp.pinning import Tools
 from actions.mcp.policy.file import FILE_NAME, GateConfig
@@ -27,7 +28,8 @@ from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Subject, Verdict
 from actions.mcp.proxy import Gateway
 from actions.mcp.registry import Registry
-from actions.mcp.upstream.connection import Upstream, UpstreamDown
+from actions.mcp.upstream.connection import ConnectionLost
+from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.mcp.upstream.spec import ServerSpec
 from actions.metrics import Metrics
 from actions.store.audit import Audit
@@ -74,7 +76,6 @@ class Gate:
         self._leaving: set[asyncio.Task[None]] = set()
         """Servers that left the policy and are still being stopped: the end waits for these, too."""
         self._group: asyncio.TaskGroup | None = None
-        self._dirty: set[tuple[str, str]] = set()
 
     @classmethod
     def policy_path(cls, folder: Path) -> Path:
@@ -133,15 +134,16 @@ class Gate:
                 self._fronts[name] = self._open(spec, self._group)
 
     def _open(self, spec: ServerSpec, group: asyncio.TaskGroup) -> Front:
-        async def list_changed(what: str) -> None:
-            # Once more at most while one is under way: a server that cries without end is heard, not obeyed.
-            if (spec.name, what) not in self._dirty:
-                self._dirty.add((spec.name, what))
-                group.create_task(self._refresh(front, what), name=f"refresh {spec.name}")
-
-        upstream = Upstream(spec, group=group, metrics=self.metrics, list_changed=list_changed)
+        notices = ChangeNotices(lambda what: self._pass_on(front, what))
+        upstream = Upstream(
+            spec,
+            group=group,
+            metrics=self.metrics,
+            list_changed=notices.heard,
+            listed=self.tools.listed,
+        )
         front = Front(Gateway(upstream, self.tools, self.calls))
-        group.create_task(front.run(), name=f"mcp front {spec.name}")
+        group.create_task(front.run(notices.run), name=f"mcp front {spec.name}")
         return front
 
     async def _close(self, front: Front) -> None:
@@ -149,17 +151,15 @@ class Gate:
         if front.gateway.name not in self._fronts:
             self.tools.forget(front.gateway.name)
 
-    async def _refresh(self, front: Front, what: str) -> None:
-        self._dirty.discard((front.gateway.name, what))
+    async def _pass_on(self, front: Front, what: str) -> None:
+        """List what a server says has changed, and tell clients."""
         try:
             if what == "tools":
-                await self.tools.refresh(front.gateway.upstream)
+                await front.gateway.upstream.known_tools()
             await front.gateway.changed(what)
         except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
             problem = f"{type(error).__name__}: {str(error)[:200]}"
-            log.warning(
-                "a changed list cannot be read", extra={"server": front.gateway.name, "problem": problem}
-            )
+            log.warning("changed list not read", extra={"server": front.gateway.name, "problem": problem})
 
     @staticmethod
     async def _announce(front: Front) -> None:
@@ -296,10 +296,10 @@ class Gate:
 
     async def _list(self, upstream: Upstream) -> None:
         try:
-            await self.tools.refresh(upstream)
-        except UpstreamDown as error:
+            await upstream.list_tools()
+        except (UpstreamDown, ConnectionLost) as error:
             raise Problem("mcp-server-unreachable", str(error)) from error
-        except (MCPError, ValidationError) as error:
+        except (MCPError, ValidationError, TimeoutError) as error:
             what = f"{upstream.spec.name}: its tools cannot be listed ({type(error).__name__})"
             raise Problem("mcp-server-unreachable", what) from error
 

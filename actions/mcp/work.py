@@ -14,6 +14,10 @@ from actions.mcp.policy.rules import Decision, Subject
 R = TypeVar("R")
 
 
+class ToolChanged(Exception):
+    """The tool on the connection that is used is not the one that was decided about."""
+
+
 class Refused(Exception):
     """The call does not happen, or came to no result. The message is for whoever called, and names the rule."""
 
@@ -51,11 +55,14 @@ class Work(Generic[R]):
     subject: Subject
     arguments: Mapping[str, Any]
     prepare: Callable[[], Awaitable[str | None]]
-    """Makes sure that we know what we decide about; says why the call cannot be. May raise UpstreamDown, MCPError."""
+    """Makes sure that what is decided about is known; says why the call cannot be.
+
+    May raise UpstreamDown, ConnectionLost, TimeoutError, MCPError, ValidationError.
+    """
     invoke: Callable[[float, Mapping[str, Any]], Awaitable[R]]
     """Does it within so many seconds, with the arguments as they were decided about.
 
-    May raise UpstreamDown, MCPError, ValidationError.
+    May raise UpstreamDown, ConnectionLost, ToolChanged, TimeoutError, MCPError, ValidationError.
     """
     judge: Judge[R]
     fault: str | None = None

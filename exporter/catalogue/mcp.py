@@ -40,6 +40,13 @@ SERVER_STARTS = counter(
     "outcome",
     source=_GATE,
 )
+ITEMS_DROPPED = counter(
+    "daemonpulse_mcp_items_dropped_total",
+    "Items of the tool server's answers that were malformed, too long or too many, and were dropped, by method.",
+    "server",
+    "method",
+    source=_GATE,
+)
 TOOL_CALLS = counter(
     "daemonpulse_mcp_tool_calls_total",
     "Calls through the gate, by what the policy said (allow, deny, ask) and what came of it.",

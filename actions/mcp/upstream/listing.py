@@ -1,7 +1,7 @@
-"""What a server offers now, and whether its tools are still what was approved.
+"""What tools a server offers now, bounded, and the fingerprint of each.
 
-Knows no transport. A fingerprint covers everything a model is told about a tool: a server that rewrites a description
-after it was trusted (a "rug pull") changes it.
+A fingerprint covers everything a client is told about a tool, `_meta`, icons and execution too: a server that rewrites
+a description after it was trusted (a "rug pull") changes it.
 """
 
 from __future__ import annotations
@@ -12,6 +12,7 @@ from collections.abc import Iterable
 from typing import Final
 
 import mcp_types as types
+from mcp.client import ClientSession
 
 from actions.mcp.identifiers import name_fault
 
@@ -21,14 +22,17 @@ MAX_TOOLS: Final = 500
 MAX_PAGES: Final = 50
 """Of one listing: a paginator that never ends is not followed for ever."""
 
-_TOLD: Final = ("name", "title", "description", "inputSchema", "outputSchema", "annotations")
+MAX_DEFINITION: Final = 65_536
+"""Characters of one tool's definition: more cannot be shown to whoever approves it."""
+
+MAX_LISTING: Final = 8 * 1024 * 1024
+"""Characters of all definitions; more pages are not read."""
 
 
-def fingerprint(tool: types.Tool) -> str:
-    """Hash what a model is told about a tool."""
-    dumped = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
-    told = {key: dumped[key] for key in _TOLD if key in dumped}
-    return hashlib.sha256(json.dumps(told, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+def definition(tool: types.Tool) -> str:
+    """Write all that a client is told about a tool, in one way."""
+    told = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return json.dumps(told, sort_keys=True, separators=(",", ":"))
 
 
 class Listing:
@@ -36,10 +40,44 @@ class Listing:
 
     def __init__(self, tools: Iterable[types.Tool] = ()) -> None:
         self.tools: dict[str, types.Tool] = {}
+        self.fingerprints: dict[str, str] = {}
         self.dropped = 0
+        self._left = MAX_LISTING
+        self.add(tools)
+
+    @property
+    def is_full(self) -> bool:
+        """Whether more tools would be dropped."""
+        return len(self.tools) >= MAX_TOOLS or self._left <= 0
+
+    def add(self, tools: Iterable[types.Tool]) -> None:
+        """Take in one page."""
         for tool in tools:
-            if tool.name in self.tools or len(self.tools) >= MAX_TOOLS or name_fault(tool.name) is not None:
+            told = definition(tool)
+            self._left -= len(told)
+            if (
+                self.is_full
+                or tool.name in self.tools
+                or name_fault(tool.name) is not None
+                or len(told) > MAX_DEFINITION
+            ):
                 self.dropped += 1
             else:
                 self.tools[tool.name] = tool
-        self.fingerprints = {name: fingerprint(tool) for name, tool in self.tools.items()}
+                self.fingerprints[tool.name] = hashlib.sha256(told.encode()).hexdigest()
+
+
+async def read_tools(session: ClientSession, timeout_s: float) -> Listing:
+    """Read the tools page by page, until there are no more or enough. Raises MCPError, ValidationError."""
+    listing, cursor = Listing(), None
+    for _ in range(MAX_PAGES):
+        page = await session.send_request(
+            types.ListToolsRequest(params=types.PaginatedRequestParams(cursor=cursor)),
+            types.ListToolsResult,
+            request_read_timeout_seconds=timeout_s,
+        )
+        listing.add(page.tools)
+        cursor = page.next_cursor
+        if cursor is None or listing.is_full:
+            break
+    return listing

@@ -17,10 +17,10 @@ from typing import Final, Self
 
 import anyio
 import mcp_types as types
-from mcp.client._transport import TransportStreams
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
+from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import Stdio
 
 log = logging.getLogger(__name__)
@@ -32,6 +32,7 @@ _IN_THREAD_BYTES: Final = 512 * 1024
 """Longer messages are parsed in a thread, so that others do not wait for them."""
 
 _STOP_S: Final = 2.0
+_LAST_WORDS_S: Final = 0.2
 _STDERR_LINES: Final = 20
 _STDERR_LINE_BYTES: Final = 64 * 1024
 
@@ -45,6 +46,22 @@ class Program:
         self.fault: str | None = None
         """Why we gave it up ourselves."""
         self.exit_status: int | None = None
+        self.is_deaf = False
+        """Whether it closed its input."""
+        self.was_stopped = False
+        """Whether it ran until it was stopped from here."""
+
+    def begin_again(self) -> bool:
+        """Forget a process that has ended by itself, to start another; tell whether there was one."""
+        if self.exit_status is None or self.fault is not None or self.was_stopped:
+            return False
+        self.exit_status, self.is_deaf = None, False
+        return True
+
+    def with_last_words(self, fault: str) -> str:
+        """Add what it wrote last to standard error, or to standard output in another form than messages."""
+        tail = " / ".join(line for line in list(self.stderr)[-5:] if line.strip())
+        return f"{fault}: {tail}" if tail else fault
 
     def obituary(self) -> str:
         """Say how it ended, in one line."""
@@ -78,12 +95,19 @@ async def stdio_transport(
         raise TypeError("the process has no pipes")
     hearing = asyncio.create_task(_read_stderr(process.stderr, program), name="mcp stderr")
     try:
-        yield _Output(process.stdout, process, program, on_end), _Input(process.stdin, process.stdout)
+        yield (
+            _Output(process.stdout, process, program, on_end),
+            _Input(process.stdin, process.stdout, program),
+        )
     finally:
         with anyio.CancelScope(shield=True):
+            program.was_stopped = (
+                program.exit_status is None and process.returncode is None and not program.is_deaf
+            )
             try:
                 await _stop(process)
-            finally:  # also where our patience was cut short
+                await asyncio.wait([hearing], timeout=_LAST_WORDS_S)  # children may hold the pipe open
+            finally:  # also where the wait was cut short
                 program.exit_status = process.returncode
                 hearing.cancel()
                 await asyncio.gather(hearing, return_exceptions=True)
@@ -136,7 +160,10 @@ class _Output(_Stream):
         if not line:
             await self._end()
             raise StopAsyncIteration
-        return await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
+        said = await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
+        if isinstance(said, Exception):
+            self._program.stderr.append(line[:500].decode("utf-8", "replace").rstrip())
+        return said
 
     async def receive(self) -> SessionMessage | Exception:
         """Read one message. Raises anyio.EndOfStream."""
@@ -157,9 +184,10 @@ class _Output(_Stream):
 class _Input(_Stream):
     """What the program reads, written a message at a time."""
 
-    def __init__(self, pipe: asyncio.StreamWriter, lines: asyncio.StreamReader) -> None:
+    def __init__(self, pipe: asyncio.StreamWriter, lines: asyncio.StreamReader, program: Program) -> None:
         self._pipe = pipe
         self._lines = lines
+        self._program = program
 
     async def send(self, item: SessionMessage) -> None:
         """Write one message. Raises anyio.BrokenResourceError."""
@@ -168,6 +196,7 @@ class _Input(_Stream):
             self._pipe.write(text.encode() + b"\n")
             await self._pipe.drain()
         except (ConnectionError, RuntimeError) as error:
+            self._program.is_deaf = True
             self._lines.feed_eof()  # the session sees the connection end, instead of a request that hangs
             raise anyio.BrokenResourceError from error
 

@@ -8,7 +8,6 @@ from __future__ import annotations
 import json
 import os
 import sys
-import time
 from typing import Any
 from urllib.parse import unquote, urlsplit
 
@@ -21,8 +20,7 @@ class Box:
 
     def __init__(self, behaviours: set[str]) -> None:
         self.does = behaviours.__contains__
-        self.starts = 0
-        self.crying = 0
+        self.pages = 0
 
     def tools(self) -> list[Any]:
         """List tools, some of which no protocol knows."""
@@ -46,10 +44,11 @@ class Box:
                 )
             case "tools/list":
                 if self.does("pages"):
-                    time.sleep(0.002)
-                    return result(
-                        tools=[dict(GOOD, name=f"t{time.monotonic_ns()}", x="y" * 1_000_000)], nextCursor="x"
-                    )
+                    self.pages += 1
+                    tools = [
+                        dict(GOOD, name=f"t{self.pages}.{n}", description="y" * 60_000) for n in range(50)
+                    ]
+                    return result(tools=tools, nextCursor="more")
                 return result(tools=self.tools())
             case "tools/call":
                 return self.call(params["name"], params.get("arguments") or {})

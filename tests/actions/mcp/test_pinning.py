@@ -11,8 +11,8 @@ from actions.mcp.identifiers import MAX_NAME
 from actions.mcp.pinning import Tools
 from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Policy
-from actions.mcp.upstream.connection import Upstream
 from actions.mcp.upstream.listing import Listing
+from actions.mcp.upstream.server import Upstream
 from actions.mcp.upstream.spec import ServerSpec, Stdio
 from actions.metrics import Metrics
 

@@ -10,7 +10,7 @@ from mcp import Client
 
 from actions.mcp.policy.file import GateConfig, PolicyError
 from actions.mcp.policy.file_watch import PolicyWatch
-from actions.mcp.upstream.connection import Upstream
+from actions.mcp.upstream.server import Upstream
 from actions.mcp.upstream.spec import ServerSpec, Stdio
 from actions.metrics import Metrics
 from tests.actions.mcp.conftest import (
@@ -208,7 +208,7 @@ async def test_a_server_that_is_still_being_stopped_says_nothing_about_the_one_i
     may_end, metrics = tmp_path / "may end", Metrics()
     script = f'"{sys.executable}" "{TOOLBOX}"; while [ ! -e "{may_end}" ]; do sleep 0.02; done'
 
-    async def list_changed(_what: str) -> None:
+    def list_changed(_what: str) -> None:
         pass
 
     async with asyncio.TaskGroup() as group:

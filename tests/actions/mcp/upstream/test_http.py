@@ -9,6 +9,7 @@ from mcp.shared.exceptions import MCPError
 
 from actions.mcp.upstream import http as web
 from actions.mcp.upstream.spec import Http
+from actions.mcp.upstream.streams import Health
 from tests.exporter.llmster.test_http_body import OK, liar
 
 SECRET = "Bearer KANARIENVOGEL"
@@ -16,7 +17,7 @@ SECRET = "Bearer KANARIENVOGEL"
 
 async def met(url: str) -> None:
     """Connect as the gate does. Raises what it raises."""
-    async with Client(web.web_transport(Http(url, {"Authorization": SECRET}))) as client:
+    async with Client(web.web_transport(Http(url, {"Authorization": SECRET}), Health())) as client:
         await client.session.send_ping()
 
 

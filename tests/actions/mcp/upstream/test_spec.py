@@ -8,11 +8,13 @@ import signal
 import socket
 from collections.abc import AsyncIterator
 from pathlib import Path
+from typing import Any
 
 import httpx
 import pytest
 import uvicorn
 from mcp.shared.exceptions import MCPError
+from starlette.responses import Response
 
 from tests.actions.mcp.conftest import Start, eventually, gate_of, holds, rule, text_of, toolbox
 
@@ -240,8 +242,8 @@ async def test_a_session_belongs_to_the_token_that_opened_it(start: Start) -> No
 
 
 @contextlib.asynccontextmanager
-async def served_toolbox(port: int = 0) -> AsyncIterator[str]:
-    """The toolbox over streamable HTTP, in this process."""
+async def served_toolbox(port: int = 0, *, legacy: bool = False) -> AsyncIterator[str]:
+    """The toolbox over streamable HTTP, in this process; `legacy` knows sessions, and no `server/discover`."""
     from mcp.server import Server
 
     from tests.actions.mcp import toolbox as module
@@ -249,7 +251,15 @@ async def served_toolbox(port: int = 0) -> AsyncIterator[str]:
     server: Server = Server("toolbox", on_list_tools=module.list_tools, on_call_tool=module.call_tool)
     listener = socket.create_server(("127.0.0.1", port))
     port = listener.getsockname()[1]
-    config = uvicorn.Config(server.streamable_http_app(), log_config=None, timeout_graceful_shutdown=1)
+    app = server.streamable_http_app()
+
+    async def older(scope: Any, receive: Any, send: Any) -> None:
+        if (b"mcp-method", b"server/discover") in scope.get("headers", ()):
+            await Response("Bad Request", 400)(scope, receive, send)
+        else:
+            await app(scope, receive, send)
+
+    config = uvicorn.Config(older if legacy else app, log_config=None, timeout_graceful_shutdown=1)
     web = uvicorn.Server(config)
     task = asyncio.create_task(web.serve(sockets=[listener]))
     try:
@@ -287,7 +297,7 @@ async def test_a_server_at_a_url_that_goes_away_gives_an_error_and_comes_back(st
     async with gate.client("web") as client:
         lost = await client.call_tool("echo", {"text": "2"})
         assert lost.is_error
-        assert "no result for this call. web/echo: the connection ended during the call" in text_of(lost)
+        assert "no result for this call. web/echo: web cannot be started: ConnectError" in text_of(lost)
         async with served_toolbox(port):
 
             async def back() -> bool:

@@ -1,0 +1,92 @@
+"""Results of tool servers that are not quite what the protocol says: what is wrong is dropped, the rest is kept. Pure.
+
+One malformed tool costs that tool, not the list; one unknown block costs that block, not the result.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any, Final
+
+import mcp_types as types
+from mcp_types import methods
+from pydantic import BaseModel, TypeAdapter, ValidationError
+
+Result = dict[str, Any]
+
+_LISTS: Final[dict[str, tuple[str, type[BaseModel]]]] = {
+    "tools/list": ("tools", types.Tool),
+    "prompts/list": ("prompts", types.Prompt),
+    "resources/list": ("resources", types.Resource),
+    "resources/templates/list": ("resourceTemplates", types.ResourceTemplate),
+}
+_BLOCK: Final[TypeAdapter[Any]] = TypeAdapter(types.ContentBlock)
+
+
+def mended(method: str, version: str, result: Result) -> tuple[Result, int]:
+    """Return the result as the protocol has it, and how many items were dropped for that.
+
+    `version` is the protocol's that was agreed on. A result that cannot be mended comes back as it is.
+    """
+    if method == "tools/call":
+        return _mended_call(result)
+    if method in _LISTS:
+        return _mended_list(method, version, result)
+    return result, 0
+
+
+def _mended_list(method: str, version: str, result: Result) -> tuple[Result, int]:
+    if _is_valid(method, version, result):
+        return result, 0
+    key, kind = _LISTS[method]
+    items = result.get(key)
+    if items is not None and not isinstance(items, list):
+        return result, 0
+    if not isinstance(result.get("nextCursor"), str | None):
+        result = {name: value for name, value in result.items() if name != "nextCursor"}
+    if items is None:
+        return {**result, key: []}, 1
+    kept = [
+        item
+        for item in items
+        if _fits(kind.model_validate, item) and _is_valid(method, version, {**result, key: [item]})
+    ]
+    return {**result, key: kept}, len(items) - len(kept)
+
+
+def _mended_call(result: Result) -> tuple[Result, int]:
+    content = result.get("content")
+    if isinstance(content, list) and all(_is_plain(block) for block in content):
+        return result, 0
+    if "inputRequests" in result or "task" in result or result.get("resultType", "complete") != "complete":
+        return result, 0  # another kind of result, and none without content
+    blocks = content if isinstance(content, list) else []
+    kept = [block for block in blocks if _is_plain(block) or _fits(_BLOCK.validate_python, block)]
+    dropped = len(blocks) - len(kept) + (content is not None and not isinstance(content, list))
+    if dropped:
+        kept.append({"type": "text", "text": f"[{dropped} malformed content blocks were dropped.]"})
+    return {**result, "content": kept}, dropped
+
+
+def _is_plain(block: Any) -> bool:
+    """Tell whether it is a block of text, as nearly all are, without asking the SDK."""
+    return (
+        isinstance(block, dict)
+        and block.get("type") == "text"
+        and isinstance(block.get("text"), str)
+        and block.keys() <= {"type", "text"}
+    )
+
+
+def _is_valid(method: str, version: str, result: Result) -> bool:
+    return _fits(lambda value: methods.validate_server_result(method, version, value), result)
+
+
+def _fits(validate: Callable[[Any], Any], value: Any) -> bool:
+    try:
+        validate(value)
+    except ValidationError:
+        return False
+    except (KeyError, ValueError):  # a method or version without a schema of its own
+        return True
+    return True

@@ -1,0 +1,142 @@
+"""What passes between the SDK's client and a transport: answers are mended, and errors of the connection are marked.
+
+A tool server's own error has whatever code it likes. Whether a request was lost is asked of the connection, and travels
+as a Python object in the error, which no server can send.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import dataclass, field
+from typing import Any, Final, Self
+
+import anyio
+import mcp_types as types
+from mcp.shared.message import SessionMessage
+from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
+
+from actions.mcp.upstream.lenient import mended
+from actions.mcp.upstream.sdk import Reads, TransportStreams, Writes
+
+MAX_OPEN: Final = 10_000
+"""Requests whose method is remembered; a server that answers none is stopped long before by its limits."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lost:
+    """Why a request has no answer of the server's."""
+
+    reason: str
+    not_done: bool = False
+    """Whether it certainly did not reach a tool, and may be sent again."""
+
+
+@dataclass(slots=True)
+class Health:
+    """What is known of one connection."""
+
+    lost: dict[types.RequestId, Lost] = field(default_factory=dict)
+    """Requests that were lost, until their error has passed."""
+    is_dead: bool = False
+    """Whether it must be made anew: the server has forgotten it, or cannot be reached."""
+    problem: str | None = None
+    """The last fault of the transport, in words."""
+
+    def lose(self, request_id: types.RequestId | None, lost: Lost, *, dead: bool = False) -> None:
+        """Take note that a request is lost."""
+        self.problem = lost.reason
+        self.is_dead = self.is_dead or dead
+        if request_id is not None:
+            self.lost[request_id] = lost
+
+
+class Exchange:
+    """One connection's requests under way."""
+
+    def __init__(self, health: Health, dropped: Callable[[str, int], None]) -> None:
+        self._health = health
+        self._dropped = dropped
+        self._methods: dict[types.RequestId, str] = {}
+        self._version = LATEST_HANDSHAKE_VERSION
+
+    def wrap(self, streams: TransportStreams) -> TransportStreams:
+        """Put this between the client and a transport."""
+        reads, writes = streams
+        return _Answers(reads, self.received), _Requests(writes, self.sent)
+
+    def sent(self, message: SessionMessage) -> None:
+        """Remember what was asked."""
+        request = message.message
+        if isinstance(request, types.JSONRPCRequest) and len(self._methods) < MAX_OPEN:
+            self._methods[request.id] = request.method
+
+    def received(self, message: SessionMessage) -> SessionMessage:
+        """Mend an answer, or mark an error that is the connection's."""
+        answer = message.message
+        if isinstance(answer, types.JSONRPCResponse):
+            self._health.lost.pop(answer.id, None)
+            method = self._methods.pop(answer.id, "")
+            if method in {"initialize", "server/discover"}:
+                self._version = str(answer.result.get("protocolVersion") or LATEST_MODERN_VERSION)
+            answer.result, dropped = mended(method, self._version, answer.result)
+            if dropped:
+                self._dropped(method, dropped)
+        elif isinstance(answer, types.JSONRPCError) and answer.id is not None:
+            self._methods.pop(answer.id, None)
+            lost = self._health.lost.pop(answer.id, None)
+            if lost is not None:
+                answer.error.data = lost
+        return message
+
+
+class _Passing:
+    """What the SDK asks of a stream beyond its items."""
+
+    def __init__(self, inner: Any) -> None:
+        self._inner = inner
+
+    async def __aenter__(self) -> Self:
+        await self._inner.__aenter__()
+        return self
+
+    async def __aexit__(self, *error: object) -> None:
+        await self._inner.__aexit__(*error)
+
+    async def aclose(self) -> None:
+        await self._inner.aclose()
+
+
+class _Answers(_Passing):
+    def __init__(self, inner: Reads, received: Callable[[SessionMessage], SessionMessage]) -> None:
+        super().__init__(inner)
+        self._received = received
+
+    @property
+    def last_context(self) -> Any:
+        """Pass the sender's context variables on, which the SDK looks for."""
+        return getattr(self._inner, "last_context", None)
+
+    def __aiter__(self) -> Self:
+        return self
+
+    async def __anext__(self) -> SessionMessage | Exception:
+        item = await self._inner.__anext__()
+        return self._received(item) if isinstance(item, SessionMessage) else item
+
+    async def receive(self) -> SessionMessage | Exception:
+        """Read one message. Raises anyio.EndOfStream."""
+        try:
+            return await self.__anext__()
+        except StopAsyncIteration:
+            raise anyio.EndOfStream from None
+
+
+class _Requests(_Passing):
+    def __init__(self, inner: Writes, sent: Callable[[SessionMessage], None]) -> None:
+        super().__init__(inner)
+        self._sent = sent
+
+    async def send(self, item: SessionMessage) -> None:
+        """Write one message. Raises anyio.BrokenResourceError."""
+        self._sent(item)
+        await self._inner.send(item)

@@ -1,0 +1,81 @@
+"""One malformed item costs that item; what cannot be mended comes back as it is."""
+
+from typing import Any
+
+import pytest
+
+from actions.mcp.upstream.lenient import mended
+
+SCHEMA = {"type": "object"}
+GOOD = {"name": "good", "inputSchema": SCHEMA}
+
+
+@pytest.mark.parametrize("version", ["2025-06-18", "2025-11-25", "2026-07-28"])
+@pytest.mark.parametrize(
+    "bad",
+    [
+        3,
+        "x",
+        None,
+        [],
+        {},
+        {"name": "no schema"},
+        {"name": 1, "inputSchema": SCHEMA},
+        {"name": "b", "inputSchema": 3},
+    ],
+)
+def test_a_malformed_tool_costs_that_tool(version: str, bad: Any) -> None:
+    more = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if version == "2026-07-28" else {}
+    result, dropped = mended("tools/list", version, {"tools": [GOOD, bad, GOOD], **more})
+    assert (result["tools"], dropped) == ([GOOD, GOOD], 1)
+    whole = {"tools": [GOOD], **more}
+    assert mended("tools/list", version, whole) == (whole, 0)
+
+
+def test_lists_of_every_kind_are_mended_and_a_missing_one_is_empty() -> None:
+    for method, key, good in (
+        ("prompts/list", "prompts", {"name": "p"}),
+        ("resources/list", "resources", {"name": "r", "uri": "x:y"}),
+        ("resources/templates/list", "resourceTemplates", {"name": "t", "uriTemplate": "x:{y}"}),
+    ):
+        assert mended(method, "2025-11-25", {key: [good, 3]}) == ({key: [good]}, 1)
+        assert mended(method, "2025-11-25", {}) == ({key: []}, 1)
+    odd = {"tools": [GOOD], "nextCursor": 3}
+    assert mended("tools/list", "2025-11-25", odd)[0] == {"tools": [GOOD]}
+
+
+TEXT = {"type": "text", "text": "fine"}
+
+
+@pytest.mark.parametrize(
+    ("result", "content", "dropped"),
+    [
+        ({"content": [TEXT]}, [TEXT], 0),
+        ({}, [], 0),
+        ({"structuredContent": {"a": 1}}, [], 0),
+        ({"content": None}, [], 0),
+        ({"content": "x"}, None, 1),
+        ({"content": [TEXT, {"type": "hologram"}, {"type": "text"}, 3]}, None, 3),
+        ({"content": [{"type": "image", "data": "", "mimeType": "image/png"}]}, None, 0),
+    ],
+)
+def test_a_malformed_block_costs_that_block_and_says_so(
+    result: dict[str, Any], content: Any, dropped: int
+) -> None:
+    found, count = mended("tools/call", "2025-11-25", result)
+    assert count == dropped
+    if content is not None:
+        assert found["content"] == content
+    if dropped:
+        assert found["content"][-1]["text"] == f"[{dropped} malformed content blocks were dropped.]"
+
+
+def test_other_results_of_a_call_and_other_methods_are_left_alone() -> None:
+    others: list[dict[str, Any]] = [
+        {"task": {"taskId": "x"}},
+        {"inputRequests": {}},
+        {"resultType": "input_required"},
+    ]
+    for result in others:
+        assert mended("tools/call", "2026-07-28", result) == (result, 0)
+    assert mended("ping", "2025-11-25", {"x": 1}) == ({"x": 1}, 0)
