@@ -6,30 +6,21 @@ Knows no command's meaning; `merged` makes one set of a query and a body, and ro
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import Annotated, Any, Final, Literal, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
 
-from pydantic import BaseModel, BeforeValidator, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
+from actions.api.load_parameters import Commas, load_options
 from actions.domain.command import Load
-from actions.domain.errors import Problem, invalid
+from actions.domain.errors import Param, Problem, invalid
+from actions.domain.load_keys import KEYS
+from actions.domain.load_options import contradiction, normal
 
 MAX_WAIT_S: Final = 60.0
 MAX_TTL_S: Final = 366 * 24 * 3600
 
 Name = Annotated[str, StringConstraints(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 Words = Annotated[str, StringConstraints(max_length=500, pattern=r"^[^\x00-\x08\x0b-\x1f\x7f]*$")]
-
-
-def _split(value: Any) -> Any:
-    """Let a list be written `a,b` as well as `a` and `b` in two parameters."""
-    items = [value] if isinstance(value, str) else value
-    if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
-        return items
-    return [part.strip() for item in items for part in item.split(",") if part.strip()]
-
-
-Commas = BeforeValidator(_split)
-GpuIndex = Annotated[int, Field(ge=0, le=255)]
 
 
 class Parameters(BaseModel):
@@ -52,31 +43,22 @@ class Reasoned(Waiting):
     reason: Words | None = Field(default=None, description="Goes into the audit. Required with force.")
 
 
-class Plan(Parameters):
+if TYPE_CHECKING:
+
+    class LoadOptions(Parameters):
+        """The options of a load."""
+
+else:
+    LoadOptions = load_options(Parameters)
+
+
+class Plan(LoadOptions):
     """How to load a model."""
 
     model: Name | None = Field(default=None, description="Model key as the daemon lists it. Required.")
     instance_id: Name | None = Field(
         default=None, description="Name of the instance. Default: the model key."
     )
-    context_length: int | None = Field(default=None, ge=1, le=100_000_000, description="Tokens.")
-    gpu_offload: Annotated[float, Field(ge=0, le=1)] | Literal["max", "off"] | None = Field(
-        default=None, description='Share of the layers on GPUs, 0 to 1, or "max" or "off".'
-    )
-    split: Literal["evenly", "priorityOrder", "tensor", "custom"] | None = Field(
-        default=None, description="How to spread over several GPUs."
-    )
-    disabled_gpus: Annotated[list[GpuIndex], Commas, Field(max_length=64)] = Field(
-        default=[], description="Indices of GPUs to leave alone."
-    )
-    gpu_priority: Annotated[list[GpuIndex], Commas, Field(max_length=64)] = Field(
-        default=[], description="With split=priorityOrder: indices, the first to fill first."
-    )
-    gpu_ratio: Annotated[list[Annotated[float, Field(ge=0, le=1e6)]], Commas, Field(max_length=64)] = Field(
-        default=[], description="With split=custom: shares by index."
-    )
-    parallel: int | None = Field(default=None, ge=1, le=1024, description="Requests worked on at once.")
-    flash_attention: bool | None = Field(default=None)
     ttl_seconds: int | None = Field(
         default=None,
         ge=1,
@@ -186,27 +168,17 @@ def load_command(
     reason: str | None = None,
 ) -> Load:
     """Make a load of its parameters. Raises Problem."""
-    model = required(given, "model")
-    if given.split == "custom" and not any(given.gpu_ratio):
-        raise invalid("gpu_ratio", None, "split=custom needs a share above 0, such as gpu_ratio=2,1")
-    if given.gpu_ratio and given.split != "custom":
-        raise invalid("gpu_ratio", None, "is only for split=custom")
-    if given.gpu_priority and given.split != "priorityOrder":
-        raise invalid("gpu_priority", None, "is only for split=priorityOrder")
+    options = normal({name: getattr(given, name) for name in KEYS})
+    wrong = contradiction(options)
+    if wrong is not None:
+        raise invalid(wrong.parameter, None, wrong.why, Param(wrong.other))
     return Load(
         daemon=daemon,
         reason=reason,
-        model=model,
+        model=required(given, "model"),
         instance_id=given.instance_id,
-        context_length=given.context_length,
         ttl_seconds=given.ttl_seconds,
-        gpu_offload=given.gpu_offload,
-        split=given.split,
-        disabled_gpus=tuple(sorted(set(given.disabled_gpus))),
-        gpu_priority=tuple(given.gpu_priority),
-        gpu_ratio=tuple(given.gpu_ratio),
-        parallel=given.parallel,
-        flash_attention=given.flash_attention,
+        options=options,
         replace=tuple(dict.fromkeys(replace)),
         force=force,
     )
@@ -223,7 +195,8 @@ def explain(errors: list[Mapping[str, Any]] | Any) -> Problem:
     first = found[0] if found else {"parameter": "request", "what": "it is not right"}
     return Problem(
         "invalid-parameter",
-        f"{first['parameter']}: {first['what']}",
+        Param(first["parameter"]),
+        f": {first['what']}",
         parameter=first["parameter"],
         errors=found,
     )

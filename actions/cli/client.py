@@ -1,4 +1,4 @@
-"""The client verbs of `daemonpulse actions`: load, eject, eject-all, preflight and operations, over HTTP.
+"""What the client verbs of `daemonpulse actions` share: flags, the connection to the API, how refusals are written.
 
 Knows the API's paths and answers, and nothing of how it works. Exit codes: 0 done, 1 refused or failed, 2 asked
 wrongly.
@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING, Any, Final, Self
 
 import click
 
-from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, say, say_json
 
 if TYPE_CHECKING:
@@ -51,100 +50,16 @@ def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     return command
 
 
-def _verb_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def verb_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags that every verb has."""
     return click.option("--daemon", help="Which daemon. Default: the only one there is.")(
         client_flags(command)
     )
 
 
-def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that say how to load."""
-    for option in reversed(
-        (
-            click.option("--instance-id", help="Name of the instance. Default: the model key."),
-            click.option("--context-length", type=click.IntRange(min=1), help="Tokens."),
-            click.option(
-                "--ttl", "ttl_seconds", type=Duration(), help="Idle time, such as 1h. Default: never."
-            ),
-            click.option("--gpu-offload", help='Share of the layers on GPUs, 0 to 1, or "max" or "off".'),
-            click.option("--split", type=click.Choice(["evenly", "priorityOrder", "tensor", "custom"])),
-            click.option("--disabled-gpus", help="Indices, such as 0,1."),
-            click.option("--gpu-priority", help="With --split priorityOrder: indices, first one first."),
-            click.option("--gpu-ratio", help="With --split custom: shares, such as 2,1."),
-            click.option("--parallel", type=click.IntRange(min=1), help="Requests worked on at once."),
-            click.option("--flash-attention/--no-flash-attention", default=None),
-            click.option("--replace", multiple=True, help="Instance to eject first; may be given again."),
-        )
-    ):
-        command = option(command)
-    return command
-
-
-@click.command()
-@click.argument("model")
-@_plan_flags
-@click.option("--force", is_flag=True, help="Load although it does not fit. Needs --reason.")
-@click.option("--reason", help="Goes into the audit.")
-@_verb_flags
-def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Load MODEL and wait for it. Nothing happens if it is loaded just so already."""
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "models/load", parameters, bar=not as_json)
-    result = operation["result"]
-    _print(
-        operation,
-        as_json,
-        f"{result['instance_id']} "
-        + ("was loaded already" if result["already_loaded"] else f"loaded in {result['took_seconds']:.1f} s"),
-    )
-
-
-@click.command()
-@click.argument("instance_id")
-@click.option("--drain", "drain_seconds", type=float, default=0.0, help="Wait so many seconds for its queue.")
-@click.option("--reason", help="Goes into the audit.")
-@_verb_flags
-def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Eject INSTANCE_ID and make sure that it is gone."""
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "models/eject", parameters)
-    _print(operation, as_json, f"{parameters['instance_id']} ejected")
-
-
-@click.command("eject-all")
-@click.option("--reason", help="Goes into the audit.")
-@_verb_flags
-def eject_all(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
-) -> None:
-    """Eject everything, busy or not: the kill switch."""
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "models/eject-all", parameters)
-    names = operation["result"]["ejected"]
-    _print(operation, as_json, f"ejected: {', '.join(names) or 'nothing was loaded'}")
-
-
-@click.command()
-@click.argument("model")
-@_plan_flags
-@_verb_flags
-def preflight(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
-) -> None:
-    """Tell whether MODEL would fit, and who holds the memory. Exits 1 if it does not fit."""
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/preflight", parameters)
-    if as_json:
-        say_json(answer)
-    else:
-        _print_preflight(answer)
-    sys.exit(1 if answer["verdict"] == "does_not_fit" else 0)
-
-
 @click.command()
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True)
-@_verb_flags
+@verb_flags
 def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, limit: int) -> None:
     """List the latest operations."""
     with Api(url, token_file) as api:
@@ -161,7 +76,46 @@ def operations(*, url: str, token_file: Path | None, daemon: str | None, as_json
         say(f"{at}  {one['id']}  {one['state']:<9} {one['action']:<9} {one['subject']}  by {who}{why}")
 
 
-CLIENT_COMMANDS: Final = (load, eject, eject_all, preflight, operations)
+CLIENT_COMMANDS: Final = (operations,)
+
+
+class Refused(Exception):
+    """The API says no, or what was begun did not come to a good end. `status` is None for the latter."""
+
+    def __init__(self, status: int | None, body: Mapping[str, Any]) -> None:
+        self.status = status
+        self.body = body
+        super().__init__(str(body.get("detail", "")))
+
+    @property
+    def slug(self) -> str:
+        """The stable word of the problem."""
+        return str(self.body.get("type", "")).rpartition(":")[2]
+
+    def words(self) -> str:
+        """Write the detail with the flags of the command that runs in place of the API's parameters."""
+        parts = self.body.get("parts")
+        if not isinstance(parts, list):
+            return str(self.body.get("detail", f"HTTP {self.status}"))
+        flags = _flags()
+        return "".join(part if isinstance(part, str) else _flag(part, flags) for part in parts)
+
+
+def _flags() -> Mapping[str, str]:
+    """Map the parameters of the command that runs to what a person writes for them."""
+    context = click.get_current_context(silent=True)
+    if context is None:
+        return {}
+    return {
+        str(param.name): param.opts[0] if isinstance(param, click.Option) else param.make_metavar(context)
+        for param in context.command.params
+    }
+
+
+def _flag(part: Mapping[str, Any], flags: Mapping[str, str]) -> str:
+    name, value = str(part.get("parameter")), part.get("value")
+    flag = flags.get(name, "--" + name.replace("_", "-"))
+    return flag if value is None or value is True else f"{flag} {value}"
 
 
 class Api:
@@ -192,7 +146,14 @@ class Api:
         return str(names[0])
 
     def ask(self, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
-        """Send a request and return its answer."""
+        """Send a request and return its answer; a refusal ends the program with its words and an exit code."""
+        try:
+            return self.try_ask(method, path, parameters)
+        except Refused as refusal:
+            fail(refusal.words(), 2 if refusal.status in _ASKED_WRONGLY else 1)
+
+    def try_ask(self, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
+        """Send a request and return its answer. Raises Refused."""
         import httpx
 
         given = {name: value for name, value in parameters.items() if value not in {None, ()}}
@@ -208,20 +169,27 @@ class Api:
         except ValueError:
             fail(f"--url={self._url}: this is not the actions API (HTTP {response.status_code})")
         if response.is_error:
-            wrongly = response.status_code in _ASKED_WRONGLY
-            fail(str(body.get("detail", f"HTTP {response.status_code}")), 2 if wrongly else 1)
+            raise Refused(response.status_code, body)
         return body
 
     def command(
         self, daemon: str | None, rest: str, parameters: Mapping[str, Any], *, bar: bool = False
     ) -> Any:
         """Begin a command, follow it to its end, and return the finished operation."""
-        operation = self.ask("POST", f"/v1/daemons/{self.daemon(daemon)}/{rest}", parameters)
+        try:
+            return self.try_command(daemon, rest, parameters, bar=bar)
+        except Refused as refusal:
+            fail(refusal.words(), 2 if refusal.status in _ASKED_WRONGLY else 1)
+
+    def try_command(
+        self, daemon: str | None, rest: str, parameters: Mapping[str, Any], *, bar: bool = False
+    ) -> Any:
+        """Do as `command` does. Raises Refused when it is denied, or does not come to a good end."""
+        operation = self.try_ask("POST", f"/v1/daemons/{self.daemon(daemon)}/{rest}", parameters)
         if operation["finished_ms"] is None:
             operation = self._follow(operation["id"], bar=bar)
         if operation["state"] != "done":
-            problem = operation["problem"] or {}
-            fail(str(problem.get("detail", operation["state"])), 1)
+            raise Refused(None, operation["problem"] or {"detail": operation["state"]})
         return operation
 
     def _follow(self, operation_id: str, *, bar: bool) -> Any:
@@ -246,25 +214,3 @@ def _token(token_file: Path | None) -> str | None:
         return token_file.read_text(encoding="utf-8").strip()
     except (OSError, ValueError):
         fail(f"--token-file={token_file}: cannot be read")
-
-
-def _print(operation: Any, as_json: bool, words: str) -> None:  # noqa: FBT001 - a click flag
-    say_json(operation) if as_json else say(words)
-
-
-def _print_preflight(answer: Any) -> None:
-    say(f"{answer['verdict'].replace('_', ' ')}: {'; '.join(answer['reasons']) or 'with room to spare'}")
-    if answer["estimate"] is not None:
-        learned = answer["learned"]
-        ratio = f" x {learned['ratio']:.2f} learned from {learned['samples']} loads" if learned else ""
-        estimate = answer["estimate"]["vram_bytes"] / _GIB
-        say(f"  needs {answer['needed_bytes'] / _GIB:.2f} GiB ({estimate:.2f} GiB estimated{ratio})")
-    for gpu in answer["gpus"]:
-        say(
-            f"  GPU {gpu['index']}: {gpu['free_bytes'] / _GIB:.2f} of {gpu['total_bytes'] / _GIB:.2f} GiB free, "
-            f"{gpu['needed_bytes'] / _GIB:.2f} needed"
-        )
-    for holder in answer["holders"]:
-        who = holder["instance_id"] or holder["process"] or "unknown"
-        pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
-        say(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")

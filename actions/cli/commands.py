@@ -13,6 +13,7 @@ import click
 from actions.cli.audit import audit
 from actions.cli.client import CLIENT_COMMANDS
 from actions.cli.mcp import mcp
+from actions.cli.models import MODEL_COMMANDS
 from actions.cli.token import token
 from exporter.shared.settings_flags import settings_flags
 from exporter.shared.terminal import fail
@@ -62,7 +63,7 @@ def serve(**flags: str | None) -> None:
         fail(str(error))
 
 
-for _command in CLIENT_COMMANDS:
+for _command in (*MODEL_COMMANDS, *CLIENT_COMMANDS):
     actions.add_command(_command)
 for _group in (mcp, audit, token):
     actions.add_command(_group)

@@ -9,14 +9,16 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import time
-from collections.abc import AsyncIterator, Iterable, Iterator
-from typing import Final
+from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from typing import Any, Final
 
 from actions.capacity.load_history import LoadHistory
 from actions.capacity.local import LoadedModel, MemorySource, MemoryUnknown
 from actions.domain.command import Load
 from actions.domain.errors import Problem, from_daemon, not_found
+from actions.domain.load_keys import KEYS
 from actions.domain.preflight import MemoryReading, Need
+from exporter.llmster import rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, namespace_of
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError
@@ -36,6 +38,15 @@ SNAPSHOT_MAX_AGE_S: Final = 0.5
 """Reads that come together share one snapshot; a decision never uses an old one."""
 FIRST_ATTEMPT_S: Final = 2.0
 """How long the first request waits for the first attempt to connect."""
+REST_TIMEOUT_S: Final = 5.0
+REST_CONFIG: Final = {
+    "eval_batch_size": "batch_size",
+    "parallel": "parallel",
+    "flash_attention": "flash_attention",
+    "num_experts": "experts",
+    "offload_kv_cache_to_gpu": "offload_kv_cache",
+}
+"""REST's names of options; the context is told by the instance itself."""
 UNREADABLE: Final = "the daemon lists an instance that could not be read"
 """Why it cannot be said that something is not loaded."""
 
@@ -161,6 +172,33 @@ class DaemonSession:
             except CallFailed as error:
                 return 0 if error.code in GONE_CODES else None
         return in_hand(state)
+
+    async def configuration(self, instance: InstanceInfo, *, wanted: Mapping[str, Any]) -> dict[str, Any]:
+        """Read an instance's load configuration by wire key; REST adds keys that are wanted and missing.
+
+        Source of the REST names: `loaded_instances[].config` of GET /api/v1/models. Raises Problem.
+        """
+        with self._translated():
+            config = await self.commands.load_config(instance)
+            missing = {
+                name: KEYS[parameter].llm
+                for name, parameter in REST_CONFIG.items()
+                if parameter in wanted and KEYS[parameter].llm not in config and instance.type == "llm"
+            }
+            if not missing:
+                return config
+            models = await rest.models(self.client.url, token=self.token, timeout_s=REST_TIMEOUT_S)
+        found = next(
+            (
+                one.config
+                for model in models
+                for one in model.loaded_instances
+                if one.id == instance.identifier
+            ),
+            None,
+        )
+        told = found if isinstance(found, dict) else {}
+        return config | {wire: told[name] for name, wire in missing.items() if wire and name in told}
 
     async def memory(self, instances: Iterable[InstanceInfo], model: DownloadedModel) -> MemoryReading | str:
         """Read the memory a model would be loaded into; a string says why that is not known."""

@@ -5,16 +5,18 @@ The daemon's estimate is asked once per load; what changes meanwhile is what is 
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from dataclasses import replace
+from typing import Any
 
 from actions.commands.daemon_session import UNREADABLE, DaemonSession
 from actions.domain.command import Load
 from actions.domain.errors import from_daemon, invalid, not_found
+from actions.domain.load_options import split_config
 from actions.domain.load_plan import LoadPlan, candidates, existing
 from actions.domain.preflight import Need, Preflight, SplitPlan, judge
 from exporter.llmster.commands import namespace_of
-from exporter.llmster.errors import LlmsterError, ProtocolViolation
+from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo
 
 
@@ -38,13 +40,10 @@ async def refresh(daemon: DaemonSession, plan: LoadPlan) -> LoadPlan:
     if not listing.is_complete:
         problem = ProtocolViolation(f"{UNREADABLE}, so it is not known whether {model.model_key} is loaded")
         raise from_daemon(problem, daemon=daemon.name)
-    try:
-        same = [
-            (info, await daemon.commands.load_config(info))
-            for info in candidates(command, model, listing.read)
-        ]
-    except LlmsterError as error:
-        raise from_daemon(error, daemon=daemon.name) from error
+    same = [
+        (info, await daemon.configuration(info, wanted=command.options))
+        for info in candidates(command, model, listing.read)
+    ]
     found = existing(command, model, same)
     if found is not None:
         return replace(plan, instances=listing.read, existing=found)
@@ -65,12 +64,7 @@ async def judged(
         need,
         await daemon.memory(instances, model),
         learned=(await daemon.history.learned(daemon.name)).get(model.model_key),
-        split=SplitPlan(
-            strategy=command.split or "evenly",
-            disabled=command.disabled_gpus,
-            priority=command.gpu_priority,
-            ratio=command.gpu_ratio,
-        ),
+        split=split_plan(command.options),
         replace=command.replace,
     )
 
@@ -80,5 +74,16 @@ async def suited_model(daemon: DaemonSession, command: Load) -> DownloadedModel:
     model = await daemon.model(command.model)
     unsuited = command.unsuited(namespace_of(model))
     if unsuited is not None:
-        raise invalid(unsuited, None, "an embedding model has no such setting; leave it out")
+        raise invalid(unsuited, None, "an embedding model has no such option; leave it out")
     return model
+
+
+def split_plan(options: Mapping[str, Any]) -> SplitPlan:
+    """Tell how a load is to be spread over the GPUs."""
+    split = split_config(options)
+    return SplitPlan(
+        strategy=split["strategy"],
+        disabled=tuple(split["disabledGpus"]),
+        priority=tuple(split["priority"]),
+        ratio=tuple(split["customRatio"]),
+    )

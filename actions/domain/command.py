@@ -7,24 +7,14 @@ from __future__ import annotations
 
 import dataclasses
 from collections.abc import Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, ClassVar, Final
 
 from actions.domain.actor import Scope
+from actions.domain.load_keys import KEYS
+from actions.domain.load_options import Comparison, compared, normal, wire_fields
 from exporter.llmster.commands import LoadRequest, Namespace
 from exporter.llmster.state import InstanceInfo
-
-CONTEXT: Final = "llm.load.contextLength"
-EMBEDDING_CONTEXT: Final = "embedding.load.contextLength"
-OFFLOAD: Final = "llm.load.llama.acceleration.offloadRatio"
-PARALLEL: Final = "llm.load.numParallelSessions"
-FLASH: Final = "llm.load.llama.flashAttention"
-SPLIT: Final = "load.gpuSplitConfig"
-AUTO_FIT: Final = ("llm.load.llama.autoFit", "llm.load.mlx.autoFit", "llm.load.yuzu.autoFit")
-"""Switched off with an explicit context or offload, which would else be a mere default.
-
-Source: frames 08 and 09, where the official client sends all three.
-"""
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -75,17 +65,9 @@ class Load(Command):
 
     model: str
     instance_id: str | None = None
-    context_length: int | None = None
     ttl_seconds: int | None = None
-    gpu_offload: float | str | None = None
-    """0 to 1, "max" or "off"."""
-    split: str | None = None
-    """`strategy` of load.gpuSplitConfig."""
-    disabled_gpus: tuple[int, ...] = ()
-    gpu_priority: tuple[int, ...] = ()
-    gpu_ratio: tuple[float, ...] = ()
-    parallel: int | None = None
-    flash_attention: bool | None = None
+    options: Mapping[str, Any] = field(default_factory=dict)
+    """By parameter name, as in load_keys.py; only those that are set."""
     replace: tuple[str, ...] = ()
     """Instances to eject first."""
     force: bool = False
@@ -95,51 +77,9 @@ class Load(Command):
         """Instances that it ejects first."""
         return self.replace
 
-    @property
-    def sets_split(self) -> bool:
-        """Whether anything was said about how to split."""
-        return bool(self.split or self.disabled_gpus or self.gpu_priority or self.gpu_ratio)
-
-    def split_config(self) -> dict[str, Any]:
-        """Write load.gpuSplitConfig. "evenly" is what getLoadConfig answered where nothing had been set."""
-        return {
-            "strategy": self.split or "evenly",
-            "disabledGpus": list(self.disabled_gpus),
-            "priority": list(self.gpu_priority),
-            "customRatio": list(self.gpu_ratio),
-        }
-
-    def fields(self, namespace: Namespace) -> dict[str, Any]:
-        """Write the load configuration's keys for the wire."""
-        fields: dict[str, Any] = {}
-        if namespace == "embedding":
-            if self.context_length is not None:
-                fields[EMBEDDING_CONTEXT] = self.context_length
-        else:
-            if self.context_length is not None or self.gpu_offload is not None:
-                fields |= dict.fromkeys(AUTO_FIT, False)
-            for key, value in (
-                (CONTEXT, self.context_length),
-                (OFFLOAD, self.gpu_offload),
-                (PARALLEL, self.parallel),
-                (FLASH, self.flash_attention),
-            ):
-                if value is not None:
-                    fields[key] = value
-        if self.sets_split:
-            fields[SPLIT] = self.split_config()
-        return fields
-
     def unsuited(self, namespace: Namespace) -> str | None:
-        """Name a parameter that this kind of model has no key for, None when all is well."""
-        if namespace == "llm":
-            return None
-        given = {
-            "gpu_offload": self.gpu_offload,
-            "parallel": self.parallel,
-            "flash_attention": self.flash_attention,
-        }
-        return next((name for name, value in given.items() if value is not None), None)
+        """Name an option that this kind of model has no key for, None when all is well."""
+        return next((name for name in self.options if not KEYS[name].suits(namespace)), None)
 
     def request(self, namespace: Namespace, device_identifier: str | None) -> LoadRequest:
         """Make what the client sends."""
@@ -149,35 +89,21 @@ class Load(Command):
             identifier=self.instance_id,
             ttl_ms=self.ttl_seconds * 1000 if self.ttl_seconds is not None else None,
             device_identifier=device_identifier,
-            fields=self.fields(namespace),
+            fields=wire_fields(self.options, namespace),
         )
 
-    def differences(self, loaded: InstanceInfo, config: Mapping[str, Any]) -> tuple[str, ...]:
-        """Name the parameters in which a loaded instance is not what this command asks for.
-
-        A key that the instance does not report is one its engine does not know: loading again would not change it.
-        """
-        namespace: Namespace = "embedding" if loaded.type == "embedding" else "llm"
-        names = {
-            OFFLOAD: "gpu_offload",
-            PARALLEL: "parallel",
-            FLASH: "flash_attention",
-            SPLIT: "split",
-        }
-        different = [
-            name
-            for key, name in names.items()
-            if (wanted := self.fields(namespace).get(key)) is not None
-            and key in config
-            and not _same(wanted, config[key])
-        ]
-        if self.context_length is not None and loaded.context_length is not None:
-            most = loaded.max_context_length or self.context_length
-            if loaded.context_length != min(self.context_length, most):
-                different.append("context_length")
+    def compared(self, loaded: InstanceInfo, config: Mapping[str, Any]) -> Comparison:
+        """Tell in what a loaded instance is not what this command asks for."""
+        found = compared(self.options, loaded, config)
         if self.ttl_seconds is not None and loaded.ttl_ms != self.ttl_seconds * 1000:
-            different.append("ttl_seconds")
-        return tuple(different)
+            return Comparison((*found.different, "ttl_seconds"), found.unknown)
+        return found
+
+    def to_json(self) -> dict[str, Any]:
+        """Write every field, and each option beside them."""
+        written = Command.to_json(self)
+        options: Mapping[str, Any] = written.pop("options")
+        return {**written, **options}
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -251,18 +177,15 @@ COMMANDS: Final[Mapping[str, type[Command]]] = {
 def from_json(stored: Mapping[str, Any]) -> Command:
     """Read back a stored command."""
     kind = COMMANDS[stored["action"]]
-    tuples = {
-        field.name for field in dataclasses.fields(kind) if str(field.type).startswith("tuple")
-    }  # JSON knows lists only
-    values: dict[str, Any] = {
-        key: tuple(value) if key in tuples else value for key, value in stored.items() if key != "action"
-    }
+    names = {one.name: one for one in dataclasses.fields(kind)}
+    values: dict[str, Any] = {}
+    options: dict[str, Any] = {}
+    for key, value in stored.items():
+        if key in names:
+            is_tuple = str(names[key].type).startswith("tuple")  # JSON knows lists only
+            values[key] = tuple(value) if is_tuple else value
+        elif key in KEYS:
+            options[key] = value
+    if "options" in names:
+        values["options"] = normal(options)
     return kind(**values)
-
-
-def _same(wanted: Any, actual: Any) -> bool:
-    """Compare configuration values; for the offload, "max" is 1 and "off" is 0."""
-    numbers = {"max": 1.0, "off": 0.0}
-    if isinstance(wanted, str | float | int) and isinstance(actual, str | float | int):
-        return bool(numbers.get(str(wanted), wanted) == numbers.get(str(actual), actual))
-    return bool(wanted == actual)

@@ -6,6 +6,7 @@ Knows no HTTP framework. A daemon's error is translated here: its words are kept
 from __future__ import annotations
 
 from collections.abc import Mapping
+from dataclasses import dataclass
 from typing import Any, Final
 
 from exporter.llmster.errors import (
@@ -51,45 +52,67 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
 """Every type, with its status and title. The slug is the stable part: it is never renamed."""
 
 
+@dataclass(frozen=True, slots=True)
+class Param:
+    """A parameter in an error's words. The API writes `name=value`, the command line its own flag."""
+
+    name: str
+    value: object = None
+
+    def __str__(self) -> str:
+        if self.value is None:
+            return self.name
+        value = str(self.value).lower() if isinstance(self.value, bool) else self.value
+        return f"{self.name}={value}"
+
+
 class Problem(Exception):
-    """A refusal or failure that is told to the client. `extra` are further members, such as the numbers behind it."""
+    """A refusal or failure that is told to the client. `extra` are further members, such as the numbers behind it.
+
+    The detail is made of text and of parameters, so that each interface can name them in its own words.
+    """
 
     def __init__(
-        self, slug: str, detail: str, *, headers: Mapping[str, str] | None = None, **extra: Any
+        self, slug: str, *parts: str | Param, headers: Mapping[str, str] | None = None, **extra: Any
     ) -> None:
         self.slug = slug
         self.status, self.title = TITLES[slug]
-        self.detail = detail
+        self.parts = parts
+        self.detail = "".join(map(str, parts))
         self.headers = dict(headers or {})
         self.extra = extra
-        super().__init__(detail)
+        super().__init__(self.detail)
 
     def body(self) -> dict[str, Any]:
-        """Write the document."""
+        """Write the document. `parts` is the detail for clients that have their own names for parameters."""
+        parts = [
+            part if isinstance(part, str) else {"parameter": part.name, "value": part.value}
+            for part in self.parts
+        ]
         return {
             "type": TYPE_PREFIX + self.slug,
             "title": self.title,
             "status": self.status,
             "detail": self.detail,
+            **({"parts": parts} if any(isinstance(part, dict) for part in parts) else {}),
             **self.extra,
         }
 
     @classmethod
     def from_body(cls, body: Mapping[str, Any]) -> Problem:
         """Read back what `body` wrote, as it is stored with an operation."""
-        extra = {
-            key: value for key, value in body.items() if key not in {"type", "title", "status", "detail"}
-        }
-        return cls(str(body["type"]).removeprefix(TYPE_PREFIX), str(body["detail"]), **extra)
+        own = {"type", "title", "status", "detail", "parts"}
+        parts = [
+            part if isinstance(part, str) else Param(str(part["parameter"]), part["value"])
+            for part in body.get("parts", [str(body["detail"])])
+        ]
+        extra = {key: value for key, value in body.items() if key not in own}
+        return cls(str(body["type"]).removeprefix(TYPE_PREFIX), *parts, **extra)
 
 
-def invalid(parameter: str, value: object, fix: str) -> Problem:
+def invalid(parameter: str, value: object, *fix: str | Param) -> Problem:
     """Say which parameter is wrong."""
-    return Problem(
-        "invalid-parameter",
-        f"{parameter}={value}: {fix}" if value is not None else f"{parameter}: {fix}",
-        parameter=parameter,
-    )
+    return Problem("invalid-parameter", Param(parameter, value), ": ", *fix, parameter=parameter)
 
 
 def not_found(kind: str, name: str, known: tuple[str, ...] = ()) -> Problem:

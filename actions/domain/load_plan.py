@@ -10,7 +10,8 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from actions.domain.command import Load
-from actions.domain.errors import Problem
+from actions.domain.errors import Param, Problem
+from actions.domain.load_options import Comparison
 from actions.domain.preflight import Need, Preflight, Verdict
 from exporter.llmster.state import DownloadedModel, InstanceInfo
 
@@ -69,19 +70,35 @@ def existing(
     loaded: Iterable[tuple[InstanceInfo, Mapping[str, Any]]],
 ) -> InstanceInfo | None:
     """Choose among candidates with their configurations. Raises Problem when one is in the way."""
-    different: list[tuple[InstanceInfo, tuple[str, ...]]] = []
+    in_the_way: list[tuple[InstanceInfo, Comparison]] = []
     for info, config in loaded:
-        differences = ("model",) if info.model_key != model.model_key else command.differences(info, config)
-        if not differences:
+        found = (
+            command.compared(info, config)
+            if info.model_key == model.model_key
+            else Comparison(("model",), ())
+        )
+        if not found.different and not found.unknown:
             return info
-        different.append((info, differences))
-    if not different:
+        in_the_way.append((info, found))
+    if not in_the_way:
         return None
-    info, differences = different[0]
+    info, found = in_the_way[0]
     raise Problem(
         "instance-exists",
-        f"{info.identifier} is loaded with another {', '.join(differences)}; use replace={info.identifier}, "
-        "or give the new one an instance_id of its own",
+        f"{info.identifier} is loaded ",
+        *_why(found),
+        "; use ",
+        Param("replace", info.identifier),
+        " to load it anew, or give the new one another ",
+        Param("instance_id"),
         instance_id=info.identifier,
-        differences=list(differences),
+        differences=[*found.different, *found.unknown],
     )
+
+
+def _why(found: Comparison) -> tuple[str | Param, ...]:
+    parts: list[str | Param] = []
+    for words, names in (("with another ", found.different), ("with an unknown ", found.unknown)):
+        for number, name in enumerate(names):
+            parts += [words if not number and not parts else ", " if number else f" and {words}", Param(name)]
+    return tuple(parts)

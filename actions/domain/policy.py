@@ -11,7 +11,7 @@ from typing import Final
 
 from actions.domain.actor import Actor
 from actions.domain.command import Command, Eject, Load, Probe
-from actions.domain.errors import Problem, invalid
+from actions.domain.errors import Param, Problem, invalid
 from actions.domain.load_plan import LoadPlan
 from actions.domain.preflight import Preflight, Verdict
 
@@ -68,7 +68,7 @@ def _scope(actor: Actor, command: Command, _facts: Facts) -> Problem | None:
 
 def _force_says_why(_actor: Actor, command: Command, _facts: Facts) -> Problem | None:
     if isinstance(command, Load | Probe) and command.force and not (command.reason or "").strip():
-        return invalid("reason", None, "force=true needs one; it goes into the audit")
+        return invalid("reason", None, "required by ", Param("force", value=True), "; it goes into the audit")
     return None
 
 
@@ -79,8 +79,14 @@ def _fits(_actor: Actor, command: Command, facts: Facts) -> Problem | None:
         return None
     return Problem(
         "does-not-fit",
-        f"{command.model}: {'; '.join(facts.preflight.reasons)}. Eject something, replace an instance, choose "
-        "other GPUs or a smaller context, or use force=true with a reason",
+        f"{command.model}: {'; '.join(facts.preflight.reasons)}. Eject something first, name it in ",
+        Param("replace"),
+        ", choose other GPUs or a smaller ",
+        Param("context_length"),
+        ", or use ",
+        Param("force", value=True),
+        " with a ",
+        Param("reason"),
         preflight=facts.preflight.to_json(),
     )
 
@@ -108,8 +114,10 @@ def busy(instance_id: str, queued: int | None) -> Problem:
     plural = "" if queued == 1 else "s"
     return Problem(
         "instance-busy",
-        f"{instance_id} has {count} request{plural} in flight, which an eject ends; wait, use drain_seconds, "
-        "or use force=true",
+        f"{instance_id} has {count} request{plural} in flight, which an eject ends; wait, use ",
+        Param("drain_seconds"),
+        ", or use ",
+        Param("force", value=True),
         instance_id=instance_id,
         queued=queued,
     )

@@ -38,6 +38,8 @@ class RestInstance(msgspec.Struct, frozen=True):
     """An entry of `loaded_instances`. Source: GET /api/v1/models."""
 
     id: str
+    config: Any = None
+    """A map from an option's REST name to its value."""
 
 
 class RestModel(msgspec.Struct, frozen=True):

@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from actions.domain.errors import TITLES
+from actions.domain.load_keys import ROWS, LoadKey
 from actions.settings import CLIENT_VARIABLES, SETTINGS
 from exporter.shared.settings_table import Setting
 
@@ -34,3 +35,9 @@ def test_every_parameter_of_a_load_is_documented() -> None:
 
     for name in LoadParameters.model_fields.keys() - {"wait"}:
         assert f"`{name}`" in PAGE, name
+
+
+@pytest.mark.parametrize("row", ROWS, ids=lambda row: row.parameter)
+def test_every_load_option_is_documented_with_its_flag_and_meaning(row: LoadKey) -> None:
+    assert f"| `{row.parameter}` | `{row.cli_flag}` | " in PAGE
+    assert f" | {row.help} |" in PAGE

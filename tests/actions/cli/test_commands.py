@@ -15,6 +15,7 @@ from actions.domain.actor import LOOPBACK
 from actions.store.audit import Audit
 from actions.store.database import FILE_NAME, Storage
 from llmster_sim.server import Simulator
+from tests.actions.commands.test_load_eject import _long_ask
 from tests.actions.conftest import BIG, SMALL, Forge, StartForge, loaded, sim, start_forge
 
 __all__ = ["sim", "start_forge"]
@@ -94,8 +95,9 @@ async def test_what_is_refused_is_one_line_and_exit_code_one(here: dict[str, str
     [
         (("load", "nobody/nothing"), "not known"),
         (("eject", "nothing"), "not known"),
-        (("load", SMALL, "--force"), "reason"),
-        (("load", SMALL, "--gpu-offload", "2"), "gpu_offload"),
+        (("load", SMALL, "--force"), "--reason: required by --force"),
+        (("load", SMALL, "--gpu-offload", "2"), "--gpu-offload"),
+        (("load", SMALL, "--split", "custom"), "--gpu-ratio: needs a share"),
         (("load", SMALL, "--daemon", "other"), "other"),
         (("load", SMALL, "--token-file", "/nowhere"), "cannot be read"),
         (("load", SMALL, "--url", "http://127.0.0.1:9"), "start it with `daemonpulse actions serve`"),
@@ -111,6 +113,31 @@ async def test_what_is_asked_wrongly_is_one_line_and_exit_code_two(
     assert ended.err.startswith("daemonpulse: ")
     assert ended.err.count("\n") == 1
     assert ended.out == ""
+
+
+async def test_refusals_speak_of_flags_and_eject_asks_before_it_ends_requests(
+    here: dict[str, str], sim: Simulator
+) -> None:
+    await run("load", SMALL, "--context-length", "2048", **here)
+    other = await run("load", SMALL, "--context-length", "4096", **here)
+    assert other.code == 1
+    assert f"with another --context-length; use --replace {SMALL} to load it anew" in other.err
+    name = "qwen/qwen3-8b"
+    sim.daemon.request(name, ask=_long_ask(sim))
+    sim.daemon.stall(name)
+    busy = await run("eject", name, **here)
+    assert busy.code == 1
+    assert busy.err.endswith("1 request in flight, which an eject ends; wait, use --drain, or use --force\n")
+    assert name in loaded(sim)
+    forced = await run("eject", name, "--force", **here)
+    assert forced.out == f"{name} ejected; 1 requests in flight ended\n"
+
+
+async def test_download_and_probe(here: dict[str, str]) -> None:
+    done = await run("download", "new/model", **here)
+    assert (done.code, done.out) == (0, "new/model: completed\n"), done.err
+    probed = await run("probe", "qwen/qwen3-8b", **here)
+    assert re.fullmatch(r"qwen/qwen3-8b: TTFT \d+\.\d{3} s, total \d+\.\d{3} s\n", probed.out), probed.err
 
 
 async def test_a_token_that_is_missing_or_too_weak_is_said(forge: Forge) -> None:

@@ -97,6 +97,30 @@ async def test_an_instance_with_another_configuration_is_not_doubled_but_refused
     assert sim.calls["llm", "loadModel"] == 1
 
 
+async def test_an_instance_with_defaults_is_not_taken_for_one_with_options(
+    forge: Forge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """A daemon answers only what was set; what it leaves out is the schema's default, or unknown."""
+    await forge.load()
+    partial = {"fields": [{"key": "llm.load.contextLength", "value": 4096}]}
+    monkeypatch.setattr("llmster_sim.wire.model_calls.config_fields", lambda _instance: partial)
+    response = await forge.load(parallel=2, gpu_offload=0.5)
+    assert response.status_code == 409, response.text
+    assert response.json()["differences"] == ["parallel", "gpu_offload"]
+    assert "with another parallel and with an unknown gpu_offload" in response.json()["detail"]
+    assert (await forge.load(parallel=4)).json()["result"]["already_loaded"] is True
+    assert sim.calls["llm", "loadModel"] == 1
+
+
+async def test_rest_says_what_the_configuration_leaves_out(
+    forge: Forge, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    await forge.load(parallel=2, flash_attention=True)
+    monkeypatch.setattr("llmster_sim.wire.model_calls.config_fields", lambda _instance: {"fields": []})
+    assert (await forge.load(parallel=2, flash_attention=True)).json()["result"]["already_loaded"] is True
+    assert (await forge.load(parallel=3)).json()["differences"] == ["parallel"]
+
+
 async def test_replace_ejects_first_and_loads_the_new_configuration(forge: Forge, sim: Simulator) -> None:
     await forge.load(context_length=2048)
     response = await forge.load(context_length=4096, replace=SMALL)

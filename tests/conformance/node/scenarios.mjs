@@ -85,6 +85,27 @@ export const scenarios = {
     return { progress, info, loadConfig, state, contextLength, loadedBefore, loadedAfter };
   },
 
+  // args: configs, namespace. Gives what each load would send, without sending it.
+  async loadFrames({ connect, args }) {
+    const client = connect();
+    await client.system.getLMStudioVersion();
+    const seen = [];
+    const namespace = client[args.namespace];
+    namespace.port.createChannel = (endpoint, parameter) => {
+      seen.push({ endpoint, ...parameter });
+      throw new Error("recorded");
+    };
+    for (const config of args.configs) {
+      const count = seen.length;
+      try {
+        await namespace.load("publisher/model", { verbose: false, config });
+      } catch (error) {
+        if (seen.length === count) throw error;
+      }
+    }
+    return seen;
+  },
+
   // args: key
   async loadRefused({ connect, failure, args }) {
     const config = { contextLength: 131072, gpu: { ratio: "max" } };

@@ -45,13 +45,15 @@ def test_a_load_is_written_as_the_official_client_writes_it() -> None:
         model="openai/gpt-oss-20b",
         instance_id="oss",
         ttl_seconds=600,
-        context_length=16384,
-        gpu_offload=0.5,
-        split="priorityOrder",
-        disabled_gpus=(0,),
-        gpu_priority=(1,),
-        parallel=2,
-        flash_attention=True,
+        options={
+            "context_length": 16384,
+            "gpu_offload": 0.5,
+            "split": "priorityOrder",
+            "disabled_gpus": (0,),
+            "gpu_priority": (1,),
+            "parallel": 2,
+            "flash_attention": True,
+        },
     )
     request = command.request("llm", None)
     assert request.identifier == official["identifier"]
@@ -63,7 +65,7 @@ def test_a_load_is_written_as_the_official_client_writes_it() -> None:
 
 def test_an_embedding_load_is_written_as_the_official_client_writes_it() -> None:
     official = recorded("08-estimateModelUsage.jsonl", "estimateModelUsage")[-1]
-    command = Load(daemon="d", model=official["modelKey"], context_length=2048)
+    command = Load(daemon="d", model=official["modelKey"], options={"context_length": 2048})
     assert command.request("embedding", None).stack() == official["loadConfigStack"]
 
 

@@ -1,0 +1,217 @@
+"""The client verbs about models: load, eject, eject-all, preflight, download, probe."""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+
+from actions.cli.client import Api, Refused, verb_flags
+from actions.domain.load_keys import ROWS, LoadKey
+from exporter.shared.durations import Duration
+from exporter.shared.terminal import fail, say, say_json
+
+_GIB: Final = 1024**3
+
+
+def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+    """Add the flags that say how to load, one for each row of the table of options."""
+    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
+        click.option("--instance-id", help="Name of the instance. Default: the model key."),
+        click.option("--ttl", "ttl_seconds", type=Duration(), help="Idle time, such as 1h. Default: never."),
+        *(_option(row) for row in ROWS),
+    ]
+    for option in reversed(options):
+        command = option(command)
+    return command
+
+
+def _replace_flag(command: Callable[..., Any]) -> Callable[..., Any]:
+    return click.option("--replace", multiple=True, help="Instance to eject first; may be given again.")(
+        command
+    )
+
+
+def _option(row: LoadKey) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
+    """Make the flag of one option. What a plain type does not tell is checked by the API."""
+    flag = row.cli_flag
+    if row.kind == "bool":
+        negated = f"--no-{flag.removeprefix('--')}"
+        return click.option(f"{flag}/{negated}", row.parameter, default=None, help=row.help)
+    kinds: dict[str, Any] = {
+        "int": click.IntRange(_whole(row.least), _whole(row.most)),
+        "number": click.FloatRange(row.least, row.most),
+        "choice": click.Choice([*row.choices, "off"] if row.unchecked is not None else row.choices),
+    }
+    plain = row.unchecked is None or row.kind == "choice"
+    return click.option(
+        flag, row.parameter, type=kinds.get(row.kind) if plain else None, metavar=_metavar(row), help=row.help
+    )
+
+
+def _metavar(row: LoadKey) -> str | None:
+    return (
+        None if row.kind == "choice" else {"indices": "0,1", "shares": "2,1"}.get(row.kind, row.kind.upper())
+    )
+
+
+def _whole(bound: float | None) -> int | None:
+    return None if bound is None else int(bound)
+
+
+@click.command()
+@click.argument("model")
+@_plan_flags
+@_replace_flag
+@click.option("--force", is_flag=True, help="Load although it does not fit. Needs --reason.")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+    """Load MODEL and wait for it. Nothing happens if it is loaded just so already."""
+    with Api(url, token_file) as api:
+        operation = api.command(daemon, "models/load", parameters, bar=not as_json)
+    result = operation["result"]
+    _print(
+        operation,
+        as_json,
+        f"{result['instance_id']} "
+        + ("was loaded already" if result["already_loaded"] else f"loaded in {result['took_seconds']:.1f} s"),
+    )
+
+
+@click.command()
+@click.argument("instance_id")
+@click.option(
+    "--drain",
+    "drain_seconds",
+    type=click.FloatRange(0, 3600),
+    default=0.0,
+    show_default=True,
+    help="Wait so many seconds for its queue to empty, then eject.",
+)
+@click.option("--force", is_flag=True, help="Eject at once and end the requests in flight.")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+    """Eject INSTANCE_ID and make sure that it is gone.
+
+    Requests in flight are a question at a terminal, and else a refusal without --force or --drain.
+
+    \b
+    Example:  daemonpulse actions eject qwen/qwen3-8b --drain 30
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+    with Api(url, token_file) as api:
+        try:
+            operation = api.try_command(daemon, "models/eject", parameters)
+        except Refused as refusal:
+            if refusal.slug != "instance-busy" or not sys.stdin.isatty():
+                fail(refusal.words(), 1)
+            count = refusal.body.get("queued")
+            if not click.confirm(f"{parameters['instance_id']} has {count} requests in flight. End them?"):
+                fail("nothing was ejected", 1)
+            operation = api.command(daemon, "models/eject", parameters | {"force": True})
+    ended = operation["result"].get("queued_when_ejected")
+    words = f"; {ended} requests in flight ended" if ended else ""
+    _print(operation, as_json, f"{parameters['instance_id']} ejected{words}")
+
+
+@click.command("eject-all")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def eject_all(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Eject everything, busy or not: the kill switch."""
+    with Api(url, token_file) as api:
+        operation = api.command(daemon, "models/eject-all", parameters)
+    names = operation["result"]["ejected"]
+    _print(operation, as_json, f"ejected: {', '.join(names) or 'nothing was loaded'}")
+
+
+@click.command()
+@click.argument("model")
+@_plan_flags
+@_replace_flag
+@verb_flags
+def preflight(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Tell whether MODEL would fit, and who holds the memory. Exits 1 if it does not fit."""
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/preflight", parameters)
+    if as_json:
+        say_json(answer)
+    else:
+        _print_preflight(answer)
+    sys.exit(1 if answer["verdict"] == "does_not_fit" else 0)
+
+
+@click.command()
+@click.argument("model")
+@click.option("--quantization", help="Which one, where the model has several, such as Q4_K_M.")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def download(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Download MODEL and follow it to its end.
+
+    \b
+    Example:  daemonpulse actions download qwen/qwen3-8b
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        operation = api.command(daemon, "models/download", parameters, bar=not as_json)
+    _print(operation, as_json, f"{parameters['model']}: {operation['result']['status'].replace('_', ' ')}")
+
+
+@click.command()
+@click.argument("model")
+@click.option("--force", is_flag=True, help="Also when loading it would not fit. Needs --reason.")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def probe(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+    """Send one short chat to MODEL and time it; the daemon loads the model if it is not loaded.
+
+    \b
+    Example:  daemonpulse actions probe qwen/qwen3-8b
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        operation = api.command(daemon, "probe", parameters, bar=not as_json)
+    result = operation["result"]
+    first = result["time_to_first_token_seconds"]
+    load_s = result["load_seconds"]
+    _print(
+        operation,
+        as_json,
+        f"{parameters['model']}: TTFT {f'{first:.3f} s' if first is not None else 'none'}, "
+        f"total {result['total_seconds']:.3f} s"
+        + (f", loaded in {load_s:.1f} s" if load_s is not None else ""),
+    )
+
+
+MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, download, probe)
+
+
+def _print(operation: Any, as_json: bool, words: str) -> None:  # noqa: FBT001 - a click flag
+    say_json(operation) if as_json else say(words)
+
+
+def _print_preflight(answer: Any) -> None:
+    say(f"{answer['verdict'].replace('_', ' ')}: {'; '.join(answer['reasons']) or 'with room to spare'}")
+    if answer["estimate"] is not None:
+        learned = answer["learned"]
+        ratio = f" x {learned['ratio']:.2f} learned from {learned['samples']} loads" if learned else ""
+        estimate = answer["estimate"]["vram_bytes"] / _GIB
+        say(f"  needs {answer['needed_bytes'] / _GIB:.2f} GiB ({estimate:.2f} GiB estimated{ratio})")
+    for gpu in answer["gpus"]:
+        say(
+            f"  GPU {gpu['index']}: {gpu['free_bytes'] / _GIB:.2f} of {gpu['total_bytes'] / _GIB:.2f} GiB free, "
+            f"{gpu['needed_bytes'] / _GIB:.2f} needed"
+        )
+    for holder in answer["holders"]:
+        who = holder["instance_id"] or holder["process"] or "unknown"
+        pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
+        say(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")

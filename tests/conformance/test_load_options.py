@@ -1,0 +1,123 @@
+"""Every option of a load is on the wire what the official SDK makes of it, key by key."""
+
+from typing import Any
+
+import pytest
+
+from actions.domain.load_keys import KEYS, ROWS
+from actions.domain.load_options import contradiction, normal, wire_fields
+from exporter.llmster import calls
+from llmster_sim.server import Simulator
+from tests.conformance.node_judge import judge
+
+pytestmark = [pytest.mark.external("node"), pytest.mark.external("@lmstudio/sdk")]
+
+LLM: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({}, {}),
+    ({"contextLength": 8192}, {"context_length": 8192}),
+    ({"autoFit": True}, {"auto_fit": True}),
+    ({"autoFit": False}, {"auto_fit": False}),
+    ({"gpu": {"ratio": 0.5}}, {"gpu_offload": 0.5}),
+    ({"gpu": {"ratio": "max"}}, {"gpu_offload": "max"}),
+    ({"gpu": {"ratio": "off"}}, {"gpu_offload": "off"}),
+    ({"gpu": {"splitStrategy": "evenly"}}, {"split": "evenly"}),
+    ({"gpu": {"splitStrategy": "favorMainGpu"}}, {"split": "priorityOrder"}),
+    ({"gpu": {"mainGpu": 1}}, {"main_gpu": 1}),
+    (
+        {"gpu": {"mainGpu": 1, "splitStrategy": "favorMainGpu"}},
+        {"split": "priorityOrder", "gpu_priority": [1]},
+    ),
+    ({"gpu": {"disabledGpus": [0, 2]}}, {"disabled_gpus": [2, 0]}),
+    ({"gpu": {"disabledGpus": [0], "mainGpu": 1}}, {"disabled_gpus": [0], "main_gpu": 1}),
+    ({"gpuStrictVramCap": True}, {"strict_vram_cap": True}),
+    ({"gpuStrictVramCap": False}, {"strict_vram_cap": False}),
+    ({"maxParallelPredictions": 8}, {"parallel": 8}),
+    ({"useUnifiedKvCache": False}, {"unified_kv_cache": False}),
+    ({"offloadKVCacheToGpu": False}, {"offload_kv_cache": False}),
+    ({"llamaKCacheQuantizationType": "q8_0"}, {"k_cache_type": "q8_0"}),
+    ({"llamaKCacheQuantizationType": False}, {"k_cache_type": "off"}),
+    ({"llamaVCacheQuantizationType": "q4_0"}, {"v_cache_type": "q4_0"}),
+    ({"llamaVCacheQuantizationType": False}, {"v_cache_type": "off"}),
+    (
+        {"llamaKCacheQuantizationType": "q8_0", "llamaVCacheQuantizationType": "q8_0"},
+        {"kv_cache_type": "q8"},
+    ),
+    ({"useFp16ForKVCache": False}, {"fp16_kv_cache": False}),
+    ({"flashAttention": True}, {"flash_attention": True}),
+    ({"evalBatchSize": 1024}, {"batch_size": 1024}),
+    ({"physicalBatchSize": 256}, {"physical_batch_size": 256}),
+    ({"contextCheckpoints": 0}, {"context_checkpoints": 0}),
+    ({"numExperts": 4}, {"experts": 4}),
+    ({"gpu": {"numCpuExpertLayersRatio": 0.25}}, {"cpu_experts": 0.25}),
+    (
+        {"speculativeDraftSimple": True, "speculativeDraftModel": "a/draft"},
+        {"draft_simple": True, "draft_model": "a/draft"},
+    ),
+    ({"speculativeDraftMtp": True}, {"draft_mtp": True}),
+    ({"speculativeDraftMaxTokens": 5}, {"draft_max_tokens": 5}),
+    ({"speculativeDraftMinTokens": 1}, {"draft_min_tokens": 1}),
+    ({"speculativeDraftMinContinueProbability": 0.5}, {"draft_min_probability": 0.5}),
+    ({"seed": 42}, {"seed": 42}),
+    ({"seed": False}, {"seed": "off"}),
+    ({"ropeFrequencyBase": 10000}, {"rope_base": 10000}),
+    ({"ropeFrequencyBase": False}, {"rope_base": "off"}),
+    ({"ropeFrequencyScale": 0.5}, {"rope_scale": 0.5}),
+    ({"keepModelInMemory": False}, {"keep_in_memory": False}),
+    ({"tryMmap": False}, {"mmap": False}),
+    ({"tryDirectIO": True}, {"direct_io": True}),
+    ({"mlxDiskCache": False}, {"mlx_disk_cache": False}),
+    (
+        {"contextLength": 4096, "gpu": {"ratio": 1, "disabledGpus": [1]}, "flashAttention": False},
+        {"context_length": 4096, "gpu_offload": 1, "disabled_gpus": [1], "flash_attention": False},
+    ),
+]
+EMBEDDING: list[tuple[dict[str, Any], dict[str, Any]]] = [
+    ({"contextLength": 2048}, {"context_length": 2048}),
+    ({"gpu": {"disabledGpus": [0]}}, {"disabled_gpus": [0]}),
+    ({"gpu": {"mainGpu": 1}}, {"main_gpu": 1}),
+    ({"gpu": {"splitStrategy": "favorMainGpu"}}, {"split": "priorityOrder"}),
+    ({"ropeFrequencyBase": 10000}, {"rope_base": 10000}),
+    ({"ropeFrequencyScale": False}, {"rope_scale": "off"}),
+    ({"keepModelInMemory": True}, {"keep_in_memory": True}),
+    ({"tryMmap": False}, {"mmap": False}),
+]
+NOT_IN_THE_SDK = {"min_context_length", "gpu_ratio", "cpu_threads", "vllm_memory_share"}
+"""In the schema, and without a name in the SDK's public configuration."""
+
+
+@pytest.mark.parametrize(("namespace", "cases"), [("llm", LLM), ("embedding", EMBEDDING)])
+async def test_every_option_is_sent_as_the_official_sdk_sends_it(
+    sim: Simulator, namespace: Any, cases: list[tuple[dict[str, Any], dict[str, Any]]]
+) -> None:
+    verdict = await judge(
+        "loadFrames", sim.url, {"namespace": namespace, "configs": [official for official, _ in cases]}
+    )
+    frames = verdict.accept()
+    assert len(frames) == len(cases)
+    for (official, given), frame in zip(cases, frames, strict=True):
+        options = normal(given)
+        assert contradiction(options) is None
+        ours = calls.stack_of(wire_fields(options, namespace))
+        assert _fields(ours) == _fields(frame["loadConfigStack"]), official
+
+
+def test_no_option_is_left_out() -> None:
+    compared = {name for _, given in LLM for name in given}
+    assert compared | NOT_IN_THE_SDK == set(KEYS)
+    assert {row.parameter for row in ROWS if row.embedding} >= {
+        name for _, given in EMBEDDING for name in given
+    } - {
+        "disabled_gpus",
+        "main_gpu",
+        "split",
+    }
+
+
+def _fields(stack: dict[str, Any]) -> dict[str, Any]:
+    """Flatten a stack; layers without a field say nothing."""
+    return {
+        field["key"]: field["value"]
+        for layer in stack["layers"]
+        for field in layer["config"]["fields"]
+        if "value" in field
+    }
