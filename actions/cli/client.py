@@ -92,6 +92,11 @@ class Refused(Exception):
         """The stable word of the problem."""
         return str(self.body.get("type", "")).rpartition(":")[2]
 
+    @property
+    def exit_code(self) -> int:
+        """2 when it was asked wrongly, 1 when it did not work out."""
+        return 2 if self.status in _ASKED_WRONGLY else 1
+
     def words(self) -> str:
         """Write the detail with the flags of the command that runs in place of the API's parameters."""
         parts = self.body.get("parts")
@@ -150,7 +155,7 @@ class Api:
         try:
             return self.try_ask(method, path, parameters)
         except Refused as refusal:
-            fail(refusal.words(), 2 if refusal.status in _ASKED_WRONGLY else 1)
+            fail(refusal.words(), refusal.exit_code)
 
     def try_ask(self, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
         """Send a request and return its answer. Raises Refused."""
@@ -179,7 +184,7 @@ class Api:
         try:
             return self.try_command(daemon, rest, parameters, bar=bar)
         except Refused as refusal:
-            fail(refusal.words(), 2 if refusal.status in _ASKED_WRONGLY else 1)
+            fail(refusal.words(), refusal.exit_code)
 
     def try_command(
         self, daemon: str | None, rest: str, parameters: Mapping[str, Any], *, bar: bool = False

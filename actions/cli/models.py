@@ -108,7 +108,7 @@ def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
             operation = api.try_command(daemon, "models/eject", parameters)
         except Refused as refusal:
             if refusal.slug != "instance-busy" or not sys.stdin.isatty():
-                fail(refusal.words(), 1)
+                fail(refusal.words(), refusal.exit_code)
             count = refusal.body.get("queued")
             if not click.confirm(f"{parameters['instance_id']} has {count} requests in flight. End them?"):
                 fail("nothing was ejected", 1)
