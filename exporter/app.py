@@ -8,9 +8,9 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from pathlib import Path
-from typing import BinaryIO, Final
+from typing import TYPE_CHECKING, BinaryIO, Final
 
 from exporter.collectors.energy_metrics import Energy, EnergyTally
 from exporter.collectors.prediction_metrics import Stream
@@ -30,6 +30,12 @@ from exporter.shared import server as serving
 from exporter.shared.settings_table import SettingsError
 from exporter.shared.web_config import BasicAuth, WebConfig
 from exporter.tap_pipeline import taps_of
+from exporter.telemetry import otel_env
+
+if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
+
+    from exporter.telemetry.metric_push import MetricPush
 
 log = logging.getLogger(__name__)
 
@@ -79,13 +85,14 @@ async def serve(
     streams = Streams(settings, watches, machine.engines, energy) if settings.log_stream else None
     recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
     taps = taps_of(daemons, streams.streams if streams else ())
+    deliveries = dict(streams.deliveries) if streams else {}
     routes = Routes(
         watches,
         streams=streams.streams if streams else (),
         taps=taps,
         machine=machine,
         energy=Energy(energy, tally),
-        deliveries=streams.deliveries if streams else None,
+        deliveries=deliveries,
         auth=BasicAuth(web.users) if web.users else None,
         hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
     )
@@ -95,6 +102,9 @@ async def serve(
         if streams is not None:
             tasks += [group.create_task(tailer.run(), name="log stream") for tailer in streams.tailers]
         tasks += [group.create_task(tap.reader.run(), name="tap") for tap in taps]
+        if (push := _metric_push(routes)) is not None:
+            deliveries["metrics"] = push.counts
+            tasks.append(group.create_task(push.run(), name="metric push"))
         tasks.append(
             group.create_task(
                 energy.run(functools.partial(machine.read_gpus, within_s=READ_WITHIN_S)), name="energy"
@@ -121,6 +131,18 @@ async def serve(
             if streams is not None:
                 await asyncio.to_thread(streams.close)
     log.info("exporter stopped")
+
+
+def _metric_push(routes: Routes) -> MetricPush | None:
+    """Make the push of metrics by OTLP; None without a receiver, and then the SDK is not imported."""
+    if not otel_env.metrics_wanted()[0]:
+        return None
+    from exporter.telemetry import metric_push  # noqa: PLC0415 - the SDK costs memory
+
+    async def collect() -> Iterable[Family]:
+        return (await routes.samples(within_s=READ_WITHIN_S)).collect()
+
+    return metric_push.from_environment(collect)
 
 
 async def _replay(recording: BinaryIO, stream: Stream) -> None:

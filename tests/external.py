@@ -13,8 +13,10 @@ Use the marker when the test only needs the tool to be there, the fixture when i
 
 import os
 import shutil
-from collections.abc import Callable
+import subprocess
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import cache
 from pathlib import Path
 
 import pytest
@@ -63,6 +65,27 @@ def _faketime() -> Path | None:
     return next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 
 
+def _prometheus_3() -> Path | None:
+    """Find a Prometheus 3: beside what Go installs, or the one on PATH if it is one."""
+    for candidate in (*_go_binaries("prometheus"), _program("prometheus")()):
+        if candidate is not None and _is_version_3(candidate):
+            return candidate
+    return None
+
+
+def _go_binaries(name: str) -> Iterator[Path]:
+    for folder in (os.environ.get("GOBIN"), f"{os.environ.get('GOPATH') or Path.home() / 'go'}/bin"):
+        if folder and (Path(folder) / name).is_file():
+            yield Path(folder) / name
+
+
+@cache
+def _is_version_3(program: Path) -> bool:
+    # A build by `go install` knows its module version, v0.3xx.y, and no number of a release.
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    return "version 2." not in told.stdout + told.stderr
+
+
 TOOLS: dict[str, Tool] = {
     "node": Tool(_program("node"), "install Node.js 20 or newer"),
     "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
@@ -78,6 +101,11 @@ TOOLS: dict[str, Tool] = {
         )
     },
     "prometheus": Tool(_program("prometheus"), "apt-get install prometheus"),
+    "prometheus-3": Tool(
+        _prometheus_3,
+        "go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0",
+        everywhere=shutil.which("go") is not None,
+    ),
     "promtool": Tool(_program("promtool"), "apt-get install prometheus"),
     "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),
     "prometheus-alertmanager": Tool(

@@ -10,7 +10,7 @@ from typing import Final
 from exporter.catalogue import daemon, energy, hardware, log_stream, self_metrics, tap
 from exporter.catalogue.metric import Kind, Metric
 
-__all__ = ["CATALOGUE", "Kind", "Metric"]
+__all__ = ["BY_NAME", "CATALOGUE", "Kind", "Metric"]
 
 CATALOGUE: Final[tuple[Metric, ...]] = (
     *daemon.ROWS,
@@ -21,3 +21,5 @@ CATALOGUE: Final[tuple[Metric, ...]] = (
     *self_metrics.ROWS,
 )
 """All rows of the exporter, in the order of exposition. The actions API and its gate serve theirs: actions, mcp."""
+
+BY_NAME: Final = {row.name: row for row in CATALOGUE}

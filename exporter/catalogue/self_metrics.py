@@ -83,6 +83,16 @@ OTLP_LOGS_DROPPED = counter(
     "Log records dropped because the queue to the receiver was full.",
     source=_SELF,
 )
+OTLP_POINTS_EXPORTED = counter(
+    "daemonpulse_otlp_metric_points_exported_total",
+    "Metric data points an OTLP receiver accepted.",
+    source=_SELF,
+)
+OTLP_POINTS_FAILED = counter(
+    "daemonpulse_otlp_metric_points_failed_total",
+    "Metric data points of pushes that failed or were refused. Values are cumulative: the next push makes up for it.",
+    source=_SELF,
+)
 OTLP: Final = {
     "spans": (OTLP_SPANS_EXPORTED, OTLP_SPANS_FAILED, OTLP_SPANS_DROPPED),
     "logs": (OTLP_LOGS_EXPORTED, OTLP_LOGS_FAILED, OTLP_LOGS_DROPPED),

@@ -47,6 +47,9 @@ def _add_deliveries(scrape: Scrape, out: Samples) -> None:
             ):
                 out.add(row, count)
 
+    if (pushed := scrape.deliveries.get("metrics")) is not None:  # no queue, so that nothing is dropped
+        out.add_all({m.OTLP_POINTS_EXPORTED: pushed.exported, m.OTLP_POINTS_FAILED: pushed.failed})
+
 
 @cache
 def _version() -> str:

@@ -17,7 +17,7 @@ from typing import Any, Final
 from urllib.parse import parse_qs
 
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
-from exporter.collectors.base import Collect, Deliveries, Scrape, WatchedDaemon, run
+from exporter.collectors.base import Collect, Deliveries, Samples, Scrape, WatchedDaemon, run
 from exporter.collectors.client_metrics import Tap
 from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
@@ -100,7 +100,7 @@ class Routes:
         self._taps = tuple(taps)
         self._machine = machine
         self._energy = energy
-        self._deliveries = deliveries or {}
+        self._deliveries = deliveries if deliveries is not None else {}
         self._auth = auth
         self._hosts = hosts
         self._checking = 0
@@ -202,20 +202,9 @@ class Routes:
         *,
         machine: MachineWatch | None = None,
     ) -> Response:
-        watches = tuple(watches)
-        readings, seen = await self._read_all(watches, machine, within_s=request.wait_s)
-        daemons = tuple(map(WatchedDaemon, readings, watches))
-        scrape = Scrape(
-            now_s=time.time(),
-            daemons=daemons,
-            streams=tuple(streams),
-            taps=tuple(taps),
-            machine=seen,
-            deliveries=self._deliveries,
-            energy=self._energy,
-            own=process.read(),
+        samples = await self._collect(
+            watches, streams, taps, collectors, machine=machine, within_s=request.wait_s
         )
-        samples = run(collectors, scrape)
         exposition = expose(
             samples,
             accept=request.headers.get("accept", ""),
@@ -227,6 +216,41 @@ class Routes:
         return Response(
             200, exposition.body, exposition.content_type, (*headers, ("vary", "Accept, Accept-Encoding"))
         )
+
+    async def samples(self, *, within_s: float) -> Samples:
+        """Collect what /metrics would show now; daemons are waited for so many seconds at most."""
+        return await self._collect(
+            self._watches.values(),
+            self._streams,
+            self._taps,
+            COLLECTORS,
+            machine=self._machine,
+            within_s=within_s,
+        )
+
+    async def _collect(
+        self,
+        watches: Iterable[DaemonWatch],
+        streams: Iterable[Stream],
+        taps: Iterable[Tap],
+        collectors: Iterable[tuple[str, Collect]],
+        *,
+        machine: MachineWatch | None,
+        within_s: float,
+    ) -> Samples:
+        watches = tuple(watches)
+        readings, seen = await self._read_all(watches, machine, within_s=within_s)
+        scrape = Scrape(
+            now_s=time.time(),
+            daemons=tuple(map(WatchedDaemon, readings, watches)),
+            streams=tuple(streams),
+            taps=tuple(taps),
+            machine=seen,
+            deliveries=self._deliveries,
+            energy=self._energy,
+            own=process.read(),
+        )
+        return run(collectors, scrape)
 
     async def _service_discovery(self, request: Request) -> Response:
         """List the daemons as http_sd targets that lead back here.

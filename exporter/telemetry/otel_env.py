@@ -26,3 +26,20 @@ def wanted(signal: str, environ: Mapping[str, str] = os.environ) -> tuple[bool, 
 def are_configured(environ: Mapping[str, str] = os.environ) -> bool:
     """Tell whether the environment names any receiver."""
     return wanted("TRACES", environ)[0] or wanted("LOGS", environ)[0]
+
+
+def metrics_wanted(environ: Mapping[str, str] = os.environ) -> tuple[bool, str]:
+    """Return whether metrics are pushed, and by which protocol.
+
+    An endpoint for metrics is enough. The common endpoint alone is not, because most who set it for traces scrape the
+    exporter already: OTEL_METRICS_EXPORTER=otlp is needed, too.
+    """
+    is_wanted, protocol = wanted("METRICS", environ)
+    is_own = bool(environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"))
+    return is_wanted and (is_own or environ.get("OTEL_METRICS_EXPORTER", "").lower() == "otlp"), protocol
+
+
+def milliseconds(name: str, default: int, environ: Mapping[str, str] = os.environ) -> int:
+    """Read a duration of the specification; the default where it is missing or no positive whole number."""
+    text = environ.get(name, "").strip()
+    return int(text) if text.isascii() and text.isdigit() and 0 < int(text) < 1 << 31 else default

@@ -13,6 +13,7 @@ from typing import Final
 import requests
 from google.protobuf.message import DecodeError
 from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import ExportLogsServiceResponse
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceResponse
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import ExportTraceServiceResponse
 
 from exporter.telemetry.http_session import bounded_session
@@ -55,4 +56,6 @@ class Rejections:
 def _rejected(signal: str, body: bytes) -> int:
     if signal == "spans":
         return int(ExportTraceServiceResponse.FromString(body).partial_success.rejected_spans)
+    if signal == "metrics":
+        return int(ExportMetricsServiceResponse.FromString(body).partial_success.rejected_data_points)
     return int(ExportLogsServiceResponse.FromString(body).partial_success.rejected_log_records)

@@ -1,0 +1,94 @@
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
+from opentelemetry.sdk.resources import Resource
+from prometheus_client import CollectorRegistry
+from prometheus_client import Histogram as PromHistogram
+
+from exporter.catalogue import CATALOGUE, daemon, hardware, log_stream
+from exporter.collectors.base import Samples
+from exporter.telemetry.metric_data import CONVENTIONS, metrics_data, points_of
+
+START, NOW = 1_000, 2_000
+
+
+def converted(samples: Samples) -> dict[str, Any]:
+    data = metrics_data(
+        samples.collect(), resource=Resource({"host.name": "h"}), version="1", start_ns=START, now_ns=NOW
+    )
+    ((resource,),) = (data.resource_metrics,)
+    ((scope,),) = (resource.scope_metrics,)
+    encode_metrics(data)  # OpenTelemetry's own encoder takes it
+    return {metric.name: metric for metric in scope.metrics}
+
+
+def histogram_of(values: list[float]) -> Samples:
+    row = log_stream.TTFT
+    kept = PromHistogram(row.name, row.help, row.labels, buckets=row.buckets, registry=CollectorRegistry())
+    for value in values:
+        kept.labels(*("x" for _ in row.labels)).observe(value)
+    samples = Samples()
+    samples.adopt(row, next(iter(kept.collect())))
+    return samples
+
+
+def test_a_gauge_keeps_its_name_labels_and_unit() -> None:
+    samples = Samples()
+    samples.add(hardware.POWER, 310.5, gpu="0")
+    metric = converted(samples)["gpu_power_watts"]
+    (point,) = metric.data.data_points
+    assert (metric.unit, point.value, dict(point.attributes)) == ("W", 310.5, {"gpu": "0"})
+    assert point.time_unix_nano == NOW
+
+
+def test_a_counter_is_a_monotonic_cumulative_sum_without_total_from_the_start_of_the_process() -> None:
+    samples = Samples()
+    samples.add(daemon.RESTARTS, 3, daemon="d")
+    metric = converted(samples)["llmster_restarts"]
+    (point,) = metric.data.data_points
+    assert (metric.data.is_monotonic, metric.data.aggregation_temporality.name) == (True, "CUMULATIVE")
+    assert (point.value, point.start_time_unix_nano) == (3, START)
+
+
+@given(st.lists(st.floats(min_value=0, max_value=10_000), min_size=1, max_size=30))
+def test_a_histogram_has_the_counts_of_its_buckets_apart_and_its_sum(values: list[float]) -> None:
+    metric = converted(histogram_of(values))[log_stream.TTFT.name]
+    (point,) = metric.data.data_points
+    bounds = [*point.explicit_bounds, float("inf")]
+    below = [float("-inf"), *point.explicit_bounds]
+    expected = [sum(low < value <= high for value in values) for low, high in zip(below, bounds, strict=True)]
+    assert list(point.bucket_counts) == expected
+    assert point.count == len(values)
+    assert point.sum == pytest.approx(sum(values))
+
+
+def test_the_conventions_have_their_names_beside_ours() -> None:
+    metrics = converted(histogram_of([0.5]))
+    (point,) = metrics["gen_ai.server.time_to_first_token"].data.data_points
+    assert point.attributes["gen_ai.operation.name"] == "chat"
+    assert point.attributes["gen_ai.request.model"] == "x"
+    assert point.count == 1
+
+
+def test_rows_that_share_a_convention_are_one_metric() -> None:
+    samples = Samples()
+    samples.add(hardware.UTILIZATION, 0.5, gpu="0")
+    samples.add(hardware.ENCODER, 0.1, gpu="0")
+    points = converted(samples)["hw.gpu.utilization"].data.data_points
+    assert {(point.attributes["hw.gpu.task"], point.value) for point in points} == {
+        ("general", 0.5),
+        ("encoder", 0.1),
+    }
+
+
+def test_what_was_not_collected_has_no_point() -> None:
+    data = metrics_data((), resource=Resource({}), version="1", start_ns=START, now_ns=NOW)
+    assert points_of(data) == 0
+
+
+def test_every_convention_is_of_a_catalogued_row() -> None:
+    assert all(one.row in CATALOGUE for one in CONVENTIONS)
+    assert all(set(one.attributes) <= set(one.row.labels) for one in CONVENTIONS)
