@@ -18,6 +18,7 @@ from tests.benchmarks import (
     bench_nvml,
     bench_pulse,
     bench_scrape,
+    bench_tap,
     curves,
 )
 from tests.benchmarks.table import HEAD, Row
@@ -32,6 +33,7 @@ BENCHMARKS: Final[dict[str, Callable[..., Iterator[Row]]]] = {
     "drm": bench_drm.rows,
     "actions": bench_actions.rows,
     "mcp": bench_mcp.rows,
+    "tap": bench_tap.rows,
     "curves": curves.rows,
 }
 
