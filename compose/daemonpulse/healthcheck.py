@@ -17,7 +17,12 @@ import click
 from exporter.shared.terminal import fail
 
 TIMEOUT_S: Final = 4.0
-_SERVICES: Final = {"exporter": ("exporter",), "simulate": ("simulate",), "actions": ("actions", "serve")}
+_SERVICES: Final = {
+    "exporter": ("exporter",),
+    "simulate": ("simulate",),
+    "actions": ("actions", "serve"),
+    "tap": ("tap",),
+}
 _LOOPBACK: Final = {"0.0.0.0": "127.0.0.1", "::": "::1"}  # noqa: S104 - what stands for every address
 
 
@@ -57,6 +62,11 @@ def _listens(service: str, flags: Mapping[str, str | None]) -> tuple[str, int, b
 
             own = actions_settings.load(flags)
             host, port, path = own.listen_host, own.listen_port, own.web_config
+        elif service == "tap":
+            from exporter.tap import settings as tap_settings
+
+            tap = tap_settings.load(flags)
+            host, port, path = tap.reports_host, tap.reports_port, None
         else:
             exporter = exporter_settings.load(flags)
             host, port, path = exporter.listen_host, exporter.listen_port, exporter.web_config

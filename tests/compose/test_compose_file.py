@@ -13,7 +13,7 @@ from tests.external import FindTool
 
 ROOT = Path(__file__).parents[2]
 COMPOSE = ROOT / "compose"
-FILES = ("compose.yaml", "demo.yaml", "gpu.yaml", "llmster.yaml")
+FILES = ("compose.yaml", "demo.yaml", "gpu.yaml", "llmster.yaml", "tap.yaml")
 TEXTS = {name: (COMPOSE / name).read_text(encoding="utf-8") for name in FILES}
 TEXT = "".join(TEXTS.values())
 
@@ -37,7 +37,7 @@ def stack_of(*files: str) -> dict[str, Any]:
 
 
 STACK = stack_of()
-SERVICES: dict[str, dict[str, Any]] = {**stack_of("llmster.yaml")["services"]}
+SERVICES: dict[str, dict[str, Any]] = {**stack_of("llmster.yaml", "tap.yaml")["services"]}
 VARIANTS = {file: stack_of(file)["services"] for file in FILES[1:]}
 OURS = {name: service for name, service in SERVICES.items() if name != "llmster"}
 ENV_EXAMPLE = (COMPOSE / ".env.example").read_text(encoding="utf-8")
@@ -68,6 +68,7 @@ def test_the_compose_specification_accepts_the_file(file: str) -> None:
         (("demo.yaml",), "simulator"),
         (("gpu.yaml",), "host.docker.internal"),
         (("llmster.yaml",), "host.docker.internal"),
+        (("gpu.yaml", "tap.yaml"), "host.docker.internal"),
         ((), "host.docker.internal"),
     ],
 )
@@ -138,7 +139,7 @@ def test_a_service_can_do_nothing_it_does_not_need(name: str) -> None:
     assert not {"privileged", "cap_add", "devices"} & service.keys()
     assert service["pids_limit"] == 256
     assert "pid" not in service
-    assert VARIANTS["gpu.yaml"][name].get("pid") == ("host" if name == "exporter" else None), (
+    assert VARIANTS["gpu.yaml"].get(name, {}).get("pid") == ("host" if name == "exporter" else None), (
         "only to tell whose GPU memory it is"
     )
 
@@ -154,14 +155,16 @@ def test_a_service_has_limits_and_a_pinned_image(name: str) -> None:
 
 @pytest.mark.parametrize("name", sorted(SERVICES.keys() - {"llmster", "token"}))
 def test_a_service_that_stays_says_whether_it_is_well(name: str) -> None:
-    uses_the_images = SERVICES[name].get("command", [""])[0] in {"exporter", "actions"}
+    uses_the_images = SERVICES[name].get("command", [""])[0] in {"exporter", "actions", "tap"}
     assert uses_the_images or SERVICES[name]["healthcheck"]["test"][0] == "CMD"
 
 
-def test_only_grafana_is_published_and_on_loopback() -> None:
+def test_only_grafana_and_a_tap_are_published_and_on_loopback() -> None:
     assert {name: service["ports"] for name, service in SERVICES.items() if "ports" in service} == {
-        "grafana": ["${DAEMONPULSE_GRAFANA_LISTEN:-127.0.0.1:3000}:3000"]
+        "grafana": ["${DAEMONPULSE_GRAFANA_LISTEN:-127.0.0.1:3000}:3000"],
+        "tap": ["${DAEMONPULSE_TAP_PUBLISH:-127.0.0.1:1235}:1235"],
     }
+    assert "tap" not in STACK["services"]
     assert not any("network_mode" in service for name, service in SERVICES.items() if name != "token")
 
 
@@ -217,6 +220,7 @@ def test_the_names_in_prometheus_lists_are_services() -> None:
 def test_no_variable_of_a_service_is_one_our_programs_refuse() -> None:
     from actions.settings import load as load_actions
     from exporter.settings import load as load_exporter
+    from exporter.tap.settings import load as load_tap
 
     def environment(name: str) -> dict[str, str]:
         raw = SERVICES[name]["environment"]
@@ -224,6 +228,9 @@ def test_no_variable_of_a_service_is_one_our_programs_refuse() -> None:
 
     exporter = load_exporter({}, environment("exporter"))
     assert exporter.listen_port == 9810
+    tap = load_tap({}, environment("tap"))
+    assert exporter.daemons[0].tap_url == f"http://tap:{tap.reports_port}"
+    assert SERVICES["tap"]["ports"][0].endswith(f":{tap.listen_port}")
     actions = load_actions({}, environment("actions"))
     assert (actions.listen_port, actions.prometheus_url) == (9811, "http://prometheus:9090")
-    assert actions.daemons == exporter.daemons
+    assert [one.url for one in actions.daemons] == [one.url for one in exporter.daemons]

@@ -92,3 +92,10 @@ def test_the_words_of_process_1_are_read_from_proc(
     (tmp_path / "cmdline").write_bytes(cmdline)
     assert len(module._words_of_process_1(tmp_path / "cmdline")) == words
     assert module._words_of_process_1(tmp_path / "missing") == ()
+
+
+def test_a_tap_is_asked_where_its_reports_are() -> None:
+    with answering(200) as port:
+        env = {"DAEMONPULSE_TAP_REPORTS_LISTEN": f"127.0.0.1:{port}"}
+        ran = CliRunner().invoke(healthcheck, ["tap"], env=env)
+    assert ran.exit_code == 0, ran.output
