@@ -13,12 +13,14 @@ from typing import Any
 import pytest
 import yaml
 
+from exporter.catalogue import CATALOGUE, actions, mcp
 from tests.external import FindTool
 
 ROOT = Path(__file__).parents[2]
 PAGES = sorted(
     [ROOT / "README.md", *(ROOT / "docs").rglob("*.md"), ROOT / "compose" / "llmster_sim" / "README.md"]
 )
+NAMES = {row.name for row in (*CATALOGUE, *actions.ROWS, *mcp.ROWS)}
 _BLOCK = re.compile(r"^```(\w*)\n(.*?)^```$", re.MULTILINE | re.DOTALL)
 _LINK = re.compile(r"(?<!!)\[[^\]]*\]\(([^)\s]+)\)")
 
@@ -139,6 +141,35 @@ def test_prometheus_takes_every_example_for_it(tmp_path: Path, external_tool: Fi
             check=False,
         )
         assert ran.returncode == 0, f"{relative(page)}: {ran.stdout}{ran.stderr}\n{text}"
+
+
+def queries() -> list[tuple[str, str]]:
+    """List the queries of pages that people write; those of DASHBOARDS.md are generated and asked of a Prometheus."""
+    return [
+        (relative(page), text.strip()) for page, _, text in blocks("promql") if page.name != "DASHBOARDS.md"
+    ]
+
+
+def test_queries_in_the_docs_name_catalogued_metrics() -> None:
+    found = queries()
+    assert len(found) >= 20
+    for page, text in found:
+        for name in re.findall(r"\b(?:llmster|gpu|daemonpulse)_[a-z0-9_]+", re.sub(r'"[^"]*"', "", text)):
+            row = re.sub(r"_(bucket|count|sum)$", "", name)
+            assert name in NAMES or row in NAMES, f"{page}: {name}"
+
+
+@pytest.mark.external("promtool")
+def test_promtool_parses_every_query_in_the_docs(tmp_path: Path, external_tool: FindTool) -> None:
+    rules = [{"record": f"docs:query:{number}", "expr": text} for number, (_, text) in enumerate(queries())]
+    (tmp_path / "rules.yaml").write_text(yaml.safe_dump({"groups": [{"name": "docs", "rules": rules}]}))
+    ran = subprocess.run(
+        [external_tool("promtool"), "check", "rules", tmp_path / "rules.yaml"],
+        capture_output=True,
+        text=True,
+        check=False,
+    )
+    assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
 def test_the_readme_is_short_and_has_a_drawing_and_names_every_page() -> None:
