@@ -146,7 +146,11 @@ def test_prometheus_takes_every_example_for_it(tmp_path: Path, external_tool: Fi
 def queries() -> list[tuple[str, str]]:
     """List the queries of pages that people write; those of DASHBOARDS.md are generated and asked of a Prometheus."""
     return [
-        (relative(page), text.strip()) for page, _, text in blocks("promql") if page.name != "DASHBOARDS.md"
+        (relative(page), query.strip())
+        for page, _, text in blocks("promql")
+        if page.name != "DASHBOARDS.md"
+        for query in re.split(r"(?m)^(?:#.*)?\n", text)
+        if query.strip()
     ]
 
 
