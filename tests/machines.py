@@ -88,6 +88,7 @@ FULL_CARD = Device(
     memory=Memory(48 * GIB, 20 * GIB, 27 * GIB, GIB),
     utilization_ratio=0.5,
     memory_busy_ratio=0.25,
+    activity_ratios={"graphics": 0.5, "tensor": 0.125},
     encoder_ratio=0.0,
     decoder_ratio=0.125,
     temperatures_celsius={"gpu": 61.0, "memory": 70.0},

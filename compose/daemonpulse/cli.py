@@ -69,8 +69,8 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     "--scenario",
     default="demo",
     show_default=True,
-    help="What the simulated daemon lives through: idle, steady, burst, agent, stuck, crash, malformed, leak, or "
-    "demo, which is several of them. Join several with '+'.",
+    help="What the simulated daemon lives through: idle, steady, burst, agent, stuck, crash, malformed, leak, "
+    "mig, ecc, or demo, which is several of them. Join several with '+'.",
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
 @click.option(

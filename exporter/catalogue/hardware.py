@@ -42,6 +42,13 @@ XID_ERRORS = counter(
     source="nvmlEventSetWait_v2, nvmlEventTypeXidCriticalError",
 )
 
+LAST_XID = gauge(
+    "gpu_last_xid",
+    "Number of the last XID error the driver reported while it was watched; absent until there is one.",
+    "gpu",
+    source="nvmlEventSetWait_v2, nvmlEventTypeXidCriticalError",
+)
+
 # Cards ---------------------------------------------------------------------------------------------------------------
 DEVICE_INFO = gauge(
     "gpu_device_info",
@@ -90,6 +97,15 @@ MEMORY_BUSY = gauge(
     "Share of the last sample in which memory was read or written, 0 to 1. Not how full it is.",
     "gpu",
     source="nvmlDeviceGetUtilizationRates",
+    unit="ratio",
+)
+ACTIVITY = gauge(
+    "gpu_activity_ratio",
+    "How busy a part of the GPU was since the reading before, 0 to 1: graphics (any engine), sm, sm_occupancy, tensor, "
+    "dram, fp64, fp32, fp16. NVIDIA Hopper and newer.",
+    "gpu",
+    "part",
+    source="nvmlGpmMetricsGet",
     unit="ratio",
 )
 ENCODER = gauge(

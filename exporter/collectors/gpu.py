@@ -14,6 +14,8 @@ def collect_driver(scrape: Scrape, out: Samples) -> None:
         return
     for (gpu, xid), count in (machine.xids or {}).items():
         out.add(m.XID_ERRORS, count, gpu=gpu, xid=str(xid))
+    for gpu, xid in machine.last_xids.items():
+        out.add(m.LAST_XID, xid, gpu=gpu)
     for vendor in machine.gpus.problems:
         out.add(m.UP, 0, vendor=vendor)
     for vendor, reading in machine.gpus.readings.items():
@@ -60,6 +62,8 @@ def _add_device(out: Samples, device: Device, source: str) -> None:
         out.add(m.MEMORY_RESERVED, device.memory.reserved_bytes, gpu=gpu)
     out.add(m.UTILIZATION, device.utilization_ratio, gpu=gpu)
     out.add(m.MEMORY_BUSY, device.memory_busy_ratio, gpu=gpu)
+    for part, ratio in device.activity_ratios.items():
+        out.add(m.ACTIVITY, ratio, gpu=gpu, part=part)
     out.add(m.ENCODER, device.encoder_ratio, gpu=gpu)
     out.add(m.DECODER, device.decoder_ratio, gpu=gpu)
     for sensor, celsius in device.temperatures_celsius.items():

@@ -112,6 +112,9 @@ class Device:
     """Share of the last sample (1/6 to 1 s, by product) in which at least one kernel ran."""
     memory_busy_ratio: float | None = None
     """Share of the same sample in which device memory was being read or written; not how full it is."""
+    activity_ratios: Mapping[str, float] = field(default_factory=dict)
+    """By part of the GPU (graphics, sm, sm_occupancy, tensor, dram, fp64, fp32, fp16): how busy it was since the last
+    reading. Source: NVML's GPM."""
     encoder_ratio: float | None = None
     decoder_ratio: float | None = None
     temperatures_celsius: Mapping[str, float] = field(default_factory=dict)

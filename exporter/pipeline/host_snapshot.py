@@ -34,6 +34,8 @@ class MachineReading:
     host_problem: HardwareError | None = None
     xids: Mapping[tuple[str, int], int] | None = None
     """XID errors by (gpu, xid); None when nothing can be watched. Known even while the cards cannot be read."""
+    last_xids: Mapping[str, int] = field(default_factory=dict)
+    """The last XID error by gpu, of those that had one."""
     vram: Vram = field(default_factory=Vram)
     """Who holds the memory of the GPUs; empty when the cards could not be read."""
 
@@ -69,6 +71,8 @@ class MachineWatch:
         self._daemon_pids: dict[str, int | None] = {}
         self._gpu_pids: frozenset[int] = frozenset()
         self._labels: dict[str, str] = {}
+        self._xid_counts: Mapping[tuple[str, int], int] = {}
+        self._last_xids: dict[str, int] = {}
         self._latest = HostGpus()
         self._latest_at = float("-inf")
 
@@ -105,6 +109,7 @@ class MachineWatch:
             hosts=host.hosts if problem is None else None,
             host_problem=problem,
             xids=self._labelled_xids(),
+            last_xids={self._labels.get(uuid, uuid): xid for uuid, xid in self._last_xids.items()},
             vram=vram,
         )
 
@@ -141,4 +146,8 @@ class MachineWatch:
         counts = self._gpus.xid_counts()
         if counts is None:
             return None
+        for (uuid, xid), count in counts.items():
+            if count > self._xid_counts.get((uuid, xid), 0):
+                self._last_xids[uuid] = xid
+        self._xid_counts = counts
         return {(self._labels.get(uuid, uuid), xid): count for (uuid, xid), count in counts.items()}

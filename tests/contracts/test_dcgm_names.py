@@ -14,12 +14,17 @@ RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules" / "dcgm-n
 OWN = re.compile(r"\b(?:gpu|llmster|daemonpulse)_[a-z_]+\b")
 
 SERIES = {
-    'gpu_device_info{gpu="0",uuid="GPU-1",name="NVIDIA H200",pci_bus_id="00000000:01:00.0",source="nvml",JI}': 1,
+    'gpu_device_info{gpu="0",uuid="GPU-1",name="NVIDIA H200",pci_bus_id="00000000:01:00.0",vendor="nvidia",JI}': 1,
     'gpu_memory_used_bytes{gpu="0",JI}': 3 * 2**30,
     'gpu_utilization_ratio{gpu="0",JI}': 0.25,
     'gpu_clock_hertz{gpu="0",clock="sm",JI}': 1.98e9,
     'gpu_clock_hertz{gpu="0",clock="memory",JI}': 2.6e9,
     'gpu_energy_joules_total{gpu="0",method="counter",JI}': 12.5,
+    'gpu_last_xid{gpu="0",JI}': 79,
+    'gpu_pcie_throughput_bytes_per_second{gpu="0",direction="transmit",JI}': 2e6,
+    'gpu_activity_ratio{gpu="0",part="graphics",JI}': 0.75,
+    'gpu_activity_ratio{gpu="0",part="tensor",JI}': 0.5,
+    'gpu_nvlink_errors_total{gpu="0",kind="replay",JI}': 4,
     'gpu_ecc_errors_total{gpu="0",kind="corrected",location="dram",JI}': 2,
     'gpu_ecc_errors_total{gpu="0",kind="corrected",location="sram",JI}': 3,
 }
@@ -29,6 +34,12 @@ EXPECTED = {
     "DCGM_FI_DEV_SM_CLOCK": 1980,
     "DCGM_FI_DEV_MEM_CLOCK": 2600,
     "DCGM_FI_DEV_TOTAL_ENERGY_CONSUMPTION": 12500,
+    "DCGM_FI_DEV_XID_ERRORS": 79,
+    "DCGM_FI_DEV_PCIE_TX_THROUGHPUT": 2000,
+    "DCGM_FI_PROF_PCIE_TX_BYTES": 2_000_000,
+    "DCGM_FI_PROF_GR_ENGINE_ACTIVE": 0.75,
+    "DCGM_FI_PROF_PIPE_TENSOR_ACTIVE": 0.5,
+    "DCGM_FI_DEV_NVLINK_REPLAY_ERROR_COUNT_TOTAL": 4,
     "DCGM_FI_DEV_ECC_SBE_AGG_TOTAL": 5,
 }
 LABELS = (

@@ -469,6 +469,52 @@ int nvmlDeviceGetFieldValues(struct card *card, int count, struct field *fields)
     return OK;
 }
 
+/* GPM: "gpu N gpm 1" offers it, "gpu N gpm_5 40" is the percentage of metric 5. A sample remembers its card. */
+struct gpm_sample { int gpu; };
+struct gpm_support { u32 version, supported; };
+struct gpm_metric { u32 id; int rc; double value; const char *text[3]; };
+struct gpm_question { u32 version, count; struct gpm_sample *older, *newer; struct gpm_metric metrics[]; };
+static int gpm_samples;
+int fake_nvml_gpm_samples(void) { return gpm_samples; }
+
+int nvmlGpmQueryDeviceSupport(struct card *card, struct gpm_support *out) {
+    u64 value;
+    int rc = number(__func__, card, "gpm", 0, &value);
+    if (!rc) out->supported = (u32)value;
+    return rc;
+}
+int nvmlGpmSampleAlloc(struct gpm_sample **out) {
+    int rc = enter(__func__);
+    if (rc) return rc;
+    *out = calloc(1, sizeof **out);
+    gpm_samples++;
+    return OK;
+}
+int nvmlGpmSampleFree(struct gpm_sample *sample) {
+    int rc = enter(__func__);
+    if (rc) return rc;
+    free(sample);
+    gpm_samples--;
+    return OK;
+}
+int nvmlGpmSampleGet(struct card *card, struct gpm_sample *sample) {
+    u64 ignored;
+    int rc = number(__func__, card, "gpm_sample", 0, &ignored);
+    if (!rc) sample->gpu = card->gpu;
+    return rc;
+}
+int nvmlGpmMetricsGet(struct gpm_question *q) {
+    int rc = enter(__func__);
+    if (rc) return rc;
+    for (u32 i = 0; i < q->count; i++) {
+        char key[48];
+        u64 value = 0;
+        q->metrics[i].rc = number(__func__, &cards[q->newer->gpu], keyed(key, "gpm", q->metrics[i].id), 0, &value);
+        q->metrics[i].value = (double)value;
+    }
+    return OK;
+}
+
 int nvmlDeviceGetMigMode(struct card *card, u32 *current, u32 *pending) {
     struct scenario *s = scenario();
     u64 value = 0;

@@ -40,6 +40,7 @@ def device_of(card: CardReading, names: Mapping[int, str]) -> Device:
         memory=_memory(spec.total_bytes, card.used_bytes),
         utilization_ratio=None if partitions else card.utilization,  # NVML has none for a partitioned GPU
         memory_busy_ratio=None if partitions else card.memory_busy,
+        activity_ratios=_activity_ratios(card) if spec.has_ecc and not partitions else {},
         encoder_ratio=0.0 if spec.has_video_units and not partitions else None,
         decoder_ratio=0.0 if spec.has_video_units and not partitions else None,
         temperatures_celsius={"gpu": card.temperature_c, "memory": card.memory_temperature_c},
@@ -107,6 +108,21 @@ def _processes(
         GpuProcess(pid, size, gpu_instance_id=where.get(pid), name=names.get(pid, FOREIGN_NAME))
         for pid, size in card.processes
     )
+
+
+def _activity_ratios(card: CardReading) -> dict[str, float]:
+    """Tell what Hopper would count while it generates: memory is busy, arithmetic much less."""
+    load = card.utilization
+    return {
+        "graphics": load,
+        "sm": 0.8 * load,
+        "sm_occupancy": 0.3 * load,
+        "tensor": 0.12 * load,
+        "dram": card.memory_busy,
+        "fp64": 0.0,
+        "fp32": 0.05 * load,
+        "fp16": 0.1 * load,
+    }
 
 
 def _throttle_reasons(card: CardReading, *, is_nvidia: bool) -> dict[str, bool]:

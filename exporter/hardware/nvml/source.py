@@ -16,6 +16,7 @@ from exporter.hardware.errors import DriverUnavailable, DriverWedged, NvmlNotFou
 from exporter.hardware.gpus import Device, GpuReading, Memory
 from exporter.hardware.host import read_memory
 from exporter.hardware.nvml.capabilities import Facts, learn
+from exporter.hardware.nvml.gpm import GpmSampler
 from exporter.hardware.nvml.query import CARD_LOST, SESSION_OVER, ask
 from exporter.hardware.nvml.readings import observe
 from exporter.hardware.nvml.xid_events import XidWatcher
@@ -63,6 +64,7 @@ class NvmlSource:
         self._pcie_throughput = pcie_throughput
         self._clock = clock
         self._xids = xids or XidWatcher()
+        self._gpm = GpmSampler(clock=clock)
         self._session: _Session | None = None
         self._identities: dict[int, Device] = {}
         self._library_missing_until = float("-inf")
@@ -106,7 +108,8 @@ class NvmlSource:
         if isinstance(card, Device):
             return card
         try:
-            return observe(card, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
+            device = observe(card, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
+            return replace(device, activity_ratios=self._gpm.read(card.index, card.handle))
         except pynvml.NVMLError as error:
             if error.value not in CARD_LOST:
                 raise
@@ -156,6 +159,7 @@ class NvmlSource:
         if not self._xids.stop():
             raise DriverWedged("the thread that waits for XID errors has not come back from the driver")
         self._session = None
+        self._gpm.forget()
         _shut_down()
 
 

@@ -68,6 +68,16 @@ async def test_xids_keep_the_cards_number_after_the_card_is_gone() -> None:
     await machine.close()
 
 
+async def test_the_last_xid_of_a_gpu_is_the_one_whose_count_grew_last() -> None:
+    gpus = Gpus(CARDS, xids={("GPU-0001", 79): 1})
+    machine = MachineWatch({"nvidia": gpus}, Host(), local=(), max_age_s=0)
+    assert (await machine.read(READ, [], within_s=SOON_S)).last_xids == {"1": 79}
+    gpus.xids = {("GPU-0001", 79): 1, ("GPU-0001", 31): 1}
+    assert (await machine.read(READ, [], within_s=SOON_S)).last_xids == {"1": 31}
+    assert (await machine.read(READ, [], within_s=SOON_S)).last_xids == {"1": 31}
+    await machine.close()
+
+
 async def test_cards_that_were_numbered_anew_do_not_share_a_number() -> None:
     gpus = Gpus(CARDS, xids={("GPU-old", 79): 5, ("GPU-new", 79): 1})
     machine = MachineWatch({"nvidia": gpus}, Host(), local=(), max_age_s=0)
