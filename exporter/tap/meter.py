@@ -169,6 +169,10 @@ class _Text:
 
     def phases(self, end_s: float) -> list[PhaseMark]:
         self._split()
+        if self._ends and self._ends[-1] < self._chars:  # the last deltas were among those not kept
+            self._ends.append(self._chars)
+            self._times.append(end_s)
+            self._counts.append(self._tokens)
         segments = (*self._segments, *self._splitter.finish())
         self.ending = ending_of(self._tail, segments, start=self._chars - len(self._tail))
         inked = [s for s in segments if not s.blank]

@@ -8,6 +8,7 @@ DAEMONPULSE_TEST_LITELLM says.
 import asyncio
 import contextlib
 import os
+import re
 import shutil
 import statistics
 import subprocess
@@ -32,6 +33,8 @@ READY_WITHIN_S: Final = 90
 BODY: Final = b'{"model":"bench","messages":[{"role":"user","content":"Say something."}]}'
 KEY: Final = "sk-" + "5e" * 32
 """litellm's own, made up for this run; the others do not look at it."""
+_STAMP: Final = re.compile(rb'"chatcmpl-(\d{20})"')
+_STAMP_BYTES: Final = 64
 SCRAPES: Final = """
 import time
 from prometheus_client import CollectorRegistry, Gauge, generate_latest
@@ -216,11 +219,15 @@ async def _delays(url: str, tokens: int) -> list[float]:
     head = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-type: application/json\r\n"
     writer.write(head + b"content-length: %d\r\n\r\n%b" % (len(body), body))
     delays: list[float] = []
-    while b"[DONE]" not in (line := await reader.readline()):
+    rest = b""
+    while b"[DONE]" not in rest:
+        data = await reader.read(1 << 16)
         now = time.monotonic_ns()
-        _, found, rest = line.partition(b'"chatcmpl-')
-        if found:
-            delays.append((now - int(rest.partition(b'"')[0])) / 1e6)
+        rest = rest[-_STAMP_BYTES:] + data
+        stamps = _STAMP.findall(rest)
+        delays += [(now - int(stamp)) / 1e6 for stamp in stamps]
+        if stamps:
+            rest = rest[rest.rindex(stamps[-1]) + len(stamps[-1]) :]
     writer.close()
     return delays
 

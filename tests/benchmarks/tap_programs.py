@@ -26,17 +26,16 @@ WHOLE: Final = json.dumps(
 ).encode()
 
 
+_EVENT: Final = (
+    b'data: {"id":"chatcmpl-%020d","object":"chat.completion.chunk","created":1,"model":"bench",'
+    b'"choices":[{"index":0,"delta":{"content":" word"},"finish_reason":null}]}\n\n'
+)
+_SIZE: Final = b"%x\r\n" % len(_EVENT % 0)
+
+
 def piece() -> bytes:
     """Write one token as an event, with the time it was sent: the monotonic clock is the same for all processes."""
-    event = {
-        "id": f"chatcmpl-{time.monotonic_ns()}",
-        "object": "chat.completion.chunk",
-        "created": 1,
-        "model": "bench",
-        "choices": [{"index": 0, "delta": {"content": " word"}, "finish_reason": None}],
-    }
-    data = f"data: {json.dumps(event)}\n\n".encode()
-    return b"%x\r\n%b\r\n" % (len(data), data)
+    return _SIZE + _EVENT % time.monotonic_ns() + b"\r\n"
 
 
 async def daemon() -> None:
