@@ -14,6 +14,7 @@ from actions.api.requests import (
     DownloadParameters,
     EjectAllParameters,
     EjectParameters,
+    FitParameters,
     LoadParameters,
     PreflightParameters,
     ProbeParameters,
@@ -21,7 +22,7 @@ from actions.api.requests import (
     merged,
     required,
 )
-from actions.api.responses import PreflightDocument
+from actions.api.responses import FitDocument, PreflightDocument
 from actions.api.shared import OPERATION, Daemon, Key, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
@@ -51,6 +52,21 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         given = merged(query, body)
         command = load_command(daemon, given, replace=given.replace)
         return JSONResponse((await service.preflight(command)).to_json())
+
+    @router.post(
+        "/daemons/{daemon}/fit",
+        tags=["read"],
+        responses={200: {"model": FitDocument, "description": "What fits"}},
+    )
+    async def fit(
+        actor: actor_of,
+        daemon: Daemon,
+        query: Annotated[FitParameters, Query()],
+        body: Annotated[FitParameters | None, Body()] = None,
+    ) -> Response:
+        """Tell which context fits now, on which GPUs, and what would have to go for more."""
+        authenticator.slow_down(actor)  # each one asks the daemon
+        return JSONResponse(await service.fit(load_command(daemon, merged(query, body))))
 
     def post(path: str) -> Callable[[Handler], Handler]:
         return router.post(path, tags=["commands"], responses=OPERATION)

@@ -79,6 +79,10 @@ class PreflightParameters(Replacing):
     """Of a pre-flight."""
 
 
+class FitParameters(Plan):
+    """Of a question what fits. `context_length` asks about that one only."""
+
+
 class LoadParameters(Replacing, Reasoned):
     """Of a load."""
 

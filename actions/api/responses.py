@@ -57,6 +57,56 @@ class PreflightDocument(BaseModel):
     eject_would_free: list[dict[str, Any]]
 
 
+class FitGpu(BaseModel):
+    """One GPU in an answer to `fit`; bytes."""
+
+    index: int
+    name: str | None
+    free_bytes: int
+    freed_bytes: int = Field(description="By the ejects that are proposed.")
+    needed_bytes: int
+
+
+class FittingContext(BaseModel):
+    """A context and what it needs; bytes."""
+
+    context_length: int
+    estimate_bytes: int = Field(description="The daemon's own.")
+    expected_bytes: int = Field(description="Corrected by past loads.")
+    needed_bytes: int = Field(description="At most, as far as past loads tell; what was compared.")
+    gpus: list[FitGpu]
+
+
+class WantedContext(FittingContext):
+    """The context that does not fit now."""
+
+    evict: list[str] | None = Field(description="What would have to go; null when that does not help.")
+    is_minimal: bool | None
+
+
+class KeptInstance(BaseModel):
+    """An instance that is never proposed for an eject."""
+
+    instance_id: str
+    why: Literal["pinned", "busy", "state unknown", "memory unknown"]
+
+
+class FitDocument(BaseModel):
+    """Which context fits now, and what would have to go for more."""
+
+    model: str
+    fits: bool
+    now: FittingContext | None = Field(description="The longest context that fits now.")
+    wanted: WantedContext | None = Field(description="The context asked for, else the model's maximum.")
+    kept: list[KeptInstance]
+    max_context_length: int | None
+    parallel: int | None
+    samples: int = Field(description="Past loads of the model that corrected the estimate.")
+    estimates: int = Field(description="Estimates that this cost the daemon.")
+    max_estimates: int
+    memory_source: str
+
+
 def errors(told: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """Say what each status means: those of every route, and those of these."""
     every = {

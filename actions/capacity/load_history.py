@@ -13,6 +13,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import dataclass
 from typing import Final
 
+from actions.domain.correction import USED, Sample
 from actions.domain.preflight import Learned, MemoryReading
 from actions.store.database import Storage
 
@@ -99,6 +100,17 @@ class LoadHistory:
             model: Learned(statistics.median(found[:REMEMBERED]), len(found))
             for model, found in ratios.items()
         }
+
+    async def samples(self, daemon: str, model: str) -> list[Sample]:
+        """List the measured loads of a model, newest first. Raises StorageFailed."""
+        rows = await self._storage.read(
+            lambda db: db.execute(
+                "SELECT estimated_bytes, actual_bytes FROM load_memory WHERE daemon = ? AND model = ?"
+                " ORDER BY at_ms DESC LIMIT ?",
+                (daemon, model, USED),
+            ).fetchall()
+        )
+        return [Sample(row["estimated_bytes"], row["actual_bytes"]) for row in rows]
 
     async def pids(self, daemon: str, references: Iterable[str]) -> dict[str, int]:
         """Tell which process appeared for a loaded instance, by instance reference. Raises StorageFailed."""

@@ -151,6 +151,27 @@ def preflight(
 
 @click.command()
 @click.argument("model")
+@_plan_flags
+@verb_flags
+def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+    """Tell which context of MODEL fits now, on which GPUs, and what would have to go for more.
+
+    Exits 1 if nothing fits.
+
+    \b
+    Example:  daemonpulse actions fit qwen/qwen3-8b --parallel 4 --kv q8
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/fit", parameters)
+    if as_json:
+        say_json(answer)
+    else:
+        _print_fit(answer)
+    sys.exit(0 if answer["fits"] else 1)
+
+
+@click.command()
+@click.argument("model")
 @click.option("--quantization", help="Which one, where the model has several, such as Q4_K_M.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
@@ -192,7 +213,7 @@ def probe(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
     )
 
 
-MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, download, probe)
+MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, fit, download, probe)
 
 
 def _print(operation: Any, as_json: bool, words: str) -> None:  # noqa: FBT001 - a click flag
@@ -215,3 +236,33 @@ def _print_preflight(answer: Any) -> None:
         who = holder["instance_id"] or holder["process"] or "unknown"
         pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
         say(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")
+
+
+def _print_fit(answer: Any) -> None:
+    now, wanted = answer["now"], answer["wanted"]
+    if now is not None:
+        parallel = answer["parallel"]
+        each = f" ({now['context_length'] // parallel} for each of {parallel} requests)" if parallel else ""
+        say(f"fits now: a context of {now['context_length']} tokens{each}")
+        _print_needs(now)
+    if wanted is not None:
+        say(f"does not fit now: a context of {wanted['context_length']} tokens")
+        _print_needs(wanted)
+        if wanted["evict"]:
+            say(f"  would have to go: {', '.join(wanted['evict'])}")
+        else:
+            say("  no eject would make room")
+        for one in answer["kept"]:
+            say(f"  stays: {one['instance_id']} ({one['why']})")
+    loads = f"{answer['samples']} measured loads" if answer["samples"] else "no measured load, with a margin"
+    say(f"from {answer['estimates']} of at most {answer['max_estimates']} estimates, corrected by {loads}")
+
+
+def _print_needs(one: Any) -> None:
+    say(f"  needs {one['needed_bytes'] / _GIB:.2f} GiB ({one['estimate_bytes'] / _GIB:.2f} GiB estimated)")
+    for gpu in one["gpus"]:
+        freed = f" + {gpu['freed_bytes'] / _GIB:.2f} freed" if gpu["freed_bytes"] else ""
+        say(
+            f"  GPU {gpu['index']}: {gpu['needed_bytes'] / _GIB:.2f} of "
+            f"{gpu['free_bytes'] / _GIB:.2f} GiB free{freed}"
+        )

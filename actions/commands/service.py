@@ -16,6 +16,7 @@ from typing import Any, Final
 from actions.commands import load_plan
 from actions.commands.action import Action, Result, Tools
 from actions.commands.daemon_session import Cancelled, DaemonSession
+from actions.commands.fit import Fit
 from actions.commands.recovery import Recovery
 from actions.commands.registry import actions_of
 from actions.domain.actor import RECOVERY, Actor
@@ -105,6 +106,10 @@ class Service:
         verdict = await load_plan.judged(daemon, command, model, need, listing.read)
         self.metrics.count(rows.PREFLIGHTS, verdict.verdict.value)
         return verdict
+
+    async def fit(self, command: Load) -> dict[str, Any]:
+        """Tell which context fits now, and what would have to go for more. Raises Problem."""
+        return await Fit(self.daemon(command.daemon), self.desired).answer(command)
 
     async def submit(
         self,

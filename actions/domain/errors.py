@@ -34,6 +34,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "not-cancellable": (409, "The operation cannot be cancelled any more"),
     "not-adoptable": (409, "mcp.json cannot be changed as asked"),
     "not-pending": (409, "The approval is settled already"),
+    "memory-unknown": (409, "The free or needed memory is not known"),
     "cancelled": (409, "The operation was cancelled"),
     "not-verified": (409, "The daemon's state is not what was asked for"),
     "interrupted": (409, "The operation was interrupted before it reached its end"),

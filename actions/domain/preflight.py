@@ -229,7 +229,7 @@ def _plan(
         gpu.index: sum(reading.held_by_instance.get(name, {}).get(gpu.index, 0) for name in replace)
         for gpu in reading.gpus
     }
-    shares = _shares(needed, reading.gpus, freed, split)
+    shares = shares_of(needed, reading.gpus, freed, split)
     return tuple(
         CardPlan(
             index=gpu.index,
@@ -244,7 +244,9 @@ def _plan(
     )
 
 
-def _shares(needed: int, gpus: tuple[Gpu, ...], freed: Mapping[int, int], split: SplitPlan) -> dict[int, int]:
+def shares_of(
+    needed: int, gpus: tuple[Gpu, ...], freed: Mapping[int, int], split: SplitPlan
+) -> dict[int, int]:
     """Spread a load over the usable cards. Source of the strategies' meaning: the official SDK's documentation."""
     rank = {index: position for position, index in enumerate(split.priority)}
     usable = sorted(

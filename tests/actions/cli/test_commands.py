@@ -133,6 +133,16 @@ async def test_refusals_speak_of_flags_and_eject_asks_before_it_ends_requests(
     assert forced.out == f"{name} ejected; 1 requests in flight ended\n"
 
 
+async def test_fit_says_what_fits_and_what_would_have_to_go(here: dict[str, str]) -> None:
+    fits = await run("fit", SMALL, "--parallel", "2", "--kv", "q8", **here)
+    assert (fits.code, fits.err) == (0, "")
+    assert re.match(r"fits now: a context of \d+ tokens \(\d+ for each of 2 requests\)\n  needs ", fits.out)
+    assert fits.out.endswith("estimates, corrected by no measured load, with a margin\n")
+    crowded = await run("fit", "openai/gpt-oss-20b", "--context-length", "16384", **here)
+    assert (crowded.code, crowded.err) == (1, "")
+    assert "  would have to go: qwen/qwen3-8b\n" in crowded.out
+
+
 async def test_download_and_probe(here: dict[str, str]) -> None:
     done = await run("download", "new/model", **here)
     assert (done.code, done.out) == (0, "new/model: completed\n"), done.err
