@@ -156,8 +156,8 @@ class DaemonSession:
         with self._translated():
             return await self.commands.instances()
 
-    def process_id(self) -> int:
-        """Tell the pid of the daemon that this session is with. Raises Problem."""
+    def process_id(self) -> int | None:
+        """Tell the pid of the daemon that this session is with, None where it has not told. Raises Problem."""
         with self._translated():
             return self.client.process().pid
 

@@ -110,7 +110,8 @@ class Reconciler:
         memory = self._memory
         now = {one.info.instance_reference: one for one in snapshot.instances}
         before, memory.seen = memory.seen, now
-        restarted, memory.pid = memory.pid not in {None, snapshot.process.pid}, snapshot.process.pid
+        pid = snapshot.process.pid or memory.pid  # not told this time: the one known before
+        restarted, memory.pid = memory.pid not in {None, pid}, pid
         if before is None:
             return
         ours = await self._service.operations.recent(daemon=self._daemon.name, limit=50)

@@ -48,7 +48,7 @@ class Recovery:
         while time.monotonic() < deadline:
             snapshot = await self.look(operation)
             if snapshot is not None:
-                if snapshot.process.pid != operation.before.get("pid"):
+                if snapshot.process.pid not in {None, operation.before.get("pid")}:
                     raise Problem(
                         "interrupted", f"the daemon restarted while {command.subject} was loading{because}"
                     )

@@ -41,10 +41,10 @@ DAEMON: Final = (
         "LlmsterDaemonUnreadable",
         both(
             max_by(_P.now(d.UP), "daemon").equals(0),
-            max_by(_P.now(d.STATE, state="running"), "daemon").equals(1),
+            max_by(_P.now(d.STATE, state="=~running|refused"), "daemon").equals(1),
         ),
         WARNING,
-        "Daemon {{ $labels.daemon }} runs, but we may not read it: most often its API token is missing or wrong.",
+        "Daemon {{ $labels.daemon }} answers and cannot be read: most often its API token is missing or wrong.",
         "5m",
     ),
     Alert(

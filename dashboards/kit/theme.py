@@ -83,8 +83,10 @@ UP_DOWN: Final = words(_0=("Down", FAULT), _1=("Up", WELL))
 RISK: Final = words(_0=("No", WELL), _1=("Yes", ATTENTION))
 GUARD: Final = words(_0=("No", ATTENTION), _1=("Yes", WELL))
 FAULTY: Final = words(_0=("Fine", WELL), _1=("Fault", FAULT))
-DAEMON_STATES: Final = ("down", "stalled", "running")
-DAEMON_WORDS: Final = words(_1=("Down", FAULT), _2=("Stalled", ATTENTION), _3=("Running", WELL))
+DAEMON_STATES: Final = ("down", "stalled", "refused", "running")
+DAEMON_WORDS: Final = words(
+    _1=("Down", FAULT), _2=("Stalled", ATTENTION), _3=("Refused", ATTENTION), _4=("Running", WELL)
+)
 INSTANCE_STATES: Final = ("idle", "processing_prompt", "generating", "computing_embedding")
 INSTANCE_WORDS: Final = words(
     _0=("Unknown", QUIET),  # a newer daemon may be in a state that none of these is

@@ -19,13 +19,14 @@ _SERVER_CONFIG: Final = ".internal/http-server-config.json of a local daemon"
 # The daemon ----------------------------------------------------------------------------------------------------------
 UP = gauge(
     "llmster_up",
-    "Whether the daemon's state could be read for this scrape.",
+    "Whether the daemon's state could be read for this scrape, in whole or in part.",
     "daemon",
     source="WebSocket session and snapshot",
 )
 STATE = gauge(
     "llmster_daemon_state",
-    "How the daemon is: 1 for its state, 0 for the others. Stalled means it accepts connections and does not answer.",
+    "1 for the daemon's state, 0 for the others: running, stalled (accepts connections and does not answer in time), "
+    "refused (answers and does not let the exporter in: token, HTTP error, another server) or down (accepts none).",
     "daemon",
     "state",
     source="WebSocket session, keepAlive, time of the snapshot",
@@ -121,7 +122,7 @@ INSTANCE_STATE = gauge(
 )
 REQUESTS_RUNNING = gauge(
     "llmster_num_requests_running",
-    "Requests the instance is working on, at most its parallel sessions.",
+    "Requests the instance is working on, at most its parallel sessions; absent where these are not known.",
     *_INSTANCE,
     source=_STATE,
 )
@@ -140,7 +141,7 @@ CONTEXT_LENGTH = gauge(
 )
 PARALLEL = gauge(
     "llmster_instance_parallel",
-    "Sessions the instance can run at the same time.",
+    "Sessions the instance can run at the same time; the schema's default where the load config does not say.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
 )
@@ -173,14 +174,14 @@ PINNED = gauge(
 )
 GPU_OFFLOAD = gauge(
     "llmster_instance_gpu_offload_ratio",
-    "Share of the layers asked to be on GPUs, 0 to 1; absent when the load config does not say.",
+    "Share of the layers asked to be on GPUs, 0 to 1; absent while autoFit decides or the load config does not say.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
     unit="ratio",
 )
 VRAM_ESTIMATE = gauge(
     "llmster_instance_vram_estimate_bytes",
-    "What the daemon believes the instance takes on its cards, asked once per load. Compare with the measured bytes.",
+    "What the daemon believes the instance takes on its GPUs, asked once per load. Compare with the measured bytes.",
     *_INSTANCE,
     source="llm.estimateModelUsage",
     unit="bytes",

@@ -21,14 +21,16 @@ def collect(scrape: Scrape, out: Samples) -> None:
         snapshot = reading.snapshot
         if snapshot is None:
             continue
-        out.add(
-            m.BUILD_INFO,
-            1,
-            daemon=name,
-            version=snapshot.version.version,
-            build="" if snapshot.version.build is None else str(snapshot.version.build),
-            kind="daemon" if snapshot.process.is_daemon else "app",
-        )
+        version, process = snapshot.version, snapshot.process
+        if version.version is not None or process.is_daemon is not None:
+            out.add(
+                m.BUILD_INFO,
+                1,
+                daemon=name,
+                version=version.version or "",
+                build="" if version.build is None else str(version.build),
+                kind="" if process.is_daemon is None else "daemon" if process.is_daemon else "app",
+            )
         out.add_all({m.SNAPSHOT_DURATION: snapshot.duration_s, m.SNAPSHOT_AGE: reading.age_s}, daemon=name)
         for peer, up in _peers(snapshot.link.peers if snapshot.link else ()).items():
             out.add(m.LINK_PEER_UP, up, daemon=name, peer=peer)

@@ -17,7 +17,7 @@ from exporter.pipeline.snapshots import DaemonReading
 REFRESH_S: Final = 5
 MAX_ROWS: Final = 100
 """Of one table; how many more there are is said below it."""
-_WORDS: Final = {"running": "Running", "stalled": "Stalled", "down": "Down"}
+_WORDS: Final = {"running": "Running", "stalled": "Stalled", "refused": "Refused", "down": "Down"}
 _GIB: Final = 1024**3
 
 _STYLE: Final = """
@@ -31,6 +31,7 @@ th,td{text-align:left;padding:.4rem .75rem;border-bottom:1px solid #334155;verti
 th{color:#cbd5e1;font-weight:600}td.n,th.n{text-align:right;font-variant-numeric:tabular-nums}
 .state{font-weight:600;padding:.1rem .6rem;border-radius:1rem;border:1px solid}
 .running{color:#93c5fd;border-color:#3b82f6}.stalled{color:#fdba74;border-color:#f97316}
+.refused{color:#fde68a;border-color:#eab308}
 .down{color:#fca5a5;border-color:#ef4444}
 code{background:#1e293b;padding:.1rem .35rem;border-radius:.25rem}
 """
@@ -103,7 +104,7 @@ def _daemon(reading: DaemonReading) -> tuple[str, ...]:
     else:
         busy = sum(instance.running or 0 for instance in snapshot.instances)
         told = f"{_count(len(snapshot.instances), 'instance')} loaded, {_count(busy, 'request')} running"
-        told += f", version {snapshot.version.version}"
+        told += f", version {snapshot.version.version or 'unknown'}"
     name = escape(reading.name)
     return (
         f'<a href="/probe?daemon={name}">{name}</a>',

@@ -1,6 +1,6 @@
 """The daemon's endpoints as typed functions over one connection, each naming its source.
 
-Knows no order and no caching: what to call and how often is decided by session.py, within the polling budget.
+What to call and how often is decided by session.py, within the polling budget.
 """
 
 from __future__ import annotations
@@ -13,30 +13,29 @@ from exporter.llmster.channel import Channel
 from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.load_config import LoadConfig, load_config_of, read_fields
 from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,
     DownloadedModel,
+    Engine,
     Estimate,
     InstanceInfo,
     LinkStatus,
     Listing,
-    LoadConfig,
     ProcessingState,
-    load_config_of,
     read_each,
-    read_fields,
 )
 
 
-async def version(system: Connection) -> DaemonVersion:
+async def version(system: Connection, *, timeout_s: float | None = None) -> DaemonVersion:
     """Call system.version."""
-    return decode(await system.call("version"), DaemonVersion, "system.version")
+    return decode(await system.call("version", timeout_s=timeout_s), DaemonVersion, "system.version")
 
 
-async def process(system: Connection) -> DaemonProcess:
+async def process(system: Connection, *, timeout_s: float | None = None) -> DaemonProcess:
     """Call system.info: pid, and whether it is the daemon or the desktop app."""
-    return decode(await system.call("info"), DaemonProcess, "system.info")
+    return decode(await system.call("info", timeout_s=timeout_s), DaemonProcess, "system.info")
 
 
 async def downloaded_models(
@@ -52,9 +51,11 @@ async def downloaded_models(
         ) from None
 
 
-async def loaded_instances(namespace: Connection, *, unreadable: Counter[str]) -> Listing[InstanceInfo]:
-    """Call listLoaded of /llm or /embedding."""
-    raw = await namespace.call("listLoaded")
+async def loaded_instances(
+    namespace: Connection, *, unreadable: Counter[str], timeout_s: float | None = None
+) -> Listing[InstanceInfo]:
+    """Call listLoaded of a model domain's namespace."""
+    raw = await namespace.call("listLoaded", timeout_s=timeout_s)
     try:
         return read_each(raw, InstanceInfo, "instance", unreadable)
     except UNDECODABLE as error:
@@ -85,9 +86,10 @@ async def config_fields(
         ) from None
 
 
-async def load_config(llm: Connection, instance_reference: str, *, timeout_s: float) -> LoadConfig:
+async def load_config(llm: Connection, instance: InstanceInfo, *, timeout_s: float) -> LoadConfig:
     """Call llm.getLoadConfig and take from it what explains an instance's behaviour."""
-    return load_config_of(await config_fields(llm, instance_reference, timeout_s=timeout_s))
+    fields = await config_fields(llm, instance.instance_reference, timeout_s=timeout_s)
+    return load_config_of(fields, format_=instance.format)
 
 
 async def estimate(
@@ -115,7 +117,7 @@ def stack_of(fields: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def device_of(identifier: str | None) -> dict[str, str]:
-    """Write an LM Link peer as a part of a parameter; None is the daemon's own machine, and is left out."""
+    """Write an LM Link peer as a part of a parameter; None is the daemon's own host, and is left out."""
     return {"deviceIdentifier": identifier} if identifier is not None else {}
 
 
@@ -124,6 +126,15 @@ async def link_status(repository: Connection, *, timeout_s: float) -> LinkStatus
     return decode(
         await repository.call("lmLinkStatus", timeout_s=timeout_s), LinkStatus, "repository.lmLinkStatus"
     )
+
+
+async def engines(runtime: Connection, *, timeout_s: float, unreadable: Counter[str]) -> tuple[Engine, ...]:
+    """Call runtime.listEngines: the inference engines that are installed."""
+    raw = await runtime.call("listEngines", timeout_s=timeout_s)
+    try:
+        return read_each(raw, Engine, "engine", unreadable).read
+    except UNDECODABLE as error:
+        raise ProtocolViolation(f"runtime.listEngines answered something unexpected: {error}") from None
 
 
 async def stream_logs(diagnostics: Connection) -> Channel:

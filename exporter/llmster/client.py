@@ -1,6 +1,6 @@
 """The one facade to a daemon: stay connected, say how it is, take snapshots, open its log stream.
 
-Knows no metric and starts no program: it only ever connects to an address, so it cannot wake a stopped daemon.
+It starts no program: it only ever connects to an address, so it cannot wake a stopped daemon.
 """
 
 from __future__ import annotations
@@ -22,12 +22,15 @@ from exporter.llmster.channel import Channel
 from exporter.llmster.connection import Connection, Timeouts, WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
+    ConnectionLost,
     DaemonStalled,
     DaemonUnreachable,
     LlmsterError,
+    NotLlmster,
 )
 from exporter.llmster.messages import Identity
 from exporter.llmster.session import Session
+from exporter.llmster.sockets import Sockets
 from exporter.llmster.state import DaemonProcess, DownloadedModel, LinkStatus, Snapshot
 
 log = logging.getLogger(__name__)
@@ -47,16 +50,18 @@ class DaemonState(enum.StrEnum):
     """How a daemon is, seen from here."""
 
     RUNNING = "running"
-    """It answers. It may still refuse us: see Health.problem."""
+    """It answers."""
     STALLED = "stalled"
-    """It accepts connections and leaves us waiting."""
+    """It accepts connections and does not answer in time."""
+    REFUSED = "refused"
+    """It answers and does not let this client in: no or a wrong token, an HTTP error, another server."""
     DOWN = "down"
-    """Nothing accepts connections there, or what does is not LM Studio."""
+    """Nothing accepts connections there."""
 
 
 @dataclass(frozen=True, slots=True)
 class Health:
-    """State, and the problem that keeps us from reading it (None when there is none)."""
+    """State, and the problem that keeps the daemon from being read (None when there is none)."""
 
     state: DaemonState
     problem: LlmsterError | None
@@ -70,7 +75,7 @@ class DaemonClient:
         *,
         name: str,
         url: str,
-        token: str | None = None,
+        token: str | Callable[[], str | None] | None = None,
         timeouts: Timeouts | None = None,
         opening: AbstractAsyncContextManager[None] | None = None,
         jitter: Callable[[], float] = random.random,
@@ -78,9 +83,10 @@ class DaemonClient:
     ) -> None:
         """Prepare; nothing is sent yet. `url` is http(s)://host:port. Raises ValueError on a malformed token.
 
-        `opening` is held while a session is opened: a semaphore that clients share keeps hundreds of them from opening
-        at once, when their timeouts would measure us and not the daemons. `estimates=False` keeps snapshots from asking
-        what each instance takes.
+        `token` may be a function: it is called in a thread before each session, so that a rotated token is used
+        without a restart. `opening` is held while a session is opened: a semaphore that clients share keeps hundreds
+        of them from opening at once, when their timeouts would measure this process and not the daemons.
+        `estimates=False` keeps snapshots from asking what each instance takes.
         """
         self.name = name
         self.url = url
@@ -88,22 +94,28 @@ class DaemonClient:
         self.failures: Counter[str] = Counter()
         """Failed or lost connections by LlmsterError.kind."""
         self.restarts = 0
-        """Times the daemon was another process, or another version, than in the session before."""
+        """Times the daemon was another process, or another version, than before."""
         self.version: str | None = None
-        """Version of the daemon as of the latest session."""
+        """Latest known version of the daemon."""
         self.sessions = 0
         """Sessions so far: a snapshot belongs to the session it was taken in."""
-        self._identity = Identity.from_token(token) if token else Identity.guest()
-        self._has_token = token is not None
+        self._guest = Identity.guest()
+        self._token = token if callable(token) else lambda: token
+        self._has_token = not callable(token) and self._identity() is not self._guest
         self._timeouts = timeouts or Timeouts()
         self._opening = opening or contextlib.nullcontext()
         self._jitter = jitter
         self._estimates = estimates
         self._session: Session | None = None
         self._problem: LlmsterError | None = None
-        self._settled = asyncio.Event()
         self._connected = asyncio.Event()
-        self._last_process: tuple[int, str] | None = None
+        self._attempts_ended = 0
+        self._attempt_ended = asyncio.Event()
+        """Set while no attempt to connect is under way or about to begin."""
+        self._retry_now = asyncio.Event()
+        self._accepted_at: float | None = None
+        """When the attempt under way was first accepted by the other side."""
+        self._last_process: tuple[int | None, str | None] = (None, None)
         self._welcomed_at: float | None = None
         """When the latest session began to be one; None while it is being opened."""
 
@@ -111,52 +123,59 @@ class DaemonClient:
         """Connect, and connect again for ever with jittered backoff. Raises nothing but cancellation."""
         attempt = 0
         while True:
-            self._welcomed_at = None
+            self._welcomed_at = self._accepted_at = None
+            self._attempt_ended.clear()
             try:
-                problem = await self._run_session()
+                await self._run_session()
             except Exception as error:
-                # A bug of ours, or bytes nobody foresaw: it costs this session, not the exporter.
-                log.exception("a session failed", extra={"daemon": self.name})
-                problem = LlmsterError(f"an error of ours: {type(error).__name__}")
-            self._note(problem)
+                # A defect, or bytes nobody foresaw: it costs this session, not the process.
+                log.exception("session failed", extra={"daemon": self.name})
+                self._note(LlmsterError(f"internal error: {type(error).__name__}"))
             attempt = 0 if self._was_steady() else attempt + 1
-            await asyncio.sleep(self._backoff_s(attempt))
+            await self._pause(self._backoff_s(attempt))
 
     @property
     def is_settled(self) -> bool:
-        """Whether the first attempt to connect has ended, either way."""
-        return self._settled.is_set()
+        """Whether any attempt to connect has ended, either way."""
+        return self._attempts_ended > 0
 
-    async def settled(self, *, within_s: float) -> None:
-        """Wait until the first attempt to connect has ended either way, at most `within_s`."""
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(within_s):
-                await self._settled.wait()
+    async def settled(self, *, within_s: float, accepted_within_s: float | None = None) -> None:
+        """Wait until it is known how the daemon is now, trying to connect at once if a pause is under way.
+
+        At most `within_s`; `accepted_within_s` (not less) when the daemon accepts connections and takes its time.
+        """
+        if self._session is not None:
+            return
+        if self._attempt_ended.is_set():
+            self._attempt_ended.clear()
+            self._retry_now.set()
+        if isinstance(self._problem, DaemonStalled):
+            return  # every attempt takes as long: what the last one told is as good
+        started = time.monotonic()
+        await _wait(self._attempt_ended, within_s)
+        if accepted_within_s is not None and self._accepted_at is not None:
+            await _wait(self._attempt_ended, accepted_within_s - (time.monotonic() - started))
 
     def health(self) -> Health:
         """Say how the daemon is, without asking it anything."""
         session = self._session
         if session is not None:
-            if session.unanswered_s > STALLED_AFTER_S:
-                waited = f"{session.unanswered_s:.0f} s"
-                return Health(DaemonState.STALLED, DaemonStalled(f"keepAlive unanswered for {waited}"))
+            if session.sockets.unanswered_s > STALLED_AFTER_S:
+                waited = f"{session.sockets.unanswered_s:.0f} s"
+                return Health(DaemonState.STALLED, DaemonStalled(f"no sign of life for {waited}"))
             return Health(DaemonState.RUNNING, None)
-        match self._problem:
-            case DaemonStalled():
-                return Health(DaemonState.STALLED, self._problem)
-            case AuthenticationRefused():
-                return Health(DaemonState.RUNNING, self._problem)
-            case None:
-                return Health(DaemonState.DOWN, DaemonUnreachable("no connection has been made yet"))
-            case _:
-                return Health(DaemonState.DOWN, self._problem)
+        return self._health_without_session()
 
     async def snapshot(self) -> Snapshot:
-        """Read the daemon once: 2 calls and one per loaded instance, plus slow facts when they are due.
+        """Read the daemon once: a list per model domain and a state per loaded instance, plus facts that are due.
 
         Raises the problem at once when there is no session, and whatever LlmsterError the reading meets.
         """
-        return await self._require_session().snapshot()
+        session = self._require_session()
+        snapshot = await session.snapshot()
+        if session is self._session:
+            self._note_process(session)
+        return snapshot
 
     async def models(self) -> tuple[DownloadedModel, ...] | None:
         """List the models on disk, as of at most a minute ago; None when they cannot be read.
@@ -182,7 +201,7 @@ class DaemonClient:
 
         Nobody reopens it but the caller: wait for `connected()` and subscribe again.
         """
-        connection = await self._require_session().connection("diagnostics")
+        connection = await self._require_session().sockets.connection("diagnostics")
         channel = await calls.stream_logs(connection)
         try:
             yield channel
@@ -194,7 +213,7 @@ class DaemonClient:
 
     async def connection(self, namespace: str) -> Connection:
         """Return the session's socket of a namespace, for commands.py. Raises the problem when there is none."""
-        return await self._require_session().connection(namespace)
+        return await self._require_session().sockets.connection(namespace)
 
     async def connected(self) -> None:
         """Wait, for as long as it takes, until there is a session."""
@@ -206,57 +225,118 @@ class DaemonClient:
             raise problem.anew()
         return self._session
 
-    async def _run_session(self) -> LlmsterError:
-        """Live through one session; return what ended it, or what kept it from starting."""
+    async def _run_session(self) -> None:
+        """Live through one session; note what ended it, or what kept it from starting."""
+        identity = await asyncio.to_thread(self._identity)
+        self._has_token = identity is not self._guest
         async with asyncio.TaskGroup() as group:
-            session = Session(
+            sockets = Sockets(
                 base_url=_socket_url(self.url),
-                identity=self._identity,
-                rest_url=self.url if self._has_token else None,
+                identity=identity,
                 timeouts=self._timeouts,
                 tally=self.tally,
                 group=group,
+                accepted=self._note_accepted,
+                failed=lambda error: self.failures.update((error.kind,)),
+            )
+            session = Session(
+                sockets,
+                rest_url=self.url if self._has_token else None,
+                tally=self.tally,
                 estimates=self._estimates,
             )
+            problem: LlmsterError | None = None
             try:
                 async with self._opening:
                     await session.open()
                 self._welcome(session)
-                return await session.over()
+                problem = await sockets.over()
             except LlmsterError as error:
-                return error
+                problem = error
             finally:
+                # Before closing, which may take a while: how the daemon is must be known meanwhile.
                 self._session = None
                 self._connected.clear()
-                await session.close()
+                if problem is not None:
+                    self._note(problem)
+                await session.close(is_dead=isinstance(problem, DaemonStalled))
+
+    def _identity(self) -> Identity:
+        token = self._token()
+        return Identity.from_token(token) if token else self._guest
+
+    def _note_accepted(self) -> None:
+        if self._accepted_at is None:
+            self._accepted_at = time.monotonic()
+
+    def _health_without_session(self) -> Health:
+        problem = self._problem or DaemonUnreachable("no connection has been made yet")
+        if isinstance(problem, DaemonStalled):
+            state = DaemonState.STALLED
+        elif isinstance(problem, AuthenticationRefused | NotLlmster):
+            state = DaemonState.REFUSED
+        elif self._accepted_at is not None:
+            waited_s = time.monotonic() - self._accepted_at
+            state = DaemonState.STALLED if waited_s >= STALLED_AFTER_S else DaemonState.RUNNING
+            problem = DaemonStalled(f"a connection accepted {waited_s:.1f} s ago is not open yet")
+        elif isinstance(problem, ConnectionLost) and self._attempt_ended.is_set():
+            state = DaemonState.RUNNING  # it has just closed a connection, and was not asked again yet
+        else:
+            state = DaemonState.DOWN
+        return Health(state, problem)
 
     def _welcome(self, session: Session) -> None:
-        pid = session.process.pid
-        # In a container every daemon may be pid 1: there only an upgrade shows as a restart.
-        process = (pid, session.version.version)
-        if self._last_process is not None and process != self._last_process:
-            self.restarts += 1
-        self._last_process = process
         self.sessions += 1
-        self.version = session.version.version
+        self._note_process(session)
         self._welcomed_at = time.monotonic()
         self._session, self._problem = session, None
-        self._settled.set()
+        self._end_attempt()
         self._connected.set()
         log.info(
-            "connected to daemon",
-            extra={"daemon": self.name, "url": self.url, "version": session.version.version, "pid": pid},
+            "daemon connected",
+            extra={
+                "daemon": self.name,
+                "url": self.url,
+                "version": self.version,
+                "pid": session.process.pid,
+            },
         )
+
+    def _note_process(self, session: Session) -> None:
+        """Learn which process and version answers, and count a restart when it is another one."""
+        # In a container every daemon may be pid 1: there only an upgrade shows as a restart.
+        now = (session.process.pid, session.version.version)
+        before = self._last_process
+        pairs = list(zip(before, now, strict=True))
+        if any(None not in pair and pair[0] != pair[1] for pair in pairs):
+            self.restarts += 1
+        self._last_process = (
+            now[0] if now[0] is not None else before[0],
+            now[1] if now[1] is not None else before[1],
+        )
+        self.version = self._last_process[1]
 
     def _note(self, problem: LlmsterError) -> None:
         if self._problem is None or self._problem.kind != problem.kind:
             log.warning(
-                "daemon not readable; trying again",
+                "daemon not readable, reconnecting",
                 extra={"daemon": self.name, "url": self.url, "kind": problem.kind, "problem": str(problem)},
             )
         self.failures[problem.kind] += 1
         self._problem = problem.anew()
-        self._settled.set()
+        self._end_attempt()
+
+    def _end_attempt(self) -> None:
+        self._attempts_ended += 1
+        self._accepted_at = None
+        self._attempt_ended.set()
+
+    async def _pause(self, delay_s: float) -> None:
+        """Wait before the next attempt; not as long when somebody asks how the daemon is."""
+        least_s = min(delay_s, BACKOFF_FIRST_S / 2)
+        await asyncio.sleep(least_s)
+        await _wait(self._retry_now, delay_s - least_s)
+        self._retry_now.clear()
 
     def _was_steady(self) -> bool:
         """Whether the latest session was a good one; how long it took to fail in opening it does not count."""
@@ -265,6 +345,12 @@ class DaemonClient:
     def _backoff_s(self, attempt: int) -> float:
         longest = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(attempt, 10))
         return float(longest * (0.5 + 0.5 * self._jitter()))
+
+
+async def _wait(event: asyncio.Event, within_s: float) -> None:
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(max(0.0, within_s)):
+            await event.wait()
 
 
 def _socket_url(url: str) -> str:

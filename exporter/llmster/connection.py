@@ -1,6 +1,6 @@
 """Drives one protocol state machine over a WebSocket: handshake, calls, channels, keepAlive liveness.
 
-Knows no namespace's endpoints and never reconnects: session.py decides when to open another one.
+It never reconnects: session.py decides when to open another one.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
+from collections.abc import Callable
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -17,7 +18,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from exporter.llmster import protocol
+from exporter.llmster import lenient, protocol
 from exporter.llmster.channel import Channel
 from exporter.llmster.errors import (
     AuthenticationRefused,
@@ -35,12 +36,12 @@ from exporter.llmster.transport import open_websocket
 log = logging.getLogger(__name__)
 
 QUIET_S: Final = 0.05
-"""A socket that we are about to close has no more to say when it has said nothing for so long."""
+"""A socket that is about to be closed has no more to send when it has sent nothing for so long."""
 
 MAX_KINDS: Final = 32
 """Distinct kinds counted per tally; the kinds come from the daemon, and labels must stay bounded."""
 
-T = TypeVar("T")
+T = TypeVar("T", bound=msgspec.Struct)
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,9 +66,18 @@ class WireTally:
     daemon: str = ""
     """Its name, for the log."""
     warnings: Counter[str] = field(default_factory=Counter)
-    """communicationWarning by kind: each one is a bug of ours."""
+    """communicationWarning by kind: each one is a defect of this client."""
     unreadable: Counter[str] = field(default_factory=Counter)
-    """What we could not use: frames, by the fixed words of protocol.Unreadable; parts of answers, by what they are."""
+    """What could not be used: frames, by the fixed words of protocol.Unreadable; parts of answers, by what they are."""
+
+
+@dataclass(slots=True)
+class Liveness:
+    """When a daemon was last heard, over all the sockets of one session: any frame is a sign of life."""
+
+    heard_at: float = field(default_factory=time.monotonic)
+    acknowledges: bool = False
+    """Whether it answers keepAlive at all; one that does not is judged by whatever else it sends."""
 
 
 class Connection:
@@ -80,8 +90,11 @@ class Connection:
         name: str,
         timeouts: Timeouts,
         tally: WireTally,
+        *,
+        liveness: Liveness | None = None,
     ) -> None:
         self.name = name
+        self._liveness = liveness or Liveness()
         self._websocket = websocket
         self._core = core
         self._timeouts = timeouts
@@ -96,16 +109,29 @@ class Connection:
 
     @classmethod
     async def open(
-        cls, base_url: str, namespace: str, identity: Identity, *, timeouts: Timeouts, tally: WireTally
+        cls,
+        base_url: str,
+        namespace: str,
+        identity: Identity,
+        *,
+        timeouts: Timeouts,
+        tally: WireTally,
+        liveness: Liveness | None = None,
+        accepted: Callable[[], None] = lambda: None,
     ) -> Connection:
-        """Connect to `ws(s)://host:port` + `/namespace` and authenticate.
+        """Connect to `ws(s)://host:port` + `/namespace` and authenticate; `accepted` is called once TCP is connected.
 
         Raises DaemonUnreachable, DaemonStalled, NotLlmster or AuthenticationRefused.
         """
         websocket = await open_websocket(
-            f"{base_url}/{namespace}", connect_s=timeouts.connect_s, upgrade_s=timeouts.handshake_s
+            f"{base_url}/{namespace}",
+            connect_s=timeouts.connect_s,
+            upgrade_s=timeouts.handshake_s,
+            accepted=accepted,
         )
-        connection = cls(websocket, protocol.Protocol(identity), namespace, timeouts, tally)
+        connection = cls(
+            websocket, protocol.Protocol(identity), namespace, timeouts, tally, liveness=liveness
+        )
         try:
             async with asyncio.timeout(timeouts.handshake_s):
                 await connection._authenticate()
@@ -122,10 +148,8 @@ class Connection:
 
     @property
     def unanswered_s(self) -> float:
-        """How long the oldest unanswered keepAlive has been waiting; 0 if none is, or nobody is left to answer."""
-        if self._keep_alive_sent_at is None or self._lost is not None or self._held_up:
-            return 0.0
-        return time.monotonic() - self._keep_alive_sent_at
+        """For how long a keepAlive has been unanswered and nothing else was heard of the daemon; 0 if neither."""
+        return self._silent_s(self._liveness.heard_at)
 
     @property
     def lost(self) -> LlmsterError | None:
@@ -138,7 +162,7 @@ class Connection:
         try:
             while True:
                 frame = await self._websocket.recv(decode=False)
-                self._heard_at = time.monotonic()
+                self._heard_at = self._liveness.heard_at = time.monotonic()
                 await self._handle(self._core.receive(frame))
                 await self._flush()
         except ConnectionClosed as error:
@@ -147,7 +171,7 @@ class Connection:
             return self._end(error)
         finally:
             keep_alive.cancel()
-            self._end(ConnectionLost(f"the /{self.name} socket was given up by us"))
+            self._end(ConnectionLost(f"the /{self.name} socket was given up"))
             self.abort()
             self._done.set()
 
@@ -195,7 +219,7 @@ class Connection:
         its log must not be lost to whichever of them we notice first. Nothing is sent before that: a socket whose
         other end is gone fails on the first byte written to it, with all that was still to be read.
         """
-        reason = ConnectionLost(f"the /{self.name} socket was closed by us")
+        reason = ConnectionLost(f"the /{self.name} socket was closed")
         self._fail_calls(reason)
         with contextlib.suppress(TimeoutError, OSError):
             async with asyncio.timeout(self._timeouts.close_s):
@@ -239,10 +263,11 @@ class Connection:
             await asyncio.sleep(self._timeouts.keep_alive_every_s)
             if self._lost is not None:
                 return
-            if self.unanswered_s > self._timeouts.dead_after_s:
-                self._end(
-                    DaemonStalled(f"/{self.name} left keepAlive unanswered for {self.unanswered_s:.0f} s")
-                )
+            own_s = self._silent_s(self._heard_at)
+            # One socket may be dead while others live; but not because keepAlive is never answered at all.
+            judged_s = own_s if self._liveness.acknowledges else self.unanswered_s
+            if judged_s > self._timeouts.dead_after_s:
+                self._end(DaemonStalled(f"/{self.name} left keepAlive unanswered for {own_s:.0f} s"))
                 self.abort()
                 return
             if self._keep_alive_sent_at is None:
@@ -250,6 +275,11 @@ class Connection:
             self._core.keep_alive()
             with contextlib.suppress(ConnectionLost):
                 await self._flush()
+
+    def _silent_s(self, heard_at: float) -> float:
+        if self._keep_alive_sent_at is None or self._lost is not None or self._held_up:
+            return 0.0
+        return time.monotonic() - max(self._keep_alive_sent_at, heard_at)
 
     async def _flush(self) -> None:
         try:
@@ -275,11 +305,12 @@ class Connection:
                 await self._hand_over(self._channels.pop(channel_id, None), _as_call_failed(error))
             case protocol.KeepAliveAnswered():
                 self._keep_alive_sent_at = None
+                self._liveness.acknowledges = True
             case protocol.Warned(warning=_, kind=kind):
                 # The text of a warning can quote what we sent, so only its kind is kept.
-                self._count_once(self._tally.warnings, kind, "the daemon warned about a frame of ours")
+                self._count_once(self._tally.warnings, kind, "protocol warning received")
             case protocol.Unreadable(what=what):
-                self._count_once(self._tally.unreadable, what, "a frame from the daemon was not usable")
+                self._count_once(self._tally.unreadable, what, "unreadable frame received")
             case _:
                 pass
 
@@ -328,9 +359,9 @@ class Connection:
 
 
 def decode(raw: msgspec.Raw | None, shape: type[T], what: str) -> T:
-    """Read a raw result as `shape`. Raises ProtocolViolation naming `what` and the place in it."""
+    """Read a raw result as `shape`, an odd optional field as not sent. Raises ProtocolViolation naming `what`."""
     try:
-        return msgspec.json.decode(raw if raw is not None else b"null", type=shape)
+        return lenient.decode(raw if raw is not None else b"null", shape)[0]
     except UNDECODABLE as error:
         raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
 

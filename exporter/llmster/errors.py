@@ -1,11 +1,13 @@
-"""What can go wrong between us and a daemon, as one tree.
+"""What can go wrong between the exporter and a daemon, as one tree.
 
-Knows no metric: `kind` is a short stable word that callers may count or print.
+`kind` is a short stable word that callers may count or print.
 
 LlmsterError
- ├── DaemonUnreachable      nothing accepts connections there (refused, no route, unknown host, bad TLS)
- ├── NotLlmster             something answers, but it is not an LM Studio server
- ├── AuthenticationRefused  the daemon answers and refuses our identity or token
+ ├── DaemonUnreachable      nothing accepts connections there (refused, no route, unknown host)
+ ├── NotLlmster             something accepts, but does not let an LM Studio client in
+ │   ├── UpgradeRefused     it answers the WebSocket upgrade with an HTTP status
+ │   └── TlsFailed          it does not speak TLS, or its certificate is not trusted
+ ├── AuthenticationRefused  the daemon answers and refuses the identity or token
  ├── DaemonStalled          the daemon accepted and then left us waiting too long
  ├── ConnectionLost         a socket that worked went away
  ├── ProtocolViolation      the daemon sent what no version of the protocol allows
@@ -32,15 +34,30 @@ class LlmsterError(Exception):
 
 
 class DaemonUnreachable(LlmsterError):
-    """No connection could be opened: refused, unroutable, unknown host, timeout of TCP, TLS mismatch."""
+    """No connection could be opened: refused, unroutable, unknown host, timeout of TCP, closed without a byte."""
 
     kind = "unreachable"
 
 
 class NotLlmster(LlmsterError):
-    """The address answers, but not with LM Studio's protocol (a proxy, another server, a wrong port)."""
+    """The address accepts connections and does not speak LM Studio's protocol (a proxy, another server)."""
 
     kind = "not_llmster"
+
+
+class UpgradeRefused(NotLlmster):
+    """The WebSocket upgrade was answered with an HTTP status.
+
+    Source: the official wire framework rejects an upgrade with a bare 403; a proxy may answer 502 or 503.
+    """
+
+    kind = "upgrade_refused"
+
+
+class TlsFailed(NotLlmster):
+    """TLS could not be agreed on: the port speaks plain HTTP, or the certificate is not trusted."""
+
+    kind = "tls"
 
 
 class AuthenticationRefused(LlmsterError):

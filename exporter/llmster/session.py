@@ -1,169 +1,125 @@
-"""One authenticated visit to a daemon: its sockets, its slow facts, and what a snapshot costs.
+"""One authenticated visit to a daemon: its slow facts, and what a snapshot reads.
 
-Knows no reconnecting: when a core socket ends, the session is over, and client.py starts the next one.
+Each part fails alone: a namespace that does not open, a call that hangs or an odd answer costs what it would have told
+and nothing else. client.py starts the next session when this one is over.
 """
 
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import time
-from collections.abc import Iterator
-from typing import Final
+from collections.abc import Awaitable, Callable, Iterable
+from typing import Any, Final, TypeVar
 
 from exporter.llmster import calls, rest
-from exporter.llmster.cached_value import Fact
-from exporter.llmster.connection import Connection, Timeouts, WireTally
-from exporter.llmster.errors import (
-    CallFailed,
-    ConnectionLost,
-    DaemonStalled,
-    LlmsterError,
-    ProtocolViolation,
-)
-from exporter.llmster.messages import Identity
+from exporter.llmster.cached_value import CachedValue
+from exporter.llmster.connection import WireTally
+from exporter.llmster.domains import CORE, DOMAINS, Domain
+from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
+from exporter.llmster.load_config import LoadConfig
+from exporter.llmster.sockets import SYSTEM, Sockets
 from exporter.llmster.state import (
     PROCESSING_STATES,
+    UNKNOWN_PROCESS,
+    UNKNOWN_VERSION,
     DaemonProcess,
     DaemonVersion,
     DownloadedModel,
-    Estimate,
+    Engine,
     InstanceInfo,
     LinkStatus,
-    LoadConfig,
+    Listing,
     LoadedInstance,
     ProcessingState,
     Snapshot,
 )
 
-CORE_NAMESPACES: Final = ("system", "llm", "embedding")
-"""Sockets without which there is nothing to read; the others are opened when first needed."""
+T = TypeVar("T")
 
+LIST_LIMIT_S: Final = 5.0
+"""How long a daemon may take to answer any listLoaded at all, before it is stalled."""
+PART_GRACE_S: Final = 1.0
+"""What one part has when another has answered: the daemon is alive, so the slow part is left out."""
 FACT_MAX_AGE_S: Final = 60.0
-"""Models on disk and LM Link peers are read at most once in this time."""
-
+"""Models on disk, engines and LM Link peers are read at most once in this time."""
+FACT_TIMEOUT_S: Final = 10.0
+"""A fact is read in the background; after so long its reading is given up."""
 GONE_CODES: Final = frozenset({"generic.specificModelUnloaded", "generic.identifierNotFound"})
 """What a call about an instance fails with once it is unloaded (frames in tests/fixtures/protocol/12-rpcError)."""
 
-FACT_TIMEOUT_S: Final = 2.0
-"""A fact that takes longer is left out of this snapshot: it must not make the daemon look stalled."""
-
 
 class Session:
-    """The sockets of one visit and what was learned on arrival: `open()`, use, `close()`.
+    """What one visit reads: `open()`, use, `close()`.
 
-    `rest_url` is given when we hold a token: then the REST side is asked once whether it needs one. Without `estimates`
+    `rest_url` is given when a token is held: then the REST side is asked once whether it needs one. Without `estimates`
     a snapshot leaves out what the daemon believes its instances take, which is costly for it.
     """
 
     def __init__(
-        self,
-        *,
-        base_url: str,
-        identity: Identity,
-        rest_url: str | None,
-        timeouts: Timeouts,
-        tally: WireTally,
-        group: asyncio.TaskGroup,
-        estimates: bool = True,
+        self, sockets: Sockets, *, rest_url: str | None, tally: WireTally, estimates: bool = True
     ) -> None:
-        self.version: DaemonVersion
-        self.process: DaemonProcess
-        self._base_url = base_url
-        self._identity = identity
-        self._rest_url = rest_url
-        self._timeouts = timeouts
-        self._tally = tally
-        self._group = group
-        self._connections: dict[str, Connection] = {}
-        self._tasks: dict[str, asyncio.Task[LlmsterError]] = {}
-        self._opening = asyncio.Lock()
-        self._closed = False
         self._wants_estimates = estimates
-        self._models: Fact[tuple[DownloadedModel, ...]] = Fact(max_age_s=FACT_MAX_AGE_S)
-        self._link: Fact[LinkStatus] = Fact(max_age_s=FACT_MAX_AGE_S)
-        self._auth_required: Fact[bool] = Fact(max_age_s=None)
-        self._configs: dict[str, Fact[LoadConfig]] = {}
-        self._estimates: dict[str, Fact[Estimate]] = {}
-
-    async def open(self) -> None:
-        """Open the core sockets under ONE identity and learn version and pid.
-
-        Raises what Connection.open() raises, and CallFailed.
-        """
-        for namespace in CORE_NAMESPACES:
-            await self.connection(namespace)
-        system = self._connections["system"]
-        self.version = await calls.version(system)
-        self.process = await calls.process(system)
+        self.sockets = sockets
+        self._rest_url = rest_url
+        self._tally = tally
+        self._version = _fact(self._read_version, max_age_s=None)
+        self._process = _fact(self._read_process, max_age_s=None)
+        self._models = _fact(self._read_models)
+        self._link = _fact(self._read_link)
+        self._engines = _fact(self._read_engines)
+        self._auth_required = _fact(self._read_auth_required, max_age_s=None)
+        self._configs: dict[str, CachedValue[LoadConfig]] = {}
+        self._estimates: dict[str, CachedValue[float]] = {}
+        self._estimating = asyncio.Semaphore(1)  # costly for the daemon: never two at once
 
     @property
-    def unanswered_s(self) -> float:
-        """The longest time any of our sockets has been waiting for a keepAlive answer."""
-        return max(connection.unanswered_s for connection in self._connections.values())
+    def version(self) -> DaemonVersion:
+        """What system.version answered."""
+        return self._version.value or UNKNOWN_VERSION
 
-    async def connection(self, namespace: str) -> Connection:
-        """Return the socket of a namespace, opening it when there is none or it was lost."""
-        async with self._opening:
-            connection = self._connections.get(namespace)
-            if connection is None or connection.lost is not None:
-                connection = await Connection.open(
-                    self._base_url, namespace, self._identity, timeouts=self._timeouts, tally=self._tally
-                )
-                if self._closed:
-                    connection.abort()
-                    raise ConnectionLost(f"the session ended before /{namespace} was open")
-                self._connections[namespace] = connection
-                self._tasks[namespace] = self._group.create_task(
-                    connection.run(), name=f"socket /{namespace}"
-                )
-            return connection
-
-    async def over(self) -> LlmsterError:
-        """Wait until a core socket ends; return why."""
-        core = [self._tasks[namespace] for namespace in CORE_NAMESPACES]
-        done, _ = await asyncio.wait(core, return_when=asyncio.FIRST_COMPLETED)
-        return next(iter(done)).result()
-
-    async def close(self) -> None:
-        """Close every socket and end their tasks, also one that waits for a slow reader. Nothing opens after it."""
-        self._closed = True
-        await asyncio.gather(*(connection.close() for connection in self._connections.values()))
-        for task in self._tasks.values():
-            task.cancel()
+    @property
+    def process(self) -> DaemonProcess:
+        """What system.info answered."""
+        return self._process.value or UNKNOWN_PROCESS
 
     async def models(self) -> tuple[DownloadedModel, ...] | None:
         """Return the models on disk, read at most once a minute; None when they cannot be read."""
-        return await self._models.get(self._read_models, tolerate=LlmsterError)
+        return await self._models.get()
 
     async def link(self) -> LinkStatus | None:
         """Return this device and its LM Link peers, read at most once a minute; None when they cannot be read."""
-        return await self._link.get(self._read_link, tolerate=LlmsterError)
+        return await self._link.get()
+
+    async def open(self) -> None:
+        """Open the core sockets; learn version and pid if the daemon tells them. Raises what Sockets.open() does."""
+        await self.sockets.open()
+        readings = [reading for fact in (self._version, self._process) if (reading := fact.refresh())]
+        if readings:
+            await asyncio.wait(readings, timeout=PART_GRACE_S)
+
+    async def close(self, *, is_dead: bool = False) -> None:
+        """Give up what is being read, and close every socket."""
+        for fact in self._facts():
+            fact.close()
+        await self.sockets.close(is_dead=is_dead)
 
     async def snapshot(self) -> Snapshot:
         """Read the daemon once. See DaemonClient.snapshot()."""
         started = time.monotonic()
-        llm, embedding = self._connections["llm"], self._connections["embedding"]
-        unreadable = self._tally.unreadable
-        # Groups, not gather(): when one call fails, the others must not go on behind our back.
-        with _first_error():
-            async with asyncio.TaskGroup() as group:
-                llm_list = group.create_task(calls.loaded_instances(llm, unreadable=unreadable))
-                embedding_list = group.create_task(calls.loaded_instances(embedding, unreadable=unreadable))
-                models = group.create_task(self.models())
-                link = group.create_task(self.link())
-                auth_required = group.create_task(
-                    self._auth_required.get(self._read_auth_required, tolerate=LlmsterError)
-                )
-            listed = [(llm, info) for info in llm_list.result().read]
-            listed += [(embedding, info) for info in embedding_list.result().read]
-            async with asyncio.TaskGroup() as group:
-                reads = [group.create_task(self._read_instance(*each)) for each in listed]
-        unreadable_instances = llm_list.result().unreadable + embedding_list.result().unreadable
-        if not unreadable_instances:
-            present = {info.instance_reference for _, info in listed}
-            self._configs = {key: fact for key, fact in self._configs.items() if key in present}
-            self._estimates = {key: fact for key, fact in self._estimates.items() if key in present}
+        for fact in self._facts():
+            fact.refresh()
+        listings = await self._list_all()
+        listed = [(domain, info) for domain, listing in listings.items() for info in listing.read]
+        for domain, info in listed:
+            if domain.has_load_config:
+                self._config_of(domain, info).refresh()
+        states = await self._states(listed)
+        await self._wait_for_facts(until=started + PART_GRACE_S)
+        read = {domain.name for domain in listings}
+        unread = tuple(name for name in CORE if name not in read)
+        unreadable = sum(listing.unreadable for listing in listings.values()) + len(unread)
+        if not unreadable:
+            self._forget_all_but({info.instance_reference for _, info in listed})
         done = time.monotonic()
         return Snapshot(
             taken_at_s=time.time(),
@@ -171,78 +127,208 @@ class Session:
             duration_s=done - started,
             version=self.version,
             process=self.process,
-            instances=tuple(instance for read in reads if (instance := read.result()) is not None),
-            models=models.result(),
-            link=link.result(),
-            auth_required=auth_required.result(),
-            unreadable_instances=unreadable_instances,
+            instances=tuple(
+                self._instance(info, states.get(info.instance_reference))
+                for _, info in listed
+                if states.get(info.instance_reference) is not _GONE
+            ),
+            models=self._models.value,
+            link=self._link.value,
+            auth_required=self._auth_required.value,
+            unreadable_instances=unreadable,
+            engines=self._engines.value,
+            unread_domains=unread,
         )
 
-    async def _read_instance(self, namespace: Connection, info: InstanceInfo) -> LoadedInstance | None:
-        """Read what one instance is doing; None if it was unloaded since it was listed."""
-        processing: ProcessingState | None = None
-        try:
-            processing = await calls.processing_state(namespace, info.instance_reference)
-        except CallFailed as error:
-            if error.code in GONE_CODES:
-                return None
-        except ProtocolViolation:
-            self._tally.unreadable["processing_state"] += 1
-        else:
-            if processing.status not in PROCESSING_STATES:
-                self._tally.unreadable["processing_status"] += 1
-        config: LoadConfig | None = None
-        if info.type == "llm":
-            fact = self._configs.setdefault(info.instance_reference, Fact(max_age_s=None))
-            config = await fact.get(
-                lambda: calls.load_config(namespace, info.instance_reference, timeout_s=FACT_TIMEOUT_S),
-                tolerate=LlmsterError,
+    # Lists and states: what every snapshot asks for
+
+    async def _list_all(self) -> dict[Domain, Listing[InstanceInfo]]:
+        """List what is loaded, by domain; one that does not answer soon after another has is left out.
+
+        Raises LlmsterError when none could be listed: DaemonStalled only when none has answered at all.
+        """
+        tasks: dict[Domain, asyncio.Task[Listing[InstanceInfo] | LlmsterError]] = {}
+        for domain in DOMAINS:
+            if domain.optional and self.sockets.peek(domain.name) is None:
+                self.sockets.start(domain.name)
+                continue
+            tasks[domain] = asyncio.create_task(_outcome(self._list(domain)))
+        await _settle(tasks.values(), limit_s=LIST_LIMIT_S, grace_s=PART_GRACE_S)
+        listings: dict[Domain, Listing[InstanceInfo]] = {}
+        problems: list[LlmsterError] = []
+        for domain, task in tasks.items():
+            outcome = (
+                task.result()
+                if not task.cancelled()
+                else DaemonStalled(f"{domain.name}.listLoaded did not answer in time")
             )
+            if isinstance(outcome, LlmsterError):
+                problems.append(outcome)
+            else:
+                listings[domain] = outcome
+        if not listings and problems:
+            raise next((each for each in problems if not isinstance(each, DaemonStalled)), problems[0])
+        return listings
+
+    async def _list(self, domain: Domain) -> Listing[InstanceInfo]:
+        connection = await self.sockets.connection(domain.name)
+        return await calls.loaded_instances(connection, unreadable=self._tally.unreadable)
+
+    async def _states(self, listed: list[tuple[Domain, InstanceInfo]]) -> dict[str, ProcessingState | _Gone]:
+        """Ask what each instance is doing, by its reference; one that does not answer in time is not in it."""
+        tasks = {
+            info.instance_reference: asyncio.create_task(_outcome(self._state(domain, info)))
+            for domain, info in listed
+        }
+        await _settle(tasks.values(), limit_s=PART_GRACE_S, grace_s=PART_GRACE_S)
+        states: dict[str, ProcessingState | _Gone] = {}
+        for reference, task in tasks.items():
+            if task.cancelled():
+                continue
+            outcome = task.result()
+            if isinstance(outcome, CallFailed) and outcome.code in GONE_CODES:
+                states[reference] = _GONE
+            elif isinstance(outcome, ProtocolViolation):
+                self._tally.unreadable["processing_state"] += 1
+            elif not isinstance(outcome, LlmsterError):
+                if outcome.status not in PROCESSING_STATES:
+                    self._tally.unreadable["processing_status"] += 1
+                states[reference] = outcome
+        return states
+
+    async def _state(self, domain: Domain, info: InstanceInfo) -> ProcessingState:
+        return await calls.processing_state(
+            await self.sockets.connection(domain.name), info.instance_reference
+        )
+
+    def _instance(self, info: InstanceInfo, state: ProcessingState | _Gone | None) -> LoadedInstance:
+        config, estimate = (
+            self._configs.get(info.instance_reference),
+            self._estimates.get(info.instance_reference),
+        )
         return LoadedInstance(
             info=info,
-            processing=processing,
-            config=config,
-            vram_estimate_bytes=await self._estimate(namespace, info, config),
+            processing=state if isinstance(state, ProcessingState) else None,
+            config=config.value if config is not None else None,
+            vram_estimate_bytes=estimate.value if estimate is not None else None,
         )
 
-    async def _estimate(
-        self, namespace: Connection, info: InstanceInfo, config: LoadConfig | None
-    ) -> float | None:
-        """Ask once per load what the daemon believes it takes; only of models on its own machine."""
-        if not self._wants_estimates or config is None or info.device_identifier is not None:
-            return None
-        fact = self._estimates.setdefault(info.instance_reference, Fact(max_age_s=None, retry_s=None))
-        estimate = await fact.get(
-            lambda: calls.estimate(namespace, info.model_key, config.memory_fields, timeout_s=FACT_TIMEOUT_S),
-            tolerate=LlmsterError,
+    # Facts: what changes rarely
+
+    def _facts(self) -> list[CachedValue[Any]]:
+        own = (self._version, self._process, self._models, self._link, self._engines, self._auth_required)
+        return [*own, *self._configs.values(), *self._estimates.values()]
+
+    async def _wait_for_facts(self, *, until: float) -> None:
+        """Wait for what is being read, until a moment; it goes on after that and serves the next snapshot."""
+        while pending := {reading for fact in self._facts() if (reading := fact.refresh())}:
+            done, _ = await asyncio.wait(
+                pending,
+                timeout=max(0.0, until - time.monotonic()),
+                return_when=asyncio.FIRST_COMPLETED,
+            )
+            if not done:
+                return
+
+    def _config_of(self, domain: Domain, info: InstanceInfo) -> CachedValue[LoadConfig]:
+        """Give an instance's configuration, read once per load."""
+        return self._configs.setdefault(
+            info.instance_reference, _fact(lambda: self._read_config(domain, info), max_age_s=None)
         )
-        return estimate.memory.total_vram_bytes if estimate is not None else None
+
+    def _forget_all_but(self, present: set[str]) -> None:
+        self._configs = {key: fact for key, fact in self._configs.items() if key in present}
+        self._estimates = {key: fact for key, fact in self._estimates.items() if key in present}
+
+    async def _read_config(self, domain: Domain, info: InstanceInfo) -> LoadConfig:
+        connection = await self.sockets.connection(domain.name)
+        config = await calls.load_config(connection, info, timeout_s=FACT_TIMEOUT_S)
+        if self._wants_estimates and info.device_identifier is None:  # it estimates for its own host only
+            self._estimates.setdefault(
+                info.instance_reference,
+                _fact(lambda: self._read_estimate(domain, info, config), max_age_s=None, retry_s=None),
+            )
+        return config
+
+    async def _read_estimate(self, domain: Domain, info: InstanceInfo, config: LoadConfig) -> float:
+        """Ask what this very load takes: with the configuration it has and the context it got."""
+        async with self._estimating:
+            estimate = await calls.estimate(
+                await self.sockets.connection(domain.name),
+                info.model_key,
+                config.as_loaded(info.context_length),
+                timeout_s=FACT_TIMEOUT_S,
+            )
+        return estimate.memory.total_vram_bytes
+
+    async def _read_version(self) -> DaemonVersion:
+        return await calls.version(await self.sockets.connection(SYSTEM), timeout_s=FACT_TIMEOUT_S)
+
+    async def _read_process(self) -> DaemonProcess:
+        return await calls.process(await self.sockets.connection(SYSTEM), timeout_s=FACT_TIMEOUT_S)
 
     async def _read_models(self) -> tuple[DownloadedModel, ...]:
         return await calls.downloaded_models(
-            self._connections["system"], timeout_s=FACT_TIMEOUT_S, unreadable=self._tally.unreadable
+            await self.sockets.connection(SYSTEM), timeout_s=FACT_TIMEOUT_S, unreadable=self._tally.unreadable
         )
 
     async def _read_link(self) -> LinkStatus:
-        try:
-            # Opening the socket has limits of its own, longer ones.
-            async with asyncio.timeout(FACT_TIMEOUT_S):
-                repository = await self.connection("repository")
-        except TimeoutError:
-            raise DaemonStalled(f"/repository did not open within {FACT_TIMEOUT_S:g} s") from None
-        return await calls.link_status(repository, timeout_s=FACT_TIMEOUT_S)
+        return await calls.link_status(await self.sockets.connection("repository"), timeout_s=FACT_TIMEOUT_S)
+
+    async def _read_engines(self) -> tuple[Engine, ...]:
+        return await calls.engines(
+            await self.sockets.connection("runtime"),
+            timeout_s=FACT_TIMEOUT_S,
+            unreadable=self._tally.unreadable,
+        )
 
     async def _read_auth_required(self) -> bool:
-        """We got in without a token, so none is needed; with one, ask REST as a stranger would, once."""
+        """Without a token, being let in says that none is needed; with one, ask REST as a stranger would, once."""
         if self._rest_url is None:
             return False
         return await rest.requires_token(self._rest_url, timeout_s=FACT_TIMEOUT_S)
 
 
-@contextlib.contextmanager
-def _first_error() -> Iterator[None]:
-    """Let the first error out of its group: callers know LlmsterError, not groups of it."""
+class _Gone:
+    """Stands for the state of an instance that was unloaded since it was listed."""
+
+
+_GONE: Final = _Gone()
+
+
+async def _outcome(answer: Awaitable[T]) -> T | LlmsterError:
+    """Make a problem a value, so that one part's does not end the others."""
     try:
-        yield
-    except ExceptionGroup as group:
-        raise group.exceptions[0] from None
+        return await answer
+    except LlmsterError as error:
+        return error
+
+
+async def _settle(tasks: Iterable[asyncio.Task[T | LlmsterError]], *, limit_s: float, grace_s: float) -> None:
+    """Wait for all, at most `limit_s`, and `grace_s` after the first that succeeded; the rest is cancelled."""
+    pending = set(tasks)
+    until = time.monotonic() + limit_s
+    try:
+        while pending:
+            left_s = until - time.monotonic()
+            done, pending = await asyncio.wait(
+                pending, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED
+            )
+            if not done:
+                break
+            if any(not isinstance(task.result(), LlmsterError) for task in done):
+                until = min(until, time.monotonic() + grace_s)
+    finally:
+        for task in pending:
+            task.cancel()
+        if pending:
+            await asyncio.wait(pending)
+
+
+def _fact(
+    read: Callable[[], Awaitable[T]],
+    *,
+    max_age_s: float | None = FACT_MAX_AGE_S,
+    retry_s: float | None = FACT_MAX_AGE_S,
+) -> CachedValue[T]:
+    return CachedValue(read, tolerate=LlmsterError, max_age_s=max_age_s, retry_s=retry_s)

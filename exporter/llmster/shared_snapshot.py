@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import Final, Protocol
 
-from exporter.llmster.errors import DaemonStalled, LlmsterError
+from exporter.llmster.errors import ConnectionLost, DaemonStalled, LlmsterError
 from exporter.llmster.state import Snapshot
 
 log = logging.getLogger(__name__)
@@ -80,7 +80,7 @@ class SharedSnapshot:
         done, _ = await asyncio.wait({fetch}, timeout=within_s)
         if not done:
             raise DaemonStalled(f"no complete answer after {self.fetching_s:.1f} s")
-        outcome = fetch.result()
+        outcome = ConnectionLost("the daemon is no longer read") if fetch.cancelled() else fetch.result()
         if isinstance(outcome, LlmsterError):
             raise outcome.anew()
         return outcome

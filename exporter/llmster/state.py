@@ -1,6 +1,6 @@
-"""What a daemon is and holds at one moment, as frozen values; and how its payloads are read into them.
+"""What a daemon is and holds at one moment, as frozen values; and how its lists are read into them.
 
-Knows no socket, no metric and no time but the daemon's own stamps (milliseconds since the epoch, as on the wire).
+Pure. The only times in here are the daemon's own (milliseconds since the epoch, as on the wire).
 
 Source: schemas of lmstudio-js (ModelInfo, ModelInstanceInfo, LLMInstanceProcessingState, LMLinkStatus) and frames
 in tests/fixtures/protocol. Keys we do not use are not declared; keys that only some versions send are optional.
@@ -9,17 +9,18 @@ in tests/fixtures/protocol. Keys we do not use are not declared; keys that only 
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from dataclasses import dataclass, field
-from typing import Any, Final, Generic, TypeVar
+from dataclasses import dataclass
+from typing import Final, Generic, TypeVar
 
 import msgspec
 
 from exporter.llmster import lenient
 from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.load_config import LoadConfig
 
 PROCESSING_STATES: Final = ("idle", "processingPrompt", "generating", "computingEmbedding")
 """Values of `status` in getInstanceProcessingState as of the official schema."""
+
 
 LOCAL: Final = "local"
 """Label of the daemon's own host, as opposed to an LM Link peer."""
@@ -73,18 +74,22 @@ class ProcessingState(msgspec.Struct, frozen=True):
 
 
 class DaemonVersion(msgspec.Struct, frozen=True):
-    """Source: system.version."""
+    """Source: system.version. All None while the daemon has not told."""
 
-    version: str
+    version: str | None
     build: int | str | None = None
 
 
 class DaemonProcess(msgspec.Struct, frozen=True, rename="camel"):
-    """Source: system.info."""
+    """Source: system.info. All None while the daemon has not told."""
 
-    pid: int
-    is_daemon: bool
+    pid: int | None
+    is_daemon: bool | None
     """True for llmster, False when the desktop app serves."""
+
+
+UNKNOWN_VERSION: Final = DaemonVersion(None)
+UNKNOWN_PROCESS: Final = DaemonProcess(None, None)
 
 
 class LinkPeer(msgspec.Struct, frozen=True, rename="camel"):
@@ -96,12 +101,20 @@ class LinkPeer(msgspec.Struct, frozen=True, rename="camel"):
     """`connected` was recorded; other values are not known, so anything else counts as not connected."""
 
 
+LINK_STATES: Final = ("offline", "starting", "online", "stopping")
+"""Values of `status` in lmLinkStatus as of the official schema."""
+
+
 class LinkStatus(msgspec.Struct, frozen=True, rename="camel"):
     """Source: repository.lmLinkStatus."""
 
     device_identifier: str | None = None
     device_name: str | None = None
     peers: tuple[LinkPeer, ...] = ()
+    status: str | None = None
+    """One of LINK_STATES, or a value of a newer daemon."""
+    issues: tuple[str, ...] = ()
+    """Why it is not online: deviceDisabled, notLoggedIn, noAccess, badVersion, or a value of a newer daemon."""
 
 
 def device_name(link: LinkStatus | None, device_identifier: str | None) -> str:
@@ -115,20 +128,14 @@ def device_name(link: LinkStatus | None, device_identifier: str | None) -> str:
     return device_identifier
 
 
-@dataclass(frozen=True, slots=True)
-class LoadConfig:
-    """The part of an instance's load config that explains its behaviour.
+class Engine(msgspec.Struct, frozen=True, rename="camel"):
+    """An inference engine the daemon has installed. Source: runtime.listEngines."""
 
-    Source: llm.getLoadConfig, `{"fields":[{"key","value"?}]}`; any key may be missing. With autoFit, the context
-    key is a default and not the effective value, so the context is not read from here.
-    """
-
-    parallel: int | None = None
-    """`llm.load.numParallelSessions`."""
-    gpu_offload_ratio: float | None = None
-    """`llm.load.llama.acceleration.offloadRatio`, 0 to 1 ("off" and "max" on the wire)."""
-    memory_fields: Mapping[str, Any] = field(default_factory=dict)
-    """The keys, as on the wire, that decide how much memory a load takes."""
+    name: str
+    version: str
+    engine: str | None = None
+    """llama.cpp, mlx-llm and so on; the name says the platform as well."""
+    supported_model_format_names: tuple[str, ...] = ()
 
 
 class MemoryEstimate(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
@@ -137,7 +144,7 @@ class MemoryEstimate(msgspec.Struct, frozen=True, rename="camel", kw_only=True):
     confidence: str | None = None
     total_vram_bytes: float
     total_bytes: float
-    """On the cards and in RAM together."""
+    """On the GPUs and in RAM together."""
 
 
 class Estimate(msgspec.Struct, frozen=True, rename="camel"):
@@ -156,21 +163,26 @@ class LoadedInstance:
     processing: ProcessingState | None
     config: LoadConfig | None
     vram_estimate_bytes: float | None = None
-    """What the daemon itself believes it takes on its cards, asked once per load."""
+    """What the daemon itself believes it takes on its GPUs, asked once per load."""
+
+    @property
+    def parallel(self) -> int | None:
+        """Sessions it can run at the same time; None where neither the config nor the schema tells."""
+        return self.config.parallel if self.config is not None else None
 
     @property
     def running(self) -> int | None:
-        """Requests being worked on.
+        """Requests being worked on; None where it is not known how many can be at once.
 
-        Assumed: of `queued` requests, as many run as there are parallel sessions; one if that number is unknown,
-        none while the status is idle.
+        Assumed: of `queued` requests, as many run as there are parallel sessions; none while the status is idle.
         """
         if self.processing is None:
             return None
         if self.processing.status == "idle":
             return 0
-        parallel = self.config.parallel if self.config is not None else None
-        return min(self.processing.queued, parallel or 1)
+        if self.processing.queued <= 1:
+            return self.processing.queued
+        return min(self.processing.queued, self.parallel) if self.parallel is not None else None
 
     @property
     def waiting(self) -> int | None:
@@ -210,26 +222,21 @@ class Snapshot:
     auth_required: bool | None
     """Whether the daemon asks clients for an API token."""
     unreadable_instances: int = 0
-    """Entries of listLoaded that could not be read: loaded, and not among `instances`."""
+    """Entries of listLoaded that could not be read, and one for each list that could not: loaded, and not among
+    `instances`."""
+    engines: tuple[Engine, ...] | None = None
+    unread_domains: tuple[str, ...] = ()
+    """Domains whose list of loaded instances could not be read this time."""
+
+    @property
+    def is_complete(self) -> bool:
+        """Whether what is not among `instances` is not loaded."""
+        return not self.unreadable_instances
 
     def device_name(self, device_identifier: str | None) -> str:
         """Name a device for a label: `local`, the LM Link peer's name, else its identifier."""
         return device_name(self.link, device_identifier)
 
-
-MEMORY_KEYS: Final = frozenset(
-    {
-        "llm.load.contextLength",
-        "llm.load.llama.acceleration.offloadRatio",
-        "llm.load.llama.evalBatchSize",
-        "llm.load.llama.flashAttention",
-        "llm.load.numExperts",
-        "llm.load.numParallelSessions",
-        "llm.load.offloadKVCacheToGpu",
-        "load.gpuSplitConfig",
-    }
-)
-"""Keys of a load config that decide how much memory it takes, as far as the official sources document them."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -264,44 +271,3 @@ def read_each(raw: msgspec.Raw | None, shape: type[T], what: str, odd: Counter[s
             if was_odd:
                 odd[f"{what}_field"] += 1
     return Listing(tuple(read), len(entries) - len(read))
-
-
-class _Field(msgspec.Struct, frozen=True):
-    key: str
-    value: Any = None
-
-
-class _Fields(msgspec.Struct, frozen=True):
-    fields: tuple[_Field, ...] = ()
-
-
-def read_fields(raw: msgspec.Raw | None) -> dict[str, Any]:
-    """Read a key-value load config. Raises one of UNDECODABLE if it is none."""
-    fields = msgspec.json.decode(raw if raw is not None else b"null", type=_Fields).fields
-    return {field.key: field.value for field in fields}
-
-
-def load_config_of(pairs: Mapping[str, Any]) -> LoadConfig:
-    """Take from a key-value load config what is used of it; odd values read as None."""
-    parallel = pairs.get("llm.load.numParallelSessions")
-    return LoadConfig(
-        parallel=parallel if type(parallel) is int and parallel > 0 else None,
-        gpu_offload_ratio=_offload_ratio(pairs.get("llm.load.llama.acceleration.offloadRatio")),
-        memory_fields={
-            key: value for key, value in pairs.items() if key in MEMORY_KEYS and value is not None
-        },
-    )
-
-
-def _offload_ratio(value: object) -> float | None:
-    match value:
-        case "max":
-            return 1.0
-        case "off":
-            return 0.0
-        case bool():
-            return None
-        case int() | float() if 0 <= value <= 1:
-            return float(value)
-        case _:
-            return None

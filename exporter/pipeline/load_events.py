@@ -1,6 +1,6 @@
-"""Pure: what was loaded and unloaded between two readings of one daemon.
+"""What was loaded and unloaded between two readings of one daemon.
 
-Knows no clock and no socket. What came and went between two readings was never seen and is not counted.
+Pure. What came and went between two readings was never seen and is not counted.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ class Changes:
         """Count what changed since the last complete snapshot; instances are told apart by their reference."""
         self._start_at_zero(current)
         previous = self._previous
-        if current.unreadable_instances:
+        if not current.is_complete:
             # What is missing may be what could not be read: it is neither gone nor, when it shows again, new.
             return
         self._previous = current
@@ -34,7 +34,9 @@ class Changes:
             return
         before = {instance.info.instance_reference: instance for instance in previous.instances}
         after = {instance.info.instance_reference: instance for instance in current.instances}
-        restarted = (previous.process, previous.version) != (current.process, current.version)
+        restarted = _differ(previous.process.pid, current.process.pid) or _differ(
+            previous.version.version, current.version.version
+        )
         for reference in after.keys() - before.keys():
             self.loads[after[reference].info.model_key] += 1
         for reference in before.keys() - after.keys():
@@ -50,6 +52,11 @@ class Changes:
             self.loads.setdefault(instance.info.model_key, 0)
             for cause in ("ttl", "restart", "other"):
                 self.unloads.setdefault((instance.info.model_key, cause), 0)
+
+
+def _differ(before: object, after: object) -> bool:
+    """Tell whether both are known and not the same."""
+    return before is not None and after is not None and before != after
 
 
 def _cause(gone: LoadedInstance, previous: Snapshot, current: Snapshot) -> str:

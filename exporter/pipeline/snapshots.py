@@ -92,7 +92,9 @@ class DaemonWatch:
         Concurrent readers share one fetch; a snapshot younger than the maximum age costs no call at all.
         """
         until = self._clock() + within_s
-        await self.client.settled(within_s=min(within_s, FIRST_ATTEMPT_S))
+        await self.client.settled(
+            within_s=min(within_s, FIRST_ATTEMPT_S), accepted_within_s=min(within_s, STALLED_AFTER_S)
+        )
         health = self.client.health()
         if health.problem is not None:
             return self._without_snapshot(health)
@@ -121,7 +123,9 @@ class DaemonWatch:
         health = self.client.health()
         if health.problem is not None:
             return health
-        if isinstance(problem, DaemonStalled) and self._snapshots.fetching_s >= STALLED_AFTER_S:
+        # A fetch still under way may yet succeed; one that has ended without any answer will not.
+        waited_s = self._snapshots.fetching_s or STALLED_AFTER_S
+        if isinstance(problem, DaemonStalled) and waited_s >= STALLED_AFTER_S:
             return Health(DaemonState.STALLED, problem)
         return Health(health.state, problem)
 

@@ -68,9 +68,9 @@ CASES: dict[str, Case] = {
         quiet=state(stalled="0x29 1", down="1x40"),
     ),
     "LlmsterDaemonUnreadable": Case(
-        fires={**state(running="1x40"), f"llmster_up{{{BOX}}}": "0x40"},
+        fires={**state(refused="1x40"), f"llmster_up{{{BOX}}}": "0x40"},
         labels=DAEMON,
-        summary="Daemon box runs, but we may not read it: most often its API token is missing or wrong.",
+        summary="Daemon box answers and cannot be read: most often its API token is missing or wrong.",
         quiet={**state(running="0x40", down="1x40"), f"llmster_up{{{BOX}}}": "0x40"},
     ),
     "LlmsterDaemonRestarting": Case(

@@ -6,6 +6,7 @@ from typing import Any
 from exporter.collectors.base import Scrape, WatchedDaemon
 from exporter.llmster.client import DaemonClient, DaemonState, Health
 from exporter.llmster.errors import DaemonUnreachable, LlmsterError
+from exporter.llmster.load_config import LoadConfig
 from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.state import (
     DaemonProcess,
@@ -13,7 +14,6 @@ from exporter.llmster.state import (
     DownloadedModel,
     InstanceInfo,
     LinkStatus,
-    LoadConfig,
     LoadedInstance,
     ProcessingState,
     Snapshot,

@@ -10,6 +10,7 @@ import pytest
 from exporter.catalogue import CATALOGUE, Kind
 from exporter.llmster import shared_snapshot
 from exporter.llmster.session import Session
+from exporter.llmster.sockets import Sockets
 from exporter.llmster.state import Snapshot
 from exporter.pipeline import snapshots
 from llmster_sim.errors import DaemonError
@@ -99,7 +100,7 @@ async def test_fifty_scrapes_of_a_slow_daemon_share_one_reading(start_exporter: 
         exporter = await start_exporter(daemon("box", sim.url))
         await exporter.scrape()
         sim.calls.clear()
-        sim.faults.delay("llm.listLoaded", 0.5, times=1)
+        sim.faults.delay("*.listLoaded", 2.0, times=2)  # long enough for all to arrive
         scrapes = await asyncio.gather(*(exporter.scrape() for _ in range(50)))
     assert all(map(is_up, scrapes))
     assert sim.calls["llm", "listLoaded"] == 1
@@ -197,7 +198,7 @@ async def test_an_instance_that_will_not_say_what_it_does_is_there_without_a_sta
     ],
     ids=["right", "wrong", "missing"],
 )
-async def test_a_daemon_that_wants_a_token_runs_but_is_read_only_with_the_right_one(
+async def test_a_daemon_that_requires_a_token_refuses_without_the_right_one(
     start_exporter: StartExporter,
     caplog: pytest.LogCaptureFixture,
     configured: str,
@@ -209,7 +210,7 @@ async def test_a_daemon_that_wants_a_token_runs_but_is_read_only_with_the_right_
         scraped = await exporter.scrape()
         page = (await exporter.get("/")).text
     assert scraped.value("llmster_up") == up
-    assert scraped.state("box") == "running"
+    assert scraped.state("box") == ("running" if up else "refused")
     assert scraped.value("llmster_config_auth_required") == (1 if up else None)
     assert scraped.value("daemonpulse_connection_failures_total", reason="auth") is None if up else True
     everything = page + caplog.text + repr(scraped.samples)
@@ -218,7 +219,7 @@ async def test_a_daemon_that_wants_a_token_runs_but_is_read_only_with_the_right_
             assert secret.partition(":")[2] not in everything
 
 
-async def test_a_revoked_token_shows_as_up_0_of_a_running_daemon(start_exporter: StartExporter) -> None:
+async def test_a_revoked_token_shows_as_a_daemon_that_refuses(start_exporter: StartExporter) -> None:
     token = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
     async with Simulator(SimConfig(scenario="idle", token=token)) as sim:
         exporter = await start_exporter(daemon("box", sim.url, token=token))
@@ -228,10 +229,12 @@ async def test_a_revoked_token_shows_as_up_0_of_a_running_daemon(start_exporter:
             lambda scraped: scraped.value("daemonpulse_connection_failures_total", reason="auth") is not None
         )
         scraped = await exporter.scrape()  # that one may have been under way when the token was refused
-    assert_unreadable(scraped, "running")
+    assert_unreadable(scraped, "refused")
 
 
-async def test_a_server_that_is_not_lm_studio_is_down_and_says_why(start_exporter: StartExporter) -> None:
+async def test_a_server_that_is_not_lm_studio_refuses_and_the_page_says_why(
+    start_exporter: StartExporter,
+) -> None:
     async def answer_html(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await reader.readuntil(b"\r\n\r\n")
         writer.write(b"HTTP/1.1 200 OK\r\ncontent-length: 13\r\nconnection: close\r\n\r\n<html></html>")
@@ -244,8 +247,8 @@ async def test_a_server_that_is_not_lm_studio_is_down_and_says_why(start_exporte
         )
         scraped = await exporter.scrape()
         page = (await exporter.get("/")).text
-    assert_unreadable(scraped, "down")
-    assert scraped.value("daemonpulse_connection_failures_total", reason="not_llmster") is not None
+    assert_unreadable(scraped, "refused")
+    assert scraped.value("daemonpulse_connection_failures_total", reason="upgrade_refused") is not None
     assert "HTTP 200" in page
 
 
@@ -272,7 +275,7 @@ async def test_a_bug_of_ours_in_reading_one_daemon_costs_that_reading_only(
             broken.setattr(Session, "snapshot", bug)
             assert_unreadable(await exporter.scrape(), "running")
             broken.undo()
-            broken.setattr(Session, "over", bug)
+            broken.setattr(Sockets, "over", bug)
             sim.faults.drop_connections()
             await exporter.until(lambda scraped: scraped.value("llmster_up") == 0)
         assert is_up(await exporter.until(is_up))

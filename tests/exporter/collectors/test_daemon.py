@@ -16,7 +16,12 @@ def test_a_daemon_that_can_be_read_is_up() -> None:
     samples = collected(collect, scrape(watched(snapshot(), age_s=0.25)))
 
     assert one(samples, "llmster_up") == ({"daemon": "local"}, 1)
-    assert by(samples, "llmster_daemon_state", "state") == {"running": 1, "stalled": 0, "down": 0}
+    assert by(samples, "llmster_daemon_state", "state") == {
+        "running": 1,
+        "stalled": 0,
+        "refused": 0,
+        "down": 0,
+    }
     assert one(samples, "llmster_snapshot_duration_seconds")[1] == 0.012
     assert one(samples, "llmster_snapshot_age_seconds")[1] == 0.25
     assert one(samples, "llmster_restarts_total")[1] == 0
@@ -28,7 +33,7 @@ def test_a_daemon_that_can_be_read_is_up() -> None:
     [
         (DaemonState.DOWN, DaemonUnreachable("refused")),
         (DaemonState.STALLED, DaemonStalled("slow")),
-        (DaemonState.RUNNING, AuthenticationRefused("no")),
+        (DaemonState.REFUSED, AuthenticationRefused("no")),
     ],
 )
 def test_a_daemon_that_cannot_be_read_is_not_up_and_has_no_other_series(

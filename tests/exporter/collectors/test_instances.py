@@ -5,9 +5,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.collectors.instances import collect
+from exporter.llmster.load_config import LoadConfig
 from exporter.llmster.state import (
     LinkStatus,
-    LoadConfig,
     LoadedInstance,
     ProcessingState,
     Quantization,
@@ -80,7 +80,7 @@ def test_the_state_is_one_of_four(status: str, label: str) -> None:
 
 
 def test_a_state_nobody_knows_yet_is_none_of_them() -> None:
-    samples = samples_of(instance(processing=ProcessingState("dreaming", 2)))
+    samples = samples_of(instance(processing=ProcessingState("dreaming", 1)))
 
     assert set(by(samples, "llmster_instance_state", "state").values()) == {0}
     assert one(samples, "llmster_num_requests_running")[1] == 1

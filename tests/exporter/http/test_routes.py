@@ -259,12 +259,12 @@ async def test_we_are_alive_whatever_the_daemons_do() -> None:
 
 async def test_we_are_ready_once_every_daemon_was_tried() -> None:
     tried, untried = down("a"), down("b")
-    tried.client._settled.set()
+    tried.client._end_attempt()
 
     waiting = await ask(Routes([tried, untried]), "/readyz")
     assert (waiting.status, waiting.body) == (503, b"not tried yet: b\n")
 
-    untried.client._settled.set()
+    untried.client._end_attempt()
     ready = await ask(Routes([tried, untried]), "/readyz")
     assert (ready.status, ready.body) == (200, b"a: down\nb: down\n")
 

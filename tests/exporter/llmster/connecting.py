@@ -54,7 +54,7 @@ async def hesitant(path: str) -> AsyncIterator[tuple[Daemon, asyncio.Event]]:
         else:
             await daemon.serve_socket(socket)
 
-    async with serve(serve_socket, "127.0.0.1", 0, compression=None) as server:
+    async with serve(serve_socket, "127.0.0.1", 0, compression=None, process_request=daemon.admit) as server:
         daemon.port = server.sockets[0].getsockname()[1]
         try:
             yield daemon, go_on

@@ -5,6 +5,7 @@ Knows the wire only as JSON, so that it cannot be wrong together with the code u
 
 import asyncio
 import contextlib
+import http
 import json
 from collections import Counter
 from collections.abc import AsyncIterator, Awaitable, Callable
@@ -12,6 +13,7 @@ from dataclasses import dataclass, field
 from typing import Any, Final
 
 from websockets.asyncio.server import ServerConnection, serve
+from websockets.http11 import Request, Response
 
 from exporter.llmster.connection import Connection, Timeouts, WireTally
 from exporter.llmster.messages import Identity
@@ -21,6 +23,10 @@ WELCOME: Final = '{"success":true}'
 
 PATIENT: Final = Timeouts(connect_s=10, handshake_s=10, call_s=10, keep_alive_every_s=60, dead_after_s=60)
 """Nothing here ever runs out in a test that works."""
+
+NAMESPACES: Final = frozenset(
+    {"system", "llm", "embedding", "repository", "runtime", "diagnostics", "files", "plugins"}
+)
 
 Answer = Callable[[Any], Any]
 """Takes the frame of a call, returns the result; or raises Failing."""
@@ -61,6 +67,7 @@ class Daemon:
     """Results, or Answers, by namespace and endpoint."""
     on_frame: Callable[[ServerConnection, Any], Awaitable[bool]] | None = None
     """Sees every frame after the handshake first; True when it dealt with it."""
+    namespaces: frozenset[str] = NAMESPACES
     handshakes: list[tuple[str, Any]] = field(default_factory=list)
     frames: list[tuple[str, Any]] = field(default_factory=list)
     open_sockets: dict[str, ServerConnection] = field(default_factory=dict)
@@ -80,6 +87,12 @@ class Daemon:
             for namespace, frame in self.frames
             if frame["type"] == "rpcCall"
         )
+
+    def admit(self, socket: ServerConnection, request: Request) -> Response | None:
+        """Reject the upgrade of a namespace it does not have, as the official wire framework does."""
+        if request.path.removeprefix("/") in self.namespaces:
+            return None
+        return socket.respond(http.HTTPStatus.FORBIDDEN, "")
 
     async def serve_socket(self, socket: ServerConnection) -> None:
         assert socket.request is not None
@@ -125,7 +138,14 @@ async def tell(socket: ServerConnection, **frame: Any) -> None:
 async def running(daemon: Daemon | None = None, *, port: int = 0) -> AsyncIterator[Daemon]:
     """Serve a scripted daemon on a free port, or on the port that a former one had."""
     daemon = daemon or Daemon()
-    async with serve(daemon.serve_socket, "127.0.0.1", port, compression=None, max_size=None) as server:
+    async with serve(
+        daemon.serve_socket,
+        "127.0.0.1",
+        port,
+        compression=None,
+        max_size=None,
+        process_request=daemon.admit,
+    ) as server:
         daemon.port = server.sockets[0].getsockname()[1]
         yield daemon
 

@@ -11,11 +11,10 @@ from hypothesis import strategies as st
 from websockets.asyncio.server import ServerConnection
 
 from exporter.llmster import client as client_module
-from exporter.llmster.client import BACKOFF_FIRST_S, BACKOFF_MOST_S, DaemonClient, DaemonState
+from exporter.llmster.client import BACKOFF_FIRST_S, BACKOFF_MOST_S, DaemonClient, DaemonState, Health
 from exporter.llmster.connection import WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
-    CallFailed,
     ConnectionLost,
     DaemonStalled,
     DaemonUnreachable,
@@ -23,6 +22,7 @@ from exporter.llmster.errors import (
 )
 from exporter.llmster.messages import Identity
 from exporter.llmster.session import Session
+from exporter.llmster.sockets import Sockets
 from exporter.llmster.state import DaemonProcess, DaemonVersion
 from tests.exporter.llmster.connecting import TOKEN, hesitant, kept, make, until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, Failing, running
@@ -38,7 +38,7 @@ async def test_every_namespace_gets_the_same_identity() -> None:
             pass
 
     namespaces = {namespace for namespace, _ in daemon.handshakes}
-    assert namespaces == {"system", "llm", "embedding", "repository", "diagnostics"}
+    assert namespaces == {"system", "llm", "embedding", "repository", "runtime", "diagnostics"}
     assert len({(shake["clientIdentifier"], shake["clientPasskey"]) for _, shake in daemon.handshakes}) == 1
 
 
@@ -99,7 +99,7 @@ async def test_only_a_session_that_lived_long_makes_the_next_attempt_the_first_a
     assert seen[:3] == attempts
 
 
-async def test_a_refused_identity_is_a_running_daemon_with_a_problem(
+async def test_a_refused_identity_is_a_daemon_that_refuses(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     caplog.set_level(logging.INFO)
@@ -108,7 +108,7 @@ async def test_a_refused_identity_is_a_running_daemon_with_a_problem(
         kept(make(daemon.http_url, token=TOKEN)) as client,
     ):
         health = client.health()
-        assert health.state is DaemonState.RUNNING
+        assert health.state is DaemonState.REFUSED
         assert isinstance(health.problem, AuthenticationRefused)
         with pytest.raises(AuthenticationRefused, match=r"Invalid API token\."):
             await client.snapshot()
@@ -152,10 +152,10 @@ async def test_a_keep_alive_left_unanswered_shows_before_the_connection_is_given
         assert client.failures == {}
 
 
-async def test_a_dropped_socket_starts_a_new_session_with_the_same_identity() -> None:
+async def test_a_dropped_main_socket_starts_a_new_session_with_the_same_identity() -> None:
     async with running() as daemon, kept(make(daemon.http_url)) as client:
         await client.snapshot()
-        daemon.open_sockets["llm"].transport.abort()
+        daemon.open_sockets["system"].transport.abort()
         await until(lambda: client.sessions == 2)
 
         assert (await client.snapshot()).instances
@@ -189,12 +189,15 @@ async def test_a_daemon_that_comes_up_later_is_found() -> None:
             assert (await client.snapshot()).instances
 
 
-async def test_a_socket_that_is_not_needed_for_reading_may_be_lost() -> None:
+@pytest.mark.parametrize("namespace", ["llm", "embedding", "repository"])
+async def test_any_other_socket_that_is_lost_is_opened_again_within_the_session(namespace: str) -> None:
     async with running() as daemon, kept(make(daemon.http_url)) as client:
-        await client.snapshot()
-        daemon.open_sockets["repository"].transport.abort()
-        await client.snapshot()
+        before = await client.snapshot()
+        daemon.open_sockets[namespace].transport.abort()
+        await asyncio.sleep(0.01)
+        after = await client.snapshot()
 
+        assert len(after.instances) == len(before.instances)
         assert client.sessions == 1
         assert client.health().problem is None
 
@@ -221,36 +224,58 @@ def test_jitter_spreads_the_delays() -> None:
     assert low._backoff_s(9) * 2 == high._backoff_s(9)
 
 
-async def test_a_session_that_cannot_learn_the_version_is_no_session() -> None:
+@pytest.mark.parametrize("endpoint", ["version", "info"])
+async def test_a_version_or_pid_that_is_not_told_costs_nothing_else(endpoint: str) -> None:
     daemon = Daemon()
 
     def fail(_: Any) -> Any:
         raise Failing({"title": "starting up"})
 
-    daemon.results["system", "version"] = fail
+    daemon.results["system", endpoint] = fail
     async with running(daemon), kept(make(daemon.http_url)) as client:
-        assert isinstance(client.health().problem, CallFailed)
-        assert client.sessions == 0
+        snapshot = await client.snapshot()
+        assert client.health() == Health(DaemonState.RUNNING, None)
+
+    assert snapshot.instances
+    assert (snapshot.version.version is None) == (endpoint == "version")
+    assert (snapshot.process.pid is None) == (endpoint == "info")
 
 
 async def test_a_socket_that_opens_when_the_session_is_over_is_not_left_behind() -> None:
     async with hesitant("/diagnostics") as (daemon, go_on), asyncio.TaskGroup() as group:
-        session = Session(
+        sockets = Sockets(
             base_url=daemon.url,
             identity=Identity.guest(),
-            rest_url=None,
             timeouts=PATIENT,
             tally=WireTally(),
             group=group,
         )
-        await session.open()
-        opening = asyncio.create_task(session.connection("diagnostics"))
+        await sockets.open()
+        opening = asyncio.create_task(sockets.connection("diagnostics"))
         await until(lambda: len(daemon.handshakes) == 4)
-        await session.close()
+        await sockets.close()
         go_on.set()
 
         with pytest.raises(ConnectionLost, match="session ended"):
             await opening
+
+
+async def test_a_session_that_ends_while_a_socket_is_opened_cancels_nobody_who_waits_for_it() -> None:
+    async with running() as daemon, asyncio.TaskGroup() as group:
+        sockets = Sockets(
+            base_url=daemon.url,
+            identity=Identity.guest(),
+            timeouts=PATIENT,
+            tally=WireTally(),
+            group=group,
+        )
+        await sockets.open()
+        waiting = asyncio.create_task(sockets.connection("diagnostics"))
+        await asyncio.sleep(0)  # the opening is a task by now, and has not begun
+        await sockets.close()
+
+        with pytest.raises(ConnectionLost, match="session ended"):
+            await waiting
 
 
 async def test_what_clients_share_is_held_exactly_while_a_session_is_opened() -> None:
@@ -260,10 +285,10 @@ async def test_what_clients_share_is_held_exactly_while_a_session_is_opened() ->
 
         class Held:
             async def __aenter__(self) -> None:
-                seen.append([namespace for namespace, _ in daemon.handshakes])
+                seen.append(sorted(namespace for namespace, _ in daemon.handshakes))
 
             async def __aexit__(self, *_: object) -> None:
-                seen.append([namespace for namespace, _ in daemon.handshakes])
+                seen.append(sorted(namespace for namespace, _ in daemon.handshakes))
 
         async with kept(DaemonClient(name="d", url=daemon.http_url, timeouts=PATIENT, opening=Held())):
-            assert seen == [[], ["system", "llm", "embedding"]]
+            assert seen == [[], ["embedding", "llm", "system"]]

@@ -186,7 +186,7 @@ async def test_a_closed_connection_fails_whoever_still_waits() -> None:
         await until(lambda: len(daemon.frames) == 1)
         await connection.close()
 
-        with pytest.raises(ConnectionLost, match="closed by us"):
+        with pytest.raises(ConnectionLost, match="was closed"):
             await call
 
 

@@ -4,7 +4,7 @@ import asyncio
 
 import pytest
 
-from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError
+from exporter.llmster.errors import CallFailed, ConnectionLost, DaemonStalled, LlmsterError
 from exporter.llmster.shared_snapshot import SharedSnapshot
 from exporter.llmster.state import Snapshot
 from tests.exporter.readings import instance, snapshot
@@ -159,6 +159,6 @@ async def test_closing_ends_the_fetch_under_way(client: Client) -> None:
     await asyncio.sleep(0)
     await shared.close()
 
-    with pytest.raises(asyncio.CancelledError):
+    with pytest.raises(ConnectionLost):
         await waiting
     assert shared.fetching_s == 0

@@ -13,7 +13,7 @@ from exporter.llmster.errors import (
     ProtocolViolation,
 )
 from tests.exporter.llmster.connecting import TOKEN, calls_of, hesitant, kept, make, until
-from tests.exporter.llmster.scripted import PATIENT, Daemon, Failing, Silence, running
+from tests.exporter.llmster.scripted import NAMESPACES, Daemon, Failing, Silence, running
 
 
 async def test_a_snapshot_says_what_the_recordings_say() -> None:
@@ -57,6 +57,7 @@ async def test_a_snapshot_costs_one_list_per_namespace_and_one_state_per_instanc
             "system.info": 1,
             "system.listDownloadedModels": 1,
             "repository.lmLinkStatus": 1,
+            "runtime.listEngines": 1,
             "llm.getLoadConfig": llms,
             "llm.estimateModelUsage": llms,
         }
@@ -137,11 +138,23 @@ async def test_what_is_not_needed_may_fail_without_costing_the_snapshot() -> Non
     assert daemon.calls()["repository.lmLinkStatus"] == 1
 
 
-async def test_a_list_that_is_none_is_a_violation() -> None:
+async def test_a_list_that_cannot_be_read_costs_its_domain_only() -> None:
     daemon = Daemon()
     daemon.results["llm", "listLoaded"] = 5
     async with running(daemon), kept(make(daemon.http_url)) as client:
-        with pytest.raises(ProtocolViolation, match=r"llm\.listLoaded"):
+        snapshot = await client.snapshot()
+        assert client.health().state is DaemonState.RUNNING
+
+    assert {each.info.type for each in snapshot.instances} == {"embedding"}
+    assert snapshot.unread_domains == ("llm",)
+    assert not snapshot.is_complete
+
+
+async def test_lists_of_which_none_can_be_read_are_a_violation() -> None:
+    daemon = Daemon()
+    daemon.results["llm", "listLoaded"] = daemon.results["embedding", "listLoaded"] = 5
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        with pytest.raises(ProtocolViolation, match=r"listLoaded"):
             await client.snapshot()
         assert client.health().state is DaemonState.RUNNING
 
@@ -163,42 +176,119 @@ async def test_with_a_token_rest_is_asked_once_whether_strangers_are_let_in(
     assert asked == [daemon.http_url]
 
 
-async def test_a_call_that_hangs_makes_the_snapshot_a_stall() -> None:
+def hang(_: Any) -> Any:
+    raise Silence
+
+
+async def test_a_list_that_hangs_costs_its_domain_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.01)
     daemon = Daemon()
-
-    def hang(_: Any) -> Any:
-        raise Silence
-
     daemon.results["llm", "listLoaded"] = hang
-    async with running(daemon), kept(make(daemon.http_url, call_s=0.05)) as client:
-        with pytest.raises(DaemonStalled, match=r"llm\.listLoaded"):
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        snapshot = await client.snapshot()
+
+    assert {each.info.type for each in snapshot.instances} == {"embedding"}
+    assert snapshot.unread_domains == ("llm",)
+
+
+async def test_a_daemon_that_answers_no_list_is_stalled(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "LIST_LIMIT_S", 0.05)
+    daemon = Daemon()
+    daemon.results["llm", "listLoaded"] = daemon.results["embedding", "listLoaded"] = hang
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        with pytest.raises(DaemonStalled, match=r"listLoaded"):
             await client.snapshot()
 
 
-async def test_a_slow_fact_is_left_out_instead_of_holding_up_the_snapshot(
+async def test_a_state_that_hangs_costs_that_instance_its_state_only(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.2)
+    daemon = Daemon()
+    daemon.results["embedding", "getInstanceProcessingState"] = hang
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        snapshot = await client.snapshot()
+
+    told = {each.info.type: each.processing is not None for each in snapshot.instances}
+    assert told == {"llm": True, "embedding": False}
+
+
+@pytest.mark.parametrize(
+    "fact",
+    [
+        ("system", "version"),
+        ("system", "info"),
+        ("system", "listDownloadedModels"),
+        ("repository", "lmLinkStatus"),
+        ("runtime", "listEngines"),
+        ("llm", "getLoadConfig"),
+        ("llm", "estimateModelUsage"),
+    ],
+)
+async def test_a_fact_that_hangs_costs_nothing_but_itself(
+    monkeypatch: pytest.MonkeyPatch, fact: tuple[str, str]
+) -> None:
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.2)
+    daemon = Daemon()
+    daemon.results[fact] = hang
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        snapshot = await client.snapshot()
+
+    llm = next(each for each in snapshot.instances if each.info.type == "llm")
+    told = {
+        ("system", "version"): snapshot.version.version,
+        ("system", "info"): snapshot.process.pid,
+        ("system", "listDownloadedModels"): snapshot.models,
+        ("repository", "lmLinkStatus"): snapshot.link,
+        ("runtime", "listEngines"): snapshot.engines,
+        ("llm", "getLoadConfig"): llm.config,
+        ("llm", "estimateModelUsage"): llm.vram_estimate_bytes,
+    }
+    missing = {fact} | ({("llm", "estimateModelUsage")} if fact == ("llm", "getLoadConfig") else set())
+    assert {name for name, value in told.items() if value is None} == missing
+
+
+async def test_a_namespace_that_does_not_open_costs_what_it_would_have_told_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "FACT_TIMEOUT_S", 0.05)
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.2)
     async with hesitant("/repository") as (daemon, _), kept(make(daemon.http_url)) as client:
-        async with asyncio.timeout(PATIENT.handshake_s / 2):  # what a snapshot must not take
-            snapshot = await client.snapshot()
+        snapshot = await client.snapshot()
 
     assert snapshot.link is None
     assert snapshot.models is not None
     assert snapshot.instances
 
 
-async def test_a_failed_snapshot_leaves_no_reading_behind() -> None:
-    def hang(_: Any) -> Any:
-        raise Silence
+@pytest.mark.parametrize("namespace", ["system", "llm", "embedding"])
+async def test_a_main_namespace_that_is_refused_costs_no_session(namespace: str) -> None:
+    daemon = Daemon(namespaces=NAMESPACES - {namespace})
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        snapshot = await client.snapshot()
 
-    async with running() as daemon, kept(make(daemon.http_url)) as client:
-        daemon.results["llm", "listLoaded"] = 5
+    types = {each.info.type for each in snapshot.instances}
+    assert types == {"llm", "embedding"} - {namespace}
+    assert (snapshot.models is None) == (namespace == "system")
+
+
+async def test_a_domain_that_some_daemons_have_is_read_where_it_is() -> None:
+    daemon = Daemon(namespaces=NAMESPACES | {"decision"})
+    [entry, *_] = daemon.results["embedding", "listLoaded"]
+    entry = entry | {"type": "decision", "identifier": "judge", "instanceReference": "d1"}
+    daemon.results["decision", "listLoaded"] = [entry]
+    daemon.results["decision", "getInstanceProcessingState"] = {"status": "idle", "queued": 0}
+    async with running(daemon), kept(make(daemon.http_url)) as client:
+        await client.snapshot()
+        await until(lambda: "decision" in daemon.open_sockets)
+        snapshot = await client.snapshot()
+
+    assert {each.info.type for each in snapshot.instances} == {"llm", "embedding", "decision"}
+    assert client.failures == {}
+
+
+async def test_what_a_snapshot_leaves_behind_ends_with_the_session() -> None:
+    async with running() as daemon:
         daemon.results["system", "listDownloadedModels"] = hang
         before = asyncio.all_tasks()
-        with pytest.raises(ProtocolViolation):
+        async with kept(make(daemon.http_url)) as client:
             await client.snapshot()
-        await until(lambda: daemon.calls()["system.listDownloadedModels"] == 1)
-
-        readings = [task for task in asyncio.all_tasks() - before if "socket" not in task.get_name()]
-        assert [task for task in readings if "Fact.get" in repr(task.get_coro())] == []
+        left = {task for task in asyncio.all_tasks() - before if "exporter" in repr(task.get_coro())}
+        assert not left

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 
 from exporter.llmster.connection import decode
 from exporter.llmster.errors import ProtocolViolation
-from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.load_config import LoadConfig
 from exporter.llmster.state import (
     PROCESSING_STATES,
     DaemonProcess,
@@ -20,28 +20,18 @@ from exporter.llmster.state import (
     InstanceInfo,
     LinkPeer,
     LinkStatus,
-    LoadConfig,
     LoadedInstance,
     ProcessingState,
     Quantization,
     Snapshot,
-    load_config_of,
     read_each,
-    read_fields,
 )
 from tests.exporter.strategies import JSON
 from tests.recorded import frames, protocol_files
 
-OFFLOAD = "llm.load.llama.acceleration.offloadRatio"
-PARALLEL = "llm.load.numParallelSessions"
-
 
 def raw(value: object) -> msgspec.Raw:
     return msgspec.Raw(json.dumps(value).encode())
-
-
-def config_in(payload: msgspec.Raw) -> LoadConfig:
-    return load_config_of(read_fields(payload))
 
 
 def results(endpoint: str) -> list[tuple[str, Any]]:
@@ -118,15 +108,6 @@ def test_every_recorded_version_process_and_link_is_read() -> None:
         assert [(peer.device_identifier, peer.device_name, peer.status) for peer in link.peers] == [
             (peer["deviceIdentifier"], peer["deviceName"], peer["status"]) for peer in result["peers"]
         ]
-
-
-def test_every_recorded_load_config_is_read() -> None:
-    for _, result in results("getLoadConfig"):
-        fields = {field["key"]: field.get("value") for field in result["fields"]}
-        config = config_in(raw(result))
-        assert config.parallel == fields.get(PARALLEL)
-        asked = fields.get(OFFLOAD)
-        assert config.gpu_offload_ratio == (1.0 if asked == "max" else asked)
 
 
 def test_one_odd_entry_costs_only_itself() -> None:
@@ -206,52 +187,6 @@ def test_a_result_of_any_shape_is_a_value_or_a_violation_that_names_it(body: byt
         assert isinstance(version.version, str)
 
 
-# Load config ---------------------------------------------------------------------------------------------------------
-
-
-@pytest.mark.parametrize(
-    ("value", "ratio"),
-    [
-        (0, 0.0),
-        (0.25, 0.25),
-        (1, 1.0),
-        ("max", 1.0),
-        ("off", 0.0),
-        ("auto", None),
-        (1.5, None),
-        (-0.1, None),
-        (True, None),
-        (None, None),
-        ({}, None),
-    ],
-)
-def test_the_offload_ratio_is_a_share_or_unknown(value: object, ratio: float | None) -> None:
-    assert config_in(raw({"fields": [{"key": OFFLOAD, "value": value}]})).gpu_offload_ratio == ratio
-
-
-@pytest.mark.parametrize(
-    ("value", "parallel"), [(4, 4), (1, 1), (0, None), (-1, None), (True, None), ("4", None), (2.5, None)]
-)
-def test_parallel_sessions_are_a_positive_number_or_unknown(value: object, parallel: int | None) -> None:
-    assert config_in(raw({"fields": [{"key": PARALLEL, "value": value}]})).parallel == parallel
-
-
-def test_a_field_without_a_value_is_unknown() -> None:
-    assert config_in(raw({"fields": [{"key": PARALLEL}, {"key": "new"}]})) == LoadConfig()
-
-
-@given(
-    JSON | st.fixed_dictionaries({"fields": st.lists(st.fixed_dictionaries({"key": JSON, "value": JSON}))})
-)
-def test_an_arbitrary_load_config_is_read_or_refused(value: object) -> None:
-    try:
-        config = config_in(raw(value))
-    except UNDECODABLE:
-        return
-    assert config.parallel is None or config.parallel > 0
-    assert config.gpu_offload_ratio is None or 0 <= config.gpu_offload_ratio <= 1
-
-
 # Instances -----------------------------------------------------------------------------------------------------------
 
 
@@ -270,14 +205,15 @@ def instance(
     [
         (instance(queued=6, parallel=4), 4, 2),
         (instance(queued=3, parallel=4), 3, 0),
-        (instance(queued=3, parallel=None), 1, 2),
+        (instance(queued=3, parallel=None), None, None),
+        (instance(queued=1, parallel=None), 1, 0),
         (instance(queued=0, parallel=4), 0, 0),
         (instance(status="idle", queued=2), 0, 2),
         (instance(status="something new", queued=1), 1, 0),
         (instance(status=None), None, None),
     ],
 )
-def test_queued_requests_are_running_or_waiting(
+def test_queued_requests_are_running_or_waiting_where_it_is_known_how_many_can_run(
     loaded: LoadedInstance, running: int | None, waiting: int | None
 ) -> None:
     assert (loaded.running, loaded.waiting) == (running, waiting)

@@ -1,15 +1,17 @@
 """Opening a socket: every way in which it does not work has the error that tells it from the others."""
 
 import asyncio
+import contextlib
 import socket
 import ssl
+from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
 import trustme
 from websockets.asyncio.server import serve
 
-from exporter.llmster.errors import DaemonStalled, DaemonUnreachable, NotLlmster
+from exporter.llmster.errors import DaemonStalled, DaemonUnreachable, NotLlmster, TlsFailed, UpgradeRefused
 from exporter.llmster.transport import open_websocket
 from tests.exporter.llmster.scripted import raw_server
 
@@ -54,6 +56,53 @@ async def test_a_connection_that_is_never_made_is_unreachable(monkeypatch: pytes
         await attempt(1, connect_s=0.01)
 
 
+@contextlib.contextmanager
+def black_hole() -> Iterator[tuple[str, int]]:
+    """Give an address that answers no SYN: a listener whose backlog is full drops them."""
+    with contextlib.ExitStack() as stack:
+        listener = stack.enter_context(socket.socket())
+        listener.bind(("127.0.0.2", 0))
+        listener.listen(0)
+        for _ in range(4):
+            filler = stack.enter_context(socket.socket())
+            filler.setblocking(False)
+            with contextlib.suppress(BlockingIOError):
+                filler.connect(listener.getsockname())
+        yield listener.getsockname()
+
+
+async def test_a_first_address_that_answers_nothing_does_not_hide_a_second_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
+        good = server.sockets[0].getsockname()
+
+        async def both(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
+            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in (hole, good)]
+
+        with black_hole() as hole:
+            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
+            await attempt(1)
+
+
+async def test_an_address_that_answers_nothing_is_unreachable_and_not_stalled() -> None:
+    with black_hole() as (host, port), pytest.raises(DaemonUnreachable, match=r"no TCP connection to"):
+        await open_websocket(f"ws://{host}:{port}/llm", connect_s=0.05, upgrade_s=10)
+
+
+async def test_being_accepted_is_told_before_the_upgrade() -> None:
+    told: list[bool] = []
+    async with raw_server(None) as port:
+        with pytest.raises(DaemonStalled):
+            await open_websocket(
+                f"ws://127.0.0.1:{port}/llm",
+                connect_s=10,
+                upgrade_s=0.05,
+                accepted=lambda: told.append(True),
+            )
+    assert told == [True]
+
+
 async def test_an_unknown_host_is_unreachable(monkeypatch: pytest.MonkeyPatch) -> None:
     async def unknown(*_: Any, **__: Any) -> NoReturn:
         raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
@@ -89,28 +138,33 @@ async def test_a_server_that_accepts_and_says_nothing_is_stalled() -> None:
         (http("101 Switching Protocols", "Upgrade: h2c", "Connection: Upgrade"), "does not speak WebSocket"),
         (b"SSH-2.0-OpenSSH_9.2\r\n", "does not speak WebSocket"),
         (b"\xff\x00\r\n\r\n", "does not speak WebSocket"),
-        (b"", "does not speak WebSocket|dropped the connection"),
     ],
 )
 async def test_anything_but_an_upgrade_is_not_llmster(reply: bytes, told: str) -> None:
     async with raw_server(reply) as port:
-        with pytest.raises((NotLlmster, DaemonUnreachable), match=told) as caught:
+        with pytest.raises(NotLlmster, match=told) as caught:
             await attempt(port)
 
-    assert isinstance(caught.value, NotLlmster) or reply == b""
+    assert isinstance(caught.value, UpgradeRefused) == told.startswith("HTTP")
 
 
-async def test_tls_to_a_plain_port_is_unreachable() -> None:
+async def test_a_connection_that_is_closed_without_a_byte_has_nobody_behind_it() -> None:
+    async with raw_server(b"") as port:
+        with pytest.raises(DaemonUnreachable, match=r"accepted a connection and .* without a byte"):
+            await attempt(port)
+
+
+async def test_tls_to_a_plain_port_fails_and_says_so() -> None:
     async with raw_server(http("400 Bad Request")) as port:
-        with pytest.raises(DaemonUnreachable):
+        with pytest.raises(TlsFailed, match="TLS to wss://"):
             await attempt(port, scheme="wss")
 
 
-async def test_a_certificate_nobody_vouches_for_is_unreachable() -> None:
+async def test_a_certificate_nobody_vouches_for_is_not_trusted() -> None:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     trustme.CA().issue_cert("127.0.0.1").configure_cert(context)
     async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0, ssl=context) as server:
-        with pytest.raises(DaemonUnreachable, match=r"TLS to wss://.* failed"):
+        with pytest.raises(TlsFailed, match=r"TLS to wss://.* failed"):
             await attempt(server.sockets[0].getsockname()[1], scheme="wss")
 
 

@@ -7,6 +7,7 @@ import threading
 import time
 from collections.abc import AsyncIterator, Callable
 from pathlib import Path
+from unittest.mock import create_autospec
 
 import pytest
 
@@ -20,6 +21,7 @@ from exporter.llmster.errors import (
     LlmsterError,
 )
 from exporter.llmster.local_files import LocalPosture
+from exporter.llmster.session import Session
 from exporter.llmster.state import Snapshot
 from exporter.pipeline import snapshots
 from exporter.pipeline.snapshots import DaemonWatch
@@ -37,7 +39,7 @@ class FakeClient(DaemonClient):
         self.answers = asyncio.Event()
         self.answers.set()
         self.error: LlmsterError | None = None
-        self._settled.set()
+        self._session = create_autospec(Session, instance=True)
 
     async def run(self) -> None:  # type: ignore[override]
         await asyncio.Event().wait()
@@ -142,7 +144,7 @@ async def test_a_reading_of_a_former_session_is_not_used_again(client: FakeClien
     "health",
     [
         Health(DaemonState.DOWN, DaemonUnreachable("refused")),
-        Health(DaemonState.RUNNING, AuthenticationRefused("no")),
+        Health(DaemonState.REFUSED, AuthenticationRefused("no")),
         Health(DaemonState.STALLED, DaemonStalled("keepAlive")),
     ],
 )
@@ -301,7 +303,7 @@ async def test_without_a_local_home_there_is_no_posture(client: FakeClient) -> N
 async def test_a_connection_that_came_late_leaves_the_fetch_only_what_is_left(
     client: FakeClient, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    async def settle(*, within_s: float) -> None:
+    async def settle(*, within_s: float, **_: float) -> None:
         clock.now_s += within_s
 
     monkeypatch.setattr(client, "settled", settle)

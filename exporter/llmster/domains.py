@@ -1,0 +1,33 @@
+"""The kinds of models a daemon serves, as a table: which WebSocket namespace answers for each, and what it offers.
+
+Source: the backend interfaces of lmstudio-js. A daemon without a namespace is normal for every row that is optional;
+a model of a domain that is not in the table (drafter, imageGen, transcription, tts) is shown and cannot be commanded.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Final
+
+
+@dataclass(frozen=True, slots=True)
+class Domain:
+    """One kind of models. All share the base model interface: listLoaded, getInstanceProcessingState, loadModel."""
+
+    name: str
+    """Value of a model's `type`, and the path of its WebSocket namespace."""
+    optional: bool
+    """Whether a daemon may well not have the namespace; it is then tried rarely and missed silently."""
+    has_load_config: bool
+    """Whether its load configuration is known here: parallel sessions, GPU offload, VRAM estimate."""
+
+
+DOMAINS: Final = (
+    Domain("llm", optional=False, has_load_config=True),
+    Domain("embedding", optional=False, has_load_config=False),
+    # Assumed: the namespace is called as the domain is, like the two others. Source of the domain: lmstudio-js,
+    # decisionBackendInterface (discovery and lifecycle only). No released llmster was seen with it.
+    Domain("decision", optional=True, has_load_config=False),
+)
+BY_NAME: Final = {domain.name: domain for domain in DOMAINS}
+CORE: Final = tuple(domain.name for domain in DOMAINS if not domain.optional)
