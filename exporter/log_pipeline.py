@@ -101,6 +101,7 @@ class Streams:
             flow.slots.busy_changed = lambda instance, busy: energy.slots_changed(
                 daemon, lookup.model_key(instance), instance, busy
             )
+        flow.on_queue_time = tally.take_queue_time
         return Stream(daemon, flow, tally, lookup.model_key, recent)
 
     def _open_otlp(self) -> Otlp:

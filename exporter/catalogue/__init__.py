@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.catalogue import daemon, energy, hardware, log_stream, self_metrics, tap
+from exporter.catalogue import daemon, energy, engine, hardware, log_stream, self_metrics, tap
 from exporter.catalogue.metric import Kind, Metric
 
 __all__ = ["BY_NAME", "CATALOGUE", "Kind", "Metric"]
@@ -15,6 +15,7 @@ __all__ = ["BY_NAME", "CATALOGUE", "Kind", "Metric"]
 CATALOGUE: Final[tuple[Metric, ...]] = (
     *daemon.ROWS,
     *log_stream.ROWS,
+    *engine.ROWS,
     *tap.ROWS,
     *hardware.ROWS,
     *energy.ROWS,

@@ -16,6 +16,7 @@ from exporter.catalogue import (
     actions,
     daemon,
     energy,
+    engine,
     hardware,
     log_stream,
     mcp,
@@ -28,6 +29,7 @@ COMMAND: Final = "python -m exporter.catalogue.document > docs/METRICS.md"
 _SECTIONS: Final[tuple[tuple[str, ModuleType], ...]] = (
     ("Daemon, models and instances", daemon),
     ("Log stream: predictions and slots", log_stream),
+    ("Engines", engine),
     ("Tap: clients and exact phases", tap),
     ("GPUs and host", hardware),
     ("Energy", energy),

@@ -7,6 +7,7 @@ from typing import Final
 from exporter.collectors import (
     daemon,
     energy,
+    engine,
     gpu,
     host,
     instances,
@@ -28,6 +29,7 @@ DAEMON_COLLECTORS: Final[tuple[tuple[str, Collect], ...]] = (
     ("posture", posture.collect),
     ("predictions", predictions.collect),
     ("slots", slots.collect),
+    ("engine", engine.collect),
     ("log_stream", log_stream.collect),
     ("tap", tap.collect),
 )

@@ -24,6 +24,7 @@ from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.errors import HardwareError
 from exporter.pipeline.host_snapshot import MachineReading
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+from exporter.shared.labels import MAX_CHARS, bounded
 from exporter.shared.process import OwnProcess
 
 log = logging.getLogger(__name__)
@@ -87,11 +88,12 @@ class Samples:
         _, names, append = self._open.get(metric) or self._start(metric)
         if labels.keys() != names:
             raise _wrong_labels(metric, labels)
-        append(_new(Sample, (metric.name, labels, float(value), None, None, None)))
+        append(_new(Sample, (metric.name, _short(labels), float(value), None, None, None)))
 
     def add_all(self, values: Mapping[Metric, float | None], /, **labels: str) -> None:
         """Add a sample each of metrics that have the same labels; None adds nothing. Raises what add() does."""
         checked = None
+        short = _short(labels)
         for metric, value in values.items():
             if value is None:
                 continue
@@ -100,7 +102,7 @@ class Samples:
                 if labels.keys() != names:
                     raise _wrong_labels(metric, labels)
                 checked = names
-            append(_new(Sample, (metric.name, labels, float(value), None, None, None)))
+            append(_new(Sample, (metric.name, short, float(value), None, None, None)))
 
     def adopt(self, metric: Metric, family: Family) -> None:
         """Add the samples prometheus-client keeps of a catalogued counter or histogram, exemplars included.
@@ -139,6 +141,13 @@ _new: Final = tuple.__new__
 
 _names: Final = cache(frozenset[str])
 """One set for all metrics of the same labels, so that these can be told by identity."""
+
+
+def _short(values: dict[str, str]) -> dict[str, str]:
+    """Bound the length of label values, which may come from outside."""
+    if max(map(len, values.values()), default=0) <= MAX_CHARS:
+        return values
+    return {name: bounded(value) for name, value in values.items()}
 
 
 def _wrong_labels(metric: Metric, labels: Iterable[str]) -> ValueError:

@@ -14,12 +14,13 @@ from typing import Final
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric as Family
 
-from exporter.catalogue import Metric
+from exporter.catalogue import Metric, engine
 from exporter.catalogue import log_stream as m
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import Prediction
 from exporter.pipeline.recent import RecentPredictions
+from exporter.shared import labels
 
 MAX_TOOLS: Final = 50
 """Tool names counted apart per daemon; a model can make up any number of them."""
@@ -45,6 +46,7 @@ _HISTOGRAMS: Final = (
     m.REQUEST_GENERATION_TOKENS,
     m.TOKENS_PER_SECOND,
     m.CONTEXT_UTILIZATION,
+    engine.QUEUE_TIME,
 )
 
 
@@ -112,6 +114,11 @@ class PredictionTally:
             if value is not None:
                 self._histogram(row, model).observe(value, exemplar)
 
+    def take_queue_time(self, instance: str, waited_s: float) -> None:
+        """Count the time that a request waited for a slot of an instance."""
+        model = _bounded(self._model_key(instance), self._models, MAX_MODELS)
+        self._histogram(engine.QUEUE_TIME, model).observe(waited_s)
+
     def take_log(self, _event: ServerLog | RuntimeLog) -> None:
         """Log lines are counted where they are read."""
 
@@ -136,7 +143,8 @@ class PredictionTally:
 
 
 def _bounded(name: str, known: set[str], limit: int) -> str:
-    """Keep a label's values bounded: past the limit, new names are `other`."""
+    """Keep a label's values bounded in number and length: past the limit, new names are `other`."""
+    name = labels.bounded(name)
     if name not in known:
         if len(known) >= limit:
             return _OTHER

@@ -1,30 +1,48 @@
-"""Collects the slots of each engine's batch: which work, on how much of their prompt, how fast."""
+"""Collects the slots of each engine's batch: which are busy, prompt progress, rates, context."""
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
+from exporter.catalogue import engine as e
 from exporter.catalogue import log_stream as m
 from exporter.collectors.base import Samples, Scrape
+from exporter.collectors.prediction_metrics import Stream
+
+
+def heard_engines(scrape: Scrape) -> Iterator[tuple[Stream, str, dict[str, str]]]:
+    """Yield the engines that are heard now, with their stream, instance and labels.
+
+    Only while their stream is open and their daemon answers: else what an engine does is not known.
+    """
+    unreadable = {daemon.name for daemon in scrape.daemons if daemon.reading.snapshot is None}
+    for stream in scrape.streams:
+        if stream.flow.counts.up and stream.daemon not in unreadable:
+            for instance_id in stream.flow.slots.instances():
+                model = stream.model_key(instance_id)
+                yield (
+                    stream,
+                    instance_id,
+                    {"daemon": stream.daemon, "model": model, "instance_id": instance_id},
+                )
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add slots only while their stream is open and their daemon answers: else what an engine does is not known."""
-    unreadable = {daemon.name for daemon in scrape.daemons if daemon.reading.snapshot is None}
-    for stream in scrape.streams:
-        if not stream.flow.counts.up or stream.daemon in unreadable:
-            continue
-        monitor = stream.flow.slots
-        for instance_id in monitor.instances():
-            slots = monitor.slots(instance_id)
-            own = {
-                "daemon": stream.daemon,
-                "model": stream.model_key(instance_id),
-                "instance_id": instance_id,
-            }
-            out.add(m.SLOTS, len(slots), **own)
-            last_ms = monitor.last_progress_ms(instance_id)
-            out.add(m.LAST_PROGRESS, None if last_ms is None else last_ms / 1000, **own)
-            for number, slot in slots.items():
-                out.add(m.SLOT_BUSY, slot.busy, **own, slot=str(number))
-                if slot.busy:
-                    out.add(m.SLOT_PROMPT_PROGRESS, slot.prompt_progress, **own, slot=str(number))
-                    out.add(m.SLOT_RATE, slot.tokens_per_second, **own, slot=str(number))
+    """Add the slots that were told of."""
+    for stream, instance_id, own in heard_engines(scrape):
+        slots = stream.flow.slots.slots(instance_id, stream.flow.now_ms())
+        last_ms = stream.flow.slots.last_progress_ms(instance_id)
+        out.add(m.SLOTS, len(slots) or None, **own)
+        out.add(m.LAST_PROGRESS, None if last_ms is None else last_ms / 1000, **own)
+        for number, slot in slots.items():
+            labels = {**own, "slot": str(number)}
+            out.add_all({m.SLOT_BUSY: slot.busy, e.SLOT_CONTEXT: slot.context_tokens}, **labels)
+            if slot.busy:
+                out.add_all(
+                    {
+                        m.SLOT_PROMPT_PROGRESS: slot.prompt_progress,
+                        m.SLOT_RATE: slot.tokens_per_second,
+                        e.SLOT_PREFILL_RATE: slot.prefill_tokens_per_second,
+                    },
+                    **labels,
+                )

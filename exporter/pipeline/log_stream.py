@@ -31,7 +31,7 @@ from exporter.llmster.events import (
 from exporter.llmster.state import Snapshot
 from exporter.pipeline.log_formats import daemon, plugins, stamps
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.pipeline.slots import CrashLine, SlotMonitor
+from exporter.pipeline.slots import Crash, SlotMonitor
 
 log = logging.getLogger(__name__)
 
@@ -93,9 +93,21 @@ class StreamCounts:
 class EventFlow:
     """Turns events into what sinks want, in order, and hands it to each. No I/O: tailing and replay share it."""
 
-    def __init__(self, builder: PredictionBuilder, sinks: Sequence[Sink]) -> None:
+    def __init__(
+        self,
+        builder: PredictionBuilder,
+        sinks: Sequence[Sink],
+        *,
+        clock: Callable[[], float] = time.monotonic,
+    ) -> None:
         self.builder = builder
         self.slots = SlotMonitor()
+        builder.cached_tokens = self.slots.take_cached_tokens
+        self.on_queue_time: Callable[[str, float], None] | None = None
+        """Told of an instance and the seconds that a request waited for one of its slots."""
+        self._clock = clock
+        self._heard_ms: int | None = None
+        self._heard_at = 0.0
         self.counts = StreamCounts()
         self.errors = builder.errors
         self.claim: Callable[[Prediction], None] | None = None
@@ -105,6 +117,12 @@ class EventFlow:
     def hand_out(self, prediction: Prediction) -> None:
         """Give a prediction to each sink."""
         self._hand_out(lambda sink: sink.take_prediction(prediction))
+
+    def now_ms(self) -> int | None:
+        """Tell the time by the daemon's clock, from its last log event and what has passed since; None before one."""
+        if self._heard_ms is None:
+            return None
+        return self._heard_ms + int((self._clock() - self._heard_at) * 1000)
 
     def take_message(self, raw: Raw) -> None:
         """Take the next message of the `streamLogs` channel."""
@@ -140,14 +158,23 @@ class EventFlow:
                 (self.claim or self.hand_out)(prediction)
 
     def _take_log(self, event: ServerLog | RuntimeLog) -> None:
+        self._heard_ms, self._heard_at = event.timestamp_ms, self._clock()
         with self.errors.catch("slots"):
             crash = self.slots.add(event)
-            if isinstance(crash, CrashLine):
+            if self.slots.queued:
+                self._report_queue_times()
+            if isinstance(crash, Crash):
                 self.counts.crashes["running" if crash.was_running else "starting"] += 1
         if isinstance(event, ServerLog):
             with self.errors.catch("server_log"):
                 self._count_server_lines(event)
         self._hand_out(lambda sink: sink.take_log(event))
+
+    def _report_queue_times(self) -> None:
+        for instance, waited_s in self.slots.queued:
+            if self.on_queue_time is not None:
+                self.on_queue_time(instance, waited_s)
+        self.slots.queued.clear()
 
     def _count_server_lines(self, event: ServerLog) -> None:
         """Count what the daemon's own log says of its plugins and of HTTP requests."""

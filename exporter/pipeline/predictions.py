@@ -126,6 +126,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """Content, only when kept."""
     ending: int = 0
     """Checksum of how it ends, output/ending.py; 0 unless it is wanted."""
+    cached_tokens: int | None = None
+    """Prompt tokens taken from the prompt cache, as the engine's own lines tell."""
     timing: Timing = Timing.ESTIMATED
     first_token_ns: int | None = None
     """Unix time of the first token where it was seen; else the start and the time to first token say it."""
@@ -165,6 +167,8 @@ class PredictionBuilder:
         Without `identify` predictions get no ids and no conversation: whoever only counts need not pay for hashing.
         """
         self.errors = InternalErrors(*STAGES)
+        self.cached_tokens: Callable[[str, int | None, int | None, int], int | None] = _not_told
+        """Tells how many prompt tokens came from the cache: of instance, prompt and output tokens, and end in ms."""
         self._daemon = daemon
         self._context_length = context_length
         self._custom = custom_tags
@@ -273,6 +277,7 @@ class PredictionBuilder:
             prompt=paired.prompt if paired else None,
             output=event.output if self._keep else None,
             ending=ending_of(event.output, segments) if self._sum_endings else 0,
+            cached_tokens=self._cached(event, stats),
         )
 
     # A bug in one step costs what that step adds: the prediction is counted all the same.
@@ -283,6 +288,13 @@ class PredictionBuilder:
             if paired is not None:
                 self._release([paired])
         return paired
+
+    def _cached(self, event: PredictionOutput, stats: PredictionStats) -> int | None:
+        with self.errors.catch("slots"):
+            return self.cached_tokens(
+                event.model, stats.prompt_tokens, stats.predicted_tokens, event.timestamp_ms
+            )
+        return None
 
     def _split(self, output: str, opened: str) -> Sequence[Segment]:
         with self.errors.catch("split"):
@@ -336,6 +348,10 @@ class PredictionBuilder:
             int.from_bytes(digest[16:24], "big") or 1,
             digest[24:].hex(),
         )
+
+
+def _not_told(_model: str, _prompt: int | None, _predicted: int | None, _end_ms: int) -> None:
+    return None
 
 
 def child_span_id(prediction: Prediction, index: int) -> int:

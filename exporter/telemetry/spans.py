@@ -144,6 +144,7 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
     optional: dict[str, str | int | float | None] = {
         "gen_ai.usage.input_tokens": prediction.prompt_tokens,
         "gen_ai.usage.output_tokens": prediction.predicted_tokens,
+        "gen_ai.usage.cache_read.input_tokens": prediction.cached_tokens,
         "gen_ai.response.time_to_first_chunk": prediction.time_to_first_token_s,
         "gen_ai.latency.time_to_first_token": prediction.time_to_first_token_s,
         "gen_ai.latency.e2e": prediction.duration_s,

@@ -7,7 +7,10 @@ import re
 from typing import Final
 
 from exporter.llmster.events import LogEvent, PredictionInput, PredictionOutput, RuntimeLog, ServerLog
-from exporter.pipeline.slots import Slot, SlotMonitor, parse_line
+from exporter.pipeline.log_formats import engine
+from exporter.pipeline.log_formats.engine import What
+from exporter.pipeline.slot_state import Slot
+from exporter.pipeline.slots import SlotMonitor
 from tests.fuzz.choices import Choices
 
 NOW: Final = 1_795_351_872_748
@@ -62,7 +65,7 @@ def _runtime(message: str, at_ms: int, level: str = "debug") -> RuntimeLog:
 
 
 def spoofs(choices: Choices) -> None:
-    """Text that holds an engine line, but is none, changes nothing: neither quoted, nor cut, nor on a later line."""
+    """Text that holds an engine line, but is none, changes nothing: neither quoted, nor longer, nor below others."""
     monitor = SlotMonitor()
     monitor.keep_only({"m"})
     monitor.add(_runtime("slot launch_slot_: id 0 | task 1 | processing task", NOW))
@@ -98,7 +101,9 @@ def _spoof(choices: Choices) -> LogEvent:
         ServerLog(NOW + 1, choices.pick(_LEVELS), _STAMP.format(level=stamped) + line),
         ServerLog(NOW + 1, choices.pick(_LEVELS[1:]), _STAMP.format(level="DEBUG") + line),
         ServerLog(NOW + 1, "debug", line),
-        _runtime(text, NOW + 1, level),
+        _runtime(
+            text.partition("\n")[0], NOW + 1, level
+        ),  # what follows in an engine's event is the engine's
     )
     return choices.pick(events)
 
@@ -110,15 +115,16 @@ def lines(choices: Choices) -> None:
         at = choices.upto(len(line))
         kept = at + choices.upto(2)
         line = line[:at] + choices.pick(_MUTATIONS) + line[kept:]
-    read = parse_line(line)
+    read = engine.read(line)
     if read is None:
         return
     assert "\n" not in line, repr(line)
     assert line.isascii(), f"{line!r}: no engine writes such digits"
     if read.slot is not None:
         assert f" {read.slot} | task {read.task} | " in re.sub(r" 0+(?=\d)", " ", line), (line, read)
-    assert read.prompt_progress is None or 0 <= read.prompt_progress <= 1, (line, read)
-    assert read.tokens_per_second is None or 0 <= read.tokens_per_second < 10**10, (line, read)
+    for value in read.values:
+        if value is not None and read.what is not What.STARTED:
+            assert 0 <= float(value) < 10**12, (line, read)
 
 
 def slots(choices: Choices) -> None:
@@ -144,18 +150,22 @@ def slots(choices: Choices) -> None:
                 f"slot print_timing: id  {number} | task {current.task} | n_gen = 276, tg = 28.66 t/s, "
                 "tg_3s = 30.85 t/s"
             )
-            done = None if current.prompt_progress is None else 1.0
             after = Slot(
-                busy=True, task=current.task, prompt_progress=done, tokens_per_second=30.85, progress_ms=now
+                busy=True, task=current.task, prompt_progress=1.0, tokens_per_second=30.85, progress_ms=now
             )
         elif action == 3:
             line = (
                 f"slot print_timing: id  {number} | task {current.task} | prompt processing, n_tokens =  14336, "
                 "progress = 0.21, t =  15.95 s / 898.87 tokens per second"
             )
-            rate = current.tokens_per_second
             after = Slot(
-                busy=True, task=current.task, prompt_progress=0.21, tokens_per_second=rate, progress_ms=now
+                busy=True,
+                task=current.task,
+                prompt_progress=0.21,
+                tokens_per_second=current.tokens_per_second,
+                prefill_tokens_per_second=898.87,
+                context_tokens=14336,
+                progress_ms=now,
             )
         else:
             _all_idle(once, twice, expected, now)

@@ -9,7 +9,6 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-import msgspec
 import pytest
 import yaml
 
@@ -22,10 +21,11 @@ from actions.store import chain
 from dashboards.kit import promql
 from exporter import settings
 from exporter.hardware import attribution
-from exporter.llmster import events, protocol
-from exporter.pipeline import slots
+from exporter.llmster import events, lenient, protocol
+from exporter.pipeline.log_formats import engine
 from exporter.pipeline.output import splitter
 from exporter.pipeline.pairing import Pairing
+from exporter.pipeline.slot_state import SlotState
 from exporter.shared import host_header, logs, settings_table, web_config
 from exporter.shared.linear import Pattern
 from exporter.telemetry import content
@@ -64,16 +64,9 @@ def _inputs_are_handed_out_twice(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(Pairing, "take", take)
 
 
-def _a_prompt_is_never_done(patch: pytest.MonkeyPatch) -> None:
-    known = slots._next
-
-    def following(slot: Any, line: Any, now_ms: int) -> Any:
-        after = known(slot, line, now_ms)
-        if after is None or line.tokens_per_second is None or slot is None:
-            return after
-        return msgspec.structs.replace(after, prompt_progress=slot.prompt_progress)
-
-    patch.setattr(slots, "_next", following)
+def _quotes_are_overlooked(patch: pytest.MonkeyPatch) -> None:
+    known = engine.read
+    patch.setattr(engine, "read", lambda line: known(line.lstrip('>" {(')))
 
 
 def _what_is_not_toml_is_not_caught(patch: pytest.MonkeyPatch) -> None:
@@ -113,12 +106,14 @@ def _half_a_token(patch: pytest.MonkeyPatch) -> None:
 
 FAULTS: Final[dict[str, Plant]] = {
     "protocol": _calls_are_never_forgotten,
-    "events": _replaced(events, "_mend", lambda value: value),
-    "spoofs": _replaced(
-        slots, "_first_line", lambda text: text.partition("\n")[0].rstrip("\r").lstrip('>" {(')
+    "events": _replaced(
+        lenient,
+        "mended",
+        lambda data: data if isinstance(data, str) else bytes(data).decode("utf-8", "replace"),
     ),
-    "lines": _replaced(slots, "_SLOT", re.compile(slots._SLOT.pattern)),
-    "slots": _a_prompt_is_never_done,
+    "spoofs": _quotes_are_overlooked,
+    "lines": _replaced(engine, "_SLOT", re.compile(engine._SLOT.pattern)),
+    "slots": _replaced(SlotState, "free", lambda _self, _now_ms: None),
     "reasoning": _chunks_forget_a_character,
     "predictions": _inputs_are_handed_out_twice,
     "attribution": _one_unit_off,

@@ -7,7 +7,6 @@ Source: output of llama-server b10434 and b11434 at verbosity 3 to 5, and lines 
 from __future__ import annotations
 
 import re
-from collections.abc import Callable
 from enum import IntEnum
 from typing import Final
 
@@ -28,12 +27,13 @@ class What(IntEnum):
     SELECTED = 1
     """A slot was chosen for the next launch: -."""
     LAUNCHED = 2
+    """1 for a child, a further answer to the request that is about to be launched on the slot selected."""
     RELEASED = 3
     """n_tokens, truncated; both may be missing."""
     PROMPT = 4
-    """Prompt progress: tokens processed so far, ratio, tokens/s; the first and the last may be missing (-1)."""
+    """Prompt progress: tokens processed so far, ratio, and in newer wordings tokens/s."""
     DECODE = 5
-    """Generation: tokens so far, tokens/s."""
+    """Generation: tokens so far, tokens/s on average, tokens/s in the last three seconds or None."""
     PROMPT_DONE = 6
     """Prompt evaluated: milliseconds, tokens processed."""
     DECODE_DONE = 7
@@ -48,7 +48,7 @@ class What(IntEnum):
     """Draft tokens: accepted, generated."""
     ALL_IDLE = 12
     STARTED = 13
-    """The engine starts: slots, tokens of context per slot, 1 for a KV cache shared by all slots."""
+    """The engine starts: slots, tokens of context per slot, true for a KV cache shared by all slots."""
     ENDED = 14
     """The engine shuts down."""
     CONTEXT_EXCEEDED = 15
@@ -71,7 +71,8 @@ class EngineLine(msgspec.Struct, frozen=True, gc=False):
     what: What
     slot: int | None = None
     task: int | None = None
-    values: tuple[float, ...] = ()
+    values: tuple[str | None, ...] = ()
+    """Numbers, as digits; None for one that its wording lacks."""
     stamp_ms: int | None = None
     """Milliseconds since the engine started, where the line has the engine's own stamp."""
 
@@ -87,102 +88,70 @@ _TOO_LARGE: Final = (
     rf"task id ={_N}, error: (?:the )?request \({_N} tokens\) exceeds the available context size \({_N} tokens\)"
     r"[^\n]{0,64}"
 )
-_Places = tuple[int, ...]
-_Numbers = Callable[[re.Match[str], _Places], tuple[float, ...]]
-
-
-def _all(match: re.Match[str], places: _Places) -> tuple[float, ...]:
-    return tuple([float(match[place]) for place in places if match[place] is not None])
-
-
-def _decode(match: re.Match[str], places: _Places) -> tuple[float, ...]:
-    tokens, mean, recent = match.group(*places)
-    return float(tokens), float(recent or mean)
-
-
-def _prompt(match: re.Match[str], places: _Places) -> tuple[float, ...]:
-    tokens, progress, rate = match.group(*places)
-    return float(tokens), min(1.0, float(progress)), float(rate)
-
-
-def _older_prompt(match: re.Match[str], places: _Places) -> tuple[float, ...]:
-    tokens, progress = match.group(*places)
-    return float(tokens), min(1.0, float(progress)), -1.0
-
-
-def _started(match: re.Match[str], places: _Places) -> tuple[float, ...]:
-    slots, context, unified = match.group(*places)
-    return float(slots), float(context), float(unified == "true")
-
-
-_Rule = tuple[What, _Numbers, str]
+_Rule = tuple[What, str]
 _SLOT_RULES: Final = (
-    (What.DECODE, _decode, rf"n_(?:gen|decoded) ={_N}, tg ={_X} t/s(?:, tg_3s ={_X} t/s)?"),
+    (What.DECODE, rf"n_(?:gen|decoded) ={_N}, tg ={_X} t/s(?:, tg_3s ={_X} t/s)?"),
     (
         What.PROMPT,
-        _prompt,
         rf"prompt processing, n_tokens ={_N}, progress ={_X}, t = *[\d.]{{1,16}} s /{_X} tokens per second",
     ),
     (
         What.PROMPT,
-        _prompt,
         rf"prompt processing progress, n_\w{{1,16}} ={_N}, (?:n_tokens = +\d{{1,12}}, )?progress ={_X}",
     ),
-    (What.LAUNCHED, _all, r"processing task(?:, is_child = \d)?"),
-    (What.RELEASED, _all, rf"stop processing: n_\w{{1,16}} ={_N}, truncated = (\d)"),
-    (What.RELEASED, _all, r"(?:stop|cancel|error) processing(?:\.{3})?"),
-    (What.SELECTED, _all, r"selected slot by [^\n]{1,200}"),
-    (What.PROMPT_DONE, _all, rf"prompt eval time ={_X} ms /{_N} tokens{_TIMES}"),
-    (What.DECODE_DONE, _all, rf" *eval time ={_X} ms /{_N} tokens{_TIMES}"),
+    (What.LAUNCHED, r"processing task(?:, is_child = (\d))?"),
+    (What.RELEASED, rf"stop processing: n_\w{{1,16}} ={_N}, truncated = (\d)"),
+    (What.RELEASED, r"(?:stop|cancel|error) processing(?:\.{3})?"),
+    (What.SELECTED, r"selected slot by [^\n]{1,200}"),
+    (What.PROMPT_DONE, rf"prompt eval time ={_X} ms /{_N} tokens{_TIMES}"),
+    (What.DECODE_DONE, rf" *eval time ={_X} ms /{_N} tokens{_TIMES}"),
     (
         What.PROMPT_SIZE,
-        _all,
         rf"new prompt, n_ctx_slot ={_N}, n_keep = -?\d{{1,12}}, (?:task\.n_tokens|n_prompt_tokens) ={_N}",
     ),
-    (What.CACHED, _all, rf"cached n_tokens ={_N}, memory_seq_rm \[[^\n]{{1,64}}"),
+    (What.CACHED, rf"cached n_tokens ={_N}, memory_seq_rm \[[^\n]{{1,64}}"),
     (
         What.SHIFTED,
-        _all,
         rf"slot context shift, n_keep = -?\d{{1,12}}, n_left = -?\d{{1,12}}, n_discard ={_N}",
     ),
-    (What.DRAFTED, _all, _DRAFT),
+    (What.DRAFTED, _DRAFT),
 )
 _SRV_RULES: Final = (
-    (What.ALL_IDLE, _all, r"all slots are idle"),
+    (What.ALL_IDLE, r"all slots are idle"),
     (
         What.STARTED,
-        _started,
         rf"initializing, n_slots ={_N}, n_ctx_slot ={_N}(?:, kv_unified = '(true|false)')?",
     ),
-    (What.ENDED, _all, r"(?:operator\(\): )?cleaning up before exit\.{3}"),
-    (What.CONTEXT_EXCEEDED, _all, rf"task id ={_N}, error: Context size has been exceeded\."),
+    (What.ENDED, r"(?:operator\(\): )?cleaning up before exit\.{3}"),
+    (What.CONTEXT_EXCEEDED, rf"task id ={_N}, error: Context size has been exceeded\."),
     (
         What.TOO_LARGE,
-        _all,
         _TOO_LARGE,
     ),
-    (What.TASK_FAILED, _all, rf"task id ={_N}, error: [^\n]{{0,400}}"),
-    (What.CANCELLED, _all, rf"cancel task, id_task ={_N}"),
-    (What.NOT_LAUNCHED, _all, rf"failed to launch slot with task, id_task ={_N}"),
-    (What.DEFERRED, _all, rf"(?:no slot is available, )?defer task, id_task ={_N}"),
-    (What.HTTP, _all, r"done request: [A-Z]{3,7} [^\n]{1,200} ([1-5]\d\d)"),
+    (What.TASK_FAILED, rf"task id ={_N}, error: [^\n]{{0,400}}"),
+    (What.CANCELLED, rf"cancel task, id_task ={_N}"),
+    (What.NOT_LAUNCHED, rf"failed to launch slot with task, id_task ={_N}"),
+    (What.DEFERRED, rf"(?:no slot is available, )?defer task, id_task ={_N}"),
+    (What.HTTP, r"done request: [A-Z]{3,7} [^\n]{1,200} ([1-5]\d\d)"),
 )
 _BEGINNING: Final = re.compile(_NATIVE, re.ASCII)
 
 
-def _compiled(
-    head: str, rules: tuple[_Rule, ...]
-) -> tuple[re.Pattern[str], dict[str, tuple[What, _Places, _Numbers]]]:
+_Places = dict[str, tuple[What, tuple[int, ...]]]
+
+
+def _compiled(head: str, rules: tuple[_Rule, ...]) -> tuple[re.Pattern[str], _Places]:
     """Make one pattern of rules. An empty group at the end of each tells which matched, and where its numbers are."""
-    marked = "|".join(f"{rule}(?P<rule{index}>)" for index, (_, _, rule) in enumerate(rules))
+    marked = "|".join(f"{rule}(?P<rule{index}>)" for index, (_, rule) in enumerate(rules))
     pattern = re.compile(f"{_NATIVE}{head}(?:{marked}) *", re.ASCII)
-    found: dict[str, tuple[What, _Places, _Numbers]] = {}
-    first = re.compile(_NATIVE + head).groups + 1
-    for index, (what, numbers, rule) in enumerate(rules):
+    places: _Places = {}
+    of_head = tuple(range(1, re.compile(_NATIVE + head).groups + 1))
+    first = len(of_head) + 1
+    for index, (what, rule) in enumerate(rules):
         last = first + re.compile(rule).groups
-        found[f"rule{index}"] = (what, tuple(range(first, last)), numbers)
+        places[f"rule{index}"] = (what, (*of_head, *range(first, last)))
         first = last + 1
-    return pattern, found
+    return pattern, places
 
 
 _SLOT, _SLOT_PLACES = _compiled(
@@ -201,7 +170,7 @@ _WITH_TASK: Final = frozenset(
 )
 _WITH_TEXT: Final = frozenset({What.TASK_FAILED, What.SELECTED, What.CACHED, What.HTTP, What.TOO_LARGE})
 """Their rules leave room for any text."""
-_MAX_SLOT: Final = 512
+MAX_SLOTS: Final = 512
 """Above any parallel setting; a line about a slot beyond it is not believed."""
 
 
@@ -211,26 +180,20 @@ def read(line: str) -> EngineLine | None:
         return None
     match = _SLOT.fullmatch(line)
     if match is not None:
-        what, places, numbers = _SLOT_PLACES[match.lastgroup or ""]
-        stamp, digits, task = match.group(1, 2, 3)
-        slot = int(digits)
-        if slot >= _MAX_SLOT:
+        what, places = _SLOT_PLACES[match.lastgroup or ""]
+        groups = match.group(*places)
+        stamp = groups[0]
+        slot = int(groups[1])
+        if slot >= MAX_SLOTS:
             return None
-        values = numbers(match, places) if places else ()
-        return EngineLine(what, slot, int(task), values, _stamp_ms(stamp) if stamp else None)
+        return EngineLine(what, slot, int(groups[2]), groups[3:], _stamp_ms(stamp) if stamp else None)
     match = _SRV.fullmatch(line)
     if match is None:
         return None
-    what, places, numbers = _SRV_PLACES[match.lastgroup or ""]
-    values = numbers(match, places)
-    of_task = what in _WITH_TASK
-    return EngineLine(
-        what,
-        None,
-        int(values[0]) if of_task else None,
-        values[1:] if of_task else values,
-        _stamp_ms(match[1]) if match[1] else None,
-    )
+    what, places = _SRV_PLACES[match.lastgroup or ""]
+    stamp, *values = [match[place] for place in places]
+    task = int(values.pop(0)) if what in _WITH_TASK else None
+    return EngineLine(what, None, task, tuple(values), _stamp_ms(stamp) if stamp else None)
 
 
 def is_harmless(line: str) -> bool:
@@ -239,10 +202,34 @@ def is_harmless(line: str) -> bool:
     return found.what not in _WITH_TEXT if found is not None else _BARE_DRAFT.fullmatch(line) is not None
 
 
-def may_begin(text: str) -> bool:
-    """Whether a text can be the beginning of a line, and not the rest of one that was cut."""
+_FIRST_WORDS: Final = ("slot ", "srv ", "que ", "cmn ", "LlamaV4")
+_MAX_WORD_CHARS: Final = 8
+_MAX_STUMP_CHARS: Final = 20
+_STUMP: Final = re.compile(
+    r" ?(?:\d{0,6}|\d{1,6}\.\d{0,2}|\d{1,6}\.\d\d\.\d{0,3}|\d{1,6}\.\d\d\.\d{3}\.\d{0,3})|[DIWE] ?", re.ASCII
+)
+"""The beginning of a stamp, or a level without a stamp."""
+
+
+def is_stamped(text: str) -> bool:
+    """Whether a text begins with an engine's own stamp."""
     native = _BEGINNING.match(text)
-    return native is not None and (native[1] is not None or text.startswith(("slot ", "srv "), native.end()))
+    return native is not None and native[1] is not None
+
+
+def begins(text: str) -> bool:
+    """Whether a text is the beginning of a line, and not the rest of one that was cut."""
+    native = _BEGINNING.match(text)
+    return native is not None and (native[1] is not None or text.startswith(_FIRST_WORDS, native.end()))
+
+
+def may_begin(text: str) -> bool:
+    """Whether a text can be the beginning of a line, or a part of one, be it half a stamp."""
+    if len(text) > _MAX_STUMP_CHARS or _STUMP.fullmatch(text) is None:
+        return begins(text) or (
+            len(text) < _MAX_WORD_CHARS and any(word.startswith(text) for word in _FIRST_WORDS)
+        )
+    return True
 
 
 def _stamp_ms(stamp: str) -> int:

@@ -17,7 +17,7 @@ SERVER_BRACKET: Final = "LM STUDIO SERVER"
 _STAMP: Final = re.compile(
     r"(?:\[?(?P<time>\d{4}-\d\d-\d\d[ T]\d\d:\d\d:\d\d)(?:[.,]\d{1,6})?Z?\]? ?)?"
     r"(?:\[(?P<level>DEBUG|INFO|WARN|ERROR)\])?"
-    r"(?:[ \n]{0,2}\[(?P<bracket>[^\]\n]{1,256})\])?[ \n]{0,2}",
+    r"(?:(?:\n ?| )?\[(?P<bracket>[^\]\n]{1,256})\])?(?:\n ?| )?",
     re.ASCII,
 )
 
