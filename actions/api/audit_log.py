@@ -5,11 +5,10 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query
 
-from actions.api import views
 from actions.api.authentication import Bearer
+from actions.api.responses import AuditEntryResponse, AuditResponse
 from actions.api.shared import Limit
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
@@ -31,7 +30,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             int | None, Query(ge=1, le=2**62, description="The rows right before this `seq`, newest first.")
         ] = None,
         limit: Limit = 100,
-    ) -> Response:
+    ) -> AuditResponse:
         """List the audit, newest first; with `since` oldest first. A page ends at `limit` rows or 512 KiB."""
         entries = await service.audit.read(since=since, before=before, limit=limit)
-        return JSONResponse({"entries": [views.audit_entry(entry) for entry in entries]})
+        return AuditResponse(entries=[AuditEntryResponse.of(entry) for entry in entries])

@@ -4,13 +4,19 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 """
 
 import asyncio
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Depends, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends
 
-from actions.api import views
 from actions.api.authentication import Bearer
+from actions.api.responses import (
+    DaemonResponse,
+    DaemonsResponse,
+    InstanceResponse,
+    InstancesResponse,
+    ModelResponse,
+    ModelsResponse,
+)
 from actions.api.shared import Daemon
 from actions.auth.authenticator import Authenticator
 from actions.capacity.load_history import LoadHistory
@@ -27,31 +33,31 @@ def add_routes(
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
 
     @router.get("/daemons", tags=["read"])
-    async def daemons(_actor: actor_of) -> Response:
+    async def daemons(_actor: actor_of) -> DaemonsResponse:
         """List the daemons, how each is, and what it holds."""
         found = await asyncio.gather(*(_describe(service, name) for name in service.daemons))
-        return JSONResponse({"daemons": found})
+        return DaemonsResponse(daemons=found)
 
     @router.get("/daemons/{daemon}/models", tags=["read"])
-    async def models(_actor: actor_of, daemon: Daemon) -> Response:
+    async def models(_actor: actor_of, daemon: Daemon) -> ModelsResponse:
         """List the models on disk, and what loads of each really took."""
         snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
         learned = await history.learned(daemon)
-        found = [views.model(one, snapshot, learned) for one in snapshot.models or ()]
-        return JSONResponse({"daemon": daemon, "models": found})
+        found = [ModelResponse.of(one, snapshot, learned) for one in snapshot.models or ()]
+        return ModelsResponse(daemon=daemon, models=found)
 
     @router.get("/daemons/{daemon}/instances", tags=["read"])
-    async def instances(_actor: actor_of, daemon: Daemon) -> Response:
+    async def instances(_actor: actor_of, daemon: Daemon) -> InstancesResponse:
         """List what is loaded."""
         snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
-        found = [views.instance(one, snapshot) for one in snapshot.instances]
-        return JSONResponse({"daemon": daemon, "instances": found})
+        found = [InstanceResponse.of(one, snapshot) for one in snapshot.instances]
+        return InstancesResponse(daemon=daemon, instances=found)
 
 
-async def _describe(service: Service, name: str) -> dict[str, Any]:
+async def _describe(service: Service, name: str) -> DaemonResponse:
     daemon = service.daemons[name]
     try:
         snapshot = await daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
     except Problem:
         snapshot = None
-    return views.daemon(name, daemon.client.url, daemon.client.health(), snapshot)
+    return DaemonResponse.of(name, daemon.client.url, daemon.client.health(), snapshot)

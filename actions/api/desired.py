@@ -5,17 +5,17 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 
 from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query
 
 from actions.api.authentication import Bearer
-from actions.api.requests import DesiredChange, DesiredSet, load_command, merged, required
+from actions.api.requests import DesiredChange, DesiredSet, load_command
+from actions.api.responses import DesiredResponse
 from actions.api.shared import Daemon
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
+from actions.domain.errors import invalid
 from actions.store.database import StorageFailed
-from actions.store.desired_state import DesiredState
 
 
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
@@ -25,13 +25,13 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
     path = "/daemons/{daemon}/desired"
 
     @router.get(path, tags=["desired"])
-    async def get_desired(_actor: actor_of, daemon: Daemon) -> Response:
+    async def get_desired(_actor: actor_of, daemon: Daemon) -> DesiredResponse:
         """Tell what shall stay loaded."""
         service.daemon(daemon)
-        return _desired(daemon, await service.desired.get(daemon))
+        return DesiredResponse.of(daemon, await service.desired.get(daemon))
 
     @router.put(path, tags=["desired"])
-    async def put_desired(actor: actor_of, daemon: Daemon, body: DesiredSet) -> Response:
+    async def put_desired(actor: actor_of, daemon: Daemon, body: DesiredSet) -> DesiredResponse:
         """Say all that shall stay loaded."""
         service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
@@ -42,43 +42,31 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             )
         except StorageFailed as error:
             raise service.unrecordable(error) from error
-        return _desired(daemon, state)
+        return DesiredResponse.of(daemon, state)
 
     @router.post(path, tags=["desired"])
     async def change_desired(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[DesiredChange, Query()],
-        body: Annotated[DesiredChange | None, Body()] = None,
-    ) -> Response:
+    ) -> DesiredResponse:
         """Say whether one instance shall stay loaded."""
         service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
-        given = merged(query, body)
-        named = given.instance_id or given.model
-        if named is None and given.reap_idle_seconds is None:
-            required(given, "model")
-        add = load_command(daemon, given) if given.pinned and given.model is not None else None
-        if given.pinned and named is not None and add is None:
-            required(given, "model")
+        named = query.instance_id or query.model
+        if named is None and query.reap_idle_seconds is None:
+            raise invalid(
+                "model", None, "say which instance to add (model) or to remove (instance_id, pinned=false)"
+            )
+        add = load_command(daemon, query) if query.pinned and named is not None else None
         try:
             state = await service.desired.change(
                 actor,
                 daemon,
                 add=add,
-                remove=named if not given.pinned else None,
-                reap_idle_seconds=given.reap_idle_seconds,
+                remove=named if not query.pinned else None,
+                reap_idle_seconds=query.reap_idle_seconds,
             )
         except StorageFailed as error:
             raise service.unrecordable(error) from error
-        return _desired(daemon, state)
-
-
-def _desired(daemon: str, state: DesiredState) -> Response:
-    return JSONResponse(
-        {
-            "daemon": daemon,
-            "instances": [one.to_json() for one in state.instances],
-            "reap_idle_seconds": state.reap_idle_seconds,
-        }
-    )
+        return DesiredResponse.of(daemon, state)

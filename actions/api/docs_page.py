@@ -36,7 +36,7 @@ def page(document: Mapping[str, Any]) -> str:
 <title>{escape(about["title"])}</title><style>{_STYLE}</style></head><body><main>
 <h1>{escape(about["title"])} {escape(about["version"])}</h1>
 <p>{escape(about.get("description", ""))}</p>
-<p>Parameters go into the query or a JSON body. A token goes into <code>Authorization: Bearer dp_…</code>; it is made by
+<p>Parameters go into the query string. A token goes into <code>Authorization: Bearer dp_…</code>; it is made by
 <code>daemonpulse actions token new</code>. For programs: <a href="openapi.json">openapi.json</a>.</p>
 {paths}</main></body></html>
 """

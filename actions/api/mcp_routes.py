@@ -7,12 +7,12 @@ approve itself. Annotations are evaluated here, not postponed: FastAPI reads the
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Body, Depends, Path, Query, Response
+from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
 from starlette.routing import BaseRoute
 
 from actions.api.authentication import Bearer
-from actions.api.requests import Name, Parameters, merged, required
+from actions.api.requests import Name, Parameters
 from actions.api.responses import errors
 from actions.auth.authenticator import Authenticator
 from actions.domain.actor import Actor, Scope
@@ -38,7 +38,7 @@ ToolName = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\
 class GateParameters(Parameters):
     """Of a gate."""
 
-    decision: Literal["allow", "deny", "ask", "policy"] | None = None
+    decision: Literal["allow", "deny", "ask", "policy"]
     """policy: no gate of our own; the policy file decides."""
 
 
@@ -69,10 +69,9 @@ def routes(
         server: ServerName,
         tool: ToolName,
         query: Annotated[GateParameters, Query()],
-        body: Annotated[GateParameters | None, Body()] = None,
     ) -> Response:
         """Set a tool's gate, or take it away again: then the policy decides."""
-        decision = required(merged(query, body), "decision")
+        decision = query.decision
         await authenticator.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
         if decision == "policy":
             return JSONResponse(await gate.remove_gate(server, tool, actor))
@@ -84,9 +83,8 @@ def routes(
             actor: actor_of,
             approval_id: Name,
             query: Annotated[ApprovalParameters, Query()],
-            body: Annotated[ApprovalParameters | None, Body()] = None,
         ) -> Response:
-            always = merged(query, body).always
+            always = query.always
             needs = Scope.ADMIN if always else Scope.OPERATE
             await authenticator.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
             return JSONResponse(await gate.settle(approval_id, approve=approve, always=always, actor=actor))
@@ -98,12 +96,10 @@ def routes(
     async def adopt(
         actor: actor_of,
         query: Annotated[AdoptParameters, Query()],
-        body: Annotated[AdoptParameters | None, Body()] = None,
     ) -> Response:
         """Route every server of mcp.json through the gate, or take that back."""
-        given = merged(query, body)
         await authenticator.require(actor, Scope.ADMIN, action="mcp.adopt", subject=str(adoption.path))
-        return JSONResponse(await adoption.run(actor, undo=given.undo, dry_run=given.dry_run))
+        return JSONResponse(await adoption.run(actor, undo=query.undo, dry_run=query.dry_run))
 
     return made.routes
 

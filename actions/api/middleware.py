@@ -21,12 +21,9 @@ _DIGITS: Final = re.compile(r"[0-9]+")
 """What str.isdigit() takes beyond these, int() does not."""
 _ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
 
+Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
 Asgi = Callable[
-    [
-        MutableMapping[str, Any],
-        Callable[[], Awaitable[MutableMapping[str, Any]]],
-        Callable[[MutableMapping[str, Any]], Awaitable[None]],
-    ],
+    [MutableMapping[str, Any], Receive, Callable[[MutableMapping[str, Any]], Awaitable[None]]],
     Awaitable[None],
 ]
 
@@ -48,7 +45,7 @@ class RequestGuard:
     async def __call__(
         self,
         scope: MutableMapping[str, Any],
-        receive: Callable[[], Awaitable[MutableMapping[str, Any]]],
+        receive: Receive,
         send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
     ) -> None:
         """Pass a request on, or answer it."""
@@ -65,6 +62,11 @@ class RequestGuard:
         if is_tool:
             await self._app(scope, receive, send)
             return
+        if scope["method"] == "POST":
+            problem, receive = await _without_body(receive)
+            if problem is not None:
+                await send_problem(send, problem)
+                return
         seen = 0
 
         async def counted() -> MutableMapping[str, Any]:
@@ -102,3 +104,25 @@ class RequestGuard:
                     f"a page of {origin[:100]!a} may not do this; add its name to allowed_hosts if it is yours",
                 )
         return None
+
+
+async def _without_body(receive: Receive) -> tuple[Problem | None, Receive]:
+    """Read the body of a command, which has none: values that it held would be ignored.
+
+    Grafana's buttons send an empty object. Returns a `receive` that begins anew.
+    """
+    body = bytearray()
+    message: MutableMapping[str, Any] = {"more_body": True}
+    while message.get("more_body", False):
+        message = await receive()
+        body += message.get("body", b"")
+        if len(body) > MAX_BODY_BYTES:
+            return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes"), receive
+    if bytes(body).strip() not in {b"", b"{}"}:
+        return Problem("bad-request", "send the values as query parameters, without a body"), receive
+    first = [message if message["type"] == "http.disconnect" else {"type": "http.request", "body": b""}]
+
+    async def again() -> MutableMapping[str, Any]:
+        return first.pop() if first else await receive()
+
+    return None, again

@@ -6,8 +6,7 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 from collections.abc import Callable
 from typing import Annotated, Any, TypeVar
 
-from fastapi import APIRouter, Body, Depends, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query, Response
 
 from actions.api.authentication import Bearer
 from actions.api.requests import (
@@ -19,10 +18,8 @@ from actions.api.requests import (
     PreflightParameters,
     ProbeParameters,
     load_command,
-    merged,
-    required,
 )
-from actions.api.responses import FitDocument, PreflightDocument
+from actions.api.responses import FitResponse, OperationResponse, PreflightResponse
 from actions.api.shared import OPERATION, Daemon, Key, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
@@ -39,34 +36,26 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
     @router.post(
         "/daemons/{daemon}/preflight",
         tags=["read"],
-        responses={200: {"model": PreflightDocument, "description": "The verdict"}},
     )
     async def preflight(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[PreflightParameters, Query()],
-        body: Annotated[PreflightParameters | None, Body()] = None,
-    ) -> Response:
+    ) -> PreflightResponse:
         """Tell whether a load would fit, and who holds the memory."""
         authenticator.slow_down(actor)  # each one asks the daemon
-        given = merged(query, body)
-        command = load_command(daemon, given, replace=given.replace)
-        return JSONResponse((await service.preflight(command)).to_json())
+        command = load_command(daemon, query, replace=query.replace)
+        return PreflightResponse.of(await service.preflight(command))
 
-    @router.post(
-        "/daemons/{daemon}/fit",
-        tags=["read"],
-        responses={200: {"model": FitDocument, "description": "What fits"}},
-    )
+    @router.post("/daemons/{daemon}/fit", tags=["read"])
     async def fit(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[FitParameters, Query()],
-        body: Annotated[FitParameters | None, Body()] = None,
-    ) -> Response:
+    ) -> FitResponse:
         """Tell which context fits now, on which GPUs, and what would have to go for more."""
         authenticator.slow_down(actor)  # each one asks the daemon
-        return JSONResponse(await service.fit(load_command(daemon, merged(query, body))))
+        return FitResponse(**await service.fit(load_command(daemon, query)))
 
     def post(path: str) -> Callable[[Handler], Handler]:
         return router.post(path, tags=["commands"], responses=OPERATION)
@@ -76,50 +65,48 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[LoadParameters, Query()],
-        body: Annotated[LoadParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Load a model, if it fits."""
-        given = merged(query, body)
-        command = load_command(daemon, given, replace=given.replace, force=given.force, reason=given.reason)
-        return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
+        command = load_command(daemon, query, replace=query.replace, force=query.force, reason=query.reason)
+        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
     @post("/daemons/{daemon}/models/eject")
     async def eject(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[EjectParameters, Query()],
-        body: Annotated[EjectParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Eject one instance and make sure that it is gone."""
-        given = merged(query, body)
         command = Eject(
             daemon=daemon,
-            reason=given.reason,
-            instance_id=required(given, "instance_id"),
-            drain_seconds=given.drain_seconds,
-            force=given.force,
+            reason=query.reason,
+            instance_id=query.instance_id,
+            drain_seconds=query.drain_seconds,
+            force=query.force,
         )
-        return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
+        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
     @post("/daemons/{daemon}/models/eject-all")
     async def eject_all(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[EjectAllParameters, Query()],
-        body: Annotated[EjectAllParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Eject everything, busy or not: the kill switch."""
-        given = merged(query, body)
         return await submit(
             service,
             authenticator,
             actor,
-            EjectAll(daemon=daemon, reason=given.reason),
+            EjectAll(daemon=daemon, reason=query.reason),
+            response,
             key=key,
-            wait_s=given.wait,
+            wait_s=query.wait,
         )
 
     @post("/daemons/{daemon}/models/download")
@@ -127,28 +114,26 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[DownloadParameters, Query()],
-        body: Annotated[DownloadParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Download a model."""
-        given = merged(query, body)
         command = Download(
             daemon=daemon,
-            reason=given.reason,
-            model=required(given, "model"),
-            quantization=given.quantization,
+            reason=query.reason,
+            model=query.model,
+            quantization=query.quantization,
         )
-        return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
+        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
     @post("/daemons/{daemon}/probe")
     async def probe(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[ProbeParameters, Query()],
-        body: Annotated[ProbeParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Send one short chat and time it."""
-        given = merged(query, body)
-        command = Probe(daemon=daemon, reason=given.reason, model=required(given, "model"), force=given.force)
-        return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
+        command = Probe(daemon=daemon, reason=query.reason, model=query.model, force=query.force)
+        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)

@@ -6,11 +6,11 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
-from fastapi.responses import JSONResponse
 
 from actions.api.authentication import Bearer
 from actions.api.requests import MAX_WAIT_S, Name
-from actions.api.shared import OPERATION, Limit, wait_for_end
+from actions.api.responses import OperationResponse, OperationsResponse
+from actions.api.shared import OPERATION, Limit, answer, wait_for_end
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
@@ -28,27 +28,27 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             Name | None, Query(description="Only operations older than the one with this id.")
         ] = None,
         limit: Limit = 100,
-    ) -> Response:
+    ) -> OperationsResponse:
         """List operations, newest first. A page ends at `limit` operations or 512 KiB."""
         found = await service.operations.recent(daemon=daemon, limit=limit, before=before)
-        return JSONResponse({"operations": [operation.to_json() for operation in found]})
+        return OperationsResponse(operations=[OperationResponse.of(one) for one in found])
 
-    @router.get("/operations/{operation_id}", tags=["operations"], responses={200: OPERATION[200]})
+    @router.get("/operations/{operation_id}", tags=["operations"])
     async def operation(
         actor: actor_of,
         operation_id: Name,
         wait: Annotated[float, Query(ge=0, le=MAX_WAIT_S)] = 0,
-    ) -> Response:
+    ) -> OperationResponse:
         """Tell how an operation stands; with `wait` when it has ended."""
         found = await service.operations.get(operation_id)
         await wait_for_end(found, wait, authenticator.waits, actor)
-        return JSONResponse(found.to_json())
+        return OperationResponse.of(found)
 
     @router.post("/operations/{operation_id}/cancel", tags=["operations"], responses=OPERATION)
-    async def cancel(actor: actor_of, operation_id: Name) -> Response:
+    async def cancel(actor: actor_of, operation_id: Name, response: Response) -> OperationResponse:
         """Give up an operation that has not ended."""
         found = await service.operations.get(operation_id)
         await authenticator.require(actor, Scope.OPERATE, action="cancel", subject=operation_id)
         await service.cancel(actor, found)
         await wait_for_end(found, 1.0, authenticator.waits, actor)
-        return JSONResponse(found.to_json(), 200 if found.is_finished else 202)
+        return answer(found, response)

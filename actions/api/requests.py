@@ -1,12 +1,12 @@
-"""What requests may say: every parameter once, for the query string, the JSON body and the OpenAPI document alike.
+"""Parameters of requests, once for the query string and the OpenAPI document alike.
 
-Knows no command's meaning; `merged` makes one set of a query and a body, and routes make commands of it.
+Values travel in the query string only: Grafana's buttons need them there. The exception is PUT of the desired state.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
-from typing import TYPE_CHECKING, Annotated, Any, Final, TypeVar
+from typing import TYPE_CHECKING, Annotated, Any, Final
 
 from pydantic import BaseModel, ConfigDict, Field, StringConstraints
 
@@ -55,7 +55,7 @@ else:
 class Plan(LoadOptions):
     """How to load a model."""
 
-    model: Name | None = Field(default=None, description="Model key as the daemon lists it. Required.")
+    model: Name = Field(description="Model key as the daemon lists it.")
     instance_id: Name | None = Field(
         default=None, description="Name of the instance. Default: the model key."
     )
@@ -92,7 +92,7 @@ class LoadParameters(Replacing, Reasoned):
 class EjectParameters(Reasoned):
     """Of an eject."""
 
-    instance_id: Name | None = Field(default=None, description="The instance. Required.")
+    instance_id: Name = Field(description="The instance.")
     drain_seconds: float = Field(
         default=0,
         ge=0,
@@ -110,20 +110,23 @@ class EjectAllParameters(Reasoned):
 class DownloadParameters(Reasoned):
     """Of a download."""
 
-    model: Name | None = Field(default=None, description="Model key or Hugging Face URL. Required.")
+    model: Name = Field(description="Model key or Hugging Face URL.")
     quantization: Name | None = Field(default=None)
 
 
 class ProbeParameters(Reasoned):
     """Of a probe."""
 
-    model: Name | None = Field(default=None, description="Model key as the daemon lists it. Required.")
+    model: Name = Field(description="Model key as the daemon lists it.")
     force: bool = Field(default=False, description="Also when loading it would not fit. Needs a reason.")
 
 
 class DesiredChange(Plan):
     """One change of what is desired. Nothing is replaced for it."""
 
+    model: Name | None = Field(  # type: ignore[assignment]
+        default=None, description="Model key as the daemon lists it. Required to add an instance."
+    )
     pinned: bool = Field(default=True, description="false takes the instance off the list.")
     reap_idle_seconds: float | None = Field(
         default=None,
@@ -140,29 +143,6 @@ class DesiredSet(Parameters):
     reap_idle_seconds: float | None = Field(default=None, gt=0, le=MAX_TTL_S)
 
 
-P = TypeVar("P", bound=Parameters)
-
-
-def merged(query: P, body: P | None) -> P:
-    """Make one set of what the query string and the body say. Raises Problem when they disagree."""
-    if body is None:
-        return query
-    both = query.model_fields_set & body.model_fields_set
-    for name in sorted(both):
-        if getattr(query, name) != getattr(body, name):
-            raise invalid(name, None, "the query string and the body say different things; say it once")
-    given = {name: getattr(query, name) for name in query.model_fields_set}
-    return body.model_copy(update=given)
-
-
-def required(parameters: Parameters, name: str) -> str:
-    """Return a parameter that must be there. Raises Problem."""
-    value = getattr(parameters, name)
-    if value is None:
-        raise invalid(name, None, "is required, in the query string or the body")
-    return str(value)
-
-
 def load_command(
     daemon: str,
     given: Plan,
@@ -172,6 +152,8 @@ def load_command(
     reason: str | None = None,
 ) -> Load:
     """Make a load of its parameters. Raises Problem."""
+    if given.model is None:
+        raise invalid("model", None, "is required to add an instance")
     options = normal({name: getattr(given, name) for name in KEYS})
     wrong = contradiction(options)
     if wrong is not None:
@@ -179,7 +161,7 @@ def load_command(
     return Load(
         daemon=daemon,
         reason=reason,
-        model=required(given, "model"),
+        model=given.model,
         instance_id=given.instance_id,
         ttl_seconds=given.ttl_seconds,
         options=options,

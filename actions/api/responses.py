@@ -1,19 +1,26 @@
-"""The shapes of answers, for the OpenAPI document only: answers are written by hand and tested against these.
+"""Answers of the API as Pydantic models: what routes return, and what the OpenAPI document says of it.
 
-Knows no route.
+Missing data is null, never 0.
 """
 
 from __future__ import annotations
 
+import time
 from collections.abc import Mapping
-from typing import Any, Literal
+from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from actions.domain.errors import MEDIA_TYPE
+from actions.domain.preflight import Learned, Preflight
+from actions.store.audit import Entry
+from actions.store.desired_state import DesiredState
+from actions.store.operations import Operation
+from exporter.llmster.client import Health
+from exporter.llmster.state import DownloadedModel, LoadedInstance, Snapshot
 
 
-class ProblemDocument(BaseModel):
+class ProblemResponse(BaseModel):
     """RFC 9457. Further members hold the numbers behind it."""
 
     model_config = ConfigDict(extra="allow")
@@ -24,8 +31,130 @@ class ProblemDocument(BaseModel):
     detail: str
 
 
-class OperationDocument(BaseModel):
-    """What came, or will come, of a command."""
+class DaemonResponse(BaseModel):
+    """A configured daemon and its state."""
+
+    daemon: str
+    url: str
+    state: str
+    problem: str | None
+    version: str | None
+    kind: Literal["daemon", "app"] | None
+    instances: int | None
+
+    @classmethod
+    def of(cls, name: str, url: str, health: Health, snapshot: Snapshot | None) -> Self:
+        """Describe a daemon; without a snapshot, say why there is none."""
+        return cls(
+            daemon=name,
+            url=url,
+            state=health.state.value,
+            problem=str(health.problem) if health.problem is not None else None,
+            version=snapshot.version.version if snapshot is not None else None,
+            kind=None if snapshot is None else "daemon" if snapshot.process.is_daemon else "app",
+            instances=len(snapshot.instances) if snapshot is not None else None,
+        )
+
+
+class DaemonsResponse(BaseModel):
+    """All configured daemons."""
+
+    daemons: list[DaemonResponse]
+
+
+class ModelResponse(BaseModel):
+    """A model on disk, with what its past loads took over the daemon's estimate."""
+
+    model: str
+    type: str
+    device: str | None
+    size_bytes: int | None
+    params: str | None
+    quantization: str | None
+    max_context_length: int | None
+    instances: list[str]
+    learned_ratio: float | None
+    learned_samples: int
+
+    @classmethod
+    def of(cls, one: DownloadedModel, snapshot: Snapshot, learned: Mapping[str, Learned]) -> Self:
+        """Describe a model."""
+        lesson = learned.get(one.model_key)
+        return cls(
+            model=one.model_key,
+            type=one.type,
+            device=snapshot.device_name(one.device_identifier),
+            size_bytes=one.size_bytes,
+            params=one.params_string,
+            quantization=one.quantization.name if one.quantization is not None else None,
+            max_context_length=one.max_context_length,
+            instances=[
+                loaded.info.identifier
+                for loaded in snapshot.instances
+                if loaded.info.model_key == one.model_key
+            ],
+            learned_ratio=round(lesson.ratio, 4) if lesson is not None else None,
+            learned_samples=lesson.samples if lesson is not None else 0,
+        )
+
+
+class ModelsResponse(BaseModel):
+    """The models on a daemon's disk."""
+
+    daemon: str
+    models: list[ModelResponse]
+
+
+class InstanceResponse(BaseModel):
+    """A loaded instance and what it is doing."""
+
+    instance_id: str
+    instance_reference: str | None
+    model: str | None
+    type: str | None
+    device: str | None
+    state: str | None
+    running: int | None
+    waiting: int | None
+    context_length: int | None
+    parallel: int | None
+    gpu_offload: float | str | None
+    ttl_seconds: float | None
+    ttl_remaining_seconds: float | None
+    last_used_ms: float | None
+
+    @classmethod
+    def of(cls, one: LoadedInstance, snapshot: Snapshot) -> Self:
+        """Describe an instance."""
+        left_ms = one.ttl_remaining_ms(time.time() * 1000)
+        config = one.config
+        return cls(
+            instance_id=one.info.identifier,
+            instance_reference=one.info.instance_reference,
+            model=one.info.model_key,
+            type=one.info.type,
+            device=snapshot.device_name(one.info.device_identifier),
+            state=one.processing.status if one.processing is not None else None,
+            running=one.running,
+            waiting=one.waiting,
+            context_length=one.info.context_length,
+            parallel=config.parallel if config is not None else None,
+            gpu_offload=config.gpu_offload_ratio if config is not None else None,
+            ttl_seconds=one.info.ttl_ms / 1000 if one.info.ttl_ms is not None else None,
+            ttl_remaining_seconds=round(left_ms / 1000, 3) if left_ms is not None else None,
+            last_used_ms=one.info.last_used_time,
+        )
+
+
+class InstancesResponse(BaseModel):
+    """What a daemon has loaded."""
+
+    daemon: str
+    instances: list[InstanceResponse]
+
+
+class OperationResponse(BaseModel):
+    """A command and its result, or how far it is."""
 
     id: str
     daemon: str
@@ -42,8 +171,66 @@ class OperationDocument(BaseModel):
     created_ms: int
     finished_ms: int | None
 
+    @classmethod
+    def of(cls, operation: Operation) -> Self:
+        """Describe an operation."""
+        return cls(**operation.to_json())
 
-class PreflightDocument(BaseModel):
+
+class OperationsResponse(BaseModel):
+    """Operations, newest first."""
+
+    operations: list[OperationResponse]
+
+
+class AuditEntryResponse(BaseModel):
+    """One row of the audit."""
+
+    seq: int
+    at_ms: int
+    kind: Literal["intent", "outcome", "denied", "event"]
+    operation: str | None
+    actor: str
+    token_id: str | None
+    person: str | None
+    address: str | None
+    action: str
+    subject: str
+    detail: dict[str, Any]
+    covers: dict[str, str | None] | None = Field(
+        description="Digests of rows of other tables that changed with this row."
+    )
+    hash: str
+
+    @classmethod
+    def of(cls, entry: Entry) -> Self:
+        """Describe a row."""
+        return cls.model_validate(entry, from_attributes=True)
+
+
+class AuditResponse(BaseModel):
+    """A page of the audit."""
+
+    entries: list[AuditEntryResponse]
+
+
+class DesiredResponse(BaseModel):
+    """The desired state of a daemon."""
+
+    daemon: str
+    instances: list[dict[str, Any]] = Field(
+        description="Parameters of a load each, and whether it is suspended."
+    )
+    reap_idle_seconds: float | None
+
+    @classmethod
+    def of(cls, daemon: str, state: DesiredState) -> Self:
+        """Describe it."""
+        instances = [one.to_json() for one in state.instances]
+        return cls(daemon=daemon, instances=instances, reap_idle_seconds=state.reap_idle_seconds)
+
+
+class PreflightResponse(BaseModel):
     """Whether a load fits, and every number behind the verdict."""
 
     verdict: Literal["fits", "tight", "does_not_fit", "unknown"]
@@ -55,6 +242,11 @@ class PreflightDocument(BaseModel):
     gpus: list[dict[str, Any]]
     holders: list[dict[str, Any]] = Field(description="Who holds the rest.")
     eject_would_free: list[dict[str, Any]]
+
+    @classmethod
+    def of(cls, preflight: Preflight) -> Self:
+        """Describe a verdict."""
+        return cls(**preflight.to_json())
 
 
 class FitGpu(BaseModel):
@@ -91,7 +283,7 @@ class KeptInstance(BaseModel):
     why: Literal["pinned", "busy", "state unknown", "memory unknown"]
 
 
-class FitDocument(BaseModel):
+class FitResponse(BaseModel):
     """Which context fits now, and what would have to go for more."""
 
     model: str
@@ -113,12 +305,12 @@ def errors(told: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
         400: "The request cannot be read",
         401: "A token is needed",
         413: "The body is too large",
-        421: "The Host header is not one of ours",
-        422: "A parameter is not right; it is named",
+        421: "The Host header is not one of the service's names",
+        422: "A parameter is invalid; it is named",
         429: "Too many wrong tokens, or too many commands",
         **told,
     }
     return {
-        status: {"model": ProblemDocument, "content": {MEDIA_TYPE: {}}, "description": what}
+        status: {"model": ProblemResponse, "content": {MEDIA_TYPE: {}}, "description": what}
         for status, what in sorted(every.items())
     }

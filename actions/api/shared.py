@@ -4,12 +4,12 @@ Annotations are evaluated here, not postponed: FastAPI reads them, and could not
 """
 
 import asyncio
+from http import HTTPStatus
 from typing import Annotated, Any, Final
 
 from fastapi import Header, Path, Query, Response
-from fastapi.responses import JSONResponse
 
-from actions.api.responses import OperationDocument, errors
+from actions.api.responses import OperationResponse, errors
 from actions.auth.authenticator import Authenticator
 from actions.auth.rate_limit import Shares
 from actions.commands.service import Service
@@ -29,8 +29,7 @@ ERRORS: Final = errors(
 )
 OPERATION: Final[dict[int | str, dict[str, Any]]] = {
     **ERRORS,
-    200: {"model": OperationDocument, "description": "Done"},
-    202: {"model": OperationDocument, "description": "Begun; Location leads to the operation"},
+    202: {"model": OperationResponse, "description": "Begun; Location leads to the operation"},
 }
 
 Daemon = Annotated[str, Path(description="Name of a configured daemon.", min_length=1, max_length=64)]
@@ -46,22 +45,29 @@ async def submit(
     authenticator: Authenticator,
     actor: Actor,
     command: Command,
+    response: Response,
     *,
     key: str | None,
     wait_s: float,
-) -> Response:
+) -> OperationResponse:
     """Submit a command and answer with its operation. Raises Problem. The kill switch is never rate limited."""
     if command.IS_RATE_LIMITED or not actor.scope.includes(command.NEEDS):
         authenticator.slow_down(actor)
     operation = await service.submit(actor, command, key=key)
     await wait_for_end(operation, wait_s, authenticator.waits, actor)
-    location = {"Location": f"/v1/operations/{operation.id}"}
+    response.headers["Location"] = location = f"/v1/operations/{operation.id}"
     if operation.problem is not None:
         problem = Problem.from_body(operation.problem)
-        problem.headers |= location
+        problem.headers["Location"] = location
         problem.extra["operation"] = operation.to_json()
         raise problem
-    return JSONResponse(operation.to_json(), 200 if operation.is_finished else 202, headers=location)
+    return answer(operation, response)
+
+
+def answer(operation: Operation, response: Response) -> OperationResponse:
+    """Answer with an operation: 200 when it has ended, else 202."""
+    response.status_code = HTTPStatus.OK if operation.is_finished else HTTPStatus.ACCEPTED
+    return OperationResponse.of(operation)
 
 
 async def wait_for_end(operation: Operation, seconds: float, waits: Shares, actor: Actor) -> None:

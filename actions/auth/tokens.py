@@ -18,7 +18,6 @@ from typing import Final
 
 from actions.domain.actor import Actor, Scope
 from actions.store.database import Storage
-from actions.store.file_identity import Stamp
 
 _FORM: Final = re.compile(r"dp_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
@@ -64,7 +63,6 @@ class TokenStore:
     def __init__(self, storage: Storage, *, clock_ms: Callable[[], int] | None = None) -> None:
         self._storage = storage
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
-        self._read: tuple[Stamp, Mapping[str, sqlite3.Row]] | None = None
 
     def add(
         self, db: sqlite3.Connection, *, name: str, scope: Scope, expires_ms: int | None = None
@@ -119,19 +117,16 @@ class TokenStore:
         return Checked(Actor(f"token:{token.name}", token.scope, token_id=token.id), token.id)
 
     async def _known(self) -> Mapping[str, sqlite3.Row]:
-        """Give the rows by id: those read before, as long as no process has written to the database since."""
-        stamp = self._storage.stamp()
-        if self._read is not None and self._read[0] == stamp:
-            return self._read[1]
-        rows = await self._storage.read(lambda db: db.execute("SELECT * FROM tokens").fetchall())
-        found = {row["id"]: row for row in rows}
-        if stamp.is_settled:
-            self._read = stamp, found
-        return found
+        """Give the rows by id."""
+        return await self._storage.recall("tokens", _by_id)
 
 
 def _hash(secret: str) -> bytes:
     return hashlib.sha256(secret.encode()).digest()
+
+
+def _by_id(db: sqlite3.Connection) -> Mapping[str, sqlite3.Row]:
+    return {row["id"]: row for row in db.execute("SELECT * FROM tokens")}
 
 
 def _all(db: sqlite3.Connection) -> tuple[Token, ...]:

@@ -12,10 +12,10 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from typing import Any, Final, TypeVar
+from typing import Any, Final, TypeVar, cast
 
 from actions.domain.actor import DATABASE
 from actions.store import chain, covered, file_identity
@@ -48,6 +48,7 @@ class StorageMissing(StorageFailed):
 
 _REPLACED: Final = "stop the service, put the right file back, and start it again"
 _COVERS_PER_ROW: Final = 128
+_MAX_RECALLED: Final = 32
 
 
 class Storage:
@@ -64,9 +65,10 @@ class Storage:
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-read")
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
-        self._identity: Identity | None = None
+        self._identity: Identity = ()
         self._head: tuple[int, str] | None = None
         self._schema: tuple[int, str] = (0, "")
+        self._recalled: dict[Hashable, tuple[Stamp, Any]] = {}
         self.listeners: list[Callable[[Entry], None]] = []
         """Receive, in the event loop, audit rows that a transaction got besides those its caller appended."""
         self._last_write_worked: bool | None = None
@@ -117,6 +119,22 @@ class Storage:
         """Run `work` on a consistent view of what is committed. Raises StorageFailed."""
         return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
 
+    async def recall(self, key: Hashable, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read as `read` does, and answer from memory as long as no process has written. Raises StorageFailed.
+
+        The result is shared: callers must not change it. `key` stands for `work`.
+        """
+        stamp = self.stamp()
+        known = self._recalled.get(key)
+        if known is not None and known[0] == stamp:
+            return cast("T", known[1])
+        result = await self.read(work)
+        if stamp.is_settled:
+            if len(self._recalled) >= _MAX_RECALLED:
+                self._recalled.clear()
+            self._recalled[key] = stamp, result
+        return result
+
     async def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run long reading work on a connection of its own, so that nobody waits behind it. Raises StorageFailed."""
         return await asyncio.to_thread(self._scan, work)
@@ -124,7 +142,7 @@ class Storage:
     def stamp(self) -> Stamp:
         """Tell, by its files' sizes and times, whether the database has changed. Raises StorageFailed."""
         try:
-            return file_identity.stamp_of(self.path, self._identity)
+            return file_identity.stamp_of(self._identity)
         except OSError as error:
             raise self._was_replaced(error) from error
 

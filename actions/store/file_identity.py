@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import logging
+import os
 import stat
 import time
 from dataclasses import dataclass
@@ -16,8 +17,8 @@ _SUFFIXES: Final = ("", "-wal", "-shm")
 SETTLED_NS: Final = 100_000_000
 """A file that was changed more recently could be changed again within one tick of its file system's clock."""
 
-Identity = tuple[tuple[int, int] | None, ...]
-"""Device and inode of the database, its log and its index; None for one that was not there."""
+Identity = tuple[tuple[str, int, int], ...]
+"""Name, device and inode of the database, its log and its index, as far as they were there."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -30,20 +31,19 @@ class Stamp:
 
 def of(path: Path) -> Identity:
     """Name the files that belong to a database."""
-    return tuple(_inode(f"{path}{suffix}") for suffix in _SUFFIXES)
+    found = ((name, _inode(name)) for name in (f"{path}{suffix}" for suffix in _SUFFIXES))
+    return tuple((name, *inode) for name, inode in found if inode is not None)
 
 
-def stamp_of(path: Path, identity: Identity | None) -> Stamp:
+def stamp_of(identity: Identity) -> Stamp:
     """Look at the files. Raises OSError when one is gone or is another file than at the beginning."""
     seen: list[tuple[int, int]] = []
     newest_ns = 0
-    for suffix, expected in zip(_SUFFIXES, identity or (), strict=False):
-        if expected is None:
-            continue
-        status = Path(f"{path}{suffix}").stat()
-        if (status.st_dev, status.st_ino) != expected:
+    for name, device, inode in identity:
+        status = os.stat(name)  # noqa: PTH116 - at every request, and a Path costs more than the call
+        if status.st_ino != inode or status.st_dev != device:
             raise OSError(errno.ESTALE, "it is another file now")
-        if suffix != "-shm":  # written through memory, which its time does not show
+        if not name.endswith("-shm"):  # written through memory, which its time does not show
             seen.append((status.st_size, status.st_mtime_ns))
             newest_ns = max(newest_ns, status.st_mtime_ns)
     return Stamp(tuple(seen), time.time_ns() - newest_ns > SETTLED_NS)

@@ -248,7 +248,8 @@ class Operations:
                 found.append(row)
             return found
 
-        return [self.live.get(row["id"]) or _operation(row) for row in await self._storage.read(page)]
+        rows = await self._storage.recall(("operations", daemon, limit, before), page)
+        return [self.live.get(row["id"]) or _operation(row) for row in rows]
 
     async def unfinished(self) -> list[Operation]:
         """Take up again what a former process left without an outcome, oldest first."""

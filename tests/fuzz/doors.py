@@ -17,7 +17,6 @@ from actions.store import covered
 from actions.store.audit import Audit, AuditBroken
 from actions.store.chain import row_hash
 from actions.store.database import Storage, _statements
-from actions.store.file_identity import Stamp
 from actions.store.migrations import MIGRATIONS
 from exporter.shared.host_header import LOOPBACK_NAMES
 from tests.fuzz.choices import Choices
@@ -58,9 +57,9 @@ class _Memory:
 
     scan = read
 
-    def stamp(self) -> Stamp:
-        """Say that it may have changed."""
-        return Stamp((), is_settled=False)
+    async def recall(self, _key: object, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Run `work`."""
+        return work(self.db)
 
 
 @cache

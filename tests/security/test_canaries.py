@@ -97,9 +97,9 @@ async def actions_doors(url: str, admin: str) -> list[str]:
                     doors += [await http.request(method, where, headers=who)]
         for server in ("web", "gone", "toolbox", "nowhere"):
             doors += [await http.get(f"/v1/mcp/servers/{server}/tools", headers=headers)]
-        body = {"model": "qwen/qwen3-0.6b", "wait": 20, "reason": "none"}
-        doors += [await http.post("/v1/daemons/box/models/load", json=body, headers=headers)]
-        doors += [await http.post("/v1/daemons/box/probe", json={"model": "x"}, headers=headers)]
+        body = {"model": "qwen/qwen3-0.6b", "wait": "20", "reason": "none"}
+        doors += [await http.post("/v1/daemons/box/models/load", params=body, headers=headers)]
+        doors += [await http.post("/v1/daemons/box/probe", params={"model": "x"}, headers=headers)]
         doors += [await http.get("/v1/audit?limit=1000", headers=headers)]
         doors += [await http.get("/v1/operations?limit=1000", headers=headers)]
         doors += [await http.get("/metrics"), await http.get("/v1/x", headers=headers)]

@@ -68,8 +68,8 @@ BODIES = {
 async def test_a_body_that_means_nothing_is_the_senders_fault(forge: Forge, sim: Simulator) -> None:
     for name, body in BODIES.items():
         headers = JSON | ({"Content-Encoding": "gzip"} if name == "gzip" else {})
-        for path in ("models/load", "preflight", "desired"):
-            answer = await forge.http.post(forge.path(path), content=body, headers=headers)
+        for method, path in (("POST", "models/load"), ("POST", "preflight"), ("PUT", "desired")):
+            answer = await forge.http.request(method, forge.path(path), content=body, headers=headers)
             assert answer.status_code in {400, 404, 422}, (name, answer.text)
             assert answer.headers["content-type"] == "application/problem+json"
             assert len(answer.content) < 4_000

@@ -27,10 +27,10 @@ async def test_a_load_waits_shows_progress_and_says_what_is_there(forge: Forge, 
     assert (instance.ttl_ms, instance.config.context_length, instance.config.parallel) == (600_000, 2048, 2)
 
 
-async def test_every_parameter_can_come_in_the_body_too(forge: Forge, sim: Simulator) -> None:
+async def test_lists_and_shares_can_be_written_in_the_query(forge: Forge, sim: Simulator) -> None:
     response = await forge.http.post(
         forge.path("models/load"),
-        json={
+        params={
             "model": SMALL,
             "instance_id": "mine",
             "gpu_offload": 0.5,
@@ -57,12 +57,28 @@ async def test_explicit_context_switches_auto_fit_off(forge: Forge, sim: Simulat
     assert fields["llm.load.llama.autoFit"] is False
 
 
-async def test_query_and_body_that_disagree_are_refused(forge: Forge) -> None:
+async def test_values_travel_in_the_query_and_a_body_with_some_is_refused(
+    forge: Forge, sim: Simulator
+) -> None:
     response = await forge.http.post(
-        forge.path("models/load"), params={"model": SMALL}, json={"model": "other"}
+        forge.path("models/load"), params={"model": SMALL}, json={"context_length": 2048}
     )
-    assert response.status_code == 422
-    assert response.json()["parameter"] == "model"
+    assert (response.status_code, "query parameters" in response.json()["detail"]) == (400, True)
+    assert ("llm", "loadModel") not in sim.calls
+    missing = await forge.http.post(forge.path("models/load"))
+    assert (missing.status_code, missing.json()["parameter"]) == (422, "model")
+    as_grafana = await forge.http.post(
+        forge.path("models/load"), params={"model": SMALL, "wait": 10}, json={}
+    )
+    assert as_grafana.status_code == 200
+    paths = (await forge.http.get("/openapi.json")).json()["paths"]
+    for path, name in (("models/load", "model"), ("models/eject", "instance_id"), ("probe", "model")):
+        post = paths["/v1/daemons/{daemon}/" + path]["post"]
+        assert "requestBody" not in post
+        (found,) = [one for one in post["parameters"] if one["name"] == name]
+        assert (found["in"], found["required"]) == ("query", True)
+    gate = paths["/v1/mcp/servers/{server}/tools/{tool}/gate"]["post"]["parameters"]
+    assert [one["required"] for one in gate if one["name"] == "decision"] == [True]
 
 
 async def test_loading_again_with_the_same_configuration_is_success_without_a_second_copy(
