@@ -18,10 +18,12 @@ from llmster_sim.engine.daemon import Daemon, Settings
 from llmster_sim.home import write_home
 from llmster_sim.host.gpu_specs import specs_of
 from llmster_sim.models.catalogue import catalogue_of
+from llmster_sim.rest.anthropic import MessagesRoutes
 from llmster_sim.rest.chat import ChatRoutes
 from llmster_sim.rest.http import Router
 from llmster_sim.rest.models import ModelRoutes
 from llmster_sim.rest.openai_compat import CompatRoutes
+from llmster_sim.rest.responses import ResponsesRoutes
 from llmster_sim.traffic import scenarios
 from llmster_sim.wire.auth import Authority
 from llmster_sim.wire.faults import Faults
@@ -100,8 +102,9 @@ class Simulator:
             daemon=self.daemon, clock=self.clock, faults=self.faults, authority=self._authority
         )
         self._plugins = _plugins(self.config, self.daemon)
-        for routes in (ModelRoutes, CompatRoutes):
+        for routes in (ModelRoutes, CompatRoutes, ResponsesRoutes):
             routes(daemon=self.daemon, clock=self.clock).add_to(self._router)
+        MessagesRoutes(daemon=self.daemon).add_to(self._router)
         ChatRoutes(daemon=self.daemon, bench=self._plugins).add_to(self._router)
         self.faults.drop_sockets = self._sockets.abort_all
         self.faults.revoke = self._revoke

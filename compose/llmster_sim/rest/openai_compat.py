@@ -5,7 +5,6 @@ Knows the smallest useful part of those shapes; /api/v0 adds the daemon's own st
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import json
 from typing import TYPE_CHECKING, Any
@@ -17,9 +16,10 @@ from llmster_sim.engine.jobs import Failed, Finished, JobEvent, Piece
 from llmster_sim.engine.requests import Tool, chat_ask, text_ask
 from llmster_sim.models.generation import tokenize
 from llmster_sim.models.prompts import Message
-from llmster_sim.rest.http import RestError, body_of, invalid, json_response
+from llmster_sim.rest.http import body_of, invalid, json_response
 from llmster_sim.rest.models import required
 from llmster_sim.rest.targets import target, work_failed
+from llmster_sim.rest.work import Work, send_event
 from llmster_sim.wire.model_calls import embedding_ask, vector
 
 if TYPE_CHECKING:
@@ -113,7 +113,7 @@ class CompatRoutes:
         *,
         kind: str,
     ) -> web.StreamResponse:
-        work = _Work(daemon=self._daemon, key=key, ask=ask)
+        work = Work(daemon=self._daemon, key=key, ask=ask)
         prefix = "chatcmpl" if kind == "chat.completion" else "cmpl"
         head = {
             "id": f"{prefix}-{self._daemon.rng.getrandbits(96):024x}",
@@ -161,7 +161,7 @@ class CompatRoutes:
         return answer
 
     async def _stream(
-        self, request: web.Request, work: _Work, head: dict[str, Any], kind: str
+        self, request: web.Request, work: Work, head: dict[str, Any], kind: str
     ) -> web.StreamResponse:
         response = web.StreamResponse(
             headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
@@ -172,9 +172,9 @@ class CompatRoutes:
             await response.prepare(request)
             async for event in work.events():
                 for choice in _chunks(event, kind):
-                    await _send(response, {**head, "choices": [choice]})
+                    await send_event(response, {**head, "choices": [choice]})
                 if isinstance(event, Failed):
-                    await _send(response, {"error": work_failed(event.error, key=work.key)})
+                    await send_event(response, {"error": work_failed(event.error, key=work.key)})
             await response.write(b"data: [DONE]\n\n")
             await response.write_eof()
         return response
@@ -202,52 +202,7 @@ class CompatRoutes:
 
     async def _embed_one(self, request: web.Request, key: str, text: str) -> None:
         ask = embedding_ask(text, route=request.path)
-        await _Work(daemon=self._daemon, key=key, ask=lambda _instance: ask, domain="embedding").finished()
-
-
-class _Work:
-    """One request to the daemon as something a coroutine can wait for."""
-
-    def __init__(
-        self, *, daemon: Daemon, key: str, ask: Callable[[Instance], Ask], domain: str = "llm"
-    ) -> None:
-        self.key = key
-        self.instance: Instance | None = None
-        self._events: asyncio.Queue[JobEvent] = asyncio.Queue()
-        self._done = False
-
-        def remember(instance: Instance) -> Ask:
-            self.instance = instance
-            return ask(instance)
-
-        self._request = daemon.request(key, ask=remember, domain=domain, notify=self._events.put_nowait)
-
-    async def events(self) -> Any:
-        """Every event up to the last."""
-        while not self._done:
-            event = await self._events.get()
-            self._done = isinstance(event, Finished | Failed)
-            yield event
-
-    async def finished(self) -> Finished:
-        """Wait for the result; a failure becomes the REST error."""
-        async for event in self.events():
-            if isinstance(event, Finished):
-                return event
-            if isinstance(event, Failed):
-                status = 400 if event.error.kind == "guardrail" else 500
-                raise RestError(status=status, error=work_failed(event.error, key=self.key))
-        raise RuntimeError("a job ended without its last event")
-
-    def cancel(self) -> None:
-        """Stop the work unless it is over."""
-        if not self._done:
-            self._done = True
-            self._request.cancel()
-
-
-async def _send(response: web.StreamResponse, chunk: dict[str, Any]) -> None:
-    await response.write(f"data: {json.dumps(chunk, separators=(',', ':'), ensure_ascii=False)}\n\n".encode())
+        await Work(daemon=self._daemon, key=key, ask=lambda _instance: ask, domain="embedding").finished()
 
 
 def _chunks(event: JobEvent, kind: str) -> list[dict[str, Any]]:

@@ -1,0 +1,71 @@
+"""Ask the daemon for one prediction as something a coroutine can wait for, and send server-sent events.
+
+Knows no API: each shapes its own answers.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import json
+from typing import TYPE_CHECKING, Any
+
+from llmster_sim.engine.jobs import Failed, Finished, JobEvent
+from llmster_sim.rest.http import RestError
+from llmster_sim.rest.targets import work_failed
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Callable
+
+    from aiohttp import web
+
+    from llmster_sim.engine.daemon import Daemon
+    from llmster_sim.engine.instances import Instance
+    from llmster_sim.engine.jobs import Ask
+
+
+class Work:
+    """One request to the daemon as something a coroutine can wait for."""
+
+    def __init__(
+        self, *, daemon: Daemon, key: str, ask: Callable[[Instance], Ask], domain: str = "llm"
+    ) -> None:
+        self.key = key
+        self.instance: Instance | None = None
+        self._events: asyncio.Queue[JobEvent] = asyncio.Queue()
+        self._done = False
+
+        def remember(instance: Instance) -> Ask:
+            self.instance = instance
+            return ask(instance)
+
+        self._request = daemon.request(key, ask=remember, domain=domain, notify=self._events.put_nowait)
+
+    async def events(self) -> AsyncIterator[JobEvent]:
+        """Every event up to the last."""
+        while not self._done:
+            event = await self._events.get()
+            self._done = isinstance(event, Finished | Failed)
+            yield event
+
+    async def finished(self) -> Finished:
+        """Wait for the result; a failure becomes the REST error."""
+        async for event in self.events():
+            if isinstance(event, Finished):
+                return event
+            if isinstance(event, Failed):
+                status = 400 if event.error.kind == "guardrail" else 500
+                raise RestError(status=status, error=work_failed(event.error, key=self.key))
+        raise RuntimeError("a job ended without its last event")
+
+    def cancel(self) -> None:
+        """Stop the work unless it is over."""
+        if not self._done:
+            self._done = True
+            self._request.cancel()
+
+
+async def send_event(response: web.StreamResponse, data: dict[str, Any], *, event: str | None = None) -> None:
+    """Write one server-sent event."""
+    head = f"event: {event}\n" if event is not None else ""
+    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    await response.write(f"{head}data: {body}\n\n".encode())
