@@ -9,6 +9,7 @@ from __future__ import annotations
 import msgspec
 
 from exporter.pipeline.output.segments import Kind
+from exporter.tap.routes import PREDICT
 
 
 class PhaseMark(msgspec.Struct, frozen=True, gc=False):
@@ -19,7 +20,7 @@ class PhaseMark(msgspec.Struct, frozen=True, gc=False):
     end_s: float
     """Both from the moment the request was accepted. The end is the start of the next stretch, or the last delta."""
     tokens: int
-    """Deltas that held text, which is a token each with the daemons seen; a fragment's own count on a WebSocket."""
+    """Deltas that held text; on a WebSocket the tokens that fragments state. Assumed: else as a rule one token each."""
     chars: int
 
 
@@ -89,10 +90,13 @@ class Report(msgspec.Struct, frozen=True, kw_only=True):
 
     @property
     def reasoning_share(self) -> float | None:
-        """Share of the written tokens that are reasoning, 0 to 1; None when nothing tells."""
+        """Share of the written tokens that are reasoning, 0 to 1; None where the daemon does not count them apart.
+
+        It does in `usage`, and in the fragments of a WebSocket. Deltas elsewhere may hold several tokens.
+        """
         if self.usage.reasoning is not None and self.usage.output:
             return min(1.0, self.usage.reasoning / self.usage.output)
-        if not self.tokens:
+        if not self.tokens or self.route != PREDICT:
             return None
         return sum(phase.tokens for phase in self.phases if phase.kind is Kind.REASONING) / self.tokens
 

@@ -208,16 +208,19 @@ async def test_a_tap_that_is_away_costs_what_only_it_knows(start_exporter: Start
 
 
 async def test_reports_are_given_to_no_page_of_another_name_and_hold_no_content(
-    start_exporter: StartExporter,
+    start_exporter: StartExporter, caplog: pytest.LogCaptureFixture
 ) -> None:
+    caplog.set_level("DEBUG")
     async with together(start_exporter) as all_of, httpx.AsyncClient(trust_env=False) as http:
         body = {"model": MODELS[0], "prompt": "CANARY", "max_tokens": 5}
         await http.post(f"{all_of.url}/v1/completions", json=body, headers={"authorization": "Bearer key-ci"})
         batch = (await http.get(f"{all_of.reports_url}/reports")).json()
         again = (await http.get(f"{all_of.reports_url}/reports", params={"boot": batch["boot"]})).text
+        seen = await all_of.settled(matched=1)
+        doors = [again, repr(seen.samples), caplog.text]
+        doors += [(await all_of.exporter.get(path)).text for path in ("/", "/live", "/sd", "/readyz")]
         assert '"client":"ci"' in again
-        assert "CANARY" not in again
-        assert "key-ci" not in again
+        assert [door for door in doors if "CANARY" in door or "key-ci" in door] == []
         stranger = await http.get(f"{all_of.reports_url}/reports", headers={"host": "evil.example"})
         assert stranger.status_code == 421
         assert (await http.get(f"{all_of.reports_url}/healthz")).json() == {"status": "ok"}

@@ -116,17 +116,32 @@ def test_a_pair_becomes_one_prediction_with_the_daemons_counts_and_the_taps_time
     assert (both.client, both.timing) == ("ci", Timing.EXACT)
     assert (both.start_ns, both.end_ns) == (report.start_ns, report.end_ns)
     assert both.first_token_ns == report.start_ns + 6 * NS // 10
-    assert both.reasoning_tokens_estimated == 15
+    assert both.reasoning_tokens_estimated == 8  # deltas are not taken for tokens
     assert both.reasoning_s == pytest.approx(0.6)
     assert [(phase.start_char, phase.end_char) for phase in both.phases] == [(7, 107), (115, 415)]
     assert [phase.offset_s for phase in both.phases] == pytest.approx([0.0, 0.6])
     assert both.trace_id == 0x0AF7651916CD43DD8448EB211C80319C
     assert both.parent_span_id == 0xB7AD6B7169203331
     assert both.span_id == 2
-    assert matching.errors == [(MODEL, 0.25)]
+    assert matching.errors == []
     matching.later(1000)
     assert len(matching.emitted) == 1
     assert matching.claims.outcomes == {"matched": 1}
+
+
+@pytest.mark.parametrize(
+    "changes",
+    [{"route": "ws predict"}, {"usage": Usage(output=30, reasoning=15)}],
+    ids=["fragments", "usage"],
+)
+def test_where_reasoning_is_counted_apart_the_estimate_gives_way_and_its_error_is_told(
+    changes: dict[str, Any],
+) -> None:
+    matching = Matching()
+    matching.claims.take_report(tapped(**changes))
+    matching.log(logged())
+    assert matching.emitted[0].reasoning_tokens_estimated == 15
+    assert matching.errors == [(MODEL, 0.25)]
 
 
 def test_counts_that_the_log_lacks_are_the_answers() -> None:
