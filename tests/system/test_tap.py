@@ -103,6 +103,10 @@ async def ask(http: httpx.AsyncClient, number: int) -> str:
     body: dict[str, Any] = {"model": model, "stream": stream, "max_tokens": 20 + number % 50}
     if number % 7 == 0:
         path, body = "/api/v1/chat", {"model": model, "stream": stream, "input": f"Question {number}"}
+    elif number % 7 == 2:
+        path, body = "/v1/responses", {"model": model, "stream": stream, "input": f"Question {number}"}
+    elif number % 7 == 3:
+        path, body["messages"] = "/v1/messages", [{"role": "user", "content": f"Question {number}"}]
     elif number % 7 == 1:
         path, body["prompt"] = "/v1/completions", f"Once {number}"
     else:
