@@ -112,6 +112,11 @@ TOOLS: dict[str, Tool] = {
         _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"
     ),
     "docker-compose": Tool(_program("docker-compose"), "apt-get install docker-compose"),
+    "helm": Tool(
+        lambda: next((path for path in (*_go_binaries("helm"), _program("helm")()) if path), None),
+        "go install helm.sh/helm/v4/cmd/helm@v4.3.2",
+        everywhere=False,  # builds for ten minutes on two cores
+    ),
     "systemd-analyze": Tool(_program("systemd-analyze"), "run where systemd is installed", everywhere=False),
     "libfaketime": Tool(_faketime, "apt-get install faketime"),
     "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
