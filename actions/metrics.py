@@ -12,7 +12,6 @@ from collections.abc import Callable, Collection, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Final
 
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
@@ -21,6 +20,7 @@ from actions.domain.preflight import Verdict
 from exporter.catalogue import Kind, Metric, mcp
 from exporter.catalogue import actions as rows
 from exporter.catalogue.self_metrics import OTLP
+from exporter.shared.accept import encoder
 from exporter.telemetry.batch_queue import Delivered
 
 Labels = tuple[str, ...]
@@ -105,7 +105,7 @@ class Metrics(Collector):
 
     def expose(self, accept: str) -> tuple[bytes, str]:
         """Write everything in the format the scraper asks for; returns body and content type."""
-        encode, content_type = choose_encoder(accept)
+        encode, content_type = encoder(accept)
         return encode(self), content_type
 
     def _histogram_samples(self, metric: Metric) -> Iterator[Sample]:

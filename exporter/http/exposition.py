@@ -1,6 +1,6 @@
 """Samples to bytes: the text or OpenMetrics format the scraper asked for, filtered and compressed as it asked.
 
-Knows no metric; prometheus-client writes the formats.
+prometheus-client writes the formats; which one is chosen in shared/accept.py.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client.exposition import choose_encoder
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 
 from exporter.collectors.base import Samples
+from exporter.shared.accept import encoder
 
 GZIP_LEVEL: Final = 1
 """Level 1 already makes a scrape about ten times smaller; higher levels cost far more CPU than they save bytes."""
@@ -31,7 +31,7 @@ class Exposition:
 
 def expose(samples: Samples, *, accept: str, accept_encoding: str, names: Iterable[str] = ()) -> Exposition:
     """Encode a scrape. `names` keeps only samples of these names, as `name[]` asks; none keeps all."""
-    encode, content_type = choose_encoder(accept)
+    encode, content_type = encoder(accept)
     body = encode(_Registry(samples, frozenset(names)))
     if _takes_gzip(accept_encoding):
         return Exposition(gzip.compress(body, GZIP_LEVEL), content_type, "gzip")

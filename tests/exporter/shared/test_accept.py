@@ -1,0 +1,58 @@
+"""Content negotiation: one of two formats, whatever the header says."""
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from exporter.shared.accept import OPENMETRICS, TEXT, choose
+
+PROMETHEUS_3 = (
+    "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
+    "application/openmetrics-text;version=0.0.1;q=0.5,text/plain;version=1.0.0;escaping=allow-utf-8;q=0.4,"
+    "text/plain;version=0.0.4;q=0.3,*/*;q=0.2"
+)
+PROMETHEUS_2 = (
+    "application/openmetrics-text;version=1.0.0,application/openmetrics-text;version=0.0.1;q=0.75,"
+    "text/plain;version=0.0.4;q=0.5,*/*;q=0.1"
+)
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("", TEXT),
+        ("*/*", TEXT),
+        ("text/html", TEXT),
+        ("text/plain", TEXT),
+        (PROMETHEUS_2, OPENMETRICS),
+        (PROMETHEUS_3, OPENMETRICS),
+        ("application/openmetrics-text", OPENMETRICS),
+        ('application/openmetrics-text; version="1.0.0"', OPENMETRICS),
+        ("Application/OpenMetrics-Text; Version=1.0.0", OPENMETRICS),
+        ("application/openmetrics-text; version=2.0.0", TEXT),
+        (
+            "application/openmetrics-text; version=2.0.0, application/openmetrics-text; version=1.0.0",
+            OPENMETRICS,
+        ),
+        ("application/openmetrics-text; version=latest", TEXT),
+        ("application/openmetrics-text; version=0.0.1", TEXT),
+        ("application/openmetrics-text; version=1.0.0; q=0", TEXT),
+        ("application/openmetrics-text; q=0.2, text/plain; q=0.8", TEXT),
+        ("application/openmetrics-text; q=0.8, text/plain; q=0.2", OPENMETRICS),
+        ("application/openmetrics-text; q=0.5, */*; q=0.9", TEXT),
+        ("text/plain, application/openmetrics-text", TEXT),
+        ("application/openmetrics-text, text/plain", OPENMETRICS),
+        ("application/openmetrics-text; q=much", TEXT),
+        ("application/openmetrics-text; q=nan", TEXT),
+        ('application/openmetrics-text; x="a,b;c"; version=1.0.0', OPENMETRICS),
+        ('application/openmetrics-text; version="1.0.0', OPENMETRICS),
+        (",,;;,=", TEXT),
+    ],
+)
+def test_the_format_is_the_one_the_client_prefers(accept: str, chosen: str) -> None:
+    assert choose(accept) == chosen
+
+
+@given(st.text() | st.text(alphabet='aqv=;,"*/. 01'))
+def test_any_header_gets_one_of_the_formats_that_are_written(accept: str) -> None:
+    assert choose(accept) in {TEXT, OPENMETRICS}
