@@ -34,7 +34,8 @@ class Memory:
     """
 
     total_bytes: int
-    used_bytes: int
+    used_bytes: int | None
+    """On unified memory what the GPU's processes hold; None where these do not tell."""
     free_bytes: int
     reserved_bytes: int | None = None
 
@@ -106,7 +107,7 @@ class Device:
     lost: bool = False
     """The card has fallen off the bus or wants a reset; nothing else can be said of it."""
     unified: bool = False
-    """The card shares the host's memory, so `memory` is the host's total and what is not available of it."""
+    """The GPU shares the host's memory: total and free of `memory` are the host's, used is what processes hold."""
     memory: Memory | None = None
     utilization_ratio: float | None = None
     """Share of the last sample (1/6 to 1 s, by product) in which at least one kernel ran."""

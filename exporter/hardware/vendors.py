@@ -17,6 +17,7 @@ from exporter.hardware.drm.discovery import Driver, count_nvidia
 from exporter.hardware.drm.source import DrmSource
 from exporter.hardware.errors import HardwareError, NvmlNotFound
 from exporter.hardware.gpus import Device, GpuReading, GpuSource
+from exporter.hardware.nvml.shared import SharedUse, shared_nvml
 from exporter.hardware.nvml.source import NvmlSource
 
 log = logging.getLogger(__name__)
@@ -30,7 +31,7 @@ Sources = Mapping[str, GpuSource]
 def local_sources() -> dict[str, GpuSource]:
     """Make the sources of the GPUs of this host: NVML for NVIDIA's, the kernel's files for AMD's and Intel's."""
     return {
-        NVIDIA: NvmlSource(),
+        NVIDIA: shared_nvml(),
         "amd": DrmSource({Driver.AMDGPU}),
         "intel": DrmSource({Driver.XE, Driver.I915}),
     }
@@ -69,7 +70,7 @@ class GpuReaders:
     def __init__(self, sources: Sources, *, nvidia_gpus: Callable[[], int] | None = None) -> None:
         """`nvidia_gpus` counts the GPUs whose numbers are kept free for NVML: those on the bus, where it is real."""
         if nvidia_gpus is None:
-            is_real = isinstance(sources.get(NVIDIA), NvmlSource)
+            is_real = isinstance(sources.get(NVIDIA), NvmlSource | SharedUse)
             nvidia_gpus = functools.partial(count_nvidia, "/sys") if is_real else lambda: 0
         self._readers = {
             vendor: GpuReader(source, subject=f"the {vendor} GPU driver")

@@ -130,7 +130,9 @@ def _instances(reading: DaemonReading, now_s: float) -> Iterable[tuple[str, ...]
 def _gpu(device: Device) -> tuple[str, ...]:
     memory = device.memory
     used = (
-        f"{memory.used_bytes / _GIB:.1f} / {memory.total_bytes / _GIB:.1f} GiB" if memory is not None else ""
+        f"{memory.used_bytes / _GIB:.1f} / {memory.total_bytes / _GIB:.1f} GiB"
+        if memory is not None and memory.used_bytes is not None
+        else ""
     )
     load = device.utilization_ratio
     return (

@@ -39,7 +39,7 @@ def read_memory(gpu: DrmGpu, host_available_bytes: int | None) -> Memory | None:
     mappable = gtt.free_bytes if host_available_bytes is None else min(gtt.free_bytes, host_available_bytes)
     return Memory(
         total_bytes=vram.total_bytes + gtt.total_bytes,
-        used_bytes=vram.used_bytes + gtt.used_bytes,
+        used_bytes=(vram.used_bytes or 0) + (gtt.used_bytes or 0),
         free_bytes=vram.free_bytes + mappable,
     )
 

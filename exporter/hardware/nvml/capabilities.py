@@ -9,7 +9,7 @@ from typing import Any, Final
 
 import pynvml
 
-from exporter.hardware.nvml.query import ask, ask_fields, refuses
+from exporter.hardware.nvml.query import ask, ask_fields, refuses, within
 
 Handle = Any  # pynvml has no types; a handle is an opaque ctypes pointer
 
@@ -27,6 +27,14 @@ ECC_KINDS: Final = {
 }
 EVERYWHERE: Final = "all"
 """The location of an ECC count that the card gives only as a total."""
+
+INTEGRATED: Final = ("gb10", "orin", "thor", "xavier", "tegra")
+"""In the names of parts whose GPU and CPU share one memory: DGX Spark and Jetson. Source: NVIDIA's product pages."""
+MAX_CELSIUS: Final = 300.0
+MAX_HERTZ: Final = 1e11
+MAX_PCIE_GENERATION: Final = 16
+MAX_PCIE_LANES: Final = 64
+MAX_FANS: Final = 64
 
 _LIMITS: Final = {
     "slowdown": pynvml.NVML_TEMPERATURE_THRESHOLD_SLOWDOWN,
@@ -69,15 +77,16 @@ class Facts:
     memory_v2: bool
     """Whether the driver tells reserved memory apart."""
     unified: bool
-    """Whether the card has no memory of its own and shares the host's.
+    """Whether the GPU has no memory of its own and shares the host's.
 
     Observed: DGX Spark (GB10, drivers 580 and 595, by published reports) answers NOT_SUPPORTED to both memory calls;
-    some parts answer a total of 0. Assumed: only such parts do.
+    some parts answer a total of 0. A discrete GPU may do so too, so the name decides: the parts are few and known.
     """
 
 
 def learn(index: int, handle: Handle) -> Facts:
     """Ask one card everything that does not change. Raises NVMLError when the card is lost."""
+    name = ask(pynvml.nvmlDeviceGetName, handle)
     pci = ask(pynvml.nvmlDeviceGetPciInfo, handle)
     limits = {
         name: ask(pynvml.nvmlDeviceGetTemperatureThreshold, handle, limit) for name, limit in _LIMITS.items()
@@ -89,24 +98,56 @@ def learn(index: int, handle: Handle) -> Facts:
     return Facts(
         index=index,
         handle=handle,
-        uuid=ask(pynvml.nvmlDeviceGetUUID, handle),
-        name=ask(pynvml.nvmlDeviceGetName, handle),
+        uuid=uuid_of(handle),
+        name=name,
         pci_bus_id=None if pci is None else str(pci.busId),
         temperature_limits_celsius={
-            name: float(limit) for name, limit in limits.items() if limit is not None
+            name: celsius
+            for name, limit in limits.items()
+            if (celsius := within(limit, MAX_CELSIUS)) is not None
         },
         clocks_max_hertz={
-            name: float(mhz * HERTZ_PER_MEGAHERTZ) for name, mhz in clocks.items() if mhz is not None
+            name: hertz for name, mhz in clocks.items() if (hertz := hertz_of(mhz)) is not None
         },
-        pcie_generation_max=ask(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, handle),
-        pcie_width_max=ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, handle),
-        fans=ask(pynvml.nvmlDeviceGetNumFans, handle) or 0,
+        pcie_generation_max=whole(
+            ask(pynvml.nvmlDeviceGetMaxPcieLinkGeneration, handle), MAX_PCIE_GENERATION
+        ),
+        pcie_width_max=whole(ask(pynvml.nvmlDeviceGetMaxPcieLinkWidth, handle), MAX_PCIE_LANES),
+        fans=whole(ask(pynvml.nvmlDeviceGetNumFans, handle), MAX_FANS) or 0,
         nvlinks=min(int(next(iter(links.values()), 0)), pynvml.NVML_NVLINK_MAX_LINKS),
         ecc_counters=_ecc_counters(handle),
         temperature_v=ask(pynvml.nvmlDeviceGetTemperatureV, handle, pynvml.NVML_TEMPERATURE_GPU) is not None,
         memory_v2=memory_v2 is None,
-        unified=memory_v1 == pynvml.NVML_ERROR_NOT_SUPPORTED or _has_no_bytes(handle),
+        unified=_is_integrated(name)
+        and (memory_v1 == pynvml.NVML_ERROR_NOT_SUPPORTED or _has_no_bytes(handle)),
     )
+
+
+def uuid_of(handle: Handle) -> str | None:
+    """Ask who a GPU is, which every GPU that works answers. Raises NVMLError when it does not work.
+
+    A refusal that is about the question (not supported, not permitted) gives None.
+    """
+    try:
+        return str(pynvml.nvmlDeviceGetUUID(handle))
+    except pynvml.NVMLError as error:
+        if error.value in {pynvml.NVML_ERROR_NOT_SUPPORTED, pynvml.NVML_ERROR_NO_PERMISSION}:
+            return None
+        raise
+
+
+def _is_integrated(name: str | None) -> bool:
+    return name is not None and any(part in name.lower() for part in INTEGRATED)
+
+
+def whole(value: int | None, most: int) -> int | None:
+    """Return a whole number in its possible range, else None."""
+    return value if within(value, most) is not None else None
+
+
+def hertz_of(megahertz: int | None) -> float | None:
+    """Turn NVML's MHz into Hz; None for what no clock can be."""
+    return within(None if megahertz is None else float(megahertz * HERTZ_PER_MEGAHERTZ), MAX_HERTZ)
 
 
 def _has_no_bytes(handle: Handle) -> bool:

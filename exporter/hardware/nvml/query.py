@@ -1,6 +1,6 @@
-"""Asks NVML one question at a time and turns every "not supported" into None.
+"""Asks NVML one question at a time and turns every "not supported" and every impossible value into None.
 
-Knows the error codes and the sentinels of NVML, not what the questions mean.
+It knows the error codes and the sentinels of NVML, not what the questions mean.
 """
 
 from collections.abc import Callable
@@ -40,6 +40,11 @@ def ask(question: Callable[..., T], *arguments: object) -> T | None:
     if isinstance(answer, int) and answer in _SENTINELS:
         return None
     return answer
+
+
+def within(value: float | None, most: float, *, least: float = 0.0) -> float | None:
+    """Return a value in its possible range, else None: drivers put sentinels and nonsense into structs and lists."""
+    return value if value is not None and least <= value <= most and value not in _SENTINELS else None
 
 
 def refuses(question: Callable[..., object], *arguments: object) -> int | None:

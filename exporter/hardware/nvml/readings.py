@@ -4,6 +4,7 @@ Knows neither sessions nor other cards: a card that is lost raises, and the sess
 """
 
 from collections.abc import Callable, Iterable
+from dataclasses import replace
 from typing import Final
 
 import pynvml
@@ -17,8 +18,19 @@ from exporter.hardware.gpus import (
     PcieLink,
     RemappedRows,
 )
-from exporter.hardware.nvml.capabilities import CLOCKS, HERTZ_PER_MEGAHERTZ, Facts, Handle, ecc_count
-from exporter.hardware.nvml.query import ask, ask_fields
+from exporter.hardware.nvml.capabilities import (
+    CLOCKS,
+    MAX_CELSIUS,
+    MAX_PCIE_GENERATION,
+    MAX_PCIE_LANES,
+    Facts,
+    Handle,
+    ecc_count,
+    hertz_of,
+    uuid_of,
+    whole,
+)
+from exporter.hardware.nvml.query import ask, ask_fields, within
 
 ALL_LINKS: Final = 0xFFFF_FFFF
 """Scope of an NVLink field value that is summed over all links (UINT_MAX, from nvml.h)."""
@@ -49,6 +61,11 @@ _BYTES_PER_KIB: Final = 1024
 _BYTES_PER_KB: Final = 1000
 _PERCENT: Final = 100
 _MILLI: Final = 1000
+_MAX_WATTS: Final = 20_000.0
+"""Ten times what any GPU draws; the same for the bounds below: they keep nonsense out, and judge nothing."""
+_MAX_BYTES: Final = 2.0**50
+_MAX_BYTES_PER_S: Final = 1e13
+_MAX_ROWS: Final = 1_000_000
 _NO_INSTANCE: Final = 0xFFFF_FFFF
 """gpuInstanceId of a process on a card without MIG."""
 
@@ -59,6 +76,7 @@ def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_thro
     `pcie_throughput` costs 20 ms for each direction: NVML counts for that long before it answers.
     """
     handle = facts.handle
+    uuid_of(handle)  # raises for a GPU that has stopped to work, with whatever error it has for everything
     utilization = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
     fields = ask_fields(handle, [_MEMORY_TEMPERATURE, *(_NVLINK_FIELDS if facts.nvlinks else ())])
     mig = ask(pynvml.nvmlDeviceGetMigMode, handle)
@@ -67,21 +85,24 @@ def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_thro
     limit = ask(pynvml.nvmlDeviceGetEnforcedPowerLimit, handle)
     power = ask(pynvml.nvmlDeviceGetPowerUsage, handle)
     energy = ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
+    processes = _processes([handle, *(partition for partition, _ in partitions)])
     return Device(
         index=facts.index,
         uuid=facts.uuid,
         name=facts.name,
         pci_bus_id=facts.pci_bus_id,
         unified=facts.unified,
-        memory=host_memory() if facts.unified else _memory(handle, v2=facts.memory_v2),
-        utilization_ratio=None if utilization is None else utilization.gpu / _PERCENT,
-        memory_busy_ratio=None if utilization is None else utilization.memory / _PERCENT,
+        memory=_shared_memory(host_memory(), processes)
+        if facts.unified
+        else _memory(handle, v2=facts.memory_v2),
+        utilization_ratio=None if utilization is None else _ratio(utilization.gpu),
+        memory_busy_ratio=None if utilization is None else _ratio(utilization.memory),
         encoder_ratio=_first_percent(ask(pynvml.nvmlDeviceGetEncoderUtilization, handle)),
         decoder_ratio=_first_percent(ask(pynvml.nvmlDeviceGetDecoderUtilization, handle)),
         temperatures_celsius=_temperatures(facts, fields.get(_MEMORY_TEMPERATURE)),
         temperature_limits_celsius=facts.temperature_limits_celsius,
-        power_watts=None if power is None else power / _MILLI,
-        power_limit_watts=None if limit is None else limit / _MILLI,
+        power_watts=_watts(power),
+        power_limit_watts=_watts(limit),
         energy_joules=None if energy is None else energy / _MILLI,
         clocks_hertz=_clocks(handle),
         clocks_max_hertz=facts.clocks_max_hertz,
@@ -97,19 +118,21 @@ def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_thro
         nvlink=_nvlink(facts, fields) if facts.nvlinks else None,
         mig_enabled=mig_enabled,
         mig_instances=tuple(instance for _, instance in partitions),
-        processes=_processes([handle, *(partition for partition, _ in partitions)]),
+        processes=processes,
     )
 
 
 def _memory(handle: Handle, *, v2: bool) -> Memory | None:
     info = ask(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2 if v2 else None)
-    if info is None or info.total == 0:
+    if info is None or info.total == 0 or within(info.total, _MAX_BYTES) is None:
         return None
+    if max(info.used, info.free) > info.total:
+        return None  # a sentinel inside the struct: no part of it can be believed
     return Memory(
         total_bytes=info.total,
         used_bytes=info.used,
         free_bytes=info.free,
-        reserved_bytes=info.reserved if v2 else None,
+        reserved_bytes=info.reserved if v2 and info.reserved <= info.total else None,
     )
 
 
@@ -117,12 +140,16 @@ def _temperatures(facts: Facts, memory: float | None) -> dict[str, float]:
     question = pynvml.nvmlDeviceGetTemperatureV if facts.temperature_v else pynvml.nvmlDeviceGetTemperature
     gpu = ask(question, facts.handle, pynvml.NVML_TEMPERATURE_GPU)
     sensors = {"gpu": gpu, "memory": memory}
-    return {name: float(value) for name, value in sensors.items() if value is not None}
+    return {
+        name: celsius
+        for name, value in sensors.items()
+        if (celsius := within(None if value is None else float(value), MAX_CELSIUS, least=-100.0)) is not None
+    }
 
 
 def _clocks(handle: Handle) -> dict[str, float]:
     clocks = {name: ask(pynvml.nvmlDeviceGetClockInfo, handle, clock) for name, clock in CLOCKS.items()}
-    return {name: float(mhz * HERTZ_PER_MEGAHERTZ) for name, mhz in clocks.items() if mhz is not None}
+    return {name: hertz for name, mhz in clocks.items() if (hertz := hertz_of(mhz)) is not None}
 
 
 def _throttle_reasons(handle: Handle) -> dict[str, bool] | None:
@@ -136,7 +163,7 @@ def _throttle_reasons(handle: Handle) -> dict[str, bool] | None:
 
 def _fan_ratios(handle: Handle, fans: int) -> dict[int, float]:
     speeds = {fan: ask(pynvml.nvmlDeviceGetFanSpeed_v2, handle, fan) for fan in range(fans)}
-    return {fan: speed / _PERCENT for fan, speed in speeds.items() if speed is not None}
+    return {fan: ratio for fan, speed in speeds.items() if (ratio := _ratio(speed, most=2.0)) is not None}
 
 
 def _pcie(facts: Facts, *, throughput: bool) -> PcieLink:
@@ -145,12 +172,12 @@ def _pcie(facts: Facts, *, throughput: bool) -> PcieLink:
         sent = ask(pynvml.nvmlDeviceGetPcieThroughput, facts.handle, pynvml.NVML_PCIE_UTIL_TX_BYTES)
         received = ask(pynvml.nvmlDeviceGetPcieThroughput, facts.handle, pynvml.NVML_PCIE_UTIL_RX_BYTES)
     return PcieLink(
-        generation=ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, facts.handle),
+        generation=whole(ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, facts.handle), MAX_PCIE_GENERATION),
         generation_max=facts.pcie_generation_max,
-        width=ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, facts.handle),
+        width=whole(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, facts.handle), MAX_PCIE_LANES),
         width_max=facts.pcie_width_max,
-        transmit_bytes_per_second=None if sent is None else float(sent * _BYTES_PER_KB),
-        receive_bytes_per_second=None if received is None else float(received * _BYTES_PER_KB),
+        transmit_bytes_per_second=_bytes_per_second(sent),
+        receive_bytes_per_second=_bytes_per_second(received),
     )
 
 
@@ -159,6 +186,8 @@ def _remapped_rows(handle: Handle) -> RemappedRows | None:
     if rows is None:
         return None
     correctable, uncorrectable, pending, failed = rows
+    if within(correctable, _MAX_ROWS) is None or within(uncorrectable, _MAX_ROWS) is None:
+        return None
     return RemappedRows(correctable, uncorrectable, pending=bool(pending), failed=bool(failed))
 
 
@@ -225,9 +254,30 @@ def _processes(handles: Iterable[Handle]) -> tuple[GpuProcess, ...] | None:
 
 
 def _larger(memory_bytes: int | None, seen: GpuProcess | None) -> int | None:
-    sizes = (memory_bytes, None if seen is None else seen.memory_bytes)
+    believable = memory_bytes if within(memory_bytes, _MAX_BYTES) is not None else None
+    sizes = (believable, None if seen is None else seen.memory_bytes)
     return max((size for size in sizes if size is not None), default=None)
 
 
 def _first_percent(answer: list[int] | None) -> float | None:
-    return None if answer is None else answer[0] / _PERCENT
+    return None if answer is None else _ratio(answer[0])
+
+
+def _ratio(percent: int | None, *, most: float = 1.0) -> float | None:
+    return within(None if percent is None else percent / _PERCENT, most)
+
+
+def _watts(milliwatts: int | None) -> float | None:
+    return within(None if milliwatts is None else milliwatts / _MILLI, _MAX_WATTS)
+
+
+def _bytes_per_second(kilobytes: int | None) -> float | None:
+    return within(None if kilobytes is None else float(kilobytes * _BYTES_PER_KB), _MAX_BYTES_PER_S)
+
+
+def _shared_memory(host: Memory | None, processes: tuple[GpuProcess, ...] | None) -> Memory | None:
+    """Tell of the host's memory, which a GPU without its own uses, what the processes on the GPU hold."""
+    if host is None or processes is None:
+        return host
+    held = [process.memory_bytes for process in processes]
+    return replace(host, used_bytes=None if None in held else sum(size for size in held if size is not None))

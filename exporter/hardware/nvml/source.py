@@ -3,7 +3,6 @@
 Knows neither deadlines nor threads (see deadline.py): a read blocks for as long as the driver does.
 """
 
-import _ctypes
 import logging
 import time
 from collections.abc import Callable, Mapping
@@ -15,9 +14,10 @@ import pynvml
 from exporter.hardware.errors import DriverUnavailable, DriverWedged, NvmlNotFound
 from exporter.hardware.gpus import Device, GpuReading, Memory
 from exporter.hardware.host import read_memory
+from exporter.hardware.nvml import library
 from exporter.hardware.nvml.capabilities import Facts, learn
 from exporter.hardware.nvml.gpm import GpmSampler
-from exporter.hardware.nvml.query import CARD_LOST, SESSION_OVER, ask
+from exporter.hardware.nvml.query import SESSION_OVER, ask
 from exporter.hardware.nvml.readings import observe
 from exporter.hardware.nvml.xid_events import XidWatcher
 
@@ -28,13 +28,13 @@ RETRY_S: Final = 60.0
 
 
 def memory_shared_with_host() -> Memory | None:
-    """Give the host's memory in the terms of a card that has none of its own."""
+    """Give the host's memory in the terms of a GPU that has none of its own."""
     memory = read_memory()
     if memory is None:
         return None
     return Memory(
         total_bytes=memory.total_bytes,
-        used_bytes=memory.total_bytes - memory.available_bytes,
+        used_bytes=None,  # what is not available is not the GPU's: see readings.py
         free_bytes=memory.available_bytes,
     )
 
@@ -111,7 +111,7 @@ class NvmlSource:
             device = observe(card, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
             return replace(device, activity_ratios=self._gpm.read(card.index, card.handle))
         except pynvml.NVMLError as error:
-            if error.value not in CARD_LOST:
+            if error.value in SESSION_OVER:
                 raise
             return replace(self._identities[card.index], lost=True)
 
@@ -119,12 +119,11 @@ class NvmlSource:
         if self._clock() < self._library_missing_until:
             raise NvmlNotFound("no NVML library was found a moment ago; it is looked for again every minute")
         try:
-            pynvml.nvmlInit()
+            library.begin()
         except pynvml.NVMLError as error:
             if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
                 self._library_missing_until = self._clock() + RETRY_S
                 raise NvmlNotFound("no NVML library (libnvidia-ml.so.1) on this machine") from error
-            _unload_library()
             raise DriverUnavailable(f"NVML could not be initialised: {error}") from error
         try:
             count = int(ask(pynvml.nvmlDeviceGetCount) or 0)
@@ -136,53 +135,33 @@ class NvmlSource:
             )
             self._xids.start(card for card in session.cards if isinstance(card, Facts))
         except pynvml.NVMLError as error:
-            _shut_down()
+            library.end()
             raise DriverUnavailable(f"the NVIDIA driver went away while starting: {error}") from error
         self._session = session
         return session
 
     def _learn(self, index: int) -> Facts | Device | None:
+        """Learn who a counted GPU is: None when this user may not open it, lost when it does not open otherwise."""
         try:
-            handle = ask(pynvml.nvmlDeviceGetHandleByIndex, index)
-            facts = None if handle is None else learn(index, handle)
+            facts = learn(index, pynvml.nvmlDeviceGetHandleByIndex(index))
         except pynvml.NVMLError as error:
-            if error.value not in CARD_LOST:
+            if error.value in SESSION_OVER:
                 raise
+            if error.value == pynvml.NVML_ERROR_NO_PERMISSION:
+                return None
+            log.warning("GPU does not open", extra={"gpu": index, "problem": str(error)})
             return replace(self._identities.get(index, Device(index)), lost=True)
-        if facts is not None:
-            self._identities[index] = Device(
-                index, uuid=facts.uuid, name=facts.name, pci_bus_id=facts.pci_bus_id
-            )
-        return facts  # None: a card this user may not open
+        self._identities[index] = Device(index, uuid=facts.uuid, name=facts.name, pci_bus_id=facts.pci_bus_id)
+        return facts
 
     def _end_session(self) -> None:
         if not self._xids.stop():
             raise DriverWedged("the thread that waits for XID errors has not come back from the driver")
         self._session = None
         self._gpm.forget()
-        _shut_down()
-
-
-def _shut_down() -> None:
-    """End the session with the library; a driver that went away has ended it already, and says so."""
-    try:
-        pynvml.nvmlShutdown()
-    except pynvml.NVMLError as error:
-        log.debug("the session was over already", extra={"problem": str(error)})
+        library.end()
 
 
 def _cuda_version(number: int | None) -> str | None:
     """Write 13020 as "13.2": thousands are the major version, tens the minor (cuda.h, CUDA_VERSION)."""
     return None if number is None else f"{number // 1000}.{number % 1000 // 10}"
-
-
-def _unload_library() -> None:
-    """Let go of a library that could not be initialised, so that the next try finds the one installed by then.
-
-    pynvml loads it once and for ever; a driver installed or upgraded later would meet the old library and refuse it
-    (LIB_RM_VERSION_MISMATCH) until we are restarted. Delete when pynvml can unload.
-    """
-    library, pynvml.nvmlLib = pynvml.nvmlLib, None
-    pynvml._nvmlGetFunctionPointer_cache.clear()  # noqa: SLF001 - pointers into the library we are about to close
-    if library is not None:
-        _ctypes.dlclose(library._handle)  # noqa: SLF001 - ctypes offers no other way to its handle

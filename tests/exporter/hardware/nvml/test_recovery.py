@@ -1,10 +1,19 @@
 """Cards and drivers that go away and come back, read through the genuine pynvml."""
 
+import ctypes
+import os
+import subprocess
+import sys
+from pathlib import Path
+
 import pynvml
 import pytest
 
-from exporter.hardware.errors import DriverUnavailable, NvmlNotFound
-from exporter.hardware.nvml.source import RETRY_S
+from exporter.hardware.errors import DriverUnavailable, HardwareError, NvmlNotFound
+from exporter.hardware.nvml.shared import SharedSource
+from exporter.hardware.nvml.source import RETRY_S, NvmlSource
+from exporter.hardware.nvml.xid_events import XidWatcher
+from tests import fake_nvml
 from tests.exporter.hardware.conftest import Clock, OpenSource
 from tests.fake_nvml import Machine
 
@@ -31,6 +40,27 @@ def test_a_card_lost_before_we_came_is_an_index(machine: Machine, open_source: O
     assert lost.lost
     assert (lost.index, lost.uuid) == (0, None)
     assert not other.lost
+
+
+@pytest.mark.parametrize("code", [999, 15, 16, 2, 28])
+def test_a_gpu_that_answers_nothing_any_more_is_lost_before_and_after_a_restart(
+    machine: Machine, open_source: OpenSource, code: int
+) -> None:
+    machine.describe("count 2")
+    source = open_source()
+    source.read()
+    machine.add(f"gpu 0 everything error:{code}")
+    assert [device.lost for device in source.read().devices] == [True, False]
+    assert [device.lost for device in open_source().read().devices] == [True, False]
+
+
+@pytest.mark.parametrize("code", [999, 15, 2, 28])
+def test_a_counted_gpu_that_does_not_open_is_lost(
+    machine: Machine, open_source: OpenSource, code: int
+) -> None:
+    machine.describe("count 3", f"gpu 1 handle error:{code}")
+    devices = open_source().read().devices
+    assert [(device.index, device.lost) for device in devices] == [(0, False), (1, True), (2, False)]
 
 
 def test_a_card_that_was_reset_comes_back_within_a_minute(
@@ -84,6 +114,72 @@ def test_a_driver_that_goes_away_while_a_session_is_opened_may_refuse_to_end_it(
         source.read()
     machine.describe()
     assert len(source.read().devices) == 1
+
+
+def test_a_library_that_another_source_uses_is_not_unloaded(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe()
+    user, other = open_source(), open_source()
+    user.read()
+    machine.describe("init 18")
+    with pytest.raises(DriverUnavailable):
+        other.read()
+    assert pynvml.nvmlLib is not None
+    user.close()
+    with pytest.raises(DriverUnavailable):
+        other.read()
+    assert pynvml.nvmlLib is None
+
+
+def test_sources_in_many_threads_survive_a_driver_that_is_down(nvml_library: Path, tmp_path: Path) -> None:
+    """In a process of its own, which a library unloaded under another thread's feet would crash."""
+    program = (
+        "import threading\n"
+        "from exporter.hardware.errors import GpuError\n"
+        "from exporter.hardware.nvml.source import NvmlSource\n"
+        "def hammer():\n"
+        "    for _ in range(200):\n"
+        "        source = NvmlSource()\n"
+        "        try:\n"
+        "            source.read()\n"
+        "        except GpuError:\n"
+        "            pass\n"
+        "        source.close()\n"
+        "threads = [threading.Thread(target=hammer) for _ in range(8)]\n"
+        "[thread.start() for thread in threads]\n"
+        "[thread.join() for thread in threads]\n"
+    )
+    scenario = tmp_path / "down.txt"
+    scenario.write_text("init 9\n")
+    environment = os.environ | {
+        "LD_LIBRARY_PATH": str(nvml_library.parent),
+        fake_nvml.SCENARIO_VARIABLE: str(scenario),
+    }
+    ended = subprocess.run([sys.executable, "-c", program], env=environment, capture_output=True, check=False)
+    assert ended.returncode == 0, ended.stderr
+
+
+def test_pynvml_still_has_the_private_names_that_unloading_needs() -> None:
+    assert hasattr(pynvml, "nvmlLib")
+    assert isinstance(pynvml._nvmlGetFunctionPointer_cache, dict)
+    assert isinstance(ctypes.CDLL(None)._handle, int)
+
+
+def test_everybody_in_a_process_shares_one_source_and_the_last_closes_it(machine: Machine) -> None:
+    machine.describe("count 2")
+    shared = SharedSource(lambda: NvmlSource(xids=XidWatcher(wait_ms=10)))
+    first, second = shared.use(), shared.use()
+    assert len(first.read().devices) == len(second.read().devices) == 2
+    assert machine.calls("nvmlInitWithFlags") == 1
+    first.close()
+    first.close()
+    assert len(second.read().devices) == 2
+    with pytest.raises(HardwareError, match="closed"):
+        first.read()
+    second.close()
+    assert machine.calls("nvmlShutdown") == 1
+    assert shared.xid_counts() is None
 
 
 def test_a_library_that_could_not_be_initialised_is_let_go(machine: Machine, open_source: OpenSource) -> None:

@@ -2,10 +2,12 @@
 
 import subprocess
 import sys
+from collections.abc import Callable
+from dataclasses import replace
 
 import pytest
 
-from exporter.hardware.gpus import GpuProcess, Memory, RemappedRows
+from exporter.hardware.gpus import Device, GpuProcess, Memory, RemappedRows
 from tests.exporter.hardware.conftest import GIB, HOST, OpenSource
 from tests.fake_nvml import Machine
 
@@ -144,13 +146,59 @@ def test_sentinels_are_absent(machine: Machine, open_source: OpenSource, sentine
 
 
 @pytest.mark.parametrize("answer", ["unsupported", "0"])
-def test_a_card_without_memory_of_its_own_shares_the_hosts(
+def test_a_card_without_memory_of_its_own_shares_the_hosts_and_uses_what_its_processes_hold(
+    machine: Machine, open_source: OpenSource, answer: str
+) -> None:
+    machine.describe(
+        "gpu 0 name NVIDIA GB10",
+        f"gpu 0 memory_v2 {answer}",
+        f"gpu 0 memory_total {answer}",
+        f"process 0 compute 100 {3 * GIB}",
+        f"process 0 compute 200 {GIB}",
+    )
+    device = open_source().read().devices[0]
+    assert device.unified
+    assert device.memory == replace(HOST, used_bytes=4 * GIB)
+
+
+def test_what_a_unified_gpu_uses_is_unknown_where_a_process_does_not_tell(
+    machine: Machine, open_source: OpenSource
+) -> None:
+    machine.describe("gpu 0 name Orin", "gpu 0 memory_total unsupported", "process 0 compute 100 unknown")
+    machine.add("gpu 0 memory_v2 unsupported")
+    memory = open_source().read().devices[0].memory
+    assert memory is not None
+    assert (memory.used_bytes, memory.total_bytes) == (None, HOST.total_bytes)
+
+
+@pytest.mark.parametrize("answer", ["unsupported", "0"])
+def test_a_discrete_gpu_that_does_not_tell_its_memory_is_not_a_unified_one(
     machine: Machine, open_source: OpenSource, answer: str
 ) -> None:
     machine.describe(f"gpu 0 memory_v2 {answer}", f"gpu 0 memory_total {answer}")
     device = open_source().read().devices[0]
-    assert device.unified
-    assert device.memory == HOST
+    assert not device.unified
+    assert device.memory is None
+
+
+@pytest.mark.parametrize(
+    ("key", "value", "left"),
+    [
+        ("utilization", 0xFFFFFFFF, lambda device: device.utilization_ratio),
+        ("utilization", 101, lambda device: device.utilization_ratio),
+        ("power", 3_700_000_000, lambda device: device.power_watts),
+        ("memory_total", 0xFFFFFFFFFFFFFFFF, lambda device: device.memory),
+        ("memory_used", 0xFFFFFFFFFFFFFFFE, lambda device: device.memory),
+        ("fan_0", 4_000_000, lambda device: device.fan_ratios.get(0)),
+        ("process", 2**60, lambda device: device.processes[0].memory_bytes),
+    ],
+)
+def test_impossible_values_are_absent(
+    machine: Machine, open_source: OpenSource, key: str, value: int, left: Callable[[Device], object]
+) -> None:
+    line = f"process 0 compute 100 {value}" if key == "process" else f"gpu 0 {key} {value}"
+    machine.describe("gpu 0 fans 1", line)
+    assert left(open_source().read().devices[0]) is None
 
 
 def test_a_card_whose_memory_we_may_not_see_is_not_taken_for_a_unified_one(
@@ -247,7 +295,7 @@ def test_what_never_changes_is_asked_once(machine: Machine, open_source: OpenSou
     source = open_source()
     source.read()
     asked = (
-        "nvmlDeviceGetUUID",
+        "nvmlDeviceGetName",
         "nvmlDeviceGetTemperatureThreshold",
         "nvmlDeviceGetMaxPcieLinkWidth",
         "nvmlInitWithFlags",
