@@ -28,6 +28,7 @@ from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.slot_state import SlotState
 from exporter.shared import host_header, logs, settings_table, web_config
 from exporter.shared.linear import Pattern
+from exporter.tap import http1
 from exporter.telemetry import content
 
 Plant = Callable[[pytest.MonkeyPatch], None]
@@ -104,7 +105,12 @@ def _half_a_token(patch: pytest.MonkeyPatch) -> None:
     patch.setattr(tokens, "_hash", lambda secret: known(secret[:40]))
 
 
+def _the_first_half_of_a_line_is_lost(patch: pytest.MonkeyPatch) -> None:
+    patch.setattr(http1.MessageReader, "_keep", lambda *_: -1)
+
+
 FAULTS: Final[dict[str, Plant]] = {
+    "tap": _the_first_half_of_a_line_is_lost,
     "protocol": _calls_are_never_forgotten,
     "events": _replaced(
         lenient,

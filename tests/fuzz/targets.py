@@ -16,6 +16,7 @@ from tests.fuzz import (
     permissions,
     queries,
     redacting,
+    relayed,
     wire,
 )
 from tests.fuzz.target import Target
@@ -47,6 +48,7 @@ TARGETS: Final = (
     Target("own-log", redacting.own_log, 500),
     Target("telemetry", redacting.telemetry, 350),
     Target("queries", queries.queries, 1500),
+    Target("tap", relayed.tap, 1000),
 )
 
 BY_NAME: Final = {target.name: target for target in TARGETS}

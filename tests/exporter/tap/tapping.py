@@ -2,6 +2,7 @@
 
 import asyncio
 import socket
+import ssl
 from collections.abc import AsyncIterator, Callable
 from contextlib import asynccontextmanager
 from dataclasses import dataclass
@@ -64,11 +65,13 @@ async def tap_before(
     clients: Clients | None = None,
     clocks: Clocks | None = None,
     max_connections: int = 5000,
+    tls: ssl.SSLContext | None = None,
 ) -> AsyncIterator[Tapped]:
     registry = Registry(clients or Clients({}), gap_bounds=m.GAPS.buckets, clocks=clocks)
     relay = Relay(
         "127.0.0.1",
         port,
+        tls=tls,
         observe=lambda: ConnectionObserver(registry),
         counts=registry.counts,
         max_connections=max_connections,

@@ -5,15 +5,17 @@ import contextlib
 import gzip
 import re
 import socket
+import ssl
 from typing import Any
 
 import httpx
 import pytest
+import trustme
 from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from exporter.tap.relay import BUFFER_BYTES
-from tests.exporter.tap.scripted import END, HEAD, chunk, event, stream, upstream, whole
+from tests.exporter.tap.scripted import END, HEAD, Upstream, chunk, event, stream, upstream, whole
 from tests.exporter.tap.tapping import PATIENCE_S, free_listener, tap_before, until
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
@@ -269,3 +271,19 @@ async def test_a_bug_in_reading_costs_the_reading_and_not_the_stream(monkeypatch
         await tap.idle()
         assert tap.registry.counts["unread_failures"] == 1
     assert answer.content == event(delta("a")) + event(delta("b"))
+
+
+async def test_a_daemon_behind_tls_is_reached_and_read() -> None:
+    authority = trustme.CA()
+    serving, trusting = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER), ssl.create_default_context()
+    authority.issue_cert("127.0.0.1").configure_cert(serving)
+    authority.configure_trust(trusting)
+    scripted = Upstream([stream([delta("a"), delta("b")])])
+    async with await asyncio.start_server(scripted.take, "127.0.0.1", 0, ssl=serving) as server:
+        port = server.sockets[0].getsockname()[1]
+        async with tap_before(port, tls=trusting) as tap, httpx.AsyncClient() as client:
+            answer = await client.post(f"{tap.url}/v1/chat/completions", json={})
+            await tap.idle()
+            (report,) = tap.predictions()
+    assert answer.content == event(delta("a")) + event(delta("b"))
+    assert report.tokens == 2
