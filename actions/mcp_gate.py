@@ -18,7 +18,7 @@ from actions.auth.authenticator import Authenticator
 from actions.auth.tokens import TokenStore
 from actions.mcp.http_server import Doorway
 from actions.mcp.mcp_json.adoption import Adoption
-from actions.mcp.policy.file import GateConfig, PolicyError
+from actions.mcp.policy.file import GateConfig, PolicyError, PolicyFile
 from actions.mcp.policy.file_watch import PolicyWatch
 from actions.mcp.registry import RegistryBroken
 from actions.mcp.server_pool import Gate
@@ -44,19 +44,18 @@ class McpGate:
         gate_url: Callable[[], str],
         home: Path | None = None,
     ) -> None:
-        """Read policy and registry out of the state folder. Raises SettingsError.
+        """Read the registry out of the state folder. Raises SettingsError.
 
         `home` is the LM Studio home that mcp.json lies in unless the policy names another; None for this user's.
         """
         self._home = home
         try:
-            self.policy = PolicyWatch(Gate.policy_path(folder), metrics)
-            config = self.policy.config
-            self.gate = Gate(folder=folder, config=config, storage=storage, audit=audit, metrics=metrics)
-        except (PolicyError, RegistryBroken) as error:
+            self.gate = Gate(folder=folder, storage=storage, audit=audit, metrics=metrics)
+        except RegistryBroken as error:
             raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
+        self.policy = PolicyWatch(Gate.policy_path(folder), metrics)
         self.adoption = Adoption(
-            self._mcp_json(config),
+            self._mcp_json(self.gate.config),
             gate=self.gate,
             storage=storage,
             audit=audit,
@@ -77,7 +76,8 @@ class McpGate:
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Serve while inside. mcp.json is watched once the gate has something to do with it."""
+        """Serve while inside. mcp.json is watched once the gate has something to do with it. Raises SettingsError."""
+        await self._begin()
         async with self.gate.run():
             drift = self.adoption.drift.run(
                 lambda: self.gate.config.mcp_json is not None or bool(self.gate.registry.adopted)
@@ -93,10 +93,20 @@ class McpGate:
                     watcher.cancel()
                 await asyncio.gather(*watchers, return_exceptions=True)
 
-    async def take(self, config: GateConfig, sha256: str) -> None:
+    async def _begin(self) -> None:
+        """Put the policy of the start in force: the file's, or the one that was last."""
+        await self.gate.records.load()
+        try:
+            found = self.policy.first(await self.gate.records.kept_policy())
+        except PolicyError as error:
+            raise SettingsError(key="state", value=str(self.policy.path.parent), fix=str(error)) from error
+        await self.gate.begin_with(found)
+        self.adoption.move(self._mcp_json(found.config))
+
+    async def take(self, found: PolicyFile) -> None:
         """Put another policy file in force. Raises StorageFailed."""
-        await self.gate.take_config(config, sha256)
-        self.adoption.move(self._mcp_json(config))
+        await self.gate.take_config(found)
+        self.adoption.move(self._mcp_json(found.config))
 
     def stop_asking(self) -> None:
         """End every call that waits for a person: the service is shutting down, and says so to the caller."""

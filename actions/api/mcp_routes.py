@@ -9,6 +9,7 @@ from typing import Annotated, Any, Final, Literal
 
 from fastapi import APIRouter, Depends, Path, Query, Response
 from fastapi.responses import JSONResponse
+from pydantic import StringConstraints
 from starlette.routing import BaseRoute
 
 from actions.api.authentication import Bearer
@@ -42,10 +43,23 @@ class GateParameters(Parameters):
     """policy: no gate of our own; the policy file decides."""
 
 
+class NamedGateParameters(GateParameters):
+    """Of a gate, and whose it is."""
+
+    server: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
+    tool: Name
+
+
 class ApprovalParameters(Parameters):
     """Of an answer to a waiting call."""
 
     always: bool = False
+
+
+class NamedApprovalParameters(ApprovalParameters):
+    """Of an answer to a waiting call, and which call."""
+
+    id: Name
 
 
 class AdoptParameters(Parameters):
@@ -63,28 +77,38 @@ def routes(
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
     _add_reads(made, actor_of, gate, adoption=adoption, policy=policy)
 
+    @made.post("/gate")
+    async def set_gate_of(actor: actor_of, query: Annotated[NamedGateParameters, Query()]) -> Response:
+        """Set a tool's gate, with every name a parameter: what buttons use."""
+        return await change(actor, query.server, query.tool, query.decision)
+
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_gate(
-        actor: actor_of,
-        server: ServerName,
-        tool: ToolName,
-        query: Annotated[GateParameters, Query()],
+        actor: actor_of, server: ServerName, tool: ToolName, query: Annotated[GateParameters, Query()]
     ) -> Response:
         """Set a tool's gate, or take it away again: then the policy decides."""
-        decision = query.decision
+        return await change(actor, server, tool, query.decision)
+
+    async def change(actor: Actor, server: str, tool: str, decision: str) -> Response:
         await authenticator.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
         if decision == "policy":
             return JSONResponse(await gate.remove_gate(server, tool, actor))
         return JSONResponse(await gate.set_gate(server, tool, Verdict(decision), actor))
 
     def settling(verb: str, says: str, *, approve: bool) -> None:
+        @made.post(f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} With the id as a parameter.")
+        async def settle_by_id(
+            actor: actor_of, query: Annotated[NamedApprovalParameters, Query()]
+        ) -> Response:
+            return await decide(actor, query.id, always=query.always)
+
         @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb, description=says)
         async def settle(
-            actor: actor_of,
-            approval_id: Name,
-            query: Annotated[ApprovalParameters, Query()],
+            actor: actor_of, approval_id: Name, query: Annotated[ApprovalParameters, Query()]
         ) -> Response:
-            always = query.always
+            return await decide(actor, approval_id, always=query.always)
+
+        async def decide(actor: Actor, approval_id: str, *, always: bool) -> Response:
             needs = Scope.ADMIN if always else Scope.OPERATE
             await authenticator.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
             return JSONResponse(await gate.settle(approval_id, approve=approve, always=always, actor=actor))
@@ -130,5 +154,5 @@ def _add_reads(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """List the calls of tools that wait for a person."""
-        found = await gate.approvals.list(state=state, limit=limit)
-        return JSONResponse({"approvals": [gate.approvals.shown(one) for one in found]})
+        found, more = await gate.approvals.list(state=state, limit=limit)
+        return JSONResponse({"approvals": [gate.approvals.shown(one) for one in found], "more": more})

@@ -76,9 +76,11 @@ def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: b
     for one in answer["approvals"]:
         left = f", {one['expires_in_seconds']:.0f} s left" if one["state"] == "pending" else ""
         say(f"{one['id']}  {one['state']}  {one['server']}/{one['tool']}  for {one['token']}{left}")
-        for line in (one["arguments"], one["reason"]):
-            if line:
-                say(f"    {line}")
+        for label in ("arguments", "definition", "reason"):
+            if one[label]:
+                say(f"    {label}: {one[label]}")
+    if answer["more"]:
+        say("there are more; answer these first")
 
 
 @mcp.command()

@@ -11,6 +11,7 @@ import logging
 import secrets
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, Final, Literal
@@ -34,6 +35,13 @@ OUTCOMES: Final[tuple[State, ...]] = ("approved", "denied", "expired", "cancelle
 MAX_PENDING: Final = 500
 """More calls than a person can answer for; the next one is refused at once."""
 
+MAX_PENDING_OF_TOKEN: Final = 50
+MAX_PENDING_OF_SERVER: Final = 100
+"""So that one caller, or one server's callers, leave the others their turn."""
+
+MAX_LIST_CHARS: Final = 2 * 1024 * 1024
+"""Of arguments and definitions in one answer; it ends there, after one approval at least."""
+
 MAX_SUBJECT: Final = 300
 """Characters kept of what is asked for: the address of a resource may be megabytes long."""
 
@@ -52,6 +60,15 @@ class Ask:
     preview: str
     digest: str
     timeout_s: float
+    definition: str
+    """The tool as listed, "" for prompts and resources."""
+    definition_sha256: str
+    policy_sha256: str
+
+    @property
+    def bound_to(self) -> tuple[str, str]:
+        """What must be as it was when somebody approves: the tool and the policy file."""
+        return self.definition_sha256, self.policy_sha256
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,6 +90,14 @@ class Approval:
     decided_by: str | None
     decided_ms: int | None
     standing: bool
+    definition: str | None
+    definition_sha256: str
+    policy_sha256: str
+
+    @property
+    def bound_to(self) -> tuple[str, str]:
+        """What must be as it was when it was asked: the tool and the policy file."""
+        return self.definition_sha256, self.policy_sha256
 
     def to_json(self, now_ms: int) -> dict[str, Any]:
         """Describe it, with its age."""
@@ -87,6 +112,9 @@ class Approval:
             "reason": self.reason,
             "arguments": self.preview,
             "arguments_sha256": self.digest,
+            "definition": self.definition,
+            "definition_sha256": self.definition_sha256,
+            "policy_sha256": self.policy_sha256,
             "age_seconds": max(0.0, (now_ms - self.created_ms) / 1000),
             "expires_in_seconds": max(0.0, (self.expires_ms - now_ms) / 1000)
             if self.state == "pending"
@@ -118,7 +146,10 @@ class Approvals:
         self.keep_preview = keep_preview
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self._waiting: dict[str, asyncio.Future[State]] = {}
-        self._closing = False
+        self._pending: Counter[tuple[str, str]] = Counter()
+        """Of each token and of each server."""
+        self.is_closing = False
+        """Whether everyone who waited was woken, because the service is shutting down."""
         self._tails: set[asyncio.Future[tuple[State, bool]]] = set()
 
     async def start(self) -> None:
@@ -134,15 +165,23 @@ class Approvals:
 
     async def park(self, ask: Ask, actor: Actor) -> tuple[str, State]:
         """Wait for a person; return the approval's id and how it ended. Raises StorageFailed, TooManyPending."""
-        if len(self._waiting) >= MAX_PENDING:
-            raise TooManyPending(f"{MAX_PENDING} calls wait for approval already")
+        subject = ask.subject
+        for most, whose, count in (
+            (MAX_PENDING, "", len(self._waiting)),
+            (MAX_PENDING_OF_TOKEN, f" of token {subject.token}", self._pending[("token", actor.owner)]),
+            (MAX_PENDING_OF_SERVER, f" to {subject.server}", self._pending[("server", subject.server)]),
+        ):
+            if count >= most:
+                raise TooManyPending(f"{most} calls{whose} wait for approval already")
         approval_id = secrets.token_hex(6)
         answer: asyncio.Future[State] = asyncio.get_running_loop().create_future()
         self._waiting[approval_id] = answer
+        owners = ("token", actor.owner), ("server", subject.server)
+        self._pending.update(owners)
         self._count_pending()
         try:
             await self._insert(approval_id, ask, actor)
-            if self._closing:
+            if self.is_closing:
                 return approval_id, (await self._settle(approval_id, "interrupted", RECOVERY))[0]
             try:
                 async with asyncio.timeout(ask.timeout_s):
@@ -157,20 +196,36 @@ class Approvals:
             raise
         finally:
             self._waiting.pop(approval_id, None)
+            self._pending.subtract(owners)
+            self._pending += Counter[tuple[str, str]]()  # forgets those at 0
             self._count_pending()
 
     async def decide(
-        self, approval_id: str, *, approve: bool, always: bool, actor: Actor, fingerprint: str | None
+        self, approval: Approval, *, approve: bool, always: bool, actor: Actor, now: tuple[str, str]
     ) -> Approval:
-        """Settle one, once or for good. Raises Problem when there is none or it is settled, StorageFailed."""
-        approval = await self.get(approval_id)
+        """Settle one, once or for good. `now` is what the tool and the policy are now.
+
+        An approval holds for what the person saw: where that is not so any more, the call is ended instead. Raises
+        Problem when that is so, or it is settled already; StorageFailed.
+        """
+        approval_id = approval.id
         if always and approval.kind != "tool":
             raise Problem("invalid-parameter", "always: only tools have standing gates", parameter="always")
         rule = (
             (approval.server, approval.name, Verdict.ALLOW if approve else Verdict.DENY) if always else None
         )
+        if approve and approval.state == "pending" and approval.bound_to != now:
+            await self._settle(approval_id, "interrupted", actor)
+            what = "tool" if approval.definition_sha256 != now[0] else "policy"
+            raise Problem(
+                "not-pending",
+                f"approval {approval_id}: the {what} is not what it was when the call was asked; the call has ended",
+                state="interrupted",
+            )
         state: State = "approved" if approve else "denied"
-        _, won = await self._settle(approval_id, state, actor, rule=rule, fingerprint=fingerprint)
+        _, won = await self._settle(
+            approval_id, state, actor, rule=rule, fingerprint=approval.definition_sha256 or None
+        )
         if not won:
             approval = await self.get(approval_id)
             raise Problem(
@@ -187,15 +242,25 @@ class Approvals:
             raise not_found("approval", approval_id)
         return _approval(row)
 
-    async def list(self, *, state: State | None = None, limit: int = 100) -> tuple[Approval, ...]:
-        """List the newest. Raises StorageFailed."""
-        found = await self._storage.read(
-            lambda db: db.execute(
+    async def list(
+        self, *, state: State | None = None, limit: int = 100
+    ) -> tuple[tuple[Approval, ...], bool]:
+        """List the newest, and tell whether there are more than fit. Raises StorageFailed."""
+
+        def read(db: sqlite3.Connection) -> tuple[tuple[Approval, ...], bool]:
+            found: list[Approval] = []
+            chars = 0
+            for row in db.execute(
                 "SELECT * FROM mcp_approvals WHERE ? IS NULL OR state = ? ORDER BY created_ms DESC, id LIMIT ?",
-                (state, state, limit),
-            ).fetchall()
-        )
-        return tuple(_approval(row) for row in found)
+                (state, state, limit + 1),
+            ):
+                chars += len(row["preview"] or "") + len(row["definition"] or "")
+                if len(found) == limit or (found and chars > MAX_LIST_CHARS):
+                    return tuple(found), True
+                found.append(_approval(row))
+            return tuple(found), False
+
+        return await self._storage.read(read)
 
     def shown(self, approval: Approval) -> dict[str, Any]:
         """Describe one as of now."""
@@ -203,7 +268,7 @@ class Approvals:
 
     def close(self) -> None:
         """Wake everyone who waits: the service is shutting down."""
-        self._closing = True
+        self.is_closing = True
         for approval_id, answer in list(self._waiting.items()):
             if not answer.done():
                 answer.set_result("interrupted")
@@ -219,7 +284,8 @@ class Approvals:
                 "DELETE FROM mcp_approvals WHERE state != 'pending' AND created_ms < ?", (now_ms - KEPT_MS,)
             )
             db.execute(
-                "INSERT INTO mcp_approvals VALUES (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL, NULL, 0)",
+                "INSERT INTO mcp_approvals VALUES"
+                " (?, ?, ?, ?, ?, ?, ?, ?, ?, ?, ?, 'pending', NULL, NULL, 0, ?, ?, ?)",
                 (
                     approval_id,
                     subject.server,
@@ -232,9 +298,16 @@ class Approvals:
                     ask.digest,
                     now_ms,
                     now_ms + int(ask.timeout_s * 1000),
+                    ask.definition or None,
+                    *ask.bound_to,
                 ),
             )
-            detail = {"rule": ask.rule, "arguments_sha256": ask.digest}
+            detail = {
+                "rule": ask.rule,
+                "arguments_sha256": ask.digest,
+                "definition_sha256": ask.definition_sha256,
+                "policy_sha256": ask.policy_sha256,
+            }
             return self._audit.append(
                 db,
                 "event",
@@ -266,7 +339,7 @@ class Approvals:
                 return row["state"], None, None
             db.execute(
                 "UPDATE mcp_approvals SET state = ?, decided_by = ?, decided_ms = ?, standing = ?,"
-                " preview = CASE WHEN ? THEN preview END WHERE id = ?",
+                " definition = NULL, preview = CASE WHEN ? THEN preview END WHERE id = ?",
                 (
                     state,
                     actor.person or actor.name,

@@ -25,9 +25,10 @@ from actions.mcp.approvals import MAX_SUBJECT, Approvals, Ask, TooManyPending
 from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Decision, Verdict, decide
-from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact
+from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact, visible
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.limits import Breaker
+from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
 from actions.mcp.work import Passed, Refused, ToolChanged, Work
 from actions.metrics import Metrics
@@ -254,6 +255,9 @@ class _Call(Generic[R]):
             shown,
             self._digest,
             spec.limits.approval_timeout_s,
+            self._definition(),
+            mark or "",
+            self._calls.records.policy_sha256,
         )
         try:
             self._approval, state = await self._calls.approvals.park(ask, self._actor)
@@ -266,21 +270,30 @@ class _Call(Generic[R]):
         match state:
             case "approved":
                 now = await self._decide()
-                if now.verdict is Verdict.DENY or self._mark() != mark:
-                    await self._refuse("refused", "it was denied, or the tool changed, while the call waited")
+                is_other = (self._mark() or "", self._calls.records.policy_sha256) != ask.bound_to
+                if now.verdict is Verdict.DENY or is_other:
+                    await self._refuse("refused", "the policy or the tool changed while the call waited")
             case "denied":
                 await self._refuse("refused", f"{rule}, who said no")
             case "expired":
                 await self._refuse(
                     "expired", f"{rule}, and nobody answered within {ask.timeout_s:g} s; it was not done"
                 )
-            case _:
+            case _ if self._calls.approvals.is_closing:
                 await self._refuse("interrupted", f"{rule}, and the gate was restarted; it was not done")
+            case _:
+                await self._refuse("interrupted", f"{rule}, and tool or policy changed; it was not done")
 
     def _mark(self) -> str | None:
         """Return the tool's fingerprint as last listed."""
-        listing = self._upstream.listing
+        listing = self._upstream.listing if self._subject.kind == "tool" else None
         return listing.fingerprints.get(self._subject.name) if listing is not None else None
+
+    def _definition(self) -> str:
+        """Write the tool for the person who decides."""
+        listing = self._upstream.listing
+        tool = listing.tools.get(self._subject.name) if listing is not None else None
+        return visible(definition(tool)) if tool is not None and self._subject.kind == "tool" else ""
 
     def _is_changed(self) -> bool:
         if self._subject.kind != "tool":

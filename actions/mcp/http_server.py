@@ -13,23 +13,24 @@ from typing import Any, Final
 
 from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
+from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Receive, Scope, Send
+from starlette.types import Message, Receive, Scope, Send
 
 from actions.auth.problem_response import send_problem
 from actions.domain.actor import Actor
 from actions.domain.errors import Problem, not_found
-from actions.mcp.proxy import MAX_SESSIONS, Gateway
+from actions.mcp.proxy import Gateway
 from actions.mcp.sdk_server import ACTOR_KEY
+from actions.mcp.session_limits import MAX_SESSIONS, SESSION_IDLE_S, SessionLimits
 from actions.mcp.upstream.spec import PATH_PREFIX
 
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Of one request; a file to write travels in it."""
-
-SESSION_IDLE_S: Final = 1800.0
 
 Authenticate = Callable[[Request], Awaitable[Actor]]
 """Names the actor of a request, or raises Problem."""
@@ -46,6 +47,7 @@ class Front:
             session_idle_timeout=SESSION_IDLE_S,
             max_sessions=MAX_SESSIONS,
         )
+        self._limits = SessionLimits()
         self._ready = asyncio.Event()
         self._stop = asyncio.Event()
 
@@ -67,10 +69,44 @@ class Front:
     async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         await self._ready.wait()
-        session_id = Request(scope).headers.get("mcp-session-id")
-        await self._manager.handle_request(scope, receive, send)
+        owner = scope[ACTOR_KEY].owner
+        session_id = Request(scope).headers.get(MCP_SESSION_ID_HEADER)
+        if session_id is None and (surplus := self._limits.surplus(owner)) is not None:
+            await self._end(scope, owner, surplus)
+
+        async def noting(message: Message) -> None:
+            if message["type"] == "http.response.start":
+                opened = Headers(raw=message["headers"]).get(MCP_SESSION_ID_HEADER)
+                if opened is not None and message["status"] < 400:  # noqa: PLR2004 - an error opens nothing
+                    self._limits.used(owner, opened)
+            await send(message)
+
+        await self._manager.handle_request(scope, receive, noting)
         if scope["method"] == "DELETE" and session_id:
-            self.gateway.forget(session_id)
+            self._forget(owner, session_id)
+
+    async def _end(self, scope: Scope, owner: str, session_id: str) -> None:
+        """End a session as its own client would."""
+
+        async def nothing() -> Message:
+            return {"type": "http.request", "body": b"", "more_body": False}
+
+        async def nowhere(_message: Message) -> None:
+            return None
+
+        headers = [
+            *((name, value) for name, value in scope["headers"] if name in {b"host", b"authorization"}),
+            (MCP_SESSION_ID_HEADER.encode(), session_id.encode()),
+            (b"accept", b"application/json, text/event-stream"),
+        ]
+        await self._manager.handle_request(
+            {**scope, "method": "DELETE", "headers": headers}, nothing, nowhere
+        )
+        self._forget(owner, session_id)
+
+    def _forget(self, owner: str, session_id: str) -> None:
+        self.gateway.forget(session_id)
+        self._limits.ended(owner, session_id)
 
 
 class Doorway:

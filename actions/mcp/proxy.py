@@ -42,6 +42,7 @@ from actions.mcp.sdk_server import (
     token_of,
     wants_progress,
 )
+from actions.mcp.session_limits import MAX_SESSIONS
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.mcp.work import Judge, Refused, ToolChanged, Work
@@ -49,9 +50,6 @@ from actions.store.database import StorageFailed
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
-
-MAX_SESSIONS: Final = 1_000
-"""Of clients of the older protocol, per server."""
 
 _EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
     "tools": (ToolsListChanged(), types.ToolListChangedNotification()),

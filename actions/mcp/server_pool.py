@@ -23,10 +23,11 @@ from actions.mcp.call import Calls
 from actions.mcp.change_notices import ChangeNotices
 from actions.mcp.http_server import Front
 from actions.mcp.pinning import Tools
-from actions.mcp.policy.file import FILE_NAME, GateConfig
+from actions.mcp.policy.file import FILE_NAME, GateConfig, PolicyFile
 from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Subject, Verdict
 from actions.mcp.proxy import Gateway
+from actions.mcp.redaction import digest
 from actions.mcp.registry import Registry
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
@@ -34,7 +35,7 @@ from actions.mcp.upstream.spec import ServerSpec
 from actions.metrics import Metrics
 from actions.store.audit import Audit
 from actions.store.audit_batch import Journal, Row
-from actions.store.database import Storage
+from actions.store.database import Storage, StorageFailed
 from exporter.telemetry import otel_env
 
 if TYPE_CHECKING:
@@ -48,11 +49,9 @@ POLICY_FILE = internal("policy file")
 class Gate:
     """Everything there is between llmster and its tools."""
 
-    def __init__(
-        self, *, folder: Path, config: GateConfig, storage: Storage, audit: Audit, metrics: Metrics
-    ) -> None:
-        """Put the parts together. Raises RegistryBroken."""
-        self.config = config
+    def __init__(self, *, folder: Path, storage: Storage, audit: Audit, metrics: Metrics) -> None:
+        """Put the parts together; `begin_with` gives it a policy. Raises RegistryBroken."""
+        self.config = config = GateConfig()
         self.registry = Registry(folder, config)
         self.metrics = metrics
         self._storage = storage
@@ -85,7 +84,6 @@ class Gate:
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
         """Serve while inside. Raises StorageFailed."""
-        await self.records.load()
         await self.approvals.start()
         await self._resolve_intents()
         journal = asyncio.create_task(self._journal.run(), name="mcp journal")
@@ -142,9 +140,21 @@ class Gate:
             list_changed=notices.heard,
             listed=self.tools.listed,
         )
+        reach = digest(repr((spec.reach, getattr(spec.reach, "args", ""), getattr(spec.reach, "url", ""))))
+        upstream.speaks_initialize = self.records.era(spec.name, reach)
+        upstream.era_known = lambda _: self._keep_era(group, upstream, reach)
         front = Front(Gateway(upstream, self.tools, self.calls))
         group.create_task(front.run(notices.run), name=f"mcp front {spec.name}")
         return front
+
+    def _keep_era(self, group: asyncio.TaskGroup, upstream: Upstream, reach: str) -> None:
+        speaks_initialize = upstream.speaks_initialize is True
+
+        async def keep() -> None:
+            with contextlib.suppress(StorageFailed):  # then it is found out once more after a restart
+                await self.records.keep_era(upstream.spec.name, reach, speaks_initialize=speaks_initialize)
+
+        group.create_task(keep(), name=f"keep era of {upstream.spec.name}")
 
     async def _close(self, front: Front) -> None:
         await front.gateway.upstream.close()
@@ -247,32 +257,51 @@ class Gate:
         now = self.tools.gate(Subject(name, "tool", tool, actor.token_name), self._upstream(name))
         return {"server": name, "tool": tool, "decision": now.verdict.value, "rule": now.rule}
 
-    async def take_config(self, config: GateConfig, sha256: str) -> None:
+    async def begin_with(self, found: PolicyFile) -> None:
+        """Put the policy of the start in force, and keep it. Raises StorageFailed."""
+        if found.document and found.document != await self.records.kept_policy():
+            await self._keep(found)
+        self._apply(found)
+
+    async def take_config(self, found: PolicyFile) -> None:
         """Put another policy file in force, on record first. Raises StorageFailed, and then nothing changes.
 
         Rules and servers change in one step without a wait in it: no call meets new servers with old rules.
         """
-        await self._audit.record(
-            "event", actor=POLICY_FILE, action="mcp.policy", subject=FILE_NAME, detail={"sha256": sha256}
-        )
-        self.config = config
-        self.calls.capture = self.approvals.keep_preview = config.capture_arguments
-        self.records.take_policy(config.policy)
-        self.registry.take_config(config)
+        await self._keep(found)
+        self._apply(found)
         self.sync()
         for front in self._fronts.values():
             self.tools.compare(front.gateway.upstream)
             if self._group is not None:
                 self._group.create_task(self._announce(front), name=f"announce {front.gateway.name}")
 
+    async def _keep(self, found: PolicyFile) -> None:
+        """Keep a policy for the next start, with the audit row that says so. Raises StorageFailed."""
+
+        def write(db: Any) -> Any:
+            self.records.keep_policy(db, found.document, found.sha256)
+            detail = {"sha256": found.sha256}
+            return self._audit.append(
+                db, "event", actor=POLICY_FILE, action="mcp.policy", subject=FILE_NAME, detail=detail
+            )
+
+        self._audit.published(await self._storage.write(write))
+
+    def _apply(self, found: PolicyFile) -> None:
+        self.config = found.config
+        self.calls.capture = self.approvals.keep_preview = found.config.capture_arguments
+        self.records.take_policy(found.config.policy, found.sha256)
+        self.registry.take_config(found.config)
+
     async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
         """Approve or deny a waiting call. Raises Problem, StorageFailed."""
         approval: Approval = await self.approvals.get(approval_id)
         upstream = self._upstream(approval.server)
-        listing = upstream.listing if upstream is not None else None
-        mark = listing.fingerprints.get(approval.name) if listing is not None else None
+        listing = upstream.listing if upstream is not None and approval.kind == "tool" else None
+        mark = listing.fingerprints.get(approval.name, "") if listing is not None else ""
         settled = await self.approvals.decide(
-            approval_id, approve=approve, always=always, actor=actor, fingerprint=mark
+            approval, approve=approve, always=always, actor=actor, now=(mark, self.records.policy_sha256)
         )
         if always:
             await self._gates_changed(approval.server)

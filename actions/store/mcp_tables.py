@@ -48,3 +48,25 @@ CREATE TABLE mcp_approvals (
 CREATE INDEX mcp_approvals_pending ON mcp_approvals (created_ms) WHERE state = 'pending';
 CREATE INDEX mcp_approvals_by_time ON mcp_approvals (created_ms);
 """
+
+MCP_BOUND: Final = """
+-- What an approval is bound to, and what the person sees of it.
+ALTER TABLE mcp_approvals ADD COLUMN definition TEXT;                       -- the tool as listed; NULL once decided
+ALTER TABLE mcp_approvals ADD COLUMN definition_sha256 TEXT NOT NULL DEFAULT '';
+ALTER TABLE mcp_approvals ADD COLUMN policy_sha256 TEXT NOT NULL DEFAULT '';
+
+-- The policy file that was last in force, to stay in force when it cannot be read after a restart.
+CREATE TABLE mcp_policy (
+    id          INTEGER PRIMARY KEY CHECK (id = 1),
+    sha256      TEXT NOT NULL,
+    document    TEXT NOT NULL,
+    at_ms       INTEGER NOT NULL
+) STRICT;
+
+-- How an upstream server was reached, and whether it speaks `initialize` rather than `server/discover`.
+CREATE TABLE mcp_servers (
+    server      TEXT PRIMARY KEY,
+    reach       TEXT NOT NULL,              -- SHA-256
+    speaks_initialize INTEGER NOT NULL CHECK (speaks_initialize IN (0, 1))
+) STRICT;
+"""

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from actions.store.mcp_tables import MCP_GATE
+from actions.store.mcp_tables import MCP_BOUND, MCP_GATE
 
 _TOKENS_AUDIT_OPERATIONS: Final = """
 CREATE TABLE tokens (
@@ -111,5 +111,5 @@ CREATE TRIGGER audit_rows_stay BEFORE DELETE ON audit WHEN OLD.seq > (SELECT thr
 BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS, MCP_GATE, _COVERS_AND_CUTS)
+MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS, MCP_GATE, _COVERS_AND_CUTS, MCP_BOUND)
 """In order; the version of a database is how many of them it has seen."""

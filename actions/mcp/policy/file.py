@@ -5,6 +5,7 @@ Knows no secret: a server's `env` and `headers` may name environment variables a
 
 from __future__ import annotations
 
+import hashlib
 import os
 import re
 import tomllib
@@ -67,20 +68,40 @@ class GateConfig:
     """Which mcp.json to watch and adopt; None for the daemon's usual one."""
 
 
-def load(path: Path, environ: Mapping[str, str] = os.environ) -> GateConfig:
-    """Read the file; a missing one is an empty one: every tool asks. Raises PolicyError."""
+class PolicyMissing(PolicyError):
+    """There is no file."""
+
+
+@dataclass(frozen=True, slots=True)
+class PolicyFile:
+    """A file that was read, whole."""
+
+    config: GateConfig
+    document: str = ""
+    sha256: str = ""
+    """Of the document; "" where there never was one."""
+
+
+def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
+    """Read the file. Raises PolicyError, PolicyMissing."""
     try:
-        text = path.read_text(encoding="utf-8")
-    except FileNotFoundError:
-        return GateConfig()
+        document = path.read_bytes().decode("utf-8")
+    except FileNotFoundError as error:
+        raise PolicyMissing(f"{path} cannot be read: {error.strerror}") from error
     except (OSError, UnicodeDecodeError) as error:
         raise PolicyError(f"{path} cannot be read: {error}") from error
+    return read(document, str(path), environ)
+
+
+def read(document: str, name: str, environ: Mapping[str, str] = os.environ) -> PolicyFile:
+    """Read a document. Raises PolicyError."""
     try:
-        return parse(tomllib.loads(text), environ)
+        config = parse(tomllib.loads(document), environ)
     except tomllib.TOMLDecodeError as error:
-        raise PolicyError(f"{path}: not TOML: {error}") from error
+        raise PolicyError(f"{name}: not TOML: {error}") from error
     except PolicyError as error:
-        raise PolicyError(f"{path}: {error}") from None
+        raise PolicyError(f"{name}: {error}") from None
+    return PolicyFile(config, document, hashlib.sha256(document.encode()).hexdigest())
 
 
 def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> GateConfig:

@@ -39,6 +39,9 @@ class Records:
         self._pins: dict[tuple[str, str], str] = {}
         self.policy = policy
         """Live rules, then the file's."""
+        self.policy_sha256 = ""
+        """Of the file; approvals are bound to it."""
+        self._eras: dict[str, tuple[str, bool]] = {}
 
     async def load(self) -> None:
         """Read what was kept. Raises StorageFailed."""
@@ -51,7 +54,34 @@ class Records:
             for row in rules
         }
         self._pins = {(row["server"], row["tool"]): row["fingerprint"] for row in pins}
+        eras = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_servers").fetchall())
+        self._eras = {row["server"]: (row["reach"], bool(row["speaks_initialize"])) for row in eras}
         self._compose()
+
+    async def kept_policy(self) -> str | None:
+        """Return the policy file that was last in force, None if there never was one. Raises StorageFailed."""
+        row = await self._storage.read(lambda db: db.execute("SELECT document FROM mcp_policy").fetchone())
+        return str(row["document"]) if row is not None else None
+
+    def keep_policy(self, db: sqlite3.Connection, document: str, sha256: str) -> None:
+        """Keep a policy file in the caller's transaction."""
+        db.execute(
+            "INSERT OR REPLACE INTO mcp_policy VALUES (1, ?, ?, ?)", (sha256, document, self._clock_ms())
+        )
+
+    def era(self, server: str, reach: str) -> bool | None:
+        """Tell whether a server that is reached so speaks `initialize`; None if that is not known."""
+        known = self._eras.get(server)
+        return known[1] if known is not None and known[0] == reach else None
+
+    async def keep_era(self, server: str, reach: str, *, speaks_initialize: bool) -> None:
+        """Remember what a server speaks. Raises StorageFailed."""
+        self._eras[server] = (reach, speaks_initialize)
+        await self._storage.write(
+            lambda db: db.execute(
+                "INSERT OR REPLACE INTO mcp_servers VALUES (?, ?, ?)", (server, reach, int(speaks_initialize))
+            )
+        )
 
     def live(self, server: str, tool: str) -> LiveRule | None:
         """Find the live rule of a tool."""
@@ -110,9 +140,10 @@ class Records:
 
         return committed
 
-    def take_policy(self, policy: Policy) -> None:
+    def take_policy(self, policy: Policy, sha256: str) -> None:
         """Put another policy file's rules in force below the live ones, all at once."""
         self._file_policy = policy
+        self.policy_sha256 = sha256
         self._compose()
 
     def _compose(self) -> None:

@@ -122,11 +122,14 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def starting(
-            policy: str = "", *, token: str | None = None, scope: str = "read", **changes: Any
+            policy: str | None = "", *, token: str | None = None, scope: str = "read", **changes: Any
         ) -> Gated:
             state = tmp_path / "state"
             state.mkdir(mode=0o700, exist_ok=True)
-            (state / "mcp.toml").write_text(policy, encoding="utf-8")
+            if policy is None:
+                (state / "mcp.toml").unlink()
+            else:
+                (state / "mcp.toml").write_text(policy, encoding="utf-8")
             ready: asyncio.Future[tuple[str, Parts]] = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(
                 app.serve(settings(state, **changes), ready=lambda url, parts: ready.set_result((url, parts)))

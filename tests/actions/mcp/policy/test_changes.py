@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from mcp import Client
 
-from actions.mcp.policy.file import GateConfig, PolicyError
+from actions.mcp.policy.file import PolicyError, PolicyFile
 from actions.mcp.policy.file_watch import PolicyWatch
 from actions.mcp.upstream.server import Upstream
 from actions.mcp.upstream.spec import ServerSpec, Stdio
@@ -148,7 +148,7 @@ async def test_a_changed_policy_file_counts_without_a_restart(start: Start) -> N
         assert "add" in await names(client)  # the server whose table is as it was goes on
     assert await gate.metric("daemonpulse_mcp_server_starts_total", outcome="done") == 1
     assert await gate.metric(LOADED) == 1
-    (row,) = await gate.audit(action="mcp.policy")
+    _, row = await gate.audit(action="mcp.policy")  # of the start, and of the change
     assert (row["actor"], len(row["detail"]["sha256"])) == ("policy file", 64)
 
 
@@ -233,8 +233,9 @@ async def test_what_a_new_policy_denies_is_not_done_although_it_was_approved(sta
         waiting = asyncio.create_task(client.call_tool("slow", {"marker": "/etc/passwd"}))
         (approval,) = await gate.pending()
         await rewrite(gate, toolbox() + rule("ask", paths=paths))
-        await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/approve")
-        assert "it was denied" in text_of(await waiting)
+        answer = await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/approve")
+        assert (answer.status_code, "the policy is not what it was" in answer.json()["detail"]) == (409, True)
+        assert "it was not done" in text_of(await waiting)
 
 
 async def test_no_call_slips_through_while_policies_change(start: Start) -> None:
@@ -270,9 +271,10 @@ async def test_a_file_that_is_still_being_written_is_not_taken(tmp_path: Path) -
     path = tmp_path / "mcp.toml"
     path.write_text("default = 'deny'\n", encoding="utf-8")
     watch, taken = PolicyWatch(path, Metrics()), []
+    watch.first(None)
 
-    async def take(config: GateConfig, _sha256: str) -> None:
-        taken.append(len(config.policy.rules))
+    async def take(found: PolicyFile) -> None:
+        taken.append(len(found.config.policy.rules))
 
     whole = rule("deny", "write_*") + rule("allow")
     for cut in (len(rule("deny", "write_*")), len(whole) - 1, len(whole)):
@@ -288,4 +290,4 @@ def test_a_broken_file_at_the_start_is_refused(tmp_path: Path) -> None:
     path = tmp_path / "mcp.toml"
     path.write_text("default = 'maybe'\n", encoding="utf-8")
     with pytest.raises(PolicyError):
-        PolicyWatch(path, Metrics())
+        PolicyWatch(path, Metrics()).first(None)

@@ -4,7 +4,7 @@ from pathlib import Path
 
 import pytest
 
-from actions.mcp.policy.file import PolicyError, load
+from actions.mcp.policy.file import GateConfig, PolicyError, PolicyMissing, load
 from actions.mcp.policy.rules import Subject, Verdict
 from actions.mcp.upstream.spec import Http, Stdio
 
@@ -47,7 +47,9 @@ def write(folder: Path, text: str) -> Path:
 
 
 def test_the_whole_file_is_read(tmp_path: Path) -> None:
-    config = load(write(tmp_path, EXAMPLE), {"THE_KEY": "hunter22"})
+    found = load(write(tmp_path, EXAMPLE), {"THE_KEY": "hunter22"})
+    assert (found.document, len(found.sha256)) == (EXAMPLE, 64)
+    config = found.config
     files, web = config.servers["files"], config.servers["web"]
     assert isinstance(files.reach, Stdio)
     assert isinstance(web.reach, Http)
@@ -67,10 +69,10 @@ def test_the_whole_file_is_read(tmp_path: Path) -> None:
         assert secret not in shown
 
 
-def test_no_file_means_every_tool_asks(tmp_path: Path) -> None:
-    config = load(tmp_path / "mcp.toml")
-    assert config.policy.winner(Subject("s", "tool", "t", "x")).decision is Verdict.ASK
-    assert not config.servers
+def test_without_a_policy_every_tool_asks_and_a_missing_file_is_told_apart(tmp_path: Path) -> None:
+    assert GateConfig().policy.winner(Subject("s", "tool", "t", "x")).decision is Verdict.ASK
+    with pytest.raises(PolicyMissing):
+        load(tmp_path / "mcp.toml")
 
 
 @pytest.mark.parametrize(
