@@ -85,18 +85,21 @@ CANCEL: Final = Button(
 )
 APPROVE: Final = Button(
     "Approve call",
-    f"/v1/mcp/approvals/{cell('id')}/approve",
+    "/v1/mcp/approvals/approve",
     f"Let {cell('server')} run {cell('tool')} once? It runs with the rights of that server.",
+    {"id": cell("id")},
 )
 DENY: Final = Button(
     "Deny call",
-    f"/v1/mcp/approvals/{cell('id')}/deny",
+    "/v1/mcp/approvals/deny",
     f"Deny this call of {cell('tool')} on {cell('server')}? The model is told that it was refused.",
+    {"id": cell("id")},
     danger=True,
 )
 
 
-_GATE: Final = f"/v1/mcp/servers/{cell('server')}/tools/{cell('tool')}/gate"
+_GATE: Final = "/v1/mcp/gate"
+_TOOL: Final = {"server": cell("server"), "tool": cell("tool")}
 
 
 def gate(decision: str, consequence: str) -> Button:
@@ -105,7 +108,7 @@ def gate(decision: str, consequence: str) -> Button:
         f"{decision.capitalize()} tool",
         _GATE,
         f"Set {cell('tool')} of {cell('server')} to {decision}? {consequence}",
-        {"decision": decision},
+        {**_TOOL, "decision": decision},
         danger=decision == "allow",
     )
 
@@ -118,7 +121,7 @@ GATES: Final = (
         "Reset tool",
         _GATE,
         f"Take the gate of {cell('tool')} of {cell('server')} away? Then the policy file decides about it again.",
-        {"decision": "policy"},
+        {**_TOOL, "decision": "policy"},
         danger=True,
     ),
 )
