@@ -17,7 +17,7 @@ OPEN: Final = {"/healthz", "/metrics"}
 LOOKS: Final = {"/v1/daemons/{daemon}/preflight"}
 """Posts that change nothing."""
 
-ADMIN: Final = {"/v1/mcp/servers/{server}/tools/{tool}/gate", "/v1/mcp/adopt"}
+ADMIN: Final = {"/v1/mcp/servers/{server}/tools/{tool}/gate", "/v1/mcp/gate", "/v1/mcp/adopt"}
 """What stands after it was done."""
 
 QUERIES: Final[dict[str, dict[str, Any]]] = {
@@ -28,6 +28,9 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
     "probe": {"model": "no/such"},
     "desired": {"instance_id": "none", "pinned": False},
     "gate": {"decision": "ask"},
+    "/v1/mcp/gate": {"server": "none", "tool": "none", "decision": "ask"},
+    "/v1/mcp/approvals/approve": {"id": "none"},
+    "/v1/mcp/approvals/deny": {"id": "none"},
     "adopt": {"dry_run": True},
 }
 
@@ -45,7 +48,7 @@ async def ask(http: httpx.AsyncClient, path: str, method: str, token: str | None
     where = path.format(daemon="box", server="none", tool="none", operation_id=operation, approval_id="none")
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
     body: dict[str, Any] | None = {"instances": []} if method == "put" else None
-    query = QUERIES.get(path.rpartition("/")[2], {}) if method == "post" else {}
+    query = QUERIES.get(path, QUERIES.get(path.rpartition("/")[2], {})) if method == "post" else {}
     answer = await http.request(method, where, params=query, json=body, headers=headers)
     return answer.status_code
 
