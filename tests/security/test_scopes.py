@@ -14,7 +14,7 @@ __all__ = ["sim", "start_forge"]
 OPEN: Final = {"/healthz", "/metrics"}
 """Numbers without names of prompts; docs/SECURITY.md says so."""
 
-LOOKS: Final = {"/v1/daemons/{daemon}/preflight"}
+LOOKS: Final = {"/v1/daemons/{daemon}/preflight", "/v1/daemons/{daemon}/fit"}
 """Posts that change nothing."""
 
 ADMIN: Final = {"/v1/mcp/servers/{server}/tools/{tool}/gate", "/v1/mcp/gate", "/v1/mcp/adopt"}
@@ -23,6 +23,7 @@ ADMIN: Final = {"/v1/mcp/servers/{server}/tools/{tool}/gate", "/v1/mcp/gate", "/
 QUERIES: Final[dict[str, dict[str, Any]]] = {
     "load": {"model": "no/such"},
     "preflight": {"model": SMALL},
+    "fit": {"model": SMALL},
     "eject": {"instance_id": "none"},
     "download": {"model": "no/such"},
     "probe": {"model": "no/such"},
