@@ -96,7 +96,9 @@ def routes(
         return JSONResponse(await gate.set_gate(server, tool, Verdict(decision), actor))
 
     def settling(verb: str, says: str, *, approve: bool) -> None:
-        @made.post(f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} With the id as a parameter.")
+        @made.post(
+            f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} With the id as a parameter."
+        )
         async def settle_by_id(
             actor: actor_of, query: Annotated[NamedApprovalParameters, Query()]
         ) -> Response:
