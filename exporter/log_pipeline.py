@@ -98,8 +98,8 @@ class Streams:
         outwards = [sink for sink in (spans, logs) if sink is not None]
         flow = EventFlow(builder, [tally, recent, *learners, *outwards])
         if energy is not None:
-            flow.slots.busy_changed = lambda instance, busy: energy.slots_changed(
-                daemon, lookup.model_key(instance), instance, busy
+            flow.slots.busy_changed = lambda instance, slots: energy.slots_changed(
+                daemon, lookup.model_key(instance), instance, slots
             )
         flow.on_queue_time = tally.take_queue_time
         return Stream(daemon, flow, tally, lookup.model_key, recent)

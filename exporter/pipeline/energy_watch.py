@@ -25,6 +25,8 @@ from exporter.llmster.state import Snapshot
 from exporter.pipeline.energy import EnergyLedger, Model
 from exporter.pipeline.log_stream import Sink
 from exporter.pipeline.predictions import Prediction
+from exporter.pipeline.slot_runs import SlotRuns
+from exporter.pipeline.slot_state import Slot
 from exporter.pipeline.vram import Vram
 
 log = logging.getLogger(__name__)
@@ -76,6 +78,7 @@ class EnergyWatch:
         self._slots: dict[tuple[str, str], tuple[Model, int]] = {}
         self._told: dict[tuple[str, str], tuple[Model, int]] = {}
         self._running: dict[Model, int] = {}
+        self._runs = SlotRuns()
         self._ended: deque[_Ended] = deque()
         self._read_at: float | None = None
         self._wake = asyncio.Event()
@@ -106,8 +109,12 @@ class EnergyWatch:
             for model, running in self._running.items():
                 self.ledger.set_running(model, self.gpus_of(model), running, self._unix_s())
 
-    def slots_changed(self, daemon: str, model_key: str, instance: str, busy: int | None) -> None:
-        """Learn how many slots of an instance work; None: its engine does not tell now."""
+    def slots_changed(
+        self, daemon: str, model_key: str, instance: str, slots: Mapping[int, Slot] | None
+    ) -> None:
+        """Learn which slots of an instance work; None: its engine does not tell now."""
+        self._runs.slots_changed((daemon, instance), slots)
+        busy = None if slots is None else sum(slot.busy for slot in slots.values())
         self._note(self._slots, daemon, model_key, instance, busy)
 
     def snapshot_taken(self, daemon: str, snapshot: Snapshot) -> None:
@@ -221,7 +228,11 @@ class EnergyWatch:
             if (known_s is None or known_s < end_s) and self._clock() - ended.since_s < MOST_WAIT_S:
                 self._ended.append(ended)
                 continue
-            joules = self.ledger.claim(ended.model, gpus, (prediction.start_ns or 0) / _NS_PER_S, end_s)
+            start_s = (prediction.start_ns or 0) / _NS_PER_S
+            launched_s = self._runs.launch_of((ended.model[0], prediction.model), end_s)
+            if launched_s is not None:  # what came before was waiting for a slot
+                start_s = min(max(start_s, launched_s), end_s)
+            joules = self.ledger.claim(ended.model, gpus, start_s, end_s)
             if joules is not None:
                 self._count(*ended.model, prediction.client, joules)
             ended.then(msgspec.structs.replace(prediction, energy_joules=joules))

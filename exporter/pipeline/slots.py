@@ -43,8 +43,8 @@ class Crash(msgspec.Struct, frozen=True, gc=False):
 class _Instance(msgspec.Struct):
     engine: str | None = None
     """The process behind it: instance reference or pid, whichever its lines carry."""
-    busy: int = 0
-    """Busy slots, as told last."""
+    told: tuple[tuple[int, int], ...] = ()
+    """Busy slots and their tasks, as told last."""
     runtime: EngineState = msgspec.field(default_factory=EngineState)
     server: EngineState = msgspec.field(default_factory=EngineState)
 
@@ -63,8 +63,8 @@ class SlotMonitor:
         self._crashes: deque[tuple[type[RuntimeLog | ServerLog], Crash]] = deque(maxlen=16)
         """Crashes told one way so far."""
         self._of_runtime, self._of_server = LineJoiner(), LineJoiner()
-        self.busy_changed: Callable[[str, int | None], None] = _ignore
-        """Told of an instance and its number of busy slots when that changes; None when it is not known any more."""
+        self.busy_changed: Callable[[str, dict[int, Slot] | None], None] = _ignore
+        """Told of an instance and its slots when one begins or ends to work; None when they are not known any more."""
         self.queued: list[tuple[str, float]] = []
         """Instances and the seconds that requests waited for a slot, for the owner to take."""
         self.unattributed = 0
@@ -184,10 +184,11 @@ class SlotMonitor:
             if told is state.runtime or not state.runtime.lines:  # else the other channel tells the same
                 self.queued += [(instance, waited_s) for waited_s in told.queue_s]
             told.queue_s.clear()
-        busy = state.leading().busy()
-        if busy != state.busy:
-            state.busy = busy
-            self.busy_changed(instance, busy)
+        slots = state.leading().slots(None)
+        busy = tuple((number, slot.task) for number, slot in slots.items() if slot.busy)
+        if busy != state.told:
+            state.told = busy
+            self.busy_changed(instance, slots)
 
     def _named(self, bracket: str | None) -> str | None:
         """Return the instance of a server.log line: the one in its bracket, else the only one there is.
@@ -251,7 +252,7 @@ class SlotMonitor:
         return state
 
 
-def _ignore(_instance: str, _busy: int | None) -> None:
+def _ignore(_instance: str, _slots: dict[int, Slot] | None) -> None:
     """Nothing listens."""
 
 

@@ -3,6 +3,7 @@
 import asyncio
 import time
 
+import httpx
 import pytest
 
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
@@ -12,6 +13,8 @@ from tests.otlp_sink import attributes, otlp_sink
 from tests.system.conftest import Scraped, daemon, exporters
 
 METHODS = {"0": "counter", "1": "integrated"}
+REQUESTS = 7
+"""More than one instance runs at a time, so that some wait."""
 
 
 def total(scraped: Scraped, name: str, **labels: str) -> float:
@@ -22,14 +25,26 @@ def total(scraped: Scraped, name: str, **labels: str) -> float:
     )
 
 
-async def test_models_and_idle_add_up_to_what_each_gpu_used_and_requests_know_their_joules(
-    monkeypatch: pytest.MonkeyPatch,
-) -> None:
+async def ask(url: str) -> None:
+    """Have the simulated model answer several requests at once."""
+    body = {
+        "model": "qwen/qwen3-8b",
+        "messages": [{"role": "user", "content": "Say something long."}],
+        "max_tokens": 80,
+    }
+    async with httpx.AsyncClient(trust_env=False, timeout=60) as http:
+        answers = await asyncio.gather(
+            *(http.post(f"{url}/v1/chat/completions", json=body) for _ in range(REQUESTS))
+        )
+    assert [answer.status_code for answer in answers] == [200] * REQUESTS
+
+
+async def test_requests_and_idle_add_up_to_what_each_gpu_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "HOLD_S", 0.0)
     with otlp_sink() as received:
         for name, value in received.environment().items():
             monkeypatch.setenv(name, value)
-        config = SimConfig(scenario="burst", start_ms=round(time.time() * 1000))
+        config = SimConfig(scenario="idle", start_ms=round(time.time() * 1000))
         async with Simulator(config) as sim, exporters() as start_exporter:
             loop = asyncio.get_running_loop()
             exporter = await start_exporter(
@@ -37,12 +52,13 @@ async def test_models_and_idle_add_up_to_what_each_gpu_used_and_requests_know_th
                 gpus=simulated_gpus(sim.daemon, loop),
                 host=SimulatedHost(sim.daemon, loop),
             )
-            before = await exporter.scrape()
+            before = await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1)
+            await ask(sim.url)
             after = await exporter.until(
-                lambda scraped: total(scraped, "llmster_request_energy_joules_count") >= 2, within_s=60
+                lambda scraped: total(scraped, "llmster_request_energy_joules_count") == REQUESTS, within_s=60
             )
             async with asyncio.timeout(30):
-                while not received.spans:  # noqa: ASYNC110 - the receiver is a thread that tells nobody
+                while len(received.spans) < REQUESTS:  # noqa: ASYNC110 - the receiver is a thread
                     await asyncio.sleep(0.05)
     for gpu, method in METHODS.items():
         used, idle, models = (
@@ -56,8 +72,11 @@ async def test_models_and_idle_add_up_to_what_each_gpu_used_and_requests_know_th
         assert after.value("gpu_energy_joules_total", gpu=gpu, method=method)
         assert used > 0
         assert models + idle == pytest.approx(used, rel=0.01)
-    assert total(after, "llmster_energy_joules_total") > 0
+    requests = total(after, "llmster_request_energy_joules_sum")
+    assert requests > 0
+    assert requests == pytest.approx(total(after, "llmster_energy_joules_total"), rel=0.01)
     spans = [attributes(span.attributes) for span in received.spans]
-    known = [joules for one in spans if (joules := one.get("daemonpulse.energy.joules")) is not None]
-    assert known
-    assert all(isinstance(joules, float) and joules > 0 for joules in known)
+    joules = [
+        float(str(one["daemonpulse.energy.joules"])) for one in spans if "daemonpulse.energy.joules" in one
+    ]
+    assert sum(joules) == pytest.approx(requests)

@@ -11,6 +11,7 @@ from exporter.llmster.state import ProcessingState
 from exporter.pipeline.energy import EnergyLedger
 from exporter.pipeline.energy_watch import BUSY_S, IDLE_S, MOST_WAIT_S, MOST_WAITING, EnergySink, EnergyWatch
 from exporter.pipeline.predictions import Prediction
+from exporter.pipeline.slot_state import Slot
 from exporter.pipeline.vram import DaemonVram, Vram
 from tests.exporter.pipeline.predicting import one
 from tests.exporter.readings import instance, snapshot
@@ -77,6 +78,12 @@ def joules_by_gpu(watch: EnergyWatch) -> dict[int, float]:
     return {gpu: joules for (gpu, _), joules in watch.joules().items() if joules}
 
 
+def working(count: int, *, since_s: float = END_S - 100) -> dict[int, Slot]:
+    return {
+        number: Slot(busy=number < count, task=1, progress_ms=round(since_s * 1000)) for number in range(4)
+    }
+
+
 def run_for(watch: EnergyWatch, clock: Clock, seconds: float, *watts: float) -> None:
     clock.now += seconds
     watch.observe(reading(*watts))
@@ -91,7 +98,7 @@ def test_slots_tell_how_many_run_and_snapshots_where_engines_tell_of_no_slots(
         "here",
         snapshot(instance("1", model="qwen", processing=busy), instance("2", model="gpt", processing=busy)),
     )
-    watch.slots_changed("here", "qwen", "qwen", 3)
+    watch.slots_changed("here", "qwen", "qwen", working(3))
     run_for(watch, clock, 10, 100)
 
     assert watch.joules() == {(0, QWEN): pytest.approx(750), (0, ("here", "gpt")): pytest.approx(250)}
@@ -99,7 +106,7 @@ def test_slots_tell_how_many_run_and_snapshots_where_engines_tell_of_no_slots(
 
 def test_an_engine_that_stops_telling_is_believed_no_longer(watch: EnergyWatch, clock: Clock) -> None:
     watch.observe(reading(100))
-    watch.slots_changed("here", "qwen", "qwen", 1)
+    watch.slots_changed("here", "qwen", "qwen", working(1))
     watch.slots_changed("here", "qwen", "qwen", None)
     run_for(watch, clock, 10, 100)
 
@@ -121,7 +128,7 @@ def test_a_model_uses_the_gpus_that_hold_it_and_not_those_with_the_engines_overh
 ) -> None:
     watch.observe(reading(100, 100))
     watch.place(placed(qwen={0: 8000, 1: 300}))
-    watch.slots_changed("here", "qwen", "qwen", 1)
+    watch.slots_changed("here", "qwen", "qwen", working(1))
     run_for(watch, clock, 10, 100, 100)
 
     assert joules_by_gpu(watch) == {0: pytest.approx(1000)}
@@ -129,7 +136,7 @@ def test_a_model_uses_the_gpus_that_hold_it_and_not_those_with_the_engines_overh
 
 def test_a_model_whose_place_is_not_known_uses_all_gpus(watch: EnergyWatch, clock: Clock) -> None:
     watch.observe(reading(100, 50))
-    watch.slots_changed("here", "qwen", "qwen", 1)
+    watch.slots_changed("here", "qwen", "qwen", working(1))
     run_for(watch, clock, 10, 100, 50)
 
     assert joules_by_gpu(watch) == {0: pytest.approx(1000), 1: pytest.approx(500)}
@@ -137,7 +144,7 @@ def test_a_model_whose_place_is_not_known_uses_all_gpus(watch: EnergyWatch, cloc
 
 def test_a_place_learnt_late_counts_from_then_on(watch: EnergyWatch, clock: Clock) -> None:
     watch.observe(reading(100, 100))
-    watch.slots_changed("here", "qwen", "qwen", 1)
+    watch.slots_changed("here", "qwen", "qwen", working(1))
     clock.now += 5
     watch.place(placed(qwen={1: 8000}))
     run_for(watch, clock, 5, 100, 100)
@@ -157,10 +164,10 @@ def test_a_request_learns_its_joules_once_its_last_moment_was_measured(
     clock.now = 80
     watch.observe(reading(100))
     clock.now = 90
-    watch.slots_changed("here", "qwen", "qwen", 1)
+    watch.slots_changed("here", "qwen", "qwen", working(1))
     run_for(watch, clock, 9.9, 100)
     clock.now = 100.1  # the request ended at 100.0
-    watch.slots_changed("here", "qwen", "qwen", 0)
+    watch.slots_changed("here", "qwen", "qwen", working(0))
     timed = one("x", time_to_first_token_s=2.0, predicted_tokens=80, tokens_per_second=10.0)
     got = ending(watch, timed)
     assert got == []
@@ -171,6 +178,21 @@ def test_a_request_learns_its_joules_once_its_last_moment_was_measured(
     ((*who, joules),) = counted
     assert who == ["here", "qwen", None]
     assert joules == pytest.approx(1000)
+
+
+def test_the_time_a_request_waited_for_a_slot_is_not_its_own(watch: EnergyWatch, clock: Clock) -> None:
+    clock.now = 50
+    watch.observe(reading(100))
+    clock.now = 96
+    watch.slots_changed("here", "qwen", "m", working(1, since_s=END_S - 4))
+    run_for(watch, clock, 3.9, 100)
+    clock.now = 100
+    watch.slots_changed("here", "qwen", "m", working(0, since_s=END_S))
+    got = ending(watch, one("x", time_to_first_token_s=32.0, predicted_tokens=80, tokens_per_second=10.0))
+
+    run_for(watch, clock, 1, 100)
+
+    assert [prediction.energy_joules for prediction in got] == [pytest.approx(400)]
 
 
 def test_a_request_without_a_duration_or_a_gpu_does_not_wait(watch: EnergyWatch) -> None:
@@ -239,7 +261,7 @@ def test_gpus_are_read_more_often_while_a_request_runs(
     watch: EnergyWatch, clock: Clock, running: int, seconds: float
 ) -> None:
     watch.observe(reading(100))
-    watch.slots_changed("here", "qwen", "qwen", running)
+    watch.slots_changed("here", "qwen", "qwen", working(running))
     clock.now += seconds / 2
 
     assert watch.due_s() == pytest.approx(seconds / 2)
@@ -247,7 +269,7 @@ def test_gpus_are_read_more_often_while_a_request_runs(
 
 async def test_what_is_due_is_read(watch: EnergyWatch, clock: Clock) -> None:
     watch.observe(reading(100))
-    watch.slots_changed("here", "qwen", "qwen", 1)
+    watch.slots_changed("here", "qwen", "qwen", working(1))
     clock.now += BUSY_S
     reads = Reads(watch, clock, enough=1)
 

@@ -285,7 +285,9 @@ def test_any_order_of_lines_leaves_a_sound_state(lines: list[str]) -> None:
 def test_changes_of_how_many_slots_work_are_told_and_nothing_else() -> None:
     told: list[tuple[str, int | None]] = []
     slots = monitor()
-    slots.busy_changed = lambda instance, busy: told.append((instance, busy))
+    slots.busy_changed = lambda instance, changed: told.append(
+        (instance, None if changed is None else sum(slot.busy for slot in changed.values()))
+    )
     for line in (
         "slot launch_slot_: id  0 | task 1 | processing task",
         "slot launch_slot_: id  0 | task 1 | processing task",
