@@ -13,6 +13,7 @@ from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 from exporter.catalogue import mcp as m
 from exporter.catalogue import self_metrics as o
+from exporter.catalogue import tap as t
 
 _P: Final = Scope(window="5m")
 _UP: Final = _P.now(d.UP).equals(1)
@@ -181,6 +182,13 @@ OURSELVES: Final = (
         WARNING,
         "DaemonPulse on {{ $labels.instance }} cannot collect {{ $labels.collector }}.",
         "5m",
+    ),
+    Alert(
+        "DaemonPulseTapDown",
+        max_by(_P.now(t.UP), "daemon").equals(0),
+        WARNING,
+        "The tap before daemon {{ $labels.daemon }} does not answer: clients that use it may be cut off.",
+        "2m",
     ),
     Alert(
         "DaemonPulseAuditNotWritable",

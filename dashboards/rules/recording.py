@@ -14,6 +14,7 @@ from dashboards.kit.theme import Json
 from exporter.catalogue import Metric
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
+from exporter.catalogue import tap as t
 
 _P: Final = Scope(window="5m")
 
@@ -98,6 +99,16 @@ PREDICTIONS: Final = (
     ),
 )
 
+_CLIENT: Final = ("daemon", "client", "type")
+CLIENTS: Final = (
+    Recording(
+        "daemon_client:daemonpulse_tap_tokens:increase1d",
+        sum_by(_P.increase(t.TOKENS, "1d"), *_CLIENT),
+        _CLIENT,
+    ),
+)
+"""What a budget is held against; docs/TAP.md has an alert as an example."""
+
 _LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *CARD)
 _OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *CARD)
 
@@ -119,6 +130,7 @@ CARDS: Final = (
 
 GROUPS: Final = {
     "daemonpulse-predictions": PREDICTIONS,
+    "daemonpulse-clients": CLIENTS,
     "daemonpulse-objectives": (*FIRST_TOKEN_SLOW.values(), *PER_TOKEN_SLOW.values()),
     "daemonpulse-cards": CARDS,
 }

@@ -346,6 +346,12 @@ CASES: dict[str, Case] = {
         summary="DaemonPulse on box:9810 cannot collect gpu.",
         quiet={f'daemonpulse_collector_success{{collector="gpu",{HERE}}}': "1x40"},
     ),
+    "DaemonPulseTapDown": Case(
+        fires={f"daemonpulse_tap_up{{{BOX}}}": "0x40"},
+        labels=DAEMON,
+        summary="The tap before daemon box does not answer: clients that use it may be cut off.",
+        quiet={f"daemonpulse_tap_up{{{BOX}}}": "1x40"},
+    ),
     "McpCallsDenied": Case(
         fires={f"{CALLS}{{{DENIED}}}": "0+5x40"},
         labels={"server": "files"},
