@@ -14,6 +14,7 @@ from actions.api.responses import (
     DaemonsResponse,
     InstanceResponse,
     InstancesResponse,
+    MemoryResponse,
     ModelResponse,
     ModelsResponse,
 )
@@ -52,6 +53,13 @@ def add_routes(
         snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
         found = [InstanceResponse.of(one, snapshot) for one in snapshot.instances]
         return InstancesResponse(daemon=daemon, instances=found)
+
+    @router.get("/daemons/{daemon}/memory", tags=["read"])
+    async def memory(_actor: actor_of, daemon: Daemon) -> MemoryResponse:
+        """Tell how much GPU memory is free on the daemon's host, and who holds the rest."""
+        session = service.daemon(daemon)
+        snapshot = await session.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        return MemoryResponse.of(daemon, await session.local_memory([one.info for one in snapshot.instances]))
 
 
 async def _describe(service: Service, name: str) -> DaemonResponse:

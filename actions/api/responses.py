@@ -7,12 +7,13 @@ from __future__ import annotations
 
 import time
 from collections.abc import Mapping
+from dataclasses import asdict
 from typing import Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field
 
 from actions.domain.errors import MEDIA_TYPE
-from actions.domain.preflight import Learned, Preflight
+from actions.domain.preflight import Learned, MemoryReading, Preflight
 from actions.store.audit import Entry
 from actions.store.desired_state import DesiredState
 from actions.store.operations import Operation
@@ -151,6 +152,34 @@ class InstancesResponse(BaseModel):
 
     daemon: str
     instances: list[InstanceResponse]
+
+
+class MemoryResponse(BaseModel):
+    """GPU memory of a daemon's host: what is free, and who holds the rest."""
+
+    daemon: str
+    source: str | None
+    problem: str | None = Field(description="Why nothing is known.")
+    gpus: list[dict[str, Any]]
+    holders: list[dict[str, Any]]
+    instances: dict[str, dict[str, int]] = Field(description="Bytes by GPU index of each instance.")
+
+    @classmethod
+    def of(cls, daemon: str, reading: MemoryReading | str) -> Self:
+        """Describe a reading, or why there is none."""
+        if isinstance(reading, str):
+            return cls(daemon=daemon, source=None, problem=reading, gpus=[], holders=[], instances={})
+        return cls(
+            daemon=daemon,
+            source=reading.source,
+            problem=None,
+            gpus=[asdict(gpu) for gpu in reading.gpus],
+            holders=[asdict(holder) for holder in reading.holders],
+            instances={
+                name: {str(gpu): size for gpu, size in by_gpu.items()}
+                for name, by_gpu in reading.held_by_instance.items()
+            },
+        )
 
 
 class OperationResponse(BaseModel):

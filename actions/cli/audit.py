@@ -11,7 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 import click
 
-from actions.cli.client import Api, client_flags
+from actions.cli.client import client_flags
+from actions.cli.connection import Api
 from actions.cli.database import state_flags, with_storage
 from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, say, say_json

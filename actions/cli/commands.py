@@ -11,9 +11,10 @@ from typing import Any
 import click
 
 from actions.cli.audit import audit
-from actions.cli.client import CLIENT_COMMANDS
+from actions.cli.desired import DESIRED_COMMANDS
 from actions.cli.mcp import mcp
 from actions.cli.models import MODEL_COMMANDS
+from actions.cli.status import STATUS_COMMANDS
 from actions.cli.token import token
 from exporter.shared.settings_flags import settings_flags
 from exporter.shared.terminal import fail
@@ -46,7 +47,10 @@ def serve(**flags: str | None) -> None:
 
     Unconfigured, it controls http://127.0.0.1:1234 and serves http://127.0.0.1:9811 (/docs says how to use it).
     Until a token is made, this machine may look and nobody may touch.
-    """
+
+    \b
+    Example:  daemonpulse actions serve --daemon-url http://127.0.0.1:1234
+    """  # noqa: D301 - click wants a real backspace
     from actions import settings
     from exporter.shared import logs
     from exporter.shared.settings_table import SettingsError
@@ -63,7 +67,7 @@ def serve(**flags: str | None) -> None:
         fail(str(error))
 
 
-for _command in (*MODEL_COMMANDS, *CLIENT_COMMANDS):
+for _command in (*STATUS_COMMANDS, *MODEL_COMMANDS, *DESIRED_COMMANDS):
     actions.add_command(_command)
 for _group in (mcp, audit, token):
     actions.add_command(_group)

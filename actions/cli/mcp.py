@@ -11,7 +11,8 @@ from urllib.parse import quote
 
 import click
 
-from actions.cli.client import Api, client_flags
+from actions.cli.client import client_flags
+from actions.cli.connection import Api
 from exporter.shared.terminal import say, say_json
 
 
@@ -31,7 +32,11 @@ def mcp() -> None:
 @click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
 @client_flags
 def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
-    """Route every server of mcp.json through the gate. Keeps a backup; `undo` takes it back."""
+    """Route every server of mcp.json through the gate. Keeps a backup; `undo` takes it back.
+
+    \b
+    Example:  daemonpulse actions mcp adopt --dry-run
+    """  # noqa: D301 - click wants a real backspace
     _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=False)
 
 
@@ -39,7 +44,11 @@ def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) ->
 @click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
 @client_flags
 def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
-    """Give mcp.json its servers back."""
+    """Give mcp.json its servers back.
+
+    \b
+    Example:  daemonpulse actions mcp undo
+    """  # noqa: D301 - click wants a real backspace
     _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=True)
 
 
@@ -47,7 +56,11 @@ def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> 
 @click.argument("server", required=False)
 @client_flags
 def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | None) -> None:
-    """List the servers, or the tools of SERVER with their gates."""
+    """List the servers, or the tools of SERVER with their gates.
+
+    \b
+    Example:  daemonpulse actions mcp list toolbox
+    """  # noqa: D301 - click wants a real backspace
     path = "/v1/mcp/servers" if server is None else f"/v1/mcp/servers/{quote(server, safe='')}/tools"
     with Api(url, token_file) as api:
         answer = api.ask("GET", path, {})
@@ -65,7 +78,11 @@ def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | Non
 @click.option("--all", "everything", is_flag=True, help="Settled ones too.")
 @client_flags
 def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: bool) -> None:
-    """List the calls that wait for an answer."""
+    """List the calls that wait for an answer.
+
+    \b
+    Example:  daemonpulse actions mcp approvals
+    """  # noqa: D301 - click wants a real backspace
     with Api(url, token_file) as api:
         answer = api.ask("GET", "/v1/mcp/approvals", {} if everything else {"state": "pending"})
     if as_json:
@@ -88,7 +105,11 @@ def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: b
 @click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
 @client_flags
 def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
-    """Let the waiting call ID through."""
+    """Let the waiting call ID through.
+
+    \b
+    Example:  daemonpulse actions mcp approve 3f2a9c0d1b
+    """  # noqa: D301 - click wants a real backspace
     _settle("approve", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
 
 
@@ -97,7 +118,11 @@ def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: st
 @click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
 @client_flags
 def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
-    """Refuse the waiting call ID."""
+    """Refuse the waiting call ID.
+
+    \b
+    Example:  daemonpulse actions mcp deny 3f2a9c0d1b
+    """  # noqa: D301 - click wants a real backspace
     _settle("deny", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
 
 
@@ -110,7 +135,10 @@ def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool:
     """Set the gate of TOOL of SERVER. Approves the tool as it is now, too.
 
     DECISION `policy` takes the gate away again: then mcp.toml decides, as for every other tool.
-    """
+
+    \b
+    Example:  daemonpulse actions mcp gate toolbox write_file ask
+    """  # noqa: D301 - click wants a real backspace
     path = f"/v1/mcp/servers/{quote(server, safe='')}/tools/{quote(tool, safe='')}/gate"
     with Api(url, token_file) as api:
         answer = api.ask("POST", path, {"decision": decision})

@@ -9,7 +9,9 @@ from typing import Any, Final
 
 import click
 
-from actions.cli.client import Api, Refused, verb_flags
+from actions.cli import completion
+from actions.cli.client import verb_flags
+from actions.cli.connection import Api, Refused
 from actions.domain.load_keys import ROWS, LoadKey
 from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, say, say_json
@@ -17,7 +19,7 @@ from exporter.shared.terminal import fail, say, say_json
 _GIB: Final = 1024**3
 
 
-def _plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
+def plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
     """Add the flags that say how to load, one for each row of the table of options."""
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option("--instance-id", help="Name of the instance. Default: the model key."),
@@ -63,14 +65,18 @@ def _whole(bound: float | None) -> int | None:
 
 
 @click.command()
-@click.argument("model")
-@_plan_flags
+@click.argument("model", shell_complete=completion.models)
+@plan_flags
 @_replace_flag
 @click.option("--force", is_flag=True, help="Load although it does not fit. Needs --reason.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
 def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Load MODEL and wait for it. Nothing happens if it is loaded just so already."""
+    """Load MODEL and wait for it. Nothing happens if it is loaded with this configuration already.
+
+    \b
+    Example:  daemonpulse actions load qwen/qwen3-8b --context-length 32768 --ttl 1h
+    """  # noqa: D301 - as below
     with Api(url, token_file) as api:
         operation = api.command(daemon, "models/load", parameters, bar=not as_json)
     result = operation["result"]
@@ -83,7 +89,7 @@ def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool
 
 
 @click.command()
-@click.argument("instance_id")
+@click.argument("instance_id", shell_complete=completion.instances)
 @click.option(
     "--drain",
     "drain_seconds",
@@ -124,7 +130,11 @@ def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
 def eject_all(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
-    """Eject everything, busy or not: the kill switch."""
+    """Eject everything, busy or not: the kill switch.
+
+    \b
+    Example:  daemonpulse actions eject-all --reason "GPU 0 overheats"
+    """  # noqa: D301 - as above
     with Api(url, token_file) as api:
         operation = api.command(daemon, "models/eject-all", parameters)
     names = operation["result"]["ejected"]
@@ -132,14 +142,18 @@ def eject_all(
 
 
 @click.command()
-@click.argument("model")
-@_plan_flags
+@click.argument("model", shell_complete=completion.models)
+@plan_flags
 @_replace_flag
 @verb_flags
 def preflight(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
-    """Tell whether MODEL would fit, and who holds the memory. Exits 1 if it does not fit."""
+    """Tell whether MODEL would fit, and who holds the memory. Exits 1 if it does not fit.
+
+    \b
+    Example:  daemonpulse actions preflight qwen/qwen3-8b --context-length 32768
+    """  # noqa: D301 - as above
     with Api(url, token_file) as api:
         answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/preflight", parameters)
     if as_json:
@@ -150,8 +164,8 @@ def preflight(
 
 
 @click.command()
-@click.argument("model")
-@_plan_flags
+@click.argument("model", shell_complete=completion.models)
+@plan_flags
 @verb_flags
 def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
     """Tell which context of MODEL fits now, on which GPUs, and what would have to go for more.
@@ -171,7 +185,7 @@ def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool,
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @click.option("--quantization", help="Which one, where the model has several, such as Q4_K_M.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
@@ -189,7 +203,7 @@ def download(
 
 
 @click.command()
-@click.argument("model")
+@click.argument("model", shell_complete=completion.models)
 @click.option("--force", is_flag=True, help="Also when loading it would not fit. Needs --reason.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags

@@ -204,10 +204,16 @@ class DaemonSession:
         """Read the memory a model would be loaded into; a string says why that is not known."""
         with self._translated():
             link = await self.client.link()
-            pid = self.client.process().pid
         device = device_name(link, model.device_identifier)
         if device != LOCAL:
             return f"{model.model_key} is on LM Link peer {device}"
+        return await self.local_memory(instances)
+
+    async def local_memory(self, instances: Iterable[InstanceInfo]) -> MemoryReading | str:
+        """Read the memory of the daemon's host; a string says why it is not known. Raises Problem."""
+        with self._translated():
+            link = await self.client.link()
+            pid = self.client.process().pid
         local = [info for info in instances if device_name(link, info.device_identifier) == LOCAL]
         pids = await self.history.pids(self.name, [info.instance_reference for info in local])
         loaded = [LoadedModel(info, pids.get(info.instance_reference)) for info in local]

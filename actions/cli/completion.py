@@ -1,0 +1,53 @@
+"""Shell completion of daemons, models and instances, asked from the API. Whatever goes wrong completes nothing."""
+
+from __future__ import annotations
+
+import contextlib
+import io
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any, Final
+
+import click
+from click.shell_completion import CompletionItem
+
+_MOST: Final = 200
+
+
+def daemons(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a daemon."""
+    return _found(ctx, incomplete, lambda _api, names: names)
+
+
+def models(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the key of a model on disk."""
+    return _found(ctx, incomplete, lambda api, names: _each(api, names, "models", "model"))
+
+
+def instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a loaded instance."""
+    return _found(ctx, incomplete, lambda api, names: _each(api, names, "instances", "instance_id"))
+
+
+def _each(api: Any, names: list[str], kind: str, key: str) -> list[str]:
+    return [one[key] for name in names for one in api.try_ask("GET", f"/v1/daemons/{name}/{kind}", {})[kind]]
+
+
+def _found(
+    ctx: click.Context, incomplete: str, look: Callable[[Any, list[str]], list[str]]
+) -> list[CompletionItem]:
+    from actions.cli.connection import DEFAULT_URL, Api, Refused
+
+    token_file = ctx.params.get("token_file")
+    url = ctx.params.get("url") or DEFAULT_URL
+    try:
+        with (
+            contextlib.redirect_stderr(io.StringIO()),
+            Api(url, Path(token_file) if token_file else None, timeout_s=2.0) as api,
+        ):
+            given = ctx.params.get("daemon")
+            known = [one["daemon"] for one in api.try_ask("GET", "/v1/daemons", {})["daemons"]]
+            found = look(api, [given] if given else known)
+    except (Refused, SystemExit, KeyError, TypeError):
+        return []
+    return [CompletionItem(name) for name in dict.fromkeys(found) if name.startswith(incomplete)][:_MOST]

@@ -1,0 +1,190 @@
+"""The client verbs that look: ps, models, operations, and cancel."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any, Final
+from urllib.parse import quote
+
+import click
+
+from actions.cli.client import client_flags, verb_flags
+from actions.cli.connection import Api, Refused
+from exporter.shared.terminal import fail, say, say_json
+
+_GIB: Final = 1024**3
+_PS: Final = ("INSTANCE", "DAEMON", "STATE", "RUN", "WAIT", "CONTEXT", "PARALLEL", "TTL LEFT", "VRAM")
+_MODELS: Final = ("MODEL", "DAEMON", "TYPE", "SIZE", "PARAMS", "QUANT", "MAX CONTEXT", "LOADED")
+
+
+@click.command()
+@verb_flags
+def ps(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) -> None:
+    """List loaded instances, their load and memory, and who else holds GPU memory.
+
+    \b
+    Example:  daemonpulse actions ps --daemon box
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+    with Api(url, token_file) as api:
+        seen = [_looked_at(api, name) for name in api.daemons(daemon)]
+    if as_json:
+        say_json({"daemons": seen})
+        return
+    rows = [
+        (
+            one["instance_id"],
+            seen_at["daemon"],
+            one["state"],
+            one["running"],
+            one["waiting"],
+            one["context_length"],
+            one["parallel"],
+            _left(one["ttl_remaining_seconds"], has_ttl=one["ttl_seconds"] is not None),
+            _by_gpu(seen_at["memory"]["instances"].get(one["instance_id"], {})),
+        )
+        for seen_at in seen
+        for one in seen_at["instances"]
+    ]
+    table(_PS, rows)
+    for seen_at in seen:
+        _print_memory(seen_at["daemon"], seen_at["memory"], seen_at["problem"])
+
+
+@click.command()
+@verb_flags
+def models(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) -> None:
+    """List the models on disk.
+
+    \b
+    Example:  daemonpulse actions models --json
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        answers = [api.ask("GET", f"/v1/daemons/{_part(name)}/models", {}) for name in api.daemons(daemon)]
+    if as_json:
+        say_json({"daemons": answers})
+        return
+    table(
+        _MODELS,
+        [
+            (
+                one["model"],
+                answer["daemon"],
+                one["type"],
+                f"{one['size_bytes'] / _GIB:.2f} GiB" if one["size_bytes"] is not None else None,
+                one["params"],
+                one["quantization"],
+                one["max_context_length"],
+                ", ".join(one["instances"]) or None,
+            )
+            for answer in answers
+            for one in answer["models"]
+        ],
+    )
+
+
+@click.command()
+@click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
+@click.option("--before", help="Only operations older than the one with this id.")
+@verb_flags
+def operations(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, limit: int, before: str | None
+) -> None:
+    """List the latest operations, newest first.
+
+    \b
+    Example:  daemonpulse actions operations --limit 5
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        answer = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": limit, "before": before})
+    if as_json:
+        say_json(answer)
+        return
+    if not answer["operations"]:
+        say("no operation yet")
+    for one in answer["operations"]:
+        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["created_ms"] / 1000))
+        why = f"  {one['problem']['detail']}" if one["problem"] else ""
+        who = one["person"] or one["actor"]
+        what = f"{one['state']:<9} {one['daemon']:<10} {one['action']:<9} {one['subject']}"
+        say(f"{at}  {one['id']}  {what}  by {who}{why}")
+
+
+@click.command()
+@click.argument("operation_id", metavar="ID")
+@client_flags
+def cancel(*, url: str, token_file: Path | None, as_json: bool, operation_id: str) -> None:
+    """Cancel the operation ID, as `operations` lists it.
+
+    \b
+    Example:  daemonpulse actions cancel 3f2a9c0d1b
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        answer = api.ask("POST", f"/v1/operations/{_part(operation_id)}/cancel", {})
+    say_json(answer) if as_json else say(
+        f"{answer['id']} {answer['state']}: {answer['action']} {answer['subject']}"
+    )
+
+
+def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
+    """Print a table with aligned columns; None is a dash."""
+    cells = [head, *([("-" if value is None else str(value)) for value in row] for row in rows)]
+    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
+    for row in cells:
+        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+
+
+def _looked_at(api: Api, name: str) -> dict[str, Any]:
+    """Read instances and memory of a daemon; one that is down does not hide the others."""
+    nothing: dict[str, Any] = {"gpus": [], "holders": [], "instances": {}, "problem": None, "source": None}
+    try:
+        instances = api.try_ask("GET", f"/v1/daemons/{_part(name)}/instances", {})["instances"]
+        memory = api.try_ask("GET", f"/v1/daemons/{_part(name)}/memory", {})
+    except Refused as refusal:
+        if refusal.exit_code != 1:
+            fail(refusal.words(), refusal.exit_code)
+        return {"daemon": name, "instances": [], "memory": nothing, "problem": refusal.words()}
+    return {"daemon": name, "instances": instances, "memory": memory, "problem": None}
+
+
+def _print_memory(daemon: str, memory: dict[str, Any], problem: str | None) -> None:
+    why = problem or memory["problem"]
+    if why:
+        say(f"{daemon}: {why}")
+    own = set(memory["instances"])
+    for gpu in memory["gpus"]:
+        others = ", ".join(
+            f"{holder['process'] or 'others'}{_pid(holder)} {holder['memory_bytes'] / _GIB:.2f} GiB"
+            for holder in memory["holders"]
+            if holder["gpu"] == gpu["index"] and holder["instance_id"] not in own
+        )
+        free, total = gpu["free_bytes"] / _GIB, gpu["total_bytes"] / _GIB
+        say(
+            f"{daemon} GPU {gpu['index']}: {free:.2f} of {total:.2f} GiB free"
+            + (f"; {others}" if others else "")
+        )
+
+
+def _pid(holder: dict[str, Any]) -> str:
+    return f" (pid {holder['pid']})" if holder["pid"] is not None else ""
+
+
+def _by_gpu(held: dict[str, int]) -> str | None:
+    return ", ".join(f"GPU {gpu}: {size / _GIB:.2f} GiB" for gpu, size in sorted(held.items())) or None
+
+
+def _left(seconds: float | None, *, has_ttl: bool) -> str | None:
+    if not has_ttl:
+        return "pinned"
+    if seconds is None:
+        return None
+    minutes, rest = divmod(max(0, round(seconds)), 60)
+    hours, minutes = divmod(minutes, 60)
+    return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
+
+
+def _part(name: str) -> str:
+    return quote(name, safe="")
+
+
+STATUS_COMMANDS: Final = (ps, models, operations, cancel)
