@@ -16,7 +16,7 @@ from collections.abc import Callable, Mapping
 from typing import Any, Final, Generic, NoReturn, ParamSpec, TypeVar
 
 from mcp.shared.exceptions import MCPError
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import Span, Tracer
 from pydantic import ValidationError
 
 from actions.auth.rate_limit import Buckets
@@ -26,6 +26,7 @@ from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.overrides import Records
 from actions.mcp.policy.rules import Decision, Verdict, decide
 from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact, visible
+from actions.mcp.spans import METHODS, client_span, server_span, tell_decision, tell_outcome
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.limits import Breaker
 from actions.mcp.upstream.listing import definition
@@ -70,20 +71,12 @@ class Calls:
         self.journal = journal
         self.metrics = metrics
         self.capture = capture_arguments
-        self._tracer = tracer
+        self.tracer = tracer
         self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
 
     async def through(self, upstream: Upstream, work: Work[R], actor: Actor) -> tuple[R, Passed]:
         """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
-        subject = work.subject
-        with self._tracer.start_as_current_span(
-            f"execute_tool {subject.name[:200]}"
-            if subject.kind == "tool"
-            else f"{subject.kind} {subject.server}",
-            kind=SpanKind.INTERNAL,
-            record_exception=False,
-            set_status_on_exception=False,
-        ) as span:
+        with server_span(self.tracer, work.subject, work.about) as span:
             return await _Call(self, upstream, work, actor, span).run()
 
     def records_refusal(self, actor: Actor) -> bool:
@@ -199,9 +192,7 @@ class _Call(Generic[R]):
         started = time.monotonic()
         outcome, capped = "failed", False
         try:
-            async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
-                result = await self._work.invoke(timeout_s, self._arguments)
-            result, outcome, capped = self._work.judge(result)
+            result, outcome, capped = await self._send(timeout_s)
             breaker.succeeded()
         except asyncio.CancelledError:
             outcome = "cancelled"
@@ -238,6 +229,18 @@ class _Call(Generic[R]):
         finally:
             self._end(outcome, took_s=time.monotonic() - started, capped=capped)
         return result, Passed(self._decision, self._approval)
+
+    async def _send(self, timeout_s: float) -> tuple[R, str, bool]:
+        """Send the call upstream; return the result as it is handed on, the outcome, and whether it was cut."""
+        with client_span(self._calls.tracer, self._subject, self._upstream) as span:
+            try:
+                async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
+                    judged = self._work.judge(await self._work.invoke(timeout_s, self._arguments))
+            except BaseException as error:
+                tell_outcome(span, type(error).__name__)
+                raise
+            tell_outcome(span, judged[1])
+            return judged
 
     async def _ask(self) -> None:
         spec, mark = self._upstream.spec, self._mark()
@@ -304,7 +307,7 @@ class _Call(Generic[R]):
     async def _refuse(self, outcome: str, message: str) -> NoReturn:
         """Raise a refusal, on record unless this token was refused too often for that."""
         self._count(outcome)
-        self._describe(outcome)
+        tell_decision(self._span, self._subject, self._decision, outcome, self._digest)
         if self._calls.records_refusal(self._actor):
             detail = {**self._detail(), "outcome": outcome, "reason": message}
             await self._calls.journal.write(self._row("denied", detail))
@@ -324,7 +327,7 @@ class _Call(Generic[R]):
         if took_s is not None:
             self._calls.metrics.observe(rows.TOOL_CALL_DURATION, took_s, *labels)
             detail["duration_ms"] = round(took_s * 1000, 3)
-        self._describe(outcome)
+        tell_decision(self._span, self._subject, self._decision, outcome, self._digest)
         if took_s is None:  # it never came to an intent
             self._calls.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
@@ -344,24 +347,7 @@ class _Call(Generic[R]):
                 if listing is not None and self._subject.name in listing.tools
                 else "unknown"
             )
-        return {"prompt": "prompts/get", "resource": "resources/read"}[self._subject.kind]
-
-    def _describe(self, outcome: str) -> None:
-        """Write the span's attributes. Source: OpenTelemetry's semantic conventions for GenAI tools, and our own."""
-        self._span.set_attributes(
-            {
-                "gen_ai.operation.name": "execute_tool",
-                "gen_ai.tool.name": self._subject.name[:200],
-                "daemonpulse.mcp.server": self._subject.server,
-                "daemonpulse.mcp.decision": self._decision.verdict.value,
-                "daemonpulse.mcp.rule": self._decision.rule,
-                "daemonpulse.mcp.outcome": outcome,
-                "daemonpulse.mcp.arguments_sha256": self._digest,
-            }
-        )
-        if outcome not in {"done", "tool_error"}:
-            self._span.set_attribute("error.type", outcome)
-            self._span.set_status(Status(StatusCode.ERROR, outcome))
+        return METHODS[self._subject.kind]
 
     def _detail(self) -> dict[str, Any]:
         detail: dict[str, Any] = {

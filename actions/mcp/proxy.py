@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import time
 from collections import OrderedDict
 from collections.abc import Awaitable, Callable, Mapping
 from typing import Any, Final, TypeVar
@@ -39,6 +40,7 @@ from actions.mcp.sdk_server import (
     Progress,
     actor_of,
     passed_meta,
+    span_attributes,
     token_of,
     wants_progress,
 )
@@ -47,9 +49,18 @@ from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.mcp.work import Judge, Refused, ToolChanged, Work
 from actions.store.database import StorageFailed
+from exporter.catalogue import mcp as rows
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
+
+SERVER_METHODS: Final = frozenset(
+    {
+        "initialize", "server/discover", "ping", "tools/list", "tools/call", "prompts/list", "prompts/get",
+        "resources/list", "resources/templates/list", "resources/read", "completion/complete",
+    }
+)  # fmt: skip
+"""Methods that are a label value; others are counted as `other`. A listening stream is none: it ends when it likes."""
 
 _EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
     "tools": (ToolsListChanged(), types.ToolListChangedNotification()),
@@ -81,30 +92,47 @@ class Gateway:
             on_subscriptions_listen=ListenHandler(self._bus),
             get_tool_input_schema=self._schema,
         )
-        self.server.middleware.append(self._watch_sessions)
+        self.server.middleware.append(self._watch)
 
     async def changed(self, what: str) -> None:
         """Tell every client that a list has changed: `tools`, `prompts` or `resources`."""
         event, notification = _EVENTS[what]
         await self._bus.publish(event)
-        for session in list(self._sessions.values()):
-            with contextlib.suppress(TimeoutError, MCPError):
-                async with asyncio.timeout(NOTIFY_S):
-                    await session.send_notification(notification)
+        await asyncio.gather(*(self._notify(session, notification) for session in self._sessions.values()))
+
+    @staticmethod
+    async def _notify(session: ServerSession, notification: types.ServerNotification) -> None:
+        with contextlib.suppress(TimeoutError, MCPError):
+            async with asyncio.timeout(NOTIFY_S):
+                await session.send_notification(notification)
 
     def forget(self, session_id: str) -> None:
         """Let a client of the older protocol go."""
         self._sessions.pop(session_id, None)
 
-    async def _watch_sessions(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        """Remember the sessions of clients of the older protocol, which are told of changes one by one."""
+    async def _watch(self, ctx: Context, call_next: CallNext) -> HandlerResult:
+        """Measure every operation, and remember the sessions of clients that are told of changes one by one."""
         if ctx.method == "notifications/initialized" and ctx.request is not None:
             session_id = ctx.request.headers.get("mcp-session-id")
             if session_id:
                 self._sessions[session_id] = ctx.session
                 while len(self._sessions) > MAX_SESSIONS:
                     self._sessions.popitem(last=False)
-        return await call_next(ctx)
+        if ctx.request_id is None:
+            return await call_next(ctx)
+        started, error_type = time.monotonic(), "error"
+        try:
+            result = await call_next(ctx)
+            match result:
+                case types.CallToolResult(is_error=True) | {"isError": True}:
+                    error_type = "tool_error"
+                case _:
+                    error_type = ""
+            return result
+        finally:
+            method = ctx.method if ctx.method in SERVER_METHODS else "other"
+            took_s = time.monotonic() - started
+            self._calls.metrics.observe(rows.SERVER_OPERATION_DURATION, took_s, self.name, method, error_type)
 
     # Tools ------------------------------------------------------------------------------------------------------------
 
@@ -145,6 +173,7 @@ class Gateway:
             prepare=prepare,
             invoke=invoke,
             judge=ToolJudge(self.upstream.spec.limits.output_cap_bytes),
+            about=span_attributes(context),
             fault=name_fault(name),
             declared=lambda: frozenset((self._schema(name) or {}).get("properties") or ()),
         )
@@ -271,6 +300,7 @@ class Gateway:
             prepare=nothing_to_prepare,
             invoke=lambda timeout_s, decided: self._request(context, make(decided), result_type, timeout_s),
             judge=judge,
+            about=span_attributes(context),
             fault=fault,
         )
         try:

@@ -92,3 +92,14 @@ def wants_progress(context: Context) -> bool:
     """Tell whether the client asked to hear of progress."""
     meta: Mapping[str, Any] = context.meta or {}
     return "progress_token" in meta or "progressToken" in meta
+
+
+def span_attributes(context: Context) -> dict[str, str]:
+    """Name the request as OpenTelemetry's semantic conventions for MCP do."""
+    found = {"mcp.protocol.version": context.protocol_version}
+    if context.request_id is not None:
+        found["jsonrpc.request.id"] = str(context.request_id)[:100]
+    session = context.request.headers.get("mcp-session-id") if context.request is not None else None
+    if session is not None:
+        found["mcp.session.id"] = session[:100]
+    return found

@@ -6,7 +6,7 @@ Does not know MCP's methods and result types.
 from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Mapping
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from actions.mcp.policy.rules import Decision, Subject
@@ -65,6 +65,8 @@ class Work(Generic[R]):
     May raise UpstreamDown, ConnectionLost, ToolChanged, TimeoutError, MCPError, ValidationError.
     """
     judge: Judge[R]
+    about: Mapping[str, str] = field(default_factory=dict)
+    """Attributes of the request's span that its transport knows."""
     fault: str | None = None
     """Why what is asked for has no normal form, and is refused."""
     declared: Callable[[], frozenset[str]] = frozenset

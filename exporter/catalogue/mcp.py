@@ -65,6 +65,17 @@ TOOL_CALL_DURATION = histogram(
     unit="seconds",
     buckets=_SECONDS,
 )
+SERVER_OPERATION_DURATION = histogram(
+    "mcp_server_operation_duration_seconds",
+    "OpenTelemetry's mcp.server.operation.duration: from a request's arrival at the gate to its answer, waits for an "
+    "approval included. error_type is tool_error, error or empty.",
+    "server",
+    "mcp_method_name",
+    "error_type",
+    source=_GATE,
+    unit="seconds",
+    buckets=(0.01, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0, 30.0, 60.0, 120.0, 300.0),
+)
 RESULTS_CAPPED = counter(
     "daemonpulse_mcp_results_capped_total",
     "Results that were longer than the server's output cap, and were cut.",

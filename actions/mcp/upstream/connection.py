@@ -12,6 +12,7 @@ import logging
 import time
 from collections.abc import AsyncIterator, Awaitable, Callable
 from contextlib import asynccontextmanager
+from contextvars import ContextVar
 from typing import Any, Final
 
 import mcp_types as types
@@ -19,6 +20,7 @@ from mcp import Client
 from mcp.client import ClientSession, IncomingMessage
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
+from opentelemetry.trace import Span
 
 from actions.mcp.upstream.http import web_transport
 from actions.mcp.upstream.sdk import TransportStreams
@@ -160,7 +162,7 @@ class Connection:
             else web_transport(self.spec.reach, self.health)
         )
         async with inner as streams:
-            yield Exchange(self.health, self._dropped).wrap(streams)
+            yield Exchange(self.health, self._dropped, _tell_request_id).wrap(streams)
 
     async def _until_unused(self) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self.stop, self.ended)]
@@ -199,6 +201,16 @@ class Connection:
                 "upstream server has no subscriptions",
                 extra={"server": self.spec.name, "problem": type(error).__name__},
             )
+
+
+upstream_request: ContextVar[Span | None] = ContextVar("upstream_request", default=None)
+"""The span of the request that is about to be sent, which the SDK alone gives an id."""
+
+
+def _tell_request_id(request_id: str) -> None:
+    span = upstream_request.get()
+    if span is not None:
+        span.set_attribute("jsonrpc.request.id", request_id)
 
 
 def _seen(ready: asyncio.Future[Any]) -> None:

@@ -79,6 +79,7 @@ class _Contained(httpx2.AsyncBaseTransport):
         request_id = msgspec.json.decode(request.content, type=_Head).id
         try:
             response = await self._inner.handle_async_request(request)
+            self._health.session_id = response.headers.get(_SESSION, self._health.session_id)
             if response.headers.get("content-type", "").startswith("text/event-stream"):
                 if request_id is not None and isinstance(response.stream, httpx2.AsyncByteStream):
                     response.stream = _Events(response.stream, request_id, self._health)

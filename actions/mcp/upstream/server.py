@@ -99,6 +99,11 @@ class Upstream:
         """The version that was agreed on, while there is a connection."""
         return self._current.protocol_version if self._current is not None else None
 
+    @property
+    def session_id(self) -> str | None:
+        """The session that a server at a URL has opened, while there is a connection."""
+        return self._current.health.session_id if self._current is not None else None
+
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Connection]:
         """Use the connection, making it first if there is none. Raises UpstreamDown, ConnectionLost."""

@@ -41,6 +41,8 @@ class Health:
     """Whether it must be made anew: the server has forgotten it, or cannot be reached."""
     problem: str | None = None
     """The last fault of the transport, in words."""
+    session_id: str | None = None
+    """Of a server at a URL that has sessions."""
 
     def lose(self, request_id: types.RequestId | None, lost: Lost, *, dead: bool = False) -> None:
         """Take note that a request is lost."""
@@ -53,8 +55,12 @@ class Health:
 class Exchange:
     """One connection's requests under way."""
 
-    def __init__(self, health: Health, dropped: Callable[[str, int], None]) -> None:
+    def __init__(
+        self, health: Health, dropped: Callable[[str, int], None], about_to_send: Callable[[str], None]
+    ) -> None:
+        """Take `about_to_send`, which hears the id of each request in the context of whoever sends it."""
         self._health = health
+        self._about_to_send = about_to_send
         self._dropped = dropped
         self._methods: dict[types.RequestId, str] = {}
         self._version = LATEST_HANDSHAKE_VERSION
@@ -69,6 +75,7 @@ class Exchange:
         request = message.message
         if isinstance(request, types.JSONRPCRequest) and len(self._methods) < MAX_OPEN:
             self._methods[request.id] = request.method
+            self._about_to_send(str(request.id))
 
     def received(self, message: SessionMessage) -> SessionMessage:
         """Mend an answer, or mark an error that is the connection's."""

@@ -8,6 +8,7 @@ import pytest
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.trace import SpanKind
 
 from tests.actions.mcp.conftest import Start, rule, stop, toolbox
 
@@ -31,20 +32,56 @@ async def test_a_call_is_a_span_below_its_callers_without_arguments(
         result = await client.call_tool("meta", {"secret": "my diary"}, meta=meta)  # type: ignore[arg-type]
         await client.call_tool("die", {})
     await stop(gate.task)
-    done, refused = exporter.get_finished_spans()
-    assert done.name == "execute_tool meta"
+    upstream, done, refused = exporter.get_finished_spans()
+    assert (done.name, done.kind) == (upstream.name, done.kind) == ("tools/call meta", SpanKind.SERVER)
+    assert upstream.kind is SpanKind.CLIENT
     assert done.context is not None
     assert done.parent is not None
+    assert upstream.parent is not None
+    assert upstream.context is not None
     assert format(done.context.trace_id, "032x") == TRACE_ID
+    assert format(done.parent.span_id, "016x") == PARENT_ID
+    assert upstream.parent.span_id == done.context.span_id
     attributes = dict(done.attributes or {})
-    assert attributes["gen_ai.tool.name"] == "meta"
-    assert attributes["daemonpulse.mcp.server"] == "toolbox"
-    assert attributes["daemonpulse.mcp.decision"] == "allow"
-    assert attributes["daemonpulse.mcp.outcome"] == "done"
-    assert "diary" not in done.to_json()
+    for name, value in {
+        "mcp.method.name": "tools/call",
+        "gen_ai.operation.name": "execute_tool",
+        "gen_ai.tool.name": "meta",
+        "mcp.protocol.version": "2026-07-28",
+        "daemonpulse.mcp.server": "toolbox",
+        "daemonpulse.mcp.decision": "allow",
+        "daemonpulse.mcp.outcome": "done",
+    }.items():
+        assert attributes[name] == value
+    assert attributes["jsonrpc.request.id"]
+    assert "error.type" not in attributes
+    sent = dict(upstream.attributes or {})
+    assert (sent["mcp.method.name"], sent["mcp.protocol.version"]) == ("tools/call", "2026-07-28")
+    assert sent["jsonrpc.request.id"]
+    assert "diary" not in done.to_json() + upstream.to_json()
     assert dict(refused.attributes or {})["error.type"] == "refused"
-    # What the tool server got is a child of our span.
-    assert format(done.context.span_id, "016x") in str(result.content)
+    # What the tool server got is a child of the span upstream.
+    assert format(upstream.context.span_id, "016x") in str(result.content)
+
+
+async def test_a_tools_error_is_one_in_both_spans_and_an_older_clients_session_is_named(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    receiving(monkeypatch, exporter)
+    gate = await start(toolbox() + rule("allow"))
+    async with gate.client(mode="legacy") as client:
+        assert (await client.call_tool("fails", {})).is_error
+    name = "mcp_server_operation_duration_seconds_count"
+    labels = {"server": "toolbox", "mcp_method_name": "tools/call", "error_type": "tool_error"}
+    assert await gate.metric(name, **labels) == 1
+    assert await gate.metric(name, mcp_method_name="initialize", error_type="") == 1
+    await stop(gate.task)
+    for span in exporter.get_finished_spans():
+        attributes = dict(span.attributes or {})
+        assert attributes["error.type"] == "tool_error"
+        assert not span.status.is_ok
+        assert ("mcp.session.id" in attributes) == (span.kind is SpanKind.SERVER)
 
 
 async def test_a_receiver_that_never_answers_holds_up_neither_a_call_nor_the_end(

@@ -1,0 +1,98 @@
+"""The two spans of a call, by OpenTelemetry's semantic conventions for MCP: SERVER towards the daemon, CLIENT upstream.
+
+Does not know where spans go. No argument and no result is in them.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from typing import Final
+
+from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+
+from actions.mcp.policy.rules import Decision, Kind, Subject
+from actions.mcp.upstream.connection import upstream_request
+from actions.mcp.upstream.server import Upstream
+
+METHODS: Final[Mapping[Kind, str]] = {
+    "tool": "tools/call",
+    "prompt": "prompts/get",
+    "resource": "resources/read",
+}
+_TARGETS: Final[Mapping[Kind, str]] = {"tool": "gen_ai.tool.name", "prompt": "gen_ai.prompt.name"}
+_NAME_CHARS: Final = 200
+
+
+@contextmanager
+def server_span(tracer: Tracer, subject: Subject, about: Mapping[str, str]) -> Iterator[Span]:
+    """Open the span of a request as it was received; `about` has what its transport knows."""
+    with tracer.start_as_current_span(
+        _name(subject),
+        kind=SpanKind.SERVER,
+        attributes={**_attributes(subject), **about},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        yield span
+
+
+@contextmanager
+def client_span(tracer: Tracer, subject: Subject, upstream: Upstream) -> Iterator[Span]:
+    """Open the span of the request that is sent upstream."""
+    with tracer.start_as_current_span(
+        _name(subject),
+        kind=SpanKind.CLIENT,
+        attributes={**_attributes(subject), "daemonpulse.mcp.server": subject.server},
+        record_exception=False,
+        set_status_on_exception=False,
+    ) as span:
+        token = upstream_request.set(span)
+        try:
+            yield span
+        finally:
+            upstream_request.reset(token)
+            if (version := upstream.protocol_version) is not None:
+                span.set_attribute("mcp.protocol.version", version)
+            if (session := upstream.session_id) is not None:
+                span.set_attribute("mcp.session.id", session)
+
+
+def tell_outcome(span: Span, outcome: str) -> None:
+    """Write how it ended: `done` has no error."""
+    if outcome != "done":
+        span.set_attribute("error.type", outcome)
+        span.set_status(Status(StatusCode.ERROR, outcome))
+
+
+def tell_decision(
+    span: Span, subject: Subject, decision: Decision, outcome: str, arguments_sha256: str
+) -> None:
+    """Write what was decided and how it ended on the SERVER span."""
+    span.set_attributes(
+        {
+            "daemonpulse.mcp.server": subject.server,
+            "daemonpulse.mcp.decision": decision.verdict.value,
+            "daemonpulse.mcp.rule": decision.rule,
+            "daemonpulse.mcp.outcome": outcome,
+            "daemonpulse.mcp.arguments_sha256": arguments_sha256,
+        }
+    )
+    tell_outcome(span, outcome)
+
+
+def _name(subject: Subject) -> str:
+    """Name a span: method and target; a resource's URI is no target, for there are too many."""
+    method = METHODS[subject.kind]
+    return f"{method} {subject.name[:_NAME_CHARS]}" if subject.kind in _TARGETS else method
+
+
+def _attributes(subject: Subject) -> dict[str, str]:
+    found = {"mcp.method.name": METHODS[subject.kind]}
+    if subject.kind == "tool":
+        found["gen_ai.operation.name"] = "execute_tool"
+    if subject.kind in _TARGETS:
+        found[_TARGETS[subject.kind]] = subject.name[:_NAME_CHARS]
+    else:
+        found["mcp.resource.uri"] = subject.name[:_NAME_CHARS]
+    return found
