@@ -53,7 +53,7 @@ class Streams:
             is_local = watch.name in engines
             learners: list[Sink] = [engines[watch.name]] if is_local else []
             stream = self._stream(watch.name, _Lookup(watch), learners, uses_energy=is_local)
-            watch.observers.append(stream.flow.forget_unloaded)
+            watch.observers += [stream.flow.forget_unloaded, stream.tally.expect]
             if is_local and energy is not None:
                 watch.observers.append(functools.partial(energy.snapshot_taken, watch.name))
             self.streams.append(stream)
@@ -83,7 +83,8 @@ class Streams:
         builder = PredictionBuilder(
             daemon,
             context_length=lookup.context_length,
-            custom_tags=self._settings.reasoning_tags,
+            reasoning_tags=self._settings.reasoning_tags,
+            tool_tags=self._settings.tool_tags,
             keep_content=self._otlp is not None and self._settings.capture != "off",
             identify=self._otlp is not None,
             sum_endings=daemon in self._tapped,

@@ -100,8 +100,10 @@ class ExporterSettings:
     capture: str
     """off, redacted or full: how much of prompts and answers may leave by OTLP."""
     reasoning_tags: tuple[tuple[str, str], ...]
-    """Opening and closing tags of models we do not know."""
+    """Opening and closing tags of reasoning of models that are not known."""
     daemons: tuple[DaemonSettings, ...]
+    tool_tags: tuple[tuple[str, str], ...] = ()
+    """Opening and closing tags of tool calls of models that are not known."""
     allowed_hosts: tuple[str, ...] = ()
     """Names besides the loopback ones that a Host header may carry while we listen on loopback."""
 
@@ -119,6 +121,11 @@ SETTINGS: Final = (
     Setting("log_stream", "on", "on or off. Off: no prediction metrics, spans or logs, only state."),
     Setting("capture", "off", "off, redacted or full: how much of prompts and answers may leave by OTLP."),
     Setting("reasoning_tags", "", "More reasoning tags, as open|close pairs: <plan>|</plan>,<mull>|</mull>."),
+    Setting(
+        "tool_tags",
+        "",
+        "More tool-call tags, as open|close pairs: <act>|</act>. Inside: JSON, or a name first.",
+    ),
     Setting("daemon_url", "http://127.0.0.1:1234", "The daemon to watch, unless [[daemons]] names several."),
     Setting("daemon_name", "", "Its label `daemon`. Default: local, or the host of the URL."),
     Setting(
@@ -157,6 +164,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         log_stream=choice(*raw("log_stream"), choices=("on", "off")) == "on",
         capture=choice(*raw("capture"), choices=("off", "redacted", "full")),
         reasoning_tags=_tag_pairs(*raw("reasoning_tags")),
+        tool_tags=_tag_pairs(*raw("tool_tags")),
         daemons=_daemons(daemon_tables, environ) if daemon_tables else (_single_daemon(raw, environ),),
         allowed_hosts=host_names(*raw("allowed_hosts")),
     )

@@ -57,6 +57,13 @@ INTERNAL_ERRORS = counter(
     "stage",
     source=_SELF,
 )
+UNRECOGNISED_MARKUP = counter(
+    "daemonpulse_unrecognised_markup_total",
+    "Outputs that seem to hold reasoning or tool markup of an unknown family; see reasoning_tags and tool_tags.",
+    "daemon",
+    "model",
+    source=_SELF,
+)
 OTLP_SPANS_EXPORTED = counter(
     "daemonpulse_otlp_spans_exported_total", "Spans an OTLP receiver accepted.", source=_SELF
 )

@@ -14,11 +14,12 @@ from typing import Final
 from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric as Family
 
-from exporter.catalogue import Metric, engine
+from exporter.catalogue import Metric, engine, self_metrics
 from exporter.catalogue import log_stream as m
 from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.llmster.state import Snapshot
 from exporter.pipeline.log_stream import EventFlow
-from exporter.pipeline.predictions import Prediction
+from exporter.pipeline.predictions import FinishedReason, Prediction
 from exporter.pipeline.recent import RecentPredictions
 from exporter.shared import labels
 
@@ -36,6 +37,7 @@ _COUNTERS: Final = (
     m.DRAFT_TOKENS,
     m.ACCEPTED_TOKENS,
     m.TOOL_CALLS,
+    self_metrics.UNRECOGNISED_MARKUP,
 )
 _HISTOGRAMS: Final = (
     m.TTFT,
@@ -78,6 +80,7 @@ class PredictionTally:
         self._model_key = model_key
         self._exemplars = exemplars
         self._models: set[str] = set()
+        self._opened: set[str] = set()
         self._tools: set[str] = set()
         self._counters = {row: Counter(row.name, row.help, row.labels, registry=None) for row in _COUNTERS}
         self._histograms = {
@@ -96,8 +99,10 @@ class PredictionTally:
             if self._exemplars
             else None
         )
-        finished = prediction.finished_reason.value
-        self._counter(m.REQUESTS, model, finished).inc(1, exemplar)
+        self._open(model)
+        self._counter(m.REQUESTS, model, prediction.finished_reason.value).inc(1, exemplar)
+        if prediction.unrecognised_markup:
+            self._counter(self_metrics.UNRECOGNISED_MARKUP, model).inc()
         for row, tokens in (
             (m.PROMPT_TOKENS, prediction.prompt_tokens),
             (m.GENERATION_TOKENS, prediction.predicted_tokens),
@@ -113,6 +118,19 @@ class PredictionTally:
         for row, value in self._observations(prediction):
             if value is not None:
                 self._histogram(row, model).observe(value, exemplar)
+
+    def expect(self, snapshot: Snapshot) -> None:
+        """Start the counters of loaded models at 0: the first error of a model is an increase then."""
+        for instance in snapshot.instances:
+            if instance.info.type == "llm":
+                self._open(_bounded(instance.info.model_key, self._models, MAX_MODELS))
+
+    def _open(self, model: str) -> None:
+        if model not in self._opened:
+            self._opened.add(model)
+            for reason in FinishedReason:
+                self._counter(m.REQUESTS, model, reason.value)
+            self._counter(self_metrics.UNRECOGNISED_MARKUP, model)
 
     def take_queue_time(self, instance: str, waited_s: float) -> None:
         """Count the time that a request waited for a slot of an instance."""

@@ -21,10 +21,12 @@ from zlib import crc32
 
 import msgspec
 
+from exporter.pipeline.output.families import TOOL_TAGS
+
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.pipeline.output.families import Grammar
+    from exporter.pipeline.output.grammar import Grammar
     from exporter.pipeline.output.segments import Segment
 
 _BLOCK = 256  # bytes between two look-ups in a prompt: finer costs time, coarser crowds the buckets
@@ -33,8 +35,9 @@ _TAIL = 16  # bytes compared before a hash of the whole prefix is spent
 _HEAD = 32  # bytes of an answer that must come back
 _MIN_PREFIX = 8  # bytes; a shorter prompt proves nothing
 _HARMONY_HEADER = re.compile(rb"\s*<\|channel\|>\w{1,16}<\|message\|>")
-_TOOL_OPENERS = (b"<tool_call>", b"<seed:tool_call>", b"<|tool_call>", b"[TOOL_CALLS]", b"<|python_tag|>",
-                 b"[TOOL_REQUEST]", b"to=", b"<|channel|>commentary to=")  # fmt: skip
+_TOOL_OPENERS = (
+    *(tag.open.encode() for tag in TOOL_TAGS if not tag.at_start), b"to=", b"<|channel|>commentary to=",
+)  # fmt: skip
 
 
 class Turn(msgspec.Struct, frozen=True):

@@ -19,10 +19,10 @@ import msgspec
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
 from exporter.pipeline import conversations
 from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn
-from exporter.pipeline.output import families
+from exporter.pipeline.output.call_names import UNKNOWN
 from exporter.pipeline.output.ending import ending_of
+from exporter.pipeline.output.reader import OutputReader, Reading
 from exporter.pipeline.output.segments import Kind, Segment
-from exporter.pipeline.output.splitter import split
 from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.phases import Phase, share_out
 from exporter.shared.internal_errors import InternalErrors
@@ -104,7 +104,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     phases: tuple[Phase, ...]
     reasoning_s: float | None
     reasoning_tokens_estimated: int | None
-    """0 when the output holds no reasoning; never more than `predicted_tokens`."""
+    """0 when a model that is known to reason did not; None when that is not known; at most `predicted_tokens`."""
     tool_calls: tuple[str, ...]
     """Names, one per call, as generated; made safe for a label."""
     draft_model: str | None
@@ -126,6 +126,8 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """Content, only when kept."""
     ending: int = 0
     """Checksum of how it ends, output/ending.py; 0 unless it is wanted."""
+    unrecognised_markup: bool = False
+    """Whether the answer looks as if it held markup of a family that is not known."""
     cached_tokens: int | None = None
     """Prompt tokens taken from the prompt cache, as the engine's own lines tell."""
     timing: Timing = Timing.ESTIMATED
@@ -155,7 +157,8 @@ class PredictionBuilder:
         daemon: str,
         *,
         context_length: Callable[[str], int | None] = lambda _: None,
-        custom_tags: tuple[tuple[str, str], ...] = (),
+        reasoning_tags: tuple[tuple[str, str], ...] = (),
+        tool_tags: tuple[tuple[str, str], ...] = (),
         keep_content: bool = False,
         identify: bool = True,
         sum_endings: bool = False,
@@ -171,15 +174,14 @@ class PredictionBuilder:
         """Tells how many prompt tokens came from the cache: of instance, prompt and output tokens, and end in ms."""
         self._daemon = daemon
         self._context_length = context_length
-        self._custom = custom_tags
-        self._grammar = families.grammar(custom_tags)
+        self._reader = OutputReader(reasoning_tags, tool_tags)
         self._keep = keep_content
         self._kept_chars = 0
         self._pairing: Pairing[_Input] = Pairing()
         self._gone_since: dict[str, float] = {}
         self._identify = identify
         self._sum_endings = sum_endings
-        self._conversations = Conversations(self._grammar, turns)
+        self._conversations = Conversations(self._reader.grammar, turns)
         self._same: dict[bytes, int] = {}  # predictions alike in everything, within one millisecond
         self._same_ms = 0
 
@@ -225,7 +227,7 @@ class PredictionBuilder:
         remembered = _Input(
             event.timestamp_ms,
             event.model_path,
-            families.prompt_opening(prompt, self._grammar),
+            self._reader.opening(prompt),
             self._conversations.read(prompt) if self._identify else None,
             prompt if keep else None,
         )
@@ -240,7 +242,9 @@ class PredictionBuilder:
         decode_s = _decode_s(stats)
         duration_s = None if ttft_s is None or decode_s is None else ttft_s + decode_s
         paired = self._pair(event, duration_s, stats.prompt_tokens)
-        segments = self._split(event.output, paired.opened if paired else "")
+        finished = _FINISHED.get(stats.stop_reason or "", FinishedReason.UNKNOWN)
+        reading = self._read(event, paired.opened if paired else "", finished)
+        segments = reading.segments
         phases, reasoning = share_out(segments, decode_s)
         turn, previous = self._place(event, paired, segments)
         context_length = self._context_length(event.model)
@@ -259,12 +263,14 @@ class PredictionBuilder:
             predicted_tokens=predicted,
             context_length=context_length,
             context_utilization=_utilization(stats, context_length),
-            finished_reason=_FINISHED.get(stats.stop_reason or "", FinishedReason.UNKNOWN),
+            finished_reason=finished,
             stop_reason=stats.stop_reason,
             phases=phases,
-            reasoning_s=None if decode_s is None else decode_s * reasoning,
-            reasoning_tokens_estimated=None if predicted is None else round(predicted * reasoning),
-            tool_calls=tuple(tool for segment in segments for tool in segment.tools),
+            reasoning_s=decode_s * reasoning if reading.reasons and decode_s is not None else None,
+            reasoning_tokens_estimated=round(predicted * reasoning)
+            if reading.reasons and predicted is not None
+            else None,
+            tool_calls=reading.tool_calls,
             draft_model=stats.draft_model,
             draft_tokens=stats.draft_tokens,
             draft_tokens_accepted=stats.draft_tokens_accepted,
@@ -277,6 +283,7 @@ class PredictionBuilder:
             prompt=paired.prompt if paired else None,
             output=event.output if self._keep else None,
             ending=ending_of(event.output, segments) if self._sum_endings else 0,
+            unrecognised_markup=reading.unrecognised,
             cached_tokens=self._cached(event, stats),
         )
 
@@ -296,10 +303,11 @@ class PredictionBuilder:
             )
         return None
 
-    def _split(self, output: str, opened: str) -> Sequence[Segment]:
+    def _read(self, event: PredictionOutput, opened: str, finished: FinishedReason) -> Reading:
+        called = finished is FinishedReason.TOOL_CALLS
         with self.errors.catch("split"):
-            return split(output, opened, self._custom)
-        return ()
+            return self._reader.read(event.model, event.output, opened, called=called)
+        return Reading(tool_calls=(UNKNOWN,) if called else ())
 
     def _place(
         self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]

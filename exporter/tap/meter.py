@@ -11,6 +11,7 @@ from collections.abc import Sequence
 from typing import Final
 
 from exporter.pipeline.output.ending import TAIL_CHARS, ending, ending_of
+from exporter.pipeline.output.grammar import Grammar, grammar
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import Splitter, split
 from exporter.tap.report import PhaseMark, Usage
@@ -29,7 +30,7 @@ class Meter:
 
     def __init__(self, gap_bounds: Sequence[float], custom_tags: tuple[tuple[str, str], ...] = ()) -> None:
         self._bounds = tuple(gap_bounds)
-        self._custom = custom_tags
+        self._grammar = grammar(custom_tags)
         self.model = ""
         self.queue_s: float | None = None
         self.first_s: float | None = None
@@ -81,12 +82,12 @@ class Meter:
             return
         self._tick(now_s, tokens)
         if self._text is None:
-            self._text = _Text(self._custom)
+            self._text = _Text(self._grammar)
         self._text.add(text, now_s, tokens)
 
     def whole(self, text: str) -> None:
         """Take the text of an answer that came in one piece."""
-        self.ending = ending_of(text, split(text, "", self._custom))
+        self.ending = ending_of(text, split(text, "", self._grammar))
 
     def tool(self, name: object) -> None:
         """Note the name of a tool the model calls."""
@@ -126,8 +127,8 @@ class Meter:
 class _Text:
     """Text with tags in it: when which character arrived, and what the splitter makes of it."""
 
-    def __init__(self, custom: tuple[tuple[str, str], ...]) -> None:
-        self._splitter = Splitter("", custom)
+    def __init__(self, known: Grammar) -> None:
+        self._splitter = Splitter("", known)
         self._segments: list[Segment] = []
         self._batch: list[str] = []
         self._batched = 0

@@ -69,6 +69,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "log_stream": "off",
         "capture": "redacted",
         "reasoning_tags": "<plan>|</plan>, <mull> | </mull>,",
+        "tool_tags": "<act>|</act>",
         "daemon_url": "https://gpu.example:4321/",
         "daemon_name": "gpu_1",
         "daemon_token": OTHER_TOKEN,
@@ -85,6 +86,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
     assert (chosen.log_stream, chosen.capture) == (False, "redacted")
     assert chosen.reasoning_tags == (("<plan>", "</plan>"), ("<mull>", "</mull>"))
+    assert chosen.tool_tags == (("<act>", "</act>"),)
     [daemon] = chosen.daemons
     assert (daemon.name, daemon.url, daemon.home) == ("gpu_1", "https://gpu.example:4321", tmp_path)
     assert daemon.tap_url == "http://gpu.example:9812"

@@ -17,6 +17,7 @@ import bcrypt
 
 from actions import settings as actions_settings
 from exporter import settings
+from exporter.pipeline.output.grammar import grammar
 from exporter.pipeline.output.splitter import split
 from exporter.settings import ExporterSettings
 from exporter.shared import settings_table, web_config
@@ -63,7 +64,7 @@ def _is_sound(chosen: ExporterSettings) -> None:
     assert math.isfinite(chosen.max_age_s)
     assert 0 <= chosen.listen_port <= 65535
     assert chosen.capture in ("off", "redacted", "full")
-    split("<think>x</think>y", "", chosen.reasoning_tags)
+    split("<think>x</think>y", "", grammar(chosen.reasoning_tags, chosen.tool_tags))
     assert len({daemon.name for daemon in chosen.daemons}) == len(chosen.daemons)
     for daemon in chosen.daemons:
         assert daemon.url.startswith(("http://", "https://", "HTTP://", "HTTPS://")), daemon

@@ -10,15 +10,17 @@ from typing import Final
 from exporter.collectors.prediction_metrics import PredictionTally
 from exporter.llmster.events import LogEvent, PredictionInput, PredictionOutput, PredictionStats
 from exporter.pipeline.log_stream import EventFlow
-from exporter.pipeline.output import families
+from exporter.pipeline.output import call_names
+from exporter.pipeline.output.families import REASONING_TAGS, TOOL_TAGS
+from exporter.pipeline.output.grammar import grammar
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import Splitter, split
 from exporter.pipeline.predictions import FORGET_AFTER_S, Prediction, PredictionBuilder
 from tests.fuzz.choices import Choices
 
 PIECES: Final = (
-    *(text for tag in families.REASONING_TAGS for text in (tag.open, tag.close)),
-    *(text for tool in families.TOOL_TAGS for text in (tool.open, tool.close or "]")),
+    *(text for tag in REASONING_TAGS for text in (tag.open, tag.close)),
+    *(text for tool in TOOL_TAGS for text in (tool.open, tool.close or "]")),
     "<|channel|>analysis<|message|>", "<|channel|>final<|message|>", "<|channel|>commentary to=functions.x ",
     "<|start|>assistant", "<|message|>", "<|end|>", "<|return|>", "<|call|>", "<|channel|>", "to=functions.f ",
     "\n", "\n\n", " ", "```\n", "~~~\n", "`", '"', "'", "\\", '{"name": "f", "arguments": {}}', "<function=f>",
@@ -31,8 +33,8 @@ _CUSTOM: Final = (("<plan>", "</plan>"),)
 def reasoning(choices: Choices) -> None:
     """Any chunking yields the same segments, they tile the output, and what was decided is never taken back."""
     opened = choices.pick(_OPENED)
-    custom = _CUSTOM if choices.flag() else ()
-    vocabulary = (*PIECES, "<plan>", "</plan>") if custom else PIECES
+    custom = grammar(_CUSTOM if choices.flag() else ())
+    vocabulary = (*PIECES, "<plan>", "</plan>")
     cuts = [choices.upto(200) for _ in range(choices.upto(12))]
     output = choices.pieces(vocabulary, 40)
     whole = split(output, opened, custom)
@@ -71,7 +73,7 @@ def _tile(output: str, segments: list[Segment]) -> None:
             content,
         )
         assert (segment.kind is Kind.TOOL_CALL) == bool(segment.tools), segment
-        assert all(tool == families.plain_name(tool) for tool in segment.tools), segment
+        assert all(tool == call_names.plain_name(tool) for tool in segment.tools), segment
         at = segment.end
     assert at == len(output), f"{output!r}: {len(output) - at} characters are in no segment"
 
@@ -161,9 +163,15 @@ def _fits(prediction: Prediction, output: PredictionOutput, *, identify: bool) -
     for phase in prediction.phases:
         assert at <= phase.start_char <= phase.end_char <= len(output.output), (phase, output.output)
         at = phase.end_char
-    if prediction.predicted_tokens is not None:
-        assert prediction.reasoning_tokens_estimated is not None
-        assert 0 <= prediction.reasoning_tokens_estimated <= prediction.predicted_tokens
+    reasoning = prediction.reasoning_tokens_estimated
+    if reasoning is None:  # not known, of a model that was never seen to reason
+        reasons = any(phase.kind is Kind.REASONING for phase in prediction.phases)
+        assert prediction.predicted_tokens is None or not reasons
+    else:
+        assert prediction.predicted_tokens is not None
+        assert 0 <= reasoning <= prediction.predicted_tokens
+    if stats.stop_reason == "toolCalls":
+        assert prediction.tool_calls, "the daemon says that it called a tool"
     if prediction.start_ns is not None:
         assert prediction.start_ns <= prediction.end_ns, prediction
     assert bool(prediction.trace_id) == bool(prediction.span_id) == identify

@@ -1,35 +1,20 @@
-"""Names the markers with which known model families fence off reasoning and tool calls.
+"""The table of model families: how each fences off reasoning and writes tool calls.
 
-Knows no position rules: where a marker counts is decided in `reasoning`.
+A family is one row and its sample; tests/exporter/pipeline/output/test_families.py splits every sample. gpt-oss is
+not here: its channels are no fences (harmony.py). Where a marker counts is decided in splitter.py.
 
-Sources, read in the model's own template or format document:
-- `<think>`: chat templates of Qwen3, QwQ, DeepSeek-R1, GLM-4.5, MiniMax-M2; default of LM Studio's own
-  `llm.prediction.reasoning.parsing`.
-- `[THINK]`: Ministral-3 Reasoning and Magistral 2507+ (Magistral 2506 writes plain `<think>`).
-- `<seed:think>`, `<seed:tool_call>`: ByteDance-Seed-OSS template.
-- `<|channel>thought` ... `<channel|>`, `<|tool_call>call:`: Gemma 4 template.
-- gpt-oss: "OpenAI harmony response format", openai/harmony docs/format.md.
-- `<tool_call>`: Hermes 2 Pro and Qwen (JSON), Qwen3-Coder (`<function=name>`), GLM-4.5 (`name<arg_key>`).
-- `[TOOL_CALLS]`: Mistral, a JSON array up to tokenizer v7, `name{` or `name[CALL_ID]id[ARGS]{` later.
-- `<|python_tag|>`: Llama 3.1 prompt format. `[TOOL_REQUEST]`: LM Studio's default tool format (docs, "Tool Use").
+Sources: "template" is the model's chat template, "vLLM" and "SGLang" their parsers, "llama.cpp" its common/chat and
+models/templates, "LM Studio" its documentation.
 """
 
 from __future__ import annotations
 
-import re
-from functools import lru_cache
+from typing import Final
 
 import msgspec
 
-MAX_MARKER_CHARS = 128
-"""No marker, with the text that must follow it to count, is longer: the window a stream holds back."""
-QUOTES = "`\"'"
-"""A marker right after one of these is spoken about, not used."""
-HEAD_CHARS = 4096
-"""How much of a tool call is looked at to find the name."""
-_MAX_CALLS = 64
-_PYTHON = "python"
-"""Assumed: the tool behind `<|python_tag|>` with bare code; Llama's template calls its environment ipython."""
+from exporter.pipeline.output import call_names as names
+from exporter.pipeline.output.call_names import NameReader
 
 
 class ReasoningTag(msgspec.Struct, frozen=True):
@@ -39,6 +24,8 @@ class ReasoningTag(msgspec.Struct, frozen=True):
     close: str
     control: bool = False
     """A control token of the model, which prose never contains: it opens a block in mid answer too."""
+    at_start: bool = False
+    """Words, not a token: it opens a block only where a block may begin."""
 
 
 class ToolTag(msgspec.Struct, frozen=True):
@@ -49,251 +36,172 @@ class ToolTag(msgspec.Struct, frozen=True):
     """Regular expression, bounded, of what must follow for it to be a call and not a mention of the marker."""
     close: str | None
     """None: the call runs until the next one or the end of the output."""
+    names: NameReader = names.any_shape
+    at_start: bool = False
+    """No token opens the call, only its shape: it counts only where a block may begin, and belongs to the call."""
 
 
-REASONING_TAGS = (
-    ReasoningTag("<think>", "</think>"),
-    ReasoningTag("[THINK]", "[/THINK]", control=True),
-    ReasoningTag("<seed:think>", "</seed:think>", control=True),
-    ReasoningTag("<|channel>thought", "<channel|>", control=True),
-)
+class Family(msgspec.Struct, frozen=True):
+    """One row of the table."""
 
-TOOL_TAGS = (
-    ToolTag(
-        "<tool_call>",
-        r"\s{0,8}(?:\{|<function=|[\w.:-]{1,64}\s{0,4}(?:<arg_key>|</tool_call>))",
-        "</tool_call>",
-    ),
-    ToolTag("<seed:tool_call>", r"\s{0,8}<function=", "</seed:tool_call>"),
-    ToolTag("<|tool_call>", r"call:", "<tool_call|>"),
-    ToolTag("[TOOL_CALLS]", r"\s{0,4}(?:\[\s{0,4}\{|[\w.:-]{1,64}\s{0,4}(?:\[(?:ARGS|CALL_ID)\]|\{))", None),
-    ToolTag("<|python_tag|>", "", None),
-    ToolTag("[TOOL_REQUEST]", r"\s{0,8}\{", "[END_TOOL_REQUEST]"),
-)
-
-HARMONY_START = re.compile(
-    r"<\|channel\|>|<\|start\|>assistant|to=[\w.:-]{1,64}\s{0,4}(?:<\|channel\|>|<\|constrain\|>|<\|message\|>)"
-)
-"""How an output of gpt-oss begins: the prompt ends in `<|start|>assistant`, so with the rest of a header."""
-HARMONY_BODY = "<|message|>"
-HARMONY_END = re.compile(
-    r"<\|(?:(?P<stop>(?:end|return|call)\|>)|start\|>assistant|channel\|>(?:analysis|commentary|final))"
-)
-"""What ends a message. Observed: gpt-oss at times starts the next header without `<|end|>`."""
-HARMONY_PROMPT = re.compile(
-    r"<\|start\|>assistant[^<]{0,80}(?:<\|channel\|>[^<]{0,80}(?:<\|message\|>\s{0,8})?)?\Z"
-)
-_CHANNEL = re.compile(r"<\|channel\|>\s{0,4}(\w+)")
-_RECIPIENT = re.compile(r"\bto=([^\s<]+)")
-
-
-class Marker(msgspec.Struct, frozen=True):
-    """What one marker text does."""
-
-    reasoning: ReasoningTag | None = None
-    """The tag it opens, or closes."""
-    tool: ToolTag | None = None
-    closes: bool = False
-
-
-class Grammar(msgspec.Struct, frozen=True):
-    """The markers of one set of tags, compiled."""
-
-    reasoning: tuple[ReasoningTag, ...]
-    markers: dict[str, Marker]
-    marker: re.Pattern[str]
-    opener: re.Pattern[str]
-    """Only what opens a block. Both match exactly a key of `markers`."""
-    prompt_tail: re.Pattern[str]
-    """A reasoning block which the prompt's own end opens, or opens and closes again."""
-    first_chars: tuple[str, ...]
-    """With one of these every marker begins: a text without them holds no marker."""
-
-
-@lru_cache(maxsize=64)
-def grammar(custom: tuple[tuple[str, str], ...] = ()) -> Grammar:
-    """Compile the known tags and `custom` pairs of (open, close), which go first.
-
-    Raises ValueError for a pair that cannot work: empty, equal, or longer than `MAX_MARKER_CHARS` / 2.
-    """
-    for pair in custom:
-        if not all(0 < len(text) <= MAX_MARKER_CHARS // 2 and not text.isspace() for text in pair):
-            raise ValueError(
-                f"reasoning tag {pair!r}: both texts must have 1 to {MAX_MARKER_CHARS // 2} characters"
-            )
-        if pair[0] == pair[1]:
-            raise ValueError(f"reasoning tag {pair!r}: the opening and the closing text must differ")
-    reasoning = (*(ReasoningTag(*pair) for pair in custom), *REASONING_TAGS)
-    markers: dict[str, Marker] = {}
-    for tag in reasoning:
-        markers.setdefault(tag.open, Marker(reasoning=tag))
-        markers.setdefault(tag.close, Marker(reasoning=tag, closes=True))
-    for tool in TOOL_TAGS:
-        markers.setdefault(tool.open, Marker(tool=tool))
-    tails = (
-        rf"(?:{re.escape(tag.open)}(?:<seed:cot_budget_reflect>)?\s{{0,8}}(?:{re.escape(tag.close)}\s{{0,8}})?)"
-        for tag in reasoning
-    )
-    return Grammar(
-        reasoning,
-        markers,
-        _any_of(markers),
-        _any_of({text: marker for text, marker in markers.items() if not marker.closes}),
-        re.compile(rf"(?:{'|'.join(tails)})\Z"),
-        tuple(sorted({text[0] for text in markers})),
-    )
-
-
-def _any_of(markers: dict[str, Marker]) -> re.Pattern[str]:
-    """Match any of the texts, a tool's if what must follow does; by first character, to which `re` skips."""
-    branches = []
-    for first in dict.fromkeys(text[0] for text in markers):
-        rests = "|".join(
-            re.escape(text[1:]) + (f"(?={marker.tool.follows})" if marker.tool else "")
-            for text, marker in markers.items()
-            if text[0] == first
-        )
-        branches.append(f"{re.escape(first)}(?:{rests})")
-    return re.compile("|".join(branches))
-
-
-class MarkerSearch:
-    """Finds the markers of one text in order, asking the regular expression only where one can begin."""
-
-    __slots__ = ("_ahead", "_grammar", "_text", "scanned")
-
-    def __init__(self, known: Grammar) -> None:
-        self._grammar = known
-        self.scanned = 0
-        self.restart("")
-
-    def restart(self, text: str) -> None:
-        """Search in `text` from now on."""
-        self._text = text
-        self._ahead = [-1] * len(self._grammar.first_chars)  # where each first character occurs next
-
-    def next(self, at: int, limit: int) -> re.Match[str] | None:
-        """Return the first marker that begins in text[at:limit]."""
-        text = self._text
-        for index, char in enumerate(self._grammar.first_chars):
-            if self._ahead[index] < at:
-                found = text.find(char, at)
-                self._ahead[index] = found if found >= 0 else len(text)
-                self.scanned += self._ahead[index] - at
-        near = min(self._ahead)
-        match = self._grammar.marker.search(text, near) if near < limit else None
-        if near < limit:
-            self.scanned += (match.end() if match else len(text)) - near
-        return match if match and match.start() < limit else None
-
-
-def prompt_opening(prompt: str, tags: Grammar) -> str:
-    """Return the end of `prompt` that opens, or opens and closes, a block for the model; "" when there is none.
-
-    Strict on purpose: only white space may follow the tag, so a question about tags opens nothing.
-    """
-    tail = prompt[-2 * MAX_MARKER_CHARS :]
-    match = tags.prompt_tail.search(tail) or HARMONY_PROMPT.search(tail)
-    return match.group() if match else ""
-
-
-class _Call(msgspec.Struct):
     name: str
+    source: str
+    sample: str
+    """An output in this shape."""
+    calls: tuple[str, ...] = ()
+    """The tools called in the sample."""
+    thought: str = ""
+    """The reasoning in the sample."""
+    reasoning: ReasoningTag | None = None
+    tool: ToolTag | None = None
 
 
-class _FunctionCall(msgspec.Struct):
-    function: _Call
+def _thinks(name: str, source: str, tag: ReasoningTag) -> Family:
+    return Family(name, source, f"{tag.open}hm{tag.close}42", thought="hm", reasoning=tag)
 
 
-_decode_calls = msgspec.json.Decoder(_Call | list[_Call]).decode
-_decode_wrapped = msgspec.json.Decoder(_FunctionCall | list[_FunctionCall]).decode
-_FIRST_NAME = re.compile(r'"name"\s{0,8}:\s{0,8}"([^"\\]{1,64})"')
-_XML_NAME = re.compile(r"<function=([^>\s]{1,64})>")
-_GEMMA_NAME = re.compile(r"call:([^{\s]{1,64})\{")
-_BARE_NAME = re.compile(r"[\w.:-]{1,64}")
-_METHOD_NAME = re.compile(r"\b([A-Za-z_]\w{0,63})\.call\(")
-_PLAIN_NAME = re.compile(r"[A-Za-z0-9_][A-Za-z0-9_.:/-]{0,63}\Z")
+def _calls(name: str, source: str, tag: ToolTag, sample: str, *calls: str) -> Family:
+    return Family(name, source, sample, calls=calls, tool=tag)
 
 
-def call_names(tag: str, head: str) -> tuple[str, ...]:
-    """Return the tools called in a block opened by `tag`, given its first `HEAD_CHARS` characters.
+_JSON: Final = r"\s{0,8}[\[{]"
+_INVOKE: Final = r"\s{0,8}<[\w:]{0,24}invoke name="
 
-    A name that does not look like one becomes "unknown": it was generated, and it ends up as a label.
-    """
-    text = head.strip()
-    names = _json_names(text) if text[:1] in ("{", "[") else _text_names(tag, text)
-    return tuple(plain_name(name) for name in names[:_MAX_CALLS]) or ("unknown",)
+REASONING_FAMILIES: Final = (
+    _thinks("Qwen3, QwQ, DeepSeek-R1, GLM-4.5, MiniMax-M2, Nemotron, Hunyuan, SmolLM3, ERNIE 4.5",
+            "templates; default of LM Studio's llm.prediction.reasoning.parsing", ReasoningTag("<think>", "</think>")),
+    _thinks("Ministral-3 Reasoning, Magistral 2507+", "template", ReasoningTag("[THINK]", "[/THINK]", control=True)),
+    _thinks("Seed-OSS", "template", ReasoningTag("<seed:think>", "</seed:think>", control=True)),
+    _thinks("Gemma 4", "template", ReasoningTag("<|channel>thought", "<channel|>", control=True)),
+    _thinks("EXAONE Deep", "template", ReasoningTag("<thought>", "</thought>")),
+    _thinks("Marco-o1", "model card", ReasoningTag("<Thought>", "</Thought>")),
+    _thinks("Reka Flash 3", "template", ReasoningTag("<reasoning>", "</reasoning>")),
+    _thinks("Kimi-VL Thinking", "template", ReasoningTag("◁think▷", "◁/think▷", control=True)),
+    _thinks("Command A Reasoning, Command R7B", "template; llama.cpp",
+            ReasoningTag("<|START_THINKING|>", "<|END_THINKING|>", control=True)),
+    _thinks("Apertus", "template; llama.cpp", ReasoningTag("<|inner_prefix|>", "<|inner_suffix|>", control=True)),
+    _thinks("Granite 3.2", "vLLM granite_reasoning_parser",
+            ReasoningTag("Here is my thought process:", "Here is my response:", at_start=True)),
+    _thinks("Granite 3.2, the other wording", "vLLM granite_reasoning_parser",
+            ReasoningTag("Here's my thought process:", "Here's my response:", at_start=True)),
+    _thinks("OpenThinker, Sky-T1", "model cards",
+            ReasoningTag("<|begin_of_thought|>", "<|end_of_thought|>", control=True)),
+    _thinks("LongCat Flash", "template", ReasoningTag("<longcat_think>", "</longcat_think>", control=True)),
+    _thinks("Solar Open", "template", ReasoningTag("<|think|>", "<|end|>", at_start=True)),
+)  # fmt: skip
 
+TOOL_FAMILIES: Final = (
+    _calls("Hermes 2 Pro, Qwen, Qwen3-Coder, GLM-4.5, EXAONE 4, Granite 3.3, ERNIE 4.5, MiMo", "templates; vLLM",
+           ToolTag("<tool_call>", r"\s{0,8}(?:[\[{]|<function=|[\w .:-]{1,64}\s{0,4}(?:<arg_key>|</tool_call>))",
+                   "</tool_call>"),
+           '<tool_call>\n{"name": "get weather", "arguments": {"name": "x"}}\n{"name": "b", "arguments": {}}\n'
+           "</tool_call>",
+           "get weather", "b"),
+    _calls("Seed-OSS", "template", ToolTag("<seed:tool_call>", r"\s{0,8}<function=", "</seed:tool_call>"),
+           "<seed:tool_call>\n<function=f>\n<parameter=a>1</parameter>\n</function>\n</seed:tool_call>", "f"),
+    _calls("Gemma 4", "template", ToolTag("<|tool_call>", r"call:", "<tool_call|>", names.gemma_names),
+           "<|tool_call>call:f{a:1}<tool_call|>", "f"),
+    _calls("FunctionGemma", "template; Google's function-calling guide",
+           ToolTag("<start_function_call>", r"call:", "<end_function_call>", names.gemma_names),
+           "<start_function_call>call:f{a:<escape>x<escape>}<end_function_call>", "f"),
+    _calls("Mistral", "vLLM mistral_tool_parser: JSON up to tokenizer v7, name{ or name[CALL_ID]id[ARGS]{ later",
+           ToolTag("[TOOL_CALLS]",
+                   r"\s{0,4}(?:\[\s{0,4}\{|[\w .:-]{1,64}\s{0,4}(?:\[(?:ARGS|CALL_ID)\]|\{))", None),
+           '[TOOL_CALLS]f[ARGS]{"a": 1}', "f"),
+    _calls("Llama 3.1", "Llama 3.1 prompt format", ToolTag("<|python_tag|>", "", None, names.python_tag_names),
+           '<|python_tag|>brave_search.call(query="x")', "brave_search"),
+    _calls("LM Studio's default format", "LM Studio, Tool Use",
+           ToolTag("[TOOL_REQUEST]", r"\s{0,8}\{", "[END_TOOL_REQUEST]"),
+           '[TOOL_REQUEST]{"name": "f", "arguments": {}}[END_TOOL_REQUEST]', "f"),
+    _calls("MiniMax M2, M3", "template; vLLM minimax_m2_tool_parser",
+           ToolTag("<minimax:tool_call>", _INVOKE, "</minimax:tool_call>", names.invoke_names),
+           '<minimax:tool_call>\n<invoke name="f">\n<parameter name="a">1</parameter>\n</invoke>\n'
+           '<invoke name="g">\n</invoke>\n</minimax:tool_call>', "f", "g"),
+    _calls("Hunyuan A13B, MiniMax M1, Jamba", "vLLM hunyuan_a13b, minimax and jamba tool parsers",
+           ToolTag("<tool_calls>", _JSON, "</tool_calls>", names.json_names),
+           '<tool_calls>[{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]</tool_calls>', "f", "g"),
+    _calls("Kimi K2", "vLLM kimi_k2_tool_parser",
+           ToolTag("<|tool_calls_section_begin|>", "", "<|tool_calls_section_end|>", names.kimi_names),
+           '<|tool_calls_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{"a": 1}'
+           "<|tool_call_end|><|tool_call_begin|>functions.g:1<|tool_call_argument_begin|>{}<|tool_call_end|>"
+           "<|tool_calls_section_end|>", "f", "g"),
+    _calls("Kimi K2, the other spelling", "vLLM kimi_k2_tool_parser",
+           ToolTag("<|tool_call_section_begin|>", "", "<|tool_call_section_end|>", names.kimi_names),
+           "<|tool_call_section_begin|><|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}"
+           "<|tool_call_end|><|tool_call_section_end|>", "f"),
+    _calls("Kimi K2, without a section", "vLLM kimi_k2_tool_parser",
+           ToolTag("<|tool_call_begin|>", "", "<|tool_call_end|>", names.kimi_names),
+           "<|tool_call_begin|>functions.f:0<|tool_call_argument_begin|>{}<|tool_call_end|>", "f"),
+    _calls("DeepSeek V3, V3.1, R1-0528", "templates; vLLM deepseekv3 and deepseekv31 tool parsers",
+           ToolTag("<｜tool▁calls▁begin｜>", "", "<｜tool▁calls▁end｜>", names.deepseek_names),
+           "<｜tool▁calls▁begin｜><｜tool▁call▁begin｜>function<｜tool▁sep｜>f\n```json\n{}\n```<｜tool▁call▁end｜>"
+           "<｜tool▁call▁begin｜>g<｜tool▁sep｜>{}<｜tool▁call▁end｜><｜tool▁calls▁end｜>", "f", "g"),
+    _calls("DeepSeek V3, without a section", "llama.cpp",
+           ToolTag("<｜tool▁call▁begin｜>", "", "<｜tool▁call▁end｜>", names.deepseek_names),
+           "<｜tool▁call▁begin｜>f<｜tool▁sep｜>{}<｜tool▁call▁end｜>", "f"),
+    _calls("DeepSeek V3.2", "vLLM deepseekv32_tool_parser",
+           ToolTag("<｜DSML｜function_calls>", "", "</｜DSML｜function_calls>", names.invoke_names),
+           '<｜DSML｜function_calls>\n<｜DSML｜invoke name="f">\n</｜DSML｜invoke>\n</｜DSML｜function_calls>', "f"),
+    _calls("Step 3", "vLLM step3_tool_parser",
+           ToolTag("<｜tool_calls_begin｜>", "", "<｜tool_calls_end｜>", names.step_names),
+           '<｜tool_calls_begin｜><｜tool_call_begin｜>function<｜tool_sep｜><steptml:invoke name="f">'
+           "</steptml:invoke><｜tool_call_end｜><｜tool_calls_end｜>", "f"),
+    _calls("LFM2", "template; llama.cpp",
+           ToolTag("<|tool_call_start|>", "", "<|tool_call_end|>", names.pythonic_names),
+           '<|tool_call_start|>[f(city="a, g(b)"), g(x=h(1))]<|tool_call_end|>', "f", "g"),
+    _calls("Nemotron Nano v2", "template; vLLM plugin of the model's repository",
+           ToolTag("<TOOLCALL>", _JSON, "</TOOLCALL>", names.json_names),
+           '<TOOLCALL>[{"name": "f", "arguments": {}}]</TOOLCALL>', "f"),
+    _calls("Phi-4-mini", "template", ToolTag("<|tool_call|>", _JSON, "<|/tool_call|>", names.json_names),
+           '<|tool_call|>[{"name": "f", "arguments": {}}]<|/tool_call|>', "f"),
+    _calls("Phi-4-mini, Firefunction v2", "vLLM phi4mini_tool_parser; llama.cpp",
+           ToolTag("functools[", r"\s{0,4}\{", None, names.json_names, at_start=True),
+           'functools[{"name": "f", "arguments": {}}]', "f"),
+    _calls("Granite 20B function calling", "vLLM granite_20b_fc_tool_parser",
+           ToolTag("<function_call>", r"\s{0,8}\{", None, names.json_names),
+           '<function_call> {"name": "f", "arguments": {}}', "f"),
+    _calls("Command A, Command R7B", "template; llama.cpp",
+           ToolTag("<|START_ACTION|>", _JSON, "<|END_ACTION|>", names.json_names),
+           '<|START_ACTION|>[\n{"tool_call_id": "0", "tool_name": "f", "parameters": {}}\n]<|END_ACTION|>', "f"),
+    _calls("Apertus", "template; llama.cpp", ToolTag("<|tools_prefix|>", _JSON, "<|tools_suffix|>", names.key_names),
+           '<|tools_prefix|>[{"f": {"a": 1}}, {"g": {}}]<|tools_suffix|>', "f", "g"),
+    _calls("InternLM 2", "vLLM internlm2_tool_parser",
+           ToolTag("<|action_start|>", r"\s{0,4}<\|plugin\|>", "<|action_end|>", names.json_names),
+           '<|action_start|><|plugin|>\n{"name": "f", "parameters": {}}<|action_end|>', "f"),
+    _calls("Olmo 3", "vLLM olmo3_tool_parser",
+           ToolTag("<function_calls>", r"\s{0,8}[A-Za-z_][\w.]{0,63}\(", "</function_calls>", names.pythonic_names),
+           '<function_calls>\nf(a="x")\ng()\n</function_calls>', "f", "g"),
+    _calls("models that imitate Claude", "published outputs",
+           ToolTag("<function_calls>", _INVOKE, "</function_calls>", names.invoke_names),
+           '<function_calls>\n<invoke name="f">\n</invoke>\n</function_calls>', "f"),
+    _calls("LongCat Flash", "vLLM longcat_tool_parser",
+           ToolTag("<longcat_tool_call>", r"\s{0,8}\{", "</longcat_tool_call>"),
+           '<longcat_tool_call>\n{"name": "f", "arguments": {}}\n</longcat_tool_call>', "f"),
+    _calls("Solar Open", "template",
+           ToolTag("<|tool_calls|>", r"\s{0,8}<\|tool_call:begin\|>", None, names.solar_names),
+           "<|tool_calls|><|tool_call:begin|>1<|tool_call:name|>f<|tool_call:args|>{}<|tool_call:end|>", "f"),
+    _calls("GigaChat 3", "vLLM gigachat3_tool_parser",
+           ToolTag("function call", r"<\|role_sep\|>", None, names.json_names, at_start=True),
+           'function call<|role_sep|>\n{"name": "f", "arguments": {}}', "f"),
+    _calls("Qwen3-Coder and Llama 3 without a wrapper", "llama.cpp",
+           ToolTag("<function=", r"[\w .:-]{1,64}>", "</function>", names.function_name),
+           "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>", "f"),
+    _calls("Llama 3.x, bare JSON", "llama.cpp; vLLM llama_tool_parser",
+           ToolTag("{", r'\s{0,2}(?:"type"\s?:\s?"function"\s?,\s?)?"name"\s{0,2}:\s{0,2}"[^"\\]{1,48}"\s{0,2},'
+                   r'\s{0,2}"(?:parameters|arguments)"', None, names.json_names, at_start=True),
+           '{"name": "f", "parameters": {"a": {"b": 1}}}', "f"),
+    _calls("xLAM and others, a bare JSON list", "vLLM xlam_tool_parser",
+           ToolTag("[", r'\s{0,2}\{\s{0,2}"name"\s{0,2}:\s{0,2}"[^"\\]{1,48}"\s{0,2},'
+                   r'\s{0,2}"(?:parameters|arguments)"', None, names.json_names, at_start=True),
+           '[{"name": "f", "arguments": {}}, {"name": "g", "arguments": {}}]', "f", "g"),
+    _calls("Llama 4, pythonic", "vLLM llama4_pythonic_tool_parser",
+           ToolTag("[", r"[A-Za-z_][\w.]{0,63}\((?:[A-Za-z_]\w{0,40}=|\)[,\]])", None, names.pythonic_names,
+                   at_start=True),
+           '[f(city="x"), g()]', "f", "g"),
+)  # fmt: skip
 
-def plain_name(name: str) -> str:
-    """Bound a generated tool name."""
-    return name if _PLAIN_NAME.match(name) else "unknown"
-
-
-def _json_names(text: str) -> list[str]:
-    for decode in (_decode_calls, _decode_wrapped):
-        try:
-            calls = decode(text)
-        except (msgspec.MsgspecError, ValueError, RecursionError):
-            continue
-        listed = calls if isinstance(calls, list) else [calls]
-        return [call.function.name if isinstance(call, _FunctionCall) else call.name for call in listed]
-    return _FIRST_NAME.findall(text)[:1]  # cut off, or several objects in a row: the first is certain
-
-
-def _text_names(tag: str, text: str) -> list[str]:
-    if tag == "<|python_tag|>":
-        return _METHOD_NAME.findall(text) or [_PYTHON]
-    if tag == "<|tool_call>":
-        return _GEMMA_NAME.findall(text)[:1]
-    return _XML_NAME.findall(text) or [match.group() for match in [_BARE_NAME.match(text)] if match]
-
-
-class CallHead:
-    """The first `HEAD_CHARS` characters of a tool call that passes by in pieces."""
-
-    __slots__ = ("_pieces", "_room")
-
-    def __init__(self) -> None:
-        self._pieces: list[str] = []
-        self._room = HEAD_CHARS
-
-    def add(self, text: str, start: int, stop: int) -> None:
-        """Take what still fits of text[start:stop]."""
-        if self._room:
-            piece = text[start : min(stop, start + self._room)]
-            self._pieces.append(piece)
-            self._room -= len(piece)
-
-    def names(self, tag: str) -> tuple[str, ...]:
-        """Return the tools called in the block that `tag` opened."""
-        return call_names(tag, "".join(self._pieces))
-
-
-def mentions(text: str, mark: str, at: int, stop: int) -> bool:
-    """Whether `mark` begins in text[at:stop], other than right after a quote."""
-    found = text.find(mark, at, stop + len(mark) - 1)
-    while found > 0 and text[found - 1] in QUOTES:
-        found = text.find(mark, found + 1, stop + len(mark) - 1)
-    return found >= 0
-
-
-class Header(msgspec.Struct, frozen=True):
-    """What a gpt-oss message header says."""
-
-    channel: str
-    tool: str | None
-
-
-def read_header(header: str) -> Header:
-    """Read `<|start|>assistant<|channel|>commentary to=functions.x <|constrain|>json`, or any part of it.
-
-    The recipient may stand after the role or after the channel: harmony's encoder writes the one, the model both.
-    """
-    channel = _CHANNEL.search(header)
-    recipient = _RECIPIENT.search(header)
-    tool = recipient.group(1).removeprefix("functions.") if recipient else None
-    return Header(
-        channel.group(1) if channel else "",
-        plain_name(tool) if tool is not None and tool not in ("assistant", "user", "all") else None,
-    )
+FAMILIES: Final = (*REASONING_FAMILIES, *TOOL_FAMILIES)
+REASONING_TAGS: Final = tuple(
+    family.reasoning for family in REASONING_FAMILIES if family.reasoning is not None
+)
+TOOL_TAGS: Final = tuple(family.tool for family in TOOL_FAMILIES if family.tool is not None)

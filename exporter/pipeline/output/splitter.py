@@ -3,7 +3,7 @@
 Knows nothing of tokens, times or the daemon: characters in, segments out, and no text is kept. The segments tile
 the output: each character lies in exactly one, markup in the segment of the block it fences.
 
-Where a marker counts (`tags` lists the texts):
+Where a marker counts (families.py lists the texts):
 1. Between blocks (at the start, after a block, white space aside) every opening marker counts.
 2. Reasoning ends at the first closing tag, as in the inference engines, so nothing inside opens anything, be it
    code, JSON or a tool call. A closing tag between two equal quotes or backticks is a mention, not an end.
@@ -23,9 +23,11 @@ from __future__ import annotations
 import re
 from enum import StrEnum
 
-from exporter.pipeline.output import families
-from exporter.pipeline.output.families import MAX_MARKER_CHARS, Grammar, ReasoningTag, ToolTag
+from exporter.pipeline.output import grammar, harmony
+from exporter.pipeline.output.call_names import CallHead
+from exporter.pipeline.output.families import REASONING_TAGS, TOOL_TAGS, ReasoningTag, ToolTag
 from exporter.pipeline.output.fences import Fences, first_on_line
+from exporter.pipeline.output.grammar import MAX_MARKER_CHARS, Grammar
 from exporter.pipeline.output.segments import Kind, Segment
 
 MAX_SEGMENTS, MAX_MARKERS = 2048, 20_000
@@ -51,8 +53,8 @@ _OPEN_KINDS = {_Mode.REASONING: Kind.REASONING, _Mode.TOOL: Kind.TOOL_CALL}
 class Splitter:
     """The split of one output. Feed it in chunks, then `finish`; any chunking yields the same segments."""
 
-    def __init__(self, opened_by_prompt: str = "", custom: tuple[tuple[str, str], ...] = ()) -> None:
-        self._grammar: Grammar = families.grammar(custom)
+    def __init__(self, opened_by_prompt: str = "", known: Grammar | None = None) -> None:
+        self._grammar = known or grammar.grammar()
         self._text = ""  # what is not decided yet, and a little context before it
         self._base = 0  # where in the output `_text` begins
         self._at = 0  # position in `_text`
@@ -62,10 +64,10 @@ class Splitter:
         self._start = 0  # where the current segment begins
         self._content = 0  # where its content begins
         self._ink = False  # whether its content holds more than white space
-        self._pair: ReasoningTag = families.REASONING_TAGS[0]
-        self._tool: ToolTag = families.TOOL_TAGS[0]
+        self._pair: ReasoningTag = REASONING_TAGS[0]
+        self._tool: ToolTag = TOOL_TAGS[0]
         self._tools: tuple[str, ...] = ()
-        self._head = families.CallHead()
+        self._head = CallHead()
         self._kind = Kind.ANSWER  # of the gpt-oss message
         self._harmony = False
         self._header = ""  # the part of a header that the prompt already holds
@@ -73,7 +75,7 @@ class Splitter:
         self._held: Segment | None = None  # reasoning that one more closing tag may extend
         self._maybe: tuple[int, int, ReasoningTag | None] | None = None  # where reasoning may have begun
         self._fences = Fences()
-        self._markers = families.MarkerSearch(self._grammar)
+        self._markers = grammar.MarkerSearch(self._grammar)
         self._scanned = 0
         self._marks = 0
         if opened_by_prompt:
@@ -102,10 +104,9 @@ class Splitter:
         self._run(len(self._text), final=True)
         end = self._base + len(self._text)
         kind = self.kind
-        if self._mode in (_Mode.GAP, _Mode.HEADER):
-            self._content = end
-        cut = kind is Kind.REASONING or (self._mode is _Mode.TOOL and self._tool.close is not None)
+        self._content = end if self._mode in (_Mode.GAP, _Mode.HEADER) else self._content
         if self._start < end:
+            cut = kind is Kind.REASONING or (self._mode is _Mode.TOOL and self._tool.close is not None)
             self._close(kind, end, end, closed=not cut)
         self._flush()
         return self._certain()
@@ -159,7 +160,7 @@ class Splitter:
         first = not self._out and self._held is None
         if self._is_noise:
             self._begin_answer()
-        elif (first or self._harmony) and families.HARMONY_START.match(self._text, self._at):
+        elif (first or self._harmony) and harmony.START.match(self._text, self._at):
             self._flush()
             self._harmony = True
             self._mode = _Mode.HEADER
@@ -180,9 +181,9 @@ class Splitter:
             self._pair = marker.reasoning
             self._nested = False
             self._mode = _Mode.REASONING
-        elif marker.tool is not None:
-            self._tool = marker.tool
-            self._head = families.CallHead()
+        elif (tool := marker.tool(self._text, match.end())) is not None:
+            self._tool = tool
+            self._head = CallHead(tool.open if tool.at_start else "")
             self._mode = _Mode.TOOL
         self._move(match.end())
 
@@ -203,7 +204,7 @@ class Splitter:
         start = found.start()
         self._fences.see(text, self._base, start)
         self._move(start)
-        quoted = start > 0 and text[start - 1] in families.QUOTES
+        quoted = start > 0 and text[start - 1] in grammar.QUOTES
         if self._fences.inside or not self._marker_counts(found, quoted=quoted):
             self._move(found.end())
 
@@ -220,11 +221,8 @@ class Splitter:
             return True
         if pair is not None:
             if quoted or not pair.control:
-                if (
-                    not quoted
-                    and first_on_line(self._text, found.start(), from_start=False)
-                    and self._held is None
-                ):
+                first = first_on_line(self._text, found.start(), from_start=False)
+                if not quoted and first and self._held is None:
                     self._maybe = (here, self._base + found.end(), pair)
                 elif self._maybe is not None and self._maybe[2] is None:
                     self._maybe = None  # the answer talks about tags
@@ -255,7 +253,7 @@ class Splitter:
         stop = limit if found < 0 else found
         if not self._nested:
             self._scanned += stop - at
-            self._nested = families.mentions(text, self._pair.open, at, stop)
+            self._nested = grammar.mentions(text, self._pair.open, at, stop)
         self._move(stop)
         if found < 0:
             return
@@ -263,7 +261,7 @@ class Splitter:
         after = found + len(close)
         before = text[found - 1 : found]
         self._move(after)
-        if before and before in families.QUOTES and text[after : after + 1] == before:
+        if before and before in grammar.QUOTES and text[after : after + 1] == before:
             return
         end = self._base + after
         segment = self._segment(Kind.REASONING, self._base + found, end, closed=True)
@@ -291,7 +289,8 @@ class Splitter:
         text, at, close = self._text, self._at, self._tool.close
         if close is None:
             match = self._grammar.opener.match
-            found = text.find(self._tool.open, at, limit + len(self._tool.open) - 1)
+            mark = self._tool.open
+            found = -1 if self._tool.at_start else text.find(mark, at, limit + len(mark) - 1)
             counts = found >= 0 and match(text, found) is not None
             after, skip = found, found + len(self._tool.open)
         else:
@@ -311,9 +310,9 @@ class Splitter:
     def _scan_header(self, limit: int, *, final: bool) -> bool:
         """Read one header once it is whole; False while it is not."""
         text, at = self._text, self._at
-        body = text.find(families.HARMONY_BODY, at, at + _MAX_HEADER_CHARS)
+        body = text.find(harmony.BODY, at, at + _MAX_HEADER_CHARS)
         if 0 <= body < limit:
-            self._move(body + len(families.HARMONY_BODY))
+            self._move(body + len(harmony.BODY))
             self._open_message(f"{self._header} {text[at:body]}", self._base + self._at)
             self._header = ""
             return True
@@ -325,10 +324,9 @@ class Splitter:
         return True
 
     def _open_message(self, header_text: str, content: int) -> None:
-        header = families.read_header(header_text)
-        self._kind = (
-            Kind.TOOL_CALL if header.tool else Kind.REASONING if header.channel == "analysis" else Kind.ANSWER
-        )
+        header = harmony.read_header(header_text)
+        of_channel = Kind.REASONING if header.channel == "analysis" else Kind.ANSWER
+        self._kind = Kind.TOOL_CALL if header.tool else of_channel
         self._tools = (header.tool,) if header.tool else ()
         self._content = content
         self._ink, self._mode = False, _Mode.BODY
@@ -336,7 +334,7 @@ class Splitter:
 
     def _scan_body(self, limit: int) -> None:
         text = self._text
-        found = None if self._is_noise else families.HARMONY_END.search(text, self._at)
+        found = None if self._is_noise else harmony.END.search(text, self._at)
         stop = limit if found is None or found.start() >= limit else found.start()
         if self._kind is Kind.ANSWER:
             self._fences.see(text, self._base, stop)
@@ -345,9 +343,8 @@ class Splitter:
         if found is None or found.start() >= limit:
             return
         self._marks += 1
-        if self._kind is Kind.ANSWER and (
-            self._fences.inside or text[stop - 1 : stop] in tuple(families.QUOTES)
-        ):
+        quoted = text[stop - 1 : stop] in tuple(grammar.QUOTES)
+        if self._kind is Kind.ANSWER and (self._fences.inside or quoted):
             self._move(found.end())
             return
         here = self._base + stop
@@ -357,8 +354,7 @@ class Splitter:
         self._mode = _Mode.GAP
 
     def _see_ink(self, stop: int) -> None:
-        if not self._ink:
-            self._ink = _INK.search(self._text, self._at, stop) is not None
+        self._ink = self._ink or _INK.search(self._text, self._at, stop) is not None
 
     def _move(self, to: int) -> None:
         self._scanned += max(0, to - self._at)
@@ -367,7 +363,7 @@ class Splitter:
     def _segment(self, kind: Kind, content_end: int, end: int, *, closed: bool) -> Segment:
         tools = self._tools
         if self._mode is _Mode.TOOL:
-            tools = self._head.names(self._tool.open)
+            tools = self._head.names(self._tool.names)
         elif kind is not Kind.TOOL_CALL:
             tools = ()
         return Segment(kind, self._start, end, self._content, content_end, not self._ink, closed, tools)
@@ -389,12 +385,16 @@ class Splitter:
         self._mode = _Mode.GAP
 
 
-def split(output: str, opened_by_prompt: str = "", custom: tuple[tuple[str, str], ...] = ()) -> list[Segment]:
-    """Split a whole output. `opened_by_prompt` is what `tags.prompt_opening` returned for its prompt."""
-    if not opened_by_prompt and output and not any(c in output for c in families.grammar(custom).first_chars):
+def split(output: str, opened_by_prompt: str = "", known: Grammar | None = None) -> list[Segment]:
+    """Split a whole output. `opened_by_prompt` is what `prompt_opening` returned for its prompt."""
+    known = known or grammar.grammar()
+    if not opened_by_prompt and output and not any(char in output for char in known.first_chars):
         ink = _INK.search(output)
         content = ink.start() if ink else len(output)
-        return [Segment(Kind.ANSWER, 0, len(output), content, len(output), blank=ink is None, closed=True)]
-    splitter = Splitter(opened_by_prompt, custom)
+        if known.starter.match(output, content) is None and harmony.START.match(output, content) is None:
+            return [
+                Segment(Kind.ANSWER, 0, len(output), content, len(output), blank=ink is None, closed=True)
+            ]
+    splitter = Splitter(opened_by_prompt, known)
     splitter._text = output  # noqa: SLF001 - one pass instead of two
     return splitter.finish()

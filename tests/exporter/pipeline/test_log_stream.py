@@ -7,8 +7,9 @@ from typing import Any
 import pytest
 
 from exporter.llmster.events import LogEvent, ServerLog
-from exporter.pipeline import log_stream, predictions
+from exporter.pipeline import log_stream
 from exporter.pipeline.log_stream import EventFlow, Tailer
+from exporter.pipeline.output import reader
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from tests.exporter.pipeline.engine_lines import LAUNCH, runtime
 from tests.exporter.pipeline.predicting import given_input, given_output
@@ -41,7 +42,7 @@ def break_pair(flow: EventFlow, patch: pytest.MonkeyPatch) -> None:
 
 
 def break_split(_flow: EventFlow, patch: pytest.MonkeyPatch) -> None:
-    patch.setattr(predictions, "split", bug)
+    patch.setattr(reader, "split", bug)
 
 
 def break_conversation(flow: EventFlow, patch: pytest.MonkeyPatch) -> None:

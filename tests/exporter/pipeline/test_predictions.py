@@ -135,7 +135,7 @@ def test_reasoning_that_the_prompt_opened_is_reasoning() -> None:
 
 def test_reasoning_between_tags_of_ones_own_is_reasoning() -> None:
     (prediction,) = predict(
-        given_input("p"), given_output("<r>a</r>b", predicted_tokens=2), custom_tags=(("<r>", "</r>"),)
+        given_input("p"), given_output("<r>a</r>b", predicted_tokens=2), reasoning_tags=(("<r>", "</r>"),)
     )
     assert [phase.kind for phase in prediction.phases] == [Kind.REASONING, Kind.ANSWER]
     assert prediction.reasoning_tokens_estimated == 1
@@ -185,7 +185,9 @@ def test_shares_sum_to_one_and_reasoning_never_exceeds_the_whole(output: str, pr
     prediction = one(output, tokens_per_second=7.0, predicted_tokens=predicted)
     total = math.fsum(phase.share for phase in prediction.phases)
     assert total == (pytest.approx(1.0) if prediction.phases else 0.0)
-    assert prediction.reasoning_tokens_estimated is not None
+    if prediction.reasoning_tokens_estimated is None:
+        assert all(phase.kind is not Kind.REASONING for phase in prediction.phases)
+        return
     assert 0 <= prediction.reasoning_tokens_estimated <= predicted
 
 
@@ -284,3 +286,51 @@ def test_without_ids_a_prediction_says_all_but_who_it_is() -> None:
     identity = {"trace_id", "span_id", "conversation_id"}
     for field in set(named.__struct_fields__) - identity:
         assert getattr(named, field) == getattr(unnamed, field), field
+
+
+def test_reasoning_of_a_model_that_is_not_known_to_reason_is_not_known() -> None:
+    assert one("pong", predicted_tokens=4).reasoning_tokens_estimated is None
+    assert one("pong", tokens_per_second=1.0, predicted_tokens=4).reasoning_s is None
+    assert one("<think>a</think>b", predicted_tokens=4).reasoning_tokens_estimated == 2
+
+
+def test_a_model_that_is_known_to_reason_and_did_not_has_none() -> None:
+    told = one("pong", prompt=USER.format("hi") + "<think>\n\n</think>\n\n", predicted_tokens=4)
+    assert told.reasoning_tokens_estimated == 0, "its prompt tells"
+    first, second, other = predict(
+        given_output("<think>a</think>b", predicted_tokens=4),
+        given_output("pong", predicted_tokens=4),
+        given_output("pong", model="other", predicted_tokens=4),
+    )
+    assert [p.reasoning_tokens_estimated for p in (first, second, other)] == [2, 0, None]
+
+
+@pytest.mark.parametrize(
+    ("output", "calls"),
+    [
+        ("pong", ("unknown",)),
+        ("", ("unknown",)),
+        ("<think>never closed", ("unknown",)),
+        ('<think>hm <tool_call>{"name": "f"}</tool_call>', ("f",)),
+        ('<think>[/THINK] <tool_call>{"name": "f"}\n{"name": "g"}</tool_call>', ("f", "g")),
+        ('<tool_call>{"name": "f"}</tool_call>', ("f",)),
+    ],
+)
+def test_where_the_daemon_says_tool_calls_there_is_at_least_one(output: str, calls: tuple[str, ...]) -> None:
+    assert one(output, stop_reason="toolCalls").tool_calls == calls
+    if calls == ("unknown",):
+        assert one(output).tool_calls == ()
+
+
+def test_where_the_splitter_fails_the_daemons_word_still_counts(monkeypatch: pytest.MonkeyPatch) -> None:
+    def fail(*_: object) -> None:
+        raise ZeroDivisionError
+
+    monkeypatch.setattr("exporter.pipeline.output.reader.split", fail)
+    assert one("x", stop_reason="toolCalls").tool_calls == ("unknown",)
+    assert one("x").tool_calls == ()
+
+
+def test_markup_of_an_unknown_family_is_noted() -> None:
+    assert one("<|new_tool|>{}").unrecognised_markup
+    assert not one("pong").unrecognised_markup

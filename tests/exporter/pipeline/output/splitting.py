@@ -5,6 +5,7 @@ Knows no model family and no expectation.
 
 import itertools
 
+from exporter.pipeline.output.grammar import grammar
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import Splitter, split
 
@@ -12,13 +13,17 @@ R, A, T = Kind.REASONING, Kind.ANSWER, Kind.TOOL_CALL
 Part = tuple[Kind, str] | tuple[Kind, str, tuple[str, ...]]
 
 
-def parts(output: str, opened_by_prompt: str = "", custom: tuple[tuple[str, str], ...] = ()) -> list[Part]:
+def parts(
+    output: str,
+    opened_by_prompt: str = "",
+    custom: tuple[tuple[str, str], ...] = (),
+) -> list[Part]:
     """Return (kind, content) of what holds more than white space, with the tools of a tool call."""
     return [
         (s.kind, output[s.content_start : s.content_end], s.tools)
         if s.kind is T
         else (s.kind, output[s.content_start : s.content_end])
-        for s in split(output, opened_by_prompt, custom)
+        for s in split(output, opened_by_prompt, grammar(custom))
         if not s.blank
     ]
 

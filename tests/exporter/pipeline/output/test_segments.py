@@ -3,7 +3,7 @@
 import msgspec
 import pytest
 
-from exporter.pipeline.output.families import MAX_MARKER_CHARS
+from exporter.pipeline.output.grammar import MAX_MARKER_CHARS
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import MAX_MARKERS, MAX_SEGMENTS, Splitter, split
 from tests.exporter.pipeline.output.splitting import A, R, T, fed

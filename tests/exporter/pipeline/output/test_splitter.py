@@ -2,7 +2,7 @@
 
 import pytest
 
-from exporter.pipeline.output import families, splitter
+from exporter.pipeline.output import grammar, splitter
 from tests.exporter.pipeline.output.splitting import A, Part, R, T, parts
 
 
@@ -71,7 +71,7 @@ def test_custom_tags_work_like_known_ones() -> None:
     custom = (("<reason>", "</reason>"),)
     assert parts("<reason>a</reason>b", custom=custom) == [(R, "a"), (A, "b")]
     assert parts("<reason>a</reason>b") == [(A, "<reason>a</reason>b")]
-    opened = families.prompt_opening("...<|assistant|>\n<reason>\n", families.grammar(custom))
+    opened = grammar.prompt_opening("...<|assistant|>\n<reason>\n", grammar.grammar(custom))
     assert parts("a</reason>b", opened, custom) == [(R, "a"), (A, "b")]
 
 
