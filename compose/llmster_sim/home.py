@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from llmster_sim.engine.daemon import Daemon
 
 _CUSTOM_THRESHOLD_BYTES = 4_294_967_296
+_DEFAULT_CONTEXT = 4096
 
 
 def write_home(*, home: Path, port: int, host: str, daemon: Daemon) -> None:
@@ -45,6 +46,7 @@ def write_home(*, home: Path, port: int, host: str, daemon: Daemon) -> None:
                 "customThresholdBytes": _CUSTOM_THRESHOLD_BYTES,
                 "alwaysAllowLoadAnyway": False,
             },
+            "defaultContextLength": {"type": "custom", "value": _DEFAULT_CONTEXT},
             "developer": {
                 "unloadPreviousJITModelOnLoad": settings.jit_evicts,
                 "jitModelTTL": {"enabled": True, "ttlSeconds": settings.jit_ttl_s},

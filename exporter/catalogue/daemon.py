@@ -14,6 +14,7 @@ _INSTANCE: Final = ("daemon", "model", "instance_id")
 _LIST_LOADED: Final = "llm.listLoaded, embedding.listLoaded"
 _STATE: Final = "getInstanceProcessingState"
 _LOAD_CONFIG: Final = "llm.getLoadConfig"
+_SETTINGS: Final = "settings.json of a local daemon"
 _SERVER_CONFIG: Final = ".internal/http-server-config.json of a local daemon"
 
 # The daemon ----------------------------------------------------------------------------------------------------------
@@ -66,6 +67,28 @@ LINK_PEER_UP = gauge(
     "daemon",
     "peer",
     source="repository.lmLinkStatus",
+)
+LINK_STATE = gauge(
+    "llmster_link_state",
+    "State of the daemon's LM Link: 1 for its state, 0 for the others.",
+    "daemon",
+    "state",
+    source="repository.lmLinkStatus",
+)
+LINK_ISSUE = gauge(
+    "llmster_link_issue",
+    "Whether LM Link reports this issue: deviceDisabled, notLoggedIn, noAccess, badVersion or a newer one.",
+    "daemon",
+    "issue",
+    source="repository.lmLinkStatus",
+)
+ENGINE_INFO = gauge(
+    "llmster_engine_info",
+    "Always 1. An inference engine that the daemon has installed, with its version.",
+    "daemon",
+    "engine",
+    "version",
+    source="runtime.listEngines",
 )
 
 # Models on disk ------------------------------------------------------------------------------------------------------
@@ -138,6 +161,13 @@ CONTEXT_LENGTH = gauge(
     *_INSTANCE,
     source=_LIST_LOADED,
     unit="tokens",
+)
+CONTEXT_BELOW_DEFAULT = gauge(
+    "llmster_instance_context_below_default",
+    "Whether the instance got less context than a load by default has, as loads by a request (JIT) may when memory is "
+    "short; absent where the default is not known.",
+    *_INSTANCE,
+    source="llm.listLoaded, llm.getLoadConfig, settings.json of a local daemon",
 )
 PARALLEL = gauge(
     "llmster_instance_parallel",
@@ -227,12 +257,43 @@ JIT_LOADING = gauge(
     "daemon",
     source=_SERVER_CONFIG,
 )
+TOKEN_LOGGING = gauge(
+    "llmster_config_log_incoming_tokens",
+    "Whether the daemon is set to log tokens as it generates them.",
+    "daemon",
+    source=_SERVER_CONFIG,
+)
+CORS = gauge(
+    "llmster_config_cors",
+    "Whether web pages of other origins may use the daemon (CORS).",
+    "daemon",
+    source=_SERVER_CONFIG,
+)
+JIT_EVICTS = gauge(
+    "llmster_config_jit_evicts",
+    "Whether a model that a request loads makes the one loaded so before it go.",
+    "daemon",
+    source=_SETTINGS,
+)
+JIT_TTL = gauge(
+    "llmster_config_jit_ttl_seconds",
+    "Idle time after which a model that a request loaded is unloaded; absent when it never is.",
+    "daemon",
+    source=_SETTINGS,
+    unit="seconds",
+)
+LOAD_ANYWAY = gauge(
+    "llmster_config_always_allow_load_anyway",
+    "Whether loads that the guardrails refuse are done all the same.",
+    "daemon",
+    source=_SETTINGS,
+)
 GUARDRAILS = gauge(
     "llmster_config_guardrails",
     "Always 1. The daemon's guardrail mode against loading models that do not fit.",
     "daemon",
     "mode",
-    source="settings.json of a local daemon",
+    source=_SETTINGS,
 )
 PROMPT_HISTORY = gauge(
     "llmster_prompt_history_bytes",

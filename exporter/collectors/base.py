@@ -23,7 +23,7 @@ from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.errors import HardwareError
 from exporter.pipeline.host_snapshot import MachineReading
-from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+from exporter.pipeline.snapshots import DaemonReading
 from exporter.shared.labels import MAX_CHARS, bounded
 from exporter.shared.process import OwnProcess
 
@@ -32,10 +32,9 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class WatchedDaemon:
-    """One daemon in a scrape: what was read of it now, and the watch with its running counts."""
+    """One daemon in a scrape: what was read of it now, with its running counts."""
 
     reading: DaemonReading
-    watch: DaemonWatch
 
     @property
     def name(self) -> str:

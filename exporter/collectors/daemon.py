@@ -3,11 +3,16 @@
 from __future__ import annotations
 
 from collections.abc import Iterable
+from typing import Final
 
 from exporter.catalogue import daemon as m
 from exporter.collectors.base import Samples, Scrape
 from exporter.llmster.client import DaemonState
-from exporter.llmster.state import LinkPeer
+from exporter.llmster.state import LINK_ISSUES, LINK_STATES, Engine, LinkPeer, LinkStatus
+
+MAX_LABEL_CHARS: Final = 128
+MAX_ENGINES: Final = 50
+MAX_ISSUES: Final = 20
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
@@ -17,7 +22,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
         out.add(m.UP, reading.snapshot is not None, daemon=name)
         for state in DaemonState:
             out.add(m.STATE, reading.health.state is state, daemon=name, state=state)
-        out.add(m.RESTARTS, daemon.watch.client.restarts, daemon=name)
+        out.add(m.RESTARTS, reading.counts.restarts, daemon=name)
         snapshot = reading.snapshot
         if snapshot is None:
             continue
@@ -32,8 +37,28 @@ def collect(scrape: Scrape, out: Samples) -> None:
                 kind="" if process.is_daemon is None else "daemon" if process.is_daemon else "app",
             )
         out.add_all({m.SNAPSHOT_DURATION: snapshot.duration_s, m.SNAPSHOT_AGE: reading.age_s}, daemon=name)
+        for engine, version_of_it in _engines(snapshot.engines or ()):
+            out.add(m.ENGINE_INFO, 1, daemon=name, engine=engine, version=version_of_it)
+        if snapshot.link is not None:
+            _add_link(out, name, snapshot.link)
         for peer, up in _peers(snapshot.link.peers if snapshot.link else ()).items():
             out.add(m.LINK_PEER_UP, up, daemon=name, peer=peer)
+
+
+def _engines(engines: Iterable[Engine]) -> Iterable[tuple[str, str]]:
+    """Name engines and versions once each, within bounds: the names come from the daemon."""
+    return sorted({(one.name[:MAX_LABEL_CHARS], one.version[:MAX_LABEL_CHARS]) for one in engines})[
+        :MAX_ENGINES
+    ]
+
+
+def _add_link(out: Samples, daemon: str, link: LinkStatus) -> None:
+    if link.status is not None:
+        for state in LINK_STATES:
+            out.add(m.LINK_STATE, link.status == state, daemon=daemon, state=state)
+    others = sorted({issue[:MAX_LABEL_CHARS] for issue in link.issues} - set(LINK_ISSUES))[:MAX_ISSUES]
+    for issue in (*LINK_ISSUES, *others):
+        out.add(m.LINK_ISSUE, issue in others or issue in link.issues, daemon=daemon, issue=issue)
 
 
 def _peers(peers: Iterable[LinkPeer]) -> dict[str, bool]:

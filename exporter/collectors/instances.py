@@ -8,6 +8,7 @@ from typing import Final
 from exporter.catalogue import daemon as m
 from exporter.collectors.base import Samples, Scrape
 from exporter.llmster.state import LoadedInstance, Snapshot
+from exporter.pipeline.snapshots import DaemonReading
 
 _STATE_LABELS: Final = {
     "idle": "idle",
@@ -20,15 +21,15 @@ _STATE_LABELS: Final = {
 def collect(scrape: Scrape, out: Samples) -> None:
     """Everything per instance while the daemon can be read; loads and unloads always."""
     for daemon in scrape.daemons:
-        changes = daemon.watch.changes
-        for model, count in changes.loads.items():
+        counts = daemon.reading.counts
+        for model, count in counts.loads.items():
             out.add(m.LOADS, count, daemon=daemon.name, model=model)
-        for (model, cause), count in changes.unloads.items():
+        for (model, cause), count in counts.unloads.items():
             out.add(m.UNLOADS, count, daemon=daemon.name, model=model, cause=cause)
         snapshot = daemon.reading.snapshot
         if snapshot is not None:
             for instance in _distinct(snapshot):
-                _add_instance(out, daemon.name, instance, snapshot, scrape.now_s)
+                _add_instance(out, daemon.reading, instance, snapshot, scrape.now_s)
 
 
 def _distinct(snapshot: Snapshot) -> Iterable[LoadedInstance]:
@@ -46,10 +47,10 @@ def _distinct(snapshot: Snapshot) -> Iterable[LoadedInstance]:
 
 
 def _add_instance(
-    out: Samples, daemon: str, instance: LoadedInstance, snapshot: Snapshot, now_s: float
+    out: Samples, reading: DaemonReading, instance: LoadedInstance, snapshot: Snapshot, now_s: float
 ) -> None:
     info, config = instance.info, instance.config
-    own = {"daemon": daemon, "model": info.model_key, "instance_id": info.identifier}
+    own = {"daemon": reading.name, "model": info.model_key, "instance_id": info.identifier}
     out.add(
         m.INSTANCE_INFO,
         1,
@@ -68,16 +69,38 @@ def _add_instance(
             m.REQUESTS_RUNNING: instance.running,
             m.REQUESTS_WAITING: instance.waiting,
             m.CONTEXT_LENGTH: info.context_length,
+            m.CONTEXT_BELOW_DEFAULT: _is_below_default(
+                instance, reading.posture.default_context if reading.posture is not None else None
+            ),
             m.TTL: _seconds(info.ttl_ms),
             m.TTL_REMAINING: _seconds(instance.ttl_remaining_ms(now_s * 1000)),
             m.LAST_USED: _seconds(info.last_used_time),
             m.PINNED: info.ttl_ms is None,
             m.VRAM_ESTIMATE: instance.vram_estimate_bytes,
-            m.PARALLEL: config.parallel if config else None,
+            m.PARALLEL: instance.parallel,
             m.GPU_OFFLOAD: config.gpu_offload_ratio if config else None,
         },
         **own,
     )
+
+
+def _is_below_default(instance: LoadedInstance, default: int | str | None) -> bool | None:
+    """Tell whether an instance got less context than a load by default has.
+
+    Where autoFit decides, the default is what its configuration asks for. An instance with a TTL was most likely loaded
+    by a request, and so with the daemon's default; an explicit load may have asked for less on purpose.
+    """
+    info, config = instance.info, instance.config
+    wanted: int | None = None
+    if config is not None and config.auto_fit:
+        wanted = config.context_length
+    elif info.ttl_ms is not None and info.type == "llm":
+        wanted = (
+            info.max_context_length if default == "max" else default if isinstance(default, int) else None
+        )
+    if wanted is None or info.context_length is None:
+        return None
+    return info.context_length < min(wanted, info.max_context_length or wanted)
 
 
 def _seconds(milliseconds: float | None) -> float | None:

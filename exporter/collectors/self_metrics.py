@@ -14,16 +14,16 @@ def collect(scrape: Scrape, out: Samples) -> None:
     """Everything here is ours, so it shows whatever the daemons do."""
     out.add(m.BUILD_INFO, 1, version=_version(), python=platform.python_version())
     for daemon in scrape.daemons:
-        client = daemon.watch.client
-        for reason, count in client.failures.items():
+        counts = daemon.reading.counts
+        for reason, count in counts.failures.items():
             out.add(m.CONNECTION_FAILURES, count, daemon=daemon.name, reason=reason)
-        for kind, count in client.tally.warnings.items():
+        for kind, count in counts.warnings.items():
             out.add(m.PROTOCOL_WARNINGS, count, daemon=daemon.name, kind=kind)
-        for kind, count in client.tally.unreadable.items():
+        for kind, count in counts.unreadable.items():
             out.add(m.UNREADABLE_MESSAGES, count, daemon=daemon.name, kind=kind)
-    parts = [(daemon.name, daemon.watch.errors) for daemon in scrape.daemons]
-    for name, errors in (*parts, *((stream.daemon, stream.flow.errors) for stream in scrape.streams)):
-        for stage, count in errors.counts.items():
+    parts = [(daemon.name, daemon.reading.counts.internal_errors) for daemon in scrape.daemons]
+    for name, errors in (*parts, *((stream.daemon, stream.flow.errors.counts) for stream in scrape.streams)):
+        for stage, count in errors.items():
             out.add(m.INTERNAL_ERRORS, count, daemon=name, stage=stage)
     _add_deliveries(scrape, out)
     if (process := scrape.own) is not None:

@@ -242,7 +242,7 @@ class Routes:
         readings, seen = await self._read_all(watches, machine, within_s=within_s)
         scrape = Scrape(
             now_s=time.time(),
-            daemons=tuple(map(WatchedDaemon, readings, watches)),
+            daemons=tuple(map(WatchedDaemon, readings)),
             streams=tuple(streams),
             taps=tuple(taps),
             machine=seen,

@@ -142,7 +142,7 @@ class DaemonClient:
     async def settled(self, *, within_s: float, accepted_within_s: float | None = None) -> None:
         """Wait until it is known how the daemon is now, trying to connect at once if a pause is under way.
 
-        At most `within_s`; `accepted_within_s` (not less) when the daemon accepts connections and takes its time.
+        At most `within_s`; when the daemon accepts a connection and takes its time, `accepted_within_s` from then on.
         """
         if self._session is not None:
             return
@@ -151,10 +151,9 @@ class DaemonClient:
             self._retry_now.set()
         if isinstance(self._problem, DaemonStalled):
             return  # every attempt takes as long: what the last one told is as good
-        started = time.monotonic()
         await _wait(self._attempt_ended, within_s)
         if accepted_within_s is not None and self._accepted_at is not None:
-            await _wait(self._attempt_ended, accepted_within_s - (time.monotonic() - started))
+            await _wait(self._attempt_ended, self._accepted_at + accepted_within_s - time.monotonic())
 
     def health(self) -> Health:
         """Say how the daemon is, without asking it anything."""

@@ -1,6 +1,6 @@
 """Reads what a local daemon keeps in its LM Studio home that tells how exposed it is. Files only, no prompts.
 
-Knows no network. Every part that cannot be read is None: absent, not "off".
+Every part that cannot be read is None: absent, not "off".
 """
 
 from __future__ import annotations
@@ -18,6 +18,7 @@ from exporter.shared.host_header import is_loopback
 
 _MAX_FILE_BYTES: Final = 1024 * 1024
 _MAX_LABEL: Final = 32
+_MAX_SECONDS: Final = 1e9
 _MAX_HISTORY_FILES: Final = 100_000
 """A history larger than this is measured up to here: a scrape must not walk a disk for minutes."""
 
@@ -31,6 +32,16 @@ class LocalPosture:
     jit_loading: bool | None
     guardrails: str | None
     prompt_history_bytes: int | None
+    cors: bool | None = None
+    log_incoming_tokens: bool | None = None
+    load_anyway: bool | None = None
+    """Whether a load that the guardrails refuse is done all the same, without asking."""
+    jit_evicts: bool | None = None
+    """Whether a model loaded by a request makes the one before it go."""
+    jit_ttl_s: float | None = None
+    """Idle time after which a model that a request loaded goes; None where it never does, or is not known."""
+    default_context: int | str | None = None
+    """Context a load gets that names none: tokens, or "max" for the model's own."""
 
 
 def default_home(user_home: Path) -> Path:
@@ -62,6 +73,12 @@ def read_posture(home: Path) -> LocalPosture:
         jit_loading=_flag(server.get("justInTimeModelLoading")),
         guardrails=_guardrail_mode(settings.get("modelLoadingGuardrails")),
         prompt_history_bytes=_size_of_tree(home / ".internal" / "api-prediction-history"),
+        cors=_flag(server.get("cors")),
+        log_incoming_tokens=_flag(server.get("logIncomingTokens")),
+        load_anyway=_flag(_part(settings, "modelLoadingGuardrails").get("alwaysAllowLoadAnyway")),
+        jit_evicts=_flag(_jit_setting(settings, "unloadPreviousJITModelOnLoad")),
+        jit_ttl_s=_jit_ttl(_jit_setting(settings, "jitModelTTL")),
+        default_context=_default_context(settings.get("defaultContextLength")),
     )
 
 
@@ -77,6 +94,35 @@ def _read(path: Path) -> dict[str, Any]:
 
 def _flag(value: object) -> bool | None:
     return value if isinstance(value, bool) else None
+
+
+def _part(settings: dict[str, Any], key: str) -> dict[str, Any]:
+    value = settings.get(key)
+    return value if isinstance(value, dict) else {}
+
+
+def _jit_setting(settings: dict[str, Any], key: str) -> object:
+    """Observed in settings files users published: these keys are below `developer`."""
+    return _part(settings, "developer").get(key, settings.get(key))
+
+
+def _jit_ttl(value: object) -> float | None:
+    """Observed: `{"enabled":true,"ttlSeconds":3600}`."""
+    if not isinstance(value, dict) or value.get("enabled") is not True:
+        return None
+    seconds = value.get("ttlSeconds")
+    if not isinstance(seconds, int | float) or isinstance(seconds, bool):
+        return None
+    return float(seconds) if 0 < seconds < _MAX_SECONDS else None
+
+
+def _default_context(value: object) -> int | str | None:
+    """Observed: `{"type":"custom","value":4096}`, `{"type":"max",...}`, or a number."""
+    if isinstance(value, dict):
+        if value.get("type") == "max":
+            return "max"
+        value = value.get("value")
+    return value if type(value) is int and value > 0 else None
 
 
 def _guardrail_mode(value: object) -> str | None:

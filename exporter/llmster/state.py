@@ -105,6 +105,10 @@ LINK_STATES: Final = ("offline", "starting", "online", "stopping")
 """Values of `status` in lmLinkStatus as of the official schema."""
 
 
+LINK_ISSUES: Final = ("deviceDisabled", "notLoggedIn", "noAccess", "badVersion")
+"""Values of `issues` in lmLinkStatus as of the official schema."""
+
+
 class LinkStatus(msgspec.Struct, frozen=True, rename="camel"):
     """Source: repository.lmLinkStatus."""
 

@@ -8,8 +8,8 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Final
 
@@ -17,7 +17,7 @@ from exporter.hardware.deadline import DeadlineReader
 from exporter.hardware.errors import HardwareError, HostStalled
 from exporter.llmster import local_files
 from exporter.llmster.client import STALLED_AFTER_S, DaemonClient, DaemonState, Health
-from exporter.llmster.errors import DaemonStalled, LlmsterError
+from exporter.llmster.errors import ConnectionLost, DaemonStalled, LlmsterError
 from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.shared_snapshot import SharedSnapshot
 from exporter.llmster.state import InstanceInfo, Snapshot
@@ -35,6 +35,25 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
+class DaemonCounts:
+    """Running counts of one daemon, as of a reading; they stay while the daemon is away."""
+
+    restarts: int = 0
+    failures: Mapping[str, int] = field(default_factory=dict)
+    """Failed or lost connections by reason."""
+    warnings: Mapping[str, int] = field(default_factory=dict)
+    """communicationWarning by kind."""
+    unreadable: Mapping[str, int] = field(default_factory=dict)
+    """Frames and parts of answers that could not be used, by kind."""
+    loads: Mapping[str, int] = field(default_factory=dict)
+    """By model."""
+    unloads: Mapping[tuple[str, str], int] = field(default_factory=dict)
+    """By model and cause."""
+    internal_errors: Mapping[str, int] = field(default_factory=dict)
+    """Defects that cost a part of a reading, by stage."""
+
+
+@dataclass(frozen=True, slots=True)
 class DaemonReading:
     """What one reading found. `snapshot` is None exactly when `health.problem` is not."""
 
@@ -43,6 +62,7 @@ class DaemonReading:
     snapshot: Snapshot | None
     age_s: float
     posture: LocalPosture | None
+    counts: DaemonCounts = field(default_factory=DaemonCounts)
 
 
 class DaemonWatch:
@@ -92,8 +112,16 @@ class DaemonWatch:
         Concurrent readers share one fetch; a snapshot younger than the maximum age costs no call at all.
         """
         until = self._clock() + within_s
+        reading = await self._attempt(until)
+        if isinstance(reading.health.problem, ConnectionLost):
+            # The session ended under this reading; how the daemon is now shows when it is connected to again.
+            reading = await self._attempt(until)
+        return reading
+
+    async def _attempt(self, until: float) -> DaemonReading:
+        left_s = max(0.0, until - self._clock())
         await self.client.settled(
-            within_s=min(within_s, FIRST_ATTEMPT_S), accepted_within_s=min(within_s, STALLED_AFTER_S)
+            within_s=min(left_s, FIRST_ATTEMPT_S), accepted_within_s=min(left_s, STALLED_AFTER_S)
         )
         health = self.client.health()
         if health.problem is not None:
@@ -104,7 +132,7 @@ class DaemonWatch:
         except LlmsterError as error:
             return self._without_snapshot(self._explain(error))
         posture = await self._join_posture(until)
-        return DaemonReading(self.name, health, snapshot, self._snapshots.age_s, posture)
+        return DaemonReading(self.name, health, snapshot, self._snapshots.age_s, posture, self._counts())
 
     def instance(self, identifier: str) -> InstanceInfo | None:
         """Look up a loaded instance in the latest reading, without asking the daemon."""
@@ -129,8 +157,20 @@ class DaemonWatch:
             return Health(DaemonState.STALLED, problem)
         return Health(health.state, problem)
 
+    def _counts(self) -> DaemonCounts:
+        client = self.client
+        return DaemonCounts(
+            restarts=client.restarts,
+            failures=dict(client.failures),
+            warnings=dict(client.tally.warnings),
+            unreadable=dict(client.tally.unreadable),
+            loads=dict(self.changes.loads),
+            unloads=dict(self.changes.unloads),
+            internal_errors=dict(self.errors.counts),
+        )
+
     def _without_snapshot(self, health: Health) -> DaemonReading:
-        return DaemonReading(self.name, health, None, 0.0, None)
+        return DaemonReading(self.name, health, None, 0.0, None, self._counts())
 
     async def _join_posture(self, until: float) -> LocalPosture | None:
         """Give the posture, of a minute ago at most; a home that answers later serves the next reading."""

@@ -50,7 +50,7 @@ async def _scrapes(*, rounds: int) -> list[Row]:
         await watch.client.settled(within_s=30)
         reading = await watch.read(within_s=5)
         assert reading.snapshot is not None
-        scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading, watch),), own=process.read())
+        scrape = Scrape(now_s=time.time(), daemons=(WatchedDaemon(reading),), own=process.read())
         found = [_cost(scrape, 1, rounds), _cost(scrape, 100, max(2, rounds // 10))]
         instances = len(reading.snapshot.instances)
         watch._snapshots.latest = None  # as if older than any maximum age

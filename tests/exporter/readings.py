@@ -4,7 +4,7 @@ from pathlib import Path
 from typing import Any
 
 from exporter.collectors.base import Scrape, WatchedDaemon
-from exporter.llmster.client import DaemonClient, DaemonState, Health
+from exporter.llmster.client import DaemonState, Health
 from exporter.llmster.errors import DaemonUnreachable, LlmsterError
 from exporter.llmster.load_config import LoadConfig
 from exporter.llmster.local_files import LocalPosture
@@ -12,13 +12,14 @@ from exporter.llmster.state import (
     DaemonProcess,
     DaemonVersion,
     DownloadedModel,
+    Engine,
     InstanceInfo,
     LinkStatus,
     LoadedInstance,
     ProcessingState,
     Snapshot,
 )
-from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
+from exporter.pipeline.snapshots import DaemonCounts, DaemonReading
 from exporter.shared.process import OwnProcess
 
 NOW_S = 1_795_000_000.0
@@ -63,6 +64,7 @@ def snapshot(
     auth_required: bool | None = None,
     version: str = "0.4.24",
     unreadable_instances: int = 0,
+    engines: tuple[Engine, ...] | None = None,
 ) -> Snapshot:
     return Snapshot(
         taken_at_s=taken_at_s,
@@ -75,6 +77,7 @@ def snapshot(
         link=link,
         auth_required=auth_required,
         unreadable_instances=unreadable_instances,
+        engines=engines,
     )
 
 
@@ -85,17 +88,15 @@ def watched(
     state: DaemonState | None = None,
     posture: LocalPosture | None = None,
     age_s: float = 0.25,
+    counts: DaemonCounts | None = None,
 ) -> WatchedDaemon:
     """Make a daemon of a scrape: with a snapshot, or with the problem that kept us from it."""
-    client = DaemonClient(name=name, url="http://127.0.0.1:1")
-    watch = DaemonWatch(client, local_home=None)
+    counts = counts or DaemonCounts()
     if isinstance(read, Snapshot):
         health = Health(state or DaemonState.RUNNING, None)
-        reading = DaemonReading(name, health, read, age_s, posture)
-    else:
-        health = Health(state or DaemonState.DOWN, read or DaemonUnreachable("nobody there"))
-        reading = DaemonReading(name, health, None, 0.0, posture)
-    return WatchedDaemon(reading, watch)
+        return WatchedDaemon(DaemonReading(name, health, read, age_s, posture, counts))
+    health = Health(state or DaemonState.DOWN, read or DaemonUnreachable("nobody there"))
+    return WatchedDaemon(DaemonReading(name, health, None, 0.0, posture, counts))
 
 
 def scrape(*daemons: WatchedDaemon, now_s: float = NOW_S, own: OwnProcess | None = None) -> Scrape:

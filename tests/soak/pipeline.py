@@ -56,10 +56,12 @@ class Watched:
 
     def scrape(self, snapshot: Snapshot) -> str:
         """Collect and write everything that is known of daemons."""
-        reading = DaemonReading(NAME, Health(DaemonState.RUNNING, None), snapshot, 0.0, None)
+        reading = DaemonReading(
+            NAME, Health(DaemonState.RUNNING, None), snapshot, 0.0, None, self.watch._counts()
+        )
         seen = Scrape(
             now_s=snapshot.taken_at_s,
-            daemons=(WatchedDaemon(reading, self.watch),),
+            daemons=(WatchedDaemon(reading),),
             streams=(self._stream,),
         )
         return expose(run(DAEMON_COLLECTORS, seen), accept="", accept_encoding="").body.decode()

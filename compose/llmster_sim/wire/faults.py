@@ -52,6 +52,10 @@ class Faults:
         self._thawed = asyncio.Event()
         self._thawed.set()
         self.refuse_upgrades = False
+        self.upgrade_status = 403
+        """What refused upgrades are answered with: 403 by the official framework, 502 or 503 by a proxy."""
+        self.handshake_delay_s: float | None = 0.0
+        """Virtual seconds before a handshake is answered; None: never."""
         self.drop_sockets: Callable[[], int] = lambda: 0
         self.revoke: Callable[[], None] = lambda: None
         self.broadcast: Callable[[str], None] = lambda _text: None
@@ -115,6 +119,8 @@ class Faults:
         """Behave well again."""
         self._rules.clear()
         self.refuse_upgrades = False
+        self.upgrade_status = 403
+        self.handshake_delay_s = 0.0
         self.thaw()
 
     # Connections

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import http
 import json
 from typing import TYPE_CHECKING, Any
 
@@ -135,9 +136,10 @@ class Sockets:
 
     def _reject(self, request: web.Request) -> web.StreamResponse:
         if request.transport is not None:
-            request.transport.write(b"HTTP/1.1 403 Forbidden\r\n\r\n")
+            status = http.HTTPStatus(self._faults.upgrade_status)
+            request.transport.write(f"HTTP/1.1 {status.value} {status.phrase}\r\n\r\n".encode())
             request.transport.close()
-        return web.Response(status=403)
+        return web.Response(status=self._faults.upgrade_status)
 
     async def _read(self, connection: Connection, namespace: Namespace | None) -> None:
         def too_late() -> None:
@@ -190,6 +192,13 @@ class Sockets:
             packet = None
         if packet is None or namespace is None:
             return
+        delay_s = self._faults.handshake_delay_s
+        if delay_s:
+            self._clock.call_later(delay_s, lambda: self._admit(connection, namespace, packet))
+        elif delay_s is not None:
+            self._admit(connection, namespace, packet)
+
+    def _admit(self, connection: Connection, namespace: Namespace, packet: tuple[str, str]) -> None:
         identifier, passkey = packet
         refusal = self._authority.admit(identifier=identifier, passkey=passkey)
         if refusal is not None:

@@ -7,7 +7,8 @@ from hypothesis import strategies as st
 from exporter.collectors.daemon import collect
 from exporter.llmster.client import DaemonState
 from exporter.llmster.errors import AuthenticationRefused, DaemonStalled, DaemonUnreachable, LlmsterError
-from exporter.llmster.state import LinkPeer, LinkStatus
+from exporter.llmster.state import Engine, LinkPeer, LinkStatus
+from exporter.pipeline.snapshots import DaemonCounts
 from tests.exporter.collectors.values import by, collected, one
 from tests.exporter.readings import scrape, snapshot, watched
 
@@ -63,10 +64,28 @@ def test_the_build_says_what_serves(is_daemon: bool, build: int | str | None, la
 
 
 def test_restarts_are_the_clients_count() -> None:
-    daemon = watched()
-    daemon.watch.client.restarts = 3
+    daemon = watched(counts=DaemonCounts(restarts=3))
 
     assert one(collected(collect, scrape(daemon)), "llmster_restarts_total")[1] == 3
+
+
+def test_engines_are_told_once_each() -> None:
+    engines = (Engine("llama.cpp-cuda", "2.41.0"), Engine("llama.cpp-cuda", "2.41.0"), Engine("mlx", "1"))
+    samples = collected(collect, scrape(watched(snapshot(engines=engines))))
+
+    told = by(samples, "llmster_engine_info", "engine", "version")
+    assert told == {"llama.cpp-cuda 2.41.0": 1, "mlx 1": 1}
+
+
+def test_link_state_and_issues_are_told_unknown_ones_as_well() -> None:
+    link = LinkStatus(status="offline", issues=("notLoggedIn", "sunspots"))
+    samples = collected(collect, scrape(watched(snapshot(link=link))))
+
+    states = by(samples, "llmster_link_state", "state")
+    assert [state for state, value in states.items() if value] == ["offline"]
+    issues = by(samples, "llmster_link_issue", "issue")
+    assert {issue for issue, value in issues.items() if value} == {"notLoggedIn", "sunspots"}
+    assert issues["badVersion"] == 0
 
 
 def test_peers_are_up_when_connected_and_only_then() -> None:

@@ -6,6 +6,7 @@ from hypothesis import strategies as st
 
 from exporter.collectors.instances import collect
 from exporter.llmster.load_config import LoadConfig
+from exporter.llmster.local_files import LocalPosture
 from exporter.llmster.state import (
     LinkStatus,
     LoadedInstance,
@@ -13,6 +14,7 @@ from exporter.llmster.state import (
     Quantization,
     Snapshot,
 )
+from exporter.pipeline.snapshots import DaemonCounts
 from tests.exporter.collectors.values import by, collected, one
 from tests.exporter.readings import NOW_S, instance, scrape, snapshot, watched
 
@@ -104,15 +106,38 @@ def test_two_instances_of_a_model_are_two_series() -> None:
 
 
 def test_loads_and_unloads_stay_while_the_daemon_cannot_be_read() -> None:
-    daemon = watched()
-    daemon.watch.changes.loads.update({"m": 2})
-    daemon.watch.changes.unloads.update({("m", "ttl"): 1, ("m", "other"): 0})
+    counts = DaemonCounts(loads={"m": 2}, unloads={("m", "ttl"): 1, ("m", "other"): 0})
+    daemon = watched(counts=counts)
 
     samples = collected(collect, scrape(daemon))
 
     assert set(samples) == {"llmster_model_loads_total", "llmster_model_unloads_total"}
     assert by(samples, "llmster_model_loads_total", "model") == {"m": 2}
     assert by(samples, "llmster_model_unloads_total", "model", "cause") == {"m ttl": 1, "m other": 0}
+
+
+@pytest.mark.parametrize(
+    ("loaded", "default", "below"),
+    [
+        (instance(ttl_ms=1.0, context_length=2048), 4096, 1),
+        (instance(ttl_ms=1.0, context_length=4096), 4096, 0),
+        (instance(ttl_ms=1.0, context_length=2048, max_context_length=2048), 4096, 0),
+        (instance(ttl_ms=1.0, context_length=2048, max_context_length=8192), "max", 1),
+        (instance(ttl_ms=1.0, context_length=2048), None, None),
+        (instance(context_length=2048), 4096, None),  # an explicit load may want less
+        (instance(context_length=2048, config=LoadConfig(auto_fit=True, context_length=8192)), None, 1),
+        (instance(context_length=8192, config=LoadConfig(auto_fit=True, context_length=8192)), None, 0),
+        (instance(config=LoadConfig(auto_fit=True, context_length=8192)), None, None),
+    ],
+)
+def test_less_context_than_by_default_is_told_where_the_default_is_known(
+    loaded: LoadedInstance, default: int | str | None, below: int | None
+) -> None:
+    posture = LocalPosture(None, None, None, None, None, default_context=default)
+    samples = collected(collect, scrape(watched(snapshot(loaded), posture=posture)))
+
+    name = "llmster_instance_context_below_default"
+    assert (one(samples, name)[1] if name in samples else None) == below
 
 
 TEXTS = st.sampled_from(["", "a", "b"])

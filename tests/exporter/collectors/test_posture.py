@@ -13,6 +13,11 @@ def test_everything_that_is_known_is_told() -> None:
         jit_loading=True,
         guardrails="high",
         prompt_history_bytes=123,
+        cors=False,
+        log_incoming_tokens=True,
+        load_anyway=True,
+        jit_evicts=False,
+        jit_ttl_s=600,
     )
 
     samples = collected(collect, scrape(watched(snapshot(auth_required=False), posture=posture)))
@@ -24,6 +29,11 @@ def test_everything_that_is_known_is_told() -> None:
         "llmster_config_jit_loading": 1,
         "llmster_config_guardrails": 1,
         "llmster_prompt_history_bytes": 123,
+        "llmster_config_cors": 0,
+        "llmster_config_log_incoming_tokens": 1,
+        "llmster_config_always_allow_load_anyway": 1,
+        "llmster_config_jit_evicts": 0,
+        "llmster_config_jit_ttl_seconds": 600,
     }
     assert one(samples, "llmster_config_guardrails")[0]["mode"] == "high"
 

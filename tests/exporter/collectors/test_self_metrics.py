@@ -4,16 +4,16 @@ import platform
 from importlib import metadata
 
 from exporter.collectors.self_metrics import collect
+from exporter.pipeline.snapshots import DaemonCounts
 from exporter.shared import process
 from tests.exporter.collectors.values import by, collected, one
 from tests.exporter.readings import scrape, watched
 
 
 def test_failures_and_odd_messages_are_counted_per_daemon() -> None:
-    first, second = watched(name="a"), watched(name="b")
-    first.watch.client.failures.update({"unreachable": 2, "auth": 1})
-    first.watch.client.tally.warnings.update({"rpcEndpointUnknown": 1})
-    second.watch.client.tally.unreadable.update({"malformed": 4})
+    failed = DaemonCounts(failures={"unreachable": 2, "auth": 1}, warnings={"rpcEndpointUnknown": 1})
+    first = watched(name="a", counts=failed)
+    second = watched(name="b", counts=DaemonCounts(unreadable={"malformed": 4}))
 
     samples = collected(collect, scrape(first, second))
 

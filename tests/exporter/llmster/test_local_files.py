@@ -62,6 +62,33 @@ def test_a_published_server_config_is_read(tmp_path: Path) -> None:
 
 
 @pytest.mark.parametrize(
+    ("settings", "told"),
+    [
+        ({}, (None, None, None, None)),
+        ({"modelLoadingGuardrails": {"alwaysAllowLoadAnyway": True}}, (True, None, None, None)),
+        ({"developer": {"unloadPreviousJITModelOnLoad": True}}, (None, True, None, None)),
+        ({"unloadPreviousJITModelOnLoad": False}, (None, False, None, None)),
+        ({"developer": {"jitModelTTL": {"enabled": True, "ttlSeconds": 600}}}, (None, None, 600, None)),
+        ({"developer": {"jitModelTTL": {"enabled": False, "ttlSeconds": 600}}}, (None, None, None, None)),
+        ({"developer": {"jitModelTTL": {"enabled": True, "ttlSeconds": True}}}, (None, None, None, None)),
+        ({"developer": "odd", "modelLoadingGuardrails": [], "jitModelTTL": 5}, (None, None, None, None)),
+        ({"defaultContextLength": {"type": "custom", "value": 4096}}, (None, None, None, 4096)),
+        ({"defaultContextLength": {"type": "max", "value": 4096}}, (None, None, None, "max")),
+        ({"defaultContextLength": 8192}, (None, None, None, 8192)),
+        ({"defaultContextLength": -1}, (None, None, None, None)),
+    ],
+)
+def test_settings_are_read_where_users_files_have_them(
+    tmp_path: Path, settings: object, told: tuple[object, ...]
+) -> None:
+    write(tmp_path, "settings.json", settings)
+
+    posture = read_posture(tmp_path)
+
+    assert (posture.load_anyway, posture.jit_evicts, posture.jit_ttl_s, posture.default_context) == told
+
+
+@pytest.mark.parametrize(
     ("interface", "beyond"),
     [
         ("127.0.0.1", False),
