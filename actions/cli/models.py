@@ -168,7 +168,7 @@ def preflight(
 @plan_flags
 @verb_flags
 def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Tell which context of MODEL fits now, on which GPUs, and what would have to go for more.
+    """Tell which context of MODEL fits now, and on which GPUs.
 
     Exits 1 if nothing fits.
 
@@ -208,7 +208,9 @@ def download(
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
 def probe(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Send one short chat to MODEL and time it; the daemon loads the model if it is not loaded.
+    """Send one short chat to MODEL and time it.
+
+    The daemon loads the model just in time.
 
     \b
     Example:  daemonpulse actions probe qwen/qwen3-8b

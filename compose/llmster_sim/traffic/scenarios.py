@@ -94,16 +94,16 @@ def _agents(*, daemon: Daemon, seed: int, bench: NamedTools | None) -> Traffic:
 def load_initial(daemon: Daemon) -> None:
     """Load at once what every scenario starts with: a pinned model, a JIT one with TTL, an embedder.
 
-    The two large ones on the first GPU, so that the second has room for more.
+    The largest on the first GPU and the other two on the second, so that both work.
     """
     have = {model.key for model in daemon.models}
     ttl_ms = daemon.settings.jit_ttl_s * 1000
+    second = _preferring(len(daemon.cards.all) - 1)
     if "qwen/qwen3-8b" in have:
-        daemon.load("qwen/qwen3-8b", overrides=_preferring(0), instant=True)
+        daemon.load("qwen/qwen3-8b", overrides=second, instant=True)
     if "openai/gpt-oss-20b" in have:
         daemon.load("openai/gpt-oss-20b", overrides=_preferring(0), jit=True, ttl_ms=ttl_ms, instant=True)
     if "text-embedding-nomic-embed-text-v1.5" in have:
-        second = _preferring(len(daemon.cards.all) - 1)
         daemon.load("text-embedding-nomic-embed-text-v1.5", overrides=second, instant=True)
 
 
