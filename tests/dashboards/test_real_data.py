@@ -31,7 +31,8 @@ from tests.machines import CARDS, FULL_CARD, Gpus, Host, family
 from tests.otlp_sink import otlp_sink
 from tests.system.conftest import StartExporter, daemon
 
-NOT_SERVED: dict[str, str] = {}
+_NO_TAP = "no tap stands before these daemons; tests/system/test_tap.py has one"
+NOT_SERVED: dict[str, str] = {"daemonpulse_tap_up": _NO_TAP, "daemonpulse_tap_tokens_total": _NO_TAP}
 """Metrics that nothing in this run serves."""
 
 QUIET: dict[str, str] = {
