@@ -50,7 +50,7 @@ class Metrics(Collector):
 
     def __post_init__(self) -> None:
         """Begin counters whose labels are known at 0, so that a first increase is seen as one."""
-        for action in ("load", "eject", "eject_all", "download", "probe"):
+        for action in ("load", "eject", "eject_all", "download", "probe", "select_engine", "update_engine"):
             for outcome in ("done", "denied", "failed", "cancelled"):
                 self.count(rows.ACTIONS, action, outcome, by=0)
             self.set(rows.OPERATIONS_IN_PROGRESS, 0, action)

@@ -114,6 +114,21 @@ class DownloadParameters(Reasoned):
     quantization: Name | None = Field(default=None)
 
 
+class SelectEngineParameters(Reasoned):
+    """Of the selection of an engine."""
+
+    engine: Name | None = Field(default=None, description="Name as listed. Required.")
+    version: Name | None = Field(default=None, description="Version as listed. Required.")
+    model_format: Name | None = Field(default=None, description="Such as GGUF. Required.")
+
+
+class UpdateEngineParameters(Reasoned):
+    """Of the download of an engine."""
+
+    engine: Name | None = Field(default=None, description="Name as listed. Required.")
+    version: Name | None = Field(default=None, description="Version that is offered. Required.")
+
+
 class ProbeParameters(Reasoned):
     """Of a probe."""
 

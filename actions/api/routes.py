@@ -7,7 +7,7 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import BaseRoute
 
-from actions.api import audit_log, daemons, desired, models, operations
+from actions.api import audit_log, daemons, desired, engines, models, operations
 from actions.api.shared import ERRORS
 from actions.auth.authenticator import Authenticator
 from actions.capacity.load_history import LoadHistory
@@ -31,6 +31,7 @@ class Api:
         # Not include_router(): FastAPI looks an included router through once more at every request.
         daemons.add_routes(guarded, service, authenticator, self._history)
         models.add_routes(guarded, service, authenticator)
+        engines.add_routes(guarded, service, authenticator)
         operations.add_routes(guarded, service, authenticator)
         audit_log.add_routes(guarded, service, authenticator)
         desired.add_routes(guarded, service, authenticator)

@@ -62,5 +62,9 @@ class Action(ABC, Generic[C]):
     async def recover(self, operation: Operation, command: C) -> Result:
         """Find out what became of it after a restart of the service. Nothing is done again."""
 
+    def cancel_refusal(self, operation: Operation) -> str | None:
+        """Say why an operation under way cannot be cancelled; None when it can."""
+        return operation.command.NOT_CANCELLABLE
+
     def finished(self, operation: Operation) -> None:
         """React to the outcome, for metrics of its own."""

@@ -8,8 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import shutil
 import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
+from pathlib import Path
 from typing import Any, Final
 
 from actions.capacity.load_history import LoadHistory
@@ -59,13 +61,21 @@ class DaemonSession:
     """A daemon. `run()` must be kept going by the owner's task group."""
 
     def __init__(
-        self, client: DaemonClient, *, token: str | None, memory: MemorySource, history: LoadHistory
+        self,
+        client: DaemonClient,
+        *,
+        token: str | None,
+        memory: MemorySource,
+        history: LoadHistory,
+        home: Path | None = None,
     ) -> None:
+        """`home` is the LM Studio home of a daemon on this host, None where it is not known."""
         self.client = client
         self.commands = DaemonCommands(client)
         self.token = token
         self.history = history
         self._memory = memory
+        self._home = home
         self._turn = asyncio.Lock()
         self._flight: asyncio.Task[Snapshot] | None = None
         self._latest: Snapshot | None = None
@@ -104,9 +114,13 @@ class DaemonSession:
             else:
                 acquiring.cancel()
 
+    async def settled(self) -> None:
+        """Wait until the first attempt to connect has ended, so that a request right after a start is not refused."""
+        await self.client.settled(within_s=FIRST_ATTEMPT_S)
+
     async def snapshot(self, *, max_age_s: float = 0.0) -> Snapshot:
         """Read the daemon; with a maximum age, readers share. Raises Problem."""
-        await self.client.settled(within_s=FIRST_ATTEMPT_S)
+        await self.settled()
         fresh = (
             self._latest is not None
             and self._latest_session == self.client.sessions
@@ -137,7 +151,7 @@ class DaemonSession:
 
         Looks into the list of at most a minute ago, then into a new one. Raises Problem.
         """
-        await self.client.settled(within_s=FIRST_ATTEMPT_S)
+        await self.settled()
         base = key.partition("@")[0]
         with self._translated():
             known: tuple[DownloadedModel, ...] = await self.client.models() or ()
@@ -152,9 +166,22 @@ class DaemonSession:
 
     async def instances(self) -> Listing[InstanceInfo]:
         """List what is loaded now, with 2 calls. Raises Problem."""
-        await self.client.settled(within_s=FIRST_ATTEMPT_S)
+        await self.settled()
         with self._translated():
             return await self.commands.instances()
+
+    def free_disk(self) -> int | None:
+        """Read the free bytes of the disk that a download goes to; None when the daemon's home is not on this host.
+
+        Assumed: models lie below the home; a folder chosen elsewhere is not seen.
+        """
+        if self._home is None:
+            return None
+        folder = self._home / "models"
+        try:
+            return shutil.disk_usage(folder if folder.is_dir() else self._home).free
+        except OSError:
+            return None
 
     def process_id(self) -> int | None:
         """Tell the pid of the daemon that this session is with, None where it has not told. Raises Problem."""

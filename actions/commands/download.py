@@ -3,30 +3,66 @@
 from __future__ import annotations
 
 import asyncio
+from typing import Final
 
 from actions.commands.action import Action, Result
-from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S
+from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, Cancelled
 from actions.commands.recovery import LOST
 from actions.domain.command import Download
-from actions.domain.errors import Problem, from_daemon
+from actions.domain.errors import Param, Problem, from_daemon, not_found
 from actions.domain.policy import Facts
+from actions.domain.timeouts import sleep_unless
 from actions.store.operations import Operation
-from exporter.llmster import rest_commands
-from exporter.llmster.errors import CallFailed, LlmsterError, NotLlmster
+from exporter.llmster import rest_commands, transfers
+from exporter.llmster.errors import (
+    CallFailed,
+    DaemonStalled,
+    LlmsterError,
+    NotLlmster,
+    ProtocolViolation,
+)
+from exporter.llmster.state import DownloadedModel
+from exporter.llmster.transfers import DownloadOption, Progress
+
+_GIB: Final = 1024**3
+
+
+FREE_AFTER_BYTES: Final = 1024**3
+"""What a download must leave free on the disk."""
 
 
 class DownloadAction(Action[Download]):
-    """Downloads, through the daemon's REST side."""
+    """Downloads over the WebSocket, which can be cancelled; over REST what its search does not know."""
 
     COMMAND = Download
 
-    async def facts(self, _command: Download) -> Facts:
-        """Say at once when the daemon is down."""
-        await self.daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
-        return Facts()
+    async def facts(self, command: Download) -> Facts:
+        """Say at once when the daemon is down, or its disk has too little room."""
+        option = await self._option(command)
+        free = self.daemon.free_disk()
+        if option is not None and free is not None and free < option.size_bytes + FREE_AFTER_BYTES:
+            raise Problem(
+                "disk-full",
+                f"{command.model} is a download of {option.size_bytes / _GIB:.2f} GiB, and {free / _GIB:.2f} GiB are "
+                "free on the disk of the models; delete something, or choose a smaller ",
+                Param("quantization"),
+                size_bytes=option.size_bytes,
+                free_bytes=free,
+            )
+        return Facts(download=option)
 
-    async def run(self, operation: Operation, command: Download, _facts: Facts) -> Result:
+    def cancel_refusal(self, operation: Operation) -> str | None:
+        """Say that only a download over the WebSocket can be cancelled, and only by the service that began it."""
+        if "download" in operation.before and not operation.before.get("recovered"):
+            return None
+        return "the daemon's API has no way to stop this download"
+
+    async def run(self, operation: Operation, command: Download, facts: Facts) -> Result:
         """Start a download and follow it."""
+        if command.quantization is None and await self._is_on_disk(command.model):
+            return {"model": command.model, "status": "already_downloaded"}
+        if isinstance(facts.download, DownloadOption):
+            return await self._over_websocket(operation, command, facts.download)
         await self.tools.operations.start(operation, {})
         try:
             job = await rest_commands.start_download(
@@ -43,9 +79,89 @@ class DownloadAction(Action[Download]):
         return await self._follow(operation, command)
 
     async def recover(self, operation: Operation, command: Download) -> Result:
-        """Follow on."""
+        """Follow on: by the job of a REST download, else by what is on the disk."""
+        operation.before = {**operation.before, "recovered": True}
         await self.tools.recovery.until_readable(operation)
+        if "download" in operation.before:
+            return await self._watch_disk(operation, command)
         return await self._follow(operation, command)
+
+    async def _option(self, command: Download) -> DownloadOption | None:
+        """Find what to download; None when the daemon's search does not know the model. Raises Problem."""
+        await self.daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        try:
+            options = await transfers.find_options(self.daemon.client, command.model)
+        except (CallFailed, DaemonStalled, ProtocolViolation):
+            return None  # a release without the search, or a hub that does not answer
+        except LlmsterError as error:
+            raise from_daemon(error, daemon=self.daemon.name) from error
+        if command.quantization is None:
+            return next((one for one in options if one.recommended), options[0] if options else None)
+        wanted = command.quantization.casefold()
+        found = [one for one in options if (one.quantization or "").casefold() == wanted]
+        if options and not found:
+            known = tuple(one.quantization or one.name for one in options)
+            raise not_found("quantization", command.quantization, known)
+        return found[0] if found else None
+
+    async def _over_websocket(
+        self, operation: Operation, command: Download, option: DownloadOption
+    ) -> Result:
+        before = {
+            "download": option.download_identifier,
+            "size_bytes": option.size_bytes,
+            "pid": self.daemon.process_id(),
+            "models": sorted(model.model_key for model in await self._models()),
+        }
+        await self.tools.operations.start(operation, before)
+        operation.phase, operation.progress = "downloading", 0.0
+
+        def progressed(update: Progress) -> None:
+            operation.progress = update.share
+
+        try:
+            key = await transfers.download_model(
+                self.daemon.client,
+                option.download_identifier,
+                on_progress=progressed,
+                cancel=operation.cancel,
+                cancel_timeout_s=self.tools.timeouts.cancel_s,
+            )
+        except LOST:
+            operation.progress = None
+            return await self._watch_disk(operation, command)
+        except LlmsterError as error:
+            raise from_daemon(error, daemon=self.daemon.name) from error
+        if key is None:
+            raise Cancelled
+        return {"model": key or command.model, "status": "completed", "size_bytes": option.size_bytes}
+
+    async def _watch_disk(self, operation: Operation, command: Download) -> Result:
+        """Wait until a model that was not there is listed; the daemon goes on without its client.
+
+        Assumed: a daemon process that ended has given the download up.
+        """
+        known = set(operation.before.get("models", ()))
+        while True:
+            snapshot = await self.tools.recovery.until_readable(operation)
+            new = [model.model_key for model in await self._models() if model.model_key not in known]
+            named = [key for key in new if command.model.rpartition("/")[2].casefold() in key.casefold()]
+            if named:
+                size = operation.before.get("size_bytes")
+                return {"model": named[0], "status": "completed", "size_bytes": size}
+            if snapshot.process.pid != operation.before.get("pid"):
+                raise Problem("interrupted", f"the daemon restarted while {command.model} was downloading")
+            operation.phase = "downloading, progress is not known since the connection was lost"
+            await sleep_unless(operation.cancel, self.tools.timeouts.download_poll_s)
+
+    async def _models(self) -> tuple[DownloadedModel, ...]:
+        try:
+            return await self.daemon.commands.models()
+        except LlmsterError as error:
+            raise from_daemon(error, daemon=self.daemon.name) from error
+
+    async def _is_on_disk(self, name: str) -> bool:
+        return any(name == model.model_key for model in await self._models())
 
     async def _follow(self, operation: Operation, command: Download) -> Result:
         """Look at a download until it ends, also one that a former process began."""
@@ -82,10 +198,6 @@ class DownloadAction(Action[Download]):
             raise Problem(
                 "interrupted", f"{because}; the daemon's list of models does not tell whether it is there"
             )
-        try:
-            models = await self.daemon.commands.models()
-        except LlmsterError as error:
-            raise from_daemon(error, daemon=self.daemon.name) from error
-        if any(name == model.model_key for model in models):
+        if await self._is_on_disk(name):
             return {"model": name, "status": "completed", "size_bytes": None}
         raise Problem("interrupted", f"{because}, and {name} is not on its disk")

@@ -9,6 +9,7 @@ from actions.commands.action import Action, Tools
 from actions.commands.download import DownloadAction
 from actions.commands.eject import EjectAction
 from actions.commands.eject_all import EjectAllAction
+from actions.commands.engines import SelectEngineAction, UpdateEngineAction
 from actions.commands.load import LoadAction
 from actions.commands.probe import ProbeAction
 from actions.domain.command import Command
@@ -19,6 +20,8 @@ ACTIONS: Final[tuple[type[Action[Any]], ...]] = (
     EjectAllAction,
     DownloadAction,
     ProbeAction,
+    SelectEngineAction,
+    UpdateEngineAction,
 )
 
 

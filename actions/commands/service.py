@@ -152,8 +152,10 @@ class Service:
         """Ask an operation to stop; it ends as cancelled, or as done if it was too late. Raises Problem."""
         if operation.is_finished:
             raise Problem("not-cancellable", f"operation {operation.id} is {operation.state} already")
-        if operation.command.NOT_CANCELLABLE is not None:
-            raise Problem("not-cancellable", operation.command.NOT_CANCELLABLE)
+        if operation.command.daemon in self._actions:
+            refusal = self._action(operation.command).cancel_refusal(operation)
+            if refusal is not None:
+                raise Problem("not-cancellable", refusal)
         try:
             await self.audit.record(
                 "event",

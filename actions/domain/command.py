@@ -42,8 +42,8 @@ class Command:
 
     @property
     def subject(self) -> str:
-        """The thing it is about, for the audit: the instance, else the model, else the daemon."""
-        names = (getattr(self, name, None) for name in ("instance_id", "model", "daemon"))
+        """The thing it is about, for the audit: the instance, the model, the engine, else the daemon."""
+        names = (getattr(self, name, None) for name in ("instance_id", "model", "engine", "daemon"))
         return next(str(name) for name in names if name)
 
     @property
@@ -153,10 +153,34 @@ class Download(Command):
 
     ACTION = "download"
     STOPPED_BY_KILL_SWITCH = False
-    NOT_CANCELLABLE = "the daemon's API has no way to stop a download"
 
     model: str
     quantization: str | None = None
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class SelectEngine(Command):
+    """Select an installed engine for a model format; loads from then on run on it."""
+
+    ACTION = "select_engine"
+    NEEDS = Scope.ADMIN
+    STOPPED_BY_KILL_SWITCH = False
+
+    engine: str
+    version: str
+    model_format: str
+
+
+@dataclass(frozen=True, slots=True, kw_only=True)
+class UpdateEngine(Command):
+    """Download a version of an engine, and select it where another version of it is selected."""
+
+    ACTION = "update_engine"
+    NEEDS = Scope.ADMIN
+    STOPPED_BY_KILL_SWITCH = False
+
+    engine: str
+    version: str
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -170,7 +194,7 @@ class Probe(Command):
 
 
 COMMANDS: Final[Mapping[str, type[Command]]] = {
-    kind.ACTION: kind for kind in (Load, Eject, EjectAll, Download, Probe)
+    kind.ACTION: kind for kind in (Load, Eject, EjectAll, Download, Probe, SelectEngine, UpdateEngine)
 }
 
 

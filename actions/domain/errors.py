@@ -35,6 +35,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "not-adoptable": (409, "mcp.json cannot be changed as asked"),
     "not-pending": (409, "The approval is settled already"),
     "memory-unknown": (409, "The free or needed memory is not known"),
+    "disk-full": (409, "The download does not fit on the disk"),
     "cancelled": (409, "The operation was cancelled"),
     "not-verified": (409, "The daemon's state is not what was asked for"),
     "interrupted": (409, "The operation was interrupted before it reached its end"),

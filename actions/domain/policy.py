@@ -25,6 +25,8 @@ class Facts:
     """Requests in flight by instance id; None where the daemon does not say."""
     plan: LoadPlan | None = None
     """Of a load: what was found out, for its turn."""
+    download: object = None
+    """Of a download: what the daemon's search found."""
 
 
 @dataclass(frozen=True, slots=True)

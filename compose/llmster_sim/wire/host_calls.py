@@ -14,6 +14,7 @@ from llmster_sim.wire.envelopes import Channel, Namespace, Rpc, Stream
 from llmster_sim.wire.llm_calls import LlmEndpoints
 from llmster_sim.wire.model_calls import ModelEndpoints, answering, embed
 from llmster_sim.wire.schema import ABSENT, anything, array, nothing, one_of, optional, record, string
+from llmster_sim.wire.transfer_calls import RuntimeEndpoints, repository
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -50,7 +51,7 @@ def namespaces(*, daemon: Daemon, shut_down: Callable[[], None]) -> dict[str, Na
             ),
             _system(daemon, shut_down),
             _runtime(daemon),
-            _repository(),
+            _repository(daemon),
             _diagnostics(daemon),
             # Accepted so that official clients can connect; nothing of theirs is simulated.
             Namespace(name="files", rpcs={}, streams={}),
@@ -176,28 +177,15 @@ def _survey(daemon: Daemon) -> dict[str, Any]:
 
 
 def _runtime(daemon: Daemon) -> Namespace:
-    # This endpoint alone is serialized with superjson: a Map travels as pairs with a `meta` beside it.
-    selections = {
-        "json": [
-            [engine.model_format, {"name": engine.name, "version": engine.version}]
-            for engine in (catalogue.LLAMA_SERVER, catalogue.MLX)
-        ],
-        "meta": {"values": ["map"]},
-    }
+    engines = RuntimeEndpoints(daemon, _engine)
+    survey = Rpc(handle=answering(lambda _: _survey(daemon)), check=optional(_SCOPE))
     return Namespace(
-        name="runtime",
-        rpcs={
-            "surveyHardware": Rpc(handle=answering(lambda _: _survey(daemon)), check=optional(_SCOPE)),
-            "listEngines": Rpc(
-                handle=answering(lambda _: [_engine(engine) for engine in catalogue.ENGINES]), check=_VOID
-            ),
-            "getEngineSelections": Rpc(handle=answering(lambda _: selections)),
-        },
-        streams={},
+        name="runtime", rpcs={"surveyHardware": survey, **engines.rpcs()}, streams=engines.streams()
     )
 
 
-def _repository() -> Namespace:
+def _repository(daemon: Daemon) -> Namespace:
+    rpcs, streams = repository(daemon)
     status = {
         "status": "online",
         "issues": [],
@@ -217,8 +205,9 @@ def _repository() -> Namespace:
         rpcs={
             "lmLinkStatus": Rpc(handle=answering(lambda _: status), check=_VOID),
             "isAuthenticated": Rpc(handle=answering(lambda _: {"authenticated": False}), check=_VOID),
+            **rpcs,
         },
-        streams={},
+        streams=streams,
     )
 
 

@@ -143,6 +143,23 @@ async def test_fit_says_what_fits_and_what_would_have_to_go(here: dict[str, str]
     assert "  would have to go: qwen/qwen3-8b\n" in crowded.out
 
 
+async def test_engines_are_listed_selected_and_updated(forge: Forge) -> None:
+    name = "llama.cpp-linux-x86_64-nvidia-cuda12-avx2"
+    env = {
+        "DAEMONPULSE_ACTIONS_URL": forge.url,
+        "DAEMONPULSE_ACTIONS_TOKEN": await forge.token("admin", name="root"),
+    }
+    listed = await run("engines", "list", "--search", "llama.cpp", **env)
+    assert f"{name}  2.41.0  GGUF  selected for GGUF\n" in listed.out, listed.err
+    assert listed.out.endswith("2.42.0  available\n")
+    chosen = await run("engines", "select", name, "--engine-version", "1.52.0", **env)
+    assert chosen.out == f"{name} 1.52.0 selected for GGUF\n", chosen.err
+    updated = await run("engines", "update", name, "--engine-version", "2.42.0", **env)
+    assert updated.out == f"{name} 2.42.0 installed, selected for GGUF\n", updated.err
+    wrong = await run("engines", "select", name, "--engine-version", "9", **env)
+    assert (wrong.code, wrong.err.count("\n")) == (2, 1)
+
+
 async def test_download_and_probe(here: dict[str, str]) -> None:
     done = await run("download", "new/model", **here)
     assert (done.code, done.out) == (0, "new/model: completed\n"), done.err

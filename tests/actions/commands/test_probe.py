@@ -1,53 +1,7 @@
-"""Downloads with progress and probes with exact times, over the daemon's REST side."""
-
-import asyncio
+"""Probes with exact times, over the daemon's REST side."""
 
 from llmster_sim.server import Simulator
 from tests.actions.conftest import BIG, SMALL, Forge, loaded
-
-
-async def test_a_download_shows_progress_and_ends(forge: Forge) -> None:
-    begun = await forge.post("models/download", wait=None, model="new/model")
-    live = forge.parts.service.operations.live[begun.json()["id"]]
-    async with asyncio.timeout(10):
-        while not live.progress:  # noqa: ASYNC110 - the daemon downloads
-            await asyncio.sleep(0.005)
-    assert 0 < live.progress < 1
-    assert live.before["job_id"].startswith("job_")
-    operation = await forge.done(begun)
-    assert operation["result"]["status"] == "completed"
-    assert operation["result"]["size_bytes"] > 0
-
-
-async def test_what_is_on_disk_is_not_downloaded_again(forge: Forge) -> None:
-    response = await forge.post("models/download", model=SMALL)
-    assert response.json()["result"]["status"] == "already_downloaded"
-
-
-async def test_a_download_cannot_be_cancelled_and_that_is_said(forge: Forge, sim: Simulator) -> None:
-    sim.clock.speed = 1.0
-    begun = (await forge.post("models/download", wait=None, model="new/model")).json()
-    response = await forge.http.post(f"/v1/operations/{begun['id']}/cancel")
-    assert response.status_code == 409
-    assert response.json()["type"] == "urn:daemonpulse:problem:not-cancellable"
-
-
-async def test_a_download_survives_a_daemon_that_cannot_be_asked_for_a_while(
-    forge: Forge, sim: Simulator
-) -> None:
-    sim.faults.html("GET /api/v1/models/download/*", status=200, times=1)
-    response = await forge.post("models/download", model="new/model")
-    assert response.status_code == 200, response.text
-    sim.clock.speed = 20.0
-    begun = await forge.post("models/download", wait=None, model="other/model")
-    live = forge.parts.service.operations.live[begun.json()["id"]]
-    async with asyncio.timeout(10):
-        while "job_id" not in live.before:  # noqa: ASYNC110 - seen only by looking
-            await asyncio.sleep(0.005)
-    await sim.stop()
-    await sim.start()
-    operation = await forge.done(begun)
-    assert operation["state"] == "done", operation
 
 
 async def test_a_probe_times_first_token_and_reasoning(forge: Forge, sim: Simulator) -> None:

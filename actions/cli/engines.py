@@ -1,0 +1,81 @@
+"""`daemonpulse actions engines`: list, select and update a daemon's inference engines."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import click
+
+from actions.cli.client import Api, verb_flags
+from exporter.shared.terminal import say, say_json
+
+
+@click.group()
+def engines() -> None:
+    """List, select and update a daemon's inference engines."""
+
+
+@engines.command("list")
+@click.option("--search", help="Show also what can be downloaded whose name has this, such as llama.cpp.")
+@verb_flags
+def engines_list(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, search: str | None
+) -> None:
+    """List the installed engines, and which are selected.
+
+    \b
+    Example:  daemonpulse actions engines list --search llama.cpp
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+    with Api(url, token_file) as api:
+        answer = api.ask("GET", f"/v1/daemons/{api.daemon(daemon)}/engines", {"search": search})
+    if as_json:
+        say_json(answer)
+        return
+    for one in answer["engines"]:
+        selected = f"  selected for {', '.join(one['selected_for'])}" if one["selected_for"] else ""
+        say(f"{one['engine']}  {one['version']}  {', '.join(one['formats'])}{selected}")
+    for one in answer.get("available", ()):
+        say(f"{one['engine']}  {one['version']}  {'installed' if one['installed'] else 'available'}")
+
+
+@engines.command("select")
+@click.argument("engine")
+@click.option("--engine-version", "version", required=True, help="Version, as listed.")
+@click.option("--model-format", default="GGUF", show_default=True, help="Format that it is selected for.")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def engines_select(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Select an installed ENGINE; models that are loaded from then on run on it.
+
+    \b
+    Example:  daemonpulse actions engines select llama.cpp-linux-x86_64-avx2 --engine-version 2.41.0
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        operation = api.command(daemon, "engines/select", parameters)
+    chosen = f"{parameters['engine']} {parameters['version']} selected for {parameters['model_format']}"
+    say_json(operation) if as_json else say(chosen)
+
+
+@engines.command("update")
+@click.argument("engine")
+@click.option("--engine-version", "version", required=True, help="Version that is offered.")
+@click.option("--reason", help="Goes into the audit.")
+@verb_flags
+def engines_update(
+    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
+) -> None:
+    """Download a version of ENGINE, and select it where another version of it is selected.
+
+    \b
+    Example:  daemonpulse actions engines update llama.cpp-linux-x86_64-avx2 --engine-version 2.42.0
+    """  # noqa: D301 - as above
+    with Api(url, token_file) as api:
+        operation = api.command(daemon, "engines/update", parameters, bar=not as_json)
+    formats = operation["result"]["selected_for"]
+    words = f", selected for {', '.join(formats)}" if formats else ""
+    say_json(operation) if as_json else say(
+        f"{parameters['engine']} {parameters['version']} installed{words}"
+    )

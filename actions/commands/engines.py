@@ -1,0 +1,143 @@
+"""Select or update an inference engine. What is loaded keeps its engine; loads from then on use the new one."""
+
+from __future__ import annotations
+
+from actions.commands.action import Action, Result
+from actions.commands.daemon_session import Cancelled, DaemonSession
+from actions.commands.recovery import LOST
+from actions.domain.command import SelectEngine, UpdateEngine
+from actions.domain.errors import Param, Problem, from_daemon, invalid, not_found
+from actions.domain.policy import Facts
+from actions.store.operations import Operation
+from exporter.llmster import transfers
+from exporter.llmster.errors import LlmsterError
+from exporter.llmster.transfers import Engine, EngineExtension, Progress
+
+
+class SelectEngineAction(Action[SelectEngine]):
+    """Selects an engine, and looks whether it is selected."""
+
+    COMMAND = SelectEngine
+
+    async def facts(self, command: SelectEngine) -> Facts:
+        """Refuse an engine that is not installed, or that does not support the format."""
+        installed = await installed_engines(self.daemon)
+        found = [one for one in installed if (one.name, one.version) == (command.engine, command.version)]
+        if not found:
+            known = tuple(f"{one.name} {one.version}" for one in installed)
+            raise not_found("engine", f"{command.engine} {command.version}", known)
+        formats = found[0].supported_model_format_names
+        if command.model_format not in formats:
+            raise invalid("model_format", command.model_format, f"it supports {', '.join(formats)}")
+        return Facts()
+
+    async def run(self, operation: Operation, command: SelectEngine, _facts: Facts) -> Result:
+        """Select it once, then look."""
+        operation.phase = "selecting"
+        async with self.daemon.turn(operation.cancel):
+            await self.tools.operations.start(operation, {})
+            try:
+                await transfers.select_engine(
+                    self.daemon.client,
+                    name=command.engine,
+                    version=command.version,
+                    model_format=command.model_format,
+                )
+            except LOST:
+                pass  # looked up below
+            except LlmsterError as error:
+                raise from_daemon(error, daemon=self.daemon.name) from error
+            return await self._look(command)
+
+    async def recover(self, operation: Operation, command: SelectEngine) -> Result:
+        """Look which one is selected."""
+        await self.tools.recovery.until_readable(operation)
+        return await self._look(command)
+
+    async def _look(self, command: SelectEngine) -> Result:
+        selected = await selected_engines(self.daemon)
+        name, version = selected.get(command.model_format, ("none", ""))
+        if (name, version) != (command.engine, command.version):
+            raise Problem("not-verified", f"{command.model_format}: {name} {version} is selected".rstrip())
+        return {"engine": name, "version": version, "model_format": command.model_format}
+
+
+class UpdateEngineAction(Action[UpdateEngine]):
+    """Downloads an engine with progress; can be cancelled."""
+
+    COMMAND = UpdateEngine
+
+    async def facts(self, command: UpdateEngine) -> Facts:
+        """Refuse a version that the daemon does not offer."""
+        offered = await offered_engines(self.daemon, command.engine)
+        versions = tuple(one.version for one in offered if one.name == command.engine)
+        if command.version not in versions:
+            raise not_found("engine version", f"{command.engine} {command.version}", versions)
+        return Facts()
+
+    async def run(self, operation: Operation, command: UpdateEngine, _facts: Facts) -> Result:
+        """Download it and look whether it is installed."""
+        await self.tools.operations.start(operation, {})
+        operation.phase, operation.progress = "downloading", 0.0
+
+        def progressed(update: Progress) -> None:
+            operation.progress = update.share
+
+        try:
+            done = await transfers.download_engine(
+                self.daemon.client,
+                name=command.engine,
+                version=command.version,
+                on_progress=progressed,
+                cancel=operation.cancel,
+                cancel_timeout_s=self.tools.timeouts.cancel_s,
+            )
+        except LlmsterError as error:
+            raise from_daemon(error, daemon=self.daemon.name) from error
+        if not done:
+            raise Cancelled
+        return await self._look(command)
+
+    async def recover(self, operation: Operation, command: UpdateEngine) -> Result:
+        """Look whether it is installed."""
+        await self.tools.recovery.until_readable(operation)
+        return await self._look(command)
+
+    async def _look(self, command: UpdateEngine) -> Result:
+        installed = await installed_engines(self.daemon)
+        if not any((one.name, one.version) == (command.engine, command.version) for one in installed):
+            raise Problem(
+                "not-verified",
+                f"{command.engine} {command.version} is not installed; ask again with ",
+                Param("version"),
+            )
+        selected = await selected_engines(self.daemon)
+        formats = [name for name, one in selected.items() if one == (command.engine, command.version)]
+        return {"engine": command.engine, "version": command.version, "selected_for": sorted(formats)}
+
+
+async def installed_engines(daemon: DaemonSession) -> tuple[Engine, ...]:
+    """List the installed engines. Raises Problem."""
+    await daemon.settled()
+    try:
+        return await transfers.engines(daemon.client)
+    except LlmsterError as error:
+        raise from_daemon(error, daemon=daemon.name) from error
+
+
+async def offered_engines(daemon: DaemonSession, query: str) -> tuple[EngineExtension, ...]:
+    """Search the engines that can be downloaded. Raises Problem."""
+    await daemon.settled()
+    try:
+        return await transfers.search_engines(daemon.client, query)
+    except LlmsterError as error:
+        raise from_daemon(error, daemon=daemon.name) from error
+
+
+async def selected_engines(daemon: DaemonSession) -> dict[str, tuple[str, str]]:
+    """Tell the selected engine, name and version by model format. Raises Problem."""
+    await daemon.settled()
+    try:
+        return dict(await transfers.engine_selections(daemon.client))
+    except LlmsterError as error:
+        raise from_daemon(error, daemon=daemon.name) from error

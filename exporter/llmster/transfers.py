@@ -1,0 +1,240 @@
+"""What a daemon fetches from outside over the WebSocket: models (/repository) and engines (/runtime), with cancel.
+
+Knows no policy. Nothing here is repeated by itself.
+
+Source: `createRepositoryBackendInterface` and `createRuntimeBackendInterface` of the official SDK 2.0.0. Not verified
+against a released llmster.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from exporter.llmster.channel import Channel
+from exporter.llmster.client import DaemonClient
+from exporter.llmster.connection import Connection, decode
+from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
+
+SEARCH_TIMEOUT_S: Final = 30.0
+"""The daemon asks a hub on the internet."""
+CANCEL_TIMEOUT_S: Final = 10.0
+SEARCH_LIMIT: Final = 25
+"""Most results of a search, by the schema."""
+
+
+class Progress(msgspec.Struct, frozen=True, rename="camel"):
+    """Source: `update` of a download's progress message."""
+
+    downloaded_bytes: float = 0
+    total_bytes: float = 0
+
+    @property
+    def share(self) -> float | None:
+        """Share done, 0 to 1, None while the size is not known."""
+        return min(1.0, max(0.0, self.downloaded_bytes / self.total_bytes)) if self.total_bytes > 0 else None
+
+
+class _Message(msgspec.Struct, frozen=True, rename="camel"):
+    type: str
+    update: Progress | None = None
+    default_identifier: str | None = None
+
+
+class _Identifier(msgspec.Struct, frozen=True):
+    type: str
+    identifier: str
+
+
+class _Found(msgspec.Struct, frozen=True):
+    name: str
+    identifier: _Identifier
+    exact: bool | None = None
+
+
+class _FoundModels(msgspec.Struct, frozen=True):
+    results: tuple[_Found, ...] = ()
+
+
+class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
+    """One file set of a model. Source: repository.getModelDownloadOptions."""
+
+    name: str
+    size_bytes: int
+    download_identifier: str
+    quantization: str | None = None
+    recommended: bool | None = None
+
+
+class _Options(msgspec.Struct, frozen=True):
+    results: tuple[DownloadOption, ...] = ()
+
+
+class Engine(msgspec.Struct, frozen=True, rename="camel"):
+    """An engine that is installed. Source: runtime.listEngines."""
+
+    name: str
+    version: str
+    engine: str | None = None
+    platform: str | None = None
+    supported_model_format_names: tuple[str, ...] = ()
+
+
+class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
+    """An engine that can be downloaded. Source: runtime.searchRuntimeExtensions."""
+
+    name: str
+    version: str
+    type: str | None = None
+    local_versions: tuple[str, ...] = ()
+
+
+class _Extensions(msgspec.Struct, frozen=True):
+    extensions: tuple[EngineExtension, ...] = ()
+
+
+class _Specifier(msgspec.Struct, frozen=True):
+    name: str
+    version: str
+
+
+class _Selections(msgspec.Struct, frozen=True):
+    """Written by superjson: a map travels as pairs, with a `meta` beside it."""
+
+    json: tuple[tuple[str, _Specifier], ...] = ()
+
+
+async def find_options(client: DaemonClient, model: str) -> tuple[DownloadOption, ...]:
+    """List what can be downloaded of exactly this model; empty when the search does not know it.
+
+    Raises LlmsterError.
+    """
+    repository = await client.connection("repository")
+    opts = {"opts": {"searchTerm": model, "limit": SEARCH_LIMIT}}
+    raw = await repository.call("searchModels", opts, timeout_s=SEARCH_TIMEOUT_S)
+    for found in decode(raw, _FoundModels, "repository.searchModels").results:
+        if model in {found.name, found.identifier.identifier}:
+            identifier = {"type": found.identifier.type, "identifier": found.identifier.identifier}
+            parameter = {"modelSearchResultIdentifier": identifier}
+            raw = await repository.call("getModelDownloadOptions", parameter, timeout_s=SEARCH_TIMEOUT_S)
+            return decode(raw, _Options, "repository.getModelDownloadOptions").results
+    return ()
+
+
+async def download_model(
+    client: DaemonClient,
+    identifier: str,
+    *,
+    on_progress: Callable[[Progress], None],
+    cancel: asyncio.Event,
+    cancel_timeout_s: float = CANCEL_TIMEOUT_S,
+) -> str | None:
+    """Download a model; return its key, or None when `cancel` was set and the daemon gave it up.
+
+    Raises LlmsterError.
+    """
+    connection = await client.connection("repository")
+    channel = await connection.open_channel("downloadModel", {"downloadIdentifier": identifier})
+    reading = _read(channel, "downloadModel", on_progress)
+    done = await _until_done(connection, channel, reading, cancel, cancel_timeout_s)
+    return (done.default_identifier or "") if done is not None else None
+
+
+async def engines(client: DaemonClient) -> tuple[Engine, ...]:
+    """List the installed engines. Raises LlmsterError."""
+    runtime = await client.connection("runtime")
+    return decode(await runtime.call("listEngines"), tuple[Engine, ...], "runtime.listEngines")
+
+
+async def engine_selections(client: DaemonClient) -> Mapping[str, tuple[str, str]]:
+    """Tell which engine is selected, name and version by model format. Raises LlmsterError."""
+    runtime = await client.connection("runtime")
+    raw = await runtime.call("getEngineSelections")
+    pairs = decode(raw, _Selections, "runtime.getEngineSelections").json
+    return {model_format: (one.name, one.version) for model_format, one in pairs}
+
+
+async def select_engine(client: DaemonClient, *, name: str, version: str, model_format: str) -> None:
+    """Select an engine for a model format. Raises LlmsterError."""
+    runtime = await client.connection("runtime")
+    engine = {"name": name, "version": version}
+    await runtime.call("selectEngine", {"engine": engine, "modelFormatName": model_format})
+
+
+async def search_engines(client: DaemonClient, query: str) -> tuple[EngineExtension, ...]:
+    """Search the engines that fit this host. Raises LlmsterError."""
+    runtime = await client.connection("runtime")
+    parameter = {"query": query, "includeIncompatible": False}
+    raw = await runtime.call("searchRuntimeExtensions", parameter, timeout_s=SEARCH_TIMEOUT_S)
+    return decode(raw, _Extensions, "runtime.searchRuntimeExtensions").extensions
+
+
+async def download_engine(
+    client: DaemonClient,
+    *,
+    name: str,
+    version: str,
+    on_progress: Callable[[Progress], None],
+    cancel: asyncio.Event,
+    cancel_timeout_s: float = CANCEL_TIMEOUT_S,
+) -> bool:
+    """Download an engine and select it where another version of it is selected; False when it was cancelled.
+
+    Raises LlmsterError.
+    """
+    connection = await client.connection("runtime")
+    parameter: dict[str, Any] = {"name": name, "version": version, "updateSelections": True}
+    channel = await connection.open_channel("downloadRuntimeExtension", parameter)
+    reading = _read(channel, "downloadRuntimeExtension", on_progress)
+    return await _until_done(connection, channel, reading, cancel, cancel_timeout_s) is not None
+
+
+async def _until_done(
+    connection: Connection,
+    channel: Channel,
+    following: Coroutine[Any, Any, _Message | None],
+    cancel: asyncio.Event,
+    cancel_timeout_s: float,
+) -> _Message | None:
+    """Follow a download to its end; None when it was cancelled. An error after a cancel is the daemon's yes."""
+    reading = asyncio.create_task(following)
+    cancelling = asyncio.create_task(cancel.wait())
+    try:
+        await asyncio.wait({reading, cancelling}, return_when=asyncio.FIRST_COMPLETED)
+        if not reading.done():
+            channel.send({"type": "cancel"})
+            with contextlib.suppress(LlmsterError):
+                await connection.flush()
+            await asyncio.wait({reading}, timeout=cancel_timeout_s)
+            if not reading.done():
+                raise DaemonStalled(
+                    f"{connection.name} did not answer a cancel within {cancel_timeout_s:g} s"
+                )
+        try:
+            done = await reading
+        except CallFailed:
+            if cancel.is_set():
+                return None
+            raise
+    finally:
+        cancelling.cancel()
+        reading.cancel()
+        channel.abandon()
+    if done is None and not cancel.is_set():
+        raise ProtocolViolation(f"{connection.name}: a download ended without saying how")
+    return done
+
+
+async def _read(channel: Channel, what: str, on_progress: Callable[[Progress], None]) -> _Message | None:
+    done: _Message | None = None
+    async for raw in channel:
+        message = decode(raw, _Message, what)
+        if message.type == "downloadProgress" and message.update is not None:
+            on_progress(message.update)
+        elif message.type == "success":
+            done = message
+    return done
