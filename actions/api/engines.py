@@ -3,13 +3,18 @@
 Annotations are evaluated here, not postponed: FastAPI reads them.
 """
 
-from typing import Annotated, Any
+from typing import Annotated
 
-from fastapi import APIRouter, Body, Depends, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Query, Response
 
 from actions.api.authentication import Bearer
-from actions.api.requests import Name, SelectEngineParameters, UpdateEngineParameters, merged, required
+from actions.api.requests import Name, SelectEngineParameters, UpdateEngineParameters
+from actions.api.responses import (
+    AvailableEngineResponse,
+    EngineResponse,
+    EnginesResponse,
+    OperationResponse,
+)
 from actions.api.shared import OPERATION, Daemon, Key, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.engines import installed_engines, offered_engines, selected_engines
@@ -30,65 +35,63 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         search: Annotated[
             Name | None, Query(description="Adds the engines to be had whose name has this.")
         ] = None,
-    ) -> Response:
+    ) -> EnginesResponse:
         """List the installed engines and which of them are selected."""
         session = service.daemon(daemon)
         selected = await selected_engines(session)
-        found: dict[str, Any] = {
-            "daemon": daemon,
-            "engines": [
-                {
-                    "engine": one.name,
-                    "version": one.version,
-                    "formats": list(one.supported_model_format_names),
-                    "selected_for": sorted(
-                        name for name, chosen in selected.items() if chosen == (one.name, one.version)
-                    ),
-                }
-                for one in await installed_engines(session)
-            ],
-        }
+        installed = [
+            EngineResponse(
+                engine=one.name,
+                version=one.version,
+                formats=list(one.supported_model_format_names),
+                selected_for=sorted(
+                    name for name, chosen in selected.items() if chosen == (one.name, one.version)
+                ),
+            )
+            for one in await installed_engines(session)
+        ]
+        available: list[AvailableEngineResponse] | None = None
         if search is not None:
             authenticator.slow_down(actor)  # the daemon asks the internet
-            found["available"] = [
-                {"engine": one.name, "version": one.version, "installed": one.version in one.local_versions}
+            available = [
+                AvailableEngineResponse(
+                    engine=one.name, version=one.version, installed=one.version in one.local_versions
+                )
                 for one in await offered_engines(session, search)
             ]
-        return JSONResponse(found)
+        return EnginesResponse(daemon=daemon, engines=installed, available=available)
 
     @router.post(f"{path}/select", tags=["engines"], responses=OPERATION)
     async def select(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[SelectEngineParameters, Query()],
-        body: Annotated[SelectEngineParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Select an installed engine for a model format."""
-        given = merged(query, body)
         command = SelectEngine(
             daemon=daemon,
-            reason=given.reason,
-            engine=required(given, "engine"),
-            version=required(given, "version"),
-            model_format=required(given, "model_format"),
+            reason=query.reason,
+            engine=query.engine,
+            version=query.version,
+            model_format=query.model_format,
         )
-        return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
+        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
     @router.post(f"{path}/update", tags=["engines"], responses=OPERATION)
     async def update(
         actor: actor_of,
         daemon: Daemon,
         query: Annotated[UpdateEngineParameters, Query()],
-        body: Annotated[UpdateEngineParameters | None, Body()] = None,
+        response: Response,
         key: Key = None,
-    ) -> Response:
+    ) -> OperationResponse:
         """Download a version of an engine, and select it where another version of it is selected."""
-        given = merged(query, body)
         command = UpdateEngine(
             daemon=daemon,
-            reason=given.reason,
-            engine=required(given, "engine"),
-            version=required(given, "version"),
+            reason=query.reason,
+            engine=query.engine,
+            version=query.version,
         )
-        return await submit(service, authenticator, actor, command, key=key, wait_s=given.wait)
+        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)

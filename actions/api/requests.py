@@ -117,16 +117,16 @@ class DownloadParameters(Reasoned):
 class SelectEngineParameters(Reasoned):
     """Of the selection of an engine."""
 
-    engine: Name | None = Field(default=None, description="Name as listed. Required.")
-    version: Name | None = Field(default=None, description="Version as listed. Required.")
-    model_format: Name | None = Field(default=None, description="Such as GGUF. Required.")
+    engine: Name = Field(description="Name as listed.")
+    version: Name = Field(description="Version as listed.")
+    model_format: Name = Field(description="Such as GGUF.")
 
 
 class UpdateEngineParameters(Reasoned):
     """Of the download of an engine."""
 
-    engine: Name | None = Field(default=None, description="Name as listed. Required.")
-    version: Name | None = Field(default=None, description="Version that is offered. Required.")
+    engine: Name = Field(description="Name as listed.")
+    version: Name = Field(description="Version that is offered.")
 
 
 class ProbeParameters(Reasoned):

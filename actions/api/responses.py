@@ -328,6 +328,31 @@ class FitResponse(BaseModel):
     memory_source: str
 
 
+class EngineResponse(BaseModel):
+    """An installed engine."""
+
+    engine: str
+    version: str
+    formats: list[str]
+    selected_for: list[str] = Field(description="Model formats whose loads run on it.")
+
+
+class AvailableEngineResponse(BaseModel):
+    """An engine that can be downloaded."""
+
+    engine: str
+    version: str
+    installed: bool
+
+
+class EnginesResponse(BaseModel):
+    """The engines of a daemon."""
+
+    daemon: str
+    engines: list[EngineResponse]
+    available: list[AvailableEngineResponse] | None = Field(description="Only with `search`.")
+
+
 def errors(told: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:
     """Say what each status means: those of every route, and those of these."""
     every = {

@@ -35,7 +35,7 @@ def engines_list(
     for one in answer["engines"]:
         selected = f"  selected for {', '.join(one['selected_for'])}" if one["selected_for"] else ""
         say(f"{one['engine']}  {one['version']}  {', '.join(one['formats'])}{selected}")
-    for one in answer.get("available", ()):
+    for one in answer["available"] or ():
         say(f"{one['engine']}  {one['version']}  {'installed' if one['installed'] else 'available'}")
 
 

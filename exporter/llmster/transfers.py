@@ -19,6 +19,8 @@ from exporter.llmster.channel import Channel
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
+from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.state import read_each
 
 SEARCH_TIMEOUT_S: Final = 30.0
 """The daemon asks a hub on the internet."""
@@ -145,9 +147,13 @@ async def download_model(
 
 
 async def engines(client: DaemonClient) -> tuple[Engine, ...]:
-    """List the installed engines. Raises LlmsterError."""
+    """List the installed engines; an entry that cannot be read is left out, and counted. Raises LlmsterError."""
     runtime = await client.connection("runtime")
-    return decode(await runtime.call("listEngines"), tuple[Engine, ...], "runtime.listEngines")
+    raw = await runtime.call("listEngines")
+    try:
+        return read_each(raw, Engine, "engine", client.tally.unreadable).read
+    except UNDECODABLE as error:
+        raise ProtocolViolation(f"runtime.listEngines answered something unexpected: {error}") from None
 
 
 async def engine_selections(client: DaemonClient) -> Mapping[str, tuple[str, str]]:
