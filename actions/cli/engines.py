@@ -7,7 +7,8 @@ from typing import Any
 
 import click
 
-from actions.cli.client import Api, verb_flags
+from actions.cli.client import verb_flags
+from actions.cli.connection import Api
 from exporter.shared.terminal import say, say_json
 
 
