@@ -66,6 +66,7 @@ class Parts:
     tokens: TokenStore
     reconcilers: tuple[Reconciler, ...]
     mcp: McpGate
+    telemetry: Telemetry | None
 
 
 def run(settings: ActionsSettings) -> None:
@@ -156,7 +157,7 @@ async def serve(
             def announce() -> None:
                 log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
                 if ready is not None:
-                    ready(url, Parts(service, authenticator, tokens, reconcilers, mcp))
+                    ready(url, Parts(service, authenticator, tokens, reconcilers, mcp, telemetry))
 
             try:
                 await server.serve_until_signal(listener, ready=announce)

@@ -1,6 +1,6 @@
-"""A bounded queue with one worker thread behind it: takes at once, delivers when it can, counts every loss.
+"""A bounded queue with one worker thread: put() never blocks and never raises, and every loss is counted.
 
-Knows nothing of what it carries. put() never blocks and never raises, so a dead receiver costs its own data only.
+A receiver that is down costs its own data only.
 """
 
 from __future__ import annotations
@@ -139,16 +139,16 @@ class Pump(Generic[T]):
                 taken = self._deliver(items)
             except Exception as error:
                 taken = False
-                words.insert(0, f"an error of ours: {type(error).__name__}")
+                words.insert(0, f"internal error: {type(error).__name__}")
                 if self._is_taken:
                     log.exception("OTLP export failed", extra={"signal": self.name})
         if taken != self._is_taken:
             self._is_taken = taken
             if taken:
-                log.info("OTLP receiver takes what is sent again", extra={"signal": self.name})
+                log.info("OTLP export recovered", extra={"signal": self.name})
             else:
                 log.warning(
-                    "OTLP receiver does not take what is sent; trying on, and counting what is lost",
+                    "OTLP export failed, retrying; losses are counted",
                     extra={"signal": self.name, "problem": export_errors.gist(words)},
                 )
         return taken

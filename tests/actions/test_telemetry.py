@@ -1,5 +1,7 @@
 """What leaves over OTLP: an exact trace of every action, and every audit row with its hash."""
 
+import asyncio
+
 import pytest
 
 from llmster_sim.server import Simulator
@@ -49,3 +51,27 @@ async def test_a_dead_receiver_costs_no_action(
     monkeypatch.setenv("OTEL_EXPORTER_OTLP_TIMEOUT", "1")
     forge = await start_forge(sim)
     assert (await forge.load()).status_code == 200
+
+
+async def test_deliveries_and_losses_are_counted_as_the_exporter_does(
+    start_forge: StartForge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_sink() as received:
+        for name, value in received.environment().items():
+            monkeypatch.setenv(name, value)
+        received.status = 301
+        forge = await start_forge(sim)
+        assert (await forge.load()).status_code == 200
+        assert forge.parts.telemetry is not None
+        for pump in (forge.parts.telemetry.spans, forge.parts.telemetry.logs):
+            assert pump is not None
+            await asyncio.to_thread(pump.wait_until_empty, within_s=20)
+        counted = {
+            (signal, word): await forge.metric(f"daemonpulse_otlp_{signal}_{word}_total")
+            for signal in ("spans", "logs")
+            for word in ("exported", "failed", "dropped")
+        }
+        rows = len(await forge.audit())
+    assert counted["spans", "failed"] == 1
+    assert counted["logs", "failed"] == rows
+    assert {counted[signal, word] for signal in ("spans", "logs") for word in ("exported", "dropped")} == {0}

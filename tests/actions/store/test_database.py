@@ -7,7 +7,7 @@ from pathlib import Path
 import pytest
 
 from actions.store import database as storage_module
-from actions.store import migrations
+from actions.store import file_identity, migrations
 from actions.store.database import FILE_NAME, Storage, StorageFailed, StorageTooNew
 
 
@@ -140,3 +140,37 @@ async def test_a_locked_database_is_waited_for_and_then_given_up(
     other.close()
     await storage.write(lambda db: db.execute("SELECT 1").fetchone())
     await storage.close()
+
+
+def _reapers(db: sqlite3.Connection) -> int:
+    (row,) = db.execute("SELECT count(*) FROM reaper").fetchall()
+    return int(row[0])
+
+
+async def test_what_is_recalled_is_read_again_when_any_process_has_written(
+    storage: Storage, tmp_path: Path
+) -> None:
+    assert await storage.recall("reapers", _reapers) == 0
+    await storage.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
+    assert await storage.recall("reapers", _reapers) == 1
+    other = await Storage.open(tmp_path / "state")
+    await other.write(lambda db: db.execute("INSERT INTO reaper VALUES ('other', 1.0)"))
+    await other.close()
+    assert await storage.recall("reapers", _reapers) == 2
+
+
+async def test_what_is_recalled_costs_no_read_while_nobody_writes(
+    storage: Storage, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(file_identity, "SETTLED_NS", -(2**62))
+    reads = 0
+
+    def counted(db: sqlite3.Connection) -> int:
+        nonlocal reads
+        reads += 1
+        return _reapers(db)
+
+    assert [await storage.recall("reapers", counted) for _ in range(5)] == [0] * 5
+    assert reads == 1
+    await storage.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
+    assert await storage.recall("reapers", counted) == 1

@@ -38,3 +38,22 @@ async def test_what_finished_a_month_ago_is_forgotten_with_the_next_operation(
         await operations.get(finished.id)
     left = {operation.id for operation in await Operations(storage, Audit(storage)).unfinished()}
     assert unfinished.id in left
+
+
+async def test_a_stored_operation_of_another_version_costs_that_row_only(storage: Storage) -> None:
+    operations = Operations(storage, Audit(storage))
+    readable, odd = await begun(operations), await begun(operations)
+    await storage.write(
+        lambda db: db.execute(
+            "UPDATE operations SET request = json_set(request, '$.action', 'newer') WHERE id = ?", (odd.id,)
+        )
+    )
+    restarted = Operations(storage, Audit(storage))
+    assert [one.id for one in await restarted.unfinished()] == [readable.id]
+    found = {
+        one["id"]: one for one in (one.to_json() for one in await restarted.recent(daemon=None, limit=9))
+    }
+    assert found[readable.id]["state"] == "pending"
+    assert (found[odd.id]["state"], found[odd.id]["action"]) == ("failed", readable.command.ACTION)
+    assert "another version" in found[odd.id]["problem"]["detail"]
+    assert (await restarted.get(odd.id)).is_finished
