@@ -143,6 +143,15 @@ def test_prometheus_takes_every_example_for_it(tmp_path: Path, external_tool: Fi
         assert ran.returncode == 0, f"{relative(page)}: {ran.stdout}{ran.stderr}\n{text}"
 
 
+@pytest.mark.parametrize("page", ["CONTRIBUTING.md", "DESIGN.md"])
+def test_a_path_in_a_page_for_developers_is_one_of_the_checkout(page: str) -> None:
+    text = (ROOT / "docs" / page).read_text(encoding="utf-8")
+    paths = re.findall(r"`((?:exporter|actions|dashboards|compose|tests|docs)/[\w./-]+)`", text)
+    assert len(paths) > 10
+    for path in paths:
+        assert (ROOT / path).exists(), f"docs/{page} names {path}"
+
+
 def queries() -> list[tuple[str, str]]:
     """List the queries of pages that people write; those of DASHBOARDS.md are generated and asked of a Prometheus."""
     return [
