@@ -89,13 +89,14 @@ class ClientTally:
         usage, share = report.usage, report.reasoning_share
         received = usage.input if prediction is None else prediction.prompt_tokens
         written = usage.output if prediction is None else prediction.predicted_tokens
+        cached = usage.cached if prediction is None else prediction.cached_tokens
         reasoning = usage.reasoning
         if reasoning is None and written is not None and share is not None:
             reasoning = round(written * share)
         for type_, tokens in (
             ("input", received),
             ("output", written),
-            ("cached", usage.cached),
+            ("cached", cached),
             ("reasoning", reasoning),
         ):
             if tokens is not None:

@@ -50,6 +50,7 @@ def merged(prediction: Prediction, report: Report) -> Prediction:
         "client": report.client,
         "prompt_tokens": prompt,
         "predicted_tokens": predicted,
+        "cached_tokens": prediction.cached_tokens if report.usage.cached is None else report.usage.cached,
         **_trace(prediction.trace_id, report),
     }
     if share is not None and predicted is not None:
@@ -112,6 +113,7 @@ def alone(daemon: str, report: Report) -> Prediction:
         previous=None,
         paired=False,
         client=report.client,
+        cached_tokens=report.usage.cached,
         parent_span_id=trace.get("parent_span_id"),
         timing=Timing.EXACT,
         first_token_ns=first_ns,

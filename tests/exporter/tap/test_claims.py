@@ -49,6 +49,7 @@ def logged(**changes: Any) -> Prediction:
         "turn": 1,
         "previous": None,
         "paired": True,
+        "cached_tokens": 4,
         "ending": 7,
     }
     return Prediction(**values | changes)
@@ -113,6 +114,7 @@ def test_a_pair_becomes_one_prediction_with_the_daemons_counts_and_the_taps_time
     (both,) = matching.emitted
     assert matching.settled == [(report, both)]
     assert (both.prompt_tokens, both.predicted_tokens, both.time_to_first_token_s) == (10, 30, 0.5)
+    assert both.cached_tokens == 4
     assert (both.client, both.timing) == ("ci", Timing.EXACT)
     assert (both.start_ns, both.end_ns) == (report.start_ns, report.end_ns)
     assert both.first_token_ns == report.start_ns + 6 * NS // 10
@@ -147,8 +149,9 @@ def test_where_reasoning_is_counted_apart_the_estimate_gives_way_and_its_error_i
 def test_counts_that_the_log_lacks_are_the_answers() -> None:
     matching = Matching()
     matching.log(logged(prompt_tokens=None, predicted_tokens=None, stop_reason=None))
-    matching.claims.take_report(tapped(usage=Usage(input=10, output=30, reasoning=10)))
+    matching.claims.take_report(tapped(usage=Usage(input=10, output=30, reasoning=10, cached=6)))
     (both,) = matching.emitted
+    assert both.cached_tokens == 6
     assert (both.prompt_tokens, both.predicted_tokens, both.reasoning_tokens_estimated) == (10, 30, 10)
 
 
