@@ -9,6 +9,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
+import msgspec
 import pytest
 import yaml
 
@@ -16,7 +17,7 @@ from actions.auth import tokens
 from actions.domain import policy
 from actions.mcp import identifiers, redaction
 from actions.mcp.mcp_json import adopt
-from actions.mcp.policy import constraints, file, rules
+from actions.mcp.policy import constraints, file, file_format, rules
 from actions.store import chain
 from dashboards.kit import promql
 from exporter import settings
@@ -36,6 +37,12 @@ Plant = Callable[[pytest.MonkeyPatch], None]
 
 def _replaced(holder: object, name: str, value: object) -> Plant:
     return lambda patch: patch.setattr(holder, name, value)
+
+
+def _ignore_unknown_keys(table: Any, kind: Any, where: str) -> Any:
+    known = {one.name for one in msgspec.structs.fields(kind)}
+    kept = {key: value for key, value in table.items() if key in known} if isinstance(table, dict) else table
+    return file_format.read_table(kept, kind, where)
 
 
 def _calls_are_never_forgotten(patch: pytest.MonkeyPatch) -> None:
@@ -127,7 +134,7 @@ FAULTS: Final[dict[str, Plant]] = {
     "gates": _replaced(
         rules.Policy, "hides", lambda self, subject: self.rules[:1] and self.rules[0].matches(subject)
     ),
-    "policy-file": _replaced(file, "_known", lambda *_: None),
+    "policy-file": _replaced(file, "read_table", _ignore_unknown_keys),
     "paths": _replaced(identifiers, "_DISGUISED", re.compile(r"^[ \t'\"]|[ \t'\"]\Z|^[ \t'\".]+\Z")),
     "hosts": _replaced(constraints, "_HOST", Pattern(r"[^/]+")),
     "tokens": _half_a_token,

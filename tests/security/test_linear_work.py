@@ -27,6 +27,7 @@ BOUNDED = {
     "actions/mcp/identifiers.py": f"URIs of {MAX_URI}, names of {MAX_NAME} and paths of {MAX_PATH} characters",
     "actions/mcp/upstream/spec.py": "names of servers, 64 characters of two classes",
     "actions/mcp/policy/file.py": "the policy file, which its owner writes",
+    "actions/mcp/policy/file_format.py": "errors about the policy file",
     "actions/mcp/mcp_json/adopt.py": "one class of characters",
     "actions/mcp/plugin_log.py": "the daemon's own log lines",
 }

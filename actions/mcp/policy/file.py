@@ -10,48 +10,25 @@ import os
 import re
 import tomllib
 from collections.abc import Mapping
-from dataclasses import dataclass, field, fields
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Final
 
+from msgspec import UNSET
+
 from actions.mcp.identifiers import glob_fault
 from actions.mcp.policy.constraints import Constraints
+from actions.mcp.policy.file_format import Document, PolicyError, RuleTable, ServerTable, read_table
 from actions.mcp.policy.json_schema import schema_fault
-from actions.mcp.policy.rules import KINDS, Kind, Policy, Rule, Verdict
+from actions.mcp.policy.rules import KINDS, Kind, Policy, Rule
 from actions.mcp.upstream.spec import NAME, Http, Limits, ServerSpec, Stdio
 from exporter.shared import urls
 
+__all__ = ["FILE_NAME", "GateConfig", "PolicyError", "PolicyFile", "PolicyMissing", "load", "parse", "read"]
+
 FILE_NAME: Final = "mcp.toml"
 
-_TOP: Final = {
-    "default",
-    "default_prompt",
-    "default_resource",
-    "capture_arguments",
-    "mcp_json",
-    "servers",
-    "rules",
-}
-_LIMITS: Final = {one.name for one in fields(Limits)}
-_SERVER: Final = {"command", "args", "env", "cwd", "url", "headers", "tokens"} | _LIMITS
-_RULE: Final = {
-    "name",
-    "server",
-    "tool",
-    "prompt",
-    "resource",
-    "token",
-    "decision",
-    "schema",
-    "paths",
-    "hosts",
-    "other_arguments",
-}
 _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
-
-
-class PolicyError(Exception):
-    """The file is wrong. The message is one line: file, key, and what to write instead."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -106,138 +83,95 @@ def read(document: str, name: str, environ: Mapping[str, str] = os.environ) -> P
 
 def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> GateConfig:
     """Read a parsed document. Raises PolicyError."""
-    _known(document, _TOP, "")
+    top = read_table(document, Document, "")
     servers: dict[str, ServerSpec] = {}
     limits: dict[str, tuple[Limits, tuple[str, ...] | None]] = {}
-    for name, table in _table(document, "servers", "").items():
+    for name, given in top.servers.items():
         where = f"servers.{name}"
         if not NAME.fullmatch(name):
             raise PolicyError(f"{where}: a name is up to 64 letters, digits, dots, dashes, underscores")
-        if not isinstance(table, Mapping):
-            raise PolicyError(f"{where}: write it as a table")
-        _known(table, _SERVER, where)
-        tokens = _texts(table, "tokens", where) if "tokens" in table else None
-        limits[name] = _limits(table, where), tokens
+        table = read_table(given, ServerTable, where)
+        limits[name] = table.limits, table.tokens if table.tokens is not UNSET else None
         reach = _reach(table, where, environ)
         if reach is not None:
-            servers[name] = ServerSpec(name, reach, limits[name][0], tokens)
-    rules = document.get("rules", [])
-    if not isinstance(rules, list):
-        raise PolicyError("rules: write each as [[rules]]")
-    mcp_json = _text(document, "mcp_json", "")
+            servers[name] = ServerSpec(name, reach, *limits[name])
     return GateConfig(
         policy=Policy(
-            tuple(_rule(rule, number) for number, rule in enumerate(rules, 1)),
-            {
-                "tool": _verdict(document, "default", "", "ask"),
-                "prompt": _verdict(document, "default_prompt", "", "allow"),
-                "resource": _verdict(document, "default_resource", "", "allow"),
-            },
+            tuple(_rule(rule, f"rules[{number}]") for number, rule in enumerate(top.rules, 1)),
+            {"tool": top.default, "prompt": top.default_prompt, "resource": top.default_resource},
         ),
         servers=servers,
         limits=limits,
-        capture_arguments=_of(bool, document, "capture_arguments", "", "true or false") is True,
-        mcp_json=_expanded(mcp_json, "mcp_json") if mcp_json else None,
+        capture_arguments=top.capture_arguments,
+        mcp_json=_expanded(top.mcp_json, "mcp_json") if top.mcp_json is not UNSET else None,
     )
 
 
-def _rule(table: Any, number: int) -> Rule:
-    where = f"rules[{number}]"
-    if not isinstance(table, Mapping):
-        raise PolicyError(f"{where}: write it as [[rules]]")
-    _known(table, _RULE, where)
-    kinds = [kind for kind in KINDS if kind in table]
+def _rule(given: Any, where: str) -> Rule:
+    table = read_table(given, RuleTable, where)
+    kinds = [kind for kind in KINDS if getattr(table, kind) is not UNSET]
     if len(kinds) > 1:
         raise PolicyError(f"{where}: has {' and '.join(kinds)}; a rule speaks of one of them")
-    if "decision" not in table:
-        raise PolicyError(f"{where}.decision: write allow, deny or ask")
     kind: Kind = kinds[0] if kinds else "tool"
-    target = _text(table, kind, where) or "*"
+    target: str = getattr(table, kind) if kinds else "*"
     if kind == "resource" and (fault := glob_fault(target)) is not None:
         raise PolicyError(
             f"{where}.resource: {target}: never matches, for URIs are normalised first: {fault}"
         )
     return Rule(
-        name=_text(table, "name", where) or where,
-        decision=_verdict(table, "decision", where, ""),
-        server=_text(table, "server", where) or "*",
+        name=table.name if table.name is not UNSET else where,
+        decision=table.decision,
+        server=table.server,
         kind=kind,
         target=target,
-        token=_text(table, "token", where) or "*",
+        token=table.token,
         constraints=_constraints(table, where),
     )
 
 
-def _constraints(table: Mapping[str, Any], where: str) -> Constraints:
-    schema = _table(table, "schema", where) if "schema" in table else None
+def _constraints(table: RuleTable, where: str) -> Constraints:
+    schema = table.schema if table.schema is not UNSET else None
     if schema is not None and (fault := schema_fault(schema)) is not None:
         raise PolicyError(f"{where}.schema: {fault}")
-    paths, hosts = _table(table, "paths", where), _table(table, "hosts", where)
-    _known(paths, {"arguments", "roots"}, f"{where}.paths")
-    _known(hosts, {"arguments", "allowed"}, f"{where}.hosts")
-    given = _texts(paths, "roots", f"{where}.paths")
-    roots = tuple(str(_expanded(root, f"{where}.paths.roots")) for root in given)
-    for root in roots:
-        if not root.startswith("/"):
-            raise PolicyError(f"{where}.paths.roots: {root}: write absolute paths")
-    constraints = Constraints(
-        schema=schema,
-        path_arguments=_texts(paths, "arguments", f"{where}.paths"),
-        path_roots=roots,
-        host_arguments=_texts(hosts, "arguments", f"{where}.hosts"),
-        hosts=_texts(hosts, "allowed", f"{where}.hosts"),
-        other_arguments=_texts(table, "other_arguments", where),
-    )
-    if bool(constraints.path_arguments) != bool(roots) or bool(constraints.host_arguments) != bool(
-        constraints.hosts
-    ):
+    paths, hosts = table.paths, table.hosts
+    if bool(paths.arguments) != bool(paths.roots) or bool(hosts.arguments) != bool(hosts.allowed):
         raise PolicyError(
             f"{where}: paths needs arguments and roots, hosts needs arguments and allowed; half of it guards nothing"
         )
-    return constraints
+    roots = tuple(str(_expanded(root, f"{where}.paths.roots")) for root in paths.roots)
+    for root in roots:
+        if not root.startswith("/"):
+            raise PolicyError(f"{where}.paths.roots: {root}: write absolute paths")
+    return Constraints(
+        schema=schema,
+        path_arguments=paths.arguments,
+        path_roots=roots,
+        host_arguments=hosts.arguments,
+        hosts=hosts.allowed,
+        other_arguments=table.other_arguments,
+    )
 
 
-def _reach(table: Mapping[str, Any], where: str, environ: Mapping[str, str]) -> Stdio | Http | None:
-    if "command" in table and "url" in table:
+def _reach(table: ServerTable, where: str, environ: Mapping[str, str]) -> Stdio | Http | None:
+    if table.command is not UNSET and table.url is not UNSET:
         raise PolicyError(f"{where}: has a command and a url; a server is reached one way")
-    if "url" in table:
-        url = _text(table, "url", where)
-        if not urls.is_http(url):
+    if table.url is not UNSET:
+        if not urls.is_http(table.url):
             raise PolicyError(f"{where}.url: write http://host:port/path")
-        return Http(url, _variables(table, "headers", where, environ))
-    if "command" in table:
-        return Stdio(
-            _text(table, "command", where),
-            _texts(table, "args", where),
-            _variables(table, "env", where, environ),
-            _text(table, "cwd", where) or None,
-        )
+        return Http(table.url, _resolved(table.headers, f"{where}.headers", environ))
+    if table.command is not UNSET:
+        env = _resolved(table.env, f"{where}.env", environ)
+        return Stdio(table.command, table.args, env, table.cwd if table.cwd is not UNSET else None)
     return None
 
 
-def _limits(table: Mapping[str, Any], where: str) -> Limits:
-    given: dict[str, Any] = {}
-    for key in _LIMITS & table.keys():
-        value = table[key]
-        kind = type(getattr(Limits(), key))
-        if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e12:  # noqa: PLR2004
-            raise PolicyError(f"{where}.{key}: write a number above 0")
-        given[key] = kind(value)
-        if kind is int and given[key] != value:
-            raise PolicyError(f"{where}.{key}: write a whole number above 0")
-    return Limits(**given)
-
-
-def _variables(table: Mapping[str, Any], key: str, where: str, environ: Mapping[str, str]) -> dict[str, str]:
-    found = {}
-    for name, value in _table(table, key, where).items():
-        if not isinstance(value, str):
-            raise PolicyError(f"{where}.{key}.{name}: write text")
+def _resolved(values: Mapping[str, str], where: str, environ: Mapping[str, str]) -> dict[str, str]:
+    """Put the environment's values in for `${NAME}`."""
+    for name, value in values.items():
         for variable in _VARIABLE.findall(value):
             if variable not in environ:
-                raise PolicyError(f"{where}.{key}.{name}: the environment has no {variable}")
-        found[name] = _VARIABLE.sub(lambda match: environ[match[1]], value)
-    return found
+                raise PolicyError(f"{where}.{name}: the environment has no {variable}")
+    return {name: _VARIABLE.sub(lambda match: environ[match[1]], value) for name, value in values.items()}
 
 
 def _expanded(path: str, where: str) -> Path:
@@ -245,39 +179,3 @@ def _expanded(path: str, where: str) -> Path:
         return Path(path).expanduser()
     except RuntimeError:
         raise PolicyError(f"{where}: {path}: there is no such user's home; write an absolute path") from None
-
-
-def _known(table: Mapping[str, Any], known: set[str], where: str) -> None:
-    for key in table:
-        if key not in known:
-            raise PolicyError(f"{where}.{key}: no such key; known: {', '.join(sorted(known))}".lstrip("."))
-
-
-def _of(kind: type, table: Mapping[str, Any], key: str, where: str, fix: str) -> Any:
-    value = table.get(key)
-    if value is not None and not isinstance(value, kind):
-        raise PolicyError(f"{where}.{key}: write {fix}".lstrip("."))
-    return value
-
-
-def _table(table: Mapping[str, Any], key: str, where: str) -> Mapping[str, Any]:
-    value: Mapping[str, Any] = _of(Mapping, table, key, where, "a table") or {}
-    return value
-
-
-def _text(table: Mapping[str, Any], key: str, where: str) -> str:
-    return str(_of(str, table, key, where, "text") or "")
-
-
-def _texts(table: Mapping[str, Any], key: str, where: str) -> tuple[str, ...]:
-    value = _of(list, table, key, where, "a list of texts") or []
-    if not all(isinstance(one, str) and one for one in value):
-        raise PolicyError(f"{where}.{key}: write a list of texts".lstrip("."))
-    return tuple(value)
-
-
-def _verdict(table: Mapping[str, Any], key: str, where: str, default: str) -> Verdict:
-    value = _text(table, key, where) or default
-    if value not in set(Verdict):
-        raise PolicyError(f"{where}.{key}: {value}: write allow, deny or ask".lstrip("."))
-    return Verdict(value)

@@ -78,9 +78,19 @@ def test_without_a_policy_every_tool_asks_and_a_missing_file_is_told_apart(tmp_p
 @pytest.mark.parametrize(
     ("text", "names"),
     [
-        ("defualt = 'ask'", "defualt: no such key; known: "),
-        ("default = 'maybe'", "default: maybe: write allow, deny or ask"),
-        ("[[rules]]\ntool = 'x'", "rules[1].decision: write allow, deny or ask"),
+        ("defualt = 'ask'", "defualt: no such key; did you mean default?; known: "),
+        (
+            "[[rules]]\ndecision = 'ask'\ntoken_ = 'x'",
+            "rules[1].token_: no such key; did you mean token?; known: ",
+        ),
+        (
+            "[[rules]]\ndecision = 'ask'\npaths = { argument = [] }",
+            "rules[1].paths.argument: no such key; did",
+        ),
+        ("[servers.a]\ncomand = 'x'", "servers.a.comand: no such key; did you mean command?"),
+        ("[servers.a]\nzzz = 'x'", "servers.a.zzz: no such key; known: "),
+        ("default = 'maybe'", "default: write allow, deny or ask"),
+        ("[[rules]]\ntool = 'x'", "rules[1].decision: is missing: write allow, deny or ask"),
         ("[[rules]]\ntool = 'x'\nprompt = 'y'\ndecision = 'ask'", "has tool and prompt"),
         ("[[rules]]\ndecision = 'allow'\npaths = { arguments = ['p'] }", "half of it guards nothing"),
         ("[[rules]]\ndecision = 'allow'\nhosts = { allowed = ['p'] }", "half of it guards nothing"),
