@@ -9,6 +9,7 @@ from dashboards.kit.promql import Expr, Scope, absent, both, count_by, max_by, n
 from dashboards.rules import recording
 from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
+from exporter.catalogue import engine as e
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 from exporter.catalogue import mcp as m
@@ -97,6 +98,12 @@ MODELS: Final = (
         sum_by(_P.increase(s.ENGINE_CRASHES, "10m"), "daemon", "when") > 0,
         WARNING,
         "An engine of {{ $labels.daemon }} died while {{ $labels.when }}: its requests, or its load, failed.",
+    ),
+    Alert(
+        "LlmsterKvCacheExhausted",
+        sum_by(_P.increase(e.FAILURES, "10m", reason="kv_exhausted"), "daemon", "instance_id") > 0,
+        WARNING,
+        "{{ $labels.instance_id }} on {{ $labels.daemon }} ran out of KV cache: its running requests failed.",
     ),
     Alert(
         "LlmsterQueueBuilding",

@@ -22,11 +22,11 @@ from zlib import crc32
 import msgspec
 
 from exporter.pipeline.output.families import TOOL_TAGS
+from exporter.pipeline.output.grammar import Grammar, search_prompt_tail
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from exporter.pipeline.output.grammar import Grammar
     from exporter.pipeline.output.segments import Segment
 
 _BLOCK = 256  # bytes between two look-ups in a prompt: finer costs time, coarser crowds the buckets
@@ -106,8 +106,9 @@ class Conversations:
 
     def read(self, prompt: str) -> Fingerprint:
         """Take a prompt's fingerprint and find the turn it continues. One pass over the text, plus one to hash."""
-        opened = self._tags.prompt_tail.search(prompt, max(0, len(prompt) - 256))
-        cut = len(prompt) if opened is None else opened.start()
+        prompt_end = prompt[-256:]
+        opened = search_prompt_tail(prompt_end, self._tags)
+        cut = len(prompt) if opened is None else len(prompt) - len(prompt_end) + opened.start()
         data = prompt.encode("utf-8", "surrogatepass")
         cut = len(data) - len(prompt[cut:].encode("utf-8", "surrogatepass"))
         stem_size = len(data[:cut].rstrip())

@@ -133,6 +133,15 @@ CASES: dict[str, Case] = {
         summary="An engine of box died while running: its requests, or its load, failed.",
         quiet={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "3x40"},
     ),
+    "LlmsterKvCacheExhausted": Case(
+        fires={f'llmster_engine_request_failures_total{{reason="kv_exhausted",{ONE}}}': "0x20 4x20"},
+        labels={"daemon": "box", "instance_id": "qwen"},
+        summary="qwen on box ran out of KV cache: its running requests failed.",
+        quiet={
+            f'llmster_engine_request_failures_total{{reason="kv_exhausted",{ONE}}}': "3x40",
+            f'llmster_engine_request_failures_total{{reason="too_large",{ONE}}}': "0x20 4x20",
+        },
+    ),
     "LlmsterEvictedWhileBusy": Case(
         fires={
             f"llmster_num_requests_running{{{ONE}}}": "2x29 stale",

@@ -19,6 +19,9 @@ MAX_MARKER_CHARS: Final = 128
 QUOTES: Final = "`\"'"
 """A marker right after one of these is spoken about, not used."""
 
+_BUDGET: Final = "<seed:cot_budget_reflect>"
+"""What Seed-OSS's template may put into an opened block."""
+
 Pairs = tuple[tuple[str, str], ...]
 
 
@@ -49,6 +52,8 @@ class Grammar(msgspec.Struct, frozen=True):
     """What may open a block there and nowhere else."""
     prompt_tail: re.Pattern[str]
     """A reasoning block which the prompt's own end opens, or opens and closes again."""
+    tail_ends: tuple[str, ...]
+    """With one of these `prompt_tail` ends, white space aside."""
     first_chars: tuple[str, ...]
     """With one of these everything begins that `marker` matches: a text without them holds none."""
 
@@ -80,8 +85,9 @@ def grammar(custom: Pairs = (), custom_tools: Pairs = ()) -> Grammar:
     }
     anywhere = {text: marker for text, marker in markers.items() if text not in starters}
     tails = (
-        rf"(?:{re.escape(tag.open)}(?:<seed:cot_budget_reflect>)?\s{{0,8}}(?:{re.escape(tag.close)}\s{{0,8}})?)"
+        rf"(?:{re.escape(tag.open)}(?:{_BUDGET})?\s{{0,8}}(?:{re.escape(tag.close)}\s{{0,8}})?)"
         for tag in reasoning
+        if not tag.at_start
     )
     return Grammar(
         reasoning,
@@ -90,6 +96,7 @@ def grammar(custom: Pairs = (), custom_tools: Pairs = ()) -> Grammar:
         _any_of({text: marker for text, marker in markers.items() if not marker.closes}),
         _any_of(starters),
         re.compile(rf"(?:{'|'.join(tails)})\Z"),
+        (_BUDGET, *(text for tag in reasoning if not tag.at_start for text in (tag.open, tag.close))),
         tuple(sorted({text[0] for text in anywhere})),
     )
 
@@ -154,8 +161,13 @@ def prompt_opening(prompt: str, tags: Grammar) -> str:
     Strict on purpose: only white space may follow the tag, so a question about tags opens nothing.
     """
     tail = prompt[-2 * MAX_MARKER_CHARS :]
-    match = tags.prompt_tail.search(tail) or harmony.PROMPT.search(tail)
+    match = search_prompt_tail(tail, tags) or harmony.PROMPT.search(tail)
     return match.group() if match else ""
+
+
+def search_prompt_tail(tail: str, tags: Grammar) -> re.Match[str] | None:
+    """Find the reasoning block that the end of a prompt opens, asking the regular expression only where one may be."""
+    return tags.prompt_tail.search(tail) if tail.rstrip().endswith(tags.tail_ends) else None
 
 
 def mentions(text: str, mark: str, at: int, stop: int) -> bool:

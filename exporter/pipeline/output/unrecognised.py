@@ -15,6 +15,7 @@ _LOOKED_AT: Final = 2_048
 """Characters at either end of an answer."""
 _TOKEN: Final = re.compile(r"<(?:\|[A-Za-z_][\w:/.-]{1,40}\||｜[\w▁:/.-]{1,40}｜)>|◁/?\w{2,20}▷")
 """A control token of a model, which prose does not contain."""
+_BEGINNINGS: Final = ("<|", "<｜", "◁")
 _HARMLESS: Final = re.compile(
     r"<[|｜](?:im_start|im_end|endoftext|eot_id|eom_id|end|start|return|call|channel|message|constrain|user|assistant"
     r"|system|START_RESPONSE|END_RESPONSE|END_OF_TURN_TOKEN|begin_of_solution|end_of_solution|end▁of▁sentence"
@@ -27,6 +28,7 @@ _TAG: Final = re.compile(
     re.IGNORECASE,
 )
 """A tag with which an answer begins, and whose name speaks of reasoning or tools."""
+_TAG_CHARS: Final = 16
 _FENCED: Final = re.compile(r"```|`<")
 
 
@@ -36,14 +38,18 @@ def looks_unrecognised(output: str, segments: Sequence[Segment]) -> bool:
         if segment.kind is not Kind.ANSWER or segment.blank:
             continue
         start, end = segment.content_start, segment.content_end
+        if output.find("<", start, end) < 0 and output.find("◁", start, end) < 0:
+            continue
         head = output[start : min(end, start + _LOOKED_AT)]
-        tag = _TAG.match(head)
+        tag = _TAG.match(head) if "<" in head[:_TAG_CHARS] else None
         if tag is not None and f"</{tag[1]}>" in output[start:end]:
             return True
         tail = output[max(start + _LOOKED_AT, end - _LOOKED_AT) : end] if end - start > _LOOKED_AT else ""
         for part in (head, tail):
-            if _FENCED.search(part) is None and any(
-                _HARMLESS.fullmatch(token) is None for token in _TOKEN.findall(part)
+            if (
+                any(begin in part for begin in _BEGINNINGS)
+                and _FENCED.search(part) is None
+                and any(_HARMLESS.fullmatch(token) is None for token in _TOKEN.findall(part))
             ):
                 return True
     return False

@@ -1,5 +1,6 @@
 """Engines as metrics: size, prompt cache, truncations and failures of those that said so, nothing of others."""
 
+from exporter.catalogue import log_stream as m
 from exporter.collectors import engine, slots
 from exporter.collectors.base import Scrape
 from exporter.collectors.prediction_metrics import PredictionTally, Stream
@@ -8,7 +9,7 @@ from exporter.pipeline.predictions import PredictionBuilder
 from tests.exporter.collectors.values import by, collected
 from tests.exporter.pipeline.engine_lines import DECODE, LAUNCH, NOW, PROMPT, runtime, server
 from tests.exporter.pipeline.engine_replay import recording
-from tests.exporter.readings import NOW_S
+from tests.exporter.readings import NOW_S, instance, snapshot
 
 
 class Clock:
@@ -88,3 +89,16 @@ def test_queue_times_reach_the_histogram() -> None:
     tally.take_queue_time("m", 2.5)
     [family] = [family for row, family in tally.collect() if row.name == "llmster_request_queue_time_seconds"]
     assert {sample.value for sample in family.samples if sample.name.endswith("_sum")} == {2.5}
+
+
+def test_the_counters_of_a_loaded_model_start_at_zero_for_every_reason() -> None:
+    tally = PredictionTally("local")
+    tally.expect(snapshot(instance()))
+    [family] = [family for row, family in tally.collect() if row is m.REQUESTS]
+    totals = {
+        (sample.labels["model"], sample.labels["finished_reason"]): sample.value
+        for sample in family.samples
+        if sample.name.endswith("_total")
+    }
+    assert {reason for _, reason in totals} == {"stop", "length", "tool_calls", "abort", "error", "unknown"}
+    assert set(totals.values()) == {0}
