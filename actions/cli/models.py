@@ -187,10 +187,17 @@ def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool,
 @click.command()
 @click.argument("model", shell_complete=completion.models)
 @click.option("--quantization", help="Which one, where the model has several, such as Q4_K_M.")
+@click.option("--cancel", is_flag=True, help="Cancel the download of MODEL that is under way.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
 def download(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
+    *,
+    url: str,
+    token_file: Path | None,
+    daemon: str | None,
+    as_json: bool,
+    cancel: bool,
+    **parameters: Any,
 ) -> None:
     """Download MODEL and follow it to its end.
 
@@ -198,6 +205,9 @@ def download(
     Example:  daemonpulse actions download qwen/qwen3-8b
     """  # noqa: D301 - as above
     with Api(url, token_file) as api:
+        if cancel:
+            say(_cancel_download(api, api.daemon(daemon), parameters["model"]))
+            return
         operation = api.command(daemon, "models/download", parameters, bar=not as_json)
     _print(operation, as_json, f"{parameters['model']}: {operation['result']['status'].replace('_', ' ')}")
 
@@ -227,6 +237,16 @@ def probe(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
         f"total {result['total_seconds']:.3f} s"
         + (f", loaded in {load_s:.1f} s" if load_s is not None else ""),
     )
+
+
+def _cancel_download(api: Api, daemon: str, model: str) -> str:
+    recent = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": 1000})["operations"]
+    wanted = ("download", model, None)
+    found = [one for one in recent if (one["action"], one["subject"], one["finished_ms"]) == wanted]
+    if not found:
+        fail(f"{model}: no download of it is under way", 1)
+    ended = api.ask("POST", f"/v1/operations/{found[0]['id']}/cancel", {})
+    return f"{model}: {ended['state']}"
 
 
 MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, fit, download, probe)

@@ -15,7 +15,8 @@ from actions.domain.errors import from_daemon, invalid, not_found
 from actions.domain.load_options import split_config
 from actions.domain.load_plan import LoadPlan, candidates, existing
 from actions.domain.preflight import Need, Preflight, SplitPlan, judge
-from exporter.llmster.commands import namespace_of
+from exporter.llmster.commands import NAMESPACES, namespace_of
+from exporter.llmster.domains import BY_NAME
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo
 
@@ -72,10 +73,22 @@ async def judged(
 async def suited_model(daemon: DaemonSession, command: Load) -> DownloadedModel:
     """Find the model and refuse a parameter that its kind has no key for. Raises Problem."""
     model = await daemon.model(command.model)
+    require_commanded_domain(model)
     unsuited = command.unsuited(namespace_of(model))
     if unsuited is not None:
         raise invalid(unsuited, None, "an embedding model has no such option; leave it out")
     return model
+
+
+def require_commanded_domain(model: DownloadedModel) -> None:
+    """Refuse a model of a domain that has no load options here. Raises Problem."""
+    if model.type in NAMESPACES:
+        return
+    seen = "is listed and watched, but" if model.type in BY_NAME else "is not known, and"
+    commanded = " and ".join(NAMESPACES)
+    raise invalid(
+        "model", model.model_key, f"its domain {model.type[:50]} {seen} only {commanded} models can be loaded"
+    )
 
 
 def split_plan(options: Mapping[str, Any]) -> SplitPlan:

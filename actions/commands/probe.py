@@ -38,6 +38,7 @@ class ProbeAction(Action[Probe]):
     async def facts(self, command: Probe) -> Facts:
         """Judge the load that the probe would cause."""
         model = await self.daemon.model(command.model)
+        load_plan.require_commanded_domain(model)
         if namespace_of(model) != "llm":
             raise invalid("model", command.model, "an embedding model does not chat; probe an LLM")
         listing = await self.daemon.instances()

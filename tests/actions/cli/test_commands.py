@@ -133,6 +133,20 @@ async def test_refusals_speak_of_flags_and_eject_asks_before_it_ends_requests(
     assert forced.out == f"{name} ejected; 1 requests in flight ended\n"
 
 
+async def test_a_download_is_cancelled_from_a_terminal(
+    forge: Forge, here: dict[str, str], sim: Simulator
+) -> None:
+    sim.clock.speed = 0.1
+    begun = (await forge.post("models/download", wait=None, model="publisher/fresh-7b")).json()
+    live = forge.parts.service.operations.live[begun["id"]]
+    async with asyncio.timeout(10):
+        while live.phase != "downloading":  # noqa: ASYNC110 - seen only by looking
+            await asyncio.sleep(0.01)
+    cancelled = await run("download", "publisher/fresh-7b", "--cancel", **here)
+    assert (cancelled.code, cancelled.err) == (0, "")
+    assert (await forge.operation(begun["id"]))["state"] == "cancelled"
+
+
 async def test_fit_says_what_fits_and_what_would_have_to_go(here: dict[str, str]) -> None:
     fits = await run("fit", SMALL, "--parallel", "2", "--kv", "q8", **here)
     assert (fits.code, fits.err) == (0, "")
@@ -163,6 +177,8 @@ async def test_engines_are_listed_selected_and_updated(forge: Forge) -> None:
 async def test_download_and_probe(here: dict[str, str]) -> None:
     done = await run("download", "new/model", **here)
     assert (done.code, done.out) == (0, "new/model: completed\n"), done.err
+    none = await run("download", "new/model", "--cancel", **here)
+    assert (none.code, none.err) == (1, "daemonpulse: new/model: no download of it is under way\n")
     probed = await run("probe", "qwen/qwen3-8b", **here)
     assert re.fullmatch(r"qwen/qwen3-8b: TTFT \d+\.\d{3} s, total \d+\.\d{3} s\n", probed.out), probed.err
 

@@ -1,6 +1,7 @@
 """Loading and ejecting over HTTP: what is asked for is what there is, and never twice."""
 
 import asyncio
+import dataclasses
 from collections.abc import Callable
 
 import pytest
@@ -159,6 +160,21 @@ async def test_an_embedding_model_loads_in_its_own_namespace(forge: Forge, sim: 
     assert sim.calls["embedding", "loadModel"] == 1
     refused = await forge.load(model, instance_id="e2", parallel=2)
     assert (refused.status_code, refused.json()["parameter"]) == (422, "parallel")
+
+
+@pytest.mark.parametrize(("kind", "words"), [("decision", "listed and watched"), ("hologram", "not known")])
+async def test_a_model_of_another_domain_is_shown_and_refused_with_the_reason(
+    forge: Forge, sim: Simulator, kind: str, words: str
+) -> None:
+    odd = dataclasses.replace(sim.daemon.models[0], key="odd/one", type=kind)  # type: ignore[arg-type]
+    sim.daemon.models = (*sim.daemon.models, odd)
+    listed = (await forge.http.get(forge.path("models"))).json()["models"]
+    assert {one["model"]: one["type"] for one in listed}["odd/one"] == kind
+    for path in ("models/load", "preflight", "fit", "probe"):
+        refused = await forge.post(path, wait=None, model="odd/one")
+        assert refused.status_code == 422, (path, refused.text)
+        assert f"domain {kind} is {words}" in refused.json()["detail"]
+    assert sim.calls["llm", "loadModel"] == 0
 
 
 async def test_the_daemons_refusal_is_translated_and_its_stack_stays_there(
