@@ -94,6 +94,12 @@ async def together(start: StartExporter, **config: Any) -> AsyncIterator[Togethe
                 await task
 
 
+def total(seen: Scraped, name: str, **labels: str) -> float:
+    return sum(
+        value for sample, own, value in seen.samples if sample == name and labels.items() <= own.items()
+    )
+
+
 async def ask(http: httpx.AsyncClient, number: int) -> str:
     """Send one of many kinds of request; return the client it counts for."""
     client = ("ci", "chat")[number % 2]
@@ -134,20 +140,15 @@ async def test_a_burst_is_counted_once_and_its_tokens_by_client_are_the_daemons(
         totals = all_of.simulator.daemon.totals
         seen = await all_of.settled(matched=BURST, log_only=0, unmatched=0, tap_only=0)
 
-        def total(name: str, **labels: str) -> float:
-            return sum(
-                v for sample, own, v in seen.samples if sample == name and labels.items() <= own.items()
-            )
-
         assert totals.predictions == BURST
-        assert total("llmster_request_success_total") == BURST
-        assert total("llmster_generation_tokens_total") == totals.generated_tokens
-        assert total("daemonpulse_tap_tokens_total", type="input") == totals.prompt_tokens
-        assert total("daemonpulse_tap_tokens_total", type="output") == totals.generated_tokens
+        assert total(seen, "llmster_request_success_total") == BURST
+        assert total(seen, "llmster_generation_tokens_total") == totals.generated_tokens
+        assert total(seen, "daemonpulse_tap_tokens_total", type="input") == totals.prompt_tokens
+        assert total(seen, "daemonpulse_tap_tokens_total", type="output") == totals.generated_tokens
         for client, requests in asked.items():
-            assert total("daemonpulse_tap_requests_total", client=client) == requests
-        assert total("daemonpulse_tap_reasoning_estimate_error_ratio_count") > 0
-        assert total("daemonpulse_tap_unread_total") == 0
+            assert total(seen, "daemonpulse_tap_requests_total", client=client) == requests
+        assert total(seen, "daemonpulse_tap_reasoning_estimate_error_ratio_count") > 0
+        assert total(seen, "daemonpulse_tap_unread_total") == 0
 
 
 async def test_what_goes_past_the_tap_counts_as_well_and_has_no_client(start_exporter: StartExporter) -> None:
@@ -156,7 +157,7 @@ async def test_what_goes_past_the_tap_counts_as_well_and_has_no_client(start_exp
             body = {"model": MODELS[0], "prompt": "Once", "max_tokens": 5}
             await http.post(f"{all_of.simulator.url}/v1/completions", json=body)
         seen = await all_of.settled(log_only=1, matched=0)
-    assert seen.value("llmster_request_success_total") == 1
+    assert total(seen, "llmster_request_success_total") == 1
     assert seen.value("daemonpulse_tap_tokens_total", type="output") is None
 
 
@@ -205,7 +206,7 @@ async def test_a_tap_that_is_away_costs_what_only_it_knows(start_exporter: Start
         async with httpx.AsyncClient(timeout=60, trust_env=False) as http:
             body = {"model": MODELS[0], "prompt": "Once", "max_tokens": 5}
             await http.post(f"{simulator.url}/v1/completions", json=body)
-        seen = await exporter.until(lambda seen: seen.value("llmster_request_success_total") == 1)
+        seen = await exporter.until(lambda seen: total(seen, "llmster_request_success_total") == 1)
     assert seen.value("daemonpulse_tap_up") == 0
     assert seen.value("daemonpulse_tap_connections") is None
     assert seen.value("daemonpulse_tap_claims_total", outcome="log_only") == 1
