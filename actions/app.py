@@ -256,7 +256,7 @@ def _controlled(
         )
     elif not daemon.is_loopback:
         sources.append(NoMemory(f"daemon {daemon.name} is on another machine and prometheus_url is not set"))
-    client = DaemonClient(name=daemon.name, url=daemon.url, token=token, estimates=False)
+    client = DaemonClient(name=daemon.name, url=daemon.url, token=daemon.current_token, estimates=False)
     return DaemonSession(
         client, token=token, memory=FirstThatAnswers(sources), history=history, home=daemon.home
     )

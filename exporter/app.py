@@ -155,7 +155,7 @@ def watch(daemon: DaemonSettings, *, max_age_s: float, opening: asyncio.Semaphor
     client = DaemonClient(
         name=daemon.name,
         url=daemon.url,
-        token=daemon.token.reveal() if daemon.token else None,
+        token=daemon.current_token,
         opening=opening,
     )
     return DaemonWatch(client, local_home=_local_home(daemon), max_age_s=max_age_s)

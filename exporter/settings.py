@@ -6,6 +6,7 @@ environment, the environment over the file, the file over the defaults.
 
 from __future__ import annotations
 
+import contextlib
 import os
 import re
 from collections.abc import Mapping
@@ -72,6 +73,20 @@ class DaemonSettings:
     """The daemon's LM Studio home if it is on this machine; None leaves that to the URL."""
     tap_url: str | None = None
     """Where the reports of the tap before it are fetched, without a trailing slash."""
+
+    token_file: Path | None = None
+    """The file the token came from, if any."""
+
+    def current_token(self) -> str | None:
+        """Read the token again from its file, so that a rotated one needs no restart. Blocks; never raises.
+
+        The token read at start stands where there is no file, or none that holds a token.
+        """
+        if self.token_file is not None:
+            with contextlib.suppress(SettingsError):
+                token = _token_from_file(str(self.token_file), "daemon_token_file")
+                return token.reveal() if token is not None else None
+        return self.token.reveal() if self.token is not None else None
 
     @property
     def is_loopback(self) -> bool:
@@ -211,6 +226,7 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
                 if token_file
                 else _token(environ.get(token_env, ""), f"{where} token_env {token_env}"),
                 home=existing_folder(texts["home"], f"{where} home") if "home" in texts else None,
+                token_file=Path(token_file) if token_file else None,
                 tap_url=base_url(texts["tap_url"], f"{where} tap_url", example=_TAP_URL)
                 if texts.get("tap_url")
                 else None,

@@ -7,10 +7,13 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+import os
+import socket
+from collections.abc import AsyncIterator, Mapping
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Final
+from urllib.parse import urlsplit
 
 import click
 import httpx
@@ -18,13 +21,22 @@ import httpx
 from exporter.llmster import local_files, rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.connection import Timeouts
-from exporter.llmster.errors import AuthenticationRefused, LlmsterError
+from exporter.llmster.errors import AuthenticationRefused, DaemonStalled, LlmsterError
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared.server import listen
 from exporter.shared.settings_table import SettingsError
 from exporter.shared.terminal import plain, say_json
 
 ANSWER_S: Final = 5.0
+FROZEN: Final = (
+    "it accepts connections and does not answer: restart the daemon (lms daemon down && lms daemon up)"
+)
+OTLP_ENDPOINTS: Final = (
+    "OTEL_EXPORTER_OTLP_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
+    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
+)
 INTERNAL_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
 """Ports the internal API tries in turn. Source: lmstudio-js; see docs of the client's discovery."""
 
@@ -54,6 +66,7 @@ async def _check_all(settings: ExporterSettings) -> list[Finding]:
     findings: list[Finding] = []
     for daemon in settings.daemons:
         findings += [finding async for finding in _check(daemon)]
+    findings += check_otlp(os.environ)
     findings.append(check_listen(settings))
     return findings
 
@@ -62,8 +75,12 @@ async def _check(daemon: DaemonSettings) -> AsyncIterator[Finding]:
     name = daemon.name
     try:
         greets = await rest.greets(daemon.url, timeout_s=ANSWER_S)
+    except DaemonStalled as error:
+        seen = f"{error}: it accepts connections and does not answer"
+        yield Finding(name, "daemon found", False, seen, FROZEN)
+        return
     except LlmsterError as error:
-        yield Finding(name, "daemon found", False, str(error), await how_to_find(daemon))
+        yield Finding(name, "daemon found", False, str(error), await _how_to_reach(daemon))
         return
     if not greets:
         fix = "this is another server; point --daemon-url at LM Studio's port"
@@ -74,10 +91,12 @@ async def _check(daemon: DaemonSettings) -> AsyncIterator[Finding]:
         status = await rest.status(daemon.url, timeout_s=ANSWER_S)
         seen = f"{status.package} {status.version} at {daemon.url}"
     yield Finding(name, "daemon found", True, seen)
+    for finding in check_home(daemon):
+        yield finding
     client = DaemonClient(
         name=name,
         url=daemon.url,
-        token=daemon.token.reveal() if daemon.token else None,
+        token=daemon.current_token,
         timeouts=Timeouts(call_s=ANSWER_S),
     )
     running = asyncio.create_task(client.run())
@@ -107,16 +126,24 @@ async def _check_session(client: DaemonClient, *, has_token: bool) -> AsyncItera
         )
         return
     if problem is not None:
-        yield Finding(name, "session opened", False, str(problem), "is something between us and the daemon?")
+        fix = (
+            FROZEN
+            if isinstance(problem, DaemonStalled)
+            else "does a proxy between here and the daemon refuse it?"
+        )
+        yield Finding(name, "session opened", False, str(problem), fix)
         return
-    yield Finding(name, "token accepted", True, "with our token" if has_token else "no token needed")
+    yield Finding(name, "token accepted", True, "with the token" if has_token else "no token needed")
     try:
         snapshot = await client.snapshot()
     except LlmsterError as error:
-        yield Finding(
-            name, "state readable", False, str(error), "the daemon connects but does not answer; restart it"
-        )
+        yield Finding(name, "state readable", False, str(error), FROZEN)
         return
+    if has_token and snapshot.auth_required is False:
+        seen = "no: the daemon lets in clients without a token; turn on authentication, or remove the token"
+        yield Finding(name, "token needed", True, seen)
+    for domain in snapshot.unread_domains:
+        yield Finding(name, "state readable", False, f"the list of loaded {domain} models", FROZEN)
     loaded = ", ".join(instance.info.identifier for instance in snapshot.instances) or "nothing loaded"
     yield Finding(name, "state readable", True, f"{loaded} ({snapshot.duration_s * 1000:.0f} ms)")
     try:
@@ -133,8 +160,66 @@ async def _check_session(client: DaemonClient, *, has_token: bool) -> AsyncItera
         "log stream open",
         not warned,
         f"the daemon objected: {warned}" if warned else "subscribed",
-        "report this: the daemon's protocol differs from ours" if warned else "",
+        "report this: the daemon's protocol differs from the known one" if warned else "",
     )
+
+
+async def _how_to_reach(daemon: DaemonSettings) -> str:
+    """Say what to do about a daemon that cannot be reached, by why."""
+    other = "http" if daemon.url.startswith("https:") else "https"
+    url = f"{other}:{daemon.url.partition(':')[2]}"
+    with contextlib.suppress(LlmsterError):
+        if await rest.greets(url, timeout_s=ANSWER_S):
+            return f"LM Studio answers at {url}: set DAEMONPULSE_DAEMON_URL={url}"
+    host = urlsplit(daemon.url).hostname or ""
+    try:
+        await asyncio.get_running_loop().getaddrinfo(host, None)
+    except OSError:
+        return f"the host name {host} is not known here: correct --daemon-url, or the name service"
+    return await how_to_find(daemon)
+
+
+def check_home(daemon: DaemonSettings) -> list[Finding]:
+    """Look for what makes every load of a local daemon fail.
+
+    Source: llmster 0.0.25 does not make `.internal/temp` when it is installed, and ends every load with ENOENT.
+    """
+    with contextlib.suppress(RuntimeError, OSError):  # a user id without a name, and no HOME
+        home = daemon.home or local_files.default_home(Path.home())
+        internal = home / ".internal"
+        is_its_home = daemon.home is not None or (
+            daemon.is_loopback and daemon.port in local_files.ports(home)
+        )
+        if is_its_home and internal.is_dir() and not (internal / "temp").is_dir():
+            seen = f"{internal / 'temp'} is missing: loads will fail with ENOENT"
+            return [Finding(daemon.name, "loads possible", False, seen, f"mkdir {internal / 'temp'}")]
+    return []
+
+
+def check_otlp(environ: Mapping[str, str]) -> list[Finding]:
+    """Try to connect to the OTLP receivers that the environment names."""
+    findings: list[Finding] = []
+    for key in OTLP_ENDPOINTS:
+        value = environ.get(key, "")
+        if not value:
+            continue
+        seen, fix = "", f"correct {key}, or start the receiver"
+        try:
+            parts = urlsplit(value)
+            port = parts.port or (443 if parts.scheme == "https" else 80)
+            if parts.scheme not in {"http", "https"} or not parts.hostname:
+                seen, fix = (
+                    f"{value} is not a URL",
+                    f"write {key}=http://host:4318 (HTTP) or http://host:4317 (gRPC)",
+                )
+            else:
+                socket.create_connection((parts.hostname, port), timeout=ANSWER_S).close()
+        except (OSError, ValueError) as error:
+            seen = f"{value}: {error}"
+        findings.append(
+            Finding("(exporter)", "OTLP receiver", not seen, seen or f"{value} accepts", fix if seen else "")
+        )
+    return findings
 
 
 async def how_to_find(daemon: DaemonSettings) -> str:

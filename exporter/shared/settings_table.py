@@ -146,6 +146,8 @@ def base_url(value: str, key: str, *, example: str, is_secret: bool = False) -> 
     """Read http(s)://host:port, without a trailing slash. `is_secret` leaves the value out of the error."""
     if not urls.is_base(value):
         fix = f"write http://host:port, such as {example}"
+        if re.match(r"https?://[^/@]+/[A-Za-z]", value):
+            fix = f"leave the path out: http://host:port is enough, such as {example}"
         if "@" in value and not is_secret:
             fix = "leave user and password out of the URL; API tokens have a setting of their own"
         raise SettingsError(key=key, value="" if is_secret else _without_credentials(value), fix=fix)

@@ -1,5 +1,6 @@
 """What `daemonpulse check` finds at the exporter's own port, and where it looks for a daemon that is not there."""
 
+import asyncio
 import dataclasses
 import socket
 import threading
@@ -7,6 +8,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from http.server import BaseHTTPRequestHandler, HTTPServer
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -117,3 +119,66 @@ async def test_a_daemon_is_looked_for_by_the_home_that_was_configured(
         fix = await check.how_to_find(dataclasses.replace(daemon, home=tmp_path))
         assert fix == f"LM Studio answers at {sim.url}: set DAEMONPULSE_DAEMON_URL={sim.url}"
         assert "lms daemon up" in await check.how_to_find(daemon), "without a home there is nowhere to look"
+
+
+async def found(url: str, **changes: Any) -> dict[str, check.Finding]:
+    """Check one daemon; gives the last finding of each kind."""
+    daemon = dataclasses.replace(exporter_settings.load({}, environ={}).daemons[0], url=url, **changes)
+    return {finding.what: finding async for finding in check._check(daemon)}
+
+
+async def test_a_frozen_daemon_is_to_be_restarted() -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        sim.faults.freeze()
+        sim.faults.handshake_delay_s = None
+        sim.faults.hang("* /*")
+        finding = (await found(sim.url))["daemon found"]
+    assert not finding.works
+    assert "restart the daemon" in finding.fix
+
+
+async def test_https_against_http_is_told_with_the_url_that_works() -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        finding = (await found(sim.url.replace("http:", "https:")))["daemon found"]
+    assert not finding.works
+    assert finding.fix == f"LM Studio answers at {sim.url}: set DAEMONPULSE_DAEMON_URL={sim.url}"
+
+
+async def test_an_unknown_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def unknown(*_: Any, **__: Any) -> Any:
+        raise socket.gaierror(socket.EAI_NONAME, "Name or service not known")
+
+    monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", unknown)
+    finding = (await found("http://no-such-host.example:1234"))["daemon found"]
+    assert "no-such-host.example is not known here" in finding.fix
+
+
+async def test_a_token_that_is_not_needed_is_told() -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        token = exporter_settings.Secret("sk-lm-Ab3dE6gH:0123456789abcdefghij")
+        findings = await found(sim.url, token=token)
+    assert "lets in clients without a token" in findings["token needed"].seen
+
+
+@pytest.mark.parametrize("is_there", [True, False])
+async def test_a_missing_temp_folder_of_the_daemon_is_told(tmp_path: Path, *, is_there: bool) -> None:
+    async with Simulator(SimConfig(scenario="idle", home=tmp_path)) as sim:
+        if is_there:
+            (tmp_path / ".internal" / "temp").mkdir()
+        findings = await found(sim.url, home=tmp_path)
+    assert ("loads possible" in findings) is not is_there
+    if not is_there:
+        assert findings["loads possible"].fix == f"mkdir {tmp_path / '.internal' / 'temp'}"
+
+
+def test_an_otlp_receiver_that_is_not_there_is_told() -> None:
+    with answering(200, b"") as port:
+        good = f"http://127.0.0.1:{port}"
+        [works] = check.check_otlp({"OTEL_EXPORTER_OTLP_ENDPOINT": good})
+    [gone] = check.check_otlp({"OTEL_EXPORTER_OTLP_ENDPOINT": good})
+    [odd] = check.check_otlp({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector:4317"})
+    assert works.works
+    assert not gone.works
+    assert not odd.works
+    assert "is not a URL" in odd.seen
+    assert check.check_otlp({}) == []

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import dataclasses
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
+from pathlib import Path
 
 import pytest
 
@@ -208,3 +210,17 @@ async def test_a_daemon_that_answers_calls_and_no_keep_alive_is_running(
     for _ in range(4):
         assert is_up(await exporter.scrape())
         await asyncio.sleep(0.05)
+
+
+async def test_a_rotated_token_is_read_again_without_a_restart(
+    start_exporter: StartExporter, tmp_path: Path
+) -> None:
+    old, new = "sk-lm-Ab3dE6gH:0123456789abcdefghij", "sk-lm-Ab3dE6gH:zzzzzzzzzzzzzzzzzzzz"
+    file = tmp_path / "token"
+    file.write_text(old)
+    async with Simulator(SimConfig(scenario="idle", token=new)) as sim:
+        box = dataclasses.replace(daemon("box", sim.url, token=old), token_file=file)
+        exporter = await start_exporter(box)
+        assert_unreadable(await exporter.scrape(), "refused")
+        file.write_text(new)
+        assert is_up(await exporter.until(is_up))

@@ -2,13 +2,17 @@
 
 import asyncio
 import contextlib
+import inspect
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
 import pytest
+from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.shared import http_timeouts
 from exporter.shared import server as serving
+from exporter.shared.http_timeouts import PatientProtocol
 
 BIG = b"x" * 64 * 1024 * 1024
 """More than the buffers of a socket and of ours hold."""
@@ -211,3 +215,23 @@ async def test_a_request_to_upgrade_is_answered_as_a_plain_one_and_not_worth_a_l
         answer = await hopeful.ask(GOOD.replace(b"close", b"Upgrade, close\r\nUpgrade: websocket"))
     assert answer.startswith(b"HTTP/1.1 200")
     assert caplog.text == ""
+
+
+def test_uvicorn_still_has_what_the_timeouts_are_built_on() -> None:
+    """H11Protocol is not public: a release that renames one of these must be noticed here, not in production."""
+    own = {name for name in vars(PatientProtocol) if callable(vars(PatientProtocol)[name])}
+    replaced = own & {
+        "connection_made",
+        "connection_lost",
+        "data_received",
+        "on_response_complete",
+        "pause_writing",
+        "resume_writing",
+        "timeout_keep_alive_handler",
+        "_should_upgrade",
+    }
+    assert {name for name in replaced if not callable(getattr(H11Protocol, name, None))} == set()
+    assert len(replaced) >= 7
+    assert {"conn", "connections", "transport", "loop", "client"} <= set(
+        re.findall(r"self\.(\w+)", inspect.getsource(H11Protocol))
+    )
