@@ -13,9 +13,9 @@ _HEAD: Final = """# Dashboards
 
 Written by `daemonpulse dashboards build`. Do not edit: change `dashboards/`, then build.
 
-Seven boards, one question each, linked with one another. Import `dashboards/generated/<board>.json` into any Grafana
-from version 12 on: each board asks for its datasources in variables at the top. The shipped stack provisions
-`dashboards/generated/provisioned/`, the same boards with its own datasources chosen.
+Eight boards, one question each, linked with one another. Import `dashboards/generated/<board>.json` into any Grafana
+from version 12 on. The boards look for the shipped stack's datasources, and take the first one of the same type where
+those do not exist; the settings of a board show the choice as hidden variables.
 
 Buttons POST through Grafana's datasource proxy to the actions API. The token stays in Grafana's server; no board
 holds one. Only people who may edit a board see its buttons.

@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
-from pydantic import BaseModel, ConfigDict, Field, StringConstraints
+from pydantic import BaseModel, ConfigDict, Field, StringConstraints, model_validator
 
 from actions.api.load_parameters import Commas, load_options
 from actions.domain.command import Load
@@ -65,6 +65,15 @@ class Plan(LoadOptions):
         le=MAX_TTL_S,
         description="Idle time after which the daemon unloads it; never if left out.",
     )
+
+    @model_validator(mode="before")
+    @classmethod
+    def _left_alone(cls, given: Any) -> Any:
+        """Leave out what a form sends as `default`: its choices that were left alone."""
+        if not isinstance(given, dict):
+            return given
+        forms = ("context_length", "parallel", "ttl_seconds")
+        return {key: value for key, value in given.items() if not (key in forms and value == "default")}
 
 
 class Replacing(Plan):

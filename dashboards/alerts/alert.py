@@ -13,7 +13,7 @@ from dashboards.kit.promql import Expr, QueryError
 from dashboards.kit.theme import Json
 
 CRITICAL: Final = "critical"
-"""Somebody should get up: people are without their models, or a card is dying."""
+"""Somebody should get up: people are without their models, or a GPU is failing."""
 WARNING: Final = "warning"
 """Look at it today."""
 INFO: Final = "info"
@@ -45,7 +45,7 @@ class Alert:
             raise QueryError(f"{self.name}: the summary is a sentence, without labels {sorted(unknown)}")
 
     def to_json_data(self, runbooks: str) -> Json:
-        """Write the rule. `runbooks` is where the pages are, a folder or a URL."""
+        """Write the rule. `runbooks` is the address of its page, with {alert} for the name."""
         return {
             "alert": self.name,
             "expr": self.expr.text,
@@ -53,6 +53,6 @@ class Alert:
             "labels": {"severity": self.severity},
             "annotations": {
                 "summary": self.summary,
-                "runbook_url": f"{runbooks.rstrip('/')}/{self.name}.md",
+                "runbook_url": runbooks.replace("{alert}", self.name),
             },
         }

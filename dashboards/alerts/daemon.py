@@ -29,14 +29,14 @@ DAEMON: Final = (
         "LlmsterDaemonDown",
         max_by(_P.now(d.STATE, state="down"), "daemon").equals(1),
         CRITICAL,
-        "Daemon {{ $labels.daemon }} refuses connections: nobody can use its models.",
+        "Daemon {{ $labels.daemon }} is down: it refuses connections.",
         "1m",
     ),
     Alert(
         "LlmsterDaemonStalled",
         max_by(_P.now(d.STATE, state="stalled"), "daemon").equals(1),
         CRITICAL,
-        "Daemon {{ $labels.daemon }} accepts connections and does not answer: it hangs.",
+        "Daemon {{ $labels.daemon }} is stalled: it accepts connections and does not answer.",
         "1m",
     ),
     Alert(
@@ -59,14 +59,14 @@ DAEMON: Final = (
         "LlmsterNotWatched",
         absent(_P.now(d.UP)),
         CRITICAL,
-        "No exporter reports any daemon: we are blind.",
+        "No llmster exporter is being scraped.",
         "5m",
     ),
     Alert(
         "LlmsterLogStreamDown",
         max_by(both(_P.now(s.STREAM_UP).equals(0), _UP), "daemon").equals(0),
         WARNING,
-        "We cannot hear the log of daemon {{ $labels.daemon }}: requests are not counted.",
+        "Log stream of daemon {{ $labels.daemon }} is down: requests are not counted.",
         "5m",
     ),
     Alert(
@@ -75,7 +75,7 @@ DAEMON: Final = (
             both(_P.now(d.LISTENS_BEYOND_LOOPBACK).equals(1), _P.now(d.AUTH_REQUIRED).equals(0)), "daemon"
         ),
         CRITICAL,
-        "Everybody on the network of {{ $labels.daemon }} can use its models and run its tools: it wants no token.",
+        "Daemon {{ $labels.daemon }} listens beyond loopback without authentication.",
         "5m",
     ),
 )
@@ -89,7 +89,7 @@ MODELS: Final = (
         "LlmsterGenerationStuck",
         both(_QUIET > _STUCK_AFTER_S, _P.now(d.REQUESTS_RUNNING) > 0),
         CRITICAL,
-        "{{ $labels.instance_id }} on {{ $labels.daemon }} has requests in hand and made no progress for "
+        "{{ $labels.instance_id }} on {{ $labels.daemon }} has running requests and no progress for "
         "{{ $value | humanizeDuration }}.",
         "1m",
     ),
@@ -97,7 +97,7 @@ MODELS: Final = (
         "LlmsterEngineCrashed",
         sum_by(_P.increase(s.ENGINE_CRASHES, "10m"), "daemon", "when") > 0,
         WARNING,
-        "An engine of {{ $labels.daemon }} died while {{ $labels.when }}: its requests, or its load, failed.",
+        "An engine of {{ $labels.daemon }} crashed while {{ $labels.when }}: its requests or its load failed.",
     ),
     Alert(
         "LlmsterKvCacheExhausted",
@@ -109,7 +109,7 @@ MODELS: Final = (
         "LlmsterQueueBuilding",
         _P.now(d.REQUESTS_WAITING) > _P.now(d.PARALLEL),
         WARNING,
-        "{{ $value }} requests wait for {{ $labels.instance_id }} on {{ $labels.daemon }}: more than it can work on.",
+        "{{ $value }} requests wait for {{ $labels.instance_id }} on {{ $labels.daemon }}: more than it has slots.",
         "5m",
     ),
     Alert(
@@ -120,13 +120,13 @@ MODELS: Final = (
             "daemon",
         ),
         WARNING,
-        "{{ $labels.instance_id }} went away from {{ $labels.daemon }} while it worked on {{ $value }} requests.",
+        "{{ $labels.instance_id }} was unloaded from {{ $labels.daemon }} with {{ $value }} running requests.",
     ),
     Alert(
         "LlmsterDuplicateInstances",
         count_by(_P.now(d.INSTANCE_INFO), "daemon", "model", "device") > 1,
         INFO,
-        "{{ $labels.model }} is loaded {{ $value }} times on {{ $labels.daemon }}: each copy takes memory.",
+        "{{ $labels.model }} is loaded {{ $value }} times on {{ $labels.daemon }}: each copy takes VRAM.",
         "15m",
     ),
 )
@@ -150,15 +150,15 @@ def _burns(first: str, recordings: dict[str, recording.Recording], what: str) ->
             f"{first}BurnSlow",
             burning("6h", "30m", 0.3),
             WARNING,
-            f"For hours, {{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.daemon }}}} {what}.",
+            f"{{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.daemon }}}}, for hours, {what}.",
             "15m",
         ),
     )
 
 
 OBJECTIVES: Final = (
-    *_burns("LlmsterFirstToken", recording.FIRST_TOKEN_SLOW, "wait more than 2.5 s for their first token"),
-    *_burns("LlmsterPerToken", recording.PER_TOKEN_SLOW, "get fewer than 10 tokens per second"),
+    *_burns("LlmsterTtft", recording.TTFT_SLOW, "have a TTFT above 2.5 s"),
+    *_burns("LlmsterTpot", recording.TPOT_SLOW, "have a TPOT above 0.1 s"),
 )
 
 # DaemonPulse itself --------------------------------------------------------------------------------------------------
@@ -169,7 +169,7 @@ _LOST: Final = (
     + _P.increase(o.OTLP_LOGS_FAILED, "10m")
 )
 
-OURSELVES: Final = (
+SELF: Final = (
     Alert(
         "DaemonPulseDroppingEvents",
         _P.newly(s.EVENTS_DROPPED, "10m"),
@@ -180,28 +180,28 @@ OURSELVES: Final = (
         "DaemonPulseLosingTelemetry",
         _LOST > 0,
         WARNING,
-        "DaemonPulse on {{ $labels.instance }} loses traces or logs: their receiver is away or too slow.",
+        "DaemonPulse on {{ $labels.instance }} loses traces or logs: the OTLP receiver is away or too slow.",
         "10m",
     ),
     Alert(
         "DaemonPulseCollectorFailing",
         _P.now(o.COLLECTOR_SUCCESS).equals(0),
         WARNING,
-        "DaemonPulse on {{ $labels.instance }} cannot collect {{ $labels.collector }}.",
+        "DaemonPulse on {{ $labels.instance }} fails to collect {{ $labels.collector }}.",
         "5m",
     ),
     Alert(
         "DaemonPulseTapDown",
         max_by(_P.now(t.UP), "daemon").equals(0),
         WARNING,
-        "The tap before daemon {{ $labels.daemon }} does not answer: clients that use it may be cut off.",
+        "Tap of daemon {{ $labels.daemon }} is down: clients that use it get no answer.",
         "2m",
     ),
     Alert(
         "DaemonPulseAuditNotWritable",
         _P.now(a.AUDIT_WRITABLE).equals(0),
         CRITICAL,
-        "The audit on {{ $labels.instance }} cannot be written: every button and action is refused.",
+        "The audit log on {{ $labels.instance }} is not writable: every action is refused.",
         "1m",
     ),
 )
@@ -215,40 +215,40 @@ TOOLS: Final = (
         "McpCallsDenied",
         sum_by(_P.increase(m.TOOL_CALLS, "10m", outcome="refused"), "server") > _MANY,
         WARNING,
-        'The gate denied {{ $value | printf "%.0f" }} calls to {{ $labels.server }} in 10 minutes.',
+        'The policy denied {{ $value | printf "%.0f" }} calls to {{ $labels.server }} in 10 minutes.',
     ),
     Alert(
         "McpApprovalWaiting",
         _P.now(m.APPROVALS_PENDING) > 0,
         INFO,
-        "{{ $value }} tool calls wait for a person on {{ $labels.instance }}.",
+        "{{ $value }} tool calls wait for approval on {{ $labels.instance }}.",
         "2m",
     ),
     Alert(
         "McpConfigDrift",
         _P.now(m.CONFIG_DRIFT) > 0,
         CRITICAL,
-        "{{ $value }} tool servers on {{ $labels.instance }} are reached without the gate: their tools run unasked.",
+        "{{ $value }} tool servers on {{ $labels.instance }} are ungated: their tools run without policy.",
         "5m",
     ),
     Alert(
         "McpPolicyNotLoaded",
         _P.now(m.POLICY_LOADED).equals(0),
         WARNING,
-        "The gate's policy file on {{ $labels.instance }} cannot be taken; an older policy is in force.",
+        "The MCP policy file on {{ $labels.instance }} cannot be loaded; an older policy is in force.",
         "1m",
     ),
     Alert(
         "McpToolChanged",
         _P.now(m.TOOL_CHANGED).equals(1),
         WARNING,
-        "Tool {{ $labels.tool }} of {{ $labels.server }} is not what was approved; it asks again.",
+        "Tool {{ $labels.tool }} of {{ $labels.server }} changed since its approval; it asks again.",
     ),
     Alert(
         "McpServerDown",
         _P.now(m.SERVER_UP).equals(0),
         WARNING,
-        "Tool server {{ $labels.server }} failed and is not connected.",
+        "Tool server {{ $labels.server }} is down.",
         "5m",
     ),
 )
@@ -259,7 +259,7 @@ HOST: Final = (
         "LlmsterHostMemoryLow",
         _P.now(h.HOST_MEMORY_AVAILABLE) / _P.now(h.HOST_MEMORY_TOTAL) < LITTLE_LEFT,
         CRITICAL,
-        "The machine of {{ $labels.daemon }} has {{ $value | humanizePercentage }} of its RAM left.",
+        "The host of {{ $labels.daemon }} has {{ $value | humanizePercentage }} of its RAM left.",
         "5m",
     ),
     Alert(

@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.alerts.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
 from dashboards.kit.promql import Expr, Scope, both, either, max_by, sum_by
 from dashboards.rules import recording
-from dashboards.rules.recording import CARD, HARM
+from dashboards.rules.recording import GPU, THROTTLED
 from exporter.catalogue import hardware as h
 
 _P: Final = Scope(window="5m")
@@ -17,26 +17,26 @@ _AT_WORK: Final = 0.5
 _GPU: Final = "GPU {{ $labels.gpu }} of {{ $labels.instance }}"
 
 
-def _card(expr: Expr) -> Expr:
-    return max_by(expr, *CARD)
+def _by_gpu(expr: Expr) -> Expr:
+    return max_by(expr, *GPU)
 
 
 MEMORY: Final = (
     Alert(
         "GpuMemoryNearlyFull",
-        _card(_P.now(h.MEMORY_FREE)) / _card(_P.now(h.MEMORY_TOTAL)) < LITTLE_LEFT,
+        _by_gpu(_P.now(h.MEMORY_FREE)) / _by_gpu(_P.now(h.MEMORY_TOTAL)) < LITTLE_LEFT,
         WARNING,
-        f"{_GPU} has {{{{ $value | humanizePercentage }}}} of its memory left: the next load or long context fails.",
+        f"{_GPU} has {{{{ $value | humanizePercentage }}}} of its VRAM left: the next load or long context fails.",
         "10m",
     ),
     Alert(
         "GpuForeignProcess",
         both(
             recording.FOREIGN.series > 512 * MIB,
-            sum_by(_P.now(h.INSTANCE_VRAM), *CARD) > 0,
+            sum_by(_P.now(h.INSTANCE_VRAM), *GPU) > 0,
         ),
         INFO,
-        f"Processes that are not the daemon's hold {{{{ $value | humanize1024 }}}}B on {_GPU}, beside loaded models.",
+        f"{_GPU}: foreign processes hold {{{{ $value | humanize1024 }}}}B of VRAM beside loaded models.",
         "10m",
     ),
     Alert(
@@ -59,16 +59,17 @@ MEMORY: Final = (
 HEALTH: Final = (
     Alert(
         "GpuHot",
-        _card(_P.now(h.TEMPERATURE, sensor="gpu")) > _card(_P.now(h.TEMPERATURE_LIMIT, limit="slowdown")) - 5,
+        _by_gpu(_P.now(h.TEMPERATURE, sensor="gpu"))
+        > _by_gpu(_P.now(h.TEMPERATURE_LIMIT, limit="slowdown")) - 5,
         WARNING,
-        f"{_GPU} is at {{{{ $value }}}} °C, within 5 °C of slowing down.",
+        f"{_GPU} is at {{{{ $value }}}} °C, within 5 °C of its slowdown limit.",
         "5m",
     ),
     Alert(
         "GpuThrottled",
-        max_by(_P.now(h.THROTTLE, reason=HARM), *CARD, "reason").equals(1),
+        max_by(_P.now(h.THROTTLE, reason=THROTTLED), *GPU, "reason").equals(1),
         WARNING,
-        f"{_GPU} runs slower than it could: {{{{ $labels.reason }}}}.",
+        f"{_GPU} is throttled: {{{{ $labels.reason }}}}.",
         "5m",
     ),
     Alert(
@@ -79,19 +80,19 @@ HEALTH: Final = (
     ),
     Alert(
         "GpuEccUncorrected",
-        sum_by(_P.increase(h.ECC_ERRORS, "1h", kind="uncorrected"), *CARD) > 0,
+        sum_by(_P.increase(h.ECC_ERRORS, "1h", kind="uncorrected"), *GPU) > 0,
         CRITICAL,
-        f"{_GPU} had memory errors it could not correct: answers may be wrong and processes may die.",
+        f"{_GPU} had uncorrected ECC errors: answers may be wrong and processes may die.",
     ),
     Alert(
         "GpuToBeReplaced",
-        _card(_P.now(h.REMAPPED_ROWS_FAILED)).equals(1),
+        _by_gpu(_P.now(h.REMAPPED_ROWS_FAILED)).equals(1),
         CRITICAL,
-        f"{_GPU} cannot replace broken memory any more: the card is to be exchanged.",
+        f"{_GPU} failed to remap memory rows: replace the GPU.",
     ),
     Alert(
         "GpuLost",
-        _card(_P.now(h.LOST)).equals(1),
+        _by_gpu(_P.now(h.LOST)).equals(1),
         CRITICAL,
         f"{_GPU} has fallen off the bus.",
         "1m",
@@ -106,14 +107,14 @@ HEALTH: Final = (
     Alert(
         "GpuPcieDowngraded",
         either(
-            _card(_P.now(h.PCIE_WIDTH)) < _card(_P.now(h.PCIE_WIDTH_MAX)),
+            _by_gpu(_P.now(h.PCIE_WIDTH)) < _by_gpu(_P.now(h.PCIE_WIDTH_MAX)),
             both(
-                _card(_P.now(h.PCIE_GENERATION)) < _card(_P.now(h.PCIE_GENERATION_MAX)),
-                _card(_P.now(h.UTILIZATION)) > _AT_WORK,
+                _by_gpu(_P.now(h.PCIE_GENERATION)) < _by_gpu(_P.now(h.PCIE_GENERATION_MAX)),
+                _by_gpu(_P.now(h.UTILIZATION)) > _AT_WORK,
             ),
         ),
         INFO,
-        f"{_GPU} talks to its machine slower than both can: fewer lanes, or a lower PCIe generation under load.",
+        f"{_GPU} has a degraded PCIe link: fewer lanes, or a lower PCIe generation under load.",
         "15m",
     ),
 )

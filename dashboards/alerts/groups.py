@@ -16,13 +16,13 @@ GROUPS: Final = {
     "daemonpulse-gpu-health": gpu.HEALTH,
     "daemonpulse-host": daemon.HOST,
     "daemonpulse-tools": daemon.TOOLS,
-    "daemonpulse-ourselves": daemon.OURSELVES,
+    "daemonpulse-self": daemon.SELF,
 }
 ALERTS: Final = tuple(alert for group in GROUPS.values() for alert in group)
 
 
 def alert_file(runbooks: str) -> Json:
-    """Write the file of alerting rules. `runbooks` is where the pages are, a folder or a URL."""
+    """Write the file of alerting rules. `runbooks` is the address of a page, with {alert} for its name."""
     return recording.groups_file(
         {name: [alert.to_json_data(runbooks) for alert in group] for name, group in GROUPS.items()}
     )

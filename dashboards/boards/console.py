@@ -1,12 +1,12 @@
-"""Console: what does the daemon say? Its logs, with speed and first token beside them."""
+"""Console: what do daemons and engines log? The lines first, and how many of each level."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import panels
+from dashboards.kit import latency, panels, plots, style, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, Variable, row, section, source
-from dashboards.kit.promql import Scope, sum_by
+from dashboards.kit.promql import RANGE, Scope, sum_by
 from dashboards.kit.targets import LogQuery, Query
 from exporter.catalogue import log_stream as s
 
@@ -16,81 +16,89 @@ _LEVEL: Final = Variable(
     "level",
     "Level",
     "custom",
-    "Everything : .*,Errors : error,Warnings and errors : warn.*|error,Debug only : debug",
+    "All : .*,Errors : error,Warnings and errors : warn.*|error,Debug : debug",
     default=".*",
-    about="Severity of log lines, as a regular expression.",
+    about="Severity of log lines.",
 )
-_FIND: Final = Variable("find", "Contains", "textbox", about="Text a line must contain; empty shows all.")
+_FIND: Final = Variable(
+    "find", "Contains", "textbox", about="Text that a line must contain; empty shows all."
+)
 
 _ALL: Final = '{service_name="llmster"} | llmster_daemon=~"$daemon" | severity_text=~"(?i)$level"'
 _SERVER: Final = _ALL + ' | llmster_log="server" |= `$find`'
 _RUNTIME: Final = _ALL + ' | llmster_log="runtime" | llmster_instance_id=~"$model.*" |= `$find`'
 _PREDICTION: Final = _ALL + ' | llmster_log="prediction" | llmster_instance_id=~"$model.*" |= `$find`'
 
-_SPEED = panels.series(
-    "Tokens per second",
-    "How fast do models write while this is said?",
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "model"), "{{model}}"),
+_LOG = panels.counts(
+    "Server log",
+    "How many errors and warnings did the daemon log in this time?",
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE, level="error")), "errors"),
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE, level="warn")), "warnings"),
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE)), "lines"),
+    marks={"errors": theme.ANY_RED, "warnings": theme.ANY_AMBER},
+)
+_LEVELS = plots.series(
+    "Lines by level",
+    "When did the daemon log errors?",
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES), "level"), "{{level}}"),
+    unit="none",
+    decimals=0,
     stack=True,
+    bars=True,
+    overrides=style.leveled(theme.LEVELS),
 )
-_TTFT = panels.series(
-    "First token",
-    "How long until the first token, meanwhile?",
-    Query(_B.quantile(0.5, s.TTFT), "half of requests", exemplars=True),
-    Query(_B.quantile(0.95, s.TTFT), "95 of 100"),
+_SERVER_LOG = plots.logs(
+    "Server log",
+    "What does the daemon's server log? A click on a line shows its fields and leads to its trace.",
+    LogQuery(_SERVER),
 )
-_LEVELS = panels.series(
-    "Server messages by level",
-    "Is the daemon complaining?",
-    Query(sum_by(_B.rate(s.SERVER_MESSAGES), "level"), "{{level}}"),
+_RUNTIME_LOG = plots.logs(
+    "Engine log",
+    "What do the engines log? Content is cut to lengths unless capture is on.",
+    LogQuery(_RUNTIME),
+)
+_PREDICTION_LOG = plots.logs(
+    "Predictions", "What did models answer? Empty unless capture is on.", LogQuery(_PREDICTION)
+)
+_OUTPUT = plots.series(
+    "Output tok/s by model",
+    "How fast did models generate meanwhile?",
+    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "model") > 0, "{{model}}"),
     stack=True,
+    short_names=True,
+    shades=True,
+    decimals=0,
 )
-_KINDS = panels.series(
+_TTFT = latency.percentiles(
+    "TTFT", "How long until the first token, meanwhile?", _B, s.TTFT, log=True, low=0.01
+)
+_KINDS = plots.series(
     "Log events by type",
     "What does the log stream consist of?",
     Query(sum_by(_B.rate(s.EVENTS), "type"), "{{type}}"),
+    unit="cps",
     stack=True,
+    shades=True,
 )
-_ERRORS = panels.stat(
-    "Errors",
-    "How many errors does the server log, per second?",
-    Query(sum_by(_B.rate(s.SERVER_MESSAGES, level="error"))),
-    spark=True,
-    no_value="None",
-)
-_LINES = panels.series(
-    "Lines by level",
-    "How much is logged, and how bad is it?",
-    LogQuery(f"sum by (severity_text) (count_over_time({_ALL} [$__interval]))", "{{severity_text}}"),
+_HTTP = plots.series(
+    "HTTP requests by route",
+    "Which endpoints are used?",
+    Query(sum_by(_B.rate(s.HTTP_REQUESTS), "route"), "{{route}}"),
+    unit="reqps",
     stack=True,
-)
-_SERVER_LOG = panels.logs(
-    "Server",
-    "What does the daemon's server say? Prompts are left out unless capture is on.",
-    LogQuery(_SERVER),
-)
-_PREDICTION_LOG = panels.logs(
-    "Predictions", "What did models answer? Empty unless capture is on.", LogQuery(_PREDICTION)
-)
-_RUNTIME_LOG = panels.logs(
-    "Engines",
-    "What do the inference engines say? Of most lines the length only, unless capture is on.",
-    LogQuery(_RUNTIME),
+    shades=True,
 )
 
 BOARD: Final = Board(
     name="Console",
-    question="What does the daemon say?",
+    question="What do daemons and engines log?",
     variables=(source("prometheus", "Prometheus"), source("loki", "Loki"), DAEMON, MODEL, _LEVEL, _FIND),
     notes=NOTES,
-    answer=("Errors", "Server", "Server messages by level"),
+    answer=("Server log", "Lines by level"),
     sections=(
-        section(
-            "",
-            row(5, (4, _ERRORS), (8, _LEVELS), (6, _SPEED), (6, _TTFT)),
-            row(15, (24, _SERVER_LOG)),
-        ),
-        section("Engines and predictions", row(14, (12, _RUNTIME_LOG), (12, _PREDICTION_LOG))),
-        section("Volume", row(7, (12, _LINES), (12, _KINDS))),
+        section("", row(5, (5, _LOG), (19, _LEVELS)), row(14, (24, _SERVER_LOG))),
+        section("Engine log", row(14, (24, _RUNTIME_LOG))),
+        section("Predictions (needs capture)", row(12, (24, _PREDICTION_LOG))),
+        section("Speed and volume", row(8, (8, _OUTPUT), (8, _TTFT), (8, _KINDS)), row(7, (24, _HTTP))),
     ),
 )

@@ -1,47 +1,49 @@
-"""Economics: what does a million tokens cost here, and would an API be cheaper? Prices are the reader's to set."""
+"""Economics: what does a million tokens cost here, and would an API be cheaper? Prices are set at the top."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from dashboards.boards.fleet import GPU, HOST
-from dashboards.kit import panels, theme
-from dashboards.kit.board import DAEMON, MODEL, Board, Variable, row, section, source
+from dashboards.boards.fleet import HOST
+from dashboards.kit import panels, plots, style, tables, theme
+from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, Variable, row, section, source
+from dashboards.kit.labels import hosted
 from dashboards.kit.promql import (
     RANGE,
-    RATE_INTERVAL,
     Expr,
     Scope,
     avg_by,
     count_by,
+    either,
     max_by,
     share,
     sum_by,
     variable,
 )
+from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
-from dashboards.rules.recording import CARD
+from dashboards.rules.recording import GPU
 from exporter.catalogue import energy as e
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model", "gpu": "$gpu", "instance": "$host"})
+_B: Final = Scope({"daemon": "$daemon", "model": "$model", "instance": "$host"})
 
 _GPU_HOUR: Final = Variable(
     "gpu_hour",
-    "USD per GPU and hour",
+    "USD per GPU hour",
     "textbox",
     default="0.40",
-    about="Rent, or price over lifetime. 0.40 is a 3,500 USD card written off in a year of use.",
+    about="Rent, or price over lifetime. 0.40 is a 3,500 USD GPU written off in a year of use.",
 )
 _KWH: Final = Variable("kwh", "USD per kWh", "textbox", default="0.30", about="Price of electricity.")
 _API: Final = Variable(
     "api",
-    "API, USD per million tokens",
+    "API USD per 1M tokens",
     "custom",
-    "15,20,30,45,60",
+    "2,5,10,15,20,30,45,60",
     default="15",
-    about="Price of written tokens at an API to compare with.",
+    about="Price of output tokens at an API to compare with.",
 )
 
 _SECONDS_PER_HOUR: Final = 3600
@@ -49,12 +51,25 @@ _JOULES_PER_KWH: Final = 3.6e6
 _MILLION: Final = 1_000_000
 _DAY_S: Final = 86_400
 _USD: Final = "currencyUSD"
+_STEADY: Final = "15m"
+"""Window of costs over time: a rate per token over less is noise."""
+
+
+def _gpus() -> Expr:
+    return count_by(_B.now(h.DEVICE_INFO))
+
+
+def _watts(window: str) -> Expr:
+    """Take the mean power: from the GPUs' energy counters, else from their power, else 0: then only time costs."""
+    measured = sum_by(_B.rate(e.GPU, window)).in_unit("watts")
+    sampled = sum_by(_B.over("avg_over_time", h.POWER, window))
+    return either(either(measured, sampled), _gpus() * 0).in_unit("watts")
 
 
 def _usd_per_second(window: str) -> Expr:
-    cards = count_by(_B.now(h.DEVICE_INFO)) * variable("gpu_hour") / _SECONDS_PER_HOUR
-    energy = sum_by(_B.rate(e.GPU, window)) / _JOULES_PER_KWH * variable("kwh")
-    return cards + energy
+    return _gpus() * variable("gpu_hour") / _SECONDS_PER_HOUR + _watts(window) / _JOULES_PER_KWH * variable(
+        "kwh"
+    )
 
 
 def _tokens_per_second(window: str) -> Expr:
@@ -62,119 +77,129 @@ def _tokens_per_second(window: str) -> Expr:
 
 
 def _usd_per_million(window: str) -> Expr:
-    return _usd_per_second(window) / _tokens_per_second(window) * _MILLION
+    return _usd_per_second(window) / (_tokens_per_second(window) > 0) * _MILLION
 
 
 _COST = panels.stat(
-    "Cost per million tokens",
-    "What did a million written tokens cost in this time, cards and electricity together?",
-    Query(_usd_per_million(RANGE)),
+    "Cost per 1M tokens",
+    "What did a million output tokens cost in this time, GPUs and electricity together?",
+    Query(_usd_per_million(RANGE), "output tokens"),
     unit=_USD,
     decimals=2,
-    no_value="Nothing written",
+    spark=False,
 )
 _VERSUS = panels.stat(
-    "Cost against the API",
-    "How does that compare with the API? Below 100 % we are cheaper.",
-    Query(_usd_per_million(RANGE) / variable("api")),
+    "Of API price",
+    "How does that compare with the API? Below 100 % this is cheaper.",
+    Query(_usd_per_million(RANGE) / variable("api"), "API price is 100 %"),
     unit="percentunit",
-    thresholds=theme.steps(theme.WELL, (1, theme.ATTENTION)),
-    no_value="Nothing written",
+    thresholds=theme.steps(theme.INDIGO, (1, theme.AMBER)),
+    decimals=0,
+    spark=False,
 )
 _SAVED = panels.stat(
     "Saved per day",
     "What would the API have cost more, per day at this pace? Negative: it would have been cheaper.",
-    Query((_tokens_per_second(RANGE) / _MILLION * variable("api") - _usd_per_second(RANGE)) * _DAY_S),
+    Query(
+        (_tokens_per_second(RANGE) / _MILLION * variable("api") - _usd_per_second(RANGE)) * _DAY_S,
+        "at this pace",
+    ),
     unit=_USD,
     decimals=2,
-    thresholds=theme.steps(theme.ATTENTION, (0, theme.WELL)),
-    no_value="Nothing written",
+    spark=False,
 )
 _EVEN = panels.stat(
-    "Break-even",
-    "How many tokens must be written per day to be as cheap as the API?",
-    Query(_usd_per_second(RANGE) * _DAY_S / variable("api") * _MILLION),
+    "Break-even per day",
+    "How many output tokens per day are needed to be as cheap as the API?",
+    Query(_usd_per_second(RANGE) * _DAY_S / variable("api") * _MILLION, "output tokens"),
     unit="short",
     decimals=1,
+    spark=False,
 )
 _JOULES = panels.stat(
-    "Energy per token",
-    "How much energy does one written token take?",
-    Query((sum_by(_B.rate(e.GPU, RANGE)) / _tokens_per_second(RANGE)).in_unit("joules")),
+    "Energy per output token",
+    "How much energy does one output token take?",
+    Query((_watts(RANGE) / (_tokens_per_second(RANGE) > 0)).in_unit("joules"), "output tokens"),
     decimals=1,
-    no_value="Nothing written",
+    spark=False,
 )
 _USED = panels.stat(
-    "Cards busy",
-    "Which share of the time do the cards work? Idle cards cost the same.",
-    Query(avg_by(_B.over("avg_over_time", h.UTILIZATION, RANGE))),
-    thresholds=theme.PLAIN,
+    "GPU utilization",
+    "Which share of the time do the GPUs work? Idle GPUs cost the same.",
+    Query(avg_by(_B.over("avg_over_time", h.UTILIZATION, RANGE)), "mean of all GPUs"),
+    decimals=0,
+    spark=False,
 )
-
-_COST_OVER_TIME = panels.series(
-    "Cost per million tokens",
-    "When is it cheap, and when not? The other line is the API.",
-    Query(_usd_per_million(RATE_INTERVAL), "here"),
-    Query(count_by(_B.now(h.DEVICE_INFO)) * 0 + variable("api"), "the API"),
+_COST_OVER_TIME = plots.series(
+    "Cost per 1M tokens",
+    "When is it cheap, and when not? Dashed: the API.",
+    Query(_usd_per_million(_STEADY), "here"),
+    Query(_gpus() * 0 + variable("api"), "API"),
     unit=_USD,
+    overrides=[style.line("here", custom__lineWidth=2), style.limit("API")],
+    bridged=True,
 )
-_SPENT = panels.series(
-    "Spent per hour",
-    "What do cards and electricity cost?",
-    Query(count_by(_B.now(h.DEVICE_INFO)) * variable("gpu_hour"), "cards"),
-    Query(sum_by(_B.now(h.POWER)) / 1000 * variable("kwh"), "electricity"),
+_SPENT = plots.series(
+    "Cost per hour",
+    "What do GPUs and electricity cost?",
+    Query(_gpus() * variable("gpu_hour"), "GPUs"),
+    Query(_watts(_STEADY) / 1000 * variable("kwh"), "electricity"),
     unit=_USD,
     stack=True,
+    overrides=[style.line("GPUs", theme.SLATE), style.line("electricity")],
 )
-_JOULES_OVER_TIME = panels.series(
-    "Energy per token",
+_JOULES_OVER_TIME = plots.series(
+    "Energy per output token",
     "Does batching pay? More requests at once mean less energy per token.",
-    Query(
-        (sum_by(_B.rate(e.GPU)) / _tokens_per_second(RATE_INTERVAL)).in_unit("joules"), "per written token"
-    ),
+    Query((_watts(_STEADY) / (_tokens_per_second(_STEADY) > 0)).in_unit("joules"), "per output token"),
+    bridged=True,
 )
-_POWER = panels.series(
-    "Power",
+_POWER = plots.series(
+    "Power by GPU",
     "Where does the electricity go?",
-    Query(max_by(_B.now(h.POWER), *CARD), "GPU {{gpu}} · {{instance}}"),
-    stack=True,
-)
-_BY_MODEL = panels.bars(
-    "Tokens written, by model",
-    "Which models are worth their memory?",
-    Query(sum_by(_B.increase(s.GENERATION_TOKENS, RANGE), "model"), "{{model}}"),
-)
-_WORTH = panels.bars(
-    "Worth at API prices, by model",
-    "What would the API have charged for each model's tokens?",
-    Query(sum_by(_B.increase(s.GENERATION_TOKENS, RANGE), "model") / _MILLION * variable("api"), "{{model}}"),
-    unit=_USD,
-)
-_THOUGHT = panels.bars(
-    "Share spent on reasoning, by model",
-    "How much of what we pay for is thinking? Estimated.",
     Query(
-        share(
-            sum_by(_B.increase(s.REASONING_TOKENS, RANGE), "model"),
-            sum_by(_B.increase(s.GENERATION_TOKENS, RANGE), "model"),
-        ),
-        "{{model}}",
+        hosted(max_by(_B.over("avg_over_time", h.POWER, "$__rate_interval"), *GPU)), "{{host}} GPU {{gpu}}"
     ),
-    high=1,
+    stack=True,
+    overrides=style.GPUS,
+    interval=plots.LEVEL_STEP,
+)
+_TOKENS: Final = sum_by(_B.increase(s.GENERATION_TOKENS, RANGE), "model")
+_MODELS = tables.table(
+    "Models",
+    "Which models are worth their VRAM? Value: what the API would have charged. Reasoning is estimated.",
+    Query(_TOKENS > 0),
+    Query(_TOKENS / _MILLION * variable("api")),
+    Query(share(sum_by(_B.increase(s.REASONING_TOKENS, RANGE), "model"), _TOKENS)),
+    Query(sum_by(_B.now(h.INSTANCE_VRAM), "model")),
+    columns=[
+        Column("model", "Model"),
+        Column("A", "Output tokens", unit="short", width=110),
+        Column("B", "API value", unit=_USD, decimals=2, width=90),
+        Column("C", "Reasoning share", unit="percentunit", decimals=0, gauge_to=1, thresholds=theme.PLAIN),
+        Column("D", "VRAM now", unit="bytes", decimals=1, width=100),
+    ],
+    largest="Output tokens",
 )
 
 BOARD: Final = Board(
     name="Economics",
     question="What does a million tokens cost here, and would an API be cheaper?",
-    variables=(source("prometheus", "Prometheus"), HOST, GPU, DAEMON, MODEL, _GPU_HOUR, _KWH, _API),
-    answer=("Cost per million tokens", "Cost against the API", "Saved per day", "Break-even"),
+    variables=(source("prometheus", "Prometheus"), HOST, DAEMON, MODEL, _GPU_HOUR, _KWH, _API),
+    notes=NOTES,
+    answer=(
+        "Cost per 1M tokens",
+        "Of API price",
+        "Saved per day",
+        "Break-even per day",
+        "Energy per output token",
+    ),
     sections=(
         section(
             "",
-            row(5, (4, _COST), (4, _VERSUS), (4, _SAVED), (4, _EVEN), (4, _JOULES), (4, _USED)),
-            row(8, (12, _COST_OVER_TIME), (12, _SPENT)),
+            row(4, (4, _COST), (4, _VERSUS), (4, _SAVED), (4, _EVEN), (4, _JOULES), (4, _USED)),
+            row(8, (12, _COST_OVER_TIME), (12, _MODELS)),
+            row(7, (8, _SPENT), (8, _JOULES_OVER_TIME), (8, _POWER)),
         ),
-        section("Energy", row(8, (12, _JOULES_OVER_TIME), (12, _POWER))),
-        section("Models", row(8, (8, _BY_MODEL), (8, _WORTH), (8, _THOUGHT))),
     ),
 )

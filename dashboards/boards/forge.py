@@ -4,9 +4,10 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import buttons, panels, tables, theme
+from dashboards.boards import common
+from dashboards.kit import buttons, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Scope, coded, count_by, max_by, now, share, sum_by
+from dashboards.kit.promql import RANGE, Scope, coded, count_by, either, max_by, now, share, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
@@ -15,85 +16,158 @@ from exporter.catalogue import hardware as h
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
 _ONE: Final = ("daemon", "model", "instance_id")
+_SOON_S: Final = 300
 
-_LOADED = panels.stat(
-    "Loaded",
-    "How many instances are in memory?",
-    Query(count_by(_B.now(d.INSTANCE_INFO))),
-    no_value="Nothing loaded",
+_LOADED: Final = count_by(_B.now(d.INSTANCE_INFO))
+_COUNTS = panels.counts(
+    "Instances",
+    "How many instances are loaded, pinned, about to be unloaded, or loaded twice?",
+    Query(_LOADED, "loaded"),
+    Query(sum_by(_B.now(d.PINNED)), "pinned"),
+    Query(either(count_by(_B.now(d.TTL_REMAINING) < _SOON_S), _LOADED * 0), "TTL < 5 min"),
+    Query(
+        either(count_by(count_by(_B.now(d.INSTANCE_INFO), "daemon", "model", "device") > 1), _LOADED * 0),
+        "duplicates",
+    ),
+    marks={"duplicates": theme.ANY_AMBER},
 )
 _BUSY = panels.stat(
-    "Busy",
+    "Busy instances",
     "How many instances work right now?",
-    Query(count_by(_B.now(d.INSTANCE_STATE, state="!=idle").equals(1))),
-    no_value="All idle",
+    Query(sum_by(_B.over("max_over_time", d.INSTANCE_STATE, "1m", state="!=idle")), "last minute"),
+    decimals=0,
 )
-_WAITING = panels.stat(
-    "Waiting",
-    "How many requests wait for a free session?",
-    Query(sum_by(_B.now(d.REQUESTS_WAITING))),
-    thresholds=theme.FEW_IS_WELL,
-    no_value="Nothing loaded",
+_HELD = panels.stat(
+    "VRAM of models",
+    "How much VRAM do all loaded models hold?",
+    Query(sum_by(_B.now(h.INSTANCE_VRAM)), "measured"),
+    decimals=1,
 )
-_PINNED = panels.stat(
-    "Stay loaded",
-    "How many instances stay until somebody ejects them?",
-    Query(sum_by(_B.now(d.PINNED))),
-    no_value="Nothing loaded",
+_FREE = panels.stat(
+    "VRAM free",
+    "How much VRAM is free on the emptiest GPU? A model that fits there can be loaded.",
+    Query(max_by(Scope().now(h.MEMORY_FREE)), "emptiest GPU"),
+    decimals=1,
 )
-_DOUBLES = panels.stat(
-    "Loaded twice",
-    "How many models are in memory more than once?",
-    Query(count_by(count_by(_B.now(d.INSTANCE_INFO), "daemon", "model", "device") > 1)),
-    thresholds=theme.FEW_IS_WELL,
-    no_value="None",
-)
-_IN_MEMORY = panels.stat(
-    "GPU memory of models",
-    "How much GPU memory do all loaded models hold?",
-    Query(sum_by(_B.now(h.INSTANCE_VRAM))),
-    no_value="Not on a GPU",
+_OPERATING = panels.counts(
+    "Operations",
+    "How many operations are under way, and how did others end in this time?",
+    Query(sum_by(_B.now(a.OPERATIONS_IN_PROGRESS)), "in progress"),
+    Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="done")), "done"),
+    Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="=~failed|denied")), "failed or denied"),
+    marks={"failed or denied": theme.ANY_AMBER},
 )
 
 _INSTANCES = tables.table(
     "Instances",
-    "What is loaded, what does it do, and how long will it stay? Idle models without a countdown stay.",
+    "What is loaded, what does it do, how long does it stay? Without a TTL left it is pinned.",
     Query(max_by(_B.now(d.INSTANCE_INFO), *_ONE)),
     Query(coded(_B, d.INSTANCE_STATE, theme.INSTANCE_STATES, *_ONE)),
     Query(max_by(_B.now(d.REQUESTS_RUNNING), *_ONE)),
     Query(max_by(_B.now(d.REQUESTS_WAITING), *_ONE)),
-    Query(max_by(_B.now(d.CONTEXT_LENGTH), *_ONE)),
+    Query(share(max_by(_B.now(d.TTL_REMAINING), *_ONE), max_by(_B.now(d.TTL), *_ONE))),
     Query(max_by(_B.now(d.TTL_REMAINING), *_ONE)),
-    Query(max_by(_B.now(d.PINNED), *_ONE)),
     Query(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE)),
-    Query(max_by(_B.now(d.GPU_OFFLOAD), *_ONE)),
-    Query(max_by(_B.now(d.PARALLEL), *_ONE)),
+    Query(share(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE), max_by(_B.now(d.VRAM_ESTIMATE), *_ONE))),
     columns=[
-        Column("instance_id", "Instance", width=240),
-        Column("daemon", "Daemon"),
-        Column("B", "State", mappings=theme.INSTANCE_WORDS),
-        Column("C", "Running"),
-        Column("D", "Waiting", thresholds=theme.FEW_IS_WELL),
-        Column("J", "Sessions"),
-        Column("E", "Context", unit="short"),
-        Column("F", "Unloads in", unit="s"),
-        Column("G", "Stays", mappings=theme.YES_NO),
-        Column("H", "GPU memory", unit="bytes"),
-        Column("I", "On GPU", unit="percentunit"),
-        Column("model", "Model", link="daemonpulse-pulse?var-model=${__data.fields.model}"),
-        Column("A", "Actions", width=240, buttons=(buttons.EJECT, buttons.PROBE)),
+        Column("instance_id", "Instance", link="daemonpulse-pulse?var-model=${__data.fields.model}"),
+        Column("A", "Actions", width=230, buttons=(buttons.EJECT, buttons.PROBE)),
+        Column("daemon", "Daemon", width=100),
+        Column("B", "State", width=85, mappings=theme.INSTANCE_CELLS),
+        Column("C", "Running", decimals=0, width=75),
+        Column("D", "Waiting", decimals=0, width=75, thresholds=common.ANY_CELL),
+        Column("F", "TTL left", unit="s", decimals=0, width=85),
+        Column("G", "VRAM", unit="bytes", decimals=1, width=90),
+        Column("H", "Of estimate", unit="percentunit", decimals=0, width=95),
+        Column("model", "Model", width=190),
     ],
-    no_value="Nothing loaded",
+    largest="VRAM",
+)
+_STATES = plots.timeline(
+    "Instance state",
+    "When was each instance loaded, and what did it do?",
+    Query(coded(_B, d.INSTANCE_STATE, theme.INSTANCE_STATES, "daemon", "instance_id"), "{{instance_id}}"),
+    mappings=theme.INSTANCE_BANDS,
+    short_names=True,
+)
+_HISTORY = plots.series(
+    "Loads and unloads",
+    "What was loaded and unloaded, and why?",
+    Query(sum_by(_B.increase(d.LOADS)), "load"),
+    Query(sum_by(_B.increase(d.UNLOADS), "cause"), "unload: {{cause}}"),
+    unit="none",
+    decimals=0,
+    stack=True,
+    bars=True,
+    overrides=[
+        style.line("load"),
+        style.line("unload: ttl", theme.SLATE),
+        style.line("unload: other", theme.DIM),
+        style.line("unload: restart", theme.AMBER),
+    ],
+)
+
+_MODELS = tables.table(
+    "Models on disk",
+    "What can be loaded? Context, TTL and parallel sessions are set at the top.",
+    Query(max_by(_B.now(d.MODEL_INFO), "daemon", "model", "device", "type", "params", "quantization")),
+    Query(max_by(_B.now(d.MODEL_SIZE), "daemon", "model", "device")),
+    columns=[
+        Column("model", "Model"),
+        Column("A", "Actions", width=230, buttons=(buttons.LOAD, buttons.PROBE)),
+        Column("daemon", "Daemon", width=100),
+        Column("device", "Device", width=90),
+        Column("type", "Type", width=90),
+        Column("params", "Parameters", width=95),
+        Column("quantization", "Quantization", width=110),
+        Column("B", "Size", unit="bytes", decimals=1, width=90),
+    ],
+    largest="Size",
+)
+_SIZES = tables.table(
+    "VRAM measured and estimated",
+    "Does a model take what the daemon estimated before loading it?",
+    Query(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE)),
+    Query(max_by(_B.now(d.VRAM_ESTIMATE), *_ONE)),
+    Query(share(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE), max_by(_B.now(d.VRAM_ESTIMATE), *_ONE))),
+    columns=[
+        Column("instance_id", "Instance"),
+        Column("A", "Measured", unit="bytes", decimals=1, width=95),
+        Column("B", "Estimated", unit="bytes", decimals=1, width=95),
+        Column(
+            "C",
+            "Of estimate",
+            unit="percentunit",
+            decimals=0,
+            gauge_to=1.5,
+            thresholds=theme.steps(theme.INDIGO, (1.1, theme.AMBER)),
+        ),
+    ],
+)
+_SETTINGS = tables.table(
+    "Load settings",
+    "With which context, parallel sessions and GPU offload is each instance loaded?",
+    Query(max_by(_B.now(d.CONTEXT_LENGTH), *_ONE)),
+    Query(max_by(_B.now(d.PARALLEL), *_ONE)),
+    Query(max_by(_B.now(d.GPU_OFFLOAD), *_ONE)),
+    Query((now() - max_by(_B.now(d.LAST_USED), *_ONE)).in_unit("seconds")),
+    columns=[
+        Column("instance_id", "Instance"),
+        Column("A", "Context", decimals=0, width=85),
+        Column("B", "Parallel", decimals=0, width=80),
+        Column("C", "GPU offload", unit="percentunit", decimals=0, width=100),
+        Column("D", "Idle for", unit="s", decimals=0, width=90),
+    ],
 )
 _KILL = tables.table(
-    "Daemons",
-    "Which daemon should let go of everything? The kill switch asks once and does not wait.",
+    "Kill switch",
+    "Which daemon must eject everything? It asks once and does not wait for requests.",
     Query(max_by(_B.now(d.UP), "daemon")),
     Query(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon")),
     columns=[
-        Column("daemon", "Daemon"),
-        Column("B", "State", mappings=theme.DAEMON_WORDS),
-        Column("A", "Kill switch", buttons=(buttons.EJECT_ALL,)),
+        common.DAEMON_COLUMN,
+        Column("A", "Actions", width=130, buttons=(buttons.EJECT_ALL,)),
+        Column("B", "State", width=85, mappings=theme.DAEMON_CELLS),
     ],
 )
 _OPERATIONS = tables.table(
@@ -101,151 +175,88 @@ _OPERATIONS = tables.table(
     "What became of the buttons that were pressed?",
     ApiQuery("operations"),
     columns=[
-        Column("created_ms", "Begun", unit="dateTimeFromNow"),
-        Column("action", "Action"),
-        Column("subject", "Of"),
-        Column("daemon", "Daemon"),
-        Column("person", "Person"),
-        Column("actor", "Token"),
-        Column("state", "State"),
-        Column("phase", "Phase"),
-        Column("progress", "Progress", unit="percentunit", gauge_to=1),
-        Column("id", "Actions", buttons=(buttons.CANCEL,)),
+        Column("created_ms", "Started", unit="dateTimeFromNow", width=125),
+        Column("id", "Actions", width=130, buttons=(buttons.CANCEL,)),
+        Column("action", "Action", width=90),
+        Column("subject", "Target"),
+        Column("daemon", "Daemon", width=100),
+        Column("person", "User", width=100),
+        Column("state", "State", width=90),
+        Column("progress", "Progress", unit="percentunit", gauge_to=1, width=140),
     ],
-    largest="Begun",
-    no_value="No operation yet",
-)
-_STATES = panels.timeline(
-    "What instances do",
-    "When did each instance read, write, or wait?",
-    Query(coded(_B, d.INSTANCE_STATE, theme.INSTANCE_STATES, *_ONE), "{{instance_id}} · {{daemon}}"),
-    mappings=theme.INSTANCE_WORDS,
-)
-_COMING_GOING = panels.series(
-    "Loads and unloads",
-    "What came and what went, and why?",
-    Query(sum_by(_B.increase(d.LOADS), "model"), "loaded {{model}}"),
-    Query(sum_by(_B.increase(d.UNLOADS), "model", "cause"), "unloaded {{model}} ({{cause}})"),
-)
-_COUNTDOWN = panels.series(
-    "Idle time left",
-    "When will each idle instance be unloaded?",
-    Query(
-        share(max_by(_B.now(d.TTL_REMAINING), *_ONE), max_by(_B.now(d.TTL), *_ONE)),
-        "{{instance_id}} · {{daemon}}",
-    ),
-    high=1,
-)
-_MODELS = tables.table(
-    "Models on disk",
-    "What could be loaded?",
-    Query(
-        max_by(
-            _B.now(d.MODEL_INFO),
-            "daemon",
-            "model",
-            "device",
-            "type",
-            "params",
-            "quantization",
-            "architecture",
-        )
-    ),
-    Query(max_by(_B.now(d.MODEL_SIZE), "daemon", "model", "device")),
-    columns=[
-        Column("model", "Model", width=300),
-        Column("daemon", "Daemon"),
-        Column("device", "Where"),
-        Column("type", "Type"),
-        Column("params", "Parameters"),
-        Column("quantization", "Precision"),
-        Column("architecture", "Family"),
-        Column("B", "On disk", unit="bytes"),
-        Column("A", "Actions", width=240, buttons=(buttons.LOAD, buttons.PROBE)),
-    ],
-    largest="On disk",
-)
-_SIZES = tables.table(
-    "Memory, measured and estimated",
-    "Does a model take what the daemon believes it takes? Its estimate decides what may be loaded.",
-    Query(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE)),
-    Query(max_by(_B.now(d.VRAM_ESTIMATE), *_ONE)),
-    Query(share(sum_by(_B.now(h.INSTANCE_VRAM), *_ONE), max_by(_B.now(d.VRAM_ESTIMATE), *_ONE))),
-    columns=[
-        Column("instance_id", "Instance"),
-        Column("daemon", "Daemon"),
-        Column("A", "Measured", unit="bytes"),
-        Column("B", "Estimated", unit="bytes"),
-        Column("C", "Measured of estimated", unit="percentunit"),
-    ],
-    no_value="Nothing on a GPU",
-)
-_TYPES = panels.bars(
-    "Models by type", "What kinds of models are there?", Query(sum_by(_B.now(d.MODELS), "type"), "{{type}}")
-)
-_LAST_USED = panels.bars(
-    "Idle for",
-    "How long has each instance not been used?",
-    Query((now() - max_by(_B.now(d.LAST_USED), *_ONE)).in_unit("seconds"), "{{instance_id}} · {{daemon}}"),
-)
-_ACTIONS = panels.series(
-    "Actions by outcome",
-    "What was asked of the daemons, and was it done?",
-    Query(sum_by(_B.increase(a.ACTIONS), "action", "outcome"), "{{action}} {{outcome}}"),
+    largest="Started",
 )
 _TOOK = panels.bars(
-    "How long actions take",
-    "How long does each kind of action take, for 95 of 100?",
+    "Duration by action",
+    "How long does each kind of action take? 95 % took at most this.",
     Query(_B.quantile(0.95, a.ACTION_DURATION, "action", window=RANGE), "{{action}}"),
 )
-_OPEN = panels.stat(
-    "In progress",
-    "How many operations are under way?",
-    Query(sum_by(_B.now(a.OPERATIONS_IN_PROGRESS))),
-    no_value="None",
+_ACTIONS = plots.series(
+    "Actions by outcome",
+    "What was asked of the daemons, and was it done?",
+    Query(sum_by(_B.increase(a.ACTIONS), "outcome"), "{{outcome}}"),
+    unit="none",
+    decimals=0,
+    stack=True,
+    bars=True,
+    overrides=style.colored(
+        {"done": theme.INDIGO, "failed": theme.RED, "denied": theme.SLATE, "cancelled": theme.DIM}
+    ),
 )
 _VERDICTS = panels.bars(
     "Pre-flight verdicts",
-    "Would models have fitted, when somebody asked?",
+    "Would models have fitted when somebody asked?",
     Query(sum_by(_B.increase(a.PREFLIGHTS, RANGE), "verdict"), "{{verdict}}"),
+    decimals=0,
 )
 _PROBED = tables.table(
     "Probes",
-    "How fast was the last canned chat with each model?",
+    "How fast was the last probe of each model?",
     Query(max_by(_B.now(a.PROBE_FIRST_TOKEN), "daemon", "model")),
     Query(max_by(_B.now(a.PROBE_REASONING), "daemon", "model")),
     Query(max_by(_B.now(a.PROBE_LOAD), "daemon", "model")),
     Query((now() - max_by(_B.now(a.PROBE_TIMESTAMP), "daemon", "model")).in_unit("seconds")),
     columns=[
         Column("model", "Model"),
-        Column("daemon", "Daemon"),
-        Column("A", "First token", unit="s"),
-        Column("B", "Reasoning", unit="s"),
-        Column("C", "Load", unit="s"),
-        Column("D", "Ago", unit="s"),
+        Column("A", "TTFT", unit="s", width=85),
+        Column("B", "Reasoning", unit="s", width=90),
+        Column("C", "Load", unit="s", width=85),
+        Column("D", "Ago", unit="s", decimals=0, width=85),
     ],
-    no_value="No probe yet",
+)
+_TYPES = panels.bars(
+    "Models by type",
+    "What kinds of models are on disk?",
+    Query(sum_by(_B.now(d.MODELS), "type"), "{{type}}"),
+    decimals=0,
 )
 
 BOARD: Final = Board(
     name="Forge",
-    question="What is loaded, what could be, and how do I change it?",
-    variables=(source("prometheus", "Prometheus"), source("actions", "Actions"), DAEMON, MODEL),
+    question="What is loaded, what could be, and how is it changed?",
+    variables=(
+        source("prometheus", "Prometheus"),
+        source("actions", "Actions"),
+        DAEMON,
+        MODEL,
+        *buttons.LOAD_FORM,
+    ),
     notes=NOTES,
-    answer=("Loaded", "Busy", "Waiting", "Loaded twice", "Instances"),
+    answer=("Instances", "VRAM of models", "VRAM free", "Instance state"),
     sections=(
         section(
             "",
-            row(4, (4, _LOADED), (4, _BUSY), (4, _WAITING), (4, _PINNED), (4, _DOUBLES), (4, _IN_MEMORY)),
-            row(8, (24, _INSTANCES)),
-            row(8, (12, _STATES), (12, _COMING_GOING)),
+            row(5, (5, _COUNTS), (4, _BUSY), (5, _HELD), (5, _FREE), (5, _OPERATING)),
+            row(7, (24, _INSTANCES)),
+            row(7, (15, _STATES), (9, _HISTORY)),
         ),
+        section("Models on disk", row(10, (24, _MODELS))),
+        section("Load settings and VRAM", row(7, (12, _SIZES), (12, _SETTINGS))),
         section(
             "Operations",
-            row(8, (16, _OPERATIONS), (8, _KILL)),
-            row(7, (8, _ACTIONS), (8, _TOOK), (4, _OPEN), (4, _VERDICTS)),
+            row(8, (17, _OPERATIONS), (7, _KILL)),
+            row(7, (9, _ACTIONS), (8, _TOOK), (7, _VERDICTS)),
         ),
-        section("On disk", row(10, (24, _MODELS)), row(8, (12, _SIZES), (12, _PROBED))),
-        section("Idle", row(7, (10, _COUNTDOWN), (8, _LAST_USED), (6, _TYPES))),
+        section("Probes and types", row(7, (15, _PROBED), (9, _TYPES))),
     ),
 )

@@ -1,152 +1,170 @@
-"""Overview: is it up, busy, fast, healthy? One row per daemon."""
+"""Overview: is everything up, fast enough, and within its objectives? One row per daemon and per GPU."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import panels, tables, theme
+from dashboards.boards import common
+from dashboards.boards.daemonpulse import SELF
+from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
+from dashboards.kit.labels import firing, firing_count
 from dashboards.kit.promql import (
     RANGE,
+    Expr,
     Scope,
-    avg_by,
     coded,
     count_by,
     max_by,
     min_by,
-    share,
-    share_of_some,
     sum_by,
 )
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
-from dashboards.rules.recording import CARD, FAILED
+from dashboards.rules import recording
+from dashboards.rules.recording import GPU
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
-from exporter.catalogue import self_metrics as o
 
 _B: Final = Scope({"daemon": "$daemon"})
 
-_UP = panels.stat(
-    "Daemons up",
-    "How many daemons answer us right now?",
-    Query(sum_by(_B.now(d.UP))),
-    unit="short",
+_HEALTH = panels.counts(
+    "Health",
+    "How many daemons are up, and how many alerts fire? A dash at alerts: Prometheus evaluates no rules.",
+    Query(sum_by(_B.now(d.UP)), "daemons up"),
+    Query(count_by(_B.now(d.UP)) - sum_by(_B.now(d.UP)), "unhealthy"),
+    Query(firing_count("critical"), "critical alerts"),
+    Query(firing_count("warning"), "warnings"),
+    marks={"unhealthy": theme.ANY_RED, "critical alerts": theme.ANY_RED, "warnings": theme.ANY_AMBER},
 )
-_DOWN = panels.stat(
-    "Daemons not well",
-    "How many daemons are down, stalled, or refuse to be read?",
-    Query(count_by(_B.now(d.UP)) - sum_by(_B.now(d.UP))),
-    unit="short",
-    thresholds=theme.NONE_IS_WELL,
+_VRAM = panels.stat(
+    "VRAM used",
+    "How full is the fullest GPU?",
+    Query(common.vram_used(Scope()), "fullest GPU"),
+    thresholds=theme.VRAM,
+    decimals=0,
+    scale=(0, 1.3),
 )
-_RUNNING = panels.stat(
-    "Running",
-    "How many requests are being worked on?",
-    Query(sum_by(_B.now(d.REQUESTS_RUNNING))),
-    no_value="Nothing loaded",
-)
-_WAITING = panels.stat(
-    "Waiting",
-    "How many requests wait for a free session?",
-    Query(sum_by(_B.now(d.REQUESTS_WAITING))),
-    thresholds=theme.FEW_IS_WELL,
-    no_value="Nothing loaded",
-)
-_TOKENS = panels.stat(
-    "Tokens per second",
-    "How fast do all models together write?",
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS))),
-    spark=True,
-    decimals=1,
-    no_value="No answers yet",
-)
-_TTFT = panels.stat(
-    "First token, p95",
-    "How long do 95 of 100 requests wait for their first token, at most?",
-    Query(_B.quantile(0.95, s.TTFT)),
-    thresholds=theme.steps(theme.WELL, (2.5, theme.ATTENTION), (10, theme.FAULT)),
-    no_value="No answers yet",
+_ALERTS = tables.table(
+    "Firing alerts",
+    "What fires now, where, and since when? The name opens the runbook.",
+    Query(firing()),
+    columns=[
+        Column("severity", "Severity", width=82, mappings=theme.SEVERITIES),
+        Column("alertname", "Alert", link="${__value.raw}"),
+        Column("object", "Object"),
+        Column("A", "Since", unit="dateTimeFromNow", width=125),
+    ],
+    none="No firing alerts",
 )
 
+
+def _left(burnt: recording.Recording, objective: float) -> Expr:
+    allowed = 1 - objective
+    return (1 - min_by(_max(burnt) / allowed)).in_unit("ratio")
+
+
+def _max(burnt: recording.Recording) -> Expr:
+    return max_by(burnt.only(daemon="$daemon"))
+
+
+_BUDGET = panels.bars(
+    "Error budget left",
+    "How much of the error budget of the last 6 hours is left, on the worst daemon? Board SLO has the rest.",
+    Query(_left(recording.ERRORS["6h"], recording.SUCCEEDED), "Availability"),
+    Query(_left(recording.TTFT_SLOW["6h"], recording.ON_TIME), "TTFT"),
+    Query(_left(recording.TPOT_SLOW["6h"], recording.ON_TIME), "TPOT"),
+    thresholds=theme.steps(theme.RED, (0, theme.AMBER), (0.25, theme.INDIGO)),
+    high=1,
+    decimals=0,
+)
+_OUTCOMES = plots.series(
+    "Requests/s by finish reason",
+    "How many requests end, and how?",
+    Query(sum_by(_B.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
+    unit="reqps",
+    stack=True,
+    overrides=style.colored(theme.OUTCOMES),
+)
 _DAEMONS = tables.table(
     "Daemons",
-    "How is each daemon? A click on its name opens what is loaded there.",
+    "How is each daemon? Its name opens what is loaded there.",
     Query(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon")),
     Query(count_by(_B.now(d.INSTANCE_INFO), "daemon")),
     Query(sum_by(_B.now(d.REQUESTS_RUNNING), "daemon")),
     Query(sum_by(_B.now(d.REQUESTS_WAITING), "daemon")),
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "daemon")),
-    Query(_B.quantile(0.95, s.TTFT, "daemon")),
-    Query(sum_by(_B.now(h.INSTANCE_VRAM), "daemon")),
-    Query(sum_by(_B.increase(d.RESTARTS, RANGE), "daemon")),
+    Query(sum_by(_B.rate(s.GENERATION_TOKENS, "5m"), "daemon")),
+    Query(_B.quantile(0.95, s.TTFT, "daemon", window="5m")),
+    Query(common.error_rate(_B, "daemon", window="5m")),
     columns=[
-        Column("daemon", "Daemon", link="daemonpulse-forge?var-daemon=${__data.fields.daemon}"),
-        Column("A", "State", mappings=theme.DAEMON_WORDS),
-        Column("B", "Loaded"),
-        Column("C", "Running"),
-        Column("D", "Waiting", thresholds=theme.FEW_IS_WELL),
-        Column("E", "Writing", unit="suffix: tok/s"),
-        Column("F", "First token, p95", unit="s"),
-        Column("G", "GPU memory", unit="bytes"),
-        Column("H", "Restarts", thresholds=theme.FEW_IS_WELL),
+        Column("daemon", "Daemon", link="daemonpulse-forge?var-daemon=${__value.raw}"),
+        Column("A", "State", width=80, mappings=theme.DAEMON_CELLS),
+        Column("B", "Loaded", decimals=0, width=70),
+        Column("C", "Running", decimals=0, width=75),
+        Column("D", "Waiting", decimals=0, width=75),
+        Column("E", "Tok/s", decimals=0, width=62),
+        Column("F", "TTFT p95", unit="s", width=86, thresholds=common.TTFT_CELL),
+        Column("G", "Errors", unit="percentunit", decimals=1, width=74, thresholds=common.ERROR_CELL),
     ],
+    smallest="State",
 )
-
-_OUTCOMES = panels.series(
-    "Requests by outcome",
-    "How many requests end, and how?",
-    Query(sum_by(_B.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
-    stack=True,
+_GPUS = tables.table(
+    "GPUs",
+    "How full, busy and hot is each GPU? The host opens its board.",
+    Query(common.vram_used(Scope(), *GPU)),
+    Query(max_by(Scope().over("avg_over_time", h.UTILIZATION, "1m"), *GPU)),
+    Query(max_by(Scope().now(h.TEMPERATURE, sensor="gpu"), *GPU)),
+    Query(max_by(Scope().over("avg_over_time", h.POWER, "1m"), *GPU)),
+    columns=[
+        Column("instance", "Host", mappings=theme.HOSTS, link="daemonpulse-fleet?var-host=${__value.raw}"),
+        common.GPU_COLUMN,
+        Column("A", "VRAM used", unit="percentunit", decimals=0, gauge_to=1, thresholds=theme.VRAM),
+        Column("B", "Busy", unit="percentunit", decimals=0, width=62),
+        Column("C", "Temp", unit="celsius", decimals=0, width=66),
+        Column("D", "Power", unit="watt", decimals=0, width=72),
+    ],
+    largest="VRAM used",
 )
-_LATENCY = panels.series(
-    "First token",
-    "How long until the first token comes? Dots lead to traces.",
-    Query(_B.quantile(0.5, s.TTFT), "half of requests", exemplars=True),
-    Query(_B.quantile(0.95, s.TTFT), "95 of 100"),
-    Query(_B.quantile(0.99, s.TTFT), "99 of 100"),
-)
-_ERRORS = panels.series(
-    "Failed requests",
-    "Which share of requests fails or is given up?",
-    Query(
-        share_of_some(
-            sum_by(_B.rate(s.REQUESTS, finished_reason=FAILED), "daemon"),
-            sum_by(_B.rate(s.REQUESTS), "daemon"),
-        ),
-        "{{daemon}}",
-    ),
-    high=1,
-)
-_BUSY = panels.series(
-    "Running and waiting",
-    "Is a queue building?",
-    Query(sum_by(_B.now(d.REQUESTS_RUNNING)), "running"),
-    Query(sum_by(_B.now(d.REQUESTS_WAITING)), "waiting"),
-)
-_MEMORY = panels.bars(
-    "GPU memory in use",
-    "How full is each card?",
-    Query(
-        share(
-            max_by(_B.now(h.MEMORY_USED), *CARD),
-            max_by(_B.now(h.MEMORY_TOTAL), *CARD),
-        ),
-        "GPU {{gpu}} · {{instance}}",
-    ),
-    thresholds=theme.FULL,
-    high=1,
-)
-_STATES = panels.timeline(
+_STATES = plots.timeline(
     "Daemon state",
     "When was each daemon down or stalled?",
     Query(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon"), "{{daemon}}"),
-    mappings=theme.DAEMON_WORDS,
+    mappings=theme.DAEMON_BANDS,
+)
+
+_TTFT = latency.percentiles(
+    "TTFT",
+    "How long until the first token? Dashed: objective. Diamonds lead to traces.",
+    _B,
+    s.TTFT,
+    objective=recording.TTFT_S,
+    log=True,
+    low=0.01,
+)
+_QUEUE = plots.series(
+    "Running and waiting",
+    "Does a queue build up?",
+    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_RUNNING, "$__rate_interval")), "running"),
+    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval")), "waiting"),
+    overrides=[
+        style.line("running", custom__lineWidth=2),
+        style.line("waiting", theme.SLATE, custom__fillOpacity=20),
+    ],
+    interval=plots.LEVEL_STEP,
+)
+_BY_MODEL = plots.series(
+    "Requests/s by model",
+    "Which models are asked?",
+    Query(sum_by(_B.rate(s.REQUESTS), "model") > 0, "{{model}}"),
+    unit="reqps",
+    stack=True,
+    short_names=True,
+    shades=True,
 )
 _POSTURE = tables.table(
     "Exposure",
-    "Who can reach the daemon, and what does it write down? Known for daemons on the exporter's machine.",
+    "Who can reach the daemon, and what does it store? Known for daemons on the exporter's host.",
     Query(max_by(_B.now(d.AUTH_REQUIRED), "daemon")),
     Query(max_by(_B.now(d.LISTENS_BEYOND_LOOPBACK), "daemon")),
     Query(max_by(_B.now(d.SENSITIVE_LOGGING), "daemon")),
@@ -154,106 +172,75 @@ _POSTURE = tables.table(
     Query(max_by(_B.now(d.PROMPT_HISTORY), "daemon")),
     Query(max_by(_B.now(d.GUARDRAILS), "daemon", "mode")),
     columns=[
-        Column("daemon", "Daemon"),
-        Column("A", "Needs a token", mappings=theme.GUARD),
-        Column("B", "Open to the network", mappings=theme.RISK),
-        Column("C", "Logs prompts", mappings=theme.RISK),
-        Column("D", "Loads on demand", mappings=theme.YES_NO),
-        Column("E", "Prompts on disk", unit="bytes"),
-        Column("mode", "Guardrail"),
+        common.DAEMON_COLUMN,
+        Column("A", "Auth required", width=110, mappings=theme.GUARD),
+        Column("B", "Beyond loopback", width=125, mappings=theme.RISK),
+        Column("C", "Prompt logging", width=115, mappings=theme.RISK),
+        Column("D", "JIT loading", width=90, mappings=theme.YES_NO),
+        Column("E", "Prompt history", unit="bytes", width=110),
+        Column("mode", "Guardrail", width=85),
     ],
 )
 _VERSIONS = tables.table(
     "Versions",
     "Which version runs where?",
     Query(max_by(_B.now(d.BUILD_INFO), "daemon", "version", "build", "kind")),
+    Query(sum_by(_B.increase(d.RESTARTS, RANGE), "daemon")),
     columns=[
-        Column("daemon", "Daemon"),
-        Column("version", "Version"),
-        Column("build", "Build"),
-        Column("kind", "Kind"),
+        common.DAEMON_COLUMN,
+        Column("version", "Version", width=90),
+        Column("build", "Build", width=70),
+        Column("kind", "Kind", width=80),
+        Column("B", "Restarts", decimals=0, width=80, thresholds=common.ANY_CELL),
     ],
 )
 _PEERS = tables.table(
     "LM Link peers",
-    "Which peers lend the daemon their models?",
+    "Which peers does the daemon use?",
     Query(max_by(_B.now(d.LINK_PEER_UP), "daemon", "peer")),
     columns=[
-        Column("daemon", "Daemon"),
+        common.DAEMON_COLUMN,
         Column("peer", "Peer"),
         Column("A", "Connected", mappings=theme.UP_DOWN),
     ],
-    no_value="No peers",
-)
-_COLLECTORS = panels.bars(
-    "Our collectors",
-    "Does every part of DaemonPulse work? 100 % is well.",
-    Query(min_by(_B.now(o.COLLECTOR_SUCCESS), "collector"), "{{collector}}"),
-    unit="percentunit",
-    thresholds=theme.steps(theme.FAULT, (1, theme.WELL)),
-    high=1,
-)
-_READING = panels.series(
-    "Time to read a daemon",
-    "Is reading a daemon getting slow?",
-    Query(avg_by(_B.now(d.SNAPSHOT_DURATION), "daemon"), "{{daemon}}"),
-)
-_STREAM = tables.table(
-    "Log stream",
-    "Do we hear every prediction? What was missed while a stream was closed is never seen.",
-    Query(max_by(_B.now(s.STREAM_UP), "daemon")),
-    Query(sum_by(_B.increase(s.DISCONNECTS, RANGE), "daemon")),
-    Query(sum_by(_B.increase(s.GAP_SECONDS, RANGE), "daemon")),
-    Query(sum_by(_B.rate(s.EVENTS), "daemon")),
-    Query(sum_by(_B.increase(s.EVENTS_DROPPED, RANGE), "daemon")),
-    Query(sum_by(_B.increase(s.PAIRING_MISSES, RANGE), "daemon")),
-    columns=[
-        Column("daemon", "Daemon"),
-        Column("A", "Stream", mappings=theme.UP_DOWN),
-        Column("B", "Ended"),
-        Column("C", "Deaf for", unit="s"),
-        Column("D", "Events", unit="suffix: /s"),
-        Column("E", "Dropped", thresholds=theme.FEW_IS_WELL),
-        Column("F", "Unpaired"),
-    ],
-)
-_TROUBLE = panels.series(
-    "Trouble with daemons",
-    "Do connections fail, or do daemons say things we cannot read?",
-    Query(
-        sum_by(_B.increase(o.CONNECTION_FAILURES), "daemon", "reason"), "{{daemon}} connection: {{reason}}"
-    ),
-    Query(sum_by(_B.increase(o.UNREADABLE_MESSAGES), "daemon", "kind"), "{{daemon}} unreadable: {{kind}}"),
-    Query(sum_by(_B.increase(o.PROTOCOL_WARNINGS), "daemon", "kind"), "{{daemon}} warning: {{kind}}"),
-)
-_EXPORT = panels.series(
-    "Traces and logs sent",
-    "Do traces and logs reach their receiver?",
-    Query(sum_by(_B.rate(o.OTLP_SPANS_EXPORTED)), "spans sent"),
-    Query(sum_by(_B.rate(o.OTLP_LOGS_EXPORTED)), "logs sent"),
-    Query(sum_by(_B.rate(o.OTLP_SPANS_DROPPED)) + sum_by(_B.rate(o.OTLP_SPANS_FAILED)), "spans lost"),
-    Query(sum_by(_B.rate(o.OTLP_LOGS_DROPPED)) + sum_by(_B.rate(o.OTLP_LOGS_FAILED)), "logs lost"),
+    none="No peers",
 )
 
 BOARD: Final = Board(
     name="Overview",
-    question="Is it up, busy, fast, healthy?",
+    question="Is everything up, fast enough, and within its objectives?",
     variables=(source("prometheus", "Prometheus"), DAEMON),
     notes=NOTES,
-    answer=("Daemons up", "Daemons not well", "Running", "Waiting", "First token, p95", "Daemons"),
+    answer=(
+        "Health",
+        "Error rate",
+        "TTFT p95",
+        "Output tok/s",
+        "Waiting requests",
+        "VRAM used",
+        "Firing alerts",
+        "Error budget left",
+        "Daemons",
+        "GPUs",
+    ),
     sections=(
         section(
             "",
-            row(4, (4, _UP), (4, _DOWN), (4, _RUNNING), (4, _WAITING), (4, _TOKENS), (4, _TTFT)),
-            row(7, (24, _DAEMONS)),
-            row(8, (12, _OUTCOMES), (12, _LATENCY)),
+            row(
+                5,
+                (4, _HEALTH),
+                (4, common.error_rate_stat(_B)),
+                (4, common.ttft_stat(_B)),
+                (4, common.output_stat(_B)),
+                (4, common.waiting_stat(_B)),
+                (4, _VRAM),
+            ),
+            row(7, (10, _ALERTS), (5, _BUDGET), (9, _OUTCOMES)),
+            row(7, (13, _DAEMONS), (11, _GPUS)),
+            row(6, (24, _STATES)),
         ),
-        section("Load", row(8, (8, _BUSY), (8, _ERRORS), (8, _MEMORY))),
-        section("Each daemon", row(6, (16, _STATES), (8, _VERSIONS)), row(6, (16, _POSTURE), (8, _PEERS))),
-        section(
-            "DaemonPulse itself",
-            row(7, (8, _COLLECTORS), (16, _STREAM)),
-            row(7, (8, _READING), (8, _TROUBLE), (8, _EXPORT)),
-        ),
+        section("Load", row(8, (8, _TTFT), (8, _QUEUE), (8, _BY_MODEL))),
+        section("Exposure and versions", row(6, (15, _POSTURE), (9, _VERSIONS)), row(5, (24, _PEERS))),
+        SELF,
     ),
 )

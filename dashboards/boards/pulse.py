@@ -1,228 +1,266 @@
-"""Pulse: how fast does it answer, and where does the time go? Every prediction, from the daemon's log stream."""
+"""Pulse: how fast do models answer, and where does the time go? Every prediction, from the daemon's log stream."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import panels, tables, theme
+from dashboards.boards import common
+from dashboards.boards.traces import SLOW, TRACES
+from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import Scope, max_by, share, share_of_some, sum_by
-from dashboards.kit.targets import Query, TraceQuery
-from dashboards.rules.recording import FAILED
-from exporter.catalogue import Metric
+from dashboards.kit.promql import RANGE, Expr, Scope, either, max_by, share, sum_by, unless
+from dashboards.kit.tables import Column
+from dashboards.kit.targets import Query
+from dashboards.rules.recording import TPOT_S, TTFT_S
 from exporter.catalogue import daemon as d
 from exporter.catalogue import log_stream as s
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
 
-
-def _percentiles(title: str, ask: str, metric: Metric) -> panels.Viz:
-    return panels.series(
-        title,
-        ask,
-        Query(_B.quantile(0.5, metric), "half of requests", exemplars=True),
-        Query(_B.quantile(0.95, metric), "95 of 100"),
-        Query(_B.quantile(0.99, metric), "99 of 100"),
-    )
-
-
-_TOKENS = panels.stat(
-    "Tokens per second",
-    "How fast do the models write, all together?",
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS))),
-    spark=True,
-    decimals=1,
-    no_value="No answers yet",
+_E2E_NOW = panels.stat(
+    "E2E latency p95",
+    "How long does a whole request take? 95 % took at most this.",
+    Query(_B.quantile(0.95, s.E2E, window="5m"), "last 5 min"),
 )
-_TTFT = panels.stat(
-    "First token, p95",
-    "How long do 95 of 100 requests wait for their first token, at most?",
-    Query(_B.quantile(0.95, s.TTFT)),
-    thresholds=theme.steps(theme.WELL, (2.5, theme.ATTENTION), (10, theme.FAULT)),
-    no_value="No answers yet",
+_TTFT = latency.percentiles(
+    "TTFT",
+    "How long until the first token? Dashed: objective. Diamonds lead to traces.",
+    _B,
+    s.TTFT,
+    objective=TTFT_S,
+    log=True,
+    low=0.01,
 )
-_PER_TOKEN = panels.stat(
-    "Per token, p95",
-    "How long does each later token take? 0.1 s is as fast as most people read.",
-    Query(_B.quantile(0.95, s.PER_TOKEN)),
-    thresholds=theme.steps(theme.WELL, (0.1, theme.ATTENTION), (0.5, theme.FAULT)),
-    no_value="No answers yet",
+_TPOT = latency.percentiles(
+    "TPOT", "How long does each later token take? Dashed: objective.", _B, s.PER_TOKEN, objective=TPOT_S
 )
-_RUNNING = panels.stat(
-    "Running",
-    "How many requests are being worked on?",
-    Query(sum_by(_B.now(d.REQUESTS_RUNNING))),
-    no_value="Nothing loaded",
-)
-_WAITING = panels.stat(
-    "Waiting",
-    "How many requests wait for a free session?",
-    Query(sum_by(_B.now(d.REQUESTS_WAITING))),
-    thresholds=theme.FEW_IS_WELL,
-    no_value="Nothing loaded",
-)
-_FAILED = panels.stat(
-    "Failed",
-    "Which share of requests fails or is given up?",
-    Query(share_of_some(sum_by(_B.rate(s.REQUESTS, finished_reason=FAILED)), sum_by(_B.rate(s.REQUESTS)))),
-    thresholds=theme.steps(theme.WELL, (0.05, theme.ATTENTION), (0.2, theme.FAULT)),
-    no_value="No answers yet",
-)
-
-_SPEED = panels.series(
-    "Tokens per second by model",
-    "Which model writes how much?",
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "model"), "{{model}}"),
+_E2E = latency.percentiles("E2E latency", "How long from start to last token?", _B, s.E2E)
+_OUTPUT = plots.series(
+    "Output tok/s by model",
+    "Which model generates how much?",
+    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "model") > 0, "{{model}}"),
     stack=True,
+    short_names=True,
+    shades=True,
+    decimals=0,
 )
-_TTFT_OVER_TIME = _percentiles("First token", "How long until the first token? Dots lead to traces.", s.TTFT)
-_PER_TOKEN_OVER_TIME = _percentiles("Per token", "How long does each later token take?", s.PER_TOKEN)
-_E2E = _percentiles("Whole request", "How long from start to last token?", s.E2E)
-_OWN_RATE = _percentiles(
-    "Rate of one request", "How fast is one answer written, as its reader sees it?", s.TOKENS_PER_SECOND
-)
-_TTFT_MAP = panels.heatmap(
-    "First token, all requests", "Are there two kinds of requests?", Query(_B.heat(s.TTFT))
-)
-_E2E_MAP = panels.heatmap("Whole request, all requests", "How are durations spread?", Query(_B.heat(s.E2E)))
 
-_QUEUE = panels.series(
-    "Running and waiting",
-    "Is a queue building, and at which model?",
-    Query(sum_by(_B.now(d.REQUESTS_RUNNING), "model"), "{{model}} running"),
-    Query(sum_by(_B.now(d.REQUESTS_WAITING), "model"), "{{model}} waiting"),
-)
-_SLOTS = panels.timeline(
+_SLOT: Final = ("instance_id", "slot")
+_BUSY: Final = max_by(_B.now(s.SLOT_BUSY), *_SLOT)
+_PREFILL: Final = max_by(_B.now(s.SLOT_PROMPT_PROGRESS), *_SLOT).below(1)
+_SLOTS = plots.timeline(
     "Slots",
-    "Which slots of the batch work, and which are free?",
-    Query(max_by(_B.now(s.SLOT_BUSY), "daemon", "instance_id", "slot"), "{{instance_id}} slot {{slot}}"),
-    mappings=theme.SLOT_WORDS,
-)
-_SLOT_COUNT = panels.stat(
-    "Slots seen",
-    "How many slots has each instance's engine?",
-    Query(max_by(_B.now(s.SLOTS), "daemon", "instance_id"), "{{instance_id}}"),
-    no_value="No batching seen",
-)
-_PREFILL = panels.series(
-    "Prompt read",
-    "How far is each busy slot through its prompt?",
+    "How full is the batch? Short prompts are read faster than one scrape. Engines without slots have one row.",
+    Query(_BUSY + either(_PREFILL, _BUSY * 0), "{{instance_id}} #{{slot}}"),
     Query(
-        max_by(_B.now(s.SLOT_PROMPT_PROGRESS), "daemon", "instance_id", "slot"),
-        "{{instance_id}} slot {{slot}}",
+        unless(
+            sum_by(_B.now(d.REQUESTS_RUNNING), "instance_id").above(0),
+            _B.now(s.SLOT_BUSY),
+            "instance_id",
+        ),
+        "{{instance_id}}",
     ),
-    high=1,
-)
-_SLOT_RATE = panels.series(
-    "Rate by slot",
-    "How fast does each busy slot write?",
-    Query(max_by(_B.now(s.SLOT_RATE), "daemon", "instance_id", "slot"), "{{instance_id}} slot {{slot}}"),
-    stack=True,
+    mappings=theme.SLOT_BANDS,
+    interval="5s",
+    short_names=True,
 )
 
-_FINISH = panels.series(
-    "How requests end",
-    "Do answers end by themselves, or are they cut off?",
-    Query(sum_by(_B.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
+
+def _mean(seconds: Expr) -> Expr:
+    return (seconds / sum_by(_B.rate_of_count(s.E2E))).in_unit("seconds")
+
+
+_TTFT_SUM: Final = sum_by(_B.rate_of_sum(s.TTFT))
+_E2E_SUM: Final = sum_by(_B.rate_of_sum(s.E2E))
+_REASONED: Final = either(sum_by(_B.rate_of_sum(s.REASONING_SECONDS)), _E2E_SUM * 0)
+_PHASES = plots.series(
+    "Mean request time by phase",
+    "Where does the time of a request go? Reasoning is estimated.",
+    Query(_mean(_TTFT_SUM), "Prefill"),
+    Query(_mean(_REASONED), "Reasoning"),
+    Query(_mean(_E2E_SUM - _TTFT_SUM - _REASONED), "Answer"),
     stack=True,
+    bridged=True,
+    overrides=style.colored({name: theme.PHASES[name] for name in ("Prefill", "Reasoning", "Answer")}),
 )
-_FLOW = panels.series(
-    "Tokens in and out",
-    "How much is read, and how much is written?",
-    Query(sum_by(_B.rate(s.PROMPT_TOKENS)), "read (prompt)"),
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS)), "written"),
-    Query(sum_by(_B.rate(s.REASONING_TOKENS)), "of it reasoning, estimated"),
+
+_TTFT_MAP = plots.heatmap("TTFT distribution", "Are there two kinds of requests?", Query(_B.heat(s.TTFT)))
+_E2E_MAP = plots.heatmap("E2E latency distribution", "How are durations spread?", Query(_B.heat(s.E2E)))
+_PROMPT_MAP = plots.heatmap(
+    "Prompt length distribution", "How long are prompts?", Query(_B.heat(s.REQUEST_PROMPT_TOKENS))
 )
-_REASONING = panels.series(
-    "Reasoning, share of tokens",
-    "How much of what a model writes is thinking? Estimated from characters.",
-    Query(
-        share(sum_by(_B.rate(s.REASONING_TOKENS), "model"), sum_by(_B.rate(s.GENERATION_TOKENS), "model")),
-        "{{model}}",
-    ),
+_OWN_RATE = latency.percentiles(
+    "Decode rate per request",
+    "How fast is one answer generated, as its reader sees it?",
+    _B,
+    s.TOKENS_PER_SECOND,
+)
+
+_QUEUE = plots.series(
+    "Running and waiting",
+    "Does a queue build up?",
+    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_RUNNING, "$__rate_interval")), "running"),
+    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval")), "waiting"),
+    overrides=[
+        style.line("running", custom__lineWidth=2),
+        style.line("waiting", theme.SLATE, custom__fillOpacity=20),
+    ],
+    interval=plots.LEVEL_STEP,
+)
+_WAITING_BY_MODEL = plots.series(
+    "Waiting by model",
+    "At which model does a queue build up?",
+    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval"), "model") > 0, "{{model}}"),
+    stack=True,
+    short_names=True,
+    shades=True,
+    interval=plots.LEVEL_STEP,
+)
+_PREFILL_PROGRESS = plots.series(
+    "Prefill progress",
+    "How far through its prompt is each busy slot?",
+    Query(max_by(_B.now(s.SLOT_PROMPT_PROGRESS), *_SLOT), "{{instance_id}} #{{slot}}"),
     high=1,
+    short_names=True,
+    shades=True,
+    interval="5s",
 )
-_REASONING_TIME = _percentiles(
-    "Reasoning, time", "How long does a model think before it answers? Estimated.", s.REASONING_SECONDS
+_SLOT_RATE = plots.series(
+    "Decode rate by slot",
+    "How fast does each busy slot generate?",
+    Query(max_by(_B.now(s.SLOT_RATE), *_SLOT), "{{instance_id}} #{{slot}}"),
+    stack=True,
+    short_names=True,
+    shades=True,
+    interval="5s",
 )
-_REASONING_SHARE = panels.stat(
-    "Reasoning, share of time",
-    "How much of the time that requests take is thinking? Estimated.",
-    Query(
-        share(
-            sum_by(_B.rate_of_sum(s.REASONING_SECONDS)),
-            sum_by(_B.rate_of_sum(s.E2E)),
-        )
-    ),
-    unit="percentunit",
-    no_value="No reasoning seen",
-)
-_ACCEPTED = panels.series(
-    "Draft tokens accepted",
-    "Does the draft model pay? Below about a third it costs more than it saves.",
-    Query(
-        share(sum_by(_B.rate(s.ACCEPTED_TOKENS), "model"), sum_by(_B.rate(s.DRAFT_TOKENS), "model")),
-        "{{model}}",
-    ),
-    high=1,
-)
-_PRESSURE = panels.heatmap(
-    "Context filled",
+
+_CONTEXT_MAP = plots.heatmap(
+    "Context fill",
     "Do requests come close to the end of their context?",
     Query(_B.heat(s.CONTEXT_UTILIZATION)),
 )
-_PROMPT_SIZE = _percentiles("Prompt size", "How long are prompts?", s.REQUEST_PROMPT_TOKENS)
-_ANSWER_SIZE = _percentiles(
-    "Answer size", "How long are answers, reasoning included?", s.REQUEST_GENERATION_TOKENS
+_ANSWER_SIZE = latency.percentiles(
+    "Output length", "How long are outputs, reasoning included?", _B, s.REQUEST_GENERATION_TOKENS, decimals=0
+)
+_PROMPT_SIZE = latency.percentiles(
+    "Prompt length", "How long are prompts?", _B, s.REQUEST_PROMPT_TOKENS, decimals=0
 )
 
-_ROOTS: Final = (
-    '{resource.service.name="llmster" && resource.llmster.daemon=~"$daemon"'
-    ' && span.gen_ai.request.model=~"$model"}'
+_MODELS = tables.table(
+    "Models",
+    "How did each model perform in this time?",
+    Query(sum_by(_B.increase(s.REQUESTS, RANGE), "model") > 0),
+    Query(sum_by(_B.rate(s.GENERATION_TOKENS, RANGE), "model")),
+    Query(_B.quantile(0.5, s.TTFT, "model", window=RANGE)),
+    Query(_B.quantile(0.95, s.TTFT, "model", window=RANGE)),
+    Query(_B.quantile(0.95, s.PER_TOKEN, "model", window=RANGE)),
+    Query(_B.quantile(0.95, s.E2E, "model", window=RANGE)),
+    Query(common.error_rate(_B, "model", window=RANGE)),
+    columns=[
+        Column("model", "Model"),
+        Column("A", "Requests", decimals=0, width=95),
+        Column("B", "Output tok/s", decimals=1, width=110),
+        Column("C", "TTFT p50", unit="s", width=100),
+        Column("D", "TTFT p95", unit="s", width=100, thresholds=common.TTFT_CELL),
+        Column("E", "TPOT p95", unit="s", width=100),
+        Column("F", "E2E p95", unit="s", width=100),
+        Column("G", "Error rate", unit="percentunit", decimals=1, width=100, thresholds=common.ERROR_CELL),
+    ],
+    largest="Requests",
 )
-_TRACES = tables.traces(
-    "Slow requests",
-    "What happened in single requests? A click shows reading, reasoning, answer and tool calls.",
-    TraceQuery(_ROOTS + " | select(span.gen_ai.usage.output_tokens, span.gen_ai.response.finish_reasons)"),
-)
-_THINKING = tables.traces(
-    "Longest reasoning",
-    "Which requests thought longest? Times inside an answer are estimated.",
-    TraceQuery(
-        '{resource.service.name="llmster" && resource.llmster.daemon=~"$daemon" && name="reasoning"}'
-        " | select(span.daemonpulse.reasoning.tokens_estimated, span.daemonpulse.timing)",
-        table="spans",
+_TOKENS = plots.series(
+    "Tokens/s",
+    "How much is read, and how much is generated? Reasoning is estimated.",
+    Query(sum_by(_B.rate(s.PROMPT_TOKENS)), "prompt"),
+    Query(
+        sum_by(_B.rate(s.GENERATION_TOKENS)) - sum_by(_B.rate(s.REASONING_TOKENS)),
+        "answer",
     ),
+    Query(sum_by(_B.rate(s.REASONING_TOKENS)), "reasoning"),
+    overrides=style.colored({name: theme.TOKENS[name] for name in ("prompt", "answer", "reasoning")}),
+    decimals=0,
+)
+_FINISH = plots.series(
+    "Requests/s by finish reason",
+    "Do answers end by themselves, or are they cut off?",
+    Query(sum_by(_B.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
+    unit="reqps",
+    stack=True,
+    overrides=style.colored(theme.OUTCOMES),
+)
+_REASONING = plots.series(
+    "Reasoning share",
+    "How much of what a model generates is reasoning? Estimated from characters.",
+    Query(
+        share(
+            sum_by(_B.rate(s.REASONING_TOKENS), "model"), sum_by(_B.rate(s.GENERATION_TOKENS), "model") > 0
+        ),
+        "{{model}}",
+    ),
+    high=1,
+    short_names=True,
+    shades=True,
+    bridged=True,
+)
+_REASONING_TIME = latency.percentiles(
+    "Reasoning time", "How long does a model reason before it answers? Estimated.", _B, s.REASONING_SECONDS
+)
+_ACCEPTED = plots.series(
+    "Draft acceptance rate",
+    "Which share of draft tokens is accepted? Below about a third the draft model costs more than it saves.",
+    Query(
+        share(sum_by(_B.rate(s.ACCEPTED_TOKENS), "model"), sum_by(_B.rate(s.DRAFT_TOKENS), "model") > 0),
+        "{{model}}",
+    ),
+    high=1,
+    short_names=True,
+    shades=True,
+    bridged=True,
 )
 
 BOARD: Final = Board(
     name="Pulse",
-    question="How fast does it answer, and where does the time go?",
-    variables=(source("prometheus", "Prometheus"), source("tempo", "Tempo"), DAEMON, MODEL),
+    question="How fast do models answer, and where does the time go?",
+    variables=(source("prometheus", "Prometheus"), source("tempo", "Tempo"), DAEMON, MODEL, SLOW),
     notes=NOTES,
-    answer=(
-        "Tokens per second",
-        "First token, p95",
-        "Per token, p95",
-        "Waiting",
-        "Tokens per second by model",
-    ),
+    since="now-30m",
+    answer=("Output tok/s", "TTFT p95", "TPOT p95", "Error rate", "TTFT", "TPOT", "E2E latency", "Slots"),
     sections=(
         section(
             "",
-            row(4, (4, _TOKENS), (4, _TTFT), (4, _PER_TOKEN), (4, _RUNNING), (4, _WAITING), (4, _FAILED)),
-            row(8, (12, _SPEED), (12, _TTFT_OVER_TIME)),
-            row(8, (12, _PER_TOKEN_OVER_TIME), (12, _E2E)),
+            row(
+                5,
+                (4, common.output_stat(_B)),
+                (4, common.ttft_stat(_B)),
+                (4, common.tpot_stat(_B)),
+                (4, _E2E_NOW),
+                (4, common.waiting_stat(_B)),
+                (4, common.error_rate_stat(_B)),
+            ),
+            row(7, (6, _TTFT), (6, _TPOT), (6, _E2E), (6, _OUTPUT)),
+            row(7, (15, _SLOTS), (9, _PHASES)),
         ),
-        section("Spread", row(8, (12, _TTFT_MAP), (12, _E2E_MAP)), row(8, (12, _OWN_RATE), (12, _QUEUE))),
-        section("Batching", row(8, (18, _SLOTS), (6, _SLOT_COUNT)), row(7, (12, _PREFILL), (12, _SLOT_RATE))),
+        section("Models", row(7, (24, _MODELS))),
         section(
-            "Tokens",
-            row(8, (12, _FLOW), (12, _FINISH)),
-            row(8, (10, _REASONING), (10, _REASONING_TIME), (4, _REASONING_SHARE)),
-            row(8, (12, _ACCEPTED), (12, _PRESSURE)),
+            "Distributions",
+            row(8, (8, _TTFT_MAP), (8, _E2E_MAP), (8, _PROMPT_MAP)),
+            row(8, (12, _OWN_RATE), (12, _CONTEXT_MAP)),
+        ),
+        section(
+            "Queue and batching",
+            row(8, (12, _QUEUE), (12, _WAITING_BY_MODEL)),
+            row(8, (12, _PREFILL_PROGRESS), (12, _SLOT_RATE)),
+        ),
+        section(
+            "Tokens and finish reasons",
+            row(8, (12, _TOKENS), (12, _FINISH)),
             row(8, (12, _PROMPT_SIZE), (12, _ANSWER_SIZE)),
         ),
-        section("Traces", row(9, (14, _TRACES), (10, _THINKING))),
+        section(
+            "Reasoning and speculative decoding",
+            row(8, (8, _REASONING), (8, _REASONING_TIME), (8, _ACCEPTED)),
+        ),
+        TRACES,
     ),
 )

@@ -1,12 +1,13 @@
-"""Toolchain: what do models do with tools, and who lets them? Approvals and gates, with the buttons for both."""
+"""Toolchain: what do models do with tools, and who permits it? Approvals and policy, with the buttons for both."""
 
 from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import buttons, panels, tables, theme
+from dashboards.boards import common
+from dashboards.kit import buttons, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Scope, max_by, min_by, share_of_some, sum_by
+from dashboards.kit.promql import RANGE, Scope, either, max_by, min_by, share_of_some, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
@@ -15,41 +16,78 @@ from exporter.catalogue import mcp as m
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
 
-_PENDING = panels.stat(
-    "Calls that wait",
-    "How many tool calls wait for a person?",
-    Query(sum_by(_B.now(m.APPROVALS_PENDING))),
-    thresholds=theme.FEW_IS_WELL,
-    no_value="No gate",
+_PENDING = panels.counts(
+    "Pending approvals",
+    "How many tool calls wait for a person, and how did others end in this time?",
+    Query(sum_by(_B.now(m.APPROVALS_PENDING)), "pending"),
+    Query(sum_by(_B.increase(m.APPROVALS, RANGE, outcome="approved")), "approved"),
+    Query(sum_by(_B.increase(m.APPROVALS, RANGE, outcome="denied")), "denied"),
+    Query(sum_by(_B.increase(m.APPROVALS, RANGE, outcome="expired")), "expired"),
+    marks={"pending": theme.ANY_AMBER},
 )
-_CALLS = panels.stat(
-    "Calls through the gate",
-    "How many tool calls came through the gate in this time?",
-    Query(sum_by(_B.increase(m.TOOL_CALLS, RANGE))),
+_APPROVALS = tables.table(
+    "Pending calls",
+    "Which tool calls wait for a person? Without an answer they are denied when their time is over.",
+    ApiQuery("approvals"),
+    columns=[
+        Column("tool", "Tool", width=140),
+        Column("id", "Actions", width=210, buttons=(buttons.APPROVE, buttons.DENY)),
+        Column("server", "Server", width=110),
+        Column("arguments", "Arguments"),
+        Column("reason", "Reason", width=150),
+        Column("created_ms", "Asked", unit="dateTimeFromNow", width=145),
+        Column("expires_in_seconds", "Time left", unit="s", decimals=0, width=85),
+    ],
+    smallest="Time left",
+)
+_CALLS = plots.series(
+    "Calls by decision",
+    "What does the policy decide?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS), "decision"), "{{decision}}"),
+    unit="none",
     decimals=0,
-    no_value="None",
+    stack=True,
+    bars=True,
+    overrides=style.colored({"allow": theme.INDIGO, "ask": theme.VIOLET, "deny": theme.SLATE}),
 )
-_DENIED_CALLS = panels.stat(
-    "Calls denied",
-    "How many tool calls did a rule or a person deny?",
-    Query(sum_by(_B.increase(m.TOOL_CALLS, RANGE, outcome="refused"))),
-    decimals=0,
-    thresholds=theme.FEW_IS_WELL,
-    no_value="None",
+_GUARD = panels.counts(
+    "Policy",
+    "Are there servers without policy, tools that changed since their approval, denied calls?",
+    Query(sum_by(_B.now(m.CONFIG_DRIFT)), "ungated servers"),
+    Query(sum_by(_B.now(m.TOOL_CHANGED)), "changed tools"),
+    Query(
+        either(
+            sum_by(_B.increase(m.TOOL_CALLS, RANGE, outcome="refused")),
+            sum_by(_B.increase(m.TOOL_CALLS, RANGE)) * 0,
+        ),
+        "denied calls",
+    ),
+    marks={"ungated servers": theme.ANY_RED, "changed tools": theme.ANY_AMBER},
 )
-_DRIFT = panels.stat(
-    "Servers past the gate",
-    "How many tool servers does the daemon reach without the gate?",
-    Query(sum_by(_B.now(m.CONFIG_DRIFT))),
-    thresholds=theme.NONE_IS_WELL,
-    no_value="Not known",
+_RECORD = panels.counts(
+    "Actions",
+    "Were actions denied or requests rejected, and can the audit log be written (1)?",
+    Query(min_by(_B.now(a.AUDIT_WRITABLE)), "audit log writable"),
+    Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="denied")), "denied actions"),
+    Query(sum_by(_B.increase(a.AUTH_FAILURES, RANGE)), "rejected requests"),
+    marks={
+        "audit log writable": theme.steps(theme.RED, (1, theme.TEXT)),
+        "rejected requests": theme.ANY_AMBER,
+    },
 )
-_CHANGED = panels.stat(
-    "Changed tools",
-    "How many tools are not what was approved? They ask again.",
-    Query(sum_by(_B.now(m.TOOL_CHANGED))),
-    thresholds=theme.FEW_IS_WELL,
-    no_value="None",
+_POLICY = tables.table(
+    "Tool policy",
+    "Which tools run without being asked about? A tool whose description changed asks again.",
+    ApiQuery("gates"),
+    columns=[
+        Column("tool", "Tool"),
+        Column("id", "Actions", width=370, buttons=buttons.GATES),
+        Column("server", "Server", width=120),
+        Column("decision", "Decision", width=90),
+        Column("changed", "Changed", width=85),
+        Column("set_by", "Set by", width=110),
+        Column("rule", "Rule", width=120),
+    ],
 )
 _SERVERS = tables.table(
     "Tool servers",
@@ -60,180 +98,123 @@ _SERVERS = tables.table(
     Query(sum_by(_B.increase(s.PLUGIN_MESSAGES, RANGE, kind="error"), "server")),
     columns=[
         Column("server", "Server"),
-        Column("A", "Connected", mappings=theme.UP_DOWN),
-        Column("B", "Failed starts", thresholds=theme.FEW_IS_WELL),
-        Column("C", "Results cut"),
-        Column("D", "Errors in the daemon's log", thresholds=theme.FEW_IS_WELL),
+        Column("A", "State", width=70, mappings=theme.UP_DOWN),
+        Column("B", "Failed starts", decimals=0, width=105, thresholds=common.ANY_CELL),
+        Column("C", "Truncated", decimals=0, width=90),
+        Column("D", "Log errors", decimals=0, width=90, thresholds=common.ANY_CELL),
     ],
-    no_value="No tool server in use",
 )
-_DECISIONS = panels.series(
-    "Calls by decision",
-    "What does the gate say, and what comes of it?",
-    Query(sum_by(_B.increase(m.TOOL_CALLS), "decision", "outcome"), "{{decision}}: {{outcome}}"),
-    stack=True,
-)
-_GATED = panels.series(
+_BY_TOOL = plots.series(
     "Calls by tool",
-    "Which tools are called through the gate?",
-    Query(sum_by(_B.increase(m.TOOL_CALLS), "server", "tool"), "{{server}}/{{tool}}"),
+    "Which tools are called?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS), "server", "tool") > 0, "{{server}}/{{tool}}"),
+    unit="none",
+    decimals=0,
     stack=True,
+    bars=True,
+    shades=True,
 )
-_LATENCY = panels.series(
-    "Time of tools, 95 of 100",
+_LATENCY = plots.series(
+    "Tool latency p95",
     "Which tool is slow?",
     Query(_B.quantile(0.95, m.TOOL_CALL_DURATION, "server", "tool"), "{{server}}/{{tool}}", exemplars=True),
+    shades=True,
+    bridged=True,
 )
-_SETTLED = panels.bars(
-    "Calls that waited",
-    "How did waiting end? Many that expire means that nobody looks.",
-    Query(sum_by(_B.increase(m.APPROVALS, RANGE), "outcome"), "{{outcome}}"),
-)
-
-_ASKED = panels.stat(
-    "Tool calls asked for",
-    "How many tool calls did models write in this time?",
-    Query(sum_by(_B.increase(s.TOOL_CALLS, RANGE))),
+_OUTCOMES = plots.series(
+    "Calls by outcome",
+    "What came of the calls?",
+    Query(sum_by(_B.increase(m.TOOL_CALLS), "outcome"), "{{outcome}}"),
+    unit="none",
     decimals=0,
-    no_value="None",
-)
-_TOOLS = panels.stat(
-    "Ended with a tool call",
-    "Which share of requests ended by asking for a tool?",
-    Query(
-        share_of_some(
-            sum_by(_B.rate(s.REQUESTS, RANGE, finished_reason="tool_calls")),
-            sum_by(_B.rate(s.REQUESTS, RANGE)),
-        )
-    ),
-    no_value="None",
-)
-_DONE = panels.stat(
-    "Actions done",
-    "How many actions were done in this time?",
-    Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="done"))),
-    decimals=0,
-    no_value="None",
-)
-_DENIED = panels.stat(
-    "Actions refused",
-    "How many actions were refused by a rule?",
-    Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="denied"))),
-    decimals=0,
-    thresholds=theme.FEW_IS_WELL,
-    no_value="None",
-)
-_TURNED_AWAY = panels.stat(
-    "Turned away",
-    "How many requests came without the right token?",
-    Query(sum_by(_B.increase(a.AUTH_FAILURES, RANGE))),
-    decimals=0,
-    thresholds=theme.FEW_IS_WELL,
-    no_value="None",
-)
-_AUDIT_OK = panels.stat(
-    "Audit",
-    "Can the audit be written? While it cannot, nothing is done.",
-    Query(min_by(_B.now(a.AUDIT_WRITABLE))),
-    mappings=theme.words(_0=("Not writable", theme.FAULT), _1=("Writable", theme.WELL)),
-    no_value="No actions API",
-)
-
-_APPROVALS = tables.table(
-    "Waiting for you",
-    "Which tool calls wait for a person? Unanswered ones are denied when their time is over.",
-    ApiQuery("approvals"),
-    columns=[
-        Column("created_ms", "Asked", unit="dateTimeFromNow"),
-        Column("server", "Server"),
-        Column("tool", "Tool"),
-        Column("reason", "Why it waits"),
-        Column("arguments", "Arguments"),
-        Column("expires_in_seconds", "Time left", unit="s"),
-        Column("id", "Actions", width=240, buttons=(buttons.APPROVE, buttons.DENY)),
-    ],
-    no_value="Nothing waits",
-)
-_GATES = tables.table(
-    "Gates",
-    "Which tools may run unasked? A tool whose description changed asks again.",
-    ApiQuery("gates"),
-    columns=[
-        Column("server", "Server"),
-        Column("tool", "Tool"),
-        Column("decision", "Now"),
-        Column("rule", "Rule"),
-        Column("changed", "Changed"),
-        Column("set_by", "Set by"),
-        Column("id", "Actions", width=380, buttons=buttons.GATES),
-    ],
-    no_value="No tools",
-)
-_BY_TOOL = panels.series(
-    "Tool calls by tool",
-    "Which tools do models ask for?",
-    Query(sum_by(_B.increase(s.TOOL_CALLS), "tool"), "{{tool}}"),
     stack=True,
+    bars=True,
+    overrides=style.colored(theme.CALLS),
+    shades=True,
+)
+_ASKED = plots.series(
+    "Generated tool calls",
+    "Which tools do models ask for?",
+    Query(sum_by(_B.increase(s.TOOL_CALLS), "tool") > 0, "{{tool}}"),
+    unit="none",
+    decimals=0,
+    stack=True,
+    bars=True,
+    shades=True,
 )
 _BY_MODEL = panels.bars(
     "Tool calls by model",
     "Which models ask for tools?",
     Query(sum_by(_B.increase(s.TOOL_CALLS, RANGE), "model"), "{{model}}"),
+    decimals=0,
+    transformations=plots.SHORT_NAMES,
 )
-_FAILURES = panels.series(
-    "Turned away, by reason",
+_SHARE = plots.series(
+    "Requests with tool calls",
+    "Which share of requests ends with a tool call?",
+    Query(
+        share_of_some(
+            sum_by(_B.rate(s.REQUESTS, finished_reason="tool_calls"), "model"),
+            sum_by(_B.rate(s.REQUESTS), "model"),
+        ),
+        "{{model}}",
+    ),
+    high=1,
+    short_names=True,
+    shades=True,
+    bridged=True,
+)
+_REJECTED = plots.series(
+    "Rejected requests",
     "Does somebody try without the right token?",
     Query(sum_by(_B.increase(a.AUTH_FAILURES), "reason"), "{{reason}}"),
+    unit="none",
+    decimals=0,
     stack=True,
+    bars=True,
+    shades=True,
 )
-_WRITTEN = panels.series(
+_ENTRIES = plots.series(
     "Audit entries",
-    "How much is being done?",
+    "How much is recorded?",
     Query(sum_by(_B.increase(a.AUDIT_ENTRIES), "kind"), "{{kind}}"),
+    unit="none",
+    decimals=0,
     stack=True,
+    bars=True,
+    shades=True,
 )
 _AUDIT = tables.table(
-    "Audit",
+    "Audit log",
     "Who did what, when, and what came of it?",
     ApiQuery("audit"),
     columns=[
-        Column("at_ms", "When", unit="dateTimeAsIso"),
-        Column("person", "Person"),
-        Column("actor", "Token"),
-        Column("action", "What"),
-        Column("subject", "Of"),
-        Column("kind", "Entry"),
+        Column("at_ms", "Time", unit="dateTimeAsIso", width=165),
+        Column("person", "User", width=100),
+        Column("actor", "Token", width=110),
+        Column("action", "Action", width=120),
+        Column("subject", "Target", width=220),
+        Column("kind", "Entry", width=90),
         Column("detail", "Detail"),
     ],
-    largest="When",
-    no_value="Nothing done yet",
+    largest="Time",
 )
 
 BOARD: Final = Board(
     name="Toolchain",
-    question="What do models do with tools, and who lets them?",
+    question="What do models do with tools, and who permits it?",
     variables=(source("prometheus", "Prometheus"), source("actions", "Actions"), DAEMON, MODEL),
     notes=NOTES,
-    answer=("Calls that wait", "Calls denied", "Servers past the gate", "Audit", "Waiting for you", "Gates"),
+    answer=("Pending approvals", "Pending calls", "Policy", "Tool policy", "Calls by decision"),
     sections=(
         section(
             "",
-            row(
-                4, (4, _PENDING), (4, _CALLS), (4, _DENIED_CALLS), (4, _DRIFT), (4, _CHANGED), (4, _AUDIT_OK)
-            ),
-            row(7, (24, _APPROVALS)),
-            row(8, (14, _GATES), (10, _DECISIONS)),
+            row(6, (4, _PENDING), (20, _APPROVALS)),
+            row(5, (5, _GUARD), (5, _RECORD), (14, _CALLS)),
+            row(8, (24, _POLICY)),
         ),
-        section("Calls", row(8, (8, _GATED), (8, _LATENCY), (8, _SERVERS))),
-        section(
-            "What models ask for",
-            row(7, (4, _ASKED), (8, _BY_TOOL), (8, _BY_MODEL), (4, _TOOLS)),
-        ),
-        section(
-            "Actions",
-            row(4, (8, _DONE), (8, _DENIED), (8, _TURNED_AWAY)),
-            row(7, (8, _WRITTEN), (8, _FAILURES), (8, _SETTLED)),
-        ),
-        section("Record", row(10, (24, _AUDIT))),
+        section("Calls", row(8, (8, _BY_TOOL), (8, _OUTCOMES), (8, _LATENCY)), row(7, (24, _SERVERS))),
+        section("Models", row(8, (8, _ASKED), (8, _BY_MODEL), (8, _SHARE))),
+        section("Audit log", row(10, (24, _AUDIT)), row(7, (12, _ENTRIES), (12, _REJECTED))),
     ),
 )

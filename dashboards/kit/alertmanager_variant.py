@@ -1,4 +1,4 @@
-"""Boards for a Grafana that may not load our plugin: its own Alertmanager datasource carries what buttons it can.
+"""Boards for a Grafana that may not load the plugin: its own Alertmanager datasource carries what buttons it can.
 
 Knows what needs the plugin, the lists of the actions API, and says in the place of each where else it can be read.
 """
@@ -28,6 +28,8 @@ def without_plugin(board: Json) -> Json:
 
 
 def _noted(panel: Json) -> Json:
+    if panel.get("panels"):
+        return {**panel, "panels": [_noted(inner) for inner in panel["panels"]]}
     targets = panel.get("targets", [])
     if not targets or targets[0]["datasource"]["type"] != ACTIONS_TYPE:
         return panel

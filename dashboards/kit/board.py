@@ -1,6 +1,6 @@
 """Puts panels on a board: rows of 24 columns, variables, annotations, links between the boards.
 
-Knows the grid and what every board has in common; which panels there are is each board's own business.
+Knows the grid and what every board has in common; which panels there are is in dashboards/boards.
 """
 
 from __future__ import annotations
@@ -13,22 +13,26 @@ import attr
 from grafanalib import core
 
 from dashboards.kit import theme
+from dashboards.kit.labels import firing_notes
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import Expr, Scope
+from dashboards.kit.promql import RATE_INTERVAL, Expr, Scope
 from dashboards.kit.targets import ACTIONS_TYPE, PROMETHEUS
 from dashboards.kit.theme import Json
 from exporter.catalogue import Metric
 from exporter.catalogue import daemon as d
 
 COLUMNS: Final = 24
-NARROWEST: Final = 4
-FOLD: Final = 20
-"""Grid rows of 38 px that a screen of 1080 lines shows below Grafana's bars."""
+NARROWEST: Final = 3
+FOLD: Final = 19
+"""Grid rows of 38 px that a screen of 900 lines shows below Grafana's own bars."""
+MOST_ON_FOLD: Final = 12
+"""Panels that are shown before the first row that can be opened."""
 SCHEMA_VERSION: Final = 41
 """The newest that every Grafana 12 and 13 reads."""
 TAG: Final = "daemonpulse"
-REFRESH: Final = "10s"
-"""Not faster than Prometheus scrapes."""
+TITLE: Final = "DaemonPulse"
+REFRESH: Final = "30s"
+"""Slower than a fold takes to load on a busy host; the picker offers 5 s for watching live."""
 
 FIXED_UIDS: Final = {
     "prometheus": "daemonpulse-prometheus",
@@ -36,7 +40,7 @@ FIXED_UIDS: Final = {
     "tempo": "daemonpulse-tempo",
     "actions": "daemonpulse-actions",
 }
-"""Datasources of the shipped stack. Only the provisioned copies name them."""
+"""Datasources of the shipped stack. Grafana takes the first of the same type where there is none of these."""
 SOURCE_TYPES: Final = {"prometheus": "prometheus", "loki": "loki", "tempo": "tempo", "actions": ACTIONS_TYPE}
 
 
@@ -52,6 +56,9 @@ class Variable:
     """For custom: choices as `text : value` or `value`, joined by commas."""
     default: str = ""
     about: str = ""
+    regex: str = ""
+    """For query: with groups named text and value, what of each result is shown and what is asked for."""
+    hidden: bool = False
 
     def to_json_data(self) -> Json:
         """Write the variable."""
@@ -60,12 +67,14 @@ class Variable:
             "label": self.label,
             "type": self.kind,
             "description": self.about,
-            "hide": 0,
+            "hide": 2 if self.hidden else 0,
             "skipUrlSync": False,
         }
         if self.kind == "datasource":
+            uid = FIXED_UIDS[self.name]
             return {
                 **data,
+                "current": {"text": uid, "value": uid, "selected": True},
                 "query": self.query,
                 "refresh": 1,
                 "regex": "",
@@ -78,7 +87,7 @@ class Variable:
                 "datasource": PROMETHEUS,
                 "query": {"qryType": 1, "query": self.query, "refId": f"variable-{self.name}"},
                 "refresh": 2,
-                "regex": "",
+                "regex": self.regex,
                 "sort": 1,
                 "multi": True,
                 "includeAll": True,
@@ -98,8 +107,9 @@ class Variable:
 
 
 def source(name: str, label: str) -> Variable:
-    """Let the reader choose the datasource of a kind."""
-    return Variable(name, label, "datasource", SOURCE_TYPES[name], about=f"Which {label} to ask.")
+    """Let the reader choose the datasource of a kind. Hidden where there is most often one of it."""
+    about = f"The {label} datasource to query."
+    return Variable(name, label, "datasource", SOURCE_TYPES[name], about=about, hidden=True)
 
 
 def values_of(name: str, label: str, metric: Metric, key: str, *, about: str, **matchers: str) -> Variable:
@@ -130,7 +140,7 @@ class Note:
             "name": self.name,
             "datasource": PROMETHEUS,
             "enable": True,
-            "hide": False,
+            "hide": True,
             "iconColor": self.color,
             "expr": self.expr.text,
             "titleFormat": self.title,
@@ -160,15 +170,22 @@ def row(height: int, *panels: tuple[int, Viz]) -> Row:
 
 @dataclass(frozen=True, slots=True)
 class Section:
-    """Rows below a heading; "" is the top of the board, which has none."""
+    """Rows below a heading; "" is the top of the board, which has none. Others are closed unless they repeat."""
 
     title: str
     rows: tuple[Row, ...]
+    repeat: str = ""
+    """Variable for each of whose values the section is shown once, open."""
+
+    @property
+    def collapsed(self) -> bool:
+        """Whether a reader has to open it."""
+        return bool(self.title) and not self.repeat
 
 
-def section(title: str, *rows: Row) -> Section:
+def section(title: str, *rows: Row, repeat: str = "") -> Section:
     """Write a section."""
-    return Section(title, rows)
+    return Section(title, rows, repeat)
 
 
 @dataclass(frozen=True, slots=True)
@@ -182,6 +199,8 @@ class Board:
     notes: tuple[Note, ...] = ()
     answer: tuple[str, ...] = ()
     """Titles of the panels that answer the question: they must lie above the fold."""
+    since: str = "now-1h"
+    """Start of the range when the board is opened."""
 
     @property
     def uid(self) -> str:
@@ -189,47 +208,86 @@ class Board:
         return f"{TAG}-{self.name.lower()}"
 
     def placed(self) -> Iterator[core.Panel]:
-        """Give every panel its place, top to bottom."""
+        """Give every panel its place, top to bottom; those of a closed row lie in it."""
         top = 0
         for part in self.sections:
+            inside: list[Viz] | None = [] if part.collapsed else None
             if part.title:
-                yield core.RowPanel(title=part.title, gridPos=core.GridPos(1, COLUMNS, 0, top))
+                yield _Heading(
+                    title=part.title,
+                    gridPos=core.GridPos(1, COLUMNS, 0, top),
+                    collapsed=part.collapsed,
+                    panels=[] if inside is None else inside,
+                    repeated=part.repeat,
+                )
                 top += 1
+            start = top
             for line in part.rows:
                 left = 0
                 for width, viz in line.panels:
-                    yield attr.evolve(viz, gridPos=core.GridPos(line.height, width, left, top))
+                    placed = attr.evolve(viz, gridPos=core.GridPos(line.height, width, left, top))
+                    if inside is None:
+                        yield placed
+                    else:
+                        inside.append(placed)
                     left += width
                 top += line.height
+            if inside is not None:
+                top = start
 
-    def to_json(self, *, provisioned: bool) -> Json:
-        """Write the board: for the shipped stack with its datasources chosen, else for anybody's to choose."""
+    def to_json(self) -> Json:
+        """Write the board: with the datasources of the shipped stack chosen, and others to choose."""
+        placed = list(self.placed())
         page = _Page(
             title=f"DaemonPulse / {self.name}",
             description=self.question,
             uid=self.uid,
-            panels=list(self.placed()),
+            panels=placed,
             links=[_LINKS],
-        ).auto_panel_ids()
+            since=self.since,
+        )
         data: Json = pruned(_plain({**page.to_json_data(), "variables": None}))
-        variables = [_plain(variable.to_json_data()) for variable in self.variables]
-        data["templating"] = {"list": variables}
+        for number, panel in enumerate(_all_panels(data["panels"]), start=1):
+            panel["id"] = number
+        data["templating"] = {"list": [_plain(variable.to_json_data()) for variable in self.variables]}
         data["annotations"] = {"list": [_plain(note.to_json_data()) for note in self.notes]}
-        if not provisioned:
-            return data
-        for variable in variables:
-            if variable["type"] == "datasource":
-                uid = FIXED_UIDS[variable["name"]]
-                variable["current"] = {"text": uid, "value": uid, "selected": True}
-        fixed: Json = _replace(data, "/uid/${actions}/", f"/uid/{FIXED_UIDS['actions']}/")
-        return fixed
+        return data
+
+
+def _all_panels(panels: list[Json]) -> Iterator[Json]:
+    """List panels and headings, each heading before what lies in it."""
+    for panel in panels:
+        yield panel
+        yield from panel.get("panels", [])
+
+
+@attr.s
+class _Heading(core.Panel):  # type: ignore[misc]
+    """The heading of a section."""
+
+    title: str = attr.ib(default="")
+    gridPos: core.GridPos = attr.ib(default=None)  # noqa: N815 - grafanalib's name
+    collapsed: bool = attr.ib(default=True)
+    panels: list[Viz] = attr.ib(factory=list)
+    repeated: str = attr.ib(default="")
+
+    def to_json_data(self) -> Json:
+        return {
+            "type": "row",
+            "id": None,
+            "title": self.title,
+            "collapsed": self.collapsed,
+            "gridPos": self.gridPos,
+            "panels": self.panels,
+            **({"repeat": self.repeated} if self.repeated else {}),
+        }
 
 
 _LINKS: Final[Json] = {
     "type": "dashboards",
-    "title": "Boards",
+    "title": TITLE,
     "tags": [TAG],
-    "asDropdown": False,
+    "asDropdown": True,
     "icon": "external link",
     "includeVars": True,
     "keepTime": True,
@@ -248,6 +306,7 @@ class _Page(core.Dashboard):  # type: ignore[misc]
     uid: str = attr.ib(default="")
     panels: list[core.Panel] = attr.ib(factory=list)
     links: list[Json] = attr.ib(factory=list)
+    since: str = attr.ib(default="now-1h")
 
     def to_json_data(self) -> Json:
         return {
@@ -261,7 +320,7 @@ class _Page(core.Dashboard):  # type: ignore[misc]
             "version": 1,
             "timezone": "browser",
             "refresh": REFRESH,
-            "time": {"from": "now-1h", "to": "now"},
+            "time": {"from": self.since, "to": "now"},
             "timepicker": {"refresh_intervals": ["5s", "10s", "30s", "1m", "5m"]},
             "links": self.links,
             "panels": self.panels,
@@ -270,11 +329,6 @@ class _Page(core.Dashboard):  # type: ignore[misc]
 
 def _plain(value: Any) -> Any:
     """Turn what knows how to write itself into dicts and lists, as grafanalib's encoder would."""
-    if isinstance(value, core.RowPanel):
-        place = _plain(value.gridPos)
-        return {
-            "type": "row", "id": value.id, "title": value.title, "collapsed": False, "gridPos": place, "panels": [],
-        }  # fmt: skip
     if hasattr(value, "to_json_data"):
         return _plain(value.to_json_data())
     if isinstance(value, dict):
@@ -292,19 +346,22 @@ def pruned(value: Any) -> Any:
     return [pruned(item) for item in value] if isinstance(value, list) else value
 
 
-def _replace(value: Any, old: str, new: str) -> Any:
-    if isinstance(value, str):
-        return value.replace(old, new)
-    if isinstance(value, dict):
-        return {key: _replace(item, old, new) for key, item in value.items()}
-    return [_replace(item, old, new) for item in value] if isinstance(value, list) else value
-
-
 _TOP: Final = Scope({"daemon": "$daemon"})
 
-LOADED: Final = Note("Loads", _TOP.increase(d.LOADS) > 0, "Loaded {{model}} on {{daemon}}", theme.WELL)
-UNLOADED: Final = Note(
-    "Unloads", _TOP.increase(d.UNLOADS) > 0, "Unloaded {{model}} on {{daemon}} ({{cause}})", theme.ATTENTION
+LOADED: Final = Note(
+    "Model loads", _TOP.newly(d.LOADS, RATE_INTERVAL), "Loaded {{model}} on {{daemon}}", theme.SLATE
 )
-RESTARTED: Final = Note("Restarts", _TOP.increase(d.RESTARTS) > 0, "{{daemon}} restarted", theme.FAULT)
-NOTES: Final = (LOADED, UNLOADED, RESTARTED)
+UNLOADED: Final = Note(
+    "Model unloads",
+    _TOP.newly(d.UNLOADS, RATE_INTERVAL),
+    "Unloaded {{model}} from {{daemon}} ({{cause}})",
+    theme.DIM,
+)
+RESTARTED: Final = Note(
+    "Restarts", _TOP.newly(d.RESTARTS, RATE_INTERVAL), "{{daemon}} restarted", theme.AMBER
+)
+UPGRADED: Final = Note(
+    "Versions", _TOP.appeared(d.BUILD_INFO, RATE_INTERVAL), "{{daemon}} runs {{version}}", theme.VIOLET
+)
+ALERTED: Final = Note("Alerts", firing_notes(), "{{alertname}} ({{severity}})", theme.RED)
+NOTES: Final = (ALERTED, LOADED, UNLOADED, RESTARTED, UPGRADED)

@@ -8,6 +8,7 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
+from dashboards.kit.board import Variable
 from dashboards.kit.theme import BUTTON, BUTTON_DANGER, Json
 
 PROXY: Final = "/api/datasources/proxy/uid/${actions}"
@@ -48,27 +49,55 @@ class Button:
         }
 
 
+LOAD_FORM: Final = (
+    Variable(
+        "context",
+        "Load: context",
+        "custom",
+        "default,4k : 4096,8k : 8192,16k : 16384,32k : 32768,64k : 65536,128k : 131072",
+        default="default",
+        about="Context length of the next load, tokens.",
+    ),
+    Variable(
+        "ttl",
+        "Load: TTL",
+        "custom",
+        "default,5 min : 300,30 min : 1800,1 h : 3600,8 h : 28800",
+        default="default",
+        about="Idle time after which the next load is unloaded.",
+    ),
+    Variable(
+        "parallel",
+        "Load: parallel",
+        "custom",
+        "default,1,2,4,8,16",
+        default="default",
+        about="Requests that the next load works on at once.",
+    ),
+)
+"""The form of a load, as variables of the board: every Grafana has those, and they are encoded as parameters."""
+
 _DAEMON: Final = "/v1/daemons/" + cell("daemon")
 
 LOAD: Final = Button(
     "Load model",
     f"{_DAEMON}/models/load",
-    f"Load {cell('model')} on {cell('daemon')}? It takes GPU memory at once and stays until its idle time is over. "
-    "A model that does not fit is refused.",
-    {"model": cell("model")},
+    f"Load {cell('model')} on {cell('daemon')} (context $context, TTL $ttl s, parallel $parallel)? It takes VRAM "
+    "at once. A model that does not fit is refused.",
+    {"model": cell("model"), "context_length": "$context", "ttl_seconds": "$ttl", "parallel": "$parallel"},
 )
 EJECT: Final = Button(
     "Eject instance",
     f"{_DAEMON}/models/eject",
-    f"Eject {cell('instance_id')} from {cell('daemon')}? Requests in hand have 30 s to end; later ones fail or load "
-    "the model again.",
+    f"Eject {cell('instance_id')} from {cell('daemon')}? Running requests have 30 s to end; later ones fail "
+    "or load the model again.",
     {"instance_id": cell("instance_id"), "drain_seconds": "30"},
     danger=True,
 )
 EJECT_ALL: Final = Button(
     "Eject all",
     f"{_DAEMON}/models/eject-all",
-    f"Eject every model from {cell('daemon')} NOW? Requests in hand are cut off. This is the kill switch.",
+    f"Eject every model from {cell('daemon')} NOW? Running requests are aborted. This is the kill switch.",
     danger=True,
 )
 PROBE: Final = Button(
@@ -80,7 +109,7 @@ PROBE: Final = Button(
 CANCEL: Final = Button(
     "Cancel operation",
     f"/v1/operations/{cell('id')}/cancel",
-    f"Cancel {cell('action')} of {cell('subject')}? What is half done is undone where the daemon allows it.",
+    f"Cancel {cell('action')} of {cell('subject')}? A load is undone where the daemon allows it.",
     danger=True,
 )
 APPROVE: Final = Button(
@@ -103,7 +132,7 @@ _TOOL: Final = {"server": cell("server"), "tool": cell("tool")}
 
 
 def gate(decision: str, consequence: str) -> Button:
-    """Make the button that sets a tool's gate."""
+    """Make the button that sets the policy of a tool."""
     return Button(
         f"{decision.capitalize()} tool",
         _GATE,
@@ -114,13 +143,13 @@ def gate(decision: str, consequence: str) -> Button:
 
 
 GATES: Final = (
-    gate("allow", "Every call of it runs from now on, unasked."),
-    gate("ask", "Every call of it waits for a person from now on."),
-    gate("deny", "Models no longer see it, and calls of it are refused."),
+    gate("allow", "Every call of it runs from now on without approval."),
+    gate("ask", "Every call of it needs an approval from now on."),
+    gate("deny", "Models no longer see it, and calls of it are denied."),
     Button(
         "Reset tool",
         _GATE,
-        f"Take the gate of {cell('tool')} of {cell('server')} away? Then the policy file decides about it again.",
+        f"Reset {cell('tool')} of {cell('server')}? Then the policy file decides about it again.",
         {**_TOOL, "decision": "policy"},
         danger=True,
     ),

@@ -1,11 +1,11 @@
-"""The house panels: few kinds, one look, each with a question, a unit and a word for "no data".
+"""Panels of numbers: stat, counts, gauge, bars, and what all panels are. Everything they say is written here.
 
-grafanalib numbers and serializes; everything a panel says is written here from scratch, because its defaults are
-those of old Grafanas. Knows no metric and no board.
+grafanalib numbers and serializes; its defaults are those of old Grafanas. Knows no metric and no board.
 """
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
 from dataclasses import replace
 from typing import Final
@@ -13,14 +13,17 @@ from typing import Final
 import attr
 from grafanalib import core
 
-from dashboards.kit import theme
-from dashboards.kit.targets import AnyQuery, LogQuery, Query
+from dashboards.kit import style, theme
+from dashboards.kit.labels import headroom
+from dashboards.kit.targets import AnyQuery, Query
 from dashboards.kit.theme import Json
 
 PLUGIN_VERSION: Final = "13.2.2"
 """Whose options these are; without it Grafana would migrate them as if they were ancient."""
 
-NO_VALUE: Final = "No data"
+NO_VALUE: Final = "\u2013"
+RATE_STEP: Final = "1m"
+"""Between the points of a rate; steps of one scrape are noise."""
 
 
 @attr.s
@@ -35,6 +38,7 @@ class Viz(core.Panel):  # type: ignore[misc]
     defaults: Json = attr.ib(factory=dict)
     overrides: list[Json] = attr.ib(factory=list)
     transformations: list[Json] = attr.ib(factory=list)
+    interval: str | None = attr.ib(default=None)
     gridPos: core.GridPos = attr.ib(default=None)  # noqa: N815 - grafanalib's name
 
     def to_json_data(self) -> Json:
@@ -46,6 +50,7 @@ class Viz(core.Panel):  # type: ignore[misc]
             "description": self.description,
             "gridPos": self.gridPos,
             "datasource": self.targets[0].to_json_data()["datasource"],
+            "interval": self.interval,
             "targets": self.targets,
             "options": self.options,
             "fieldConfig": {"defaults": self.defaults, "overrides": self.overrides},
@@ -66,6 +71,7 @@ def panel(
     defaults: Json,
     overrides: Sequence[Json] = (),
     transformations: Sequence[Json] = (),
+    interval: str | None = None,
 ) -> Viz:
     """Make a panel of any kind. Raises ValueError when its description says nothing."""
     if not ask.endswith((".", "?")):
@@ -77,57 +83,150 @@ def panel(
         description=ask,
         targets=targets,
         options=options,
-        defaults={"noValue": NO_VALUE, **defaults},
+        defaults={key: value for key, value in defaults.items() if value is not None},
         overrides=list(overrides),
         transformations=list(transformations),
+        interval=interval,
     )
 
 
-def _unit(queries: Sequence[AnyQuery], given: str) -> str:
+def unit_of(queries: Sequence[AnyQuery], given: str) -> str:
+    """Give the unit that was given, else that of the first query."""
     first = queries[0]
-    return given or (theme.unit(first.expr.unit) if isinstance(first, Query) else "short")
+    return given or (theme.unit(first.expr.unit) if isinstance(first, Query) else "none")
 
 
-def _reduce() -> Json:
-    return {"calcs": ["lastNotNull"], "fields": "", "values": False}
+def legend_of(placement: str) -> Json:
+    """Write a list of names, bottom or right; "" is none."""
+    shown = {
+        "calcs": [],
+        "displayMode": "list",
+        "placement": placement or "bottom",
+        "showLegend": bool(placement),
+    }
+    return {**shown, "width": 215} if placement == "right" else shown
 
 
 def stat(
     title: str,
     ask: str,
-    *queries: Query,
+    query: Query,
+    *,
     unit: str = "",
     thresholds: Json = theme.PLAIN,
     mappings: Sequence[Json] = (),
-    spark: bool = False,
     decimals: int | None = None,
+    scale: tuple[float, float] | None = None,
+    spark: bool = True,
     no_value: str = NO_VALUE,
 ) -> Viz:
-    """Show one number, large."""
-    mode = "range" if spark else "instant"
+    """Show one number over its sparkline. The legend is the subtitle, and must not be empty.
+
+    `scale` gives the sparkline's ends; else a second query, not shown, sets them so that it stays below the number.
+    """
+    if not query.legend:
+        raise ValueError(f"{title}: without a subtitle Grafana draws the sparkline through the number")
+    queries = [replace(query, mode="range" if spark else "instant")]
+    fields = ""
+    if spark and scale is None:
+        queries.append(Query(headroom(query.expr), "scale", mode="instant"))
+        fields = f"/^{re.escape(query.legend)}$/"
+    low, high = scale or (0, None)
     return panel(
         "stat",
         title,
         ask,
-        [replace(query, mode=mode) for query in queries],
+        queries,
         options={
-            "colorMode": "value",
+            "colorMode": "none",
             "graphMode": "area" if spark else "none",
             "justifyMode": "auto",
             "orientation": "auto",
             "percentChangeColorMode": "standard",
-            "reduceOptions": _reduce(),
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": fields, "values": False},
             "showPercentChange": False,
-            "textMode": "value_and_name" if len(queries) > 1 or "{{" in queries[0].legend else "value",
-            "wideLayout": True,
+            "text": {"titleSize": 13, "valueSize": 36},
+            "textMode": "value_and_name",
+            "wideLayout": False,
         },
         defaults={
-            "unit": _unit(queries, unit),
+            "unit": unit_of(queries, unit),
             "color": {"mode": "thresholds"},
             "thresholds": thresholds,
             "mappings": list(mappings),
             "decimals": decimals,
+            "min": low,
+            "max": high,
             "noValue": no_value,
+        },
+        interval=RATE_STEP if spark else None,
+    )
+
+
+def counts(
+    title: str, ask: str, *queries: Query, marks: dict[str, Json] | None = None, unit: str = "none"
+) -> Viz:
+    """Show two to four numbers as a list: name left, number right. `marks` are thresholds by name."""
+    return panel(
+        "stat",
+        title,
+        ask,
+        [replace(query, mode="instant") for query in queries],
+        options={
+            "colorMode": "value",
+            "graphMode": "none",
+            "justifyMode": "auto",
+            "orientation": "horizontal",
+            "percentChangeColorMode": "standard",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "showPercentChange": False,
+            "text": {"titleSize": 14, "valueSize": 22},
+            "textMode": "value_and_name",
+            "wideLayout": True,
+        },
+        defaults={
+            "unit": unit,
+            "color": {"mode": "thresholds"},
+            "thresholds": theme.QUIET,
+            "mappings": [],
+            "decimals": 0,
+            "noValue": NO_VALUE,
+        },
+        overrides=[style.named(name, thresholds=steps) for name, steps in (marks or {}).items()],
+    )
+
+
+def gauge(title: str, ask: str, query: Query, *, thresholds: Json = theme.VRAM, high: float = 1) -> Viz:
+    """Show one value between 0 and its limit."""
+    return panel(
+        "gauge",
+        title,
+        ask,
+        [replace(query, mode="instant")],
+        options={
+            "barShape": "flat",
+            "barWidthFactor": 0.5,
+            "effects": {},
+            "minVizHeight": 75,
+            "minVizWidth": 75,
+            "orientation": "auto",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "segmentCount": 1,
+            "segmentSpacing": 0.3,
+            "shape": "gauge",
+            "showThresholdLabels": False,
+            "showThresholdMarkers": True,
+            "sizing": "auto",
+            "text": {"valueSize": 26},
+        },
+        defaults={
+            "unit": unit_of([query], ""),
+            "color": {"mode": "thresholds"},
+            "thresholds": thresholds,
+            "decimals": 0,
+            "min": 0,
+            "max": high,
+            "noValue": NO_VALUE,
         },
     )
 
@@ -138,9 +237,13 @@ def bars(
     *queries: Query,
     unit: str = "",
     thresholds: Json = theme.PLAIN,
+    low: float = 0,
     high: float | None = None,
+    decimals: int | None = None,
+    transformations: Sequence[Json] = (),
+    size: int = 13,
 ) -> Viz:
-    """Show one bar per series, with its number."""
+    """Show one bar per series, with its number. Letters have a set size."""
     return panel(
         "bargauge",
         title,
@@ -148,173 +251,26 @@ def bars(
         [replace(query, mode="instant") for query in queries],
         options={
             "displayMode": "basic",
-            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": False},
-            "maxVizHeight": 300,
+            "legend": legend_of(""),
+            "maxVizHeight": 28,
             "minVizHeight": 16,
             "minVizWidth": 8,
             "namePlacement": "left",
             "orientation": "horizontal",
-            "reduceOptions": _reduce(),
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "showUnfilled": True,
             "sizing": "auto",
+            "text": {"titleSize": size, "valueSize": size + 2},
             "valueMode": "text",
         },
         defaults={
-            "unit": _unit(queries, unit),
+            "unit": unit_of(queries, unit),
             "color": {"mode": "thresholds"},
             "thresholds": thresholds,
-            "min": 0,
+            "decimals": decimals,
+            "min": low,
             "max": high,
+            "noValue": NO_VALUE,
         },
-    )
-
-
-_DASHES: Final = ({"fill": "solid"}, {"fill": "dash", "dash": [10, 6]}, {"fill": "dot", "dash": [2, 6]})
-_LINES: Final = (theme.INDIGO, theme.WELL, theme.ATTENTION, theme.QUIET, theme.FAULT)
-
-
-def series(
-    title: str,
-    ask: str,
-    *queries: Query | LogQuery,
-    unit: str = "",
-    stack: bool = False,
-    high: float | None = None,
-) -> Viz:
-    """Show values over time. Queries with one series each get a colour and a dash of their own."""
-    many = [query for query in queries if "{{" in query.legend]
-    one_color: Json = {"mode": "fixed", "fixedColor": theme.INDIGO}
-    return panel(
-        "timeseries",
-        title,
-        ask,
-        queries,
-        options={
-            "legend": {
-                "calcs": ["lastNotNull", "max"],
-                "displayMode": "table",
-                "placement": "bottom",
-                "showLegend": True,
-            },
-            "tooltip": {"mode": "multi", "sort": "desc"},
-        },
-        defaults={
-            "unit": _unit(queries, unit),
-            "color": {"mode": "palette-classic"} if many else one_color,
-            "custom": {
-                "drawStyle": "line",
-                "lineInterpolation": "linear",
-                "lineWidth": 2,
-                "fillOpacity": 45 if stack else 8,
-                "gradientMode": "none",
-                "showPoints": "never",
-                "spanNulls": False,
-                "stacking": {"mode": "normal" if stack else "none", "group": "A"},
-                "axisPlacement": "auto",
-            },
-            "min": 0,
-            "max": high,
-        },
-        overrides=[
-            _of_query(number, query, colored=not many)
-            for number, query in enumerate(queries)
-            if len(queries) > 1
-        ],
-    )
-
-
-def _of_query(number: int, query: Query | LogQuery, *, colored: bool) -> Json:
-    """Tell the series of one query apart from the others by dash, and by colour where each query is one series."""
-    properties: list[Json] = [{"id": "custom.lineStyle", "value": _DASHES[number % len(_DASHES)]}]
-    if colored:
-        color = {"mode": "fixed", "fixedColor": _LINES[number % len(_LINES)]}
-        properties.append({"id": "color", "value": color})
-    if isinstance(query, Query) and query.alone:
-        properties += [
-            {"id": "custom.stacking", "value": {"mode": "none", "group": "A"}},
-            {"id": "custom.fillOpacity", "value": 0},
-        ]
-    return {
-        "matcher": {"id": "byFrameRefID", "options": chr(ord("A") + number)},
-        "properties": properties,
-    }
-
-
-def timeline(title: str, ask: str, *queries: Query, mappings: Sequence[Json]) -> Viz:
-    """Show which state a thing was in, as labelled bands."""
-    return panel(
-        "state-timeline",
-        title,
-        ask,
-        queries,
-        options={
-            "alignValue": "left",
-            "mergeValues": True,
-            "rowHeight": 0.85,
-            "showValue": "auto",
-            "legend": {"calcs": [], "displayMode": "list", "placement": "bottom", "showLegend": True},
-            "tooltip": {"mode": "single", "sort": "none"},
-        },
-        defaults={
-            "unit": "short",
-            "color": {"mode": "thresholds"},
-            "thresholds": theme.PLAIN,
-            "mappings": list(mappings),
-            "custom": {"fillOpacity": 70, "lineWidth": 1},
-        },
-    )
-
-
-def heatmap(title: str, ask: str, query: Query) -> Viz:
-    """Show how a distribution moves; brighter is more. Exemplars lead to traces."""
-    unit = theme.unit(query.expr.unit)
-    return panel(
-        "heatmap",
-        title,
-        ask,
-        [replace(query, mode="heatmap", legend="{{le}}")],
-        options={
-            "calculate": False,
-            "cellGap": 1,
-            "cellValues": {"unit": "short"},
-            "color": {
-                "exponent": 0.5,
-                "fill": theme.INDIGO,
-                "mode": "scheme",
-                "reverse": False,
-                "scale": "exponential",
-                "scheme": "Blues",
-                "steps": 64,
-            },
-            "exemplars": {"color": theme.ATTENTION},
-            "filterValues": {"le": 1e-9},
-            "legend": {"show": True},
-            "rowsFrame": {"layout": "auto"},
-            "showValue": "never",
-            "tooltip": {"mode": "single", "showColorScale": True, "yHistogram": True},
-            "yAxis": {"axisPlacement": "left", "unit": unit, "reverse": False},
-        },
-        defaults={"unit": unit, "custom": {"scaleDistribution": {"type": "linear"}}},
-    )
-
-
-def logs(title: str, ask: str, query: LogQuery) -> Viz:
-    """Show log lines, newest first."""
-    return panel(
-        "logs",
-        title,
-        ask,
-        [query],
-        options={
-            "dedupStrategy": "none",
-            "enableLogDetails": True,
-            "prettifyLogMessage": False,
-            "showCommonLabels": False,
-            "showLabels": False,
-            "showLogContextToggle": False,
-            "showTime": True,
-            "sortOrder": "Descending",
-            "wrapLogMessage": True,
-        },
-        defaults={"unit": "short"},
+        transformations=transformations,
     )

@@ -84,6 +84,14 @@ class Expr:
     def __lt__(self, other: Operand) -> Expr:
         return _binary(self, "<", other, unit=self.unit)
 
+    def above(self, number: float) -> Expr:
+        """Say 1 where it is larger, 0 where it is not."""
+        return replace(self, text=f"{self.beside(5)} > bool {number:g}", unit="", tie=4)
+
+    def below(self, number: float) -> Expr:
+        """Say 1 where it is smaller, 0 where it is not."""
+        return replace(self, text=f"{self.beside(5)} < bool {number:g}", unit="", tie=4)
+
     def equals(self, other: Operand) -> Expr:
         """Keep the series whose value is this."""
         return _binary(self, "==", other, unit=self.unit)
@@ -111,7 +119,7 @@ class Scope:
     """How metrics are picked: the filters that apply wherever their label exists, and the window of rates."""
 
     filters: Mapping[str, str] = field(default_factory=dict)
-    """Regular expression or $variable by label. `instance` applies to the machine's metrics (gpu_) only."""
+    """Regular expression or $variable by label. `instance` applies to the metrics of GPUs (gpu_) only."""
     window: str = RATE_INTERVAL
 
     def now(self, metric: Metric, **matchers: str) -> Expr:
@@ -136,6 +144,11 @@ class Scope:
         selector = grown.selectors[0]
         born = f"({selector} unless {selector} offset {window}) > 0"
         return replace(grown, text=f"{grown.text} > 0 or {born}", tie=2)
+
+    def appeared(self, metric: Metric, window: str, **matchers: str) -> Expr:
+        """Take the gauge's series that did not exist a window ago."""
+        fresh = self.now(metric, **matchers)
+        return replace(fresh, text=f"{fresh.text} unless {fresh.text} offset {window}", tie=3)
 
     def over(self, function: str, metric: Metric, window: str, **matchers: str) -> Expr:
         """Apply a function of gauges over time: avg_over_time, max_over_time, last_over_time, delta, deriv."""
@@ -163,6 +176,10 @@ class Scope:
         """Take what a histogram's observations add up to, per second."""
         return self._part(metric, "sum", window, matchers).in_unit(f"{metric.unit}/s")
 
+    def rate_of_count(self, metric: Metric, window: str = "", **matchers: str) -> Expr:
+        """Take how many observations a histogram gains per second."""
+        return self._part(metric, "count", window, matchers).in_unit("/s")
+
     def slower(self, metric: Metric, bound: float, *by: str, window: str = "", **matchers: str) -> Expr:
         """Take the share of a histogram's observations above one of its bounds."""
         if bound not in metric.buckets or bound == int(bound):
@@ -170,6 +187,12 @@ class Scope:
             raise QueryError(f"{metric.name}: {bound} is no fractional bucket of {metric.buckets}")
         fast = sum_by(self._part(metric, "bucket", window, {**matchers, "le": f"{bound:g}"}), *by)
         count = sum_by(self._part(metric, "count", window, matchers), *by)
+        return (1 - fast / count).in_unit("ratio")
+
+    def above_bound(self, metric: Metric, bound: str, *by: str, window: str = "") -> Expr:
+        """Take the share of a histogram's observations above a bound that a board's variable names."""
+        fast = sum_by(self._part(metric, "bucket", window, {"le": bound}), *by)
+        count = sum_by(self._part(metric, "count", window, {}), *by)
         return (1 - fast / count).in_unit("ratio")
 
     def heat(self, metric: Metric, **matchers: str) -> Expr:

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import Any, Final
 
 from dashboards.kit import theme
 from dashboards.kit.buttons import Button
@@ -15,6 +15,11 @@ from dashboards.kit.panels import NO_VALUE, Viz, panel
 from dashboards.kit.promql import QueryError
 from dashboards.kit.targets import RESOURCES, AnyQuery, ApiQuery, Query, TraceQuery
 from dashboards.kit.theme import Json
+
+NARROWEST: Final = 80
+"""Pixels of a column without a width of its own. Grafana's 150 make tables wider than a screen of 1280."""
+BACKGROUND: Final = {"type": "color-background", "mode": "basic"}
+MOST_COLUMNS: Final = 10
 
 
 @dataclass(frozen=True, slots=True)
@@ -25,14 +30,22 @@ class Column:
     """A label, or the letter of a query."""
     title: str
     unit: str = ""
+    """Grafana's unit of a number. A column of text has none: ids must stay as they are."""
     width: int = 0
+    decimals: int | None = None
     mappings: list[Json] = field(default_factory=list)
     thresholds: Json | None = None
+    """Colours of a number by value; of a gauge's bar, else of the cell's background."""
     gauge_to: float | None = None
     """Draw a bar from 0 to this."""
     buttons: tuple[Button, ...] = ()
     link: str = ""
     """Board to open for this row, and the variables to hand over: uid?var-x=${__data.fields.x}."""
+
+    @property
+    def numeric(self) -> bool:
+        """Whether it holds numbers, which stand right."""
+        return bool(self.unit) or self.decimals is not None
 
 
 def table(
@@ -41,14 +54,21 @@ def table(
     *queries: AnyQuery,
     columns: Sequence[Column],
     largest: str = "",
-    no_value: str = NO_VALUE,
+    smallest: str = "",
+    none: str = NO_VALUE,
 ) -> Viz:
     """Show one row per thing. Several PromQL queries are merged on the labels they share.
 
-    `largest` is the title of the column whose largest (or latest) values come first.
+    `largest` or `smallest` is the title of the column by which rows are sorted. `none` stands in for the whole table
+    when it has no row, and so may only be words where no cell can be empty.
     """
-    if largest and largest not in {column.title for column in columns}:
-        raise QueryError(f"{title}: no column is called {largest}")
+    if none != NO_VALUE and any(isinstance(query, ApiQuery) for query in queries):
+        raise QueryError(f"{title}: a cell of the API's lists can be empty, and would say {none!r}")
+    titles = {column.title for column in columns}
+    if {largest, smallest} - titles - {""}:
+        raise QueryError(f"{title}: no column is called {largest or smallest}")
+    if len(columns) > MOST_COLUMNS:
+        raise QueryError(f"{title}: {len(columns)} columns do not fit a screen; {MOST_COLUMNS} at most")
     asked = [replace(query, mode="table") if isinstance(query, Query) else query for query in queries]
     _require_columns(title, asked, columns)
     names = {chr(ord("A") + number): f"Value #{chr(ord('A') + number)}" for number in range(len(asked))}
@@ -57,11 +77,12 @@ def table(
     order = [names.get(column.source, column.source) for column in columns]
     organize: Json = {
         "indexByName": {name: position for position, name in enumerate(order)},
-        "includeByName": dict.fromkeys(order, True),
+        "includeByName": {},
         "excludeByName": {},
         "renameByName": {},
     }
     merge = [{"id": "merge", "options": {}}] if len(asked) > 1 else []
+    sort = largest or smallest
     return panel(
         "table",
         title,
@@ -71,23 +92,34 @@ def table(
             "showHeader": True,
             "cellHeight": "sm",
             "frameIndex": 0,
-            "sortBy": [{"displayName": largest, "desc": True}] if largest else [],
+            "sortBy": [{"displayName": sort, "desc": bool(largest)}] if sort else [],
         },
         defaults={
-            "unit": "short",
+            "unit": "string",
             "color": {"mode": "thresholds"},
-            "thresholds": theme.steps(theme.QUIET),
-            "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False},
-            "noValue": no_value,
+            "thresholds": theme.QUIET,
+            "custom": {
+                "align": "left",
+                "cellOptions": {"type": "auto"},
+                "filterable": False,
+                "inspect": False,
+                "minWidth": NARROWEST,
+            },
+            "noValue": none,
         },
         overrides=[_of_column(name, column) for name, column in zip(order, columns, strict=True)],
-        transformations=[*merge, {"id": "organize", "options": organize}],
+        transformations=[
+            *merge,
+            {"id": "filterFieldsByName", "options": {"include": {"names": order}}},
+            {"id": "organize", "options": organize},
+        ],
     )
 
 
 def _require_columns(title: str, queries: Sequence[AnyQuery], columns: Sequence[Column]) -> None:
     """Refuse a column that would stay empty. Raises QueryError."""
-    known = {chr(ord("A") + number) for number, query in enumerate(queries) if isinstance(query, Query)}
+    letters = {chr(ord("A") + number) for number, query in enumerate(queries) if isinstance(query, Query)}
+    known = set(letters)
     for query in queries:
         if isinstance(query, Query):
             known |= query.expr.labels or frozenset()
@@ -96,6 +128,10 @@ def _require_columns(title: str, queries: Sequence[AnyQuery], columns: Sequence[
     unknown = {column.source for column in columns} - known
     if unknown:
         raise QueryError(f"{title}: no query gives {', '.join(sorted(unknown))}")
+    for column in columns:
+        plain = column.mappings or column.buttons or column.numeric or column.gauge_to is not None
+        if column.source in letters and not plain:
+            raise QueryError(f"{title}: column {column.title} is a number without a unit")
 
 
 def _of_column(name: str, column: Column) -> Json:
@@ -104,39 +140,64 @@ def _of_column(name: str, column: Column) -> Json:
     def add(key: str, value: Any) -> None:
         properties.append({"id": key, "value": value})
 
-    if column.unit:
-        add("unit", column.unit)
-    if column.width:
-        add("custom.width", column.width)
-    if column.mappings:
-        add("mappings", column.mappings)
-        add("custom.cellOptions", {"type": "color-text"})
-    if column.thresholds is not None:
-        add("thresholds", column.thresholds)
-        add("custom.cellOptions", {"type": "color-text"})
+    plain = {
+        "unit": (column.unit or "none") if column.numeric else None,
+        "custom.align": "right" if column.numeric and column.gauge_to is None else None,
+        "decimals": column.decimals,
+        "custom.width": column.width or None,
+        "mappings": column.mappings or (theme.NAN_DASH if column.numeric else None),
+        "thresholds": column.thresholds,
+    }
+    for key, value in plain.items():
+        if value is not None:
+            add(key, value)
     if column.gauge_to is not None:
         add("min", 0)
         add("max", column.gauge_to)
         add("custom.cellOptions", {"type": "gauge", "mode": "basic", "valueDisplayMode": "text"})
-    if column.buttons:
+    elif column.buttons:
         add("custom.cellOptions", {"type": "actions"})
         add("actions", [button.to_json_data() for button in column.buttons])
+    elif column.thresholds is not None or "'color'" in str(column.mappings):
+        add("custom.cellOptions", BACKGROUND)
     if column.link:
-        url = f"/d/{column.link}&${{__url_time_range}}"
-        add("links", [{"title": f"Open {column.link.partition('?')[0]}", "url": url, "targetBlank": False}])
+        url = f"/d/{column.link}&${{__url_time_range}}" if "?" in column.link else f"/d/{column.link}"
+        add("links", [{"title": "Open", "url": url, "targetBlank": False}])
     return {"matcher": {"id": "byName", "options": name}, "properties": properties}
 
 
-def traces(title: str, ask: str, query: TraceQuery) -> Viz:
-    """List traces or spans; a click opens the whole trace."""
+def traces(title: str, ask: str, query: TraceQuery, *, columns: dict[str, str], slowest: str) -> Viz:
+    """List traces or spans, slowest first; a click on an id opens the whole trace.
+
+    `columns` are titles by the names of Tempo's fields, in order.
+    """
     return panel(
         "table",
         title,
         ask,
         [query],
-        options={"showHeader": True, "cellHeight": "sm", "frameIndex": 0},
-        defaults={
-            "unit": "short",
-            "custom": {"align": "auto", "cellOptions": {"type": "auto"}, "inspect": False},
+        options={
+            "showHeader": True,
+            "cellHeight": "sm",
+            "frameIndex": 0,
+            "sortBy": [{"displayName": slowest, "desc": True}],
         },
+        defaults={
+            "unit": "string",
+            "custom": {
+                "align": "left",
+                "cellOptions": {"type": "auto"},
+                "filterable": False,
+                "inspect": False,
+                "minWidth": NARROWEST,
+            },
+            "noValue": NO_VALUE,
+        },
+        overrides=[
+            {
+                "matcher": {"id": "byName", "options": name},
+                "properties": [{"id": "displayName", "value": shown}],
+            }
+            for name, shown in columns.items()
+        ],
     )

@@ -1,50 +1,90 @@
-"""How the boards look: the palette, the words for states, the units. One place, so that a meaning has one colour.
+"""How the boards look: the palette, the colour and the word of every state, the units. One colour per meaning.
 
-Slate and indigo on Grafana's dark theme. Blue is well, amber wants attention, red is a fault: told apart by lightness
-too, and never alone: a state is always a word as well.
+Slate and indigo on Grafana's dark and light theme. Amber is attention, red is "act now" and nothing else. A state is
+never told by colour alone: it has a word as well.
 """
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from dashboards.kit.promql import QueryError
 
 Json: TypeAlias = dict[str, Any]
 
-# Grafana's dark theme: what the colours below lie on.
-CANVAS: Final = "#111217"
-PANEL: Final = "#181b1f"
+PANEL_DARK: Final = "#181b1f"
+PANEL_LIGHT: Final = "#ffffff"
+"""What panels are drawn on, in Grafana's two themes."""
 
-INDIGO: Final = "#a5b4fc"
-SLATE: Final = "#94a3b8"
-WELL: Final = "#7dd3fc"
-ATTENTION: Final = "#fbbf24"
-FAULT: Final = "#f87171"
-QUIET: Final = "#cbd5e1"
+TEXT: Final = "text"
+"""Grafana's own colour of text in either theme: what needs no attention."""
+CLEAR: Final = "transparent"
+
+INDIGO: Final = "#6470EA"
+SLATE: Final = "#7C8AA5"
+DIM: Final = "#5B6880"
+IDLE: Final = "rgba(124,138,165,0.15)"
+VIOLET: Final = "#AB78E6"
+SKY: Final = "#3A9BC9"
+TEAL: Final = "#1F8A7C"
+STEEL: Final = "#4F6D9E"
+SAND: Final = "#8E7A5A"
+AMBER: Final = "#CC8019"
+RED: Final = "#E5484D"
+AMBER_BACK: Final = "#F5B73D"
+RED_BACK: Final = "#C7363B"
+"""Behind the text of a cell: Grafana writes dark on this amber and white on this red."""
 
 PALETTE: Final = {
-    "indigo": INDIGO,
-    "slate": SLATE,
-    "well": WELL,
-    "attention": ATTENTION,
-    "fault": FAULT,
-    "quiet": QUIET,
-}
+    "indigo": INDIGO, "slate": SLATE, "dim": DIM, "violet": VIOLET, "sky": SKY, "teal": TEAL, "steel": STEEL,
+    "sand": SAND, "amber": AMBER, "red": RED,
+}  # fmt: skip
+"""Lines, areas, bars and digits."""
+BACKGROUNDS: Final = {AMBER_BACK: "#000000", RED_BACK: "#ffffff"}
+"""Backgrounds of cells, and the colour of the text that Grafana puts on each."""
 
 BUTTON: Final = "#3730a3"
 """Behind the white words of a button; danger below."""
 BUTTON_DANGER: Final = "#991b1b"
 BUTTON_TEXT: Final = "#ffffff"
 
+OUTCOMES: Final = {
+    "stop": INDIGO, "tool_calls": TEAL, "length": AMBER, "abort": SLATE, "error": RED, "unknown": DIM,
+}  # fmt: skip
+PHASES: Final = {"Prefill": SKY, "Reasoning": VIOLET, "Answer": INDIGO, "Tool call": TEAL, "Queue": SLATE}
+PERCENTILES: Final = {"p50": SLATE, "p95": INDIGO, "p99": VIOLET}
+LEVELS: Final = {"debug": DIM, "info": SLATE, "warn": AMBER, "error": RED}
+TOKENS: Final = {"prompt": SKY, "cached": SLATE, "answer": INDIGO, "reasoning": VIOLET}
+CALLS: Final = {"done": INDIGO, "failed": RED, "refused": SLATE, "expired": AMBER, "cancelled": DIM}
+GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
+    "outcomes": OUTCOMES, "phases": PHASES, "percentiles": PERCENTILES, "levels": LEVELS, "tokens": TOKENS,
+    "calls": CALLS,
+}  # fmt: skip
+"""Colours that share a panel, and so must differ for every eye."""
+
+FAMILIES: Final = (
+    ("qwen|qwq", INDIGO),
+    ("gpt-oss", TEAL),
+    ("deepseek", VIOLET),
+    ("gemma", SKY),
+    ("llama", SAND),
+    ("mistral|magistral|devstral|codestral", STEEL),
+    ("embed|bge|nomic", SLATE),
+)
+"""A model's hue by the family in its name, never amber or red; models of one family differ by shade."""
+
+GPUS: Final = (INDIGO, TEAL, VIOLET, SKY, SAND, STEEL, SLATE, DIM)
+"""A GPU's hue by its index; those of an index from 8 on begin again."""
+
 _UNITS: Final = {
-    "": "short",
+    "": "none",
     "seconds": "s",
     "bytes": "bytes",
     "ratio": "percentunit",
     "tokens": "short",
-    "tokens_per_second": "suffix: tok/s",
-    "tokens/s": "suffix: tok/s",
+    "tokens_per_second": "tok/s",
+    "tokens/s": "tok/s",
     "celsius": "celsius",
     "watts": "watt",
     "joules": "joule",
@@ -53,9 +93,9 @@ _UNITS: Final = {
     "bytes_per_second": "binBps",
     "bytes/s": "binBps",
     "seconds/s": "percentunit",
-    "/s": "suffix: /s",
+    "/s": "cps",
 }
-"""Grafana's unit by the catalogue's."""
+"""Grafana's unit by the catalogue's; one that Grafana does not know is shown behind the number."""
 
 
 def unit(base: str) -> str:
@@ -65,8 +105,13 @@ def unit(base: str) -> str:
     return _UNITS[base]
 
 
+def fixed(color: str) -> Json:
+    """Take one colour."""
+    return {"mode": "fixed", "fixedColor": color}
+
+
 def words(**states: tuple[str, str]) -> list[Json]:
-    """Map values to words: `_1=("Running", WELL)`; a leading _ is dropped, so that numbers can be keys."""
+    """Map values to words: `_1=("Running", SLATE)`; a leading _ is dropped, so that numbers can be keys."""
     return [
         {
             "type": "value",
@@ -78,28 +123,56 @@ def words(**states: tuple[str, str]) -> list[Json]:
     ]
 
 
-YES_NO: Final = words(_0=("No", SLATE), _1=("Yes", INDIGO))
-UP_DOWN: Final = words(_0=("Down", FAULT), _1=("Up", WELL))
-RISK: Final = words(_0=("No", WELL), _1=("Yes", ATTENTION))
-GUARD: Final = words(_0=("No", ATTENTION), _1=("Yes", WELL))
-FAULTY: Final = words(_0=("Fine", WELL), _1=("Fault", FAULT))
+NAN_DASH: Final[list[Json]] = [
+    {"type": "special", "options": {"match": "nan", "result": {"index": 0, "text": "\u2013"}}}
+]
+"""A division by nothing is no number; a cell says so as every empty cell does."""
+
+# Cells: what is as it should be has no colour.
+YES_NO: Final = words(_0=("No", CLEAR), _1=("Yes", CLEAR))
+UP_DOWN: Final = words(_0=("Down", RED_BACK), _1=("Up", CLEAR))
+RISK: Final = words(_0=("No", CLEAR), _1=("Yes", AMBER_BACK))
+GUARD: Final = words(_0=("No", AMBER_BACK), _1=("Yes", CLEAR))
+FAULTY: Final = words(_0=("OK", CLEAR), _1=("Fault", RED_BACK))
+SEVERITIES: Final = words(
+    critical=("critical", RED_BACK), warning=("warning", AMBER_BACK), info=("info", CLEAR)
+)
 DAEMON_STATES: Final = ("down", "stalled", "refused", "running")
-DAEMON_WORDS: Final = words(
-    _1=("Down", FAULT), _2=("Stalled", ATTENTION), _3=("Refused", ATTENTION), _4=("Running", WELL)
+DAEMON_CELLS: Final = words(
+    _1=("Down", RED_BACK), _2=("Stalled", AMBER_BACK), _3=("Refused", AMBER_BACK), _4=("Running", CLEAR)
 )
 INSTANCE_STATES: Final = ("idle", "processing_prompt", "generating", "computing_embedding")
-INSTANCE_WORDS: Final = words(
-    _0=("Unknown", QUIET),  # a newer daemon may be in a state that none of these is
-    _1=("Idle", SLATE),
-    _2=("Reading", ATTENTION),
-    _3=("Writing", INDIGO),
-    _4=("Embedding", WELL),
+INSTANCE_CELLS: Final = words(
+    _0=("Unknown", AMBER_BACK),  # a newer daemon may be in a state that none of these is
+    _1=("Idle", CLEAR),
+    _2=("Prefill", CLEAR),
+    _3=("Decode", CLEAR),
+    _4=("Embedding", CLEAR),
 )
-SLOT_WORDS: Final = words(_0=("Free", SLATE), _1=("Busy", INDIGO))
+
+HOSTS: Final[list[Json]] = [
+    {"type": "regex", "options": {"pattern": "^(.+):[0-9]+$", "result": {"index": 0, "text": "$1"}}}
+]
+"""Shows an instance without its port; links still carry the whole of it."""
+
+# Bands of a timeline.
+DAEMON_BANDS: Final = words(
+    _1=("Down", RED), _2=("Stalled", AMBER), _3=("Refused", VIOLET), _4=("Running", SLATE)
+)
+INSTANCE_BANDS: Final = words(
+    _0=("Unknown", AMBER),
+    _1=("Idle", IDLE),
+    _2=("Prefill", SKY),
+    _3=("Decode", INDIGO),
+    _4=("Embedding", STEEL),
+)
+SLOT_BANDS: Final = words(_0=("Idle", IDLE), _1=("Decode", INDIGO), _2=("Prefill", SKY))
+LINK_BANDS: Final = words(_0=("Down", RED), _1=("Up", SLATE))
+THROTTLE_BANDS: Final = words(_0=("Off", IDLE), _1=("Throttled", AMBER), _2=("Idle clocks", SLATE))
 
 
 def steps(base: str, *marks: tuple[float, str]) -> Json:
-    """Colour by thresholds: `steps(WELL, (0.8, ATTENTION), (0.95, FAULT))`."""
+    """Colour by thresholds: `steps(INDIGO, (0.9, AMBER), (0.97, RED))`."""
     return {
         "mode": "absolute",
         "steps": [
@@ -110,21 +183,7 @@ def steps(base: str, *marks: tuple[float, str]) -> Json:
 
 
 PLAIN: Final = steps(INDIGO)
-FULL: Final = steps(WELL, (0.85, ATTENTION), (0.95, FAULT))
-NONE_IS_WELL: Final = steps(WELL, (1, FAULT))
-FEW_IS_WELL: Final = steps(WELL, (1, ATTENTION))
-
-
-def contrast(one: str, other: str) -> float:
-    """Compute the contrast ratio of two #rrggbb colours as WCAG 2.2 defines it."""
-    lighter, darker = sorted((_luminance(one), _luminance(other)), reverse=True)
-    return (lighter + 0.05) / (darker + 0.05)
-
-
-def _luminance(color: str) -> float:
-    def linear(channel: int) -> float:
-        value = channel / 255
-        return value / 12.92 if value <= 0.04045 else ((value + 0.055) / 1.055) ** 2.4  # noqa: PLR2004 - sRGB
-
-    red, green, blue = (linear(int(color[at : at + 2], 16)) for at in (1, 3, 5))
-    return 0.2126 * red + 0.7152 * green + 0.0722 * blue
+QUIET: Final = steps(TEXT)
+VRAM: Final = steps(INDIGO, (0.9, AMBER), (0.97, RED))
+ANY_AMBER: Final = steps(TEXT, (1, AMBER))
+ANY_RED: Final = steps(TEXT, (1, RED))

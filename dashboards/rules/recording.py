@@ -6,7 +6,7 @@ Knows how rules become a file of Prometheus; which of them alert is `alerts`' bu
 from __future__ import annotations
 
 from collections.abc import Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Final
 
 from dashboards.kit.promql import Expr, QueryError, Scope, either, recorded, share, share_of_some, sum_by
@@ -21,8 +21,8 @@ _P: Final = Scope(window="5m")
 WINDOWS: Final = ("5m", "30m", "1h", "6h")
 """Pairs of a long and a short window, as multi-window burn rates want them: 1h with 5m, 6h with 30m."""
 
-FIRST_TOKEN_S: Final = 2.5
-PER_TOKEN_S: Final = 0.1
+TTFT_S: Final = 2.5
+TPOT_S: Final = 0.1
 """What a request may take without counting against its objective. 0.1 s per token is 10 tokens per second, about as
 fast as people read."""
 
@@ -46,6 +46,13 @@ class Recording:
         """What the rule records, to be used in another rule."""
         return recorded(self.name, *self.labels, unit=self.expr.unit)
 
+    def only(self, **matchers: str) -> Expr:
+        """Read what the rule records where labels match the regular expressions. Raises QueryError."""
+        if unknown := matchers.keys() - set(self.labels):
+            raise QueryError(f"{self.name} has no label {', '.join(sorted(unknown))}")
+        inside = ",".join(f'{label}=~"{value}"' for label, value in matchers.items())
+        return replace(self.series, text=f"{self.name}{{{inside}}}")
+
     def to_json_data(self) -> Json:
         """Write the rule."""
         return {"record": self.name, "expr": self.expr.text}
@@ -62,16 +69,34 @@ def _slow(metric: Metric, bound: float) -> dict[str, Recording]:
     }
 
 
-FIRST_TOKEN_SLOW: Final = _slow(s.TTFT, FIRST_TOKEN_S)
-PER_TOKEN_SLOW: Final = _slow(s.PER_TOKEN, PER_TOKEN_S)
+TTFT_SLOW: Final = _slow(s.TTFT, TTFT_S)
+TPOT_SLOW: Final = _slow(s.PER_TOKEN, TPOT_S)
+
+FAILED: Final = "=~error|unknown"
+"""The finish reasons that count as errors, everywhere. An abort is the client's."""
+
+ON_TIME: Final = 0.95
+"""The share of requests that must keep to the objectives of TTFT and of TPOT."""
+SUCCEEDED: Final = 0.99
+"""The share of requests that must end without an error."""
+
+ERRORS: Final = {
+    window: Recording(
+        f"daemon:llmster_requests_failed:ratio_rate{window}",
+        share_of_some(
+            sum_by(_P.rate(s.REQUESTS, window, finished_reason=FAILED), "daemon"),
+            sum_by(_P.rate(s.REQUESTS, window), "daemon"),
+        ),
+        ("daemon",),
+    )
+    for window in WINDOWS
+}
 
 _MODEL: Final = ("daemon", "model")
-CARD: Final = ("instance", "gpu")
-"""What tells a card from all others."""
-FAILED: Final = "=~error|abort"
-"""The ends of a request that count as failed."""
-HARM: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
-"""Reasons to hold a card back that are no choice of anybody: heat and power faults."""
+GPU: Final = ("instance", "gpu")
+"""What tells a GPU from all others."""
+THROTTLED: Final = "=~hw_slowdown|hw_thermal_slowdown|sw_thermal_slowdown|hw_power_brake_slowdown"
+"""Throttle reasons that are faults: heat and power brake."""
 
 PREDICTIONS: Final = (
     Recording(
@@ -109,30 +134,34 @@ CLIENTS: Final = (
 )
 """What a budget is held against; docs/TAP.md has an alert as an example."""
 
-_LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *CARD)
-_OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *CARD)
+_LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *GPU)
+_OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *GPU)
 
 FOREIGN: Final = Recording(
     "instance_gpu:gpu_process_memory_bytes:foreign",
     # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere nobody is foreign.
-    (sum_by(_P.now(h.PROCESS_MEMORY), *CARD) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
-    CARD,
+    (sum_by(_P.now(h.PROCESS_MEMORY), *GPU) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
+    GPU,
 )
-CARDS: Final = (
+GPUS: Final = (
     Recording(
         "instance_gpu:gpu_memory_used:ratio",
-        share(sum_by(_P.now(h.MEMORY_USED), *CARD), sum_by(_P.now(h.MEMORY_TOTAL), *CARD)),
-        CARD,
+        share(sum_by(_P.now(h.MEMORY_USED), *GPU), sum_by(_P.now(h.MEMORY_TOTAL), *GPU)),
+        GPU,
     ),
     FOREIGN,
     Recording("instance:gpu_power_watts:sum", sum_by(_P.now(h.POWER), "instance"), ("instance",)),
 )
 
+LOADED: Final = Recording("daemonpulse:rules:loaded", Expr("vector(1)", frozenset()), ())
+"""Tells a board that no alert fires from a Prometheus that was given no rules."""
+
 GROUPS: Final = {
+    "daemonpulse-rules": (LOADED,),
     "daemonpulse-predictions": PREDICTIONS,
     "daemonpulse-clients": CLIENTS,
-    "daemonpulse-objectives": (*FIRST_TOKEN_SLOW.values(), *PER_TOKEN_SLOW.values()),
-    "daemonpulse-cards": CARDS,
+    "daemonpulse-objectives": (*ERRORS.values(), *TTFT_SLOW.values(), *TPOT_SLOW.values()),
+    "daemonpulse-gpus": GPUS,
 }
 RECORDINGS: Final = tuple(recording for group in GROUPS.values() for recording in group)
 

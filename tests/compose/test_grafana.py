@@ -17,7 +17,7 @@ from exporter.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[2]
 GRAFANA = ROOT / "compose" / "grafana"
-BOARDS = sorted((ROOT / "dashboards" / "generated" / "provisioned").glob("*.json"))
+BOARDS = sorted((ROOT / "dashboards" / "generated").glob("*.json"))
 SOURCES_TEXT = (GRAFANA / "provisioning" / "datasources" / "daemonpulse.yaml").read_text(encoding="utf-8")
 SOURCES: dict[str, dict[str, Any]] = {
     source["uid"]: source for source in yaml.safe_load(SOURCES_TEXT)["datasources"]
@@ -146,11 +146,12 @@ def test_the_plugins_files_are_there() -> None:
 
 def test_the_boards_are_read_from_where_they_are_mounted() -> None:
     file = GRAFANA / "provisioning" / "dashboards" / "daemonpulse.yaml"
-    [provider] = yaml.safe_load(file.read_text(encoding="utf-8"))["providers"]
-    assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
-    variable = provider["options"]["path"].removeprefix("$")
-    mounted = SERVICE["environment"][variable]
-    assert f"../dashboards/generated/provisioned:{mounted}:ro" in SERVICE["volumes"]
+    providers = yaml.safe_load(file.read_text(encoding="utf-8"))["providers"]
+    for provider, made in zip(providers, ("generated", "runbooks"), strict=True):
+        assert (provider["type"], provider["allowUiUpdates"]) == ("file", False)
+        mounted = SERVICE["environment"][provider["options"]["path"].removeprefix("$")]
+        assert f"../dashboards/{made}:{mounted}:ro" in SERVICE["volumes"]
+    mounted = SERVICE["environment"]["DAEMONPULSE_BOARDS"]
     home = SERVICE["environment"]["GF_DASHBOARDS_DEFAULT_HOME_DASHBOARD_PATH"]
     assert home.removeprefix(mounted + "/") in {board.name for board in BOARDS}
 
@@ -161,7 +162,8 @@ def test_the_demo_gives_grafana_the_same_files_and_its_own_addresses(tmp_path: P
     told = program.environment(3333)
     assert (told["PROMETHEUS_URL"], told["ACTIONS_URL"]) == (urls["prometheus"], urls["actions"])
     assert (told["TEMPO_URL"], told["GF_SERVER_HTTP_ADDR"]) == ("", "127.0.0.1")
-    assert Path(told["DAEMONPULSE_BOARDS"]) == ROOT / "dashboards" / "generated" / "provisioned"
+    assert Path(told["DAEMONPULSE_BOARDS"]) == ROOT / "dashboards" / "generated"
+    assert Path(told["DAEMONPULSE_RUNBOOKS"]) == ROOT / "dashboards" / "runbooks"
     provisioning = Path(told["GF_PATHS_PROVISIONING"])
     written = (provisioning / "datasources" / "daemonpulse.yaml").read_text(encoding="utf-8")
     assert written == SOURCES_TEXT.replace("/run/daemonpulse/token", str(tmp_path / "the-token"))

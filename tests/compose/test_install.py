@@ -49,7 +49,7 @@ def test_the_shell_lines_make_a_prometheus_rule_of_the_generated_rules(tmp_path:
     assert (made["apiVersion"], made["kind"]) == ("monitoring.coreos.com/v1", "PrometheusRule")
     generated = [
         group
-        for file in sorted((ROOT / "dashboards" / "generated" / "rules").glob("*.yaml"))
+        for file in sorted((ROOT / "dashboards" / "generated" / "rules").glob("daemonpulse-*.yaml"))
         for group in yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
     ]
     assert made["spec"]["groups"] == generated

@@ -10,7 +10,7 @@ import yaml
 from exporter.catalogue import CATALOGUE
 from tests.external import FindTool
 
-RULES = Path(__file__).parents[2] / "compose" / "prometheus" / "rules" / "dcgm-names.yaml"
+RULES = Path(__file__).parents[2] / "dashboards" / "generated" / "rules" / "dcgm-names.yaml"
 OWN = re.compile(r"\b(?:gpu|llmster|daemonpulse)_[a-z_]+\b")
 
 SERIES = {

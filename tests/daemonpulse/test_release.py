@@ -64,8 +64,8 @@ def test_the_wheel_holds_every_file_of_the_stack_and_no_test(release: Path) -> N
         for file in (ROOT / "compose" / part).rglob("*"):
             if file.is_file():
                 assert f"daemonpulse/stack/{file.relative_to(ROOT / 'compose')}" in names
-    for board in (ROOT / "dashboards" / "generated" / "provisioned").iterdir():
-        assert f"dashboards/generated/provisioned/{board.name}" in names
+    for made in ("dashboards/generated", "dashboards/generated/rules", "dashboards/runbooks"):
+        assert {f"{made}/{file.name}" for file in (ROOT / made).iterdir() if file.is_file()} <= names
     tops = {name.partition("/")[0] for name in names}
     info = {top for top in tops if top.endswith(".dist-info")}
     assert tops - info == {"exporter", "actions", "dashboards", "daemonpulse", "llmster_sim"}

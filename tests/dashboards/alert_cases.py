@@ -58,13 +58,13 @@ CASES: dict[str, Case] = {
     "LlmsterDaemonDown": Case(
         fires=state(down="1x40"),
         labels=DAEMON,
-        summary="Daemon box refuses connections: nobody can use its models.",
+        summary="Daemon box is down: it refuses connections.",
         quiet=state(down="0x29 1"),
     ),
     "LlmsterDaemonStalled": Case(
         fires=state(stalled="1x40"),
         labels=DAEMON,
-        summary="Daemon box accepts connections and does not answer: it hangs.",
+        summary="Daemon box is stalled: it accepts connections and does not answer.",
         quiet=state(stalled="0x29 1", down="1x40"),
     ),
     "LlmsterDaemonUnreadable": Case(
@@ -82,13 +82,13 @@ CASES: dict[str, Case] = {
     "LlmsterNotWatched": Case(
         fires={},
         labels={},
-        summary="No exporter reports any daemon: we are blind.",
+        summary="No llmster exporter is being scraped.",
         quiet={f"llmster_up{{{BOX}}}": "0x40"},
     ),
     "LlmsterLogStreamDown": Case(
         fires={f"llmster_log_stream_up{{{BOX}}}": "0x40", f"llmster_up{{{BOX}}}": "1x40"},
         labels=DAEMON,
-        summary="We cannot hear the log of daemon box: requests are not counted.",
+        summary="Log stream of daemon box is down: requests are not counted.",
         quiet={f"llmster_log_stream_up{{{BOX}}}": "0x40", f"llmster_up{{{BOX}}}": "0x40"},
     ),
     "LlmsterUnsafePosture": Case(
@@ -97,7 +97,7 @@ CASES: dict[str, Case] = {
             f"llmster_config_auth_required{{{BOX}}}": "0x40",
         },
         labels=DAEMON,
-        summary="Everybody on the network of box can use its models and run its tools: it wants no token.",
+        summary="Daemon box listens beyond loopback without authentication.",
         quiet={
             f"llmster_config_listens_beyond_loopback{{{BOX}}}": "1x40",
             f"llmster_config_auth_required{{{BOX}}}": "1x40",
@@ -109,7 +109,7 @@ CASES: dict[str, Case] = {
             f"llmster_num_requests_running{{{ONE}}}": "1x40",
         },
         labels=WHO,
-        summary="qwen on box has requests in hand and made no progress for 20m 0s.",
+        summary="qwen on box has running requests and no progress for 20m 0s.",
         quiet={
             f"llmster_log_last_progress_timestamp_seconds{{{ONE}}}": "600x40",
             f"llmster_num_requests_running{{{ONE}}}": "0x40",
@@ -121,7 +121,7 @@ CASES: dict[str, Case] = {
             f"llmster_instance_parallel{{{ONE}}}": "4x40",
         },
         labels=WHO,
-        summary="9 requests wait for qwen on box: more than it can work on.",
+        summary="9 requests wait for qwen on box: more than it has slots.",
         quiet={
             f"llmster_num_requests_waiting{{{ONE}}}": "4x40",
             f"llmster_instance_parallel{{{ONE}}}": "4x40",
@@ -130,7 +130,7 @@ CASES: dict[str, Case] = {
     "LlmsterEngineCrashed": Case(
         fires={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "0x20 1x20"},
         labels={"daemon": "box", "when": "running"},
-        summary="An engine of box died while running: its requests, or its load, failed.",
+        summary="An engine of box crashed while running: its requests or its load failed.",
         quiet={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "3x40"},
     ),
     "LlmsterKvCacheExhausted": Case(
@@ -149,7 +149,7 @@ CASES: dict[str, Case] = {
             f"llmster_restarts_total{{{BOX}}}": "0x40",
         },
         labels=WHO,
-        summary="qwen went away from box while it worked on 2 requests.",
+        summary="qwen was unloaded from box with 2 running requests.",
         quiet={
             f"llmster_num_requests_running{{{ONE}}}": "2x29 stale",
             f"llmster_up{{{BOX}}}": "1x40",
@@ -162,44 +162,44 @@ CASES: dict[str, Case] = {
             f'llmster_instance_info{{model="m",instance_id="m:2",device="local",{BOX}}}': "1x40",
         },
         labels={"daemon": "box", "model": "m", "device": "local"},
-        summary="m is loaded 2 times on box: each copy takes memory.",
+        summary="m is loaded 2 times on box: each copy takes VRAM.",
         quiet={
             f'llmster_instance_info{{model="m",instance_id="m",device="local",{BOX}}}': "1x40",
             f'llmster_instance_info{{model="m",instance_id="m:2",device="mac",{BOX}}}': "1x40",
         },
     ),
-    "LlmsterFirstTokenBurnFast": Case(
+    "LlmsterTtftBurnFast": Case(
         fires=histogram(TTFT, "2.5", fast=2, every=10),
         labels=DAEMON,
-        summary="80% of requests to box wait more than 2.5 s for their first token.",
+        summary="80% of requests to box have a TTFT above 2.5 s.",
         quiet=histogram(TTFT, "2.5", fast=3, every=10),
         at="90m",
     ),
-    "LlmsterFirstTokenBurnSlow": Case(
+    "LlmsterTtftBurnSlow": Case(
         fires=histogram(TTFT, "2.5", fast=6, every=10),
         labels=DAEMON,
-        summary="For hours, 40% of requests to box wait more than 2.5 s for their first token.",
+        summary="40% of requests to box, for hours, have a TTFT above 2.5 s.",
         quiet=histogram(TTFT, "2.5", fast=8, every=10),
         at="380m",
     ),
-    "LlmsterPerTokenBurnFast": Case(
+    "LlmsterTpotBurnFast": Case(
         fires=histogram(PER_TOKEN, "0.1", fast=2, every=10),
         labels=DAEMON,
-        summary="80% of requests to box get fewer than 10 tokens per second.",
+        summary="80% of requests to box have a TPOT above 0.1 s.",
         quiet=histogram(PER_TOKEN, "0.1", fast=10, every=10),
         at="90m",
     ),
-    "LlmsterPerTokenBurnSlow": Case(
+    "LlmsterTpotBurnSlow": Case(
         fires=histogram(PER_TOKEN, "0.1", fast=6, every=10),
         labels=DAEMON,
-        summary="For hours, 40% of requests to box get fewer than 10 tokens per second.",
+        summary="40% of requests to box, for hours, have a TPOT above 0.1 s.",
         quiet=histogram(PER_TOKEN, "0.1", fast=8, every=10),
         at="380m",
     ),
     "GpuMemoryNearlyFull": Case(
         fires={f"gpu_memory_free_bytes{{{CARD}}}": "2x40", f"gpu_memory_total_bytes{{{CARD}}}": "100x40"},
         labels=ON_CARD,
-        summary="GPU 0 of box:9810 has 2% of its memory left: the next load or long context fails.",
+        summary="GPU 0 of box:9810 has 2% of its VRAM left: the next load or long context fails.",
         quiet={f"gpu_memory_free_bytes{{{CARD}}}": "6x40", f"gpu_memory_total_bytes{{{CARD}}}": "100x40"},
     ),
     "GpuForeignProcess": Case(
@@ -210,7 +210,7 @@ CASES: dict[str, Case] = {
             f'llmster_vram_unattributed_bytes{{gpu="0",{BOX}}}': "0x40",
         },
         labels=ON_CARD,
-        summary="Processes that are not the daemon's hold 2GiB on GPU 0 of box:9810, beside loaded models.",
+        summary="GPU 0 of box:9810: foreign processes hold 2GiB of VRAM beside loaded models.",
         quiet={
             # As much memory, but the daemon's own.
             f'gpu_process_memory_bytes{{process="llama-server",instance_id="qwen",{CARD}}}': f"{8 * GIB}x40",
@@ -232,7 +232,7 @@ CASES: dict[str, Case] = {
             f'gpu_temperature_limit_celsius{{limit="slowdown",{CARD}}}': "93x40",
         },
         labels=ON_CARD,
-        summary="GPU 0 of box:9810 is at 90 °C, within 5 °C of slowing down.",
+        summary="GPU 0 of box:9810 is at 90 °C, within 5 °C of its slowdown limit.",
         quiet={
             f'gpu_temperature_celsius{{sensor="gpu",{CARD}}}': "80x40",
             f'gpu_temperature_celsius{{sensor="memory",{CARD}}}': "95x40",
@@ -242,7 +242,7 @@ CASES: dict[str, Case] = {
     "GpuThrottled": Case(
         fires={f'gpu_throttle_active{{reason="hw_thermal_slowdown",{CARD}}}': "1x40"},
         labels={**ON_CARD, "reason": "hw_thermal_slowdown"},
-        summary="GPU 0 of box:9810 runs slower than it could: hw_thermal_slowdown.",
+        summary="GPU 0 of box:9810 is throttled: hw_thermal_slowdown.",
         quiet={
             f'gpu_throttle_active{{reason="gpu_idle",{CARD}}}': "1x40",
             f'gpu_throttle_active{{reason="sw_power_cap",{CARD}}}': "1x40",
@@ -257,8 +257,7 @@ CASES: dict[str, Case] = {
     "GpuEccUncorrected": Case(
         fires={f'gpu_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x20 5x20"},
         labels=ON_CARD,
-        summary="GPU 0 of box:9810 had memory errors it could not correct: "
-        "answers may be wrong and processes may die.",
+        summary="GPU 0 of box:9810 had uncorrected ECC errors: answers may be wrong and processes may die.",
         quiet={
             f'gpu_ecc_errors_total{{kind="uncorrected",location="dram",{CARD}}}': "4x40",
             f'gpu_ecc_errors_total{{kind="corrected",location="dram",{CARD}}}': "0+1x40",
@@ -267,7 +266,7 @@ CASES: dict[str, Case] = {
     "GpuToBeReplaced": Case(
         fires={f"gpu_remapped_rows_failed{{{CARD}}}": "1x40"},
         labels=ON_CARD,
-        summary="GPU 0 of box:9810 cannot replace broken memory any more: the card is to be exchanged.",
+        summary="GPU 0 of box:9810 failed to remap memory rows: replace the GPU.",
         quiet={
             f"gpu_remapped_rows_failed{{{CARD}}}": "0x40",
             f"gpu_remapped_rows_pending{{{CARD}}}": "1x40",
@@ -292,7 +291,7 @@ CASES: dict[str, Case] = {
     "GpuPcieDowngraded": Case(
         fires={f"gpu_pcie_link_width{{{CARD}}}": "8x40", f"gpu_pcie_link_width_max{{{CARD}}}": "16x40"},
         labels=ON_CARD,
-        summary="GPU 0 of box:9810 talks to its machine slower than both can: "
+        summary="GPU 0 of box:9810 has a degraded PCIe link: "
         "fewer lanes, or a lower PCIe generation under load.",
         quiet={
             # A lower generation at rest is power saving.
@@ -307,7 +306,7 @@ CASES: dict[str, Case] = {
             f"llmster_host_memory_total_bytes{{{BOX}}}": "100x40",
         },
         labels={"daemon": "box", **PLACE},
-        summary="The machine of box has 3% of its RAM left.",
+        summary="The host of box has 3% of its RAM left.",
         quiet={
             f"llmster_host_memory_available_bytes{{{BOX}}}": "8x40",
             f"llmster_host_memory_total_bytes{{{BOX}}}": "100x40",
@@ -341,7 +340,7 @@ CASES: dict[str, Case] = {
             f"daemonpulse_otlp_logs_failed_total{{{HERE}}}": "0x40",
         },
         labels=PLACE,
-        summary="DaemonPulse on box:9810 loses traces or logs: their receiver is away or too slow.",
+        summary="DaemonPulse on box:9810 loses traces or logs: the OTLP receiver is away or too slow.",
         quiet={
             f"daemonpulse_otlp_spans_dropped_total{{{HERE}}}": "3x40",
             f"daemonpulse_otlp_spans_failed_total{{{HERE}}}": "3x40",
@@ -352,55 +351,55 @@ CASES: dict[str, Case] = {
     "DaemonPulseCollectorFailing": Case(
         fires={f'daemonpulse_collector_success{{collector="gpu",{HERE}}}': "0x40"},
         labels={"collector": "gpu", **PLACE},
-        summary="DaemonPulse on box:9810 cannot collect gpu.",
+        summary="DaemonPulse on box:9810 fails to collect gpu.",
         quiet={f'daemonpulse_collector_success{{collector="gpu",{HERE}}}': "1x40"},
     ),
     "DaemonPulseTapDown": Case(
         fires={f"daemonpulse_tap_up{{{BOX}}}": "0x40"},
         labels=DAEMON,
-        summary="The tap before daemon box does not answer: clients that use it may be cut off.",
+        summary="Tap of daemon box is down: clients that use it get no answer.",
         quiet={f"daemonpulse_tap_up{{{BOX}}}": "1x40"},
     ),
     "McpCallsDenied": Case(
         fires={f"{CALLS}{{{DENIED}}}": "0+5x40"},
         labels={"server": "files"},
-        summary="The gate denied 50 calls to files in 10 minutes.",
+        summary="The policy denied 50 calls to files in 10 minutes.",
         quiet={f"{CALLS}{{{DENIED}}}": "0+1x40", f"{CALLS}{{{ALLOWED}}}": "0+9x40"},
     ),
     "McpApprovalWaiting": Case(
         fires={f"daemonpulse_mcp_approvals_pending{{{HERE}}}": "2x40"},
         labels=PLACE,
-        summary="2 tool calls wait for a person on box:9810.",
+        summary="2 tool calls wait for approval on box:9810.",
         quiet={f"daemonpulse_mcp_approvals_pending{{{HERE}}}": "0x28 1x10"},
     ),
     "McpConfigDrift": Case(
         fires={f"daemonpulse_mcp_config_drift{{{HERE}}}": "1x40"},
         labels=PLACE,
-        summary="1 tool servers on box:9810 are reached without the gate: their tools run unasked.",
+        summary="1 tool servers on box:9810 are ungated: their tools run without policy.",
         quiet={f"daemonpulse_mcp_config_drift{{{HERE}}}": "0x40"},
     ),
     "McpPolicyNotLoaded": Case(
         fires={f"daemonpulse_mcp_policy_loaded{{{HERE}}}": "0x40"},
         labels=PLACE,
-        summary="The gate's policy file on box:9810 cannot be taken; an older policy is in force.",
+        summary="The MCP policy file on box:9810 cannot be loaded; an older policy is in force.",
         quiet={f"daemonpulse_mcp_policy_loaded{{{HERE}}}": "1x40"},
     ),
     "McpToolChanged": Case(
         fires={f'daemonpulse_mcp_tool_changed{{server="files",tool="ls",{HERE}}}': "0x20 1x20"},
         labels={"server": "files", "tool": "ls", **PLACE},
-        summary="Tool ls of files is not what was approved; it asks again.",
+        summary="Tool ls of files changed since its approval; it asks again.",
         quiet={f'daemonpulse_mcp_tool_changed{{server="files",tool="ls",{HERE}}}': "0x40"},
     ),
     "McpServerDown": Case(
         fires={f'daemonpulse_mcp_server_up{{server="files",{HERE}}}': "0x40"},
         labels={"server": "files", **PLACE},
-        summary="Tool server files failed and is not connected.",
+        summary="Tool server files is down.",
         quiet={f'daemonpulse_mcp_server_up{{server="files",{HERE}}}': "1x40"},
     ),
     "DaemonPulseAuditNotWritable": Case(
         fires={f"daemonpulse_audit_writable{{{HERE}}}": "0x40"},
         labels=PLACE,
-        summary="The audit on box:9810 cannot be written: every button and action is refused.",
+        summary="The audit log on box:9810 is not writable: every action is refused.",
         quiet={f"daemonpulse_audit_writable{{{HERE}}}": "1x40"},
     ),
 }

@@ -13,26 +13,26 @@ from exporter.catalogue import CATALOGUE, actions, mcp
 
 ROOT = Path(__file__).parents[2]
 GENERATED = ROOT / "dashboards" / "generated"
-NAMES = ("overview", "fleet", "forge", "pulse", "toolchain", "console", "economics")
-RULE_FILES = tuple(sorted((GENERATED / "rules").glob("*.yaml")))
+NAMES = ("overview", "fleet", "forge", "pulse", "toolchain", "console", "economics", "slo")
+RULE_FILES = tuple(sorted((GENERATED / "rules").glob("daemonpulse-*.yaml")))
 
 BY_NAME = {row.name: row for row in (*CATALOGUE, *actions.ROWS, *mcp.ROWS)}
-_METRIC = re.compile(r"\b(?:llmster|nvml|daemonpulse|process)_[a-z0-9_]+\b")
-_LABEL_VALUES = re.compile(r"label_values\((?P<selector>.*), (?P<label>\w+)\)")
+_METRIC = re.compile(r"\b(?:llmster|gpu|daemonpulse|process)_[a-z0-9_]+\b")
+_LABEL_VALUES = re.compile(r"label_values\((?P<selector>.*), (?P<label>\w+)\)|query_result\((?P<query>.*)\)")
 
 Json = dict[str, Any]
 
 
-def board(name: str, *, provisioned: bool = False) -> Json:
+def board(name: str) -> Json:
     """Read a generated board."""
-    folder = GENERATED / "provisioned" if provisioned else GENERATED
-    data: Json = json.loads((folder / f"{name}.json").read_text(encoding="utf-8"))
+    data: Json = json.loads((GENERATED / f"{name}.json").read_text(encoding="utf-8"))
     return data
 
 
 def panels(data: Json) -> list[Json]:
-    """List its panels, without the headings."""
-    return [panel for panel in data["panels"] if panel["type"] != "row"]
+    """List its panels, those of closed rows too, without the headings."""
+    found = [inner for panel in data["panels"] for inner in (panel, *panel.get("panels", []))]
+    return [panel for panel in found if panel["type"] != "row"]
 
 
 def variables(data: Json) -> dict[str, Json]:
@@ -67,13 +67,13 @@ def chosen(data: Json) -> dict[str, str]:
 
 def substituted(text: str, values: dict[str, str]) -> str:
     """Put values for variables; a variable without one is an error."""
-    return re.sub(r"\$(\w+)", lambda match: values[match.group(1)], text)
+    return re.sub(r"\$([a-z_]\w*)", lambda match: values[match.group(1)], text)
 
 
 def catalogued(promql: str) -> frozenset[str]:
     """Find the metrics a query names; _bucket, _sum and _count belong to their histogram. KeyError for unknown ones."""
     found = set()
-    for name in _METRIC.findall(re.sub(r'"[^"]*"|\w+:\w+:\w+', "", promql)):
+    for name in _METRIC.findall(re.sub(r'"[^"]*"|\w+:\w+:\w+|by \([^)]*\)', "", promql)):
         plain = name if name in BY_NAME else re.sub(r"_(bucket|sum|count)$", "", name)
         found.add(BY_NAME[plain].name)
     return frozenset(found)
@@ -93,14 +93,17 @@ def board_queries(name: str) -> Iterator[Asked]:
 
 
 def variable_queries(name: str) -> Iterator[tuple[str, str, str]]:
-    """List a board's label_values() as (where, selector, label)."""
+    """List a board's variables as (where, selector, label); of query_result() the label is the one of its regex."""
     data = board(name)
     values = chosen(data)
     for variable in variables(data).values():
         if variable["type"] == "query":
             match = _LABEL_VALUES.fullmatch(variable["query"]["query"])
             assert match is not None, variable
-            yield f"{name} / ${variable['name']}", substituted(match["selector"], values), match["label"]
+            selector, label = match["selector"], match["label"]
+            if label is None:
+                selector, label = re.search(r"\w+\{[^}]*\}", match["query"])[0], "uuid"  # type: ignore[index]
+            yield f"{name} / ${variable['name']}", substituted(selector, values), label
 
 
 def rules() -> Iterator[Json]:

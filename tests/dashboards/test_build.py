@@ -1,6 +1,7 @@
 """The generated files are fresh, complete and the same every time; the command says so or says what to do."""
 
 import json
+import re
 import sys
 from pathlib import Path
 
@@ -10,37 +11,46 @@ from click.testing import CliRunner
 
 from daemonpulse.cli import main
 from dashboards import build, cli
+from dashboards.alerts import groups
 from tests.dashboards.alerts.test_groups import judge
 from tests.dashboards.asked import NAMES, ROOT, board, panels
 from tests.external import FindTool
 
 
 def test_every_generated_file_is_fresh() -> None:
-    stale = [str(path) for path in build.stale(build.checkout_files(), ROOT)]
+    stale = [str(path) for path in build.stale(build.checkout_files(ROOT), ROOT)]
     assert not stale, "run: daemonpulse dashboards build"
 
 
 def test_nothing_else_lies_among_the_generated_files() -> None:
-    assert not build.leftover(build.checkout_files(), ROOT)
+    assert not build.leftover(build.checkout_files(ROOT), ROOT)
 
 
 def test_building_twice_gives_the_same_bytes() -> None:
-    assert build.checkout_files() == build.checkout_files()
-
-
-def test_the_stacks_rules_are_the_published_ones() -> None:
-    files = build.checkout_files()
-    for name in ("daemonpulse-alerts.yaml", "daemonpulse-recording.yaml"):
-        assert files[build.STACK_RULES / name] == files[build.GENERATED / "rules" / name]
+    assert build.checkout_files(ROOT) == build.checkout_files(ROOT)
 
 
 def test_prometheus_of_the_stack_loads_the_rules() -> None:
     configuration = yaml.safe_load(
         (ROOT / "compose" / "prometheus" / "prometheus.yml").read_text(encoding="utf-8")
     )
-    assert configuration["rule_files"] == ["rules/daemonpulse-*.yaml"]
-    found = sorted(path.name for path in (ROOT / "compose" / "prometheus").glob("rules/daemonpulse-*.yaml"))
-    assert found == ["daemonpulse-alerts.yaml", "daemonpulse-recording.yaml"]
+    assert configuration["rule_files"] == ["../prometheus-rules/daemonpulse-*.yaml"]
+    service = yaml.safe_load((ROOT / "compose" / "compose.yaml").read_text(encoding="utf-8"))["services"][
+        "prometheus"
+    ]
+    assert "../dashboards/generated/rules:/etc/prometheus-rules:ro" in service["volumes"]
+    assert not list((ROOT / "compose").rglob("*-names.yaml")), "rules exist once"
+
+
+def test_every_alert_has_its_page_as_a_board_whose_uid_is_its_name() -> None:
+    for alert in groups.ALERTS:
+        data = json.loads((ROOT / build.RUNBOOK_BOARDS / f"{alert.name}.json").read_text(encoding="utf-8"))
+        assert data["uid"] == alert.name
+        assert len(data["uid"]) <= 40, "Grafana's longest uid"
+        content = data["panels"][0]["options"]["content"]
+        assert "## What to do" in content
+        for uid in re.findall(r"\]\(/d/([\w-]+)\)", content):
+            assert uid in {one.name for one in groups.ALERTS} or uid.removeprefix("daemonpulse-") in NAMES
 
 
 def test_the_document_tells_every_panels_question_and_queries() -> None:
@@ -54,7 +64,7 @@ def test_the_document_tells_every_panels_question_and_queries() -> None:
 
 
 def test_build_writes_boards_and_rules_into_a_folder_of_ones_own(tmp_path: Path) -> None:
-    url = "https://wiki.example/runbook/"
+    url = "https://wiki.example/runbook/{alert}.md"
     ran = CliRunner().invoke(main, ["dashboards", "build", "--output", str(tmp_path), "--runbooks", url])
     assert ran.exit_code == 0, ran.output
     assert json.loads((tmp_path / "overview.json").read_text())["uid"] == "daemonpulse-overview"
@@ -71,6 +81,14 @@ def test_runbooks_of_ones_own_need_a_folder_of_ones_own() -> None:
     assert "give --output too" in ran.output
 
 
+def test_an_address_of_runbooks_without_a_place_for_the_name_is_refused(tmp_path: Path) -> None:
+    ran = CliRunner().invoke(
+        main, ["dashboards", "build", "--output", str(tmp_path), "--runbooks", "https://wiki.example"]
+    )
+    assert ran.exit_code == 2
+    assert "has no {alert}" in ran.output
+
+
 def test_check_is_content_with_this_checkout() -> None:
     ran = CliRunner().invoke(main, ["dashboards", "check"])
     assert ran.exit_code == 0, ran.output
@@ -81,7 +99,7 @@ def test_check_names_what_is_stale_and_what_is_left_over(
     tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(cli, "_checkout", lambda: tmp_path)
-    files = build.checkout_files()
+    files = build.checkout_files(tmp_path)
     build.write(files, tmp_path)
     (tmp_path / build.GENERATED / "overview.json").write_text("{}")
     (tmp_path / build.GENERATED / "old.json").write_text("{}")

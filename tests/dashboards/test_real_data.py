@@ -23,7 +23,7 @@ from dashboards.rules.recording import RECORDINGS
 from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic import scenarios
 from tests.actions.conftest import StartForge
-from tests.dashboards.asked import NAMES, Asked, Json, board_queries, variable_queries
+from tests.dashboards.asked import GENERATED, NAMES, Asked, Json, board_queries, variable_queries
 from tests.dashboards.pressing import caller, policy, press, press_forge, press_toolchain
 from tests.dashboards.showing import answered, faults
 from tests.external import FindTool
@@ -144,6 +144,7 @@ async def test_every_query_of_every_board_and_rule_returns_data(
 ) -> None:
     folder = tmp_path / "prometheus"
     shutil.copytree(stack_folder() / "prometheus", folder)
+    shutil.copytree(GENERATED / "rules", tmp_path / "prometheus-rules")
     home = tmp_path / "home"
     home.mkdir()
     asked = [one for name in NAMES for one in board_queries(name)]

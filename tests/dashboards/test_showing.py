@@ -17,7 +17,9 @@ LABELS = {"daemon": "box", "model": "qwen/qwen3-8b", "instance_id": "qwen/qwen3-
 
 def instances() -> Json:
     """The table of instances of Forge, with one row: every query answered with the number 1."""
-    panel = next(one for one in panels(board("forge")) if one["title"] == "Instances")
+    panel = next(
+        one for one in panels(board("forge")) if one["title"] == "Instances" and one["type"] == "table"
+    )
     answer = [{"metric": LABELS, "values": [[1764000000, "1"]]}]
     answers = {target["refId"]: answer for target in panel["targets"]}
     return {"board": "forge", "panel": panel, "answers": answers}

@@ -11,6 +11,7 @@ import httpx
 import pytest
 
 from daemonpulse.demo.programs import Program, running, stack_folder
+from daemonpulse.demo.stack import generated
 from exporter.catalogue import daemon as state_metrics
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import otlp_sink
@@ -29,6 +30,7 @@ async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and
 ) -> None:
     folder = tmp_path / "prometheus"
     shutil.copytree(stack_folder() / "prometheus", folder)
+    shutil.copytree(generated() / "rules", tmp_path / "prometheus-rules")
     configuration = (folder / "prometheus.yml").read_text(encoding="utf-8")
     (folder / "prometheus.yml").write_text(configuration.replace("5s", "1s"), encoding="utf-8")
     program = Program(

@@ -23,6 +23,7 @@ _TOKEN: Final = "/run/daemonpulse/token"  # noqa: S105 - a path of the stack's c
 def prometheus(folder: Path, *, targets: list[str], alertmanager: str | None) -> Program:
     """Prometheus with rules and alerting; only the lists of addresses are ours."""
     home = _copied("prometheus", folder)
+    shutil.copytree(generated() / "rules", folder / "prometheus-rules")
     (home / "targets" / "exporter.json").write_text(_addresses(targets))
     (home / "alertmanagers" / "alertmanager.json").write_text(
         _addresses([alertmanager] if alertmanager else [])
@@ -108,13 +109,10 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Progr
     """Grafana with boards, datasources and buttons; `urls` are those of the other parts by their names."""
     home = _copied("grafana", folder)
     _replace(home / "provisioning" / "datasources" / "daemonpulse.yaml", _TOKEN, str(token_file))
-    boards = Path(__file__).parents[3] / "dashboards" / "generated" / "provisioned"
-    if not boards.is_dir():  # installed: the packages lie side by side
-        boards = Path(__file__).parents[2] / "dashboards" / "generated" / "provisioned"
     return Program(
         name="grafana",
         binary="grafana",
-        adds="seven boards would show all this, with buttons",
+        adds="eight boards would show all this, with buttons",
         arguments=lambda _: [
             "server",
             f"--homepath={_grafana_home()}",
@@ -127,7 +125,8 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Progr
             "GF_PATHS_PLUGINS": str(home / "plugins"),
             "GF_PATHS_DATA": str(home / "data"),
             "GF_PATHS_LOGS": str(home / "data" / "log"),
-            "DAEMONPULSE_BOARDS": str(boards),
+            "DAEMONPULSE_BOARDS": str(generated()),
+            "DAEMONPULSE_RUNBOOKS": str(generated().parent / "runbooks"),
             **{f"{name.upper()}_URL": urls.get(name, "") for name in GRAFANA_SOURCES},
         },
         ready_path="/api/health",
@@ -136,6 +135,12 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Progr
 
 GRAFANA_SOURCES: Final = ("prometheus", "alertmanager", "tempo", "loki", "actions")
 """What Grafana asks; it finds each by the variable NAME_URL."""
+
+
+def generated() -> Path:
+    """Find the boards and rules: in the checkout, or, installed, beside this package."""
+    checkout = Path(__file__).parents[3] / "dashboards" / "generated"
+    return checkout if checkout.is_dir() else Path(__file__).parents[2] / "dashboards" / "generated"
 
 
 def _grafana_home() -> Path:

@@ -54,7 +54,7 @@ async def test_a_generation_that_is_stuck_wakes_somebody(tmp_path: Path, start_e
                 folder = tmp_path / "prometheus"
                 quicken(folder / "prometheus.yml", scrape_interval="1s", scrape_timeout="1s")
                 quicken(folder / "prometheus.yml", evaluation_interval="1s")
-                quicken(folder / "rules" / "daemonpulse-alerts.yaml", **{"for": "1s"})
+                quicken(tmp_path / "prometheus-rules" / "daemonpulse-alerts.yaml", **{"for": "1s"})
                 async with running(prometheus, log_file=tmp_path / "prometheus.log") as url:
                     firing = await asyncio.to_thread(_heard, told, "LlmsterGenerationStuck")
                     rules = (await http.get(f"{url}/api/v1/rules", params={"type": "alert"})).json()

@@ -25,7 +25,7 @@ HEADINGS = ("## What it means", "## How to check", "## What to do", "## When to 
 def promtool_test(case: Case, name: str, series: dict[str, str], *, fires: bool) -> dict[str, Any]:
     expected = {
         "exp_labels": {**case.labels, "severity": BY_NAME[name].severity},
-        "exp_annotations": {"summary": case.summary, "runbook_url": f"{RUNBOOKS}/{name}.md"},
+        "exp_annotations": {"summary": case.summary, "runbook_url": RUNBOOKS.replace("{alert}", name)},
     }
     return {
         "interval": "1m",

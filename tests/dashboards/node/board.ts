@@ -7,6 +7,7 @@
  */
 import type * as Schema from '@grafana/schema';
 import type * as BarGauge from '@grafana/schema/dist/esm/raw/composable/bargauge/panelcfg/x/BarGaugePanelCfg_types.gen';
+import type * as Gauge from '@grafana/schema/dist/esm/raw/composable/gauge/panelcfg/x/GaugePanelCfg_types.gen';
 import type * as Heatmap from '@grafana/schema/dist/esm/raw/composable/heatmap/panelcfg/x/HeatmapPanelCfg_types.gen';
 import type * as Logs from '@grafana/schema/dist/esm/raw/composable/logs/panelcfg/x/LogsPanelCfg_types.gen';
 import type * as Stat from '@grafana/schema/dist/esm/raw/composable/stat/panelcfg/x/StatPanelCfg_types.gen';
@@ -56,19 +57,20 @@ type Property<Custom> =
   | { [Key in keyof Custom & string]: { id: `custom.${Key}`; value: Written<NonNullable<Custom[Key]>> } }[keyof Custom & string]
   | { [Key in keyof Field & string]: { id: Key; value: NonNullable<Field[Key]> } }[keyof Field & string];
 interface Fields<Custom> {
-  defaults: Field & { unit: string; noValue: string } & ({} extends Custom ? { custom?: Written<Custom> } : { custom: Written<Custom> });
-  overrides: { matcher: { id: 'byName' | 'byFrameRefID'; options: string }; properties: Property<Custom>[] }[];
+  defaults: Field & { unit: string } & ({} extends Custom ? { custom?: Written<Custom> } : { custom: Written<Custom> });
+  overrides: { matcher: { id: 'byName' | 'byRegexp'; options: string }; properties: Property<Custom>[] }[];
 }
 
 // Panels -------------------------------------------------------------------------------------------------------------
 type Common = Required<
   Pick<Written<Schema.Panel>, 'id' | 'title' | 'description' | 'gridPos' | 'transformations' | 'links' | 'pluginVersion' | 'transparent'>
-> & { datasource: { type: string; uid: string } };
+> & { datasource: { type: string; uid: string }; interval?: string };
 type Panel<Type extends string, Options, Custom, Target> = Common & {
   type: Type; options: Written<Options>; fieldConfig: Fields<Custom>; targets: [Target, ...Target[]];
 };
 type AnyPanel =
   | Panel<'stat', Stat.Options, {}, Prom<'time_series', boolean>>
+  | Panel<'gauge', Gauge.Options, {}, Prom<'time_series', true>>
   | Panel<'bargauge', BarGauge.Options, {}, Prom<'time_series', true>>
   | Panel<'timeseries', TimeSeries.Options, TimeSeries.FieldConfig, Prom<'time_series', false> | Loki>
   | Panel<'state-timeline', StateTimeline.Options, StateTimeline.FieldConfig, Prom<'time_series', false>>
@@ -76,7 +78,10 @@ type AnyPanel =
   | Panel<'table', Table.Options, Table.FieldConfig, Prom<'table', true> | Tempo | Api>
   | Panel<'logs', Logs.Options, {}, Loki>
   | (Omit<Common, 'datasource' | 'links' | 'transformations'> & { type: 'text'; options: Written<Text.Options> });
-type Heading = Required<Omit<Written<Schema.RowPanel>, 'datasource' | 'repeat' | 'panels'>> & { panels: [] };
+type Heading = Required<Omit<Written<Schema.RowPanel>, 'datasource' | 'repeat' | 'panels'>> & (
+  | { collapsed: true; panels: [AnyPanel, ...AnyPanel[]] }
+  | { collapsed: false; panels: []; repeat: string }
+);
 
 // The rest of a board ------------------------------------------------------------------------------------------------
 type Variable = Omit<Written<Schema.VariableModel>, 'query'> & {

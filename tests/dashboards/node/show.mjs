@@ -124,10 +124,11 @@ export async function* faults(panel, answers) {
     }
     for (const value of new Set(field.values.filter((one) => one !== null && one !== undefined))) {
       const { text } = field.display(value);
-      if (text === '' || /undefined|NaN|\[object/.test(text) !== Number.isNaN(value)) {
+      const dashed = Number.isNaN(value) && text === '\u2013';
+      if (text === '' || (!dashed && /undefined|NaN|\[object/.test(text) !== Number.isNaN(value))) {
         yield `${field.name}: ${value} is shown as "${text}"`;
       }
-      if (mappings?.length && String(value) === text) {
+      if (mappings?.some(({ type }) => type === 'value') && String(value) === text) {
         yield `${field.name}: ${value} has no word among ${JSON.stringify(mappings[0].options)}`;
       }
     }

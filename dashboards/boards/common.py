@@ -1,0 +1,90 @@
+"""Panels and columns that several boards show, so that one number is computed one way."""
+
+from __future__ import annotations
+
+from typing import Final
+
+from dashboards.kit import panels, theme
+from dashboards.kit.panels import Viz
+from dashboards.kit.promql import Expr, Scope, max_by, share_of_some, sum_by
+from dashboards.kit.tables import Column
+from dashboards.kit.targets import Query
+from dashboards.rules.recording import FAILED, TPOT_S, TTFT_S
+from exporter.catalogue import daemon as d
+from exporter.catalogue import hardware as h
+from exporter.catalogue import log_stream as s
+
+ERROR_RATE: Final = theme.steps(theme.INDIGO, (0.05, theme.AMBER), (0.2, theme.RED))
+ERROR_CELL: Final = theme.steps(theme.CLEAR, (0.05, theme.AMBER_BACK), (0.2, theme.RED_BACK))
+TTFT_CELL: Final = theme.steps(theme.CLEAR, (0.6 * TTFT_S, theme.AMBER_BACK), (TTFT_S, theme.RED_BACK))
+ANY_CELL: Final = theme.steps(theme.CLEAR, (1, theme.AMBER_BACK))
+
+
+def error_rate(scope: Scope, *by: str, window: str = "") -> Expr:
+    """Take the share of requests that ended in error or without a known result."""
+    return share_of_some(
+        sum_by(scope.rate(s.REQUESTS, window, finished_reason=FAILED), *by),
+        sum_by(scope.rate(s.REQUESTS, window), *by),
+    )
+
+
+def error_rate_stat(scope: Scope) -> Viz:
+    """Show the error rate now."""
+    return panels.stat(
+        "Error rate",
+        "Which share of requests ended with error or unknown? An abort is the client's and does not count.",
+        Query(error_rate(scope, window="5m"), "last 5 min"),
+        thresholds=ERROR_RATE,
+        decimals=1,
+    )
+
+
+def ttft_stat(scope: Scope) -> Viz:
+    """Show TTFT p95 now."""
+    return panels.stat(
+        "TTFT p95",
+        "How long until the first token? 95 % of requests took at most this.",
+        Query(scope.quantile(0.95, s.TTFT, window="5m"), f"last 5 min · SLO {TTFT_S} s"),
+        thresholds=theme.steps(theme.INDIGO, (0.6 * TTFT_S, theme.AMBER), (TTFT_S, theme.RED)),
+    )
+
+
+def tpot_stat(scope: Scope) -> Viz:
+    """Show TPOT p95 now."""
+    return panels.stat(
+        "TPOT p95",
+        "How long does each output token after the first take? 95 % of requests took at most this.",
+        Query(scope.quantile(0.95, s.PER_TOKEN, window="5m"), f"last 5 min · SLO {TPOT_S * 1000:.0f} ms"),
+        thresholds=theme.steps(theme.INDIGO, (0.6 * TPOT_S, theme.AMBER), (TPOT_S, theme.RED)),
+    )
+
+
+def output_stat(scope: Scope) -> Viz:
+    """Show the rate of output tokens now."""
+    return panels.stat(
+        "Output tok/s",
+        "How many tokens per second do all models generate?",
+        Query(sum_by(scope.rate(s.GENERATION_TOKENS, "5m")), "last 5 min"),
+        decimals=0,
+    )
+
+
+def waiting_stat(scope: Scope) -> Viz:
+    """Show the queue now."""
+    return panels.stat(
+        "Waiting requests",
+        "How many requests wait for a slot?",
+        Query(sum_by(scope.over("avg_over_time", d.REQUESTS_WAITING, "1m")), "last minute"),
+        thresholds=theme.steps(theme.INDIGO, (4, theme.AMBER), (16, theme.RED)),
+        decimals=1,
+    )
+
+
+def vram_used(scope: Scope, *by: str) -> Expr:
+    """Take how full GPUs are."""
+    return max_by(scope.now(h.MEMORY_USED) / scope.now(h.MEMORY_TOTAL), *by).in_unit("ratio")
+
+
+GPU_COLUMN: Final = Column("gpu", "GPU", width=50)
+HOST_COLUMN: Final = Column("instance", "Host", mappings=theme.HOSTS)
+DAEMON_COLUMN: Final = Column("daemon", "Daemon")

@@ -1,0 +1,87 @@
+"""PromQL that shapes results for reading: labels made or joined, headroom over a sparkline, alerts that fire.
+
+Knows PromQL's functions and Prometheus' own series ALERTS; no metric of the catalogue.
+"""
+
+from __future__ import annotations
+
+from dataclasses import replace
+from typing import Final
+
+from dashboards.kit.promql import Expr, QueryError
+
+OBJECT: Final = ("daemon", "instance_id", "model", "server", "tool", "host", "gpu", "collector", "objective")
+"""Labels of an alert that may say what it is about, in the order in which they are read."""
+
+
+def relabeled(expr: Expr, target: str, replacement: str, source: str, pattern: str) -> Expr:
+    """Set a label from another one, where the whole of it matches the regular expression. Raises QueryError."""
+    if source not in (expr.labels or frozenset()):
+        raise QueryError(f"{expr.text} has no label {source}")
+    escaped = pattern.replace("\\", "\\\\")
+    return replace(
+        expr,
+        text=f'label_replace({expr.text}, "{target}", "{replacement}", "{source}", "{escaped}")',
+        labels=(expr.labels or frozenset()) | {target},
+        tie=9,
+    )
+
+
+def joined(expr: Expr, target: str, separator: str, *sources: str) -> Expr:
+    """Set a label to others, joined."""
+    listed = ", ".join(f'"{source}"' for source in sources)
+    return replace(
+        expr,
+        text=f'label_join({expr.text}, "{target}", "{separator}", {listed})',
+        labels=(expr.labels or frozenset()) | {target},
+        tie=9,
+    )
+
+
+def hosted(expr: Expr) -> Expr:
+    """Set `host` to the instance without its port."""
+    return relabeled(expr, "host", "$1", "instance", "(.+?)(?::[0-9]+)?")
+
+
+def headroom(expr: Expr) -> Expr:
+    """Take 1.5 times the largest value of the range: the scale at which a sparkline stays below its number."""
+    return replace(expr, text=f"1.5 * max_over_time(({expr.text})[$__range:1m])", tie=6)
+
+
+def firing_count(severity: str) -> Expr:
+    """Count the alerts of a severity that fire: 0 where rules are evaluated, nothing where none are."""
+    alerts = f'ALERTS{{alertstate="firing",severity="{severity}"}}'
+    return Expr(
+        f"count({alerts}) or 0 * max(daemonpulse:rules:loaded)",
+        frozenset(),
+        "",
+        (alerts, "daemonpulse:rules:loaded"),
+        tie=2,
+    )
+
+
+def firing() -> Expr:
+    """List what fires: severity, alert, object, and since when in ms of the epoch; the most severe first."""
+    parts = [
+        f'ALERTS_FOR_STATE{{severity="{severity}"}} * 1000 and ignoring (alertstate) '
+        f'ALERTS{{alertstate="firing",severity="{severity}"}}'
+        for severity in ("critical", "warning", "info")
+    ]
+    found = Expr(
+        f"({' or '.join(parts)})",
+        frozenset({"severity", "alertname", "instance", *OBJECT}),
+        selectors=("ALERTS_FOR_STATE", "ALERTS"),
+    )
+    gpu = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
+    short = relabeled(gpu, "model", "$1", "model", "(?:.*/)?(.+)")
+    of = joined(short, "object", " ", "daemon", "model", "gpu", "server", "tool", "collector")
+    return relabeled(of, "object", "\u2013", "object", "\\s*")
+
+
+def firing_notes() -> Expr:
+    """Give what fires, for an annotation."""
+    return Expr(
+        'max by (alertname, severity) (ALERTS{alertstate="firing",severity=~"critical|warning"})',
+        frozenset({"alertname", "severity"}),
+        selectors=('ALERTS{alertstate="firing"}',),
+    )
