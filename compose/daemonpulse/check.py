@@ -20,8 +20,8 @@ import httpx
 
 from exporter.llmster import local_files, rest
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.connection import Timeouts
 from exporter.llmster.errors import AuthenticationRefused, DaemonStalled, LlmsterError
+from exporter.llmster.wire.connection import Timeouts
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared.server import listen
 from exporter.shared.settings_table import SettingsError

@@ -9,8 +9,6 @@ from collections import Counter
 from collections.abc import Mapping
 from typing import Any
 
-from exporter.llmster.channel import Channel
-from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.load_config import LoadConfig, load_config_of, read_fields
@@ -26,6 +24,8 @@ from exporter.llmster.state import (
     ProcessingState,
     read_each,
 )
+from exporter.llmster.wire.channel import Channel
+from exporter.llmster.wire.connection import Connection, decode
 
 
 async def version(system: Connection, *, timeout_s: float | None = None) -> DaemonVersion:

@@ -18,8 +18,6 @@ from dataclasses import dataclass
 from typing import Final, NoReturn
 
 from exporter.llmster import calls
-from exporter.llmster.channel import Channel
-from exporter.llmster.connection import Connection, Timeouts, WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
     ConnectionLost,
@@ -28,10 +26,12 @@ from exporter.llmster.errors import (
     LlmsterError,
     NotLlmster,
 )
-from exporter.llmster.messages import Identity
 from exporter.llmster.session import Session
-from exporter.llmster.sockets import Sockets
 from exporter.llmster.state import DaemonProcess, DownloadedModel, LinkStatus, Snapshot
+from exporter.llmster.wire.channel import Channel
+from exporter.llmster.wire.connection import Connection, Timeouts, WireTally
+from exporter.llmster.wire.messages import Identity
+from exporter.llmster.wire.sockets import Sockets
 
 log = logging.getLogger(__name__)
 

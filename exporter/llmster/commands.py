@@ -17,11 +17,11 @@ from typing import Any, Final, Literal
 import msgspec
 
 from exporter.llmster import calls
-from exporter.llmster.channel import Channel
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, Listing, ProcessingState
+from exporter.llmster.wire.channel import Channel
+from exporter.llmster.wire.connection import Connection, decode
 
 Namespace = Literal["llm", "embedding"]
 NAMESPACES: Final[tuple[Namespace, ...]] = ("llm", "embedding")

@@ -13,11 +13,9 @@ from typing import Any, Final, TypeVar
 
 from exporter.llmster import calls, rest
 from exporter.llmster.cached_value import CachedValue
-from exporter.llmster.connection import WireTally
 from exporter.llmster.domains import CORE, DOMAINS, Domain
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.load_config import LoadConfig
-from exporter.llmster.sockets import SYSTEM, Sockets
 from exporter.llmster.state import (
     PROCESSING_STATES,
     UNKNOWN_PROCESS,
@@ -33,6 +31,8 @@ from exporter.llmster.state import (
     ProcessingState,
     Snapshot,
 )
+from exporter.llmster.wire.connection import WireTally
+from exporter.llmster.wire.sockets import SYSTEM, Sockets
 
 T = TypeVar("T")
 

@@ -15,12 +15,12 @@ from typing import Any, Final
 
 import msgspec
 
-from exporter.llmster.channel import Channel
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.connection import Connection, decode
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.state import read_each
+from exporter.llmster.wire.channel import Channel
+from exporter.llmster.wire.connection import Connection, decode
 
 SEARCH_TIMEOUT_S: Final = 30.0
 """The daemon asks a hub on the internet."""

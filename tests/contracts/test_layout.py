@@ -3,6 +3,7 @@
 import ast
 import re
 import tomllib
+from collections import Counter
 from pathlib import Path
 
 import pytest
@@ -20,6 +21,7 @@ PACKAGES = ("exporter", "actions", "dashboards", "compose/daemonpulse", "compose
 MODULES = sorted(path for package in PACKAGES for path in (ROOT / package).rglob("*.py"))
 CONFIGURATION = (DOCS / "CONFIGURATION.md").read_text(encoding="utf-8")
 LONGEST = 400
+MOST_MODULES = 20
 
 
 def relative(path: Path) -> str:
@@ -89,3 +91,9 @@ def test_the_example_of_a_web_configuration_works(tmp_path: Path) -> None:
     assert set(tls) == set(web_config._TLS_KEYS)
     assert tls["client_auth_type"] in web_config._CLIENT_AUTH
     assert tls["min_version"] in web_config._MIN_VERSIONS
+
+
+def test_no_folder_has_more_modules_than_a_reader_can_keep_in_mind() -> None:
+    folders = Counter(module.parent for module in MODULES if module.name != "__init__.py")
+    crowded = {relative(folder): count for folder, count in folders.items() if count > MOST_MODULES}
+    assert not crowded, "make a room of what belongs together"

@@ -12,7 +12,7 @@ import pytest
 from actions.store.database import Storage
 from tests.actions.conftest import make_token, start_forge
 from tests.exporter.hardware.conftest import _nvml_library
-from tests.exporter.llmster.test_transport import free_port
+from tests.exporter.llmster.wire.test_transport import free_port
 from tests.faults.programs import Program
 from tests.system.conftest import Scraper, start_exporter
 

@@ -4,7 +4,7 @@ import random
 
 import pytest
 
-from exporter.llmster import transport
+from exporter.llmster.wire import transport
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import StartExporter, prediction
 from tests.faults.promises import PATIENCE_S, assert_exact, assert_truthful, healed, sums

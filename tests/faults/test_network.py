@@ -7,7 +7,7 @@ from collections.abc import Callable
 import pytest
 
 from exporter.llmster import client as client_module
-from exporter.llmster.connection import Timeouts
+from exporter.llmster.wire.connection import Timeouts
 from exporter.pipeline import snapshots
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import prediction

@@ -22,7 +22,8 @@ from actions.store import chain
 from dashboards.kit import promql
 from exporter import settings
 from exporter.hardware import attribution
-from exporter.llmster import events, lenient, protocol
+from exporter.llmster import events, lenient
+from exporter.llmster.wire import protocol
 from exporter.pipeline.log_formats import engine
 from exporter.pipeline.output import splitter
 from exporter.pipeline.pairing import Pairing

@@ -22,8 +22,8 @@ from exporter.llmster.events import (
     parse_message,
     parse_ndjson_line,
 )
-from exporter.llmster.messages import Identity
-from exporter.llmster.protocol import (
+from exporter.llmster.wire.messages import Identity
+from exporter.llmster.wire.protocol import (
     Authenticated,
     CallErred,
     CallReturned,

@@ -10,8 +10,8 @@ import pytest
 from exporter.catalogue import CATALOGUE, Kind
 from exporter.llmster import shared_snapshot
 from exporter.llmster.session import Session
-from exporter.llmster.sockets import Sockets
 from exporter.llmster.state import Snapshot
+from exporter.llmster.wire.sockets import Sockets
 from exporter.pipeline import snapshots
 from llmster_sim.errors import DaemonError
 from llmster_sim.server import SimConfig, Simulator

@@ -9,7 +9,8 @@ from pathlib import Path
 
 import pytest
 
-from exporter.llmster import client, session, sockets
+from exporter.llmster import client, session
+from exporter.llmster.wire import sockets
 from exporter.pipeline import snapshots
 from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
@@ -205,7 +206,7 @@ async def test_a_daemon_that_answers_calls_and_no_keep_alive_is_running(
     sim: Simulator, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("exporter.llmster.client.STALLED_AFTER_S", 0.3)
-    monkeypatch.setattr("exporter.llmster.messages.KEEP_ALIVE_FRAME", '{"type":"ignored"}')
+    monkeypatch.setattr("exporter.llmster.wire.messages.KEEP_ALIVE_FRAME", '{"type":"ignored"}')
     exporter = await start_exporter(daemon("box", sim.url))
     for _ in range(4):
         assert is_up(await exporter.scrape())

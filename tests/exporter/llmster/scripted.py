@@ -15,8 +15,8 @@ from typing import Any, Final
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from exporter.llmster.connection import Connection, Timeouts, WireTally
-from exporter.llmster.messages import Identity
+from exporter.llmster.wire.connection import Connection, Timeouts, WireTally
+from exporter.llmster.wire.messages import Identity
 from tests.recorded import frames
 
 WELCOME: Final = '{"success":true}'

@@ -9,13 +9,13 @@ import msgspec
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from exporter.llmster import channel as channel_module
-from exporter.llmster.channel import Channel
 from exporter.llmster.errors import (
     CallFailed,
     ConnectionLost,
 )
-from exporter.llmster.messages import ABSENT
+from exporter.llmster.wire import channel as channel_module
+from exporter.llmster.wire.channel import Channel
+from exporter.llmster.wire.messages import ABSENT
 from tests.exporter.llmster.connecting import until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, connected, running, tell
 from tests.recorded import frames

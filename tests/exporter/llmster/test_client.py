@@ -12,7 +12,6 @@ from websockets.asyncio.server import ServerConnection
 
 from exporter.llmster import client as client_module
 from exporter.llmster.client import BACKOFF_FIRST_S, BACKOFF_MOST_S, DaemonClient, DaemonState, Health
-from exporter.llmster.connection import WireTally
 from exporter.llmster.errors import (
     AuthenticationRefused,
     ConnectionLost,
@@ -20,13 +19,14 @@ from exporter.llmster.errors import (
     DaemonUnreachable,
     LlmsterError,
 )
-from exporter.llmster.messages import Identity
 from exporter.llmster.session import Session
-from exporter.llmster.sockets import Sockets
 from exporter.llmster.state import DaemonProcess, DaemonVersion
+from exporter.llmster.wire.connection import WireTally
+from exporter.llmster.wire.messages import Identity
+from exporter.llmster.wire.sockets import Sockets
 from tests.exporter.llmster.connecting import TOKEN, hesitant, kept, make, until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, Failing, running
-from tests.exporter.llmster.test_transport import free_port
+from tests.exporter.llmster.wire.test_transport import free_port
 
 REFUSAL = '{"success":false,"error":"Invalid API token."}'
 

@@ -13,7 +13,7 @@ import pytest
 
 from exporter.llmster import http_body, rest, rest_commands
 from exporter.llmster.errors import LlmsterError, NotLlmster
-from exporter.llmster.transport import open_websocket
+from exporter.llmster.wire.transport import open_websocket
 
 TOKEN = "sk-lm-Ab3dE6gH:0123456789abcdefghij"
 OK = b"HTTP/1.1 200 OK\r\n"

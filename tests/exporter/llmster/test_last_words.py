@@ -5,8 +5,8 @@ import asyncio
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from exporter.llmster.channel import Channel
 from exporter.llmster.errors import ConnectionLost
+from exporter.llmster.wire.channel import Channel
 from tests.exporter.llmster.connecting import kept, make
 from tests.exporter.llmster.scripted import running, tell
 

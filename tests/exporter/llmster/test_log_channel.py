@@ -5,10 +5,10 @@ from typing import Any
 import pytest
 from websockets.asyncio.server import ServerConnection
 
-from exporter.llmster import channel as channel_module
 from exporter.llmster.errors import (
     ConnectionLost,
 )
+from exporter.llmster.wire import channel as channel_module
 from tests.exporter.llmster.connecting import kept, make, until
 from tests.exporter.llmster.scripted import Daemon, running, tell
 

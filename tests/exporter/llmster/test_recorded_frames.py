@@ -6,8 +6,8 @@ from typing import Any
 
 import pytest
 
-from exporter.llmster.messages import Identity, WireError
-from exporter.llmster.protocol import (
+from exporter.llmster.wire.messages import Identity, WireError
+from exporter.llmster.wire.protocol import (
     Authenticated,
     CallErred,
     CallReturned,

@@ -20,7 +20,7 @@ from exporter.llmster.errors import (
     ProtocolViolation,
 )
 from tests.exporter.llmster.scripted import raw_server, tcp_server
-from tests.exporter.llmster.test_transport import free_port
+from tests.exporter.llmster.wire.test_transport import free_port
 from tests.recorded import exchanges
 
 TOKEN = "sk-lm-Ab3dE6gH:0123456789abcdefghij"

@@ -9,7 +9,6 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.llmster.connection import decode
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.load_config import LoadConfig
 from exporter.llmster.state import (
@@ -26,6 +25,7 @@ from exporter.llmster.state import (
     Snapshot,
     read_each,
 )
+from exporter.llmster.wire.connection import decode
 from tests.exporter.strategies import JSON
 from tests.recorded import frames, protocol_files
 

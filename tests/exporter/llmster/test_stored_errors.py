@@ -10,7 +10,7 @@ from exporter.llmster.client import DaemonClient
 from exporter.llmster.errors import CallFailed, ConnectionLost, DaemonUnreachable, LlmsterError
 from tests.exporter.llmster.connecting import kept, make, until
 from tests.exporter.llmster.scripted import Daemon, connected, running
-from tests.exporter.llmster.test_transport import free_port
+from tests.exporter.llmster.wire.test_transport import free_port
 
 
 async def raised_by(ask: Callable[[], Awaitable[object]]) -> tuple[LlmsterError, int]:

@@ -16,9 +16,9 @@ from typing import Final
 
 import msgspec
 
-from exporter.llmster import messages
 from exporter.llmster.lenient import UNDECODABLE
-from exporter.llmster.messages import ABSENT, KEEP_ALIVE_FRAME, Envelope, Identity, WireError
+from exporter.llmster.wire import messages
+from exporter.llmster.wire.messages import ABSENT, KEEP_ALIVE_FRAME, Envelope, Identity, WireError
 
 
 class Phase(enum.Enum):

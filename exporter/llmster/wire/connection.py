@@ -18,8 +18,7 @@ import msgspec
 from websockets.asyncio.client import ClientConnection
 from websockets.exceptions import ConnectionClosed
 
-from exporter.llmster import lenient, protocol
-from exporter.llmster.channel import Channel
+from exporter.llmster import lenient
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -30,8 +29,10 @@ from exporter.llmster.errors import (
     ProtocolViolation,
 )
 from exporter.llmster.lenient import UNDECODABLE
-from exporter.llmster.messages import ABSENT, Identity, WireError
-from exporter.llmster.transport import open_websocket
+from exporter.llmster.wire import protocol
+from exporter.llmster.wire.channel import Channel
+from exporter.llmster.wire.messages import ABSENT, Identity, WireError
+from exporter.llmster.wire.transport import open_websocket
 
 log = logging.getLogger(__name__)
 

@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.llmster.messages import ABSENT, Identity, WireError
-from exporter.llmster.protocol import (
+from exporter.llmster.wire.messages import ABSENT, Identity, WireError
+from exporter.llmster.wire.protocol import (
     Authenticated,
     CallErred,
     CallReturned,

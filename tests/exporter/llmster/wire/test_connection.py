@@ -11,7 +11,6 @@ import pytest
 from websockets.asyncio.server import ServerConnection
 from websockets.exceptions import ConnectionClosed
 
-from exporter.llmster.connection import MAX_KINDS, Connection, WireTally, _closing_words
 from exporter.llmster.errors import (
     AuthenticationRefused,
     CallFailed,
@@ -20,7 +19,8 @@ from exporter.llmster.errors import (
     LlmsterError,
     NotLlmster,
 )
-from exporter.llmster.messages import Identity
+from exporter.llmster.wire.connection import MAX_KINDS, Connection, WireTally, _closing_words
+from exporter.llmster.wire.messages import Identity
 from tests.exporter.llmster.connecting import TOKEN, until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, connected, running, tell
 from tests.recorded import frames

@@ -10,10 +10,10 @@ import time
 from collections.abc import Callable
 from typing import Final
 
-from exporter.llmster.connection import Connection, Liveness, Timeouts, WireTally
 from exporter.llmster.domains import BY_NAME, CORE
 from exporter.llmster.errors import AuthenticationRefused, ConnectionLost, LlmsterError
-from exporter.llmster.messages import Identity
+from exporter.llmster.wire.connection import Connection, Liveness, Timeouts, WireTally
+from exporter.llmster.wire.messages import Identity
 
 SYSTEM: Final = "system"
 CORE_NAMESPACES: Final = (SYSTEM, *CORE)

@@ -7,9 +7,9 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.llmster import messages
 from exporter.llmster.lenient import UNDECODABLE
-from exporter.llmster.messages import ABSENT, Identity
+from exporter.llmster.wire import messages
+from exporter.llmster.wire.messages import ABSENT, Identity
 from tests.exporter.strategies import JSON
 from tests.recorded import frames
 

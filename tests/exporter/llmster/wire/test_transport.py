@@ -12,7 +12,7 @@ import trustme
 from websockets.asyncio.server import serve
 
 from exporter.llmster.errors import DaemonStalled, DaemonUnreachable, NotLlmster, TlsFailed, UpgradeRefused
-from exporter.llmster.transport import open_websocket
+from exporter.llmster.wire.transport import open_websocket
 from tests.exporter.llmster.scripted import raw_server
 
 HTML = b"<html><title>Welcome to nginx!</title></html>"

@@ -1,0 +1,1 @@
+"""The daemon's WebSocket protocol: frames, the sans-I/O state machine, and the sockets that drive it."""
