@@ -71,7 +71,7 @@ class Parts:
 
 def run(settings: ActionsSettings) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
-    process.look_for_garbage_less_often()
+    process.raise_gc_threshold()
     asyncio.run(serve(settings))
 
 
@@ -139,7 +139,7 @@ async def serve(
         app = application(Api(service, authenticator, history))
         door = RequestGuard(
             mcp.mount(app, authenticator),
-            hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
+            hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),
             origins=frozenset(settings.allowed_hosts),
         )
         reconcilers = tuple(Reconciler(daemon, service, timeouts) for daemon in daemons.values())

@@ -1,4 +1,4 @@
-"""The exporter put together: settings in, watched daemons and an HTTP server out, until somebody says stop.
+"""Composition root of the exporter: settings in, watched daemons and an HTTP server out, until a signal.
 
 Knows how the parts fit and nothing of what they do.
 """
@@ -40,14 +40,14 @@ if TYPE_CHECKING:
 log = logging.getLogger(__name__)
 
 OPENINGS_AT_ONCE: Final = 64
-"""Sessions that are being opened at the same time. So many daemons that leave us waiting make the others wait, too."""
+"""Sessions that are being opened at the same time. So many daemons that do not answer make the others wait, too."""
 
 
 def run(settings: ExporterSettings, *, recording: BinaryIO | None = None) -> None:
     """Serve until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
-    process.lift_limit_of_open_files()
-    process.look_for_garbage_less_often()
+    process.raise_open_files_limit()
+    process.raise_gc_threshold()
     asyncio.run(serve(settings, recording=recording))
 
 
@@ -61,9 +61,9 @@ async def serve(
 ) -> None:
     """Watch the daemons and answer scrapes until SIGTERM, SIGINT or cancellation.
 
-    `ready` is called with our URL once the port answers. With a `recording` (the output of `lms log stream --json`)
+    `ready` is called with the URL once the port answers. With a `recording` (the output of `lms log stream --json`)
     no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` stand in for
-    this machine's (simulated GPUs, say). Raises SettingsError.
+    this host's (simulated GPUs, say). Raises SettingsError.
     """
     if recording is not None and not settings.log_stream:
         raise SettingsError(key="log_stream", value="off", fix="a recording is a log stream; leave it on")
@@ -94,7 +94,7 @@ async def serve(
         energy=Energy(energy, tally),
         deliveries=deliveries,
         auth=BasicAuth(web.users) if web.users else None,
-        hosts=host_header.ours(settings.listen_host, settings.allowed_hosts),
+        hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),
     )
     server = serving.Server(routes, tls=web.tls)
     async with asyncio.TaskGroup() as group:
@@ -162,9 +162,9 @@ def watch(daemon: DaemonSettings, *, max_age_s: float, opening: asyncio.Semaphor
 
 
 def _local_home(daemon: DaemonSettings) -> Path | None:
-    """Find the daemon's home if it is on this machine.
+    """Find the daemon's home if it is on this host.
 
-    A loopback URL may lead through a tunnel to another machine, so a home that was not configured is believed only
+    A loopback URL may lead through a tunnel to another host, so a home that was not configured is believed only
     if its daemon listens on the port of the URL.
     """
     if daemon.home is not None:
@@ -173,6 +173,6 @@ def _local_home(daemon: DaemonSettings) -> Path | None:
         return None
     try:
         found = local_files.default_home(Path.home())
-    except RuntimeError:  # a user id without a name, and no HOME: nobody can say where it would be
+    except RuntimeError:  # a user id without a name, and no HOME: there is no telling where it would be
         return None
     return found if daemon.port in local_files.ports(found) else None

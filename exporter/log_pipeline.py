@@ -1,4 +1,4 @@
-"""Composes what reads the log streams: per daemon a tailer, its flow, its tally, and the way out to OTLP if any.
+"""Composes the log pipeline of each daemon: log stream reader, event flow, prediction metrics, and OTLP sinks.
 
 Knows how the parts fit and nothing of what they do. The OpenTelemetry SDK is imported only when the environment
 names a receiver: a GPU node without tracing does not pay for it.

@@ -70,7 +70,7 @@ class DaemonSettings:
     """http(s)://host:port without a trailing slash."""
     token: Secret | None
     home: Path | None
-    """The daemon's LM Studio home if it is on this machine; None leaves that to the URL."""
+    """The daemon's LM Studio home if it is on this host; None leaves that to the URL."""
     tap_url: str | None = None
     """Where the reports of the tap before it are fetched, without a trailing slash."""
 
@@ -90,7 +90,7 @@ class DaemonSettings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether the URL points at this machine."""
+        """Whether the URL points at this host."""
         return host_header.is_loopback(urlsplit(self.url).hostname or "")
 
     @property
@@ -120,7 +120,7 @@ class ExporterSettings:
     tool_tags: tuple[tuple[str, str], ...] = ()
     """Opening and closing tags of tool calls of models that are not known."""
     allowed_hosts: tuple[str, ...] = ()
-    """Names besides the loopback ones that a Host header may carry while we listen on loopback."""
+    """Names besides the loopback ones that a Host header may carry while the listener is on loopback."""
 
 
 SETTINGS: Final = (
@@ -129,7 +129,7 @@ SETTINGS: Final = (
         "listen", "127.0.0.1:9810", "Address and port of /metrics. Beyond loopback, consider web_config."
     ),
     Setting("web_config", "", "TLS and basic auth, in the format of Prometheus' exporter-toolkit."),
-    Setting("allowed_hosts", "", "Further names in a Host header that are ours, separated by commas."),
+    Setting("allowed_hosts", "", "Further names accepted in a Host header, separated by commas."),
     Setting("max_age_seconds", "1", "A reading younger than this serves the next scrape too; 0 to 60."),
     Setting("log_level", "info", "debug, info, warning or error."),
     Setting("log_format", "logfmt", "logfmt or json."),
@@ -147,7 +147,7 @@ SETTINGS: Final = (
         "daemon_token", "", "Its API token, sk-lm-…; LM_API_TOKEN is read too. Better: daemon_token_file."
     ),
     Setting("daemon_token_file", "", "File that holds the API token and nothing else."),
-    Setting("daemon_home", "", "Its LM Studio home on this machine. Default: found for a loopback URL."),
+    Setting("daemon_home", "", "Its LM Studio home on this host. Default: found for a loopback URL."),
     Setting(
         "daemon_tap_url", "", "Where a tap before it is asked for reports, such as http://127.0.0.1:9812."
     ),

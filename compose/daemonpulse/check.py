@@ -1,6 +1,6 @@
 """`daemonpulse check`: look at each configured daemon as the exporter would, and say what to do about the rest.
 
-Knows the order in which things can go wrong; every finding carries the fix. Changes nothing and wakes nobody.
+Knows the order in which things can go wrong; every finding carries the fix. Changes nothing and starts no daemon.
 """
 
 from __future__ import annotations

@@ -85,7 +85,7 @@ def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | N
     """Show everything on a simulated daemon. No LM Studio, no GPU, no root, no Docker.
 
     Starts the simulator, the exporter and the actions API, and of the stack what is on PATH: prometheus, alertmanager,
-    tempo, loki, grafana. All on free ports of this machine; prints where to look, and alerts as they come. Ctrl-C stops
+    tempo, loki, grafana. All on free ports of this host; prints where to look, and alerts as they come. Ctrl-C stops
     everything and leaves nothing behind.
     """
     from daemonpulse.demo import run as demonstration
@@ -110,10 +110,10 @@ def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | N
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
 def simulate(*, daemon_host: str, daemon_port: int, scenario: str, seed: int, **flags: str | None) -> None:
-    """Serve a simulated daemon and an exporter that sees its cards.
+    """Serve a simulated daemon and an exporter that sees its GPUs.
 
     For a Prometheus and a Grafana of your own, or those of the compose stack. Of the exporter's settings those that
-    say which daemon count for their name and token only. Cards are marked source="simulated".
+    say which daemon count for their name and token only. GPUs are marked source="simulated".
     """
     from daemonpulse.demo import simulate as simulation
     from exporter import settings

@@ -57,7 +57,7 @@ SNAPSHOT_AGE = gauge(
 )
 RESTARTS = counter(
     "llmster_restarts_total",
-    "Times the daemon came back with another pid or version while we watched.",
+    "Times the daemon came back with another pid or version while it was watched.",
     "daemon",
     source="system.info, system.version",
 )
@@ -198,7 +198,7 @@ LAST_USED = gauge(
 )
 PINNED = gauge(
     "llmster_instance_pinned",
-    "Whether the instance stays loaded until somebody ejects it (it has no TTL).",
+    "Whether the instance has no TTL, and is loaded until it is ejected.",
     *_INSTANCE,
     source=_LIST_LOADED,
 )
@@ -218,14 +218,14 @@ VRAM_ESTIMATE = gauge(
 )
 LOADS = counter(
     "llmster_model_loads_total",
-    "Instances that appeared between two of our readings.",
+    "Instances that appeared between two readings.",
     "daemon",
     "model",
     source=_LIST_LOADED,
 )
 UNLOADS = counter(
     "llmster_model_unloads_total",
-    "Instances that went away between two of our readings; cause is ttl, restart or other.",
+    "Instances that went away between two readings; cause is ttl, restart or other.",
     "daemon",
     "model",
     "cause",
@@ -243,7 +243,7 @@ AUTH_REQUIRED = gauge(
     "llmster_config_auth_required",
     "Whether the daemon refuses clients without an API token.",
     "daemon",
-    source="our own handshake; GET /api/v1/models without a token",
+    source="the exporter's own handshake; GET /api/v1/models without a token",
 )
 SENSITIVE_LOGGING = gauge(
     "llmster_config_sensitive_logging",

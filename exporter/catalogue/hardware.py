@@ -1,7 +1,7 @@
-"""Catalogue: the machine's GPUs and host, and how much of them the daemon's models hold.
+"""Catalogue: GPUs, host memory, and how much of them the daemon's models hold.
 
-`gpu` is the index NVML gives the card, as nvidia-smi shows it; `gpu_device_info` ties it to uuid and name. A value a
-card does not report is absent.
+`gpu` is the index that the driver gives the GPU, as nvidia-smi shows it; `gpu_device_info` ties it to uuid and name.
+A value that a GPU does not report is absent.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ DRIVER_INFO = gauge(
 )
 XID_ERRORS = counter(
     "gpu_xid_errors_total",
-    "XID errors the driver reported while we watched, by number.",
+    "XID errors the driver reported while it was watched, by number.",
     "gpu",
     "xid",
     source="nvmlEventSetWait_v2, nvmlEventTypeXidCriticalError",
@@ -49,7 +49,7 @@ LAST_XID = gauge(
     source="nvmlEventSetWait_v2, nvmlEventTypeXidCriticalError",
 )
 
-# Cards ---------------------------------------------------------------------------------------------------------------
+# GPUs ----------------------------------------------------------------------------------------------------------------
 DEVICE_INFO = gauge(
     "gpu_device_info",
     "Always 1. A GPU; vendor is nvidia, amd or intel; memory is dedicated, or unified when it shares the host's; "
@@ -65,11 +65,11 @@ DEVICE_INFO = gauge(
 )
 LOST = gauge(
     "gpu_device_lost",
-    "Whether the card has fallen off the bus or wants a reset; nothing else is known of it then.",
+    "Whether the GPU has fallen off the bus or requires a reset; it has no other series then.",
     "gpu",
     source="NVML_ERROR_GPU_IS_LOST, NVML_ERROR_RESET_REQUIRED",
 )
-MEMORY_TOTAL = gauge("gpu_memory_total_bytes", "Memory of the card.", "gpu", source=_MEMORY, unit="bytes")
+MEMORY_TOTAL = gauge("gpu_memory_total_bytes", "Memory of the GPU.", "gpu", source=_MEMORY, unit="bytes")
 MEMORY_USED = gauge(
     "gpu_memory_used_bytes",
     "Memory that processes hold; contains the reserved part where the driver does not tell them apart.",
@@ -77,7 +77,9 @@ MEMORY_USED = gauge(
     source=_MEMORY,
     unit="bytes",
 )
-MEMORY_FREE = gauge("gpu_memory_free_bytes", "Memory that nobody holds.", "gpu", source=_MEMORY, unit="bytes")
+MEMORY_FREE = gauge(
+    "gpu_memory_free_bytes", "Memory that no process holds.", "gpu", source=_MEMORY, unit="bytes"
+)
 MEMORY_RESERVED = gauge(
     "gpu_memory_reserved_bytes",
     "Memory the driver and the firmware keep for themselves.",
@@ -87,7 +89,7 @@ MEMORY_RESERVED = gauge(
 )
 UTILIZATION = gauge(
     "gpu_utilization_ratio",
-    "Share of the last sample in which a kernel ran, 0 to 1. Says nothing of how much of the card it used.",
+    "Share of the last sample in which a kernel ran, 0 to 1. Says nothing of how much of the GPU it used.",
     "gpu",
     source="nvmlDeviceGetUtilizationRates",
     unit="ratio",
@@ -132,14 +134,14 @@ TEMPERATURE = gauge(
 )
 TEMPERATURE_LIMIT = gauge(
     "gpu_temperature_limit_celsius",
-    "Temperature at which the card acts: slowdown, shutdown, and the highest allowed for gpu and memory.",
+    "Temperature at which the GPU acts: slowdown, shutdown, and the highest allowed for gpu and memory.",
     "gpu",
     "limit",
     source="nvmlDeviceGetTemperatureThreshold",
     unit="celsius",
 )
 POWER = gauge(
-    "gpu_power_watts", "Power the card draws now.", "gpu", source="nvmlDeviceGetPowerUsage", unit="watts"
+    "gpu_power_watts", "Power the GPU draws now.", "gpu", source="nvmlDeviceGetPowerUsage", unit="watts"
 )
 POWER_LIMIT = gauge(
     "gpu_power_limit_watts",
@@ -158,7 +160,7 @@ CLOCK = gauge(
 )
 CLOCK_MAX = gauge(
     "gpu_clock_max_hertz",
-    "Highest clock the card allows.",
+    "Highest clock the GPU allows.",
     "gpu",
     "clock",
     source="nvmlDeviceGetMaxClockInfo",
@@ -183,13 +185,13 @@ FAN = gauge(
 # PCIe and NVLink -----------------------------------------------------------------------------------------------------
 PCIE_GENERATION = gauge(
     "gpu_pcie_link_generation",
-    "PCIe generation the link runs at now; cards lower it when idle.",
+    "PCIe generation the link runs at now; GPUs lower it when idle.",
     "gpu",
     source="nvmlDeviceGetCurrPcieLinkGeneration",
 )
 PCIE_GENERATION_MAX = gauge(
     "gpu_pcie_link_generation_max",
-    "Highest PCIe generation that card and slot allow.",
+    "Highest PCIe generation that GPU and slot allow.",
     "gpu",
     source="nvmlDeviceGetMaxPcieLinkGeneration",
 )
@@ -198,13 +200,13 @@ PCIE_WIDTH = gauge(
 )
 PCIE_WIDTH_MAX = gauge(
     "gpu_pcie_link_width_max",
-    "Most PCIe lanes that card and slot allow.",
+    "Most PCIe lanes that GPU and slot allow.",
     "gpu",
     source="nvmlDeviceGetMaxPcieLinkWidth",
 )
 PCIE_THROUGHPUT = gauge(
     "gpu_pcie_throughput_bytes_per_second",
-    "PCIe traffic over the 20 ms before this reading, as seen from the card: transmit leaves it.",
+    "PCIe traffic over the 20 ms before this reading, as seen from the GPU: transmit leaves it.",
     "gpu",
     "direction",
     source="nvmlDeviceGetPcieThroughput",
@@ -213,14 +215,14 @@ PCIE_THROUGHPUT = gauge(
 NVLINK_ACTIVE = gauge("gpu_nvlink_active", "Whether the link is up.", "gpu", "link", source=_NVLINK)
 NVLINK_ERRORS = counter(
     "gpu_nvlink_errors_total",
-    "Errors over all NVLinks of the card since the driver was loaded.",
+    "Errors over all NVLinks of the GPU since the driver was loaded.",
     "gpu",
     "kind",
     source=_FIELDS,
 )
 NVLINK_BYTES = counter(
     "gpu_nvlink_bytes_total",
-    "Data over all NVLinks of the card since the driver was loaded, protocol overhead excluded.",
+    "Data over all NVLinks of the GPU since the driver was loaded, protocol overhead excluded.",
     "gpu",
     "direction",
     source=_FIELDS,
@@ -230,7 +232,7 @@ NVLINK_BYTES = counter(
 # Errors --------------------------------------------------------------------------------------------------------------
 ECC_ERRORS = counter(
     "gpu_ecc_errors_total",
-    "ECC errors in the card's lifetime by kind (corrected, uncorrected) and place; places do not overlap.",
+    "ECC errors in the GPU's lifetime by kind (corrected, uncorrected) and place; places do not overlap.",
     "gpu",
     "kind",
     "location",
@@ -245,13 +247,13 @@ REMAPPED_ROWS = gauge(
 )
 REMAPPED_ROWS_PENDING = gauge(
     "gpu_remapped_rows_pending",
-    "Whether a row waits to be remapped until the card is reset.",
+    "Whether a row waits to be remapped until the GPU is reset.",
     "gpu",
     source="nvmlDeviceGetRemappedRows",
 )
 REMAPPED_ROWS_FAILED = gauge(
     "gpu_remapped_rows_failed",
-    "Whether a remapping has failed: the card is to be replaced.",
+    "Whether a remapping has failed: the GPU is to be replaced.",
     "gpu",
     source="nvmlDeviceGetRemappedRows",
 )
@@ -259,13 +261,13 @@ REMAPPED_ROWS_FAILED = gauge(
 # MIG -----------------------------------------------------------------------------------------------------------------
 MIG_ENABLED = gauge(
     "gpu_mig_enabled",
-    "Whether the card is partitioned; absent where it cannot be.",
+    "Whether the GPU is partitioned; absent where it cannot be.",
     "gpu",
     source="nvmlDeviceGetMigMode",
 )
 MIG_INFO = gauge(
     "gpu_mig_instance_info",
-    "Always 1. A MIG instance of the card.",
+    "Always 1. A MIG instance of the GPU.",
     "gpu",
     "mig",
     "uuid",
@@ -287,7 +289,7 @@ MIG_MEMORY_FREE = gauge(
 # Who holds it --------------------------------------------------------------------------------------------------------
 PROCESS_MEMORY = gauge(
     "gpu_process_memory_bytes",
-    "GPU memory of a process: the daemon's (instance_id where it is settled), and the largest others of each card, "
+    "GPU memory of a process: the daemon's (instance_id where it is settled), and the largest others of each GPU, "
     "the rest of them as process other.",
     "gpu",
     "pid",
@@ -298,7 +300,7 @@ PROCESS_MEMORY = gauge(
 )
 INSTANCE_VRAM = gauge(
     "llmster_instance_vram_bytes",
-    "GPU memory measured for the instance's engine on each card.",
+    "GPU memory measured for the instance's engine on each GPU.",
     "daemon",
     "model",
     "instance_id",
@@ -318,14 +320,14 @@ UNATTRIBUTED_VRAM = gauge(
 # The host ------------------------------------------------------------------------------------------------------------
 HOST_MEMORY_TOTAL = gauge(
     "llmster_host_memory_total_bytes",
-    "RAM of the exporter's machine, for each daemon taken to be on it: its URL is loopback, or its home is set.",
+    "RAM of the exporter's host, for each daemon taken to be on it: its URL is loopback, or its home is set.",
     "daemon",
     source=_PROC,
     unit="bytes",
 )
 HOST_MEMORY_AVAILABLE = gauge(
     "llmster_host_memory_available_bytes",
-    "RAM of that machine that could be given out without swapping.",
+    "RAM of that host that could be given out without swapping.",
     "daemon",
     source=_PROC,
     unit="bytes",

@@ -14,7 +14,7 @@ _NAME: Final = re.compile(r"[a-z][a-z0-9]*(_[a-z0-9]+)+")
 
 
 class Kind(enum.StrEnum):
-    """Prometheus' metric types, as far as we use them."""
+    """Prometheus' metric types that are used here."""
 
     COUNTER = "counter"
     GAUGE = "gauge"

@@ -38,14 +38,14 @@ CONNECTION_FAILURES = counter(
 )
 PROTOCOL_WARNINGS = counter(
     "daemonpulse_protocol_warnings_total",
-    "Warnings a daemon sent about our frames. Each one is a bug of ours worth reporting.",
+    "Warnings a daemon sent about frames of the exporter. Each one is a bug; please report it.",
     "daemon",
     "kind",
     source="communicationWarning",
 )
 UNREADABLE_MESSAGES = counter(
     "daemonpulse_unreadable_messages_total",
-    "Frames or entries from a daemon that we could not read, by kind.",
+    "Frames or entries from a daemon that could not be decoded, by kind.",
     "daemon",
     "kind",
     source=_SELF,

@@ -130,7 +130,7 @@ class MachineWatch:
         if isinstance(error, HardwareError):
             return error
         log.error("reading the machine failed", exc_info=error)
-        return HardwareError(f"an error of ours: {type(error).__name__}")
+        return HardwareError(f"internal error: {type(error).__name__}")
 
     def _learn_labels(self, gpus: HostGpus) -> None:
         if not gpus.devices:  # what was known stays true until they can be read again

@@ -1,7 +1,7 @@
-"""Pure: tells whether a Host header is a name of ours, and whether an Origin header speaks of the same place.
+"""Pure: checks Host headers against the listener's names, and Origin headers against the Host.
 
 Knows no socket and no answer. Why it is asked at all: a page that a browser was lured to can point its own name at
-127.0.0.1 (DNS rebinding) and then read a listener of this machine as if it were its own. What it cannot change is the
+127.0.0.1 (DNS rebinding) and then read a listener of this host as if it were its own. What it cannot change is the
 Host that the browser sends. Beyond loopback the name says nothing, because whoever knows it may use it; there tokens,
 passwords and certificates guard.
 """
@@ -19,14 +19,14 @@ LOOPBACK_NAMES: Final = frozenset({"localhost", "127.0.0.1", "[::1]"})
 
 
 def is_loopback(host: str) -> bool:
-    """Tell whether a name or an address leads to the machine itself, where no other one reaches a listener."""
+    """Tell whether a name or an address is a loopback name, which other hosts cannot reach."""
     try:
         return ipaddress.ip_address(host).is_loopback
     except ValueError:
         return host == "localhost"
 
 
-def ours(listen_host: str, allowed: Iterable[str]) -> frozenset[str] | None:
+def accepted(listen_host: str, allowed: Iterable[str]) -> frozenset[str] | None:
     """Give the names that a listener answers to; None for any, beyond loopback."""
     return LOOPBACK_NAMES | {listen_host.lower(), *allowed} if is_loopback(listen_host) else None
 
@@ -40,7 +40,7 @@ def name_of(host: str) -> str:
 def is_same_place(origin: str, host: str, allowed: Iterable[str]) -> bool:
     """Tell whether an Origin is the very place that was asked, or one that was allowed by name.
 
-    Another port of the same machine is another place. `null` (a sandboxed frame, a file) is none.
+    Another port of the same host is another origin. `null` (a sandboxed frame, a file) is none.
     """
     try:
         parts = urlsplit(origin)

@@ -1,4 +1,4 @@
-"""uvicorn's HTTP protocol with an end to its patience: for heads, bodies and readers that dribble, and their number.
+"""uvicorn's HTTP protocol with header, body and write timeouts, and a limit of connections.
 
 Knows no route. uvicorn itself only ends connections that are idle between two requests; whoever sends a byte now and
 then, or reads none, would hold one for ever, and a thousand of those are all that a process may have.
@@ -25,12 +25,12 @@ HEAD_S: Final = 10.0
 BODY_S: Final = 30.0
 """From the end of the headers to the end of the body; 4 MB take that long at 1 Mbit/s."""
 READ_S: Final = 30.0
-"""How long a peer may leave a full buffer of ours unread."""
+"""Seconds a peer may leave a full send buffer unread."""
 _TELL_EVERY_S: Final = 60.0
 
 
 class PatientProtocol(H11Protocol):
-    """One connection. What the peer owes us (a head, a body, or reading) has a deadline."""
+    """One connection. Each phase (header, body, reading the response) has a deadline."""
 
     _told_at = float("-inf")
 

@@ -1,4 +1,4 @@
-"""Our own log lines: one line per event, logfmt as Prometheus' own programs write it, or JSON.
+"""Log output of this process: one line per event, logfmt as Prometheus' own programs write it, or JSON.
 
 Knows no event: callers pass a short message and `extra={...}`; line breaks and quotes cannot forge another line.
 """
@@ -28,8 +28,7 @@ _QUOTES_CONTENT: Final = ("mcp",)
 def configure(*, level: str, format_: str, stream: TextIO | None = None) -> None:
     """Send log records of this process to stderr, or to a stream, in the chosen format.
 
-    Only ours go below warning: what libraries tell about each request (addresses, frames, arguments) is ours to tell,
-    in our words.
+    Only loggers of this project go below warning: libraries log addresses, frames and arguments of each request.
     """
     handler = logging.StreamHandler(stream or sys.stderr)
     handler.addFilter(withhold)

@@ -54,8 +54,8 @@ def read() -> OwnProcess | None:
     )
 
 
-def lift_limit_of_open_files() -> None:
-    """Allow ourselves as many open files as we may: a watched daemon takes five sockets, and 1,024 is a usual limit.
+def raise_open_files_limit() -> None:
+    """Raise the limit of open files to the hard limit: a watched daemon takes five sockets, and 1,024 is a usual limit.
 
     That limit is for programs that use select(2), which cannot see higher numbers; asyncio uses epoll.
     """
@@ -63,7 +63,7 @@ def lift_limit_of_open_files() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))
 
 
-def look_for_garbage_less_often() -> None:
+def raise_gc_threshold() -> None:
     """Let more objects come together before Python looks for cycles among them, and among all the older ones."""
     gc.set_threshold(NEW_OBJECTS_PER_COLLECTION)
 

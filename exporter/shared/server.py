@@ -90,7 +90,7 @@ class Server(uvicorn.Server):
         """
         loop = asyncio.get_running_loop()
         signals = (signal.SIGTERM, signal.SIGINT)
-        # Outside the main thread there are no signal handlers: there the caller cancels us instead.
+        # Outside the main thread there are no signal handlers: there the caller cancels instead.
         with contextlib.suppress(RuntimeError, ValueError):
             for number in signals:
                 loop.add_signal_handler(number, self._stop)

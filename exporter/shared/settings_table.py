@@ -97,7 +97,7 @@ def table_of(content: Mapping[str, Any], name: str, known: Iterable[str], where:
 def refuse_unknown_variables(
     environ: Mapping[str, str], known: Sequence[str], *, prefix: str, foreign: tuple[str, ...] = ()
 ) -> None:
-    """Refuse variables that begin like ours and are none of them. Raises SettingsError."""
+    """Refuse variables that have the prefix and name no setting. Raises SettingsError."""
     for variable in environ:
         if variable.startswith(prefix) and not variable.startswith(foreign) and variable not in known:
             raise SettingsError(key=variable, value="", fix=_unknown(variable, known))
@@ -162,14 +162,14 @@ def _without_credentials(url: str) -> str:
 def existing_file(value: str, key: str) -> Path:
     """Read the path of a file. Raises SettingsError."""
     if not _is(Path.is_file, value):
-        raise SettingsError(key=key, value=value, fix="there is no such file, or it is closed to us")
+        raise SettingsError(key=key, value=value, fix="no such file, or no permission to read it")
     return Path(value)
 
 
 def existing_folder(value: str, key: str) -> Path:
     """Read the path of a folder. Raises SettingsError."""
     if not _is(Path.is_dir, value):
-        raise SettingsError(key=key, value=value, fix="there is no such folder, or it is closed to us")
+        raise SettingsError(key=key, value=value, fix="no such folder, or no permission to read it")
     return Path(value)
 
 

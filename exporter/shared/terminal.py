@@ -24,7 +24,7 @@ def say(text: str, *, err: bool = False) -> None:
 
 
 def fail(message: str, code: int = 2) -> NoReturn:
-    """End with one line on stderr. Code 2: we were asked for something that cannot be; 1: it did not work out."""
+    """Exit with one line on stderr. Code 2: the request was wrong; 1: it failed."""
     say(f"daemonpulse: {' '.join(message.split())}", err=True)
     sys.exit(code)
 

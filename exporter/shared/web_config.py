@@ -1,6 +1,6 @@
 """TLS and basic auth from a `--web-config` file shaped like Prometheus' exporter-toolkit writes it.
 
-Knows no route. A key we do not support is refused by name: half a security configuration is worse than none.
+Knows no route. An unsupported key is refused by name: half a security configuration is worse than none.
 
 Source of the format: prometheus/exporter-toolkit, docs/web-configuration.md.
 """
@@ -141,7 +141,7 @@ def _tls(table: Any, folder: Path) -> ssl.SSLContext:
         raise SettingsError(
             key="tls_server_config.client_ca_file",
             value=files["client_ca_file"],
-            fix="checks nobody; set client_auth_type to RequireAndVerifyClientCert, or remove it",
+            fix="checks no client; set client_auth_type to RequireAndVerifyClientCert, or remove it",
         )
     if auth is not ssl.CERT_NONE:
         try:

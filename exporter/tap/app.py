@@ -39,8 +39,8 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 def run(settings: TapSettings) -> None:
     """Relay until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
-    process.lift_limit_of_open_files()
-    process.look_for_garbage_less_often()
+    process.raise_open_files_limit()
+    process.raise_gc_threshold()
     asyncio.run(serve(settings))
 
 
@@ -118,7 +118,7 @@ class Reports:
     def __init__(self, registry: Registry, relay: Relay, settings: TapSettings) -> None:
         self._registry = registry
         self._relay = relay
-        self._hosts = host_header.ours(settings.reports_host, settings.allowed_hosts)
+        self._hosts = host_header.accepted(settings.reports_host, settings.allowed_hosts)
         self._encoder = msgspec.json.Encoder()
 
     async def __call__(self, scope: Mapping[str, Any], _receive: object, send: Send) -> None:

@@ -51,7 +51,7 @@ def main(arguments: list[str] | None = None) -> None:
     unknown = set(chosen.names) - set(BENCHMARKS)
     if unknown:
         parser.error(f"no benchmark {', '.join(sorted(unknown))}; there are {', '.join(BENCHMARKS)}")
-    process.look_for_garbage_less_often()  # as both programs do
+    process.raise_gc_threshold()  # as both programs do
     load = os.getloadavg()[0]
     print(
         f"{platform.platform()}, Python {platform.python_version()}, {os.cpu_count()} cores, load {load:.1f}"

@@ -20,7 +20,7 @@ from fastapi import FastAPI
 from actions import app
 from actions.app import Parts
 from exporter.shared import server
-from exporter.shared.process import look_for_garbage_less_often
+from exporter.shared.process import raise_gc_threshold
 from tests.actions.conftest import QUICK, SMALL, NoMachine, daemon, make_token, settings
 from tests.benchmarks.processes import cpu_s, python, simulators
 from tests.benchmarks.table import Row
@@ -147,5 +147,5 @@ if __name__ == "__main__":
     parser.add_argument("daemon", help="URL of a daemon, or `bare`")
     parser.add_argument("folder", nargs="?", type=Path)
     chosen = parser.parse_args()
-    look_for_garbage_less_often()
+    raise_gc_threshold()
     asyncio.run(serve_bare() if chosen.folder is None else serve(chosen.daemon, chosen.folder))

@@ -22,7 +22,7 @@ from mcp.client.streamable_http import streamable_http_client
 from actions import app
 from actions.app import Parts
 from daemonpulse.demo.programs import free_port
-from exporter.shared.process import look_for_garbage_less_often
+from exporter.shared.process import raise_gc_threshold
 from tests.actions.conftest import make_token, settings
 from tests.actions.mcp.conftest import TOOLBOX, rule, toolbox
 from tests.benchmarks.table import Row
@@ -96,7 +96,7 @@ async def gated() -> AsyncIterator[tuple[Client, str]]:
 
 async def serve(state: Path, ready_file: Path) -> None:
     """Be the gate's process."""
-    look_for_garbage_less_often()
+    raise_gc_threshold()
     started: asyncio.Future[tuple[str, Parts]] = asyncio.get_running_loop().create_future()
     task = asyncio.create_task(
         app.serve(settings(state), ready=lambda url, parts: started.set_result((url, parts)))

@@ -1,4 +1,4 @@
-"""The demo's actions API and MCP gate: over the simulated daemon and its cards, with an operator's token in a file.
+"""The demo's actions API and MCP gate: over the simulated daemon and its GPUs, with an operator's token in a file.
 
 Knows where the demo keeps its things, and nothing of what the API does.
 """

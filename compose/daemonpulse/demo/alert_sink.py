@@ -30,7 +30,7 @@ class Alert:
 
 @contextlib.contextmanager
 def alert_sink(told: Callable[[Alert], None]) -> Iterator[str]:
-    """Listen on a free port of this machine and yield the URL; `told` hears each alert, from another thread."""
+    """Listen on a free port of this host and yield the URL; `told` hears each alert, from another thread."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

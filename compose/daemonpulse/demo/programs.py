@@ -36,7 +36,7 @@ class Program:
     ready_path: str
     """Path that answers 200 once it serves."""
     environment: Callable[[int], Mapping[str, str]] = lambda _: {}
-    """Variables beside those we have ourselves, for the same port."""
+    """Environment variables to add, for the same port."""
     adds: str = ""
     """What a person would have of it, said when it is not on PATH."""
     other_binary: str = ""
@@ -49,7 +49,7 @@ class Program:
 
 
 def free_port() -> int:
-    """Find a loopback port nobody uses right now."""
+    """Find a loopback port that is free now."""
     with socket.socket() as probe:
         probe.bind(("127.0.0.1", 0))
         port: int = probe.getsockname()[1]
@@ -66,7 +66,7 @@ def stack_folder() -> Path:
 async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | None]:
     """Run a program and yield its URL, or None when it is not on PATH. Raises ProgramFailed.
 
-    It runs in the folder of its log file: what it writes beside the places we name is not left where we were called.
+    It runs in the folder of its log file: what it writes elsewhere is not left in the working directory.
     """
     found = program.find()
     if found is None:

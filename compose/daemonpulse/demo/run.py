@@ -1,7 +1,7 @@
 """`daemonpulse demo`: a simulated daemon, exporter, actions API, and what of the stack is installed, in one command.
 
 Knows how the parts meet. Simulator and exporter share this process but not a line of code: they meet on a socket,
-as they would on two machines.
+as they would on two hosts.
 """
 
 from __future__ import annotations
@@ -60,7 +60,7 @@ def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | No
     if unknown := [part for part in scenario.split("+") if part not in SCENARIOS]:
         fail(f"--scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}")
     if urls_file is not None and not os.access(urls_file.absolute().parent, os.W_OK):
-        fail(f"--urls-file={urls_file}: its folder is not there, or closed to us; choose another")
+        fail(f"--urls-file={urls_file}: its folder does not exist or cannot be written; choose another")
     folder = Path(tempfile.mkdtemp(prefix="daemonpulse-demo-"))
     try:
         return asyncio.run(_Demo(folder, scenario, seed, urls_file).run(seconds))
@@ -252,9 +252,9 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
 
 
 def _tell(alert: Alert) -> None:
-    """Say what Alertmanager would wake somebody with."""
+    """Print an alert that Alertmanager sent."""
     click.echo("")
-    say(f"alert {alert.status}: {alert.name}: {alert.summary}")  # anybody on this machine can send one
+    say(f"alert {alert.status}: {alert.name}: {alert.summary}")  # any process on this host can send one
 
 
 async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:

@@ -1,7 +1,7 @@
-"""`daemonpulse simulate`: a simulated daemon on a port of its own, and an exporter that sees its simulated cards.
+"""`daemonpulse simulate`: a simulated daemon on a port of its own, and an exporter that sees its simulated GPUs.
 
 Knows how the two meet, as they do in the demo, and nothing of what else runs: the stack's containers bring the rest.
-One process, because an exporter in another one could not see cards that exist only in the simulator's memory.
+One process, because an exporter in another one could not see GPUs that exist only in the simulator's memory.
 """
 
 from __future__ import annotations

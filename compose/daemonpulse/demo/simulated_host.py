@@ -1,4 +1,4 @@
-"""Shows the exporter the simulator's cards and processes through the interfaces that real ones come through.
+"""Shows the exporter the simulator's GPUs and processes through the interfaces that real ones come through.
 
 Neither side knows the other: this is where a demo ties them together, and everything here is marked as simulated.
 """
@@ -57,7 +57,7 @@ class SimulatedGpus(_Simulated):
         self._vendor = vendor
 
     def read(self) -> GpuReading:
-        """Read every simulated card."""
+        """Read every simulated GPU."""
         return self._ask(self._read, DriverUnavailable)
 
     def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
@@ -86,14 +86,14 @@ class SimulatedGpus(_Simulated):
 
 
 class SimulatedHost(_Simulated):
-    """A HostSource of a machine that does not exist: the simulated daemon with one engine per loaded model."""
+    """A HostSource of a host that does not exist: the simulated daemon with one engine per loaded model."""
 
     def read(self, daemon_pid: int | None) -> HostReading:
         """Read the simulated host; it has only the one daemon, whatever its pid is called."""
         return self._ask(lambda: self._read(daemon_pid), HardwareError)
 
     def name_of(self, pid: int) -> str | None:
-        """Know nobody: the cards name their processes themselves."""
+        """Return nothing: the simulated GPUs name their processes themselves."""
         del pid
         return None
 

@@ -1,4 +1,4 @@
-"""The stack's programs as the demo runs them: each with the very file of compose/, on free ports of this machine.
+"""The stack's programs as the demo runs them: each with the very file of compose/, on free ports of this host.
 
 Knows what each needs to be told when it does not run in a container of its own; what the files mean is in compose/.
 """
@@ -21,7 +21,7 @@ _TOKEN: Final = "/run/daemonpulse/token"  # noqa: S105 - a path of the stack's c
 
 
 def prometheus(folder: Path, *, targets: list[str], alertmanager: str | None) -> Program:
-    """Prometheus with rules and alerting; only the lists of addresses are ours."""
+    """Prometheus with rules and alerting; only the lists of addresses are made here."""
     home = _copied("prometheus", folder)
     shutil.copytree(generated() / "rules", folder / "prometheus-rules")
     (home / "targets" / "exporter.json").write_text(_addresses(targets))

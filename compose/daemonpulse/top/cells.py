@@ -8,7 +8,7 @@ from typing import Final
 from daemonpulse.top.model import Daemon, Gpu, Instance, Request, Screen
 
 NONE: Final = "-"
-"""Shown for a value that nobody measured."""
+"""Shown for a missing value."""
 _GIB: Final = 1 << 30
 _KIBI: Final = 1024
 _MINUTE_S: Final = 60

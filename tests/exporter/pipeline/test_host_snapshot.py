@@ -112,7 +112,7 @@ async def test_an_error_of_ours_costs_its_part_of_the_reading_only(caplog: pytes
     seen = await machine.read(READ, [watched(snapshot(), name="here").reading], within_s=SOON_S)
     assert seen.gpus is READ
     assert seen.hosts is None
-    assert str(seen.host_problem) == "an error of ours: ZeroDivisionError"
+    assert str(seen.host_problem) == "internal error: ZeroDivisionError"
     told = [record.message for record in caplog.records if record.exc_info]
     assert told == ["reading GPUs failed", "reading the machine failed"]
     await machine.close()

@@ -25,8 +25,11 @@ def test_only_addresses_of_this_machine_are_loopback(address: str, expected: boo
 
 
 def test_on_loopback_the_loopback_names_and_those_allowed_are_ours_and_beyond_it_any() -> None:
-    assert host_header.ours("127.0.0.2", ["box.lan"]) == host_header.LOOPBACK_NAMES | {"127.0.0.2", "box.lan"}
-    assert host_header.ours("0.0.0.0", ["box.lan"]) is None  # noqa: S104
+    assert host_header.accepted("127.0.0.2", ["box.lan"]) == host_header.LOOPBACK_NAMES | {
+        "127.0.0.2",
+        "box.lan",
+    }
+    assert host_header.accepted("0.0.0.0", ["box.lan"]) is None  # noqa: S104
 
 
 @pytest.mark.parametrize(

@@ -52,7 +52,7 @@ def test_the_limit_of_open_files_is_lifted_to_what_is_allowed() -> None:
         "import resource\n"
         "from exporter.shared import process\n"
         "resource.setrlimit(resource.RLIMIT_NOFILE, (64, 512))\n"
-        "process.lift_limit_of_open_files()\n"
+        "process.raise_open_files_limit()\n"
         "print(process.read().open_files_most)\n"
     )
     ran = subprocess.run([sys.executable, "-c", code], capture_output=True, text=True, check=True)
@@ -71,7 +71,7 @@ def test_garbage_is_looked_for_less_often_by_both_programs(
         found.append(gc.get_threshold())
 
     monkeypatch.setattr(asyncio, "run", note)
-    monkeypatch.setattr(process, "lift_limit_of_open_files", lambda: None)
+    monkeypatch.setattr(process, "raise_open_files_limit", lambda: None)
     try:
         exporter_app.run(exporter_settings.load({}, {}))
         gc.set_threshold(*before)

@@ -288,8 +288,8 @@ def test_old_tls_is_not_spoken(folder: Path, version: str | None, least: str) ->
             {"client_auth_type": "RequireAndVerifyClientCert", "client_ca_file": "server.key"},
             "client certificates can only be verified",
         ),
-        ({"client_ca_file": "ca.crt"}, "checks nobody; set client_auth_type"),
-        ({"client_ca_file": "ca.crt", "client_auth_type": "NoClientCert"}, "checks nobody"),
+        ({"client_ca_file": "ca.crt"}, "checks no client; set client_auth_type"),
+        ({"client_ca_file": "ca.crt", "client_auth_type": "NoClientCert"}, "checks no client"),
     ],
 )
 def test_half_a_tls_configuration_is_refused(folder: Path, change: dict[str, Any], told: str) -> None:
