@@ -37,6 +37,8 @@ class Alert:
     """May name {{ $labels.x }} and {{ $value }}."""
     lasting: str = "0m"
     """How long the condition must hold."""
+    keep: str = ""
+    """How long it goes on firing after the condition ended, so that what comes and goes is one alert."""
 
     def __post_init__(self) -> None:
         """Refuse a sentence that names a label the condition does not have. Raises QueryError."""
@@ -50,6 +52,7 @@ class Alert:
             "alert": self.name,
             "expr": self.expr.text,
             **({"for": self.lasting} if self.lasting != "0m" else {}),
+            **({"keep_firing_for": self.keep} if self.keep else {}),
             "labels": {"severity": self.severity},
             "annotations": {
                 "summary": self.summary,

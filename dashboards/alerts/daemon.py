@@ -223,6 +223,7 @@ TOOLS: Final = (
         INFO,
         "{{ $value }} tool calls wait for approval on {{ $labels.instance }}.",
         "2m",
+        keep="10m",
     ),
     Alert(
         "McpConfigDrift",

@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.boards.hardware import SECTIONS
 from dashboards.kit import panels, plots, style, tables, theme
-from dashboards.kit.board import NOTES, Board, Variable, row, section, source, values_of
+from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source, values_of
 from dashboards.kit.labels import hosted, joined
 from dashboards.kit.promql import Expr, Scope, avg_by, both, count_by, either, max_by, sum_by
 from dashboards.kit.tables import Column
@@ -160,7 +160,7 @@ _WATTS = plots.series(
 BOARD: Final = Board(
     name="Fleet",
     question="Do the GPUs have room, and are they healthy?",
-    variables=(source("prometheus", "Prometheus"), HOST, DEVICE),
+    variables=(source("prometheus", "Prometheus"), HOST, DEVICE, DAEMON),
     notes=NOTES,
     answer=("GPUs", "VRAM free", "Utilization", "Temperature", "Power", "Foreign VRAM", "VRAM by model"),
     sections=(

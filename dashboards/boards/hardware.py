@@ -16,7 +16,7 @@ from exporter.catalogue import Metric
 from exporter.catalogue import hardware as h
 
 _B: Final = Scope({"instance": "$host"})
-_D: Final = Scope()
+_D: Final = Scope({"daemon": "$daemon"})
 _NAME: Final = "{{host}} GPU {{gpu}}"
 
 

@@ -13,6 +13,7 @@ from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import TPOT_S, TTFT_S
 from exporter.catalogue import daemon as d
+from exporter.catalogue import engine as e
 from exporter.catalogue import log_stream as s
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
@@ -115,6 +116,27 @@ _WAITING_BY_MODEL = plots.series(
     short_names=True,
     shades=True,
     interval=plots.LEVEL_STEP,
+)
+_QUEUE_TIME = latency.percentiles(
+    "Queue time", "How long does a request wait for a slot? Only engines that log it.", _B, e.QUEUE_TIME
+)
+_CACHED: Final = sum_by(_B.rate(e.CACHED_TOKENS), "model")
+_CACHE = plots.series(
+    "Prompt cache hit ratio",
+    "Which share of prompt tokens came from the prompt cache?",
+    Query(share(_CACHED, (_CACHED + sum_by(_B.rate(e.PROCESSED_TOKENS), "model")) > 0), "{{model}}"),
+    high=1,
+    short_names=True,
+    shades=True,
+    bridged=True,
+)
+_CONTEXT_BY_SLOT = plots.series(
+    "Context by slot",
+    "How full is the context of each slot, in tokens?",
+    Query(max_by(_B.now(e.SLOT_CONTEXT), *_SLOT), "{{instance_id}} #{{slot}}"),
+    short_names=True,
+    shades=True,
+    interval="15s",
 )
 _PREFILL_PROGRESS = plots.series(
     "Prefill progress",
@@ -248,8 +270,9 @@ BOARD: Final = Board(
             row(8, (12, _OWN_RATE), (12, _CONTEXT_MAP)),
         ),
         section(
-            "Queue and batching",
+            "Queue, prompt cache and batching",
             row(8, (12, _QUEUE), (12, _WAITING_BY_MODEL)),
+            row(8, (8, _QUEUE_TIME), (8, _CACHE), (8, _CONTEXT_BY_SLOT)),
             row(8, (12, _PREFILL_PROGRESS), (12, _SLOT_RATE)),
         ),
         section(

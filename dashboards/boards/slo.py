@@ -99,7 +99,6 @@ _REQUESTS = panels.stat(
     "How many requests do these shares rest on?",
     Query(sum_by(_B.increase(s.REQUESTS, RANGE)), "in this time"),
     unit="short",
-    decimals=0,
     spark=False,
 )
 _BUDGETS = panels.bars(

@@ -309,13 +309,14 @@ def recorded(name: str, *labels: str, unit: str = "") -> Expr:
 
 
 def coded(scope: Scope, metric: Metric, states: Iterable[str], *by: str) -> Expr:
-    """Turn a metric with one series per `state` into the number of the state that is 1, from 1 on; 0: none is."""
-    parts = [sum_by(scope.now(metric, state=state), *by) for state in states]
-    text = " + ".join(
-        part.text if number == 1 else f"{number} * {part.text}" for number, part in enumerate(parts, start=1)
-    )
+    """Turn a metric with one series per `state` into the number of the state that is 1, from 1 on; 0: none is.
+
+    A state that an older exporter does not report takes nothing from the others.
+    """
+    parts = [scope.now(metric, state=state) for state in states]
+    text = " or ".join(f"{number} * {part.text}" for number, part in enumerate(parts, start=1))
     selectors = tuple(selector for part in parts for selector in part.selectors)
-    return replace(parts[0], text=text, selectors=selectors, unit="", tie=5)
+    return _aggregate("max", replace(parts[0], text=text, selectors=selectors, unit="", tie=2), by)
 
 
 def _aggregate(function: str, expr: Expr, labels: tuple[str, ...]) -> Expr:

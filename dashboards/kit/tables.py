@@ -160,6 +160,8 @@ def _of_column(name: str, column: Column) -> Json:
         add("actions", [button.to_json_data() for button in column.buttons])
     elif column.thresholds is not None or "'color'" in str(column.mappings):
         add("custom.cellOptions", BACKGROUND)
+        if column.thresholds is None:  # an empty cell would take the colour of the text as its background
+            add("thresholds", theme.steps(theme.CLEAR))
     if column.link:
         url = f"/d/{column.link}&${{__url_time_range}}" if "?" in column.link else f"/d/{column.link}"
         add("links", [{"title": "Open", "url": url, "targetBlank": False}])

@@ -97,6 +97,7 @@ def test_queries_use_every_variable_of_the_board(name: str) -> None:
 @every_board
 def test_boards_know_which_daemon_and_annotate_what_happened_there(name: str) -> None:
     data = board(name)
+    assert "daemon" in variables(data)
     names = [note["name"] for note in data["annotations"]["list"]]
     assert names == ["Alerts", "Model loads", "Model unloads", "Restarts", "Versions"]
 

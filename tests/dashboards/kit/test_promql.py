@@ -98,9 +98,8 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     "a state as a number": (
         lambda: coded(P, d.STATE, ("down", "stalled", "running"), "daemon"),
         (
-            'sum by (daemon) (llmster_daemon_state{state="down"}) '
-            '+ 2 * sum by (daemon) (llmster_daemon_state{state="stalled"}) '
-            '+ 3 * sum by (daemon) (llmster_daemon_state{state="running"})'
+            'max by (daemon) (1 * llmster_daemon_state{state="down"} '
+            'or 2 * llmster_daemon_state{state="stalled"} or 3 * llmster_daemon_state{state="running"})'
         ),
     ),
     "a counter that grew or was born": (
@@ -188,8 +187,8 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     "a state as a number in a quotient": (
         lambda: coded(P, d.STATE, ("down", "running"), "daemon") / 2,
         (
-            '(sum by (daemon) (llmster_daemon_state{state="down"}) '
-            '+ 2 * sum by (daemon) (llmster_daemon_state{state="running"})) / 2'
+            'max by (daemon) (1 * llmster_daemon_state{state="down"} '
+            'or 2 * llmster_daemon_state{state="running"}) / 2'
         ),
     ),
     "a counter that grew, counted": (
