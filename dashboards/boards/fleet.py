@@ -102,7 +102,7 @@ _TABLE = tables.table(
 
 def _of(expr: Expr) -> Expr:
     """Keep the GPU of the row."""
-    return both(expr, Scope().now(h.DEVICE_INFO, uuid="$device"), *GPU)
+    return both(expr, Scope().now(h.DEVICE_INFO, uuid="=~$device"), *GPU)
 
 
 _GAUGE = panels.gauge(

@@ -19,7 +19,7 @@ from mcp.client.streamable_http import streamable_http_client
 from dashboards.kit.targets import RESOURCES
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge
-from tests.dashboards.asked import Json, board, panels
+from tests.dashboards.asked import Json, board, chosen, panels
 
 SERVER, BROKEN = "echoes", "broken"
 _PROXY = "/api/datasources/proxy/uid/${actions}"
@@ -48,9 +48,10 @@ async def press(http: httpx.AsyncClient, board_name: str, title: str, row: dict[
 
 def pressed(http: httpx.AsyncClient, data: Json, title: str, row: dict[str, Any]) -> httpx.Request:
     """Make a button's request. Grafana encodes query parameters, and puts fields into paths as they are."""
+    form = {f"${name}": value for name, value in chosen(data).items()}
 
     def put(text: str) -> str:
-        return _FIELD.sub(lambda match: str(row[match.group(1)]), text)
+        return form.get(text) or _FIELD.sub(lambda match: str(row[match.group(1)]), text)
 
     fetch = button(data, title)["fetch"]
     path = put(fetch["url"].removeprefix(_PROXY))

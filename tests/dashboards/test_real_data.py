@@ -37,6 +37,10 @@ NOT_SERVED: dict[str, str] = {"daemonpulse_tap_up": _NO_TAP, "daemonpulse_tap_to
 
 QUIET: dict[str, str] = {
     "overview / Log stream / E": "no event was dropped",
+    "fleet / Clocks of maximum / B": "the GPUs of this run report no memory clock",
+    "forge / Load settings / C": "every load of this run leaves GPU offload to the daemon",
+    **{f"pulse / Queue time / {letter}": "no engine of this run logs deferred tasks" for letter in "ABC"},
+    "console / Server log / B": "the daemon logs no warning",
     "alert DaemonPulseDroppingEvents reads llmster_log_events_dropped_total": "no event was dropped",
 }
 """Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
