@@ -96,7 +96,8 @@ export async function* faults(panel, answers) {
     return;
   }
   const asked = new Set(Object.keys(answers).filter((refId) => answers[refId].length > 0));
-  for (const { matcher, properties } of panel.fieldConfig.overrides) {
+  // Series are named by legends, which the Prometheus datasource makes, and colours are told for models there may not be.
+  for (const { matcher, properties } of panel.type === 'table' ? panel.fieldConfig.overrides : []) {
     const isUnasked = matcher.id === 'byFrameRefID' ? !asked.has(matcher.options) : /^Value #/.test(matcher.options) && !asked.has(matcher.options.at(-1));
     const matches = g.getFieldMatcher(matcher);
     if (!isUnasked && !data.some((frame) => frame.fields.some((field) => matches(field, frame, data)))) {
@@ -119,7 +120,7 @@ export async function* faults(panel, answers) {
   }
   for (const field of data.flatMap(({ fields }) => fields).filter(({ type }) => type === g.FieldType.number)) {
     const { unit, mappings } = field.config;
-    if (unit && !UNITS.has(unit) && !/^(suffix|prefix):/.test(unit)) {
+    if (unit && !UNITS.has(unit) && unit !== 'tok/s' && !/^(suffix|prefix):/.test(unit)) {
       yield `Grafana knows no unit ${unit}`;
     }
     for (const value of new Set(field.values.filter((one) => one !== null && one !== undefined))) {
