@@ -112,9 +112,9 @@ def gpu_cells(gpu: Gpu) -> tuple[str, ...]:
 
 
 _STATE_WORDS: Final = {
-    "processingPrompt": "prefill",
+    "processing_prompt": "prefill",
     "generating": "decode",
-    "computingEmbedding": "embed",
+    "computing_embedding": "embed",
     "idle": "idle",
 }
 

@@ -17,7 +17,6 @@ from exporter.catalogue import log_stream as s
 Sample = tuple[str, Mapping[str, str], float]
 """Name, labels and value."""
 
-STATES: Final = ("generating", "processingPrompt", "computingEmbedding", "idle")
 MAX_ROWS: Final = 500
 """Rows of a table at most; a screen is for reading."""
 
