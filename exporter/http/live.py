@@ -10,6 +10,7 @@ from typing import Any
 
 from exporter.collectors.client_metrics import Tap
 from exporter.collectors.prediction_metrics import Stream
+from exporter.pipeline.slot_state import Slot
 
 
 def document(streams: Iterable[Stream], taps: Iterable[Tap], *, now_s: float) -> dict[str, Any]:
@@ -62,14 +63,20 @@ def _slots(stream: Stream, now_s: float) -> Iterable[dict[str, Any]]:
     for instance in monitor.instances():
         for number, slot in monitor.slots(instance).items():
             if slot.busy:
-                decodes = slot.prompt_progress is None or slot.prompt_progress >= 1
                 yield {
                     "daemon": stream.daemon,
                     "model": stream.model_key(instance),
                     "instance_id": instance,
                     "slot": number,
-                    "phase": "decode" if decodes else "prefill",
+                    "phase": _phase(slot),
                     "prompt_progress_ratio": slot.prompt_progress,
                     "tokens_per_second": slot.tokens_per_second,
                     "last_line_seconds_ago": max(0.0, now_s - slot.progress_ms / 1000),
                 }
+
+
+def _phase(slot: Slot) -> str:
+    """Tell prefill from decode; `running` where the engine has said neither since the task began."""
+    if slot.prompt_progress is not None and slot.prompt_progress < 1:
+        return "prefill"
+    return "running" if slot.tokens_per_second is None else "decode"
