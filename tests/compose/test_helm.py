@@ -59,20 +59,22 @@ def helm(
     tool: Path, *words: str | Path, values: dict[str, Any], folder: Path
 ) -> subprocess.CompletedProcess[str]:
     (folder / "values.yaml").write_text(yaml.safe_dump(values), encoding="utf-8")
+    chart = folder / "chart"
+    subprocess.run([CHART.parent / "assemble", chart], check=True)
     return subprocess.run(
-        [tool, *words, "--values", folder / "values.yaml"], capture_output=True, text=True, check=False
+        [tool, *words, chart, "--values", folder / "values.yaml"], capture_output=True, text=True, check=False
     )
 
 
 def rendered(tool: Path, values: dict[str, Any], folder: Path) -> list[dict[str, Any]]:
-    ran = helm(tool, "template", "pulse", CHART, values=values, folder=folder)
+    ran = helm(tool, "template", "pulse", values=values, folder=folder)
     assert ran.returncode == 0, ran.stderr
     return [one for one in yaml.safe_load_all(ran.stdout) if one]
 
 
 @pytest.mark.parametrize("name", VALUES)
 def test_helm_finds_nothing_to_lint(external_tool: FindTool, tmp_path: Path, name: str) -> None:
-    ran = helm(external_tool("helm"), "lint", "--strict", CHART, values=VALUES[name], folder=tmp_path)
+    ran = helm(external_tool("helm"), "lint", "--strict", values=VALUES[name], folder=tmp_path)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -175,7 +177,7 @@ def test_promtool_takes_the_rendered_rules(external_tool: FindTool, tmp_path: Pa
 def test_values_that_cannot_be_meant_are_refused(
     external_tool: FindTool, tmp_path: Path, values: dict[str, Any]
 ) -> None:
-    ran = helm(external_tool("helm"), "template", "pulse", CHART, values=values, folder=tmp_path)
+    ran = helm(external_tool("helm"), "template", "pulse", values=values, folder=tmp_path)
     assert ran.returncode != 0
 
 
