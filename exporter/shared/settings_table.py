@@ -146,7 +146,7 @@ def base_url(value: str, key: str, *, example: str, is_secret: bool = False) -> 
     """Read http(s)://host:port, without a trailing slash. `is_secret` leaves the value out of the error."""
     if not urls.is_base(value):
         fix = f"write http://host:port, such as {example}"
-        if re.match(r"https?://[^/@]+/[A-Za-z]", value):
+        if not is_secret and re.match(r"https?://[^/@\s]+/[A-Za-z]", value):
             fix = f"leave the path out: http://host:port is enough, such as {example}"
         if "@" in value and not is_secret:
             fix = "leave user and password out of the URL; API tokens have a setting of their own"

@@ -61,7 +61,7 @@ def test_demo_refuses_an_unknown_scenario_by_name(scenario: str) -> None:
 def test_demo_does_not_start_when_it_could_not_write_its_urls() -> None:
     ended = daemonpulse("demo", "--urls-file", "/no/such/urls.json")
     assert (ended.returncode, ended.stdout) == (2, "")
-    assert "--urls-file=/no/such/urls.json: its folder is not there" in ended.stderr
+    assert "--urls-file=/no/such/urls.json: its folder does not exist" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 

@@ -28,6 +28,7 @@ ANSWERS: dict[str, Any] = {
                 "created_ms": 0,
                 "id": EVIL,
                 "state": EVIL,
+                "daemon": EVIL,
                 "action": EVIL,
                 "subject": EVIL,
                 "actor": EVIL,
