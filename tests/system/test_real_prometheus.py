@@ -13,6 +13,7 @@ import pytest
 from daemonpulse.demo.programs import Program, running, stack_folder
 from daemonpulse.demo.stack import generated
 from exporter.catalogue import daemon as state_metrics
+from exporter.llmster.load_config import AUTO_FIT, OFFLOAD_RATIO
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import otlp_sink
 from tests.system.conftest import StartExporter, daemon
@@ -46,6 +47,9 @@ async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and
     home = tmp_path / "home"
     home.mkdir()
     async with Simulator(SimConfig(scenario="idle", home=home)) as sim:
+        # The only instance with a GPU offload to tell: autoFit decides it for the others.
+        by_hand = {AUTO_FIT["gguf"]: False, OFFLOAD_RATIO: 0.5}
+        sim.daemon.load("qwen/qwen3-0.6b", overrides=by_hand, instant=True)
         exporter = await start_exporter(daemon("box", sim.url, home=home))
         target = exporter.url.removeprefix("http://")
         (folder / "targets" / "exporter.json").write_text(json.dumps([{"targets": [target]}]))
