@@ -3,6 +3,7 @@
 import asyncio
 from urllib.parse import urlsplit
 
+from exporter.llmster.domains import CORE
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import StartExporter
 from tests.faults.promises import assert_truthful, healed
@@ -26,7 +27,7 @@ async def test_fifty_scrapers_of_a_hanging_daemon_are_answered_in_their_time_and
         await healed(exporter)
         descriptors = (await exporter.scrape()).value("process_open_fds") or 0
         sim.calls.clear()
-        sim.faults.hang("llm.listLoaded", times=1)
+        sim.faults.hang("*.listLoaded", times=2)  # both domains: one that answers keeps the daemon up
         patient = [exporter.scrape(timeout_s=20) for _ in range(25)]
         hurried = [exporter.scrape(timeout_s=1) for _ in range(25)]
         leaving = [leave(exporter.url) for _ in range(25)]
@@ -36,7 +37,8 @@ async def test_fifty_scrapers_of_a_hanging_daemon_are_answered_in_their_time_and
         for scraped in scrapes:
             assert_truthful(scraped)
             assert not is_up(scraped)
-        assert sim.calls["llm", "listLoaded"] == 1, "one question for all of them"
+        assert {scraped.state("box") for scraped in scrapes[25:]} == {"stalled"}, "those who waited learn why"
+        assert [sim.calls[domain, "listLoaded"] for domain in CORE] == [1, 1], "one question for all of them"
         sim.faults.drop_connections()  # or the question would be waited for until it is given up
         back = await healed(exporter)
         assert (back.value("process_open_fds") or 0) < descriptors + 10
