@@ -44,7 +44,14 @@ def _command(choices: Choices) -> Command:
     if kind == 0:
         return EjectAll(daemon="box", reason=reason)
     if kind == 1:
-        return Eject(daemon="box", instance_id="a", reason=reason, only_if_idle=choices.flag())
+        return Eject(
+            daemon="box",
+            instance_id="a",
+            reason=reason,
+            drain_seconds=choices.pick((0.0, 0.5, 60.0)),
+            force=force,
+            only_if_idle=choices.flag(),
+        )
     if kind == 2:
         return Download(daemon="box", model="m", reason=reason)
     if kind == 3:
@@ -69,11 +76,17 @@ def actions(choices: Choices) -> None:
     gives_reason = command.reason is not None and any(not char.isspace() for char in command.reason)
     replaced = command.replace if isinstance(command, Load) else ()
     loads = isinstance(command, Load | Probe)
+    interrupts = (
+        isinstance(command, Eject)
+        and (facts.queued.get(command.instance_id) or 0) > 0
+        and (command.only_if_idle or not (force or command.drain_seconds))
+    )
     refused = (
         _SCOPES[scope.value] < _SCOPES["operate"]
         or (loads and force and not gives_reason)
         or (loads and not force and verdict is Fit.DOES_NOT_FIT)
         or (not force and any((facts.queued.get(name) or 0) > 0 for name in replaced))
+        or interrupts
     )
     assert actor.scope is scope, "a person's name gave rights"
     with _in_order(choices.pick(_ORDERS)):
