@@ -17,7 +17,10 @@ OPEN: Final = {"/healthz", "/metrics"}
 LOOKS: Final = {"/v1/daemons/{daemon}/preflight", "/v1/daemons/{daemon}/fit"}
 """Posts that change nothing."""
 
-ADMIN: Final = {"/v1/mcp/servers/{server}/tools/{tool}/gate", "/v1/mcp/gate", "/v1/mcp/adopt"}
+ADMIN: Final = {
+    "/v1/mcp/servers/{server}/tools/{tool}/gate", "/v1/mcp/gate", "/v1/mcp/adopt",
+    "/v1/daemons/{daemon}/engines/select", "/v1/daemons/{daemon}/engines/update",
+}  # fmt: skip
 """What stands after it was done."""
 
 QUERIES: Final[dict[str, dict[str, Any]]] = {
@@ -29,6 +32,8 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
     "probe": {"model": "no/such"},
     "desired": {"instance_id": "none", "pinned": False},
     "gate": {"decision": "ask"},
+    "select": {"engine": "none", "version": "1.0.0", "model_format": "gguf"},
+    "update": {"engine": "none", "version": "1.0.0"},
     "/v1/mcp/gate": {"server": "none", "tool": "none", "decision": "ask"},
     "/v1/mcp/approvals/approve": {"id": "none"},
     "/v1/mcp/approvals/deny": {"id": "none"},
