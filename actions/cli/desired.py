@@ -24,7 +24,9 @@ _DESIRED: Final = ("INSTANCE", "DAEMON", "MODEL", "TTL", "STATE")
 @plan_flags
 @verb_flags
 def pin(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
-    """Keep MODEL loaded: it is loaded now and again whenever it is not. Nothing is evicted for it.
+    """Keep MODEL loaded: load it now and whenever it is gone.
+
+    Nothing is evicted for it.
 
     \b
     Example:  daemonpulse actions pin qwen/qwen3-8b --context-length 32768
@@ -59,7 +61,7 @@ def desired(
     reap_idle: int | None,
     no_reap: bool,
 ) -> None:
-    """List what is kept loaded, or set after how much idle time the rest is ejected.
+    """List what is kept loaded, or set when the rest is ejected.
 
     \b
     Example:  daemonpulse actions desired --reap-idle 1h

@@ -49,7 +49,7 @@ def engines_list(
 def engines_select(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
-    """Select an installed ENGINE; models that are loaded from then on run on it.
+    """Select an installed ENGINE for the loads from then on.
 
     \b
     Example:  daemonpulse actions engines select llama.cpp-linux-x86_64-avx2 --engine-version 2.41.0
@@ -68,7 +68,9 @@ def engines_select(
 def engines_update(
     *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
 ) -> None:
-    """Download a version of ENGINE, and select it where another version of it is selected.
+    """Download a version of ENGINE and select it.
+
+    It is selected only where another version of it is selected.
 
     \b
     Example:  daemonpulse actions engines update llama.cpp-linux-x86_64-avx2 --engine-version 2.42.0

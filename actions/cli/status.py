@@ -21,7 +21,9 @@ _MODELS: Final = ("MODEL", "DAEMON", "TYPE", "SIZE", "PARAMS", "QUANT", "MAX CON
 @click.command()
 @verb_flags
 def ps(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) -> None:
-    """List loaded instances, their load and memory, and who else holds GPU memory.
+    """List loaded instances and who else holds GPU memory.
+
+    Instances are listed with their load and memory.
 
     \b
     Example:  daemonpulse actions ps --daemon box
