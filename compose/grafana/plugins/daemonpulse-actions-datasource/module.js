@@ -25,8 +25,9 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
       label: 'Approvals: tool calls that wait for a person',
       columns: {
         id: string, created_ms: time, state: string, server: string, kind: string, tool: string, rule: string,
-        reason: string, arguments: string, arguments_sha256: string, age_seconds: number, expires_in_seconds: number,
-        token: string, decided_by: string, decided_ms: time, always: boolean,
+        reason: string, arguments: string, arguments_sha256: string, definition: string, definition_sha256: string,
+        policy_sha256: string, age_seconds: number, expires_in_seconds: number, token: string, decided_by: string,
+        decided_ms: time, always: boolean,
       },
       rows: async (api, query) =>
         (await api.get('v1/mcp/approvals', { state: 'pending', limit: rowsOf(query) })).approvals,
@@ -47,7 +48,7 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
       label: 'Audit: who did what',
       columns: {
         seq: number, at_ms: time, kind: string, operation: string, actor: string, token_id: string, person: string,
-        address: string, action: string, subject: string, detail: string, hash: string,
+        address: string, action: string, subject: string, detail: string, covers: string, hash: string,
       },
       rows: async (api, query) => (await api.get('v1/audit', { limit: rowsOf(query) })).entries,
     },
