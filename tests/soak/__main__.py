@@ -93,7 +93,7 @@ PARTS: dict[str, Callable[[argparse.Namespace], Outcome]] = {
     "unreachable": _daemon_away("unreachable", 1),
     # Down is the usual case; the other ways not to be readable are tried a quarter as often.
     "auth": _daemon_away("auth", 4),
-    "not_llmster": _daemon_away("not_llmster", 4),
+    "upgrade_refused": _daemon_away("upgrade_refused", 4),
 }
 """The longest first, so that no core waits at the end."""
 

@@ -83,7 +83,7 @@ async def _refusing() -> AsyncIterator[str]:
 
 @contextlib.asynccontextmanager
 async def _stranger() -> AsyncIterator[str]:
-    """A server that is not LM Studio."""
+    """A server that is not LM Studio: it answers the upgrade as any web server does."""
 
     async def answer(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         with contextlib.suppress(asyncio.IncompleteReadError, ConnectionError):
@@ -96,7 +96,7 @@ async def _stranger() -> AsyncIterator[str]:
         yield f"http://127.0.0.1:{server.sockets[0].getsockname()[1]}"
 
 
-KINDS = {"unreachable": _nobody, "auth": _refusing, "not_llmster": _stranger}
+KINDS = {"unreachable": _nobody, "auth": _refusing, "upgrade_refused": _stranger}
 
 
 async def daemon_away(kind: str, *, attempts: int) -> tuple[Curve, list[str]]:

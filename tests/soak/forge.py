@@ -126,7 +126,7 @@ class _Run:
                 refused = await another.call_tool("add", {"a": 1, "b": 2})
                 self._note(refused.is_error is True, "a denied tool was called")
                 self._expected["denied"] += 1
-        for path in ("/metrics", "/v1/operations?limit=20", "/v1/audit?limit=20", "/"):
+        for path in ("/metrics", "/v1/operations?limit=20", "/v1/audit?limit=20", "/docs"):
             answer = await self._forge.http.get(path)
             self._note(answer.status_code == 200, f"GET {path} was answered {answer.status_code}")
 
