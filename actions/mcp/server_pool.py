@@ -259,7 +259,7 @@ class Gate:
 
     async def begin_with(self, found: PolicyFile) -> None:
         """Put the policy of the start in force, and keep it. Raises StorageFailed."""
-        if found.document and found.document != await self.records.kept_policy():
+        if found.kept and (found.kept, found.sha256) != await self.records.kept_policy():
             await self._keep(found)
         self._apply(found)
 
@@ -280,7 +280,7 @@ class Gate:
         """Keep a policy for the next start, with the audit row that says so. Raises StorageFailed."""
 
         def write(db: Any) -> Any:
-            self.records.keep_policy(db, found.document, found.sha256)
+            self.records.keep_policy(db, found.kept, found.sha256)
             detail = {"sha256": found.sha256}
             return self._audit.append(
                 db, "event", actor=POLICY_FILE, action="mcp.policy", subject=FILE_NAME, detail=detail

@@ -81,12 +81,13 @@ async def test_an_approval_holds_for_the_policy_it_was_asked_under(start: Start)
 
 @pytest.mark.parametrize("then", [None, "defualt = 'allow'"])
 async def test_a_policy_that_vanishes_or_breaks_stays_in_force_over_a_restart(
-    start: Start, tmp_path: Path, then: str | None
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch, then: str | None
 ) -> None:
     log = tmp_path / "log"
+    monkeypatch.setenv("THE_LOG", str(log))
     paths = '{ arguments = ["path"], roots = ["/srv"] }'
     denied = '[[rules]]\nprompt = "mail"\ndecision = "deny"\n'
-    policy = rawbox(log=log) + denied + rule("ask", "good", name='"in /srv"', paths=paths)
+    policy = rawbox(log=Path("${THE_LOG}")) + denied + rule("ask", "good", name='"in /srv"', paths=paths)
     gate = await start(policy)
     await gate.admin.get("/v1/mcp/servers/rawbox/tools")
     answer = await gate.admin.post(

@@ -20,11 +20,22 @@ from actions.mcp.identifiers import glob_fault
 from actions.mcp.policy.constraints import Constraints
 from actions.mcp.policy.file_format import Document, PolicyError, RuleTable, ServerTable, read_table
 from actions.mcp.policy.json_schema import schema_fault
+from actions.mcp.policy.kept import from_kept, to_keep
 from actions.mcp.policy.rules import KINDS, Kind, Policy, Rule
 from actions.mcp.upstream.spec import NAME, Http, Limits, ServerSpec, Stdio
 from exporter.shared import urls
 
-__all__ = ["FILE_NAME", "GateConfig", "PolicyError", "PolicyFile", "PolicyMissing", "load", "parse", "read"]
+__all__ = [
+    "FILE_NAME",
+    "GateConfig",
+    "PolicyError",
+    "PolicyFile",
+    "PolicyMissing",
+    "load",
+    "parse",
+    "read",
+    "restore",
+]
 
 FILE_NAME: Final = "mcp.toml"
 
@@ -54,9 +65,12 @@ class PolicyFile:
     """A file that was read, whole."""
 
     config: GateConfig
-    document: str = ""
+    kept: str = field(default="", repr=False)
+    """What a restart needs of it, without the servers' secrets; "" where there never was a file."""
     sha256: str = ""
-    """Of the document; "" where there never was one."""
+    """Of the file's text; "" where there never was one."""
+    left_out: tuple[str, ...] = ()
+    """Servers that cannot be reached, for this was kept and how they are reached was not."""
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
@@ -73,12 +87,23 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
 def read(document: str, name: str, environ: Mapping[str, str] = os.environ) -> PolicyFile:
     """Read a document. Raises PolicyError."""
     try:
-        config = parse(tomllib.loads(document), environ)
+        tables = tomllib.loads(document)
+        config = parse(tables, environ)
+        kept = to_keep(tables)
     except tomllib.TOMLDecodeError as error:
         raise PolicyError(f"{name}: not TOML: {error}") from error
     except PolicyError as error:
         raise PolicyError(f"{name}: {error}") from None
-    return PolicyFile(config, document, hashlib.sha256(document.encode()).hexdigest())
+    return PolicyFile(config, kept, hashlib.sha256(document.encode()).hexdigest())
+
+
+def restore(kept: str, sha256: str, environ: Mapping[str, str] = os.environ) -> PolicyFile:
+    """Read what was kept of a file, and the SHA-256 of that file. Raises PolicyError."""
+    try:
+        tables, left_out = from_kept(kept)
+        return PolicyFile(parse(tables, environ), kept, sha256, tuple(left_out))
+    except PolicyError as error:
+        raise PolicyError(f"the policy that was last in force: {error}") from None
 
 
 def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> GateConfig:

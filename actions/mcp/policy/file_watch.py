@@ -43,7 +43,7 @@ class PolicyWatch:
         self.problem: str | None = None
         """Why the file as it is now is not in force."""
 
-    def first(self, kept: str | None) -> file.PolicyFile:
+    def first(self, kept: tuple[str, str] | None) -> file.PolicyFile:
         """Choose what is in force at the start: the file, else the one that was kept, else nothing is allowed.
 
         Without a file and a kept one there never was one: then the defaults hold. Raises PolicyError for a file that
@@ -62,13 +62,14 @@ class PolicyWatch:
         self._say(None)
         return found
 
-    def _instead(self, kept: str, why: str) -> file.PolicyFile:
+    def _instead(self, kept: tuple[str, str], why: str) -> file.PolicyFile:
         try:
-            found = file.read(kept, "the policy that was last in force")
+            found = file.restore(*kept)
         except file.PolicyError as error:
             self._say(f"{why}; {error}; nothing is allowed")
             return NOTHING_ALLOWED
-        self._say(f"{why}; the policy that was last in force is (sha256 {found.sha256[:12]})")
+        missing = f", without {', '.join(found.left_out)}: a secret is not kept" if found.left_out else ""
+        self._say(f"{why}; the policy that was last in force is (sha256 {found.sha256[:12]}){missing}")
         return found
 
     async def run(self, take: Take, *, period_s: float = PERIOD_S) -> None:

@@ -58,16 +58,16 @@ class Records:
         self._eras = {row["server"]: (row["reach"], bool(row["speaks_initialize"])) for row in eras}
         self._compose()
 
-    async def kept_policy(self) -> str | None:
-        """Return the policy file that was last in force, None if there never was one. Raises StorageFailed."""
-        row = await self._storage.read(lambda db: db.execute("SELECT document FROM mcp_policy").fetchone())
-        return str(row["document"]) if row is not None else None
-
-    def keep_policy(self, db: sqlite3.Connection, document: str, sha256: str) -> None:
-        """Keep a policy file in the caller's transaction."""
-        db.execute(
-            "INSERT OR REPLACE INTO mcp_policy VALUES (1, ?, ?, ?)", (sha256, document, self._clock_ms())
+    async def kept_policy(self) -> tuple[str, str] | None:
+        """Return what was kept of the policy file last in force, and its SHA-256, or None. Raises StorageFailed."""
+        row = await self._storage.read(
+            lambda db: db.execute("SELECT document, sha256 FROM mcp_policy").fetchone()
         )
+        return (str(row["document"]), str(row["sha256"])) if row is not None else None
+
+    def keep_policy(self, db: sqlite3.Connection, kept: str, sha256: str) -> None:
+        """Keep what a restart needs of a policy file, in the caller's transaction."""
+        db.execute("INSERT OR REPLACE INTO mcp_policy VALUES (1, ?, ?, ?)", (sha256, kept, self._clock_ms()))
 
     def era(self, server: str, reach: str) -> bool | None:
         """Tell whether a server that is reached so speaks `initialize`; None if that is not known."""
