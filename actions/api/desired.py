@@ -26,13 +26,13 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
 
     @router.get(path, tags=["desired"])
     async def get_desired(_actor: actor_of, daemon: Daemon) -> DesiredResponse:
-        """Tell what shall stay loaded."""
+        """Return the pinned instances."""
         service.daemon(daemon)
         return DesiredResponse.of(daemon, await service.desired.get(daemon))
 
     @router.put(path, tags=["desired"])
     async def put_desired(actor: actor_of, daemon: Daemon, body: DesiredSet) -> DesiredResponse:
-        """Say all that shall stay loaded."""
+        """Replace the pinned instances."""
         service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
         loads = [load_command(daemon, one) for one in body.instances]
@@ -50,7 +50,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         daemon: Daemon,
         query: Annotated[DesiredChange, Query()],
     ) -> DesiredResponse:
-        """Say whether one instance shall stay loaded."""
+        """Pin or unpin one instance."""
         service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
         named = query.instance_id or query.model

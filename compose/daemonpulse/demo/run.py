@@ -104,8 +104,9 @@ class _Demo:
                 )
                 where = f"--url {self._urls['actions']} --token-file {token_file}"
                 self._notes += [
-                    f"to load and eject: daemonpulse actions load qwen/qwen3-0.6b {where}",
-                    f"tool calls that wait for you: daemonpulse actions mcp approvals {where}",
+                    f"one screen: {_command()} top --url {self._urls['exporter']}",
+                    f"to load and eject: {_command()} actions load qwen/qwen3-0.6b {where}",
+                    f"pending tool calls: {_command()} actions mcp approvals {where}",
                 ]
                 await self._start_stack(stack, token_file)
                 told = stack.enter_context(_told_to_stop())
@@ -233,6 +234,11 @@ class _Demo:
         return (
             ", and stored by Prometheus" if "prometheus" in self._urls else "; not stored: no Prometheus here"
         )
+
+
+def _command() -> str:
+    """Name this command so that it can be typed as printed: by its path when it is not on PATH."""
+    return "daemonpulse" if shutil.which("daemonpulse") else sys.argv[0]
 
 
 @contextlib.contextmanager
