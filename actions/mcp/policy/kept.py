@@ -6,16 +6,16 @@ Pure. A value of `env` or `headers` is kept only as a reference, `${NAME}`; it i
 from __future__ import annotations
 
 import json
-import re
 from collections.abc import Mapping
 from typing import Any, Final
 
 from actions.mcp.policy.file_format import PolicyError
 from actions.mcp.redaction import redact_command
 from actions.mcp.upstream.spec import Http
+from exporter.shared.linear import Pattern
 
 _REACH: Final = frozenset({"command", "args", "env", "cwd", "url", "headers"})
-_REFERENCE: Final = re.compile(r"(?:(?:Basic|Bearer|Token) )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
+_REFERENCE: Final = Pattern(r"(?:(?:Basic|Bearer|Token) )?\$\{[A-Za-z_][A-Za-z0-9_]*\}")
 
 
 def to_keep(document: Mapping[str, Any]) -> str:
@@ -52,7 +52,7 @@ def _may_be_kept(table: Mapping[str, Any]) -> bool:
     words = [table.get("command", ""), *table.get("args", ())]
     url = table.get("url")
     return (
-        all(_REFERENCE.fullmatch(value) for value in values)
+        all(_REFERENCE.is_all_of(value) for value in values)
         and redact_command(words) == words
         and (url is None or Http(url).shown()["url"] == url)
     )
