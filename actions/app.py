@@ -85,7 +85,7 @@ async def serve(
 ) -> None:
     """Control the daemons and answer requests until SIGTERM, SIGINT or cancellation.
 
-    `ready` is called with our URL and parts once the port answers. `gpus` and `host` stand in for this machine's.
+    `ready` is called with our URL and parts once the port answers. `gpus` and `host` stand in for this host's.
     Raises SettingsError.
     """
     timeouts = timeouts or Timeouts()
@@ -255,7 +255,7 @@ def _controlled(
             )
         )
     elif not daemon.is_loopback:
-        sources.append(NoMemory(f"daemon {daemon.name} is on another machine and prometheus_url is not set"))
+        sources.append(NoMemory(f"daemon {daemon.name} is on another host and prometheus_url is not set"))
     client = DaemonClient(name=daemon.name, url=daemon.url, token=daemon.current_token, estimates=False)
     return DaemonSession(
         client, token=token, memory=FirstThatAnswers(sources), history=history, home=daemon.home

@@ -117,5 +117,5 @@ class McpGate:
 
 
 def _reachable(url: str) -> str:
-    """Write where a program on this machine reaches us, who may listen on every address."""
+    """Write where a program on this host reaches us, who may listen on every address."""
     return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")

@@ -54,8 +54,8 @@ SETTINGS: Final = (
     ),
     _Own("audit_max_days", "365", "Age from which on audit rows are archived, in days. 0 is no limit."),
     _Own("grafana_url", "", "The Grafana whose signed X-Grafana-Id proves the person in the audit."),
-    _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this machine."),
-    _Own("prometheus_selector", "", 'Picks the machine there, such as instance="gpu-box:9810".'),
+    _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this host."),
+    _Own("prometheus_selector", "", 'Picks the host there, such as instance="gpu-box:9810".'),
 )
 
 CLIENT_VARIABLES: Final = (f"{PREFIX}URL", f"{PREFIX}TOKEN", f"{PREFIX}TOKEN_FILE")
@@ -96,7 +96,7 @@ class ActionsSettings:
 
     @property
     def is_loopback(self) -> bool:
-        """Whether only this machine can connect."""
+        """Whether only this host can connect."""
         return host_header.is_loopback(self.listen_host)
 
 

@@ -1,1 +1,1 @@
-"""Watches llmster daemons and the machine: state as Prometheus metrics, predictions and logs as OTLP."""
+"""Watches llmster daemons and the host: state as Prometheus metrics, predictions and logs as OTLP."""

@@ -21,7 +21,7 @@ from exporter.llmster import local_files
 from exporter.llmster.client import DaemonClient
 from exporter.log_pipeline import Streams
 from exporter.pipeline.energy_watch import READ_WITHIN_S, EnergyWatch
-from exporter.pipeline.host_snapshot import MachineWatch
+from exporter.pipeline.host_snapshot import HostWatch
 from exporter.pipeline.replay import replay
 from exporter.pipeline.snapshots import DaemonWatch
 from exporter.settings import DaemonSettings, ExporterSettings
@@ -73,7 +73,7 @@ async def serve(
     watches = [watch(daemon, max_age_s=settings.max_age_s, opening=opening) for daemon in daemons]
     tally = EnergyTally()
     energy = EnergyWatch(count=tally.count)
-    machine = MachineWatch(
+    host_watch = HostWatch(
         gpus if gpus is not None else local_sources(),
         host or LocalHost(),
         local=[daemon.name for daemon in daemons if daemon.is_loopback or daemon.home is not None],
@@ -82,7 +82,7 @@ async def serve(
     )
     listener = serving.listen(settings.listen_host, settings.listen_port)
     url = serving.url_of(listener, tls=web.tls is not None)
-    streams = Streams(settings, watches, machine.engines, energy) if settings.log_stream else None
+    streams = Streams(settings, watches, host_watch.engines, energy) if settings.log_stream else None
     recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
     taps = taps_of(daemons, streams.streams if streams else ())
     deliveries = dict(streams.deliveries) if streams else {}
@@ -90,7 +90,7 @@ async def serve(
         watches,
         streams=streams.streams if streams else (),
         taps=taps,
-        machine=machine,
+        host=host_watch,
         energy=Energy(energy, tally),
         deliveries=deliveries,
         auth=BasicAuth(web.users) if web.users else None,
@@ -107,7 +107,7 @@ async def serve(
             tasks.append(group.create_task(push.run(), name="metric push"))
         tasks.append(
             group.create_task(
-                energy.run(functools.partial(machine.read_gpus, within_s=READ_WITHIN_S)), name="energy"
+                energy.run(functools.partial(host_watch.read_gpus, within_s=READ_WITHIN_S)), name="energy"
             )
         )
         if recorded is not None and recording is not None:
@@ -124,7 +124,7 @@ async def serve(
         finally:
             for task in tasks:
                 task.cancel()
-            await machine.close()
+            await host_watch.close()
             for tap in taps:
                 tap.claims.expire(everything=True)
             energy.close()

@@ -10,7 +10,7 @@ from tests.external import _external_tool, pytest_runtest_setup
 
 __all__ = ["_external_tool", "pytest_runtest_setup"]
 
-# How long one example takes says nothing on a shared machine.
+# How long one example takes says nothing on a shared host.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 # For tests.mutation: whether a mutant is noticed matters there, and the smallest example of it does not.

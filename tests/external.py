@@ -1,7 +1,7 @@
 """Find the programs and packages from outside Python that some tests drive.
 
 One place knows every such tool, where it is looked for and how it is installed. A test that names a missing tool is
-skipped with that name and the install command; with DAEMONPULSE_TEST_STRICT=1 it fails instead, so that a machine
+skipped with that name and the install command; with DAEMONPULSE_TEST_STRICT=1 it fails instead, so that a host
 meant to run everything cannot quietly run less.
 
 Use the marker when the test only needs the tool to be there, the fixture when it needs the path::
@@ -41,7 +41,7 @@ class Tool:
     """The command to type, or what to do, when it is missing."""
 
     everywhere: bool = True
-    """False for what not every machine can have (a GPU): skipped even in strict mode."""
+    """False for what not every host can have (a GPU): skipped even in strict mode."""
 
 
 def _program(name: str) -> Callable[[], Path | None]:

@@ -75,7 +75,7 @@ def test_strict_mode_turns_the_skip_into_a_failure(
     )
 
 
-def test_strict_mode_still_skips_what_not_every_machine_can_have(
+def test_strict_mode_still_skips_what_not_every_host_can_have(
     inner: pytest.Pytester, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     _install(monkeypatch, None, everywhere=False)

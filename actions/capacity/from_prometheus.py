@@ -1,6 +1,6 @@
 """Free GPU memory out of a Prometheus that scrapes the exporter beside the daemon, for when NVML is elsewhere.
 
-Knows the names of our own metrics and Prometheus' query API. A sample that is old, or of several machines at once, is
+Knows the names of our own metrics and Prometheus' query API. A sample that is old, or of several hosts at once, is
 not an answer.
 """
 
@@ -24,7 +24,7 @@ _TIMEOUT_S: Final = 5.0
 
 
 class PrometheusMemory:
-    """Asks a Prometheus. `selector` picks one machine, such as `instance="gpu-box:9810"`; "" takes the only one."""
+    """Asks a Prometheus. `selector` picks one host, such as `instance="gpu-box:9810"`; "" takes the only one."""
 
     def __init__(self, url: str, *, selector: str, daemon: str) -> None:
         self._url = url.rstrip("/")
@@ -74,7 +74,7 @@ class PrometheusMemory:
         for labels, value in await self._query(http, select):
             if _index(labels) in found:
                 raise MemoryUnknown(
-                    f"Prometheus at {self._url} has {metric.name} of several machines; "
+                    f"Prometheus at {self._url} has {metric.name} of several hosts; "
                     'pick one with prometheus_selector, such as instance="gpu-box:9810"'
                 )
             found[_index(labels)] = round(value)

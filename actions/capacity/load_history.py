@@ -25,14 +25,14 @@ KEPT_PER_DAEMON: Final = 1000
 
 @dataclass(frozen=True, slots=True)
 class Measured:
-    """What appeared on the cards when a model was loaded."""
+    """What appeared on the GPUs when a model was loaded."""
 
     pid: int
     by_gpu: Mapping[int, int]
 
     @property
     def total_bytes(self) -> int:
-        """Over all cards."""
+        """Over all GPUs."""
         return sum(self.by_gpu.values())
 
 

@@ -1,4 +1,4 @@
-"""What the machine's memory looks like for a daemon: NVML when it is on this machine, else a Prometheus.
+"""What the host's memory looks like for a daemon: NVML when it is on this host, else a Prometheus.
 
 Knows no verdicts; preflight.py judges. Whoever cannot say raises MemoryUnknown, with the reason for the answer.
 """
@@ -36,7 +36,7 @@ class MemorySource(Protocol):
     """Where readings come from."""
 
     async def read(self, daemon_pid: int | None, loaded: Sequence[LoadedModel]) -> MemoryReading:
-        """Read now. `loaded` are instances on the daemon's own machine. Raises MemoryUnknown."""
+        """Read now. `loaded` are instances on the daemon's own host. Raises MemoryUnknown."""
         ...
 
     async def close(self) -> None:

@@ -53,7 +53,7 @@ class Actor:
 
 
 LOOPBACK: Final = Actor("loopback", Scope.READ)
-"""Anyone on this machine, while no token was ever made: may look, may not touch."""
+"""Anyone on this host, while no token was ever made: may look, may not touch."""
 
 
 def internal(name: str) -> Actor:

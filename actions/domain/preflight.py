@@ -1,4 +1,4 @@
-"""Will it fit? Pure: the daemon's estimate, corrected by experience, against what each card has free.
+"""Will it fit? Pure: the daemon's estimate, corrected by experience, against what each GPU has free.
 
 Knows no NVML and no daemon. What is not known stays unknown: the verdict says so instead of guessing.
 """
@@ -12,7 +12,7 @@ from typing import Any, Final
 
 TIGHT_SHARE: Final = 0.05
 TIGHT_BYTES: Final = 512 * 1024 * 1024
-"""Less left than this share of the card, or these bytes, is tight: engines took 100 to 400 MB more than estimated."""
+"""Less left than this share of the GPU, or these bytes, is tight: engines took 100 to 400 MB more than estimated."""
 
 RATIO_BOUNDS: Final = (0.25, 4.0)
 """A learned ratio beyond this is a measuring error: 2 and 0.5 were seen (22.92 GB estimated, 11.5 taken)."""
@@ -29,7 +29,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One card, as far as memory goes."""
+    """One GPU, as far as memory goes."""
 
     index: int
     total_bytes: int
@@ -39,7 +39,7 @@ class Gpu:
 
 @dataclass(frozen=True, slots=True)
 class Holder:
-    """Who holds memory on a card. pid None is the sum of the smaller ones."""
+    """Who holds memory on a GPU. pid None is the sum of the smaller ones."""
 
     gpu: int
     memory_bytes: int
@@ -66,7 +66,7 @@ class Need:
 
     vram_bytes: int
     total_bytes: int
-    """On the cards and in RAM together."""
+    """On the GPUs and in RAM together."""
     passes_guardrails: bool
     confidence: str | None = None
 
@@ -81,7 +81,7 @@ class Learned:
 
 @dataclass(frozen=True, slots=True)
 class SplitPlan:
-    """How the load is to be spread over the cards."""
+    """How the load is to be spread over the GPUs."""
 
     strategy: str = "evenly"
     disabled: tuple[int, ...] = ()
@@ -90,8 +90,8 @@ class SplitPlan:
 
 
 @dataclass(frozen=True, slots=True)
-class CardPlan:
-    """One card in the answer."""
+class GpuPlan:
+    """One GPU in the answer."""
 
     index: int
     name: str | None
@@ -115,7 +115,7 @@ class Preflight:
     needed_bytes: int | None
     """The estimate times the learned ratio."""
     memory_source: str | None
-    gpus: tuple[CardPlan, ...] = ()
+    gpus: tuple[GpuPlan, ...] = ()
     holders: tuple[Holder, ...] = ()
     eject_would_free: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
 
@@ -148,7 +148,7 @@ def judge(
     ratio = min(max(learned.ratio, RATIO_BOUNDS[0]), RATIO_BOUNDS[1]) if learned is not None else 1.0
     needed = round(estimate.vram_bytes * ratio) if estimate is not None else None
     reasons: list[str] = []
-    cards: tuple[CardPlan, ...] = ()
+    gpus: tuple[GpuPlan, ...] = ()
     if estimate is None or needed is None:
         verdict = Verdict.UNKNOWN
         reasons.append(str(need))
@@ -158,8 +158,8 @@ def judge(
     elif not reading.gpus:
         verdict = _judge_host(round(estimate.total_bytes * ratio), reading, reasons)
     else:
-        cards = _plan(needed, reading, split, replace)
-        verdict = _judge_cards(needed, cards, split, reasons)
+        gpus = _plan(needed, reading, split, replace)
+        verdict = _judge_gpus(needed, gpus, split, reasons)
         unknown = [name for name in replace if name not in reading.held_by_instance]
         if unknown:
             reasons.append(f"what ejecting {', '.join(unknown)} frees is not known and counted as nothing")
@@ -175,14 +175,14 @@ def judge(
         learned=learned,
         needed_bytes=needed,
         memory_source=reading.source if reading else None,
-        gpus=cards,
+        gpus=gpus,
         holders=reading.holders if reading else (),
         eject_would_free=reading.held_by_instance if reading else {},
     )
 
 
 def _judge_host(needed: int, reading: MemoryReading, reasons: list[str]) -> Verdict:
-    """Without cards everything lies in RAM."""
+    """Without GPUs everything lies in RAM."""
     available = reading.host_available_bytes
     if available is None:
         reasons.append("there is no GPU, and the free RAM is not known")
@@ -194,28 +194,28 @@ def _judge_host(needed: int, reading: MemoryReading, reasons: list[str]) -> Verd
     return Verdict.TIGHT if left < TIGHT_BYTES else Verdict.FITS
 
 
-def _judge_cards(needed: int, cards: tuple[CardPlan, ...], split: SplitPlan, reasons: list[str]) -> Verdict:
-    usable = [card for card in cards if card.index not in split.disabled]
+def _judge_gpus(needed: int, gpus: tuple[GpuPlan, ...], split: SplitPlan, reasons: list[str]) -> Verdict:
+    usable = [gpu for gpu in gpus if gpu.index not in split.disabled]
     if needed == 0:
         reasons.append("nothing of it goes to a GPU")
         return Verdict.FITS
     if not usable:
         reasons.append("every GPU is disabled")
         return Verdict.DOES_NOT_FIT
-    free = sum(card.free_bytes + card.freed_by_replace_bytes for card in usable)
+    free = sum(gpu.free_bytes + gpu.freed_by_replace_bytes for gpu in usable)
     if needed > free:
         reasons.append(
             f"it needs {_gib(needed)}, and {_gib(free)} are free on GPU {_names(usable)}: {_gib(needed - free)} lack"
         )
         return Verdict.DOES_NOT_FIT
-    short = [card for card in usable if card.left_bytes < 0]
+    short = [gpu for gpu in usable if gpu.left_bytes < 0]
     if short:
-        # Assumed: whether the engine moves to another card what one cannot hold is not documented.
+        # Assumed: whether the engine moves to another GPU what one cannot hold is not documented.
         reasons.append(
             f"it fits in sum, but the share of GPU {_names(short)} under split {split.strategy} does not fit there"
         )
         return Verdict.TIGHT
-    tight = [card for card in usable if card.needed_bytes and card.left_bytes < _margin(card)]
+    tight = [gpu for gpu in usable if gpu.needed_bytes and gpu.left_bytes < _margin(gpu)]
     if tight:
         reasons.append(f"it leaves less than {_gib(_margin(tight[0]))} free on GPU {_names(tight)}")
         return Verdict.TIGHT
@@ -224,14 +224,14 @@ def _judge_cards(needed: int, cards: tuple[CardPlan, ...], split: SplitPlan, rea
 
 def _plan(
     needed: int, reading: MemoryReading, split: SplitPlan, replace: tuple[str, ...]
-) -> tuple[CardPlan, ...]:
+) -> tuple[GpuPlan, ...]:
     freed = {
         gpu.index: sum(reading.held_by_instance.get(name, {}).get(gpu.index, 0) for name in replace)
         for gpu in reading.gpus
     }
     shares = shares_of(needed, reading.gpus, freed, split)
     return tuple(
-        CardPlan(
+        GpuPlan(
             index=gpu.index,
             name=gpu.name,
             total_bytes=gpu.total_bytes,
@@ -247,7 +247,7 @@ def _plan(
 def shares_of(
     needed: int, gpus: tuple[Gpu, ...], freed: Mapping[int, int], split: SplitPlan
 ) -> dict[int, int]:
-    """Spread a load over the usable cards. Source of the strategies' meaning: the official SDK's documentation."""
+    """Spread a load over the usable GPUs. Source of the strategies' meaning: the official SDK's documentation."""
     rank = {index: position for position, index in enumerate(split.priority)}
     usable = sorted(
         (gpu for gpu in gpus if gpu.index not in split.disabled),
@@ -273,12 +273,12 @@ def shares_of(
     return {index: round(needed * weight / total) for index, weight in weights.items()}
 
 
-def _margin(card: CardPlan) -> int:
-    return max(TIGHT_BYTES, round(card.total_bytes * TIGHT_SHARE))
+def _margin(gpu: GpuPlan) -> int:
+    return max(TIGHT_BYTES, round(gpu.total_bytes * TIGHT_SHARE))
 
 
-def _names(cards: list[CardPlan]) -> str:
-    return ", ".join(str(card.index) for card in cards)
+def _names(gpus: list[GpuPlan]) -> str:
+    return ", ".join(str(gpu.index) for gpu in gpus)
 
 
 def _gib(size: int) -> str:

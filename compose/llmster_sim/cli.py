@@ -56,7 +56,7 @@ _SCENARIO_HELP = "What happens. Join several with '+'.\n\n\b\n" + "\n".join(
     "--models", type=click.IntRange(min=1), help="How many models are on disk [default: the catalogue]."
 )
 @click.option(
-    "--gpus", default=2, show_default=True, type=click.IntRange(min=0), help="How many graphics cards it has."
+    "--gpus", default=2, show_default=True, type=click.IntRange(min=0), help="How many GPUs it has."
 )
 @click.option(
     "--urls-file",
@@ -105,7 +105,7 @@ def main(
             version=version_string,
             models=models,
             gpus=gpus,
-            # Its own pid and the real time, so that whoever reads this machine's processes and clock agrees.
+            # Its own pid and the real time, so that whoever reads this host's processes and clock agrees.
             pid=os.getpid(),
             start_ms=int(time.time() * 1000),
         )

@@ -37,7 +37,7 @@ class Clock:
 
     Live: virtual time = real time * speed, and one loop timer waits for the next due callback, so an
     idle simulator uses no CPU. Manual: time stands still until `advance()`. Either way a callback sees
-    exactly its own due time, so its output does not depend on how late the machine was.
+    exactly its own due time, so its output does not depend on how late the host was.
     """
 
     def __init__(self, *, start_ms: int = DEFAULT_START_MS, speed: float = 1.0, manual: bool = False) -> None:

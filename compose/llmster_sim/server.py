@@ -126,7 +126,7 @@ class Simulator:
 
     @property
     def url(self) -> str:
-        """Where clients on this machine find it."""
+        """Where clients on this host find it."""
         host = {"0.0.0.0": "127.0.0.1", "::": "::1"}.get(self.config.host, self.config.host)  # noqa: S104
         return f"http://{f'[{host}]' if ':' in host else host}:{self._port}"
 

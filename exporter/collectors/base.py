@@ -22,7 +22,7 @@ from exporter.collectors.client_metrics import Tap
 from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.errors import HardwareError
-from exporter.pipeline.host_snapshot import MachineReading
+from exporter.pipeline.host_snapshot import HostSnapshot
 from exporter.pipeline.snapshots import DaemonReading
 from exporter.shared.labels import MAX_CHARS, bounded
 from exporter.shared.process import OwnProcess
@@ -63,10 +63,10 @@ class Scrape:
     """The taps that are read, of these daemons."""
     deliveries: Mapping[str, Deliveries] = field(default_factory=dict)
     """By signal, spans or logs; only the signals that have a receiver."""
-    machine: MachineReading | None = None
-    """The machine we run on; None when only one daemon is asked for."""
+    host: HostSnapshot | None = None
+    """The host we run on; None when only one daemon is asked for."""
     energy: Energy | None = None
-    """The energy of the machine's GPUs."""
+    """The energy of the host's GPUs."""
     own: OwnProcess | None = None
     """This process; None where the system does not tell."""
 

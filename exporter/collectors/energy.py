@@ -9,10 +9,10 @@ from exporter.collectors.energy_metrics import Energy
 
 def collect(scrape: Scrape, out: Samples) -> None:
     """Add nothing where GPUs tell neither energy nor power."""
-    energy, machine = scrape.energy, scrape.machine
-    if energy is None or machine is None:
+    energy, host = scrape.energy, scrape.host
+    if energy is None or host is None:
         return
-    for device in machine.gpus.devices:
+    for device in host.gpus.devices:
         total = energy.watch.total(device)
         if total is not None:
             out.add(m.GPU, total.joules, gpu=str(device.index), method=total.method.value)

@@ -9,16 +9,16 @@ from exporter.hardware.gpus import Device
 
 def collect_driver(scrape: Scrape, out: Samples) -> None:
     """Whether each vendor's driver answers, which one it is, and the XIDs reported: known even while GPUs are not."""
-    machine = scrape.machine
-    if machine is None:
+    host = scrape.host
+    if host is None:
         return
-    for (gpu, xid), count in (machine.xids or {}).items():
+    for (gpu, xid), count in (host.xids or {}).items():
         out.add(m.XID_ERRORS, count, gpu=gpu, xid=str(xid))
-    for gpu, xid in machine.last_xids.items():
+    for gpu, xid in host.last_xids.items():
         out.add(m.LAST_XID, xid, gpu=gpu)
-    for vendor in machine.gpus.problems:
+    for vendor in host.gpus.problems:
         out.add(m.UP, 0, vendor=vendor)
-    for vendor, reading in machine.gpus.readings.items():
+    for vendor, reading in host.gpus.readings.items():
         out.add(m.UP, 1, vendor=vendor)
         out.add(
             m.DRIVER_INFO,
@@ -26,15 +26,15 @@ def collect_driver(scrape: Scrape, out: Samples) -> None:
             vendor=vendor,
             driver=reading.driver_version or "",
             cuda=reading.cuda_version or "",
-            source=machine.gpus.source_of(vendor),
+            source=host.gpus.source_of(vendor),
         )
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
     """Every GPU that answered. Raises HardwareError when none did although there are drivers."""
-    if scrape.machine is None:
+    if scrape.host is None:
         return
-    gpus = scrape.machine.gpus
+    gpus = scrape.host.gpus
     if gpus.problems and not gpus.readings:
         raise next(iter(gpus.problems.values()))
     for device in gpus.devices:

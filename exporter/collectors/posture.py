@@ -7,7 +7,7 @@ from exporter.collectors.base import Samples, Scrape
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add authentication for every daemon, and the files only where the daemon's home is on this machine."""
+    """Add authentication for every daemon, and the files only where the daemon's home is on this host."""
     for daemon in scrape.daemons:
         snapshot, posture = daemon.reading.snapshot, daemon.reading.posture
         if snapshot is not None:

@@ -8,10 +8,10 @@ from exporter.hardware.attribution import ProcessShare
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add nothing where the cards or their processes cannot be seen."""
-    if scrape.machine is None:
+    """Add nothing where the GPUs or their processes cannot be seen."""
+    if scrape.host is None:
         return
-    vram = scrape.machine.vram
+    vram = scrape.host.vram
     for daemon in vram.daemons:
         for model, share in daemon.instances:
             out.add(

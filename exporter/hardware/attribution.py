@@ -1,4 +1,4 @@
-"""Ties GPU memory to loaded instances: which model holds how much of which card, and who else is on it.
+"""Ties GPU memory to loaded instances: which model holds how much of which GPU, and who else is on it.
 
 Pure, and knows no llmster: an instance is a name, a model path and perhaps a pid. What the evidence does not settle is
 reported as unattributed; nothing is guessed and nothing is counted twice.
@@ -6,7 +6,7 @@ reported as unattributed; nothing is guessed and nothing is counted twice.
 Evidence, the first that settles a process:
 1. the pid that the runtime log named for an instance, or a process started under it;
 2. the model path on the engine's command line, when exactly one engine and one instance carry it;
-3. the last engine on the cards and the last instance without one.
+3. the last engine on the GPUs and the last instance without one.
 """
 
 from collections import Counter, defaultdict
@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 TOP_FOREIGN: Final = 5
-"""Foreign processes named per GPU; the rest are folded into one, so that a busy card cannot flood the series."""
+"""Foreign processes named per GPU; the rest are folded into one, so that a busy GPU cannot flood the series."""
 OTHER: Final = "other"
 """The name under which the folded ones show."""
 
@@ -32,7 +32,7 @@ class GpuUse:
 
 @dataclass(frozen=True, slots=True)
 class Instance:
-    """A model the local daemon has loaded. One held by another machine must not be handed in."""
+    """A model the local daemon has loaded. One held by another host must not be handed in."""
 
     instance_id: str
     model_path: str | None = None

@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEADLINE_S: Final = 5.0
-"""Half of Prometheus' default scrape timeout. Eight cards take well under a second, PCIe throughput included."""
+"""Half of Prometheus' default scrape timeout. Eight GPUs take well under a second, PCIe throughput included."""
 
 
 class DeadlineReader(Generic[T]):
@@ -130,5 +130,5 @@ class GpuReader(DeadlineReader[GpuReading]):
         self._source = source
 
     def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
-        """Count XID errors by (gpu uuid, xid); None when no card can be watched. Never blocks."""
+        """Count XID errors by (gpu uuid, xid); None when no GPU can be watched. Never blocks."""
         return self._source.xid_counts()

@@ -1,4 +1,4 @@
-"""Says what can go wrong when the machine is asked about itself, as one tree.
+"""Says what can go wrong when the host is asked about itself, as one tree.
 
 Knows no metric: `kind` is a short stable word that callers may count or print; whether an absence is a fault is
 for them to decide.
@@ -6,7 +6,7 @@ for them to decide.
 HardwareError
  ├── HostStalled            the host's processes could not be read within the deadline
  └── GpuError               no reading of the GPUs this time
-     ├── NvmlNotFound       no NVML library: a machine without an NVIDIA driver
+     ├── NvmlNotFound       no NVML library: a host without an NVIDIA driver
      ├── DriverUnavailable  the library is there, the driver does not serve it
      └── DriverWedged       the driver has not answered within the deadline
 """
@@ -33,7 +33,7 @@ class GpuError(HardwareError):
 
 
 class NvmlNotFound(GpuError):
-    """There is no NVML library to ask: usually a machine without an NVIDIA card."""
+    """There is no NVML library to ask: usually a host without an NVIDIA GPU."""
 
     kind = "no_nvml"
 

@@ -1,4 +1,4 @@
-"""Pure: reads out of cards and host what attribution.py weighs: who uses which card, named how, and whose child it is.
+"""Pure: reads out of GPUs and host what attribution.py weighs: who uses which GPU, named how, and whose child it is.
 
 Knows no instance and settles nothing.
 """
@@ -11,7 +11,7 @@ from exporter.hardware.host import HostReading, ProcessRole
 
 
 def uses_of(devices: Iterable[Device]) -> list[GpuUse]:
-    """List what the processes on the cards hold; a card that lists none adds nothing."""
+    """List what the processes on the GPUs hold; a GPU that lists none adds nothing."""
     return [
         GpuUse(device.index, process.pid, process.memory_bytes)
         for device in devices
@@ -20,12 +20,12 @@ def uses_of(devices: Iterable[Device]) -> list[GpuUse]:
 
 
 def pids_of(devices: Iterable[Device]) -> frozenset[int]:
-    """Collect the pids on the cards."""
+    """Collect the pids on the GPUs."""
     return frozenset(process.pid for device in devices for process in device.processes or ())
 
 
 def names_of(devices: Iterable[Device]) -> dict[int, str]:
-    """Collect the names that the cards' source knows by itself."""
+    """Collect the names that the GPUs' source knows by itself."""
     return {
         process.pid: process.name for device in devices for process in device.processes or () if process.name
     }

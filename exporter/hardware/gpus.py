@@ -1,6 +1,6 @@
-"""Holds what one reading of the machine's GPUs says, and the one interface every source of it offers.
+"""Holds what one reading of the host's GPUs says, and the one interface every source of it offers.
 
-Knows no NVML: a simulated card fills the same types. Whatever a card does not report is None (or missing from
+Knows no NVML: a simulated GPU fills the same types. Whatever a GPU does not report is None (or missing from
 its mapping), never a sentinel and never 0.
 """
 
@@ -21,7 +21,7 @@ class GpuProcess:
     memory_bytes: int | None
     """None where the platform cannot tell (Windows WDDM, some containers)."""
     gpu_instance_id: int | None = None
-    """The MIG GPU instance it runs in; None on a card without MIG."""
+    """The MIG GPU instance it runs in; None on a GPU without MIG."""
     name: str | None = None
     """Only from a source that knows it without asking the host."""
 
@@ -42,7 +42,7 @@ class Memory:
 
 @dataclass(frozen=True, slots=True)
 class MigInstance:
-    """One MIG device (a compute instance) of a card. Source: nvmlDeviceGetMigDeviceHandleByIndex."""
+    """One MIG device (a compute instance) of a GPU. Source: nvmlDeviceGetMigDeviceHandleByIndex."""
 
     index: int
     uuid: str | None
@@ -77,14 +77,14 @@ class RemappedRows:
     correctable: int
     uncorrectable: int
     pending: bool
-    """A remapping waits for a reset of the card."""
+    """A remapping waits for a reset of the GPU."""
     failed: bool
-    """A remapping has failed: the card is to be replaced."""
+    """A remapping has failed: the GPU is to be replaced."""
 
 
 @dataclass(frozen=True, slots=True)
 class NvLink:
-    """The NVLinks of a card. Source: nvmlDeviceGetNvLinkState and field values summed over all links."""
+    """The NVLinks of a GPU. Source: nvmlDeviceGetNvLinkState and field values summed over all links."""
 
     active: Mapping[int, bool] = field(default_factory=dict)
     """By link number."""
@@ -96,7 +96,7 @@ class NvLink:
 
 @dataclass(frozen=True, slots=True)
 class Device:
-    """One GPU at one moment. A lost card is an index (and, when it was seen before, its identity) and `lost`."""
+    """One GPU at one moment. A lost GPU is an index (and, when it was seen before, its identity) and `lost`."""
 
     index: int
     uuid: str | None = None
@@ -105,7 +105,7 @@ class Device:
     vendor: str = "nvidia"
     """nvidia, amd or intel."""
     lost: bool = False
-    """The card has fallen off the bus or wants a reset; nothing else can be said of it."""
+    """The GPU has fallen off the bus or wants a reset; nothing else can be said of it."""
     unified: bool = False
     """The GPU shares the host's memory: total and free of `memory` are the host's, used is what processes hold."""
     memory: Memory | None = None
@@ -131,16 +131,16 @@ class Device:
     """By clock: graphics, sm, memory, video."""
     clocks_max_hertz: Mapping[str, float] = field(default_factory=dict)
     throttle_reasons: Mapping[str, bool] | None = None
-    """Every reason this driver knows, active or not; None where the card does not say."""
+    """Every reason this driver knows, active or not; None where the GPU does not say."""
     fan_ratios: Mapping[int, float] = field(default_factory=dict)
-    """By fan number, of its full speed; may exceed 1. Empty on a passively cooled card."""
+    """By fan number, of its full speed; may exceed 1. Empty on a passively cooled GPU."""
     pcie: PcieLink = PcieLink()
     ecc_errors: Mapping[tuple[str, str], int] = field(default_factory=dict)
     """Lifetime counts by (kind, location): corrected or uncorrected; dram, sram, l1_cache... or all."""
     remapped_rows: RemappedRows | None = None
     nvlink: NvLink | None = None
     mig_enabled: bool | None = None
-    """None on a card that cannot be partitioned."""
+    """None on a GPU that cannot be partitioned."""
     mig_instances: tuple[MigInstance, ...] = ()
     processes: tuple[GpuProcess, ...] | None = None
     """By pid; None when the driver will not list them, () when there are none."""
@@ -150,7 +150,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """Everything one reading says. `simulated` marks cards that do not exist, wherever they show."""
+    """Everything one reading says. `simulated` marks GPUs that do not exist, wherever they show."""
 
     driver_version: str | None
     cuda_version: str | None
@@ -160,7 +160,7 @@ class GpuReading:
 
 
 class GpuSource(Protocol):
-    """Where readings come from: NVML, or simulated cards. Called from one thread at a time."""
+    """Where readings come from: NVML, or simulated GPUs. Called from one thread at a time."""
 
     def read(self) -> GpuReading:
         """Ask every GPU now; may block for as long as the driver does. Raises GpuError."""

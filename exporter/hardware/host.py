@@ -31,7 +31,7 @@ class ProcessRole(StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class HostMemory:
-    """The machine's RAM. `available` is what could be given out without swapping. Source: psutil."""
+    """The host's RAM. `available` is what could be given out without swapping. Source: psutil."""
 
     total_bytes: int
     available_bytes: int
@@ -54,7 +54,7 @@ class HostProcess:
 
 @dataclass(frozen=True, slots=True)
 class HostReading:
-    """The machine at one moment."""
+    """The host at one moment."""
 
     memory: HostMemory | None = None
     processes: tuple[HostProcess, ...] = ()
@@ -64,7 +64,7 @@ class HostReading:
 
 
 class HostSource(Protocol):
-    """Where readings of the host come from: this machine, or a simulated one. Called from one thread at a time."""
+    """Where readings of the host come from: this host, or a simulated one. Called from one thread at a time."""
 
     def read(self, daemon_pid: int | None) -> HostReading:
         """Read memory and the processes below one daemon."""
@@ -76,21 +76,21 @@ class HostSource(Protocol):
 
 
 class LocalHost:
-    """The HostSource of the machine we run on."""
+    """The HostSource of the host we run on."""
 
     def read(self, daemon_pid: int | None) -> HostReading:
         """Read memory and the processes below one daemon."""
         return read_host(daemon_pid)
 
     def name_of(self, pid: int) -> str | None:
-        """Name any process of this machine, or None when it cannot be seen from here."""
+        """Name any process of this host, or None when it cannot be seen from here."""
         return _try(lambda: psutil.Process(pid).name())
 
 
 def read_host(daemon_pid: int | None) -> HostReading:
-    """Read memory and, when `daemon_pid` is an LM Studio process of this machine, the processes under it.
+    """Read memory and, when `daemon_pid` is an LM Studio process of this host, the processes under it.
 
-    A pid says nothing across pid namespaces or machines, so one that belongs to anything else is taken as not visible.
+    A pid says nothing across pid namespaces or hosts, so one that belongs to anything else is taken as not visible.
     """
     memory = read_memory()
     daemon = _find_daemon(daemon_pid)
@@ -109,7 +109,7 @@ def read_host(daemon_pid: int | None) -> HostReading:
 
 
 def read_memory() -> HostMemory | None:
-    """Read the machine's RAM; None where /proc is not to be read."""
+    """Read the host's RAM; None where /proc is not to be read."""
     memory = _try(psutil.virtual_memory)
     return None if memory is None else HostMemory(total_bytes=memory.total, available_bytes=memory.available)
 

@@ -23,7 +23,7 @@ from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
 from exporter.http import landing, live
 from exporter.http.exposition import expose
-from exporter.pipeline.host_snapshot import MachineReading, MachineWatch
+from exporter.pipeline.host_snapshot import HostSnapshot, HostWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
 from exporter.shared import process
 from exporter.shared.host_header import name_of
@@ -89,7 +89,7 @@ class Routes:
         *,
         streams: Iterable[Stream] = (),
         taps: Iterable[Tap] = (),
-        machine: MachineWatch | None = None,
+        host: HostWatch | None = None,
         energy: Energy | None = None,
         deliveries: Mapping[str, Deliveries] | None = None,
         auth: BasicAuth | None = None,
@@ -98,7 +98,7 @@ class Routes:
         self._watches = {watch.name: watch for watch in watches}
         self._streams = tuple(streams)
         self._taps = tuple(taps)
-        self._machine = machine
+        self._host = host
         self._energy = energy
         self._deliveries = deliveries if deliveries is not None else {}
         self._auth = auth
@@ -178,7 +178,7 @@ class Routes:
 
     async def _metrics(self, request: Request) -> Response:
         return await self._scrape(
-            request, self._watches.values(), self._streams, self._taps, COLLECTORS, machine=self._machine
+            request, self._watches.values(), self._streams, self._taps, COLLECTORS, host=self._host
         )
 
     async def _probe(self, request: Request) -> Response:
@@ -200,11 +200,9 @@ class Routes:
         taps: Iterable[Tap],
         collectors: Iterable[tuple[str, Collect]],
         *,
-        machine: MachineWatch | None = None,
+        host: HostWatch | None = None,
     ) -> Response:
-        samples = await self._collect(
-            watches, streams, taps, collectors, machine=machine, within_s=request.wait_s
-        )
+        samples = await self._collect(watches, streams, taps, collectors, host=host, within_s=request.wait_s)
         exposition = expose(
             samples,
             accept=request.headers.get("accept", ""),
@@ -224,7 +222,7 @@ class Routes:
             self._streams,
             self._taps,
             COLLECTORS,
-            machine=self._machine,
+            host=self._host,
             within_s=within_s,
         )
 
@@ -235,17 +233,17 @@ class Routes:
         taps: Iterable[Tap],
         collectors: Iterable[tuple[str, Collect]],
         *,
-        machine: MachineWatch | None,
+        host: HostWatch | None,
         within_s: float,
     ) -> Samples:
         watches = tuple(watches)
-        readings, seen = await self._read_all(watches, machine, within_s=within_s)
+        readings, seen = await self._read_all(watches, host, within_s=within_s)
         scrape = Scrape(
             now_s=time.time(),
             daemons=tuple(map(WatchedDaemon, readings)),
             streams=tuple(streams),
             taps=tuple(taps),
-            machine=seen,
+            host=seen,
             deliveries=self._deliveries,
             energy=self._energy,
             own=process.read(),
@@ -277,7 +275,7 @@ class Routes:
 
     async def _landing(self, _: Request) -> Response:
         readings = await self._read(tuple(self._watches.values()), within_s=1.0)
-        gpus = await self._machine.read_gpus(within_s=1.0) if self._machine is not None else None
+        gpus = await self._host.read_gpus(within_s=1.0) if self._host is not None else None
         html = landing.page(
             readings,
             version=self._version,
@@ -300,17 +298,17 @@ class Routes:
 
     @classmethod
     async def _read_all(
-        cls, watches: tuple[DaemonWatch, ...], machine: MachineWatch | None, *, within_s: float
-    ) -> tuple[list[DaemonReading], MachineReading | None]:
-        """Read daemons and cards at the same time, then the processes that tie the two together."""
-        if machine is None:
+        cls, watches: tuple[DaemonWatch, ...], host: HostWatch | None, *, within_s: float
+    ) -> tuple[list[DaemonReading], HostSnapshot | None]:
+        """Read daemons and GPUs at the same time, then the processes that tie the two together."""
+        if host is None:
             return await cls._read(watches, within_s=within_s), None
         until = time.monotonic() + within_s
         readings, gpus = await asyncio.gather(
-            cls._read(watches, within_s=within_s), machine.read_gpus(within_s=within_s)
+            cls._read(watches, within_s=within_s), host.read_gpus(within_s=within_s)
         )
         left_s = max(LEAST_WAIT_S, until - time.monotonic())
-        return readings, await machine.read(gpus, readings, within_s=left_s)
+        return readings, await host.read(gpus, readings, within_s=left_s)
 
     @staticmethod
     async def _read(watches: tuple[DaemonWatch, ...], *, within_s: float) -> list[DaemonReading]:

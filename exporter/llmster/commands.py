@@ -43,7 +43,7 @@ class LoadRequest:
     identifier: str | None = None
     ttl_ms: int | None = None
     device_identifier: str | None = None
-    """An LM Link peer; None is the daemon's own machine."""
+    """An LM Link peer; None is the daemon's own host."""
     fields: Mapping[str, Any] = field(default_factory=dict)
 
     def stack(self) -> dict[str, Any]:

@@ -46,7 +46,7 @@ class DownloadedModel(msgspec.Struct, frozen=True, rename="camel", kw_only=True)
     quantization: Quantization | None = None
     params_string: str | None = None
     device_identifier: str | None = None
-    """None on the daemon's own machine, else the LM Link peer that holds it."""
+    """None on the daemon's own host, else the LM Link peer that holds it."""
     vision: bool | None = None
     trained_for_tool_use: bool | None = None
     max_context_length: int | None = None
@@ -93,7 +93,7 @@ UNKNOWN_PROCESS: Final = DaemonProcess(None, None)
 
 
 class LinkPeer(msgspec.Struct, frozen=True, rename="camel"):
-    """Another machine of the user's LM Link network."""
+    """Another host of the user's LM Link network."""
 
     device_identifier: str
     device_name: str | None = None

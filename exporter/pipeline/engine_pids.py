@@ -11,7 +11,7 @@ from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.llmster.state import InstanceInfo
 
 REMEMBERED: Final = 256
-"""Instances kept, the longest unheard forgotten first: far more than one machine can have loaded."""
+"""Instances kept, the longest unheard forgotten first: far more than one host can have loaded."""
 
 
 class EnginePids:

@@ -1,4 +1,4 @@
-"""The machine under watch: its GPUs and the processes of the daemons that run on it, read for a scrape.
+"""The host under watch: its GPUs and the processes of the daemons that run on it, read for a scrape.
 
 Knows no metric. Whatever happens, `read()` answers: a part that could not be read carries its reason.
 """
@@ -25,19 +25,19 @@ log = logging.getLogger(__name__)
 
 
 @dataclass(frozen=True, slots=True)
-class MachineReading:
-    """What one reading found of the machine."""
+class HostSnapshot:
+    """What one reading found of the host."""
 
     gpus: HostGpus = field(default_factory=HostGpus)
     hosts: Mapping[str, HostReading] | None = None
-    """By daemon, of the daemons on this machine; None exactly when there is a problem."""
+    """By daemon, of the daemons on this host; None exactly when there is a problem."""
     host_problem: HardwareError | None = None
     xids: Mapping[tuple[str, int], int] | None = None
-    """XID errors by (gpu, xid); None when nothing can be watched. Known even while the cards cannot be read."""
+    """XID errors by (gpu, xid); None when nothing can be watched. Known even while the GPUs cannot be read."""
     last_xids: Mapping[str, int] = field(default_factory=dict)
     """The last XID error by gpu, of those that had one."""
     vram: Vram = field(default_factory=Vram)
-    """Who holds the memory of the GPUs; empty when the cards could not be read."""
+    """Who holds the memory of the GPUs; empty when the GPUs could not be read."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,8 +48,8 @@ class _Host:
     names: Mapping[int, str]
 
 
-class MachineWatch:
-    """Reads the machine for whoever asks. `local` are the names of the daemons that run on it."""
+class HostWatch:
+    """Reads the host for whoever asks. `local` are the names of the daemons that run on it."""
 
     def __init__(
         self,
@@ -89,7 +89,7 @@ class MachineWatch:
 
     async def read(
         self, gpus: HostGpus, daemons: Sequence[DaemonReading], *, within_s: float
-    ) -> MachineReading:
+    ) -> HostSnapshot:
         """Complete a reading of the GPUs with the processes behind it; a few milliseconds of /proc."""
         self._daemon_pids = {
             daemon.name: daemon.snapshot.process.pid if daemon.snapshot is not None else None
@@ -104,7 +104,7 @@ class MachineWatch:
         vram = share_out(gpus.devices, daemons, host.hosts, self.engines, names=host.names)
         if self._energy is not None and problem is None:
             self._energy.place(vram)
-        return MachineReading(
+        return HostSnapshot(
             gpus=gpus,
             hosts=host.hosts if problem is None else None,
             host_problem=problem,
@@ -129,20 +129,20 @@ class MachineWatch:
         """Name what went wrong: a bug of ours must cost this part of the reading, not the scrape."""
         if isinstance(error, HardwareError):
             return error
-        log.error("reading the machine failed", exc_info=error)
+        log.error("reading the host failed", exc_info=error)
         return HardwareError(f"internal error: {type(error).__name__}")
 
     def _learn_labels(self, gpus: HostGpus) -> None:
         if not gpus.devices:  # what was known stays true until they can be read again
             return
         present = {device.uuid: str(device.index) for device in gpus.devices if device.uuid is not None}
-        # A driver that was reloaded may count its cards anew: two cards must not have one number.
+        # A driver that was reloaded may count its GPUs anew: two GPUs must not have one number.
         gone = {uuid: label for uuid, label in self._labels.items() if label not in present.values()}
         self._labels = gone | present
         self._gpu_pids = pids_of(gpus.devices)
 
     def _labelled_xids(self) -> dict[tuple[str, int], int] | None:
-        """Name cards as every other metric does; a card is known by its uuid where it has no number any more."""
+        """Name GPUs as every other metric does; a GPU is known by its uuid where it has no number any more."""
         counts = self._gpus.xid_counts()
         if counts is None:
             return None

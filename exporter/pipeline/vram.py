@@ -1,4 +1,4 @@
-"""Pure: brings daemons, their processes and the GPUs' processes together into who holds how much of which card.
+"""Pure: brings daemons, their processes and the GPUs' processes together into who holds how much of which GPU.
 
 Knows no I/O. The evidence itself is weighed in exporter.hardware.attribution, one daemon at a time.
 """
@@ -25,7 +25,7 @@ from exporter.pipeline.snapshots import DaemonReading
 
 @dataclass(frozen=True, slots=True)
 class DaemonVram:
-    """What one daemon on this machine holds."""
+    """What one daemon on this host holds."""
 
     daemon: str
     instances: tuple[tuple[str, InstanceShare], ...]

@@ -1,4 +1,4 @@
-"""Starts the real actions API, in this process and on a real port, over a simulated daemon with simulated cards."""
+"""Starts the real actions API, in this process and on a real port, over a simulated daemon with simulated GPUs."""
 
 import asyncio
 import contextlib
@@ -63,7 +63,7 @@ def daemon(url: str, *, name: str = "box", token: str | None = None) -> DaemonSe
 
 
 def settings(state: Path, *daemons: DaemonSettings, **changes: Any) -> ActionsSettings:
-    """Settings of a service on a free port of this machine."""
+    """Settings of a service on a free port of this host."""
     values: dict[str, Any] = {
         "listen_host": "127.0.0.1",
         "listen_port": 0,
@@ -144,8 +144,8 @@ class Forge:
         await self.parts.reconcilers[0].tick()
 
 
-class NoMachine:
-    """A GpuSource of a machine without a driver."""
+class NoDriver:
+    """A GpuSource of a host without a driver."""
 
     def read(self) -> GpuReading:
         raise DriverUnavailable("no NVIDIA driver here")

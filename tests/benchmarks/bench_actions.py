@@ -21,7 +21,7 @@ from actions import app
 from actions.app import Parts
 from exporter.shared import server
 from exporter.shared.process import raise_gc_threshold
-from tests.actions.conftest import QUICK, SMALL, NoMachine, daemon, make_token, settings
+from tests.actions.conftest import QUICK, SMALL, NoDriver, daemon, make_token, settings
 from tests.benchmarks.processes import cpu_s, python, simulators
 from tests.benchmarks.table import Row
 
@@ -125,13 +125,13 @@ async def serve_bare() -> None:
 
 
 async def serve(daemon_url: str, folder: Path) -> None:
-    """Serve the actions API over a daemon, with a machine without cards."""
+    """Serve the actions API over a daemon, with a host without GPUs."""
     started: asyncio.Future[tuple[str, Parts]] = asyncio.get_running_loop().create_future()
     serving_it = asyncio.create_task(
         app.serve(
             settings(folder, daemon(daemon_url)),
             ready=lambda url, parts: started.set_result((url, parts)),
-            gpus={"nvidia": NoMachine()},
+            gpus={"nvidia": NoDriver()},
             timeouts=QUICK,
         )
     )

@@ -1,7 +1,7 @@
 """Prints what each step from a log line to a prediction costs, beside the floor: msgspec decoding alone.
 
 Run it with `python -m tests.benchmarks.bench_events`. CPU time, best of several rounds; ratios travel better
-between machines than the numbers do.
+between hosts than the numbers do.
 """
 
 from __future__ import annotations

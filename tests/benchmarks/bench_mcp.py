@@ -164,7 +164,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
 
 
 async def _rows(fastmcp: str | None, *, calls: int, rounds: int, quick: bool) -> list[Row]:
-    """Measure every way in every round, so that all meet the same machine; the best round of each counts."""
+    """Measure every way in every round, so that all meet the same host; the best round of each counts."""
     ways: dict[str, Callable[[], contextlib.AbstractAsyncContextManager[tuple[Client, str]]]] = {
         "tool server over HTTP, no gate": web,
         "gate": gated,

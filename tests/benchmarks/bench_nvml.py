@@ -70,10 +70,10 @@ def prepare() -> tuple[Callable[[], object], Callable[[], bytes]]:
     from exporter.hardware.host import LocalHost
     from exporter.hardware.nvml.source import NvmlSource
     from exporter.http.exposition import expose
-    from exporter.pipeline.host_snapshot import MachineWatch
+    from exporter.pipeline.host_snapshot import HostWatch
 
     source = NvmlSource()
-    machine = MachineWatch({"nvidia": source}, LocalHost(), local=(), max_age_s=0)
+    host_watch = HostWatch({"nvidia": source}, LocalHost(), local=(), max_age_s=0)
     loop = asyncio.new_event_loop()
     collectors = (
         ("driver", gpu.collect_driver),
@@ -83,19 +83,19 @@ def prepare() -> tuple[Callable[[], object], Callable[[], bytes]]:
     )
 
     async def scrape() -> bytes:
-        cards = await machine.read_gpus(within_s=60)
-        seen = await machine.read(cards, [], within_s=60)
-        samples = run(collectors, Scrape(now_s=time.time(), daemons=(), machine=seen))
+        gpus = await host_watch.read_gpus(within_s=60)
+        seen = await host_watch.read(gpus, [], within_s=60)
+        samples = run(collectors, Scrape(now_s=time.time(), daemons=(), host=seen))
         return expose(samples, accept="", accept_encoding="", names=()).body
 
     return NvmlSource().read, lambda: loop.run_until_complete(scrape())
 
 
 @contextlib.contextmanager
-def machine(
+def fake_host(
     library: Path, directory: Path, *, gpus: int = GPUS, processes: int = PROCESSES, pcie_us: int = 0
 ) -> Iterator[dict[str, str]]:
-    """Describe the machine, with real processes behind the pids, and give the environment that shows it."""
+    """Describe the host, with real processes behind the pids, and give the environment that shows it."""
     sleepers = [subprocess.Popen(["sleep", "3600"]) for _ in range(processes)]
     lines = [f"count {gpus}", f"pcie_us {pcie_us}"]
     lines += [
@@ -160,7 +160,7 @@ def rows(*, quick: bool) -> Iterator[Row]:
         directory = Path(name)
         library = fake_nvml.build(Path(gcc), directory)
         other = None if quick else nvitop_python(directory)
-        with machine(library, directory) as environment:
+        with fake_host(library, directory) as environment:
             rounds = 1 if quick else 100
             ours = measure(sys.executable, OURS, environment, rounds)
             theirs = measure(other, NVITOP, environment, rounds) if other is not None else None

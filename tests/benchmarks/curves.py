@@ -37,7 +37,7 @@ def _daemons(sizes: tuple[int, ...], *, quick: bool) -> Iterator[Row]:
     for size in sizes:
         try:
             cpu_ms, rss_mb = _scraped(size, INSTANCES_EACH, quick=quick)
-        except RuntimeError as problem:  # a busy machine: what smaller sizes cost is still worth a row
+        except RuntimeError as problem:  # a busy host: what smaller sizes cost is still worth a row
             print(f"{size:,} daemons are left out: {problem}", file=sys.stderr)
             break
         costs.append((size, cpu_ms))
@@ -97,7 +97,7 @@ def _concurrent_scrapes(sizes: tuple[int, ...], *, rounds: int) -> Iterator[Row]
 
 
 def _gpus(sizes: tuple[int, ...], *, rounds: int) -> Iterator[Row]:
-    """Cards of the fake library, with 8 processes each: read through the genuine pynvml, collected and encoded."""
+    """GPUs of the fake library, with 8 processes each: read through the genuine pynvml, collected and encoded."""
     gcc = shutil.which("gcc")
     if gcc is None:
         print("GPUs are left out: needs gcc (apt-get install gcc libc6-dev)", file=sys.stderr)
@@ -106,7 +106,7 @@ def _gpus(sizes: tuple[int, ...], *, rounds: int) -> Iterator[Row]:
     with tempfile.TemporaryDirectory() as name:
         library = fake_nvml.build(Path(gcc), Path(name))
         for size in sizes:
-            with bench_nvml.machine(library, Path(name), gpus=size, processes=8 * size) as environment:
+            with bench_nvml.fake_host(library, Path(name), gpus=size, processes=8 * size) as environment:
                 found = bench_nvml.measure(sys.executable, bench_nvml.OURS, environment, rounds)
             costs.append((size, found["scrape"]["cpu_ms"]))
     yield from curve("GPUs: CPU of reading, collecting, encoding", "ms", "GPU", costs)

@@ -94,7 +94,7 @@ def cpu_s(process: psutil.Process) -> float:
 
 
 def best_of(rounds: int, *works: Callable[[], object]) -> list[float]:
-    """Return the least CPU seconds each work took, one after the other in every round: all meet the same machine."""
+    """Return the least CPU seconds each work took, one after the other in every round: all meet the same host."""
     least = [float("inf")] * len(works)
     for _ in range(rounds):
         for index, work in enumerate(works):

@@ -24,8 +24,8 @@ def test_a_benchmark_fills_rows_with_what_it_measured(name: str) -> None:
 def test_the_runner_prints_a_table_of_what_was_named(capsys: pytest.CaptureFixture[str]) -> None:
     main(["--quick", "ingest"])
 
-    machine, head, first, second, took = capsys.readouterr().out.splitlines()
-    assert "cores" in machine
+    host, head, first, second, took = capsys.readouterr().out.splitlines()
+    assert "cores" in host
     assert head.split()[:2] == ["what", "ours"]
     assert first.startswith("events parsed")
     assert second.startswith("events parsed, paired")

@@ -1,4 +1,4 @@
-"""What the containers run, run here: the same commands and variables, with a port and folders of this machine."""
+"""What the containers run, run here: the same commands and variables, with a port and folders of this host."""
 
 import asyncio
 import json
@@ -56,7 +56,7 @@ def served(service: str, folder: Path, path: str, **changes: str) -> Iterator[st
     entrypoint = VARIANT[service].get("entrypoint", ["daemonpulse"])
     words = [with_defaults(word) for word in VARIANT[service]["command"]]
     command: list[Any] = [BIN / entrypoint[0], *entrypoint[1:], *words]
-    if "--daemon-port" in words:  # the containers' own would be in the way of another run on this machine
+    if "--daemon-port" in words:  # the containers' own would be in the way of another run on this host
         command += ["--daemon-port", "0"]
     port = free_port()
     told = {
@@ -124,7 +124,7 @@ def test_the_exporter_starts_with_its_variables_and_says_that_the_daemon_is_not_
 
 
 @pytest.mark.external("prometheus")
-async def test_the_demo_gives_the_stacks_prometheus_simulated_cards_and_marks_them(tmp_path: Path) -> None:
+async def test_the_demo_gives_the_stacks_prometheus_simulated_gpus_and_marks_them(tmp_path: Path) -> None:
     names = {"exporter"}
     [group] = json.loads((COMPOSE / "prometheus" / "targets" / "exporter.json").read_text(encoding="utf-8"))
     with served("simulator", tmp_path, "/healthz", DAEMONPULSE_LISTEN=":PORT") as url:
@@ -133,10 +133,10 @@ async def test_the_demo_gives_the_stacks_prometheus_simulated_cards_and_marks_th
         async with running(program, log_file=tmp_path / "log") as prometheus, asyncio.timeout(60):
             assert prometheus is not None
             held = await stored(prometheus, "sum by (model) (llmster_instance_vram_bytes)")
-            cards = await stored(prometheus, "gpu_device_info")
+            gpus = await stored(prometheus, "gpu_device_info")
     assert min(float(one["value"][1]) for one in held) > 0
-    assert {one["metric"]["source"] for one in cards} == {"simulated"}
-    assert all(one["metric"]["name"].endswith(" (simulated)") for one in cards)
+    assert {one["metric"]["source"] for one in gpus} == {"simulated"}
+    assert all(one["metric"]["name"].endswith(" (simulated)") for one in gpus)
 
 
 async def stored(prometheus: str, query: str) -> list[dict[str, Any]]:

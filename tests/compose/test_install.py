@@ -140,7 +140,7 @@ def test_every_file_and_metric_the_page_names_exists() -> None:
 def test_systemd_takes_the_unit_and_finds_little_exposed(
     tmp_path: Path, external_tool: FindTool, unit: Path
 ) -> None:
-    here = tmp_path / unit.name  # with a program that this machine has
+    here = tmp_path / unit.name  # with a program that this host has
     text = unit.read_text(encoding="utf-8")
     here.write_text(text.replace("ExecStart=/opt/daemonpulse/bin/daemonpulse ", "ExecStart=/bin/true "))
     for command in (

@@ -68,7 +68,7 @@ async def test_sdk_reads_version_identity_link_and_runtime(sim: Simulator) -> No
     assert {model_format for model_format, _ in seen["selections"]} <= {"GGUF", "MLX"}
     assert seen["hardware"]["status"] == "ok"
     gpus = seen["hardware"]["engines"][0]["hardwareSurvey"]["gpuSurveyResult"]["gpuInfo"]
-    assert len(gpus) == len(sim.daemon.cards.all)
+    assert len(gpus) == len(sim.daemon.gpus.all)
     assert len(seen["hardwareAll"]["engines"]) >= len(seen["hardware"]["engines"])
 
 

@@ -71,7 +71,7 @@ def test_the_wheel_holds_every_file_of_the_stack_and_no_test(release: Path) -> N
     assert tops - info == {"exporter", "actions", "dashboards", "daemonpulse", "llmster_sim"}
 
 
-def test_the_sdist_holds_the_tests_and_nothing_of_a_machine(release: Path) -> None:
+def test_the_sdist_holds_the_tests_and_nothing_of_a_host(release: Path) -> None:
     [sdist] = release.glob("*.tar.gz")
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}

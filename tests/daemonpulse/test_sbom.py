@@ -93,7 +93,7 @@ def test_it_is_valid_by_the_schema_and_the_schema_refuses_a_wrong_one(listed: di
     assert list(validator.iter_errors(listed | {"components": [{"type": "librarian", "name": "x"}]}))
 
 
-def test_it_says_nothing_of_the_machine_it_was_made_on(listed: dict[str, Any]) -> None:
+def test_it_says_nothing_of_the_host_it_was_made_on(listed: dict[str, Any]) -> None:
     assert "file://" not in json.dumps(listed)
     assert str(Path.home()) not in json.dumps(listed)
 

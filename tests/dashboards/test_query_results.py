@@ -51,12 +51,12 @@ def labels_of(expr: Expr) -> set[str]:
 
 
 def test_labels_follow_the_series() -> None:
-    by_card = sum_by(P.now(h.POWER), "gpu")
+    by_gpu = sum_by(P.now(h.POWER), "gpu")
     assert labels_of(P.now(d.UP)) == {"daemon", "job", "instance"}
     assert labels_of(P.quantile(0.5, s.TTFT, "model")) == {"model"}
     assert labels_of(P.heat(s.TTFT)) == {"le"}
     assert "le" not in labels_of(P.rate_of_sum(s.TTFT))
-    assert labels_of(by_card) == labels_of(by_card > now()) == labels_of(now() - by_card) == {"gpu"}
+    assert labels_of(by_gpu) == labels_of(by_gpu > now()) == labels_of(now() - by_gpu) == {"gpu"}
     assert labels_of(absent(P.now(d.UP))) == set()
     assert labels_of(recorded("daemon:x_y:sum", "daemon")) == {"daemon"}
     assert variable("kwh").labels is None

@@ -27,7 +27,7 @@ from tests.dashboards.asked import GENERATED, NAMES, Asked, Json, board_queries,
 from tests.dashboards.pressing import caller, policy, press, press_forge, press_toolchain
 from tests.dashboards.showing import answered, faults
 from tests.external import FindTool
-from tests.machines import CARDS, FULL_CARD, Gpus, Host, family
+from tests.hosts import FULL_GPU, GPUS, Gpus, Host, family
 from tests.otlp_sink import otlp_sink
 from tests.system.conftest import StartExporter, daemon
 
@@ -46,7 +46,7 @@ QUIET: dict[str, str] = {
 """Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
 
 PATIENCE_S = 60.0
-"""Only a guard, for a machine that has other things to do; what is waited for comes within seconds."""
+"""Only a guard, for a host that has other things to do; what is waited for comes within seconds."""
 SETTLED_S = 160.0
 """A guard, too: as a rule all is answered in less than half a minute."""
 
@@ -59,11 +59,11 @@ HOST = family(
 )
 
 
-# One card slows down for heat, which the others' drivers do not report.
+# One GPU slows down for heat, which the others' drivers do not report.
 SLOWED = dataclasses.replace(
-    FULL_CARD, throttle_reasons={**(FULL_CARD.throttle_reasons or {}), "hw_thermal_slowdown": True}
+    FULL_GPU, throttle_reasons={**(FULL_GPU.throttle_reasons or {}), "hw_thermal_slowdown": True}
 )
-MACHINE = dataclasses.replace(CARDS, devices=(SLOWED, *CARDS.devices[1:]))
+SLOWED_GPUS = dataclasses.replace(GPUS, devices=(SLOWED, *GPUS.devices[1:]))
 
 
 class Prometheus:
@@ -166,7 +166,7 @@ async def test_every_query_of_every_board_and_rule_returns_data(
     async with Simulator(SimConfig(scenario="steady+agent+burst+malformed", speed=4.0, home=home)) as sim:
         exporter = await start_exporter(
             daemon("box", sim.url, home=home),
-            gpus=Gpus(MACHINE, xids={("GPU-0000", 79): 2}),
+            gpus=Gpus(SLOWED_GPUS, xids={("GPU-0000", 79): 2}),
             host=Host(HOST, {9000: "Xorg"}),
         )
         policy(tmp_path / "state", tmp_path / "mcp.json")
@@ -195,7 +195,7 @@ async def test_every_query_of_every_board_and_rule_returns_data(
             shown = await answered(prometheus.series)
             killed = await press(forge.http, "forge", "Eject all", {"daemon": "box"})
             assert (await forge.done(killed))["state"] == "done"
-    # Last, so that a machine without Grafana's packages has checked all the rest before it says that it skips this.
+    # Last, so that a host without Grafana's packages has checked all the rest before it says that it skips this.
     external_tool("@grafana/data")
     found, judged = await faults(external_tool("node"), shown)
     assert not found, "\n".join(found)

@@ -1,4 +1,4 @@
-"""A libnvidia-ml.so.1 for machines without a card: compiled here, loaded by the genuine pynvml.
+"""A libnvidia-ml.so.1 for hosts without a GPU: compiled here, loaded by the genuine pynvml.
 
 Nothing in the product knows of it. The loader finds a library that is already in the process by its soname, so loading
 the fake first is enough; in a subprocess, LD_LIBRARY_PATH does the same.
@@ -29,8 +29,8 @@ def build(gcc: Path, directory: Path) -> Path:
     return library
 
 
-class Machine:
-    """The machine the fake library describes; what is written here is true from the next NVML call on."""
+class FakeHost:
+    """The host the fake library describes; what is written here is true from the next NVML call on."""
 
     def __init__(self, library: Path, directory: Path) -> None:
         self.library = library
@@ -56,11 +56,11 @@ class Machine:
         self._write()
 
     def calls(self, function: str) -> int:
-        """Count how often the function was called since the machine was reset."""
+        """Count how often the function was called since the host was reset."""
         return int(self._loaded.fake_nvml_calls(function.encode()))
 
     def environment(self) -> dict[str, str]:
-        """Give a subprocess this machine."""
+        """Give a subprocess this host."""
         return {
             **os.environ,
             "LD_LIBRARY_PATH": str(self.library.parent),

@@ -1,14 +1,14 @@
-/* A libnvidia-ml.so.1 whose cards are described by a text file, for the genuine pynvml to load.
+/* A libnvidia-ml.so.1 whose GPUs are described by a text file, for the genuine pynvml to load.
  *
- * The file named by FAKE_NVML_SCENARIO is read again whenever it changes, so that a test can alter the machine under a
+ * The file named by FAKE_NVML_SCENARIO is read again whenever it changes, so that a test can alter the host under a
  * running reader. Struct layouts and function names are those of nvml.h as pynvml 13 declares them. One line each:
  *
- *   count N                          cards on the machine (default 1)
+ *   count N                          GPUs on the host (default 1)
  *   init CODE                        what nvmlInit answers (default 0)
  *   epoch N                          a new number = the driver was reloaded: old sessions answer UNINITIALIZED
  *   wedge FUNCTION|all               that call does not return until the line has gone (event waits excepted)
  *   call_us N                        every call takes this long
- *   pcie_us N                        a PCIe throughput sample takes this long (20000 on real cards)
+ *   pcie_us N                        a PCIe throughput sample takes this long (20000 on real GPUs)
  *   driver TEXT / cuda N
  *   gpu N|all KEY VALUE              overrides one answer; VALUE may be "unsupported" or "error:CODE"
  *   gpu N|all everything VALUE       the same for every answer without an override of its own
@@ -44,9 +44,9 @@ struct scenario {
     struct partition partition[MAX_CARDS * MAX_MIG];
     struct xid xid[256];
 };
-struct card { int gpu, partition; };  /* partition -1: the whole card */
+struct GPU { int gpu, partition; };  /* partition -1: the whole GPU */
 
-static struct card cards[MAX_CARDS], partitions[MAX_CARDS][MAX_MIG];
+static struct GPU GPUs[MAX_CARDS], partitions[MAX_CARDS][MAX_MIG];
 static struct scenario *now;
 static struct stat known;
 static pthread_mutex_t lock = PTHREAD_MUTEX_INITIALIZER;
@@ -153,30 +153,30 @@ static int refusal(const struct answer *a) {
     return strncmp(a->text, "error:", 6) ? OK : atoi(a->text + 6);
 }
 
-static int number(const char *name, const struct card *card, const char *key, u64 fallback, u64 *out) {
+static int number(const char *name, const struct GPU *GPU, const char *key, u64 fallback, u64 *out) {
     int rc = enter(name);
     if (rc) return rc;
-    if (!card) return INVALID;
-    const struct answer *a = find(card->gpu, key);
-    if (!a && (rc = refusal(find(card->gpu, "everything")))) return rc;
+    if (!GPU) return INVALID;
+    const struct answer *a = find(GPU->gpu, key);
+    if (!a && (rc = refusal(find(GPU->gpu, "everything")))) return rc;
     if (a && (rc = refusal(a))) return rc;
     *out = a ? strtoull(a->text, NULL, 10) : fallback;
     return OK;
 }
 
-static int text(const char *name, const struct card *card, const char *key, const char *fallback, char *out, u32 size) {
+static int text(const char *name, const struct GPU *GPU, const char *key, const char *fallback, char *out, u32 size) {
     u64 ignored;
-    int rc = number(name, card, key, 0, &ignored);
+    int rc = number(name, GPU, key, 0, &ignored);
     if (rc) return rc;
-    const struct answer *a = find(card->gpu, key);
+    const struct answer *a = find(GPU->gpu, key);
     if (snprintf(out, size, "%s", a ? a->text : fallback) >= (int)size) return TOO_SMALL;
     return OK;
 }
 
 #define ANSWER_U32(FUNCTION, KEY, DEFAULT)                                  \
-    int FUNCTION(struct card *card, u32 *out) {                             \
+    int FUNCTION(struct GPU *GPU, u32 *out) {                             \
         u64 value;                                                          \
-        int rc = number(__func__, card, KEY, DEFAULT, &value);              \
+        int rc = number(__func__, GPU, KEY, DEFAULT, &value);              \
         if (!rc) *out = (u32)value;                                         \
         return rc;                                                          \
     }
@@ -207,8 +207,8 @@ int nvmlInitWithFlags(u32 flags) {
     struct scenario *s = scenario();
     if (s->init) return s->init;
     for (int i = 0; i < MAX_CARDS; i++) {
-        cards[i] = (struct card){i, -1};
-        for (int j = 0; j < MAX_MIG; j++) partitions[i][j] = (struct card){i, j};
+        GPUs[i] = (struct GPU){i, -1};
+        for (int j = 0; j < MAX_MIG; j++) partitions[i][j] = (struct GPU){i, j};
     }
     session_epoch = s->epoch;
     references++;
@@ -257,130 +257,130 @@ int nvmlDeviceGetCount_v2(u32 *out) {
     return rc;
 }
 
-int nvmlDeviceGetHandleByIndex_v2(u32 index, struct card **out) {
+int nvmlDeviceGetHandleByIndex_v2(u32 index, struct GPU **out) {
     if (index >= (u32)scenario()->count) return INVALID;
     int rc = enter(__func__);
     if (rc || (rc = refusal(find(index, "handle")))) return rc;
-    *out = &cards[index];
+    *out = &GPUs[index];
     return OK;
 }
 
-int nvmlDeviceGetIndex(struct card *card, u32 *out) {
+int nvmlDeviceGetIndex(struct GPU *GPU, u32 *out) {
     u64 value;
-    int rc = number(__func__, card, "index", card->gpu, &value);
+    int rc = number(__func__, GPU, "index", GPU->gpu, &value);
     if (!rc) *out = (u32)value;
     return rc;
 }
 
-int nvmlDeviceGetUUID(struct card *card, char *out, u32 size) {
+int nvmlDeviceGetUUID(struct GPU *GPU, char *out, u32 size) {
     char uuid[64];
-    if (card->partition < 0) snprintf(uuid, sizeof uuid, "GPU-00000000-0000-0000-0000-%012d", card->gpu);
-    else snprintf(uuid, sizeof uuid, "MIG-00000000-0000-0000-%04d-%012d", card->partition, card->gpu);
-    return text(__func__, card, card->partition < 0 ? "uuid" : "mig_uuid", uuid, out, size);
+    if (GPU->partition < 0) snprintf(uuid, sizeof uuid, "GPU-00000000-0000-0000-0000-%012d", GPU->gpu);
+    else snprintf(uuid, sizeof uuid, "MIG-00000000-0000-0000-%04d-%012d", GPU->partition, GPU->gpu);
+    return text(__func__, GPU, GPU->partition < 0 ? "uuid" : "mig_uuid", uuid, out, size);
 }
-int nvmlDeviceGetName(struct card *card, char *out, u32 size) {
-    return text(__func__, card, "name", card->partition < 0 ? "NVIDIA Fake H100" : "NVIDIA Fake H100 MIG 1g.10gb", out,
+int nvmlDeviceGetName(struct GPU *GPU, char *out, u32 size) {
+    return text(__func__, GPU, "name", GPU->partition < 0 ? "NVIDIA Fake H100" : "NVIDIA Fake H100 MIG 1g.10gb", out,
                 size);
 }
-int nvmlDeviceGetSerial(struct card *card, char *out, u32 size) {
-    return text(__func__, card, "serial", "1320000000001", out, size);
+int nvmlDeviceGetSerial(struct GPU *GPU, char *out, u32 size) {
+    return text(__func__, GPU, "serial", "1320000000001", out, size);
 }
 
 struct pci { char legacy[16]; u32 domain, bus, device, id, subsystem; char bus_id[32]; };
-int nvmlDeviceGetPciInfo_v3(struct card *card, struct pci *out) {
+int nvmlDeviceGetPciInfo_v3(struct GPU *GPU, struct pci *out) {
     char fallback[32];
     memset(out, 0, sizeof *out);
-    snprintf(fallback, sizeof fallback, "00000000:%02X:00.0", 0x17 + card->gpu);
-    int rc = text(__func__, card, "bus_id", fallback, out->bus_id, sizeof out->bus_id);
-    out->bus = 0x17 + card->gpu;
+    snprintf(fallback, sizeof fallback, "00000000:%02X:00.0", 0x17 + GPU->gpu);
+    int rc = text(__func__, GPU, "bus_id", fallback, out->bus_id, sizeof out->bus_id);
+    out->bus = 0x17 + GPU->gpu;
     return rc;
 }
 
 struct memory { u64 total, free, used; };
 struct memory_v2 { u32 version; u64 total, reserved, free, used; };
-static int memory(const char *name, struct card *card, struct memory_v2 *out) {
+static int memory(const char *name, struct GPU *GPU, struct memory_v2 *out) {
     struct scenario *s = scenario();
     u64 total, used, reserved;
     int rc;
-    for (int i = 0; card->partition >= 0 && i < s->partitions; i++) {
+    for (int i = 0; GPU->partition >= 0 && i < s->partitions; i++) {
         struct partition *m = &s->partition[i];
-        if (m->gpu != card->gpu || m->index != card->partition) continue;
-        if ((rc = number(name, card, "mig_memory", m->total, &total))) return rc;
+        if (m->gpu != GPU->gpu || m->index != GPU->partition) continue;
+        if ((rc = number(name, GPU, "mig_memory", m->total, &total))) return rc;
         *out = (struct memory_v2){out->version, total, 16 * MIB, total - m->used - 16 * MIB, m->used};
         return OK;
     }
-    if ((rc = number(name, card, "memory_total", 81920 * MIB, &total)) ||
-        (rc = number(name, card, "memory_used", 1024 * MIB, &used)) ||
-        (rc = number(name, card, "memory_reserved", 512 * MIB, &reserved)))
+    if ((rc = number(name, GPU, "memory_total", 81920 * MIB, &total)) ||
+        (rc = number(name, GPU, "memory_used", 1024 * MIB, &used)) ||
+        (rc = number(name, GPU, "memory_reserved", 512 * MIB, &reserved)))
         return rc;
     *out = (struct memory_v2){out->version, total, reserved, total - used - reserved, used};
     return OK;
 }
-int nvmlDeviceGetMemoryInfo_v2(struct card *card, struct memory_v2 *out) {
+int nvmlDeviceGetMemoryInfo_v2(struct GPU *GPU, struct memory_v2 *out) {
     u64 ignored;
-    int rc = number(__func__, card, "memory_v2", 0, &ignored);
+    int rc = number(__func__, GPU, "memory_v2", 0, &ignored);
     if (rc) return rc;
     if (out->version != (sizeof *out | 2 << 24)) return 25; /* ARGUMENT_VERSION_MISMATCH */
-    return memory(__func__, card, out);
+    return memory(__func__, GPU, out);
 }
-int nvmlDeviceGetMemoryInfo(struct card *card, struct memory *out) {
+int nvmlDeviceGetMemoryInfo(struct GPU *GPU, struct memory *out) {
     struct memory_v2 v2 = {0};
-    int rc = memory(__func__, card, &v2);
+    int rc = memory(__func__, GPU, &v2);
     if (!rc) *out = (struct memory){v2.total, v2.free, v2.used + v2.reserved};
     return rc;
 }
-int nvmlDeviceGetBAR1MemoryInfo(struct card *card, struct memory *out) {
+int nvmlDeviceGetBAR1MemoryInfo(struct GPU *GPU, struct memory *out) {
     u64 total;
-    int rc = number(__func__, card, "bar1_total", 131072 * MIB, &total);
+    int rc = number(__func__, GPU, "bar1_total", 131072 * MIB, &total);
     if (!rc) *out = (struct memory){total, total - MIB, MIB};
     return rc;
 }
 
 struct utilization { u32 gpu, memory; };
-int nvmlDeviceGetUtilizationRates(struct card *card, struct utilization *out) {
+int nvmlDeviceGetUtilizationRates(struct GPU *GPU, struct utilization *out) {
     u64 gpu, busy;
-    int rc = number(__func__, card, "utilization", 37, &gpu);
-    if (rc || (rc = number(__func__, card, "memory_busy", 21, &busy))) return rc;
+    int rc = number(__func__, GPU, "utilization", 37, &gpu);
+    if (rc || (rc = number(__func__, GPU, "memory_busy", 21, &busy))) return rc;
     *out = (struct utilization){(u32)gpu, (u32)busy};
     return OK;
 }
-static int sampled(const char *name, struct card *card, const char *key, u64 fallback, u32 *out, u32 *period_us) {
+static int sampled(const char *name, struct GPU *GPU, const char *key, u64 fallback, u32 *out, u32 *period_us) {
     u64 value;
-    int rc = number(name, card, key, fallback, &value);
+    int rc = number(name, GPU, key, fallback, &value);
     if (rc) return rc;
     *out = (u32)value;
     *period_us = 167000;
     return OK;
 }
-int nvmlDeviceGetEncoderUtilization(struct card *card, u32 *out, u32 *period_us) {
-    return sampled(__func__, card, "encoder", 3, out, period_us);
+int nvmlDeviceGetEncoderUtilization(struct GPU *GPU, u32 *out, u32 *period_us) {
+    return sampled(__func__, GPU, "encoder", 3, out, period_us);
 }
-int nvmlDeviceGetDecoderUtilization(struct card *card, u32 *out, u32 *period_us) {
-    return sampled(__func__, card, "decoder", 4, out, period_us);
+int nvmlDeviceGetDecoderUtilization(struct GPU *GPU, u32 *out, u32 *period_us) {
+    return sampled(__func__, GPU, "decoder", 4, out, period_us);
 }
 
 struct temperature { u32 version, sensor; int celsius; };
-int nvmlDeviceGetTemperatureV(struct card *card, struct temperature *out) {
+int nvmlDeviceGetTemperatureV(struct GPU *GPU, struct temperature *out) {
     u64 value;
-    int rc = number(__func__, card, "temperature_v", 0, &value);
-    if (rc || (rc = number(__func__, card, "temperature", 52, &value))) return rc;
+    int rc = number(__func__, GPU, "temperature_v", 0, &value);
+    if (rc || (rc = number(__func__, GPU, "temperature", 52, &value))) return rc;
     if (out->version != (sizeof *out | 1 << 24)) return 25;
     out->celsius = (int)value;
     return OK;
 }
-int nvmlDeviceGetTemperature(struct card *card, u32 sensor, u32 *out) {
+int nvmlDeviceGetTemperature(struct GPU *GPU, u32 sensor, u32 *out) {
     u64 value;
-    int rc = number(__func__, card, "temperature", 52, &value);
+    int rc = number(__func__, GPU, "temperature", 52, &value);
     (void)sensor;
     if (!rc) *out = (u32)value;
     return rc;
 }
 
 #define ANSWER_KEYED(FUNCTION, STEM, DEFAULT)                               \
-    int FUNCTION(struct card *card, u32 which, u32 *out) {                  \
+    int FUNCTION(struct GPU *GPU, u32 which, u32 *out) {                  \
         char key[48];                                                       \
         u64 value;                                                          \
-        int rc = number(__func__, card, keyed(key, STEM, which), DEFAULT, &value); \
+        int rc = number(__func__, GPU, keyed(key, STEM, which), DEFAULT, &value); \
         if (!rc) *out = (u32)value;                                         \
         return rc;                                                          \
     }
@@ -404,48 +404,48 @@ ANSWER_U32(nvmlDeviceGetDisplayMode, "display_mode", 0)
 ANSWER_U32(nvmlDeviceGetPersistenceMode, "persistence_mode", 1)
 ANSWER_U32(nvmlDeviceGetComputeMode, "compute_mode", 0)
 
-int nvmlDeviceGetPcieThroughput(struct card *card, u32 which, u32 *out) {
+int nvmlDeviceGetPcieThroughput(struct GPU *GPU, u32 which, u32 *out) {
     char key[48];
     u64 value;
-    int rc = number(__func__, card, keyed(key, "pcie_throughput", which), 1000 + which, &value);
+    int rc = number(__func__, GPU, keyed(key, "pcie_throughput", which), 1000 + which, &value);
     if (rc) return rc;
     nap(scenario()->pcie_us);
     *out = (u32)value;
     return OK;
 }
 
-static int number64(const char *name, struct card *card, const char *key, u64 fallback, u64 *out) {
+static int number64(const char *name, struct GPU *GPU, const char *key, u64 fallback, u64 *out) {
     u64 value;
-    int rc = number(name, card, key, fallback, &value);
+    int rc = number(name, GPU, key, fallback, &value);
     if (!rc) *out = value;
     return rc;
 }
-int nvmlDeviceGetTotalEnergyConsumption(struct card *card, u64 *out) {
-    return number64(__func__, card, "energy", 123456789, out);
+int nvmlDeviceGetTotalEnergyConsumption(struct GPU *GPU, u64 *out) {
+    return number64(__func__, GPU, "energy", 123456789, out);
 }
-int nvmlDeviceGetCurrentClocksEventReasons(struct card *card, u64 *out) {
+int nvmlDeviceGetCurrentClocksEventReasons(struct GPU *GPU, u64 *out) {
     u64 ignored;
-    int rc = number(__func__, card, "event_reasons", 0, &ignored);
-    return rc ? rc : number64(__func__, card, "reasons", 0x4, out);
+    int rc = number(__func__, GPU, "event_reasons", 0, &ignored);
+    return rc ? rc : number64(__func__, GPU, "reasons", 0x4, out);
 }
-int nvmlDeviceGetCurrentClocksThrottleReasons(struct card *card, u64 *out) {
-    return number64(__func__, card, "reasons", 0x4, out);
+int nvmlDeviceGetCurrentClocksThrottleReasons(struct GPU *GPU, u64 *out) {
+    return number64(__func__, GPU, "reasons", 0x4, out);
 }
-int nvmlDeviceGetTotalEccErrors(struct card *card, u32 kind, u32 counter, u64 *out) {
+int nvmlDeviceGetTotalEccErrors(struct GPU *GPU, u32 kind, u32 counter, u64 *out) {
     char key[48];
     (void)counter;
-    return number64(__func__, card, keyed(key, "ecc_total", kind), 0, out);
+    return number64(__func__, GPU, keyed(key, "ecc_total", kind), 0, out);
 }
-int nvmlDeviceGetMemoryErrorCounter(struct card *card, u32 kind, u32 counter, u32 location, u64 *out) {
+int nvmlDeviceGetMemoryErrorCounter(struct GPU *GPU, u32 kind, u32 counter, u32 location, u64 *out) {
     char key[48];
     (void)counter;
-    if (location != 2 && location != 7 && !find(card->gpu, "ecc_old")) return UNSUPPORTED;
+    if (location != 2 && location != 7 && !find(GPU->gpu, "ecc_old")) return UNSUPPORTED;
     snprintf(key, sizeof key, "ecc_%u_%u", kind, location);
-    return number64(__func__, card, key, 10 * location + kind, out);
+    return number64(__func__, GPU, key, 10 * location + kind, out);
 }
-int nvmlDeviceGetRemappedRows(struct card *card, u32 *corrected, u32 *uncorrected, u32 *pending, u32 *failed) {
+int nvmlDeviceGetRemappedRows(struct GPU *GPU, u32 *corrected, u32 *uncorrected, u32 *pending, u32 *failed) {
     u64 value;
-    int rc = number(__func__, card, "remapped", 2, &value);
+    int rc = number(__func__, GPU, "remapped", 2, &value);
     if (rc) return rc;
     *corrected = (u32)value;
     *uncorrected = 1;
@@ -455,13 +455,13 @@ int nvmlDeviceGetRemappedRows(struct card *card, u32 *corrected, u32 *uncorrecte
 }
 
 struct field { u32 id, scope; long long timestamp, latency_us; u32 type; u32 rc; union { double d; u32 u; u64 ull; } value; };
-int nvmlDeviceGetFieldValues(struct card *card, int count, struct field *fields) {
+int nvmlDeviceGetFieldValues(struct GPU *GPU, int count, struct field *fields) {
     u64 ignored;
-    int rc = number(__func__, card, "fields", 0, &ignored);
+    int rc = number(__func__, GPU, "fields", 0, &ignored);
     if (rc) return rc;
     for (int i = 0; i < count; i++) {
         char key[48];
-        const struct answer *a = find(card->gpu, keyed(key, "field", fields[i].id));
+        const struct answer *a = find(GPU->gpu, keyed(key, "field", fields[i].id));
         fields[i].type = fields[i].id == 138 || fields[i].id == 139 ? 3 : 1;
         fields[i].rc = (u32)(a ? refusal(a) : fields[i].id == 82 ? OK : UNSUPPORTED);
         fields[i].value.ull = a ? strtoull(a->text, NULL, 10) : 61;
@@ -469,7 +469,7 @@ int nvmlDeviceGetFieldValues(struct card *card, int count, struct field *fields)
     return OK;
 }
 
-/* GPM: "gpu N gpm 1" offers it, "gpu N gpm_5 40" is the percentage of metric 5. A sample remembers its card. */
+/* GPM: "gpu N gpm 1" offers it, "gpu N gpm_5 40" is the percentage of metric 5. A sample remembers its GPU. */
 struct gpm_sample { int gpu; };
 struct gpm_support { u32 version, supported; };
 struct gpm_metric { u32 id; int rc; double value; const char *text[3]; };
@@ -477,9 +477,9 @@ struct gpm_question { u32 version, count; struct gpm_sample *older, *newer; stru
 static int gpm_samples;
 int fake_nvml_gpm_samples(void) { return gpm_samples; }
 
-int nvmlGpmQueryDeviceSupport(struct card *card, struct gpm_support *out) {
+int nvmlGpmQueryDeviceSupport(struct GPU *GPU, struct gpm_support *out) {
     u64 value;
-    int rc = number(__func__, card, "gpm", 0, &value);
+    int rc = number(__func__, GPU, "gpm", 0, &value);
     if (!rc) out->supported = (u32)value;
     return rc;
 }
@@ -497,10 +497,10 @@ int nvmlGpmSampleFree(struct gpm_sample *sample) {
     gpm_samples--;
     return OK;
 }
-int nvmlGpmSampleGet(struct card *card, struct gpm_sample *sample) {
+int nvmlGpmSampleGet(struct GPU *GPU, struct gpm_sample *sample) {
     u64 ignored;
-    int rc = number(__func__, card, "gpm_sample", 0, &ignored);
-    if (!rc) sample->gpu = card->gpu;
+    int rc = number(__func__, GPU, "gpm_sample", 0, &ignored);
+    if (!rc) sample->gpu = GPU->gpu;
     return rc;
 }
 int nvmlGpmMetricsGet(struct gpm_question *q) {
@@ -509,82 +509,82 @@ int nvmlGpmMetricsGet(struct gpm_question *q) {
     for (u32 i = 0; i < q->count; i++) {
         char key[48];
         u64 value = 0;
-        q->metrics[i].rc = number(__func__, &cards[q->newer->gpu], keyed(key, "gpm", q->metrics[i].id), 0, &value);
+        q->metrics[i].rc = number(__func__, &GPUs[q->newer->gpu], keyed(key, "gpm", q->metrics[i].id), 0, &value);
         q->metrics[i].value = (double)value;
     }
     return OK;
 }
 
-int nvmlDeviceGetMigMode(struct card *card, u32 *current, u32 *pending) {
+int nvmlDeviceGetMigMode(struct GPU *GPU, u32 *current, u32 *pending) {
     struct scenario *s = scenario();
     u64 value = 0;
     int rc;
-    for (int i = 0; i < s->partitions; i++) value |= s->partition[i].gpu == card->gpu;
-    if ((rc = number(__func__, card, "mig_mode", value, &value))) return rc;
+    for (int i = 0; i < s->partitions; i++) value |= s->partition[i].gpu == GPU->gpu;
+    if ((rc = number(__func__, GPU, "mig_mode", value, &value))) return rc;
     *current = *pending = (u32)value;
     return OK;
 }
 ANSWER_U32(nvmlDeviceGetMaxMigDeviceCount, "max_mig", 7)
-int nvmlDeviceIsMigDeviceHandle(struct card *card, u32 *out) {
+int nvmlDeviceIsMigDeviceHandle(struct GPU *GPU, u32 *out) {
     int rc = enter(__func__);
-    *out = card->partition >= 0;
+    *out = GPU->partition >= 0;
     return rc;
 }
-int nvmlDeviceGetMigDeviceHandleByIndex(struct card *card, u32 index, struct card **out) {
+int nvmlDeviceGetMigDeviceHandleByIndex(struct GPU *GPU, u32 index, struct GPU **out) {
     struct scenario *s = scenario();
     int rc = enter(__func__);
     if (rc) return rc;
     for (int i = 0; i < s->partitions; i++)
-        if (s->partition[i].gpu == card->gpu && s->partition[i].index == (int)index) {
-            *out = &partitions[card->gpu][index];
+        if (s->partition[i].gpu == GPU->gpu && s->partition[i].index == (int)index) {
+            *out = &partitions[GPU->gpu][index];
             return OK;
         }
     return NOT_FOUND;
 }
-static struct partition *partition_of(const struct card *card) {
+static struct partition *partition_of(const struct GPU *GPU) {
     struct scenario *s = scenario();
     for (int i = 0; i < s->partitions; i++)
-        if (s->partition[i].gpu == card->gpu && s->partition[i].index == card->partition) return &s->partition[i];
+        if (s->partition[i].gpu == GPU->gpu && s->partition[i].index == GPU->partition) return &s->partition[i];
     return NULL;
 }
-int nvmlDeviceGetGpuInstanceId(struct card *card, u32 *out) {
+int nvmlDeviceGetGpuInstanceId(struct GPU *GPU, u32 *out) {
     int rc = enter(__func__);
-    struct partition *m = partition_of(card);
+    struct partition *m = partition_of(GPU);
     if (!rc && m) *out = m->gpu_instance;
     return rc ? rc : m ? OK : NOT_FOUND;
 }
-int nvmlDeviceGetComputeInstanceId(struct card *card, u32 *out) {
+int nvmlDeviceGetComputeInstanceId(struct GPU *GPU, u32 *out) {
     int rc = enter(__func__);
-    struct partition *m = partition_of(card);
+    struct partition *m = partition_of(GPU);
     if (!rc && m) *out = m->compute_instance;
     return rc ? rc : m ? OK : NOT_FOUND;
 }
 
 struct process_info { u32 pid; u64 bytes; u32 gpu_instance, compute_instance; };
-static int processes(const char *name, struct card *card, int graphics, u32 *count, struct process_info *out) {
+static int processes(const char *name, struct GPU *GPU, int graphics, u32 *count, struct process_info *out) {
     struct scenario *s = scenario();
-    struct partition *m = card->partition < 0 ? NULL : partition_of(card);
+    struct partition *m = GPU->partition < 0 ? NULL : partition_of(GPU);
     u32 room = *count, found = 0;
     u64 ignored;
-    int rc = number(name, card, m ? "mig_processes" : "processes", 0, &ignored);
+    int rc = number(name, GPU, m ? "mig_processes" : "processes", 0, &ignored);
     if (rc) return rc;
     for (int i = 0; i < s->processes; i++) {
         struct process *p = &s->process[i];
-        if (p->gpu != card->gpu || p->graphics != graphics || (m && p->instance != m->gpu_instance)) continue;
+        if (p->gpu != GPU->gpu || p->graphics != graphics || (m && p->instance != m->gpu_instance)) continue;
         if (out && found < room) out[found] = (struct process_info){p->pid, p->bytes, p->instance, 0xFFFFFFFFu};
         found++;
     }
     *count = found;
     return found > room || (found && !out) ? TOO_SMALL : OK;
 }
-int nvmlDeviceGetComputeRunningProcesses_v3(struct card *card, u32 *count, struct process_info *out) {
-    return processes(__func__, card, 0, count, out);
+int nvmlDeviceGetComputeRunningProcesses_v3(struct GPU *GPU, u32 *count, struct process_info *out) {
+    return processes(__func__, GPU, 0, count, out);
 }
-int nvmlDeviceGetGraphicsRunningProcesses_v3(struct card *card, u32 *count, struct process_info *out) {
-    return processes(__func__, card, 1, count, out);
+int nvmlDeviceGetGraphicsRunningProcesses_v3(struct GPU *GPU, u32 *count, struct process_info *out) {
+    return processes(__func__, GPU, 1, count, out);
 }
 
-struct event { struct card *card; u64 type, data; u32 gpu_instance, compute_instance; };
+struct event { struct GPU *GPU; u64 type, data; u32 gpu_instance, compute_instance; };
 static int event_set;
 int nvmlEventSetCreate(void **out) {
     int rc = enter(__func__);
@@ -596,14 +596,14 @@ int nvmlEventSetFree(void *set) {
     memset(watched, 0, sizeof watched);
     return enter(__func__);
 }
-int nvmlDeviceGetSupportedEventTypes(struct card *card, u64 *out) {
-    return number64(__func__, card, "event_types", 0xF, out);
+int nvmlDeviceGetSupportedEventTypes(struct GPU *GPU, u64 *out) {
+    return number64(__func__, GPU, "event_types", 0xF, out);
 }
-int nvmlDeviceRegisterEvents(struct card *card, u64 types, void *set) {
+int nvmlDeviceRegisterEvents(struct GPU *GPU, u64 types, void *set) {
     u64 ignored;
-    int rc = number(__func__, card, "register_events", 0, &ignored);
+    int rc = number(__func__, GPU, "register_events", 0, &ignored);
     (void)set;
-    if (!rc) watched[card->gpu] = (types & 8) != 0;
+    if (!rc) watched[GPU->gpu] = (types & 8) != 0;
     return rc;
 }
 int nvmlEventSetWait_v2(void *set, struct event *out, u32 timeout_ms) {
@@ -617,7 +617,7 @@ int nvmlEventSetWait_v2(void *set, struct event *out, u32 timeout_ms) {
         for (int i = 0; i < s->xids; i++)
             if (s->xid[i].sequence > delivered && watched[s->xid[i].gpu]) {
                 delivered = s->xid[i].sequence;
-                *out = (struct event){&cards[s->xid[i].gpu], 8, s->xid[i].number, 0xFFFFFFFFu, 0xFFFFFFFFu};
+                *out = (struct event){&GPUs[s->xid[i].gpu], 8, s->xid[i].number, 0xFFFFFFFFu, 0xFFFFFFFFu};
                 return OK;
             }
         nap(1000);

@@ -1,4 +1,4 @@
-"""Starts our programs as processes on free ports of this machine, and kills what a test has left running."""
+"""Starts our programs as processes on free ports of this host, and kills what a test has left running."""
 
 import contextlib
 import json

@@ -9,7 +9,7 @@ from pathlib import Path
 
 BIN = Path(sys.executable).parent
 READY_WITHIN_S = 60.0
-"""Only a guard: starting takes a second or two, and far longer on a machine that has other things to do."""
+"""Only a guard: starting takes a second or two, and far longer on a host that has other things to do."""
 
 
 def environment(**variables: str) -> dict[str, str]:

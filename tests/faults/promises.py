@@ -8,7 +8,7 @@ from tests.system.test_bad_days import ALWAYS, is_up
 from tests.system.test_pulse import total
 
 PATIENCE_S = 60.0
-"""Only a guard, for a machine that has other things to do; what heals does so in seconds."""
+"""Only a guard, for a host that has other things to do; what heals does so in seconds."""
 
 KEPT = {row.name for row in CATALOGUE if row.kind is Kind.COUNTER} | {
     row.name + suffix
@@ -20,11 +20,11 @@ KEPT = {row.name for row in CATALOGUE if row.kind is Kind.COUNTER} | {
 
 
 HOST = {"llmster_host_memory_total_bytes", "llmster_host_memory_available_bytes"}
-"""The machine is there whether its daemon is or not."""
+"""The host is there whether its daemon is or not."""
 
 
 def assert_truthful(scraped: Scraped) -> None:
-    """Nothing stale, nothing hung, no collector broken but of a machine that did not answer in time, one state."""
+    """Nothing stale, nothing hung, no collector broken but of a host that did not answer in time, one state."""
     assert scraped.took_s < PATIENCE_S
     broken = {
         labels["collector"]

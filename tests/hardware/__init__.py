@@ -1,1 +1,1 @@
-"""Checks that need a real card; anyone who has one can run them."""
+"""Checks that need a real GPU; anyone who has one can run them."""

@@ -1,8 +1,8 @@
-"""Hold our reading of the cards against nvidia-smi's, while a process allocates known amounts of memory.
+"""Hold our reading of the GPUs against nvidia-smi's, while a process allocates known amounts of memory.
 
-For a machine with an NVIDIA card and its driver: `python -m tests.hardware.compare_nvidia_smi`. Prints one line per
+For a host with an NVIDIA GPU and its driver: `python -m tests.hardware.compare_nvidia_smi`. Prints one line per
 value and exits with 1 when a line disagrees, with 2 when there is nothing to compare. Needs no framework and no root;
-takes about half a minute, and three times --mib of memory on the card for that long.
+takes about half a minute, and three times --mib of memory on the GPU for that long.
 """
 
 import argparse
@@ -24,7 +24,7 @@ MIB = 1024 * 1024
 STEPS = 3
 """Allocations made one on top of the other; every step after the first must show as its own size."""
 GRANULE_MIB = 8
-"""How far a step may be off: the driver rounds allocations up, and other processes on the card do not stand still."""
+"""How far a step may be off: the driver rounds allocations up, and other processes on the GPU do not stand still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -112,15 +112,15 @@ def ask_nvidia_smi(query: str, columns: list[str]) -> list[list[str]]:
 
 
 def number(cell: str) -> float | None:
-    """Read a cell; None for the words nvidia-smi writes where a card does not report ("[N/A]", "[Not Supported]")."""
+    """Read a cell; None for the words nvidia-smi writes where a GPU does not report ("[N/A]", "[Not Supported]")."""
     try:
         return float(cell)
     except ValueError:
         return None
 
 
-def compare_cards(reading: GpuReading, rows: list[list[str]]) -> Iterator[Line]:
-    """Compare every field of every card. A value that only one of the two reports is a difference."""
+def compare_gpus(reading: GpuReading, rows: list[list[str]]) -> Iterator[Line]:
+    """Compare every field of every GPU. A value that only one of the two reports is a difference."""
     by_uuid = {row[0]: row for row in rows}
     for device in reading.devices:
         row = by_uuid.pop(device.uuid or "", None)
@@ -161,9 +161,9 @@ def compare_processes(reading: GpuReading, rows: list[list[str]]) -> Iterator[Li
 
 
 def compare_allocations(source: NvmlSource, uuid: str, mib: int) -> Iterator[Line]:
-    """Allocate step by step; each step must show as its own size in our process and on the card, as we read them.
+    """Allocate step by step; each step must show as its own size in our process and on the GPU, as we read them.
 
-    In a container whose pids are its own, neither reader lists our process: then only the card is judged.
+    In a container whose pids are its own, neither reader lists our process: then only the GPU is judged.
     """
     with Context() as context:
         context.allocate(mib * MIB)
@@ -171,11 +171,11 @@ def compare_allocations(source: NvmlSource, uuid: str, mib: int) -> Iterator[Lin
         for step in range(2, STEPS + 1):
             context.allocate(mib * MIB)
             after = source.read()
-            gpu = str(_card(after, uuid).index)
+            gpu = str(_gpu(after, uuid).index)
             lines = list(compare_processes(after, ask_nvidia_smi("compute-apps", COMPUTE_COLUMNS)))
             yield from (line for line in lines if line.what.endswith(f" {os.getpid()}"))
-            for whose, size in (("our process", _own_bytes), ("the card", _used_bytes)):
-                first, second = size(_card(before, uuid)), size(_card(after, uuid))
+            for whose, size in (("our process", _own_bytes), ("the GPU", _used_bytes)):
+                first, second = size(_gpu(before, uuid)), size(_gpu(after, uuid))
                 if first is None or second is None:
                     print(f"{gpu:<4}step {step}: {whose} is not reported to us", flush=True)
                     continue
@@ -187,7 +187,7 @@ def compare_allocations(source: NvmlSource, uuid: str, mib: int) -> Iterator[Lin
             before = after
 
 
-def _card(reading: GpuReading, uuid: str) -> Device:
+def _gpu(reading: GpuReading, uuid: str) -> Device:
     return next(device for device in reading.devices if device.uuid == uuid)
 
 
@@ -200,7 +200,7 @@ def _used_bytes(device: Device) -> int | None:
 
 
 COMPUTE_COLUMNS = ["gpu_uuid", "pid", "used_memory"]
-CARD_COLUMNS = ["uuid", "name", "driver_version", *(field.name for field in FIELDS)]
+GPU_COLUMNS = ["uuid", "name", "driver_version", *(field.name for field in FIELDS)]
 
 
 def main() -> int:
@@ -211,13 +211,13 @@ def main() -> int:
     if shutil.which("nvidia-smi") is None:
         print("nvidia-smi is not installed here: nothing to compare with", file=sys.stderr)
         return 2
-    # CUDA numbers cards by speed unless told otherwise, and sees them all unless told otherwise.
+    # CUDA numbers GPUs by speed unless told otherwise, and sees them all unless told otherwise.
     os.environ["CUDA_DEVICE_ORDER"] = "PCI_BUS_ID"
     source = NvmlSource()
     try:
         reading = source.read()
         if not reading.devices:
-            print("no NVIDIA card on this machine", file=sys.stderr)
+            print("no NVIDIA GPU on this host", file=sys.stderr)
             return 2
         uuid = reading.devices[0].uuid or ""
         os.environ["CUDA_VISIBLE_DEVICES"] = uuid
@@ -238,7 +238,7 @@ def main() -> int:
 
 
 def _all_lines(source: NvmlSource, reading: GpuReading, uuid: str, mib: int) -> Iterator[Line]:
-    yield from compare_cards(reading, ask_nvidia_smi("gpu", CARD_COLUMNS))
+    yield from compare_gpus(reading, ask_nvidia_smi("gpu", GPU_COLUMNS))
     yield from compare_processes(reading, ask_nvidia_smi("compute-apps", COMPUTE_COLUMNS))
     yield from compare_allocations(source, uuid, mib)
 

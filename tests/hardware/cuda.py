@@ -15,14 +15,14 @@ def _check(code: int, call: str) -> None:
 
 
 class Context:
-    """A CUDA context on the first visible card, and what was allocated in it; all of it goes at the end."""
+    """A CUDA context on the first visible GPU, and what was allocated in it; all of it goes at the end."""
 
     def __enter__(self) -> Self:
         """Start the context, which takes some hundred MiB of its own. Raises CudaError."""
         try:
             self._cuda = ctypes.CDLL("libcuda.so.1")
         except OSError as error:
-            raise CudaError("no CUDA driver (libcuda.so.1) on this machine") from error
+            raise CudaError("no CUDA driver (libcuda.so.1) on this host") from error
         self._context, device = ctypes.c_void_p(), ctypes.c_int()
         _check(self._cuda.cuInit(0), "cuInit")
         _check(self._cuda.cuDeviceGet(ctypes.byref(device), 0), "cuDeviceGet")

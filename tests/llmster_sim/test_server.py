@@ -45,7 +45,7 @@ async def test_stopped_simulator_refuses_connections_and_starts_on_the_same_port
         ("::", "http://[::1]:1234"),
     ],
 )
-def test_its_url_is_one_that_this_machine_can_use(host: str, url: str) -> None:
+def test_its_url_is_one_that_this_host_can_use(host: str, url: str) -> None:
     assert Simulator(SimConfig(host=host, port=1234)).url == url
 
 

@@ -16,7 +16,7 @@ from exporter import app
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource
 from exporter.settings import DaemonSettings, ExporterSettings, Secret
-from tests.machines import Gpus, Host
+from tests.hosts import Gpus, Host
 
 Labels = dict[str, str]
 

@@ -1,4 +1,4 @@
-"""What a scrape says about the machine: its cards, who holds their memory, and what the daemon costs the host."""
+"""What a scrape says about the host: its GPUs, who holds their memory, and what the daemon costs the host."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from exporter.hardware.errors import DriverUnavailable, DriverWedged
 from exporter.hardware.gpus import Device, GpuReading, GpuSource, Memory
 from llmster_sim.server import SimConfig, Simulator
 from tests.external import FindTool
-from tests.machines import CARDS, DAEMON_PID, GIB, Gpus, Host, family
+from tests.hosts import DAEMON_PID, GIB, GPUS, Gpus, Host, family
 from tests.system.conftest import StartExporter, daemon
 from tests.system.test_state_metrics import UPDATE
 
@@ -25,20 +25,20 @@ HOST = family(
 NAMES = {9000: "Xorg"}
 
 
-def machine(**gpus: object) -> dict[str, object]:
-    return {"gpus": Gpus(**{"reading": CARDS, **gpus}), "host": Host(HOST, NAMES)}  # type: ignore[arg-type]
+def host(**gpus: object) -> dict[str, object]:
+    return {"gpus": Gpus(**{"reading": GPUS, **gpus}), "host": Host(HOST, NAMES)}  # type: ignore[arg-type]
 
 
 async def test_every_catalogued_hardware_metric_is_served(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
-        exporter = await start_exporter(daemon("box", sim.url), **machine(xids={("GPU-0000", 79): 2}))
+        exporter = await start_exporter(daemon("box", sim.url), **host(xids={("GPU-0000", 79): 2}))
         scraped = await exporter.scrape()
     assert {row.name for row in m.ROWS} - scraped.names() == set()
 
 
 async def test_hardware_scrape_is_the_golden_one(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
-        exporter = await start_exporter(daemon("box", sim.url), **machine(xids={("GPU-0000", 79): 2}))
+        exporter = await start_exporter(daemon("box", sim.url), **host(xids={("GPU-0000", 79): 2}))
         text = (await exporter.get()).text
     names = "|".join(row.name for row in m.ROWS)
     own = re.compile(rf"(# (HELP|TYPE) )?({names})[ {{]")
@@ -53,7 +53,7 @@ async def test_promtool_has_nothing_to_say_about_the_hardware(
 ) -> None:
     promtool = external_tool("promtool")
     async with Simulator(SimConfig(scenario="idle")) as sim:
-        exporter = await start_exporter(daemon("box", sim.url), **machine(xids={("GPU-0000", 79): 2}))
+        exporter = await start_exporter(daemon("box", sim.url), **host(xids={("GPU-0000", 79): 2}))
         text = (await exporter.get()).text
     checked = subprocess.run(  # noqa: ASYNC221 - nothing else has to run meanwhile
         [promtool, "check", "metrics"], input=text, capture_output=True, text=True, check=False
@@ -61,9 +61,9 @@ async def test_promtool_has_nothing_to_say_about_the_hardware(
     assert (checked.returncode, checked.stdout + checked.stderr) == (0, "")
 
 
-async def test_a_model_split_over_cards_shows_on_each(start_exporter: StartExporter) -> None:
+async def test_a_model_split_over_gpus_shows_on_each(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
-        exporter = await start_exporter(daemon("box", sim.url), **machine())
+        exporter = await start_exporter(daemon("box", sim.url), **host())
         scraped = await exporter.scrape()
     shown = {
         (labels["instance_id"], labels["gpu"]): value
@@ -85,12 +85,12 @@ async def test_the_daemons_own_pid_is_what_the_host_is_asked_for(start_exporter:
 
 
 @pytest.mark.parametrize("problem", [DriverWedged("stuck"), DriverUnavailable("unloaded")])
-async def test_a_dead_driver_costs_the_cards_and_nothing_else(
+async def test_a_dead_driver_costs_the_gpus_and_nothing_else(
     start_exporter: StartExporter, problem: Exception
 ) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(
-            daemon("box", sim.url), **machine(reading=None, problem=problem, xids={("GPU-0000", 79): 1})
+            daemon("box", sim.url), **host(reading=None, problem=problem, xids={("GPU-0000", 79): 1})
         )
         scraped = await exporter.scrape()
     assert scraped.value("gpu_driver_up") == 0
@@ -118,7 +118,7 @@ async def test_a_vendor_that_fails_costs_its_own_gpus_only(start_exporter: Start
     assert scraped.value("daemonpulse_collector_success", collector="gpu") == 1
 
 
-async def test_a_machine_without_a_card_is_no_failure(start_exporter: StartExporter) -> None:
+async def test_a_host_without_a_gpu_is_no_failure(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url), gpus=Gpus(), host=Host(HOST))
         scraped = await exporter.scrape()
@@ -127,8 +127,8 @@ async def test_a_machine_without_a_card_is_no_failure(start_exporter: StartExpor
     assert scraped.value("llmster_host_memory_total_bytes", daemon="box") == 128 * GIB
 
 
-async def test_simulated_cards_say_so(start_exporter: StartExporter) -> None:
-    reading = GpuReading(None, None, CARDS.devices, simulated=True)
+async def test_simulated_gpus_say_so(start_exporter: StartExporter) -> None:
+    reading = GpuReading(None, None, GPUS.devices, simulated=True)
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url), gpus=Gpus(reading), host=Host(HOST))
         scraped = await exporter.scrape()
@@ -136,8 +136,8 @@ async def test_simulated_cards_say_so(start_exporter: StartExporter) -> None:
     assert scraped.value("gpu_device_info", source="simulated", gpu="0") == 1
 
 
-async def test_a_probe_of_one_daemon_leaves_the_machine_alone(start_exporter: StartExporter) -> None:
-    gpus = Gpus(CARDS)
+async def test_a_probe_of_one_daemon_leaves_the_host_alone(start_exporter: StartExporter) -> None:
+    gpus = Gpus(GPUS)
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url), gpus=gpus, host=Host(HOST))
         scraped = await exporter.scrape("/probe?daemon=box")
@@ -145,15 +145,15 @@ async def test_a_probe_of_one_daemon_leaves_the_machine_alone(start_exporter: St
     assert not {name for name in scraped.names() if name.startswith("gpu_")}
 
 
-async def test_cards_are_read_although_the_daemon_is_down(start_exporter: StartExporter) -> None:
-    exporter = await start_exporter(daemon("box", "http://127.0.0.1:9"), **machine())
+async def test_gpus_are_read_although_the_daemon_is_down(start_exporter: StartExporter) -> None:
+    exporter = await start_exporter(daemon("box", "http://127.0.0.1:9"), **host())
     scraped = await exporter.scrape()
     assert scraped.value("llmster_up") == 0
     assert scraped.value("gpu_memory_used_bytes", gpu="0") == 20 * GIB
     assert scraped.value("gpu_process_memory_bytes", gpu="0", process="Xorg") == 3 * GIB
 
 
-async def test_a_daemon_whose_home_is_here_is_of_this_machine_whatever_its_address(
+async def test_a_daemon_whose_home_is_here_is_of_this_host_whatever_its_address(
     start_exporter: StartExporter, tmp_path: Path
 ) -> None:
     host = Host(HOST)

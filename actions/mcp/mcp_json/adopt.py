@@ -90,7 +90,9 @@ class Plan:
     def warning(self) -> str | None:
         """Say that others can read the token that mcp.json will hold."""
         if self.file.mode & 0o077:
-            return f"{self.file.path} can be read by others on this machine (mode {self.file.mode:o}): chmod 600 it"
+            return (
+                f"{self.file.path} can be read by others on this host (mode {self.file.mode:o}): chmod 600 it"
+            )
         return None
 
 

@@ -45,7 +45,7 @@ class _Simulated:
 
 def simulated_gpus(daemon: Daemon, loop: asyncio.AbstractEventLoop) -> dict[str, GpuSource]:
     """Make a source for each vendor of the simulated GPUs."""
-    vendors = {gpu.spec.vendor for gpu in daemon.cards.all}
+    vendors = {gpu.spec.vendor for gpu in daemon.gpus.all}
     return {vendor: SimulatedGpus(daemon, loop, vendor) for vendor in sorted(vendors, reverse=True)}
 
 
@@ -66,7 +66,7 @@ class SimulatedGpus(_Simulated):
             return None
         return {
             (uuid_of(gpu.index), xid): count
-            for gpu in self._daemon.cards.all
+            for gpu in self._daemon.gpus.all
             for xid, count in gpu.xids.items()
         }
 
@@ -76,11 +76,11 @@ class SimulatedGpus(_Simulated):
     def _read(self) -> GpuReading:
         engines = {instance.pid for instance in self._daemon.instances}
         names = {pid: ENGINE_NAME for pid in engines if pid is not None}
-        cards = self._daemon.cards.read(self._daemon.clock.now_s)
+        gpus = self._daemon.gpus.read(self._daemon.clock.now_s)
         return GpuReading(
             driver_version=None,
             cuda_version=None,
-            devices=tuple(device_of(card, names) for card in cards if card.spec.vendor == self._vendor),
+            devices=tuple(device_of(gpu, names) for gpu in gpus if gpu.spec.vendor == self._vendor),
             simulated=True,
         )
 

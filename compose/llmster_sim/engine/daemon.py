@@ -16,7 +16,7 @@ from llmster_sim.engine.loading import Load, Loaded, Loader, LoadEvent, LoadFail
 from llmster_sim.engine.totals import Totals
 from llmster_sim.host import memory
 from llmster_sim.host.gpu_specs import specs_of
-from llmster_sim.host.gpus import Cards, mebibytes
+from llmster_sim.host.gpus import Gpus, mebibytes
 from llmster_sim.models.load_config import complete
 
 if TYPE_CHECKING:
@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from llmster_sim.clock import Clock
     from llmster_sim.engine.instances import Instance
     from llmster_sim.engine.ports import Served
-    from llmster_sim.host.gpu_specs import CardSpec
+    from llmster_sim.host.gpu_specs import GpuSpec
     from llmster_sim.host.memory import Guardrail
     from llmster_sim.models.catalogue import Model
     from llmster_sim.models.load_config import LoadConfig
@@ -82,7 +82,7 @@ class Daemon:
         clock: Clock,
         models: Sequence[Model],
         seed: int = 0,
-        gpus: Sequence[CardSpec] = specs_of("", 2),
+        gpus: Sequence[GpuSpec] = specs_of("", 2),
         settings: Settings | None = None,
         version: str = "0.4.24",
         build: int = 1,
@@ -94,7 +94,7 @@ class Daemon:
         self.rng = random.Random(seed)
         self.version = version
         self.build = build
-        self.cards = Cards(specs=gpus)
+        self.gpus = Gpus(specs=gpus)
         self.instances: list[Instance] = []
         self.totals = Totals()
         self.next_load_failure: errors.DaemonError | None = None
@@ -108,7 +108,7 @@ class Daemon:
         self._watchers: list[Callable[[log_events.Event], None]] = []
         self.loader = Loader(daemon=self)
         if len(gpus) > 1:
-            self.cards.add_foreign(pid=_FOREIGN_PID, index=len(gpus) - 1, size_bytes=mebibytes(2150))
+            self.gpus.add_foreign(pid=_FOREIGN_PID, index=len(gpus) - 1, size_bytes=mebibytes(2150))
 
     # Log stream
 
@@ -225,7 +225,7 @@ class Daemon:
         return memory.passes_guardrail(
             guardrail=self.settings.guardrail,
             needs=needs,
-            cards=self.cards,
+            gpus=self.gpus,
             config=config,
             own_pids=[i.pid for i in self.instances if i.pid is not None],
         )
@@ -236,7 +236,7 @@ class Daemon:
         """Tell what estimateModelUsage answers."""
         model = self.model(key, domain=domain)
         config = complete(model=model, overrides=overrides)
-        needs = memory.estimate(model=model, config=config, has_gpu=bool(self.cards.all))
+        needs = memory.estimate(model=model, config=config, has_gpu=bool(self.gpus.all))
         return needs.to_wire(passes=self.passes_guardrail(needs=needs, config=config))
 
     def load(
@@ -342,18 +342,16 @@ class Daemon:
         return instance.queue.submit(ask=ask, notify=notify)
 
     def show_load(self) -> None:
-        """Let the cards' load, and the engines' use of the processor, follow the running jobs."""
+        """Let the GPUs' load, and the engines' use of the processor, follow the running jobs."""
         for instance in self.instances:
             instance.cpu.set_running(
                 len(instance.queue.running) if instance.loaded else 0, now_s=self.clock.now_s
             )
-        for card in self.cards.all:
+        for gpu in self.gpus.all:
             running = sum(
-                len(i.queue.running)
-                for i in self.instances
-                if i.pid in card.processes and not i.queue.stalled
+                len(i.queue.running) for i in self.instances if i.pid in gpu.processes and not i.queue.stalled
             )
-            card.set_load(load=min(1.0, 0.62 + 0.12 * running) if running else 0.0, now_s=self.clock.now_s)
+            gpu.set_load(load=min(1.0, 0.62 + 0.12 * running) if running else 0.0, now_s=self.clock.now_s)
 
     def stall(self, identifier: str) -> None:
         """Stop all progress of an instance; it stays `generating` until it is unloaded."""

@@ -19,7 +19,7 @@ from llmster_sim.models.load_config import complete
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
 
-    from llmster_sim.host.gpus import Cards
+    from llmster_sim.host.gpus import Gpus
     from llmster_sim.models.catalogue import Model
     from llmster_sim.models.load_config import LoadConfig
 
@@ -88,7 +88,7 @@ class Load:
 class LoaderHost(Desk, Protocol):
     """What a loader needs of the daemon."""
 
-    cards: Cards
+    gpus: Gpus
     instances: list[Instance]
     next_load_failure: errors.DaemonError | None
 
@@ -144,9 +144,9 @@ class Loader:
                 self._refuse(model=model, error=refusal, notify=notify)
                 return None
         pid = daemon.new_pid() if here else None
-        has_gpu = bool(daemon.cards.all)
+        has_gpu = bool(daemon.gpus.all)
         vram_bytes = memory.needed_vram(model=model, config=config, has_gpu=has_gpu) if here else 0
-        if pid is not None and not daemon.cards.place(pid=pid, size_bytes=vram_bytes, split=config.split):
+        if pid is not None and not daemon.gpus.place(pid=pid, size_bytes=vram_bytes, split=config.split):
             self._refuse(model=model, error=errors.out_of_memory(), notify=notify)
             return None
         on_gpu = config.offload_ratio if has_gpu or not here else 0.0
@@ -182,7 +182,7 @@ class Loader:
         if failure is not None:
             daemon.next_load_failure = None
             return failure
-        needs = memory.estimate(model=model, config=config, has_gpu=bool(daemon.cards.all))
+        needs = memory.estimate(model=model, config=config, has_gpu=bool(daemon.gpus.all))
         if daemon.passes_guardrail(needs=needs, config=config):
             return None
         return errors.does_not_fit(total_bytes=needs.total_bytes)
@@ -277,7 +277,7 @@ class Loader:
         if instance.expiry is not None:
             instance.expiry.cancel()
         if instance.pid is not None:
-            self._daemon.cards.release(instance.pid)
+            self._daemon.gpus.release(instance.pid)
         if instance in self._daemon.instances:
             self._daemon.instances.remove(instance)
         self._daemon.show_load()

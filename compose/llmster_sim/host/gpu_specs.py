@@ -6,7 +6,7 @@ import dataclasses
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CardSpec:
+class GpuSpec:
     """One product. `slow_c` is the temperature at which it begins to slow down.
 
     `has_energy_counter` tells whether its driver counts energy, as NVIDIA's does and amdgpu does for data-centre
@@ -33,7 +33,7 @@ class CardSpec:
     mig: tuple[int, ...] = ()
 
 
-RTX_4090 = CardSpec(
+RTX_4090 = GpuSpec(
     name="NVIDIA GeForce RTX 4090",  # name and size as a recorded surveyHardware has them
     vendor="nvidia",
     total_bytes=25_757_220_864,
@@ -46,7 +46,7 @@ RTX_4090 = CardSpec(
     memory_clock_mhz=10501,
     pcie_generation=4,
 )
-RX_7700_XT = CardSpec(
+RX_7700_XT = GpuSpec(
     name="AMD Radeon RX 7700 XT",
     vendor="amd",
     total_bytes=12_884_901_888,
@@ -62,7 +62,7 @@ RX_7700_XT = CardSpec(
     has_energy_counter=False,
     has_video_units=False,  # amdgpu has no value for them
 )
-H100 = CardSpec(
+H100 = GpuSpec(
     name="NVIDIA H100 80GB HBM3",
     vendor="nvidia",
     total_bytes=85_520_809_984,
@@ -81,7 +81,7 @@ H100 = CardSpec(
 H100_MIG = dataclasses.replace(H100, nvlinks=0, mig=(42_949_672_960, 21_474_836_480))
 
 
-def specs_of(scenario: str, count: int) -> tuple[CardSpec, ...]:
+def specs_of(scenario: str, count: int) -> tuple[GpuSpec, ...]:
     """Give the GPUs of a host: a GeForce and a Radeon, unless the scenario is about a data-centre product."""
     parts = scenario.split("+")
     first = H100_MIG if "mig" in parts else H100 if "ecc" in parts else RTX_4090

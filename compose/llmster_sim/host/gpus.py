@@ -1,4 +1,4 @@
-"""Simulate graphics cards: memory per process, load, heat and power as functions of virtual time.
+"""Simulate GPUs: memory per process, load, heat and power as functions of virtual time.
 
 Knows no models or daemons: a process is a pid with so many bytes, and load is told from outside.
 """
@@ -13,25 +13,25 @@ from typing import TYPE_CHECKING
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-    from llmster_sim.host.gpu_specs import CardSpec
+    from llmster_sim.host.gpu_specs import GpuSpec
     from llmster_sim.models.load_config import Split
 
 _MIB = 1024 * 1024
-# Time for a card to cover 63 % of the way to its new temperature. Assumed: a two-slot air-cooled card.
+# Time for a GPU to cover 63 % of the way to its new temperature. Assumed: a two-slot air-cooled GPU.
 _HEAT_TIME_S = 45.0
 _AMBIENT_C = 31.0
 # Generating is limited by memory, not by arithmetic.
 _MEMORY_BOUND = 0.82
-# From this load on a card is at its power limit.
+# From this load on a GPU is at its power limit.
 _CAPPED_LOAD = 0.85
 
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
-class CardReading:
-    """What a management library would report of one card at one instant."""
+class GpuState:
+    """What a management library would report of one GPU at one instant."""
 
     index: int
-    spec: CardSpec
+    spec: GpuSpec
     used_bytes: int
     utilization: float
     memory_busy: float
@@ -54,8 +54,8 @@ class CardReading:
     processes: tuple[tuple[int, int], ...]
 
 
-class Card:
-    """One card; heat follows load with a delay, so readings depend only on the history of loads."""
+class Gpu:
+    """One GPU; heat follows load with a delay, so readings depend only on the history of loads."""
 
     __slots__ = (
         "_at_s",
@@ -71,7 +71,7 @@ class Card:
         "xids",
     )
 
-    def __init__(self, *, index: int, spec: CardSpec) -> None:
+    def __init__(self, *, index: int, spec: GpuSpec) -> None:
         self.index = index
         self.spec = spec
         self.processes: dict[int, int] = {}
@@ -113,15 +113,15 @@ class Card:
     def _power_w(self) -> float:
         return self.spec.idle_w + (self.spec.max_w - self.spec.idle_w) * self.load
 
-    def read(self, now_s: float) -> CardReading:
-        """Report the card as it is at `now_s`."""
+    def read(self, now_s: float) -> GpuState:
+        """Report the GPU as it is at `now_s`."""
         self._settle(now_s)
         spec, load = self.spec, self.load
         hot = self._temperature_c >= spec.slow_c
         power_capped = load >= _CAPPED_LOAD
         slowed = (0.9 if hot else 1.0) * (0.97 if power_capped else 1.0)
         heat = (self._temperature_c - _AMBIENT_C) / (spec.full_load_c - _AMBIENT_C)
-        return CardReading(
+        return GpuState(
             index=self.index,
             spec=spec,
             used_bytes=self.used_bytes,
@@ -144,63 +144,63 @@ class Card:
         )
 
 
-class Cards:
-    """The cards of one machine, and the placing of a process over them by split strategy."""
+class Gpus:
+    """The GPUs of one host, and the placing of a process over them by split strategy."""
 
-    def __init__(self, *, specs: Sequence[CardSpec]) -> None:
-        self.all = tuple(Card(index=index, spec=spec) for index, spec in enumerate(specs))
+    def __init__(self, *, specs: Sequence[GpuSpec]) -> None:
+        self.all = tuple(Gpu(index=index, spec=spec) for index, spec in enumerate(specs))
 
     def add_foreign(self, *, pid: int, index: int, size_bytes: int) -> None:
         """Let a process that is not the daemon's take memory; the daemon's guardrail does not see it."""
         self.all[index].processes[pid] = size_bytes
 
     def release(self, pid: int) -> None:
-        """Free whatever the process holds on any card."""
-        for card in self.all:
-            card.processes.pop(pid, None)
+        """Free whatever the process holds on any GPU."""
+        for gpu in self.all:
+            gpu.processes.pop(pid, None)
 
-    def usable(self, split: Split) -> list[Card]:
-        """Cards the split allows, in the order it wants them filled."""
-        allowed = [card for card in self.all if card.index not in split.disabled]
+    def usable(self, split: Split) -> list[Gpu]:
+        """GPUs the split allows, in the order it wants them filled."""
+        allowed = [gpu for gpu in self.all if gpu.index not in split.disabled]
         rank = {index: position for position, index in enumerate(split.priority)}
-        return sorted(allowed, key=lambda card: (rank.get(card.index, len(rank)), card.index))
+        return sorted(allowed, key=lambda gpu: (rank.get(gpu.index, len(rank)), gpu.index))
 
     def place(self, *, pid: int, size_bytes: int, split: Split) -> bool:
         """Allocate `size_bytes` for `pid`; False, and nothing taken, when it does not fit."""
-        cards = self.usable(split)
+        gpus = self.usable(split)
         if size_bytes == 0:
             return True
-        shares = _shares(cards=cards, size_bytes=size_bytes, split=split)
+        shares = _shares(gpus=gpus, size_bytes=size_bytes, split=split)
         if shares is None:
             return False
-        for card, share in zip(cards, shares, strict=True):
+        for gpu, share in zip(gpus, shares, strict=True):
             if share:
-                card.processes[pid] = share
+                gpu.processes[pid] = share
         return True
 
-    def read(self, now_s: float) -> tuple[CardReading, ...]:
-        """Report every card."""
-        return tuple(card.read(now_s) for card in self.all)
+    def read(self, now_s: float) -> tuple[GpuState, ...]:
+        """Report every GPU."""
+        return tuple(gpu.read(now_s) for gpu in self.all)
 
 
-def _shares(*, cards: Sequence[Card], size_bytes: int, split: Split) -> list[int] | None:
-    """Bytes per card. Assumed: what a share cannot hold spills to the next card with room."""
-    if split.strategy == "priorityOrder" or len(cards) <= 1:
-        weights = [1.0] + [0.0] * (len(cards) - 1)
+def _shares(*, gpus: Sequence[Gpu], size_bytes: int, split: Split) -> list[int] | None:
+    """Bytes per GPU. Assumed: what a share cannot hold spills to the next GPU with room."""
+    if split.strategy == "priorityOrder" or len(gpus) <= 1:
+        weights = [1.0] + [0.0] * (len(gpus) - 1)
     elif split.strategy == "custom" and split.ratio:
-        weights = [split.ratio[card.index] if card.index < len(split.ratio) else 0.0 for card in cards]
+        weights = [split.ratio[gpu.index] if gpu.index < len(split.ratio) else 0.0 for gpu in gpus]
     else:
-        weights = [1.0] * len(cards)
+        weights = [1.0] * len(gpus)
     total = sum(weights)
-    if not cards or total <= 0:
+    if not gpus or total <= 0:
         return None
     shares = [
-        min(card.free_bytes, int(size_bytes * weight / total))
-        for card, weight in zip(cards, weights, strict=True)
+        min(gpu.free_bytes, int(size_bytes * weight / total))
+        for gpu, weight in zip(gpus, weights, strict=True)
     ]
     left = size_bytes - sum(shares)
-    for position, card in enumerate(cards):
-        room = min(left, card.free_bytes - shares[position])
+    for position, gpu in enumerate(gpus):
+        room = min(left, gpu.free_bytes - shares[position])
         shares[position] += room
         left -= room
     return shares if left == 0 else None

@@ -1,6 +1,6 @@
 """Estimate what a load needs and decide whether the guardrail lets it pass.
 
-Pure arithmetic over a model, a configuration and cards; it allocates nothing.
+Pure arithmetic over a model, a configuration and GPUs; it allocates nothing.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING, Any, Literal
 if TYPE_CHECKING:
     from collections.abc import Iterable
 
-    from llmster_sim.host.gpus import Cards
+    from llmster_sim.host.gpus import Gpus
     from llmster_sim.models.catalogue import Model
     from llmster_sim.models.load_config import LoadConfig
 
@@ -33,7 +33,7 @@ class Estimate:
 
     @property
     def total_vram_bytes(self) -> int:
-        """Weights and context on the cards."""
+        """Weights and context on the GPUs."""
         return self.model_vram_bytes + self.context_vram_bytes
 
     @property
@@ -80,7 +80,7 @@ def passes_guardrail(
     *,
     guardrail: Guardrail,
     needs: Estimate,
-    cards: Cards,
+    gpus: Gpus,
     config: LoadConfig,
     own_pids: Iterable[int],
 ) -> bool:
@@ -92,8 +92,8 @@ def passes_guardrail(
         return True
     keep = {"high": 0.8, "medium": 0.9}.get(guardrail, 1.0)
     own = set(own_pids)
-    usable = cards.usable(config.split)
-    total = sum(card.spec.total_bytes for card in usable)
-    used = sum(size for card in usable for pid, size in card.processes.items() if pid in own)
+    usable = gpus.usable(config.split)
+    total = sum(gpu.spec.total_bytes for gpu in usable)
+    used = sum(size for gpu in usable for pid, size in gpu.processes.items() if pid in own)
     in_ram = needs.total_bytes - needs.total_vram_bytes
     return needs.total_vram_bytes <= total * keep - used and in_ram <= RAM_BYTES * keep

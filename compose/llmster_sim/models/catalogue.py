@@ -54,7 +54,7 @@ LLAMA_OLDER = dataclasses.replace(
     includes_prefill=False,
     reports_gpu_layers=True,
 )
-# Assumed: one daemon serving both engines at once. A real machine has one of the two; tests need both.
+# Assumed: one daemon serving both engines at once. A real host has one of the two; tests need both.
 MLX = Engine(
     name="mlx-llm-mac-arm64-apple-metal-advsimd",
     version="1.4.0",

@@ -1,6 +1,6 @@
 """Read and complete a load configuration: the key/value fields of the daemon's `loadConfigStack`.
 
-Knows no instances or cards; unknown keys are kept as they came, as the daemon keeps them.
+Knows no instances or GPUs; unknown keys are kept as they came, as the daemon keeps them.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ _EMBEDDING_DEFAULTS: tuple[tuple[str, Any], ...] = (
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Split:
-    """Which cards to use and how: `load.gpuSplitConfig`."""
+    """Which GPUs to use and how: `load.gpuSplitConfig`."""
 
     strategy: Strategy = "evenly"
     disabled: tuple[int, ...] = ()

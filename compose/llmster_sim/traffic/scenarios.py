@@ -98,7 +98,7 @@ def load_initial(daemon: Daemon) -> None:
     """
     have = {model.key for model in daemon.models}
     ttl_ms = daemon.settings.jit_ttl_s * 1000
-    second = _preferring(len(daemon.cards.all) - 1)
+    second = _preferring(len(daemon.gpus.all) - 1)
     if "qwen/qwen3-8b" in have:
         daemon.load("qwen/qwen3-8b", overrides=second, instant=True)
     if "openai/gpt-oss-20b" in have:

@@ -73,19 +73,19 @@ class BadMemory(Steady):
     def begin(self) -> None:
         """Schedule the trouble."""
         super().begin()
-        if not self.daemon.cards.all:
+        if not self.daemon.gpus.all:
             return
         self.later(3.0, self._correct)
         self.later(20.0, self._fail)
 
     def _correct(self) -> None:
-        self.daemon.cards.all[0].ecc_corrected += self.rng.randrange(1, 4)
+        self.daemon.gpus.all[0].ecc_corrected += self.rng.randrange(1, 4)
         self.later(5.0, self._correct)
 
     def _fail(self) -> None:
-        card = self.daemon.cards.all[0]
-        card.ecc_uncorrected += 1
-        card.xids[_CONTAINED_ECC_ERROR] += 1
+        gpu = self.daemon.gpus.all[0]
+        gpu.ecc_uncorrected += 1
+        gpu.xids[_CONTAINED_ECC_ERROR] += 1
         self.later(60.0, self._fail)
 
 

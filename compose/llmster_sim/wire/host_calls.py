@@ -1,4 +1,4 @@
-"""Serve /system, /runtime, /repository and /diagnostics: what the daemon says of itself and its machine.
+"""Serve /system, /runtime, /repository and /diagnostics: what the daemon says of itself and its host.
 
 Knows the wire and the daemon; model work is served elsewhere.
 """
@@ -120,7 +120,7 @@ def _engine(engine: catalogue.Engine) -> dict[str, Any]:
 
 def _survey(daemon: Daemon) -> dict[str, Any]:
     engine = catalogue.LLAMA_SERVER
-    cards = daemon.cards.all
+    gpus = daemon.gpus.all
     found = {"code": "success", "message": ""}
     none = {"code": "noDevicesFound", "message": ""}
     return {
@@ -135,22 +135,22 @@ def _survey(daemon: Daemon) -> dict[str, Any]:
                 "supportedModelFormatNames": [engine.model_format],
                 "hardwareSurvey": {
                     "gpuSurveyResult": {
-                        "result": found if cards else none,
+                        "result": found if gpus else none,
                         "gpuInfo": [
                             {
-                                "name": card.spec.name,
-                                "deviceId": card.index,
-                                "totalMemoryCapacityBytes": card.spec.total_bytes,
-                                "dedicatedMemoryCapacityBytes": card.spec.total_bytes,
+                                "name": gpu.spec.name,
+                                "deviceId": gpu.index,
+                                "totalMemoryCapacityBytes": gpu.spec.total_bytes,
+                                "dedicatedMemoryCapacityBytes": gpu.spec.total_bytes,
                                 "integrationType": "discrete",
                                 "detectionPlatform": "CUDA",
                                 "detectionPlatformVersion": "12.8",
                                 "otherInfo": {
                                     "driverVersion": "12080",
-                                    "computeCapability": card.spec.compute,
+                                    "computeCapability": gpu.spec.compute,
                                 },
                             }
-                            for card in cards
+                            for gpu in gpus
                         ],
                     },
                     "cpuSurveyResult": {
@@ -164,11 +164,11 @@ def _survey(daemon: Daemon) -> dict[str, Any]:
                 },
                 "memoryInfo": {
                     "ramCapacity": memory.RAM_BYTES,
-                    "vramCapacity": sum(card.spec.total_bytes for card in cards),
-                    "totalMemory": memory.RAM_BYTES + sum(card.spec.total_bytes for card in cards),
+                    "vramCapacity": sum(gpu.spec.total_bytes for gpu in gpus),
+                    "totalMemory": memory.RAM_BYTES + sum(gpu.spec.total_bytes for gpu in gpus),
                 },
                 "visibleDevicesConfig": {
-                    "visibleDevices": [card.index for card in cards],
+                    "visibleDevices": [gpu.index for gpu in gpus],
                     "changesOrder": False,
                 },
             }

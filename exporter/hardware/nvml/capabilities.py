@@ -1,4 +1,4 @@
-"""Learns, once per session with the driver, what does not change about a card and which questions it answers.
+"""Learns, once per session with the driver, what does not change about a GPU and which questions it answers.
 
 Knows no readings: what changes from one to the next is in readings.py.
 """
@@ -26,7 +26,7 @@ ECC_KINDS: Final = {
     "uncorrected": pynvml.NVML_MEMORY_ERROR_TYPE_UNCORRECTED,
 }
 EVERYWHERE: Final = "all"
-"""The location of an ECC count that the card gives only as a total."""
+"""The location of an ECC count that the GPU gives only as a total."""
 
 INTEGRATED: Final = ("gb10", "orin", "thor", "xavier", "tegra")
 """In the names of parts whose GPU and CPU share one memory: DGX Spark and Jetson. Source: NVIDIA's product pages."""
@@ -57,7 +57,7 @@ _ECC_LOCATIONS_BEFORE_AMPERE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Facts:
-    """What stays true of one card for as long as the session with the driver lasts."""
+    """What stays true of one GPU for as long as the session with the driver lasts."""
 
     index: int
     handle: Handle
@@ -71,7 +71,7 @@ class Facts:
     fans: int
     nvlinks: int
     ecc_counters: tuple[tuple[str, str], ...]
-    """The (kind, location) pairs this card counts."""
+    """The (kind, location) pairs this GPU counts."""
     temperature_v: bool
     """Whether the driver has nvmlDeviceGetTemperatureV; the older call leaves with CUDA 14."""
     memory_v2: bool
@@ -85,7 +85,7 @@ class Facts:
 
 
 def learn(index: int, handle: Handle) -> Facts:
-    """Ask one card everything that does not change. Raises NVMLError when the card is lost."""
+    """Ask one GPU everything that does not change. Raises NVMLError when the GPU is lost."""
     name = ask(pynvml.nvmlDeviceGetName, handle)
     pci = ask(pynvml.nvmlDeviceGetPciInfo, handle)
     limits = {
@@ -166,9 +166,9 @@ def ecc_count(handle: Handle, kind: str, location: str) -> int | None:
 
 
 def _ecc_counters(handle: Handle) -> tuple[tuple[str, str], ...]:
-    """Choose locations that do not overlap, so that their sum is the card's total.
+    """Choose locations that do not overlap, so that their sum is the GPU's total.
 
-    SRAM contains the caches and the register file; a card that counts SRAM is asked for nothing finer.
+    SRAM contains the caches and the register file; a GPU that counts SRAM is asked for nothing finer.
     """
     counters: list[tuple[str, str]] = []
     for kind in ECC_KINDS:

@@ -19,22 +19,22 @@ SESSION_OVER: Final = frozenset(
 )
 """Errors after which every handle is worthless and NVML has to be initialised anew."""
 
-CARD_LOST: Final = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
-"""Errors after which nothing can be said of this one card."""
+GPU_LOST: Final = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
+"""Errors after which nothing can be said of this one GPU."""
 
 _SENTINELS: Final = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF})
-"""NVML_VALUE_NOT_AVAILABLE as 32 and 64 bit: some cards answer "success" with it."""
+"""NVML_VALUE_NOT_AVAILABLE as 32 and 64 bit: some GPUs answer "success" with it."""
 
 
 def ask(question: Callable[..., T], *arguments: object) -> T | None:
-    """Answer the question, or None when this card, driver or user cannot have the answer.
+    """Answer the question, or None when this GPU, driver or user cannot have the answer.
 
-    Raises NVMLError when the card is lost or the session with the driver is over: those concern more than one value.
+    Raises NVMLError when the GPU is lost or the session with the driver is over: those concern more than one value.
     """
     try:
         answer = question(*arguments)
     except pynvml.NVMLError as error:
-        if error.value in SESSION_OVER or error.value in CARD_LOST:
+        if error.value in SESSION_OVER or error.value in GPU_LOST:
             raise
         return None
     if isinstance(answer, int) and answer in _SENTINELS:
@@ -52,7 +52,7 @@ def refuses(question: Callable[..., object], *arguments: object) -> int | None:
     try:
         question(*arguments)
     except pynvml.NVMLError as error:
-        if error.value in SESSION_OVER or error.value in CARD_LOST:
+        if error.value in SESSION_OVER or error.value in GPU_LOST:
             raise
         return int(error.value)
     return None

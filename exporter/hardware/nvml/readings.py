@@ -1,6 +1,6 @@
-"""Reads one card at one moment through NVML.
+"""Reads one GPU at one moment through NVML.
 
-Knows neither sessions nor other cards: a card that is lost raises, and the session says so of that card alone.
+Knows neither sessions nor other GPUs: a GPU that is lost raises, and the session says so of that GPU alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -67,11 +67,11 @@ _MAX_BYTES: Final = 2.0**50
 _MAX_BYTES_PER_S: Final = 1e13
 _MAX_ROWS: Final = 1_000_000
 _NO_INSTANCE: Final = 0xFFFF_FFFF
-"""gpuInstanceId of a process on a card without MIG."""
+"""gpuInstanceId of a process on a GPU without MIG."""
 
 
 def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_throughput: bool) -> Device:
-    """Ask one card everything that changes. Raises NVMLError when the card is lost or the session is over.
+    """Ask one GPU everything that changes. Raises NVMLError when the GPU is lost or the session is over.
 
     `pcie_throughput` costs 20 ms for each direction: NVML counts for that long before it answers.
     """
@@ -225,7 +225,7 @@ def _processes(handles: Iterable[Handle]) -> tuple[GpuProcess, ...] | None:
     """List each (pid, GPU instance) once.
 
     A process that computes and draws is in both lists with the same memory, and one in a MIG instance is listed for the
-    card (if we may see it there) and for the instance: taking the larger figure instead of the sum counts it once.
+    GPU (if we may see it there) and for the instance: taking the larger figure instead of the sum counts it once.
     """
     listed = False
     found: dict[tuple[int, int | None], GpuProcess] = {}

@@ -1,4 +1,4 @@
-"""Reads the machine's NVIDIA GPUs through NVML, and recovers when the driver comes, goes or is replaced.
+"""Reads the host's NVIDIA GPUs through NVML, and recovers when the driver comes, goes or is replaced.
 
 Knows neither deadlines nor threads (see deadline.py): a read blocks for as long as the driver does.
 """
@@ -24,7 +24,7 @@ from exporter.hardware.nvml.xid_events import XidWatcher
 log = logging.getLogger(__name__)
 
 RETRY_S: Final = 60.0
-"""How often at most a missing library is looked for again, and a lost card is asked for in a new session."""
+"""How often at most a missing library is looked for again, and a lost GPU is asked for in a new session."""
 
 
 def memory_shared_with_host() -> Memory | None:
@@ -41,16 +41,16 @@ def memory_shared_with_host() -> Memory | None:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What one nvmlInit gave: versions, and every card that was asked who it is (a lost one knows its index only)."""
+    """What one nvmlInit gave: versions, and every GPU that was asked who it is (a lost one knows its index only)."""
 
     opened_at: float
     driver_version: str | None
     cuda_version: str | None
-    cards: tuple[Facts | Device, ...]
+    gpus: tuple[Facts | Device, ...]
 
 
 class NvmlSource:
-    """The GpuSource of real cards. Not for more than one thread at a time, `xid_counts` excepted."""
+    """The GpuSource of real GPUs. Not for more than one thread at a time, `xid_counts` excepted."""
 
     def __init__(
         self,
@@ -70,7 +70,7 @@ class NvmlSource:
         self._library_missing_until = float("-inf")
 
     def read(self) -> GpuReading:
-        """Ask every card now. A lost card is marked so and the others are read.
+        """Ask every GPU now. A lost GPU is marked so and the others are read.
 
         Raises NvmlNotFound (looked for again after a minute) and DriverUnavailable (tried again at the next read).
         """
@@ -90,7 +90,7 @@ class NvmlSource:
             raise DriverUnavailable(f"the NVIDIA driver went away again: {error}") from error
 
     def xid_counts(self) -> Mapping[tuple[str, int], int] | None:
-        """Count XID errors by (gpu uuid, xid) since the first read; None when no card can be watched."""
+        """Count XID errors by (gpu uuid, xid) since the first read; None when no GPU can be watched."""
         return self._xids.counts()
 
     def close(self) -> None:
@@ -99,21 +99,21 @@ class NvmlSource:
             self._end_session()
 
     def _read(self, session: _Session) -> GpuReading:
-        devices = tuple(self._read_card(card) for card in session.cards)
+        devices = tuple(self._read_gpu(gpu) for gpu in session.gpus)
         if any(device.lost for device in devices) and self._clock() - session.opened_at >= RETRY_S:
-            self._end_session()  # a card that was reset is only seen again by a new session
+            self._end_session()  # a GPU that was reset is only seen again by a new session
         return GpuReading(session.driver_version, session.cuda_version, devices)
 
-    def _read_card(self, card: Facts | Device) -> Device:
-        if isinstance(card, Device):
-            return card
+    def _read_gpu(self, gpu: Facts | Device) -> Device:
+        if isinstance(gpu, Device):
+            return gpu
         try:
-            device = observe(card, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
-            return replace(device, activity_ratios=self._gpm.read(card.index, card.handle))
+            device = observe(gpu, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
+            return replace(device, activity_ratios=self._gpm.read(gpu.index, gpu.handle))
         except pynvml.NVMLError as error:
             if error.value in SESSION_OVER:
                 raise
-            return replace(self._identities[card.index], lost=True)
+            return replace(self._identities[gpu.index], lost=True)
 
     def _open(self) -> _Session:
         if self._clock() < self._library_missing_until:
@@ -123,7 +123,7 @@ class NvmlSource:
         except pynvml.NVMLError as error:
             if error.value == pynvml.NVML_ERROR_LIBRARY_NOT_FOUND:
                 self._library_missing_until = self._clock() + RETRY_S
-                raise NvmlNotFound("no NVML library (libnvidia-ml.so.1) on this machine") from error
+                raise NvmlNotFound("no NVML library (libnvidia-ml.so.1) on this host") from error
             raise DriverUnavailable(f"NVML could not be initialised: {error}") from error
         try:
             count = int(ask(pynvml.nvmlDeviceGetCount) or 0)
@@ -131,9 +131,9 @@ class NvmlSource:
                 opened_at=self._clock(),
                 driver_version=ask(pynvml.nvmlSystemGetDriverVersion),
                 cuda_version=_cuda_version(ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)),
-                cards=tuple(card for index in range(count) if (card := self._learn(index)) is not None),
+                gpus=tuple(gpu for index in range(count) if (gpu := self._learn(index)) is not None),
             )
-            self._xids.start(card for card in session.cards if isinstance(card, Facts))
+            self._xids.start(gpu for gpu in session.gpus if isinstance(gpu, Facts))
         except pynvml.NVMLError as error:
             library.end()
             raise DriverUnavailable(f"the NVIDIA driver went away while starting: {error}") from error

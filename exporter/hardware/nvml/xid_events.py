@@ -20,7 +20,7 @@ log = logging.getLogger(__name__)
 WAIT_MS: Final = 500
 """How long one wait for an event lasts: what a shutdown may have to wait for, against two wake-ups a second."""
 _PAUSE_AFTER_ERROR_S: Final = 1.0
-"""A lost card makes every wait fail at once; the other cards' events are still wanted, without a busy loop."""
+"""A lost GPU makes every wait fail at once; the other GPUs' events are still wanted, without a busy loop."""
 
 
 class XidWatcher:
@@ -35,19 +35,19 @@ class XidWatcher:
         self._thread: threading.Thread | None = None
 
     def counts(self) -> Mapping[tuple[str, int], int] | None:
-        """Count so far; None when no card can be watched and none has reported anything."""
+        """Count so far; None when no GPU can be watched and none has reported anything."""
         with self._lock:
             return dict(self._counts) if self._watching or self._counts else None
 
-    def start(self, cards: Iterable[Facts]) -> None:
-        """Watch these cards; those that cannot report XIDs are left out, and so are cards without a uuid."""
+    def start(self, gpus: Iterable[Facts]) -> None:
+        """Watch these GPUs; those that cannot report XIDs are left out, and so are GPUs without a uuid."""
         events = ask(pynvml.nvmlEventSetCreate)
         if events is None:
             return
         watched = {
-            _address(card.handle): card.uuid
-            for card in cards
-            if card.uuid is not None and _register(card.handle, events)
+            _address(gpu.handle): gpu.uuid
+            for gpu in gpus
+            if gpu.uuid is not None and _register(gpu.handle, events)
         }
         if not watched:
             ask(pynvml.nvmlEventSetFree, events)
@@ -105,5 +105,5 @@ def _register(handle: Handle, events: Any) -> bool:
 
 
 def _address(handle: Handle) -> int | None:
-    """Name a handle by where it points: an event carries a new pointer object to the same card."""
+    """Name a handle by where it points: an event carries a new pointer object to the same GPU."""
     return ctypes.cast(handle, ctypes.c_void_p).value

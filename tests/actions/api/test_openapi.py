@@ -148,7 +148,7 @@ def api(background: Background, document: Any) -> Any:
     return schema
 
 
-@pytest.mark.timeout(300)  # hundreds of requests, on a machine that may be busy
+@pytest.mark.timeout(300)  # hundreds of requests, on a host that may be busy
 @pytest.mark.parametrize(
     "mode", [GenerationMode.POSITIVE, GenerationMode.NEGATIVE], ids=["allowed", "forbidden"]
 )

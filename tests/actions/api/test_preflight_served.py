@@ -7,7 +7,7 @@ import pytest
 from aiohttp import web
 
 from llmster_sim.server import SimConfig, Simulator
-from tests.actions.conftest import BIG, SMALL, Forge, NoMachine, StartForge, loaded
+from tests.actions.conftest import BIG, SMALL, Forge, NoDriver, StartForge, loaded
 
 GIB = 1024**3
 
@@ -16,8 +16,8 @@ async def test_preflight_names_every_number_and_who_holds_the_rest(forge: Forge,
     response = await forge.post("preflight", wait=None, model=BIG)
     assert response.status_code == 200, response.text
     answer = response.json()
-    free = sum(card.free_bytes for card in sim.daemon.cards.all)
-    assert sum(card["free_bytes"] for card in answer["gpus"]) == free
+    free = sum(gpu.free_bytes for gpu in sim.daemon.gpus.all)
+    assert sum(gpu["free_bytes"] for gpu in answer["gpus"]) == free
     assert answer["estimate"]["vram_bytes"] == answer["needed_bytes"]
     assert answer["learned"] is None
     assert answer["memory_source"] == "simulated"
@@ -36,7 +36,7 @@ async def test_a_load_that_does_not_fit_is_refused_with_the_numbers_and_left_und
     problem = response.json()
     assert problem["type"] == "urn:daemonpulse:problem:does-not-fit"
     assert problem["preflight"]["verdict"] == "does_not_fit"
-    assert problem["preflight"]["gpus"][0]["free_bytes"] == sim.daemon.cards.all[0].free_bytes
+    assert problem["preflight"]["gpus"][0]["free_bytes"] == sim.daemon.gpus.all[0].free_bytes
     assert sim.calls["llm", "loadModel"] == 0
     (denied,) = await forge.audit("denied")
     assert denied["detail"]["rule"] == "fits"
@@ -104,7 +104,7 @@ async def test_a_model_of_a_link_peer_is_judged_unknown(forge: Forge, sim: Simul
 async def test_without_nvml_the_verdict_is_unknown_and_the_load_goes_ahead(
     start_forge: StartForge, sim: Simulator
 ) -> None:
-    forge = await start_forge(sim, gpus={"nvidia": NoMachine()})
+    forge = await start_forge(sim, gpus={"nvidia": NoDriver()})
     answer = (await forge.post("preflight", wait=None, model=SMALL)).json()
     assert answer["verdict"] == "unknown"
     assert "no NVIDIA driver here" in answer["reasons"][0]
@@ -116,7 +116,7 @@ class Prometheus:
 
     def __init__(self) -> None:
         self.age_s = 5.0
-        self.machines = 1
+        self.hosts = 1
         self.gpu = "0"
         self.total = str(24 * GIB)
         self.asked: list[str] = []
@@ -136,7 +136,7 @@ class Prometheus:
         labels = {"gpu": self.gpu, "pid": "77", "process": "llama-server", "instance_id": "qwen/qwen3-8b"}
         result: list[dict[str, Any]] = [
             {"metric": labels | {"instance": f"box-{number}"}, "value": [0, str(value)]}
-            for number in range(self.machines)
+            for number in range(self.hosts)
         ]
         return web.json_response({"status": "success", "data": {"resultType": "vector", "result": result}})
 
@@ -157,7 +157,7 @@ async def prometheus() -> AsyncIterator[Prometheus]:
 
 @pytest.fixture
 async def remote() -> AsyncIterator[Simulator]:
-    """A daemon under a name that does not count as this machine: only who resolves 127.1 learns that it is."""
+    """A daemon under a name that does not count as this host: only who resolves 127.1 learns that it is."""
     async with Simulator(SimConfig(scenario="idle", speed=100.0, host="127.1")) as simulator:
         yield simulator
 
@@ -172,7 +172,7 @@ async def test_a_remote_daemon_without_a_prometheus_is_unknown(
 
 
 @pytest.mark.parametrize(
-    ("age_s", "machines", "expected", "words"),
+    ("age_s", "hosts", "expected", "words"),
     [
         (5, 1, "does_not_fit", "lack"),
         (300, 1, "unknown", "has not seen"),
@@ -185,11 +185,11 @@ async def test_free_memory_comes_from_prometheus_when_nvml_is_elsewhere(
     remote: Simulator,
     prometheus: Prometheus,
     age_s: float,
-    machines: int,
+    hosts: int,
     expected: str,
     words: str,
 ) -> None:
-    prometheus.age_s, prometheus.machines = age_s, machines
+    prometheus.age_s, prometheus.hosts = age_s, hosts
     forge = await start_forge(remote, prometheus_url=prometheus.url, prometheus_selector='job="gpu"')
     answer = (await forge.post("preflight", wait=None, model=SMALL, context_length=40_000)).json()
     assert answer["verdict"] == expected

@@ -7,7 +7,7 @@ from exporter.hardware.errors import DriverUnavailable
 from exporter.hardware.gpus import Device, GpuProcess, GpuReading, Memory
 from exporter.hardware.host import HostReading
 from exporter.hardware.vendors import HostGpus
-from tests.machines import GIB
+from tests.hosts import GIB
 
 DEDICATED = Device(
     0, vendor="amd", memory=Memory(24 * GIB, 4 * GIB, 20 * GIB), processes=(GpuProcess(7, 4 * GIB),)

@@ -24,10 +24,10 @@ SERVE = """
 import asyncio, sys
 from pathlib import Path
 from actions import app
-from tests.actions.conftest import QUICK, NoMachine, daemon, settings
+from tests.actions.conftest import QUICK, NoDriver, daemon, settings
 chosen = settings(Path(sys.argv[1]), daemon(sys.argv[2]))
 ready = lambda url, parts: print(url, flush=True)
-asyncio.run(app.serve(chosen, ready=ready, gpus={"nvidia": NoMachine()}, timeouts=QUICK))
+asyncio.run(app.serve(chosen, ready=ready, gpus={"nvidia": NoDriver()}, timeouts=QUICK))
 """
 
 

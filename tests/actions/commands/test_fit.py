@@ -5,7 +5,7 @@ from collections import Counter
 from actions.domain.fit import MAX_ESTIMATES
 from llmster_sim.server import Simulator
 from tests.actions.commands.test_load_eject import _long_ask
-from tests.actions.conftest import SMALL, Forge, NoMachine, StartForge, loaded
+from tests.actions.conftest import SMALL, Forge, NoDriver, StartForge, loaded
 
 MODEL = "mistralai/magistral-small-2509"
 BIG = "openai/gpt-oss-20b"
@@ -62,7 +62,7 @@ async def test_what_cannot_be_meant_is_refused(forge: Forge) -> None:
 
 
 async def test_without_a_reading_of_memory_it_says_why(start_forge: StartForge, sim: Simulator) -> None:
-    forge = await start_forge(sim, gpus={"nvidia": NoMachine()})
+    forge = await start_forge(sim, gpus={"nvidia": NoDriver()})
     response = await forge.post("fit", wait=None, model=SMALL)
     assert response.status_code == 409
     assert response.json()["type"] == "urn:daemonpulse:problem:memory-unknown"

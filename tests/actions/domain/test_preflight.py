@@ -9,8 +9,8 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.domain.preflight import (
-    CardPlan,
     Gpu,
+    GpuPlan,
     Holder,
     Learned,
     MemoryReading,
@@ -94,7 +94,7 @@ def test_a_load_the_daemons_guardrail_would_refuse_does_not_fit() -> None:
     assert judged.verdict is Verdict.DOES_NOT_FIT
 
 
-def test_without_cards_the_ram_decides() -> None:
+def test_without_gpus_the_ram_decides() -> None:
     reading = MemoryReading("test", (), host_available_bytes=8 * GIB)
     assert judge(need(4), reading, learned=None, split=SplitPlan()).verdict is Verdict.FITS
     assert judge(need(9), reading, learned=None, split=SplitPlan()).verdict is Verdict.DOES_NOT_FIT
@@ -105,7 +105,7 @@ def plan(vram: float, reading: MemoryReading, *, replace: tuple[str, ...] = (), 
 
 
 def needed(preflight: Preflight) -> list[float]:
-    return [card.needed_bytes / GIB for card in preflight.gpus]
+    return [gpu.needed_bytes / GIB for gpu in preflight.gpus]
 
 
 @pytest.mark.parametrize(
@@ -131,21 +131,21 @@ def test_shares_follow_the_strategy(split: dict[str, Any], expected: list[float]
     assert needed(plan(24, memory(10, 12, 20), **split)) == expected
 
 
-def test_priority_order_counts_what_a_replaced_instance_frees_and_never_a_card_that_is_overfull() -> None:
+def test_priority_order_counts_what_a_replaced_instance_frees_and_never_a_gpu_that_is_overfull() -> None:
     held = {"old": {0: 6 * GIB}}
     assert needed(plan(12, memory(4, 12, held=held), replace=("old",), strategy="priorityOrder")) == [10, 2]
     assert needed(plan(12, memory(-3, 12), strategy="priorityOrder")) == [0, 12]
 
 
-def test_every_number_of_a_card_is_told() -> None:
+def test_every_number_of_a_gpu_is_told() -> None:
     held = {"old": {0: 3 * GIB}, "older": {0: GIB, 1: 2 * GIB}, "kept": {0: 5 * GIB}}
     gpus = (Gpu(0, 24 * GIB, 8 * GIB, "A"), Gpu(1, 48 * GIB, 40 * GIB, "B"))
     holders = (Holder(0, 9 * GIB, 77, "llama-server", "old"),)
     reading = MemoryReading("nvml", gpus, holders, held)
     judged = plan(10, reading, replace=("old", "older"))
     assert judged.gpus == (
-        CardPlan(0, "A", 24 * GIB, 8 * GIB, 4 * GIB, 5 * GIB, 7 * GIB),
-        CardPlan(1, "B", 48 * GIB, 40 * GIB, 2 * GIB, 5 * GIB, 37 * GIB),
+        GpuPlan(0, "A", 24 * GIB, 8 * GIB, 4 * GIB, 5 * GIB, 7 * GIB),
+        GpuPlan(1, "B", 48 * GIB, 40 * GIB, 2 * GIB, 5 * GIB, 37 * GIB),
     )
     assert (judged.holders, judged.eject_would_free, judged.memory_source) == (holders, held, "nvml")
     assert (judged.estimate, judged.learned, judged.needed_bytes) == (need(10), Learned(1.0, 3), 10 * GIB)
@@ -158,7 +158,7 @@ def test_every_number_of_a_card_is_told() -> None:
     ]
 
 
-def test_without_a_reading_there_are_no_cards_and_no_holders() -> None:
+def test_without_a_reading_there_are_no_gpus_and_no_holders() -> None:
     judged = judge(need(1), "no driver", learned=None, split=SplitPlan())
     assert (judged.gpus, judged.holders, judged.eject_would_free, judged.memory_source) == ((), (), {}, None)
 
@@ -242,7 +242,7 @@ def test_every_verdict_has_its_reason(
     assert reasons is None or judged.reasons == reasons
 
 
-def test_in_ram_all_of_the_model_counts_and_on_cards_only_what_goes_there() -> None:
+def test_in_ram_all_of_the_model_counts_and_on_gpus_only_what_goes_there() -> None:
     half = Need(2 * GIB, 6 * GIB, passes_guardrails=True)
     ram = MemoryReading("x", (), host_available_bytes=5 * GIB)
     assert judge(half, ram, learned=None, split=SplitPlan()).verdict is Verdict.DOES_NOT_FIT
@@ -250,21 +250,21 @@ def test_in_ram_all_of_the_model_counts_and_on_cards_only_what_goes_there() -> N
     assert judge(half, memory(5), learned=None, split=SplitPlan()).verdict is Verdict.FITS
 
 
-cards = st.lists(st.floats(0, 80), min_size=1, max_size=8)
+gpus = st.lists(st.floats(0, 80), min_size=1, max_size=8)
 strategies = st.sampled_from(["evenly", "priorityOrder", "tensor", "custom"])
 
 
-@given(vram=st.floats(0, 200), free=cards, strategy=strategies, ratio=st.lists(st.floats(0, 9), max_size=8))
+@given(vram=st.floats(0, 200), free=gpus, strategy=strategies, ratio=st.lists(st.floats(0, 9), max_size=8))
 def test_shares_add_up_and_more_free_memory_never_makes_it_worse(
     vram: float, free: list[float], strategy: str, ratio: list[float]
 ) -> None:
     split = SplitPlan(strategy=strategy, ratio=tuple(ratio))
     order = [Verdict.FITS, Verdict.TIGHT, Verdict.DOES_NOT_FIT]
     judged = judge(need(vram), memory(*free, total=80), learned=None, split=split)
-    assert sum(card.needed_bytes for card in judged.gpus) == pytest.approx(judged.needed_bytes, abs=8)
+    assert sum(gpu.needed_bytes for gpu in judged.gpus) == pytest.approx(judged.needed_bytes, abs=8)
     roomier = judge(need(vram), memory(*(size + 1 for size in free), total=80), learned=None, split=split)
     if strategy == "priorityOrder" and judged.verdict is Verdict.FITS:
-        # The room may be on a card that comes earlier, which is then filled to the brim.
+        # The room may be on a GPU that comes earlier, which is then filled to the brim.
         assert roomier.verdict is not Verdict.DOES_NOT_FIT
     else:
         assert order.index(roomier.verdict) <= order.index(judged.verdict)

@@ -39,7 +39,7 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
         lambda: B.now(d.UP),
         'llmster_up{daemon=~"$daemon"}',
     ),
-    "a machine's metric, filtered by machine": (
+    "a host's metric, filtered by host": (
         lambda: B.now(h.POWER),
         'gpu_power_watts{instance=~"$host"}',
     ),
@@ -202,7 +202,7 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
         lambda: P.now(d.STATE, state="=~a|b", daemon="!~x"),
         'llmster_daemon_state{state=~"a|b",daemon!~"x"}',
     ),
-    "the machine of a metric without filters": (
+    "the host of a metric without filters": (
         lambda: P.now(h.POWER, instance="box"),
         'gpu_power_watts{instance="box"}',
     ),

@@ -1,4 +1,4 @@
-"""How exposed a daemon is: only what is known, and only from files on this machine."""
+"""How exposed a daemon is: only what is known, and only from files on this host."""
 
 from exporter.collectors.posture import collect
 from exporter.llmster.local_files import LocalPosture

@@ -1,4 +1,4 @@
-"""A machine with cards that tests/fake_nvml describes, a clock to turn, and our source of readings on it."""
+"""A host with GPUs that tests/fake_nvml describes, a clock to turn, and our source of readings on it."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -11,7 +11,7 @@ from exporter.hardware.nvml.source import NvmlSource
 from exporter.hardware.nvml.xid_events import XidWatcher
 from tests import fake_nvml
 from tests.external import FindTool
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 
 GIB = 1024**3
 
@@ -53,11 +53,11 @@ def _nvml_library(external_tool: FindTool, tmp_path_factory: pytest.TempPathFact
 
 
 @pytest.fixture
-def machine(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[Machine]:
-    machine = Machine(nvml_library, tmp_path)
-    if not machine.is_loaded_by_name():
+def host(nvml_library: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Iterator[FakeHost]:
+    host = FakeHost(nvml_library, tmp_path)
+    if not host.is_loaded_by_name():
         pytest.skip("this process has loaded the NVML of a real driver already")
-    monkeypatch.setenv(fake_nvml.SCENARIO_VARIABLE, str(machine.scenario))
-    machine.reset()
-    yield machine
-    machine.reset()
+    monkeypatch.setenv(fake_nvml.SCENARIO_VARIABLE, str(host.scenario))
+    host.reset()
+    yield host
+    host.reset()

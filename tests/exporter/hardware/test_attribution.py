@@ -191,14 +191,14 @@ def test_an_instance_whose_pid_is_out_of_date_is_still_found_by_its_command_line
     assert shares(found) == {(0, "qwen"): 500, (0, "gemma"): 700}
 
 
-def test_a_model_split_over_cards_shows_on_each() -> None:
+def test_a_model_split_over_gpus_shows_on_each() -> None:
     found = attribute(
         [GpuUse(0, 21, 500), GpuUse(1, 21, 300), GpuUse(3, 21, 200)], [Instance("a")], tree({21: None})
     )
     assert shares(found) == {(0, "a"): 500, (1, "a"): 300, (3, "a"): 200}
 
 
-def test_memory_in_several_mig_instances_of_a_card_is_added() -> None:
+def test_memory_in_several_mig_instances_of_a_gpu_is_added() -> None:
     found = attribute([GpuUse(0, 21, 500), GpuUse(0, 21, 300)], [Instance("a")], tree({21: None}))
     assert shares(found) == {(0, "a"): 800}
 
@@ -294,7 +294,7 @@ def test_no_process_is_counted_twice_and_none_is_given_away(
 
 
 @given(USES, INSTANCES, TREES)
-def test_a_process_has_the_same_owner_on_every_card(
+def test_a_process_has_the_same_owner_on_every_gpu(
     uses: list[GpuUse], instances: list[Instance], processes: ProcessTree
 ) -> None:
     owners: dict[int | None, str] = {}

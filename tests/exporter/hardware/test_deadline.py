@@ -12,7 +12,7 @@ from exporter.hardware.deadline import GpuReader
 from exporter.hardware.errors import DriverUnavailable, DriverWedged, HardwareError
 from exporter.hardware.gpus import GpuReading
 from exporter.hardware.nvml.source import NvmlSource
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 
 READING = GpuReading(driver_version="1", cuda_version=None, devices=())
 SHORT_S = 0.01
@@ -158,24 +158,24 @@ def test_xid_counts_are_those_of_the_source() -> None:
     assert GpuReader(Driver()).xid_counts() == {("GPU-1", 79): 1}
 
 
-async def test_a_driver_wedged_inside_nvml_recovers_when_it_answers_again(machine: Machine) -> None:
+async def test_a_driver_wedged_inside_nvml_recovers_when_it_answers_again(host: FakeHost) -> None:
     wedged = "wedge nvmlDeviceGetPowerUsage"
-    machine.describe("count 2", wedged)
+    host.describe("count 2", wedged)
     reader = GpuReader(NvmlSource(), deadline_s=SHORT_S)
     with pytest.raises(DriverWedged):
         await reader.read()
     stuck = reader._asked
     assert stuck is not None
-    machine.without(wedged)
+    host.without(wedged)
     assert len(stuck.result(timeout=PATIENCE_S).devices) == 2
     reader._deadline_s = PATIENCE_S
     assert len((await reader.read()).devices) == 2
-    assert machine.calls("nvmlInitWithFlags") == 1
+    assert host.calls("nvmlInitWithFlags") == 1
     assert reader.close(patience_s=PATIENCE_S)
 
 
-def test_a_process_can_exit_while_its_driver_is_wedged(machine: Machine) -> None:
-    machine.describe("wedge nvmlDeviceGetPowerUsage")
+def test_a_process_can_exit_while_its_driver_is_wedged(host: FakeHost) -> None:
+    host.describe("wedge nvmlDeviceGetPowerUsage")
     script = (
         "import asyncio\n"
         "from exporter.hardware.deadline import GpuReader\n"
@@ -188,7 +188,7 @@ def test_a_process_can_exit_while_its_driver_is_wedged(machine: Machine) -> None
     )
     ran = subprocess.run(
         [sys.executable, "-c", script],
-        env=machine.environment(),
+        env=host.environment(),
         capture_output=True,
         text=True,
         check=False,

@@ -54,7 +54,7 @@ def start(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Start]:
         daemon.communicate()
 
 
-def test_memory_is_the_machines() -> None:
+def test_memory_is_the_hosts() -> None:
     memory = read_memory()
     assert memory is not None
     assert 0 < memory.available_bytes < memory.total_bytes
@@ -140,7 +140,7 @@ def test_the_model_is_read_from_the_command_line(command_line: list[str], path: 
     assert model_path_of(command_line) == path
 
 
-def test_nothing_is_read_from_a_machine_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_nothing_is_read_from_a_host_without_proc(monkeypatch: pytest.MonkeyPatch) -> None:
     def unreadable() -> None:
         raise FileNotFoundError(Path("/proc/meminfo"))
 

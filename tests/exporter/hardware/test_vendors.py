@@ -9,7 +9,7 @@ import pytest
 from exporter.hardware.errors import DriverUnavailable, DriverWedged, NvmlNotFound
 from exporter.hardware.gpus import Device, GpuReading, Memory
 from exporter.hardware.vendors import GpuReaders, HostGpus, is_shadowed
-from tests.machines import GIB, Gpus
+from tests.hosts import GIB, Gpus
 
 AT_ONCE_S = 0.05
 SOON_S = 20.0

@@ -1,4 +1,4 @@
-"""Daemons, their processes and the cards' processes brought together."""
+"""Daemons, their processes and the GPUs' processes brought together."""
 
 from exporter.hardware.gpus import Device, GpuProcess
 from exporter.hardware.host import HostProcess, HostReading, ProcessRole
@@ -46,13 +46,13 @@ def host(daemon_pid: int, *engines: int) -> HostReading:
     )
 
 
-def cards(*processes: GpuProcess) -> tuple[Device, ...]:
+def gpus(*processes: GpuProcess) -> tuple[Device, ...]:
     return (Device(0, processes=processes), Device(1))
 
 
 def test_the_processes_of_two_daemons_are_not_mixed() -> None:
     vram = share_out(
-        cards(GpuProcess(11, 100), GpuProcess(21, 200), GpuProcess(99, 300)),
+        gpus(GpuProcess(11, 100), GpuProcess(21, 200), GpuProcess(99, 300)),
         [reading("a", instance("qwen")), reading("b", instance("gemma"))],
         {"a": host(10, 11), "b": host(20, 21)},
         {},
@@ -67,14 +67,14 @@ def test_the_processes_of_two_daemons_are_not_mixed() -> None:
 def test_two_names_for_one_daemon_do_not_count_it_twice() -> None:
     both = {"a": host(10, 11), "b": host(10, 11)}
     daemons = [reading("a", instance("qwen")), reading("b", instance("qwen"))]
-    vram = share_out(cards(GpuProcess(11, 100)), daemons, both, {}, names={})
+    vram = share_out(gpus(GpuProcess(11, 100)), daemons, both, {}, names={})
     assert [len(daemon.instances) for daemon in vram.daemons] == [1, 0]
     assert vram.foreign == ()
 
 
-def test_an_instance_on_another_machine_takes_no_part() -> None:
+def test_an_instance_on_another_host_takes_no_part() -> None:
     vram = share_out(
-        cards(GpuProcess(11, 100)),
+        gpus(GpuProcess(11, 100)),
         [reading("a", instance("here"), instance("there", device="peer"))],
         {"a": host(10, 11)},
         {},
@@ -87,7 +87,7 @@ def test_the_log_streams_pid_ties_an_engine_to_its_instance() -> None:
     engines = EnginePids()
     engines._pids = {"ref-b": 11, "ref-a": 12}
     vram = share_out(
-        cards(GpuProcess(11, 100), GpuProcess(12, 200)),
+        gpus(GpuProcess(11, 100), GpuProcess(12, 200)),
         [reading("d", instance("a"), instance("b"))],
         {"d": host(10, 11, 12)},
         {"d": engines},
@@ -101,25 +101,25 @@ def test_the_log_streams_pid_ties_an_engine_to_its_instance() -> None:
 
 def test_a_daemon_whose_processes_are_hidden_has_no_shares_and_no_zeros() -> None:
     vram = share_out(
-        cards(GpuProcess(11, 100)), [reading("a", instance("qwen"))], {"a": HostReading()}, {}, names={}
+        gpus(GpuProcess(11, 100)), [reading("a", instance("qwen"))], {"a": HostReading()}, {}, names={}
     )
     assert vram.daemons == ()
     assert [share.pid for share in vram.foreign] == [11]
 
 
-def test_only_cards_that_list_their_processes_can_be_settled() -> None:
+def test_only_gpus_that_list_their_processes_can_be_settled() -> None:
     vram = share_out(
-        cards(GpuProcess(11, 100)), [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}
+        gpus(GpuProcess(11, 100)), [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}
     )
     assert vram.daemons[0].unattributed == {0: 0}
 
 
 def test_a_source_that_knows_a_processes_name_is_believed() -> None:
-    vram = share_out(cards(GpuProcess(99, 1, name="simulated game")), [], {}, {}, names={99: "python3"})
+    vram = share_out(gpus(GpuProcess(99, 1, name="simulated game")), [], {}, {}, names={99: "python3"})
     assert [share.name for share in vram.foreign] == ["simulated game"]
 
 
-def test_nothing_is_shared_out_of_cards_that_could_not_be_read() -> None:
+def test_nothing_is_shared_out_of_gpus_that_could_not_be_read() -> None:
     (nothing,) = share_out((), [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}).daemons
     assert (nothing.instances, nothing.unattributed) == ((), {})
 

@@ -20,7 +20,7 @@ from exporter.shared import host_header
         ("", False),
     ],
 )
-def test_only_addresses_of_this_machine_are_loopback(address: str, expected: bool) -> None:  # noqa: FBT001
+def test_only_addresses_of_this_host_are_loopback(address: str, expected: bool) -> None:  # noqa: FBT001
     assert host_header.is_loopback(address) is expected
 
 

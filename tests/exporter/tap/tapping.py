@@ -1,4 +1,4 @@
-"""A relay with an observer before a port of this machine, in this process."""
+"""A relay with an observer before a port of this host, in this process."""
 
 import asyncio
 import socket

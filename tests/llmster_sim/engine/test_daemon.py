@@ -44,14 +44,14 @@ def test_instance_is_not_listed_while_it_loads(clock: Clock, daemon: Daemon) -> 
 
 
 def test_aborted_load_leaves_neither_instance_nor_memory(clock: Clock, daemon: Daemon) -> None:
-    before = daemon.cards.read(0)
+    before = daemon.gpus.read(0)
     load = daemon.load(QWEN)
     assert load is not None
     clock.advance(1)
     daemon.loader.abort(load)
     clock.advance(60)
     assert daemon.instances == []
-    assert [card.used_bytes for card in daemon.cards.read(0)] == [card.used_bytes for card in before]
+    assert [gpu.used_bytes for gpu in daemon.gpus.read(0)] == [gpu.used_bytes for gpu in before]
 
 
 def test_duplicates_of_an_identifier_get_numbers(daemon: Daemon) -> None:
@@ -92,9 +92,9 @@ def test_embedding_model_is_no_llm(daemon: Daemon) -> None:
 
 
 def test_model_of_a_peer_takes_no_memory_here_and_says_whose_it_is(daemon: Daemon) -> None:
-    before = [card.used_bytes for card in daemon.cards.all]
+    before = [gpu.used_bytes for gpu in daemon.gpus.all]
     daemon.load("qwen/qwen3-32b", instant=True)
-    assert [card.used_bytes for card in daemon.cards.all] == before
+    assert [gpu.used_bytes for gpu in daemon.gpus.all] == before
     assert instance_info(daemon.loaded[0])["deviceIdentifier"] == PEER_DEVICE_IDENTIFIER
 
 
@@ -208,8 +208,8 @@ def test_guardrail_does_not_see_a_foreign_process_and_the_load_then_fails(make_d
     daemon = make_daemon(settings=Settings(guardrail="low"))
     daemon.load(GEMMA, instant=True)
     daemon.load(OSS, instant=True)
-    for card in daemon.cards.all:
-        daemon.cards.add_foreign(pid=999, index=card.index, size_bytes=card.free_bytes - 1_000_000_000)
+    for gpu in daemon.gpus.all:
+        daemon.gpus.add_foreign(pid=999, index=gpu.index, size_bytes=gpu.free_bytes - 1_000_000_000)
     assert daemon.estimate(key=QWEN, overrides={})["passesGuardrails"]
     said: list[LoadEvent] = []
     daemon.load(QWEN, notify=said.append)
@@ -230,7 +230,7 @@ def test_estimate_is_less_than_what_the_engine_takes(daemon: Daemon) -> None:
     assert instance.vram_bytes == needs["totalVramBytes"] + instance.model.overhead_bytes
 
 
-def test_half_offloaded_model_needs_half_the_weights_on_the_cards(daemon: Daemon) -> None:
+def test_half_offloaded_model_needs_half_the_weights_on_the_gpus(daemon: Daemon) -> None:
     whole = daemon.estimate(key=OSS, overrides={})["memory"]
     half = daemon.estimate(key=OSS, overrides={OFFLOAD: 0.5})["memory"]
     assert half["modelVramBytes"] == whole["modelVramBytes"] // 2
@@ -238,22 +238,22 @@ def test_half_offloaded_model_needs_half_the_weights_on_the_cards(daemon: Daemon
 
 
 def test_unload_gives_the_memory_back(daemon: Daemon) -> None:
-    before = [card.used_bytes for card in daemon.cards.all]
+    before = [gpu.used_bytes for gpu in daemon.gpus.all]
     daemon.load(QWEN, instant=True)
-    assert [card.used_bytes for card in daemon.cards.all] != before
+    assert [gpu.used_bytes for gpu in daemon.gpus.all] != before
     daemon.unload(QWEN)
-    assert [card.used_bytes for card in daemon.cards.all] == before
+    assert [gpu.used_bytes for gpu in daemon.gpus.all] == before
 
 
 def test_split_configuration_decides_where_an_instance_lies(daemon: Daemon) -> None:
     split = {"strategy": "priorityOrder", "disabledGpus": [], "priority": [1], "customRatio": []}
     daemon.load(SMALL, overrides={SPLIT: split}, instant=True)
     (instance,) = daemon.loaded
-    assert instance.pid not in daemon.cards.all[0].processes
-    assert daemon.cards.all[1].processes[instance.pid or 0] == instance.vram_bytes
+    assert instance.pid not in daemon.gpus.all[0].processes
+    assert daemon.gpus.all[1].processes[instance.pid or 0] == instance.vram_bytes
 
 
-def test_machine_without_cards_loads_into_main_memory_and_runs_slower(make_daemon: MakeDaemon) -> None:
+def test_host_without_gpus_loads_into_main_memory_and_runs_slower(make_daemon: MakeDaemon) -> None:
     daemon = make_daemon(gpus=0)
     daemon.load(QWEN, instant=True)
     (instance,) = daemon.loaded

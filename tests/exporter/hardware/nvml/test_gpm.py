@@ -6,7 +6,7 @@ import pytest
 
 from exporter.hardware.nvml.gpm import LEAST_S
 from tests.exporter.hardware.conftest import Clock, OpenSource
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 
 OFFERED = (
     "count 2",
@@ -19,9 +19,9 @@ OFFERED = (
 
 
 def test_activity_is_known_from_the_second_reading_on(
-    machine: Machine, open_source: OpenSource, clock: Clock
+    host: FakeHost, open_source: OpenSource, clock: Clock
 ) -> None:
-    machine.describe(*OFFERED)
+    host.describe(*OFFERED)
     source = open_source()
     assert source.read().devices[0].activity_ratios == {}
     clock.now += 1
@@ -41,14 +41,14 @@ def test_activity_is_known_from_the_second_reading_on(
 
 
 def test_readings_closer_together_than_samples_may_be_repeat_the_values_before(
-    machine: Machine, open_source: OpenSource, clock: Clock
+    host: FakeHost, open_source: OpenSource, clock: Clock
 ) -> None:
-    machine.describe(*OFFERED)
+    host.describe(*OFFERED)
     source = open_source()
     source.read()
     clock.now += 1
     before = source.read().devices[0].activity_ratios
-    machine.add("gpu 0 gpm_2 10")
+    host.add("gpu 0 gpm_2 10")
     clock.now += LEAST_S / 2
 
     assert source.read().devices[0].activity_ratios == before
@@ -57,26 +57,26 @@ def test_readings_closer_together_than_samples_may_be_repeat_the_values_before(
 
 
 def test_a_sample_that_fails_is_no_value_and_starts_anew(
-    machine: Machine, open_source: OpenSource, clock: Clock
+    host: FakeHost, open_source: OpenSource, clock: Clock
 ) -> None:
-    machine.describe(*OFFERED)
+    host.describe(*OFFERED)
     source = open_source()
     source.read()
-    machine.add("gpu 0 gpm_sample unsupported")
+    host.add("gpu 0 gpm_sample unsupported")
     clock.now += 1
     assert source.read().devices[0].activity_ratios == {}
-    machine.without("gpu 0 gpm_sample unsupported")
+    host.without("gpu 0 gpm_sample unsupported")
     clock.now += 1
     assert source.read().devices[0].activity_ratios == {}
     clock.now += 1
     assert source.read().devices[0].activity_ratios["sm"] == pytest.approx(0.7)
 
 
-def test_samples_are_freed_with_their_session(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe(*OFFERED)
+def test_samples_are_freed_with_their_session(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe(*OFFERED)
     source = open_source()
     source.read()
-    held = ctypes.CDLL(str(machine.library)).fake_nvml_gpm_samples
+    held = ctypes.CDLL(str(host.library)).fake_nvml_gpm_samples
     assert held() == 2
 
     source.close()

@@ -1,4 +1,4 @@
-"""Cards and drivers that go away and come back, read through the genuine pynvml."""
+"""GPUs and drivers that go away and come back, read through the genuine pynvml."""
 
 import ctypes
 import os
@@ -15,16 +15,16 @@ from exporter.hardware.nvml.source import RETRY_S, NvmlSource
 from exporter.hardware.nvml.xid_events import XidWatcher
 from tests import fake_nvml
 from tests.exporter.hardware.conftest import Clock, OpenSource
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 
 
-def test_a_card_that_gets_lost_keeps_its_identity_and_nothing_else(
-    machine: Machine, open_source: OpenSource
+def test_a_gpu_that_gets_lost_keeps_its_identity_and_nothing_else(
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("count 3")
+    host.describe("count 3")
     source = open_source()
     before = source.read().devices[1]
-    machine.add("gpu 1 everything error:15")
+    host.add("gpu 1 everything error:15")
     first, lost, last = source.read().devices
     assert lost.lost
     assert (lost.index, lost.uuid, lost.name) == (1, before.uuid, before.name)
@@ -34,8 +34,8 @@ def test_a_card_that_gets_lost_keeps_its_identity_and_nothing_else(
     assert last.memory is not None
 
 
-def test_a_card_lost_before_we_came_is_an_index(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("count 2", "gpu 0 handle error:15")
+def test_a_gpu_lost_before_we_came_is_an_index(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("count 2", "gpu 0 handle error:15")
     lost, other = open_source().read().devices
     assert lost.lost
     assert (lost.index, lost.uuid) == (0, None)
@@ -44,85 +44,79 @@ def test_a_card_lost_before_we_came_is_an_index(machine: Machine, open_source: O
 
 @pytest.mark.parametrize("code", [999, 15, 16, 2, 28])
 def test_a_gpu_that_answers_nothing_any_more_is_lost_before_and_after_a_restart(
-    machine: Machine, open_source: OpenSource, code: int
+    host: FakeHost, open_source: OpenSource, code: int
 ) -> None:
-    machine.describe("count 2")
+    host.describe("count 2")
     source = open_source()
     source.read()
-    machine.add(f"gpu 0 everything error:{code}")
+    host.add(f"gpu 0 everything error:{code}")
     assert [device.lost for device in source.read().devices] == [True, False]
     assert [device.lost for device in open_source().read().devices] == [True, False]
 
 
 @pytest.mark.parametrize("code", [999, 15, 2, 28])
-def test_a_counted_gpu_that_does_not_open_is_lost(
-    machine: Machine, open_source: OpenSource, code: int
-) -> None:
-    machine.describe("count 3", f"gpu 1 handle error:{code}")
+def test_a_counted_gpu_that_does_not_open_is_lost(host: FakeHost, open_source: OpenSource, code: int) -> None:
+    host.describe("count 3", f"gpu 1 handle error:{code}")
     devices = open_source().read().devices
     assert [(device.index, device.lost) for device in devices] == [(0, False), (1, True), (2, False)]
 
 
-def test_a_card_that_was_reset_comes_back_within_a_minute(
-    machine: Machine, open_source: OpenSource, clock: Clock
+def test_a_gpu_that_was_reset_comes_back_within_a_minute(
+    host: FakeHost, open_source: OpenSource, clock: Clock
 ) -> None:
-    machine.describe("count 2", "gpu 0 handle error:15")
+    host.describe("count 2", "gpu 0 handle error:15")
     source = open_source()
     assert source.read().devices[0].lost
-    machine.describe("count 2")
-    assert source.read().devices[0].lost  # NVML learns of a reset card only in a new session
+    host.describe("count 2")
+    assert source.read().devices[0].lost  # NVML learns of a reset GPU only in a new session
     clock.now += RETRY_S
     source.read()
     assert not source.read().devices[0].lost
 
 
-def test_a_reloaded_driver_is_read_again_in_the_same_reading(
-    machine: Machine, open_source: OpenSource
-) -> None:
-    machine.describe("driver 580.1", "epoch 1")
+def test_a_reloaded_driver_is_read_again_in_the_same_reading(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("driver 580.1", "epoch 1")
     source = open_source()
     assert source.read().driver_version == "580.1"
-    machine.describe("driver 610.2", "epoch 2", "count 2")
+    host.describe("driver 610.2", "epoch 2", "count 2")
     reading = source.read()
     assert reading.driver_version == "610.2"
     assert len(reading.devices) == 2
-    assert machine.calls("nvmlShutdown") == 1
+    assert host.calls("nvmlShutdown") == 1
 
 
-def test_a_driver_that_goes_away_is_found_when_it_is_back(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("epoch 1")
+def test_a_driver_that_goes_away_is_found_when_it_is_back(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("epoch 1")
     source = open_source()
     source.read()
-    machine.describe("epoch 2", "init 9")
+    host.describe("epoch 2", "init 9")
     for _ in range(2):
         with pytest.raises(DriverUnavailable):
             source.read()
-    machine.describe("epoch 2")
+    host.describe("epoch 2")
     assert len(source.read().devices) == 1
 
 
 def test_a_driver_that_goes_away_while_a_session_is_opened_may_refuse_to_end_it(
-    machine: Machine, open_source: OpenSource, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, open_source: OpenSource, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     def refuse() -> None:
         raise pynvml.NVMLError(pynvml.NVML_ERROR_UNINITIALIZED)
 
-    machine.describe(f"gpu 0 handle error:{pynvml.NVML_ERROR_UNINITIALIZED}")
+    host.describe(f"gpu 0 handle error:{pynvml.NVML_ERROR_UNINITIALIZED}")
     monkeypatch.setattr(pynvml, "nvmlShutdown", refuse)
     source = open_source()
     with pytest.raises(DriverUnavailable, match="while starting"):
         source.read()
-    machine.describe()
+    host.describe()
     assert len(source.read().devices) == 1
 
 
-def test_a_library_that_another_source_uses_is_not_unloaded(
-    machine: Machine, open_source: OpenSource
-) -> None:
-    machine.describe()
+def test_a_library_that_another_source_uses_is_not_unloaded(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe()
     user, other = open_source(), open_source()
     user.read()
-    machine.describe("init 18")
+    host.describe("init 18")
     with pytest.raises(DriverUnavailable):
         other.read()
     assert pynvml.nvmlLib is not None
@@ -166,36 +160,36 @@ def test_pynvml_still_has_the_private_names_that_unloading_needs() -> None:
     assert isinstance(ctypes.CDLL(None)._handle, int)
 
 
-def test_everybody_in_a_process_shares_one_source_and_the_last_closes_it(machine: Machine) -> None:
-    machine.describe("count 2")
+def test_everybody_in_a_process_shares_one_source_and_the_last_closes_it(host: FakeHost) -> None:
+    host.describe("count 2")
     shared = SharedSource(lambda: NvmlSource(xids=XidWatcher(wait_ms=10)))
     first, second = shared.use(), shared.use()
     assert len(first.read().devices) == len(second.read().devices) == 2
-    assert machine.calls("nvmlInitWithFlags") == 1
+    assert host.calls("nvmlInitWithFlags") == 1
     first.close()
     first.close()
     assert len(second.read().devices) == 2
     with pytest.raises(HardwareError, match="closed"):
         first.read()
     second.close()
-    assert machine.calls("nvmlShutdown") == 1
+    assert host.calls("nvmlShutdown") == 1
     assert shared.xid_counts() is None
 
 
-def test_a_library_that_could_not_be_initialised_is_let_go(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("init 18")
+def test_a_library_that_could_not_be_initialised_is_let_go(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("init 18")
     source = open_source()
     with pytest.raises(DriverUnavailable, match="initialised"):
         source.read()
     assert pynvml.nvmlLib is None
-    machine.describe()
+    host.describe()
     assert len(source.read().devices) == 1
 
 
 def test_a_missing_library_is_looked_for_once_a_minute(
-    machine: Machine, open_source: OpenSource, clock: Clock, monkeypatch: pytest.MonkeyPatch
+    host: FakeHost, open_source: OpenSource, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    machine.describe()
+    host.describe()
     searches: list[str] = []
 
     def search(name: str) -> None:
@@ -217,10 +211,10 @@ def test_a_missing_library_is_looked_for_once_a_minute(
     assert len(source.read().devices) == 1
 
 
-def test_a_closed_source_leaves_no_session_behind(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe()
+def test_a_closed_source_leaves_no_session_behind(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe()
     source = open_source()
     source.read()
     source.close()
     source.close()
-    assert machine.calls("nvmlInitWithFlags") == machine.calls("nvmlShutdown") == 1
+    assert host.calls("nvmlInitWithFlags") == host.calls("nvmlShutdown") == 1

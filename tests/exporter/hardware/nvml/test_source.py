@@ -1,4 +1,4 @@
-"""Reading cards through the genuine pynvml, on a machine that tests/fake_nvml describes."""
+"""Reading GPUs through the genuine pynvml, on a host that tests/fake_nvml describes."""
 
 import subprocess
 import sys
@@ -9,26 +9,26 @@ import pytest
 
 from exporter.hardware.gpus import Device, GpuProcess, Memory, RemappedRows
 from tests.exporter.hardware.conftest import GIB, HOST, OpenSource
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 
 
 @pytest.mark.parametrize("count", [0, 1, 4, 8])
-def test_every_card_is_read_once(machine: Machine, open_source: OpenSource, count: int) -> None:
-    machine.describe(f"count {count}")
+def test_every_gpu_is_read_once(host: FakeHost, open_source: OpenSource, count: int) -> None:
+    host.describe(f"count {count}")
     reading = open_source().read()
     assert [device.index for device in reading.devices] == list(range(count))
     assert len({device.uuid for device in reading.devices}) == count
     assert not reading.simulated
 
 
-def test_versions_are_those_of_the_driver(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("driver 610.12.01", "cuda 13120")
+def test_versions_are_those_of_the_driver(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("driver 610.12.01", "cuda 13120")
     reading = open_source().read()
     assert (reading.driver_version, reading.cuda_version) == ("610.12.01", "13.12")
 
 
-def test_values_arrive_in_base_units(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("gpu 0 fans 2")
+def test_values_arrive_in_base_units(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("gpu 0 fans 2")
     device = open_source().read().devices[0]
     assert device.name == "NVIDIA Fake H100"
     assert device.pci_bus_id == "00000000:17:00.0"
@@ -52,24 +52,24 @@ def test_values_arrive_in_base_units(machine: Machine, open_source: OpenSource) 
     assert device.remapped_rows == RemappedRows(correctable=2, uncorrectable=1, pending=True, failed=False)
 
 
-def test_throttle_reasons_tell_active_from_inactive(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("gpu 0 reasons 72")  # 0x48: hardware slowdown and its thermal cause
+def test_throttle_reasons_tell_active_from_inactive(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("gpu 0 reasons 72")  # 0x48: hardware slowdown and its thermal cause
     reasons = open_source().read().devices[0].throttle_reasons
     assert reasons is not None
     assert {name for name, active in reasons.items() if active} == {"hw_slowdown", "hw_thermal_slowdown"}
 
 
 def test_throttle_reasons_are_read_from_drivers_that_know_the_old_name(
-    machine: Machine, open_source: OpenSource
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("gpu 0 event_reasons error:13", "gpu 0 reasons 1")
+    host.describe("gpu 0 event_reasons error:13", "gpu 0 reasons 1")
     reasons = open_source().read().devices[0].throttle_reasons
     assert reasons is not None
     assert reasons["gpu_idle"]
 
 
-def test_ecc_locations_of_one_card_do_not_overlap(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("count 2", "gpu 1 ecc_old 1", "gpu 1 ecc_0_7 unsupported", "gpu 1 ecc_1_7 unsupported")
+def test_ecc_locations_of_one_gpu_do_not_overlap(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("count 2", "gpu 1 ecc_old 1", "gpu 1 ecc_0_7 unsupported", "gpu 1 ecc_1_7 unsupported")
     modern, old = open_source().read().devices
     assert modern.ecc_errors == {
         ("corrected", "dram"): 20,
@@ -87,9 +87,9 @@ def test_ecc_locations_of_one_card_do_not_overlap(machine: Machine, open_source:
 
 
 def test_ecc_counted_only_as_a_total_shows_everywhere_as_location(
-    machine: Machine, open_source: OpenSource
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe(
+    host.describe(
         *(f"gpu 0 ecc_{kind}_{location} unsupported" for kind in (0, 1) for location in (2, 7)),
         "gpu 0 ecc_total_0 5",
         "gpu 0 ecc_total_1 unsupported",
@@ -98,9 +98,9 @@ def test_ecc_counted_only_as_a_total_shows_everywhere_as_location(
 
 
 def test_nvlinks_are_read_one_by_one_and_their_errors_together(
-    machine: Machine, open_source: OpenSource
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe(
+    host.describe(
         "gpu 0 field_91 2",
         "gpu 0 nvlink_state_1 0",
         "gpu 0 field_38 7",
@@ -114,15 +114,15 @@ def test_nvlinks_are_read_one_by_one_and_their_errors_together(
     assert (nvlink.transmitted_bytes, nvlink.received_bytes) == (10240, None)
 
 
-def test_a_card_without_nvlink_has_none(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe()
+def test_a_gpu_without_nvlink_has_none(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe()
     assert open_source().read().devices[0].nvlink is None
 
 
-def test_a_card_that_supports_nothing_reports_only_where_it_is(
-    machine: Machine, open_source: OpenSource
+def test_a_gpu_that_supports_nothing_reports_only_where_it_is(
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("count 2", "gpu 1 everything unsupported", "gpu 1 fields unsupported")
+    host.describe("count 2", "gpu 1 everything unsupported", "gpu 1 fields unsupported")
     known, mute = open_source().read().devices
     assert known.memory is not None
     assert mute.index == 1
@@ -137,8 +137,8 @@ def test_a_card_that_supports_nothing_reports_only_where_it_is(
 
 
 @pytest.mark.parametrize("sentinel", [0xFFFFFFFF, 0xFFFFFFFFFFFFFFFF])
-def test_sentinels_are_absent(machine: Machine, open_source: OpenSource, sentinel: int) -> None:
-    machine.describe(f"gpu 0 power {sentinel}", f"gpu 0 energy {sentinel}", f"gpu 0 field_82 {sentinel}")
+def test_sentinels_are_absent(host: FakeHost, open_source: OpenSource, sentinel: int) -> None:
+    host.describe(f"gpu 0 power {sentinel}", f"gpu 0 energy {sentinel}", f"gpu 0 field_82 {sentinel}")
     device = open_source().read().devices[0]
     assert device.power_watts is None
     assert device.energy_joules is None
@@ -146,10 +146,10 @@ def test_sentinels_are_absent(machine: Machine, open_source: OpenSource, sentine
 
 
 @pytest.mark.parametrize("answer", ["unsupported", "0"])
-def test_a_card_without_memory_of_its_own_shares_the_hosts_and_uses_what_its_processes_hold(
-    machine: Machine, open_source: OpenSource, answer: str
+def test_a_gpu_without_memory_of_its_own_shares_the_hosts_and_uses_what_its_processes_hold(
+    host: FakeHost, open_source: OpenSource, answer: str
 ) -> None:
-    machine.describe(
+    host.describe(
         "gpu 0 name NVIDIA GB10",
         f"gpu 0 memory_v2 {answer}",
         f"gpu 0 memory_total {answer}",
@@ -162,10 +162,10 @@ def test_a_card_without_memory_of_its_own_shares_the_hosts_and_uses_what_its_pro
 
 
 def test_what_a_unified_gpu_uses_is_unknown_where_a_process_does_not_tell(
-    machine: Machine, open_source: OpenSource
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("gpu 0 name Orin", "gpu 0 memory_total unsupported", "process 0 compute 100 unknown")
-    machine.add("gpu 0 memory_v2 unsupported")
+    host.describe("gpu 0 name Orin", "gpu 0 memory_total unsupported", "process 0 compute 100 unknown")
+    host.add("gpu 0 memory_v2 unsupported")
     memory = open_source().read().devices[0].memory
     assert memory is not None
     assert (memory.used_bytes, memory.total_bytes) == (None, HOST.total_bytes)
@@ -173,9 +173,9 @@ def test_what_a_unified_gpu_uses_is_unknown_where_a_process_does_not_tell(
 
 @pytest.mark.parametrize("answer", ["unsupported", "0"])
 def test_a_discrete_gpu_that_does_not_tell_its_memory_is_not_a_unified_one(
-    machine: Machine, open_source: OpenSource, answer: str
+    host: FakeHost, open_source: OpenSource, answer: str
 ) -> None:
-    machine.describe(f"gpu 0 memory_v2 {answer}", f"gpu 0 memory_total {answer}")
+    host.describe(f"gpu 0 memory_v2 {answer}", f"gpu 0 memory_total {answer}")
     device = open_source().read().devices[0]
     assert not device.unified
     assert device.memory is None
@@ -194,39 +194,37 @@ def test_a_discrete_gpu_that_does_not_tell_its_memory_is_not_a_unified_one(
     ],
 )
 def test_impossible_values_are_absent(
-    machine: Machine, open_source: OpenSource, key: str, value: int, left: Callable[[Device], object]
+    host: FakeHost, open_source: OpenSource, key: str, value: int, left: Callable[[Device], object]
 ) -> None:
     line = f"process 0 compute 100 {value}" if key == "process" else f"gpu 0 {key} {value}"
-    machine.describe("gpu 0 fans 1", line)
+    host.describe("gpu 0 fans 1", line)
     assert left(open_source().read().devices[0]) is None
 
 
-def test_a_card_whose_memory_we_may_not_see_is_not_taken_for_a_unified_one(
-    machine: Machine, open_source: OpenSource
+def test_a_gpu_whose_memory_we_may_not_see_is_not_taken_for_a_unified_one(
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("gpu 0 memory_v2 error:4", "gpu 0 memory_total error:4")
+    host.describe("gpu 0 memory_v2 error:4", "gpu 0 memory_total error:4")
     device = open_source().read().devices[0]
     assert not device.unified
     assert device.memory is None
 
 
 def test_a_driver_without_memory_v2_reports_reserved_as_part_of_used(
-    machine: Machine, open_source: OpenSource
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("gpu 0 memory_v2 error:13")
+    host.describe("gpu 0 memory_v2 error:13")
     memory = open_source().read().devices[0].memory
     assert memory == Memory(80 * GIB, GIB + GIB // 2, 80 * GIB - GIB - GIB // 2, None)
 
 
-def test_a_driver_without_temperature_v_is_asked_the_old_way(
-    machine: Machine, open_source: OpenSource
-) -> None:
-    machine.describe("gpu 0 temperature_v error:13", "gpu 0 temperature 71")
+def test_a_driver_without_temperature_v_is_asked_the_old_way(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("gpu 0 temperature_v error:13", "gpu 0 temperature 71")
     assert open_source().read().devices[0].temperatures_celsius["gpu"] == 71.0
 
 
-def test_a_process_that_computes_and_draws_is_counted_once(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe(
+def test_a_process_that_computes_and_draws_is_counted_once(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe(
         "process 0 compute 100 5000",
         "process 0 graphics 100 5000",
         "process 0 graphics 50 70",
@@ -246,9 +244,9 @@ def test_a_process_that_computes_and_draws_is_counted_once(machine: Machine, ope
 
 
 def test_a_fan_that_does_not_answer_leaves_the_others_their_numbers(
-    machine: Machine, open_source: OpenSource
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe("gpu 0 fans 3", "gpu 0 fan_0 unsupported", "gpu 0 fan_2 error:999")
+    host.describe("gpu 0 fans 3", "gpu 0 fan_0 unsupported", "gpu 0 fan_2 error:999")
     assert open_source().read().devices[0].fan_ratios == {1: 0.31}
 
 
@@ -260,10 +258,8 @@ MIG = (
 )
 
 
-def test_mig_instances_carry_their_own_memory_and_processes(
-    machine: Machine, open_source: OpenSource
-) -> None:
-    machine.describe(*MIG)
+def test_mig_instances_carry_their_own_memory_and_processes(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe(*MIG)
     device = open_source().read().devices[0]
     assert device.mig_enabled
     assert [(one.index, one.gpu_instance_id, one.memory) for one in device.mig_instances] == [
@@ -276,22 +272,22 @@ def test_mig_instances_carry_their_own_memory_and_processes(
     )
 
 
-def test_mig_processes_are_found_when_the_card_will_not_list_them(
-    machine: Machine, open_source: OpenSource
+def test_mig_processes_are_found_when_the_gpu_will_not_list_them(
+    host: FakeHost, open_source: OpenSource
 ) -> None:
-    machine.describe(*MIG, "gpu 0 processes error:4")
+    host.describe(*MIG, "gpu 0 processes error:4")
     processes = open_source().read().devices[0].processes
     assert processes is not None
     assert [process.pid for process in processes] == [100, 200]
 
 
-def test_a_card_we_may_not_open_is_left_out(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("count 2", "gpu 0 handle error:4")
+def test_a_gpu_we_may_not_open_is_left_out(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("count 2", "gpu 0 handle error:4")
     assert [device.index for device in open_source().read().devices] == [1]
 
 
-def test_what_never_changes_is_asked_once(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe("count 2")
+def test_what_never_changes_is_asked_once(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe("count 2")
     source = open_source()
     source.read()
     asked = (
@@ -300,23 +296,23 @@ def test_what_never_changes_is_asked_once(machine: Machine, open_source: OpenSou
         "nvmlDeviceGetMaxPcieLinkWidth",
         "nvmlInitWithFlags",
     )
-    before = [machine.calls(function) for function in asked]
+    before = [host.calls(function) for function in asked]
     source.read()
-    assert [machine.calls(function) for function in asked] == before
+    assert [host.calls(function) for function in asked] == before
 
 
-def test_pcie_throughput_is_not_sampled_when_switched_off(machine: Machine, open_source: OpenSource) -> None:
-    machine.describe()
+def test_pcie_throughput_is_not_sampled_when_switched_off(host: FakeHost, open_source: OpenSource) -> None:
+    host.describe()
     device = open_source(pcie_throughput=False).read().devices[0]
     assert device.pcie.width == 16
     assert device.pcie.transmit_bytes_per_second is None
-    assert machine.calls("nvmlDeviceGetPcieThroughput") == 0
+    assert host.calls("nvmlDeviceGetPcieThroughput") == 0
 
 
-def test_the_fake_library_is_what_a_subprocess_loads_too(machine: Machine) -> None:
-    machine.describe("count 4")
+def test_the_fake_library_is_what_a_subprocess_loads_too(host: FakeHost) -> None:
+    host.describe("count 4")
     script = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
     ran = subprocess.run(
-        [sys.executable, "-c", script], env=machine.environment(), capture_output=True, text=True, check=True
+        [sys.executable, "-c", script], env=host.environment(), capture_output=True, text=True, check=True
     )
     assert ran.stdout == "4\n"

@@ -8,7 +8,7 @@ import pytest
 
 from exporter.hardware.nvml.source import NvmlSource
 from exporter.hardware.nvml.xid_events import XidWatcher
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{index:012d}" for index in range(2))
 PATIENCE_S = 20.0
@@ -39,58 +39,56 @@ def reports() -> Iterator[Reports]:
 
 
 @pytest.fixture
-def source(machine: Machine) -> Iterator[NvmlSource]:
-    machine.describe("count 2")
+def source(host: FakeHost) -> Iterator[NvmlSource]:
+    host.describe("count 2")
     source = NvmlSource(xids=XidWatcher(wait_ms=10))
     yield source
     source.close()
 
 
-def test_xids_are_counted_per_card_and_number(machine: Machine, source: NvmlSource, reports: Reports) -> None:
+def test_xids_are_counted_per_gpu_and_number(host: FakeHost, source: NvmlSource, reports: Reports) -> None:
     source.read()
     assert source.xid_counts() == {}
-    machine.add("xid 0 79 1", "xid 1 31 2", "xid 1 31 3")
+    host.add("xid 0 79 1", "xid 1 31 2", "xid 1 31 3")
     reports.wait(3)
     assert source.xid_counts() == {(FIRST, 79): 1, (SECOND, 31): 2}
 
 
-def test_counts_survive_a_reload_of_the_driver(
-    machine: Machine, source: NvmlSource, reports: Reports
-) -> None:
+def test_counts_survive_a_reload_of_the_driver(host: FakeHost, source: NvmlSource, reports: Reports) -> None:
     source.read()
-    machine.add("xid 0 79 1")
+    host.add("xid 0 79 1")
     reports.wait(1)
-    machine.add("epoch 2")
+    host.add("epoch 2")
     source.read()
-    machine.add("xid 0 79 2")
+    host.add("xid 0 79 2")
     reports.wait(1)
     assert source.xid_counts() == {(FIRST, 79): 2}
 
 
-def test_cards_that_cannot_report_xids_leave_the_count_absent(machine: Machine, source: NvmlSource) -> None:
-    machine.add("gpu all event_types unsupported")
+def test_gpus_that_cannot_report_xids_leave_the_count_absent(host: FakeHost, source: NvmlSource) -> None:
+    host.add("gpu all event_types unsupported")
     source.read()
     assert source.xid_counts() is None
-    assert machine.calls("nvmlEventSetWait_v2") == 0
-    assert machine.calls("nvmlEventSetFree") == 1
+    assert host.calls("nvmlEventSetWait_v2") == 0
+    assert host.calls("nvmlEventSetFree") == 1
 
 
-def test_one_card_that_refuses_to_register_does_not_blind_the_others(
-    machine: Machine, source: NvmlSource, reports: Reports
+def test_one_gpu_that_refuses_to_register_does_not_blind_the_others(
+    host: FakeHost, source: NvmlSource, reports: Reports
 ) -> None:
-    machine.add("gpu 0 register_events error:999")
+    host.add("gpu 0 register_events error:999")
     source.read()
-    machine.add("xid 0 79 1", "xid 1 48 2")
+    host.add("xid 0 79 1", "xid 1 48 2")
     reports.wait(1)
     assert source.xid_counts() == {(SECOND, 48): 1}
 
 
-def test_a_card_lost_while_waiting_does_not_end_the_watch(
-    machine: Machine, source: NvmlSource, reports: Reports
+def test_a_gpu_lost_while_waiting_does_not_end_the_watch(
+    host: FakeHost, source: NvmlSource, reports: Reports
 ) -> None:
-    machine.add("gpu all event_wait error:15")
+    host.add("gpu all event_wait error:15")
     source.read()
-    machine.describe("count 2", "xid 1 48 1")
+    host.describe("count 2", "xid 1 48 1")
     reports.wait(1)
     assert source.xid_counts() == {(SECOND, 48): 1}
 

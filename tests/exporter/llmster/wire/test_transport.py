@@ -168,7 +168,7 @@ async def test_a_certificate_nobody_vouches_for_is_not_trusted() -> None:
             await attempt(server.sockets[0].getsockname()[1], scheme="wss")
 
 
-async def test_a_certificate_the_machine_trusts_lets_us_in(monkeypatch: pytest.MonkeyPatch) -> None:
+async def test_a_certificate_the_host_trusts_lets_us_in(monkeypatch: pytest.MonkeyPatch) -> None:
     authority = trustme.CA()
     theirs = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(theirs)

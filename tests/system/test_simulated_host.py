@@ -1,4 +1,4 @@
-"""The demo's cards: VRAM per model that moves as models load and unload, and says that it is simulated."""
+"""The demo's GPUs: VRAM per model that moves as models load and unload, and says that it is simulated."""
 
 import asyncio
 from collections import Counter
@@ -14,7 +14,7 @@ QWEN = "qwen/qwen3-8b"
 
 
 def shown(scraped: Scraped) -> dict[str, float]:
-    """VRAM by instance, over all cards."""
+    """VRAM by instance, over all GPUs."""
     held: Counter[str] = Counter()
     for name, labels, value in scraped.samples:
         if name == "llmster_instance_vram_bytes":
@@ -23,7 +23,7 @@ def shown(scraped: Scraped) -> dict[str, float]:
 
 
 def loose(scraped: Scraped) -> list[float]:
-    """What the daemon holds and no instance could be named for, by card."""
+    """What the daemon holds and no instance could be named for, by GPU."""
     return [value for name, _, value in scraped.samples if name == "llmster_vram_unattributed_bytes"]
 
 
@@ -46,7 +46,7 @@ async def test_vram_per_model_moves_as_models_load_and_unload(start_exporter: St
     assert "llmster_instance_vram_bytes" not in after.names(instance_id=QWEN)
 
 
-async def test_every_card_adds_up_and_shows_the_foreign_process(start_exporter: StartExporter) -> None:
+async def test_every_gpu_adds_up_and_shows_the_foreign_process(start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle", manual_clock=True)) as sim:
         exporter = await start(start_exporter, sim)
         scraped = await exporter.scrape()

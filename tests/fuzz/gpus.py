@@ -1,6 +1,6 @@
 """Target: GPU memory shared out among daemons, instances and strangers.
 
-Knows no card. A byte that some process holds must turn up exactly once, whatever the evidence says.
+Knows no GPU. A byte that some process holds must turn up exactly once, whatever the evidence says.
 """
 
 from collections import Counter
@@ -77,7 +77,7 @@ def _host(choices: Choices) -> HostReading:
 
 
 def attribution(choices: Choices) -> None:  # noqa: C901 - one account, drawn up and balanced
-    """Bytes of instances, unattributed and foreign are exactly the bytes held, per card, whatever else is known."""
+    """Bytes of instances, unattributed and foreign are exactly the bytes held, per GPU, whatever else is known."""
     held: Counter[int] = Counter()
     devices = []
     for index in range(1 + choices.upto(2)):

@@ -1,4 +1,4 @@
-"""Machines for tests of everything above the hardware: none at all, or cards and processes written down by hand."""
+"""Hosts for tests of everything above the hardware: none at all, or GPUs and processes written down by hand."""
 
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -25,7 +25,7 @@ class Gpus:
     """A GpuSource that says what it is told to say."""
 
     reading: GpuReading | None = None
-    problem: HardwareError = field(default_factory=lambda: NvmlNotFound("no library on this machine"))
+    problem: HardwareError = field(default_factory=lambda: NvmlNotFound("no library on this host"))
     xids: Mapping[tuple[str, int], int] | None = None
     reads: int = 0
     closed: bool = False
@@ -80,7 +80,7 @@ def family(first_model: str, second_model: str) -> HostReading:
     )
 
 
-FULL_CARD = Device(
+FULL_GPU = Device(
     index=0,
     uuid="GPU-0000",
     name="NVIDIA RTX 6000",
@@ -111,7 +111,7 @@ FULL_CARD = Device(
         GpuProcess(9000, 3 * GIB),
     ),
 )
-PARTITIONED_CARD = Device(
+PARTITIONED_GPU = Device(
     index=1,
     uuid="GPU-0001",
     name="NVIDIA A100",
@@ -126,8 +126,8 @@ PARTITIONED_CARD = Device(
         GpuProcess(SECOND_ENGINE, 5 * GIB, gpu_instance_id=7),
     ),
 )
-LOST_CARD = Device(index=2, uuid="GPU-0002", lost=True)
-UNIFIED_CARD = Device(
+LOST_GPU = Device(index=2, uuid="GPU-0002", lost=True)
+UNIFIED_GPU = Device(
     index=3, uuid="GPU-0003", name="NVIDIA GB10", unified=True, memory=Memory(GIB, GIB // 2, GIB // 2)
 )
-CARDS = GpuReading("580.65.06", "13.0", (FULL_CARD, PARTITIONED_CARD, LOST_CARD, UNIFIED_CARD))
+GPUS = GpuReading("580.65.06", "13.0", (FULL_GPU, PARTITIONED_GPU, LOST_GPU, UNIFIED_GPU))

@@ -1,4 +1,4 @@
-"""The driver loses a card, leaves a question unanswered, is reloaded: the real exporter says so and goes on."""
+"""The driver loses a GPU, leaves a question unanswered, is reloaded: the real exporter says so and goes on."""
 
 from pathlib import Path
 
@@ -6,52 +6,52 @@ import pytest
 
 from llmster_sim.server import SimConfig, Simulator
 from tests import fake_nvml
-from tests.fake_nvml import Machine
+from tests.fake_nvml import FakeHost
 from tests.faults.conftest import StartExporter
 from tests.faults.promises import PATIENCE_S, assert_truthful, healed
 from tests.system.conftest import Scraped
 from tests.system.test_bad_days import is_up
 
 
-def cards(scraped: Scraped) -> set[str]:
-    """Numbers of the cards whose memory is known."""
+def gpus(scraped: Scraped) -> set[str]:
+    """Numbers of the GPUs whose memory is known."""
     return {labels["gpu"] for name, labels, _ in scraped.samples if name == "gpu_memory_total_bytes"}
 
 
 @pytest.mark.external("gcc")
-async def test_a_lost_a_silent_and_a_reloaded_driver_cost_the_cards_and_only_while_it_lasts(
+async def test_a_lost_a_silent_and_a_reloaded_driver_cost_the_gpus_and_only_while_it_lasts(
     run_exporter: StartExporter, nvml_library: Path, tmp_path: Path
 ) -> None:
-    machine = Machine(nvml_library, tmp_path)
-    machine.describe("count 2", "driver 580.1", "epoch 1")
+    host = FakeHost(nvml_library, tmp_path)
+    host.describe("count 2", "driver 580.1", "epoch 1")
     variables = {
         "LD_LIBRARY_PATH": str(nvml_library.parent),
-        fake_nvml.SCENARIO_VARIABLE: str(machine.scenario),
+        fake_nvml.SCENARIO_VARIABLE: str(host.scenario),
     }
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await run_exporter(sim.url, **variables)
-        assert cards(await healed(exporter)) == {"0", "1"}
+        assert gpus(await healed(exporter)) == {"0", "1"}
 
-        machine.add("gpu 1 everything error:15")
+        host.add("gpu 1 everything error:15")
         lost = await exporter.until(
             lambda scraped: scraped.value("gpu_device_lost", gpu="1") == 1, within_s=PATIENCE_S
         )
         assert_truthful(lost)
-        assert cards(lost) == {"0"}
+        assert gpus(lost) == {"0"}
         assert lost.value("gpu_driver_up") == 1
 
-        machine.describe("count 2", "driver 580.1", "epoch 1", "wedge nvmlDeviceGetPowerUsage")
+        host.describe("count 2", "driver 580.1", "epoch 1", "wedge nvmlDeviceGetPowerUsage")
         silent = await exporter.scrape(timeout_s=2)
         assert_truthful(silent)
         assert is_up(silent), "the daemon is read all the same"
         assert silent.value("gpu_driver_up") == 0
-        assert cards(silent) == set()
+        assert gpus(silent) == set()
 
-        machine.describe("count 2", "driver 610.2", "epoch 2")
-        back = await exporter.until(lambda scraped: cards(scraped) == {"0", "1"}, within_s=PATIENCE_S)
+        host.describe("count 2", "driver 610.2", "epoch 2")
+        back = await exporter.until(lambda scraped: gpus(scraped) == {"0", "1"}, within_s=PATIENCE_S)
         assert_truthful(back)
         assert back.value("gpu_driver_info", driver="610.2") == 1
 
-        machine.add("wedge nvmlDeviceGetPowerUsage")
+        host.add("wedge nvmlDeviceGetPowerUsage")
         assert (await exporter.scrape(timeout_s=2)).value("gpu_driver_up") == 0
         assert await exporter.program.terminate() == 0, "a silent driver keeps nobody from ending"
