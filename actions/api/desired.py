@@ -10,7 +10,7 @@ from fastapi import APIRouter, Depends, Query
 from actions.api.authentication import Bearer
 from actions.api.requests import DesiredChange, DesiredSet, load_command
 from actions.api.responses import DesiredResponse
-from actions.api.shared import Daemon
+from actions.api.shared import Daemon, require_options
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
@@ -36,6 +36,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
         loads = [load_command(daemon, one) for one in body.instances]
+        await require_options(authenticator, actor, loads, action="desired")
         try:
             state = await service.desired.replace(
                 actor, daemon, loads, reap_idle_seconds=body.reap_idle_seconds
@@ -59,6 +60,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
                 "model", None, "say which instance to add (model) or to remove (instance_id, pinned=false)"
             )
         add = load_command(daemon, query) if query.pinned and named is not None else None
+        await require_options(authenticator, actor, [add] if add is not None else [], action="desired")
         try:
             state = await service.desired.change(
                 actor,

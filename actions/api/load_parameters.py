@@ -6,7 +6,8 @@ from typing import Annotated, Any, Final, Literal
 
 from pydantic import BaseModel, BeforeValidator, Field, StringConstraints, create_model
 
-from actions.domain.load_keys import ROWS, LoadKey
+from actions.domain.load_key import LISTS, LoadKey
+from actions.domain.load_keys import ROWS
 
 
 def _split(value: Any) -> Any:
@@ -19,6 +20,7 @@ def _split(value: Any) -> Any:
 
 Commas: Final = BeforeValidator(_split)
 _MOST_GPUS: Final = 64
+_MOST_WORDS: Final = 64
 
 
 def load_options(base: type[BaseModel]) -> type[BaseModel]:
@@ -26,7 +28,7 @@ def load_options(base: type[BaseModel]) -> type[BaseModel]:
     fields: dict[str, Any] = {}
     for row in ROWS:
         kind = _type_of(row)
-        if row.kind in {"indices", "shares"}:
+        if row.kind in LISTS:
             fields[row.parameter] = (kind, Field(default=[], description=row.help))
         else:
             fields[row.parameter] = (kind | None, Field(default=None, description=row.help))
@@ -41,15 +43,20 @@ def _type_of(row: LoadKey) -> Any:
     bounds = Field(ge=row.least, le=row.most)
     index = Annotated[int, Field(ge=0, le=255)]
     share = Annotated[float, Field(ge=0, le=1e6)]
+    text = Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")]
     kinds: dict[str, Any] = {
         "int": Annotated[int, bounds],
         "number": Annotated[float, bounds],
         "bool": bool,
-        "choice": Literal[row.choices] if row.choices else str,
+        "choice": Literal[row.values] if row.choices else str,
         "ratio": Annotated[float, Field(ge=0, le=1)] | Literal["max", "off"],
         "indices": Annotated[list[index], Commas, Field(max_length=_MOST_GPUS)],
         "shares": Annotated[list[share], Commas, Field(max_length=_MOST_GPUS)],
-        "text": Annotated[str, StringConstraints(max_length=256, pattern=r"^[^\x00-\x1f\x7f]*$")],
+        "text": text,
+        "words": Annotated[list[text], Field(max_length=_MOST_WORDS)],
+        "pairs": Annotated[
+            list[Annotated[text, StringConstraints(pattern=r"^[^=]+=")]], Field(max_length=_MOST_WORDS)
+        ],
     }
     kind = kinds[row.kind]
-    return kind | Literal["off"] if row.unchecked is not None else kind
+    return kind | Literal["off"] if row.unchecked is not None and not row.choices else kind

@@ -20,7 +20,7 @@ from actions.api.requests import (
     load_command,
 )
 from actions.api.responses import FitResponse, OperationResponse, PreflightResponse
-from actions.api.shared import OPERATION, Daemon, Key, submit
+from actions.api.shared import OPERATION, Daemon, Key, require_options, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor
@@ -43,8 +43,9 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         query: Annotated[PreflightParameters, Query()],
     ) -> PreflightResponse:
         """Tell whether a load would fit, and who holds the memory."""
-        authenticator.slow_down(actor)  # each one asks the daemon
         command = load_command(daemon, query, replace=query.replace)
+        authenticator.slow_down(actor)  # each one asks the daemon
+        await require_options(authenticator, actor, [command], action="preflight")
         return PreflightResponse.of(await service.preflight(command))
 
     @router.post("/daemons/{daemon}/fit", tags=["read"])
@@ -54,8 +55,10 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         query: Annotated[FitParameters, Query()],
     ) -> FitResponse:
         """Tell which context fits now, on which GPUs, and what would have to go for more."""
+        command = load_command(daemon, query)
         authenticator.slow_down(actor)  # each one asks the daemon
-        return FitResponse(**await service.fit(load_command(daemon, query)))
+        await require_options(authenticator, actor, [command], action="fit")
+        return FitResponse(**await service.fit(command))
 
     def post(path: str) -> Callable[[Handler], Handler]:
         return router.post(path, tags=["commands"], responses=OPERATION)

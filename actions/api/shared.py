@@ -4,6 +4,7 @@ Annotations are evaluated here, not postponed: FastAPI reads them, and could not
 """
 
 import asyncio
+from collections.abc import Iterable
 from http import HTTPStatus
 from typing import Annotated, Any, Final
 
@@ -13,8 +14,8 @@ from actions.api.responses import OperationResponse, errors
 from actions.auth.authenticator import Authenticator
 from actions.auth.rate_limit import Shares
 from actions.commands.service import Service
-from actions.domain.actor import Actor
-from actions.domain.command import Command
+from actions.domain.actor import Actor, Scope
+from actions.domain.command import Command, Load
 from actions.domain.errors import Problem
 from actions.store.operations import Operation
 
@@ -51,7 +52,7 @@ async def submit(
     wait_s: float,
 ) -> OperationResponse:
     """Submit a command and answer with its operation. Raises Problem. The kill switch is never rate limited."""
-    if command.IS_RATE_LIMITED or not actor.scope.includes(command.NEEDS):
+    if command.IS_RATE_LIMITED or not actor.scope.includes(command.needs):
         authenticator.slow_down(actor)
     operation = await service.submit(actor, command, key=key)
     await wait_for_end(operation, wait_s, authenticator.waits, actor)
@@ -62,6 +63,15 @@ async def submit(
         problem.extra["operation"] = operation.to_json()
         raise problem
     return answer(operation, response)
+
+
+async def require_options(
+    authenticator: Authenticator, actor: Actor, loads: Iterable[Load], *, action: str
+) -> None:
+    """Refuse an actor, on record, that asks about or wishes a load with options beyond its scope. Raises Problem."""
+    beyond = next((load for load in loads if load.needs is Scope.ADMIN), None)
+    if beyond is not None:
+        await authenticator.require(actor, Scope.ADMIN, action=action, subject=beyond.subject)
 
 
 def answer(operation: Operation, response: Response) -> OperationResponse:

@@ -12,7 +12,8 @@ import click
 from actions.cli import completion
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api, Refused
-from actions.domain.load_keys import ROWS, LoadKey
+from actions.domain.load_key import LoadKey
+from actions.domain.load_keys import ROWS
 from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, say, say_json
 
@@ -46,18 +47,22 @@ def _option(row: LoadKey) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
     kinds: dict[str, Any] = {
         "int": click.IntRange(_whole(row.least), _whole(row.most)),
         "number": click.FloatRange(row.least, row.most),
-        "choice": click.Choice([*row.choices, "off"] if row.unchecked is not None else row.choices),
+        "choice": click.Choice(row.values),
     }
     plain = row.unchecked is None or row.kind == "choice"
     return click.option(
-        flag, row.parameter, type=kinds.get(row.kind) if plain else None, metavar=_metavar(row), help=row.help
+        flag,
+        row.parameter,
+        type=kinds.get(row.kind) if plain else None,
+        multiple=row.kind in {"words", "pairs"},
+        metavar=_metavar(row),
+        help=row.help,
     )
 
 
 def _metavar(row: LoadKey) -> str | None:
-    return (
-        None if row.kind == "choice" else {"indices": "0,1", "shares": "2,1"}.get(row.kind, row.kind.upper())
-    )
+    shown = {"indices": "0,1", "shares": "2,1", "words": "KEY", "pairs": "KEY=VALUE"}
+    return None if row.kind == "choice" else shown.get(row.kind, row.kind.upper())
 
 
 def _whole(bound: float | None) -> int | None:

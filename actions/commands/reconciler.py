@@ -17,7 +17,7 @@ from typing import Final
 
 from actions.commands.daemon_session import DaemonSession, in_hand
 from actions.commands.service import Service
-from actions.domain.actor import internal
+from actions.domain.actor import Actor, Scope, internal
 from actions.domain.command import Eject
 from actions.domain.errors import Problem
 from actions.domain.timeouts import Timeouts
@@ -28,7 +28,8 @@ from exporter.llmster.state import LoadedInstance, Snapshot
 
 log = logging.getLogger(__name__)
 
-RECONCILER: Final = internal("reconciler")
+RECONCILER: Final = Actor("reconciler", Scope.ADMIN)
+"""What is desired was allowed when it was set."""
 REAPER: Final = internal("reaper")
 NOTICER: Final = internal("keeper")
 

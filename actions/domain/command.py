@@ -23,6 +23,7 @@ class Command:
 
     ACTION: ClassVar[str]
     NEEDS: ClassVar[Scope] = Scope.OPERATE
+    """The scope it needs; `needs` may be more."""
     CHANGES_INSTANCES: ClassVar[bool] = False
     """Whether it loads or unloads; while such an operation runs, what comes and goes is its doing."""
     EJECTS: ClassVar[bool] = False
@@ -34,6 +35,11 @@ class Command:
 
     daemon: str
     reason: str | None = None
+
+    @property
+    def needs(self) -> Scope:
+        """The scope that this very command needs."""
+        return self.NEEDS
 
     @property
     def is_internal(self) -> bool:
@@ -73,13 +79,18 @@ class Load(Command):
     force: bool = False
 
     @property
+    def needs(self) -> Scope:
+        """The scope `admin` for an option that can do more to the host than load a model."""
+        return Scope.ADMIN if any(KEYS[name].needs_admin for name in self.options) else self.NEEDS
+
+    @property
     def replaces(self) -> tuple[str, ...]:
         """Instances that it ejects first."""
         return self.replace
 
     def unsuited(self, namespace: Namespace) -> str | None:
         """Name an option that this kind of model has no key for, None when all is well."""
-        return next((name for name in self.options if not KEYS[name].suits(namespace)), None)
+        return next((name for name in self.options if KEYS[name].wire(namespace) is None), None)
 
     def request(self, namespace: Namespace, device_identifier: str | None) -> LoadRequest:
         """Make what the client sends."""

@@ -3,78 +3,26 @@
 The API's parameters, the CLI's flags, the wire and the comparison with what is loaded are made from it.
 
 Source: load configuration schema of LM Studio's official SDK 2.0.0 (`globalConfigSchematics`, conversion
-`llmLoadModelConfigToKVConfig`); tests/conformance compares the frames.
+`llmLoadModelConfigToKVConfig`); tests/conformance compares the frames. Of that schema `promptTemplate`, `envVars` and
+the three sidecar drafters are left out: the first two carry files and secrets, the last have no public name yet.
 """
 
 from __future__ import annotations
 
 from collections.abc import Mapping
-from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any, Final, Literal
+from typing import Final
 
-if TYPE_CHECKING:
-    from exporter.llmster.commands import Namespace
-
-Kind = Literal["int", "number", "bool", "choice", "ratio", "indices", "shares", "text"]
+from actions.domain.load_key import ARGUMENTS, MLX_KV, SPLIT, LoadKey
 
 AUTO_FIT: Final = ("llm.load.llama.autoFit", "llm.load.mlx.autoFit", "llm.load.yuzu.autoFit")
-SPLIT: Final = "load.gpuSplitConfig"
 CACHE_TYPES: Final = ("f32", "f16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 SHORT_CACHE_TYPES: Final[Mapping[str, str]] = {"q8": "q8_0", "q5": "q5_0", "q4": "q4_0"}
-SPLIT_STRATEGIES: Final = ("evenly", "priorityOrder", "tensor", "custom")
-
-UNKNOWN: Final = object()
-"""A default that depends on the host or the model."""
-
-
-@dataclass(frozen=True, slots=True, kw_only=True)
-class LoadKey:
-    """One option of a load."""
-
-    parameter: str
-    help: str
-    kind: Kind
-    llm: str | None = None
-    """Wire key for an LLM; None when it has none, or when the option is a part of another key."""
-    embedding: str | None = None
-    """Wire key for an embedding model."""
-    least: float | None = None
-    most: float | None = None
-    choices: tuple[str, ...] = ()
-    unchecked: Any = None
-    """Of a key with a switch, `{checked, value}`: the value that goes with unchecked. The option takes "off", too."""
-    default: Any = UNKNOWN
-    """What a missing key means, by the schema; UNKNOWN where the schema says that it depends on the host."""
-    is_manual: bool = False
-    """Whether it switches autoFit off, under which it would be a mere default."""
-    part_of: str | None = None
-    """Wire key that it is a part of."""
-    flag: str = ""
-    sets: tuple[str, ...] = ()
-    """Options that it stands for."""
-
-    @property
-    def cli_flag(self) -> str:
-        """The flag of the command line."""
-        return self.flag or "--" + self.parameter.replace("_", "-")
-
-    def suits(self, namespace: Namespace) -> bool:
-        """Whether a model of this domain has such a key."""
-        return self.part_of == SPLIT or (self.llm if namespace == "llm" else self.embedding) is not None
-
-    def encoded(self, value: Any) -> Any:
-        """Write a value as the wire has it."""
-        if self.unchecked is None:
-            return value
-        off = value == "off"
-        return {"checked": not off, "value": self.unchecked if off else value}
-
 
 ROWS: Final[tuple[LoadKey, ...]] = (
     LoadKey(
-        parameter="context_length",
-        help="Context in tokens.",
-        kind="int",
+        "context_length",
+        "int",
+        "Context in tokens.",
         least=1,
         most=100_000_000,
         llm="llm.load.contextLength",
@@ -82,96 +30,100 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         is_manual=True,
     ),
     LoadKey(
-        parameter="auto_fit",
-        help="Let the engine choose context and offload by the free memory. Not with a manual setting.",
-        kind="bool",
+        "auto_fit",
+        "bool",
+        "Let the engine choose context and offload by the free memory. Not with a manual setting.",
         llm=AUTO_FIT[0],
     ),
     LoadKey(
-        parameter="min_context_length",
-        help="Least context in tokens that auto fit may choose.",
-        kind="int",
+        "min_context_length",
+        "int",
+        "Least context in tokens that auto fit may choose.",
         least=0,
         most=100_000_000,
         llm="llm.load.autoFitMinContextLength",
     ),
     LoadKey(
-        parameter="gpu_offload",
-        help='Share of the layers on GPUs, 0 to 1, or "max" or "off".',
-        kind="ratio",
+        "gpu_offload",
+        "ratio",
+        'Share of the layers on GPUs, 0 to 1, or "max" or "off".',
         is_manual=True,
         llm="llm.load.llama.acceleration.offloadRatio",
         embedding="embedding.load.llama.acceleration.offloadRatio",
     ),
     LoadKey(
-        parameter="split",
-        help="How to spread over several GPUs.",
-        kind="choice",
-        choices=SPLIT_STRATEGIES,
-        part_of=SPLIT,
+        "split",
+        "choice",
+        "How to spread over several GPUs.",
+        choices=("evenly", "priorityOrder", "tensor", "custom"),
+        llm=SPLIT,
+        embedding=SPLIT,
         default="evenly",
         is_manual=True,
     ),
     LoadKey(
-        parameter="main_gpu",
-        help="Index of the GPU that is filled first.",
-        kind="int",
+        "main_gpu",
+        "int",
+        "Index of the GPU that is filled first.",
         least=0,
         most=255,
-        part_of=SPLIT,
+        llm=SPLIT,
+        embedding=SPLIT,
         is_manual=True,
     ),
-    LoadKey(parameter="disabled_gpus", help="Indices of GPUs to leave alone.", kind="indices", part_of=SPLIT),
+    LoadKey("disabled_gpus", "indices", "Indices of GPUs to leave alone.", llm=SPLIT, embedding=SPLIT),
     LoadKey(
-        parameter="gpu_priority",
-        help="With split priorityOrder: indices, the first to fill first.",
-        kind="indices",
-        part_of=SPLIT,
-        is_manual=True,
-    ),
-    LoadKey(
-        parameter="gpu_ratio",
-        help="With split custom: shares by index.",
-        kind="shares",
-        part_of=SPLIT,
+        "gpu_priority",
+        "indices",
+        "With split priorityOrder: indices, the first to fill first.",
+        llm=SPLIT,
+        embedding=SPLIT,
         is_manual=True,
     ),
     LoadKey(
-        parameter="strict_vram_cap",
-        help="Never use more than the dedicated memory of the GPUs.",
-        kind="bool",
+        "gpu_ratio",
+        "shares",
+        "With split custom: shares by index.",
+        llm=SPLIT,
+        embedding=SPLIT,
+        is_manual=True,
+    ),
+    LoadKey(
+        "strict_vram_cap",
+        "bool",
+        "Never use more than the dedicated memory of the GPUs.",
         llm="load.gpuStrictVramCap",
         embedding="load.gpuStrictVramCap",
         default=False,
         is_manual=True,
     ),
     LoadKey(
-        parameter="parallel",
-        help="Requests worked on at once.",
-        kind="int",
+        "parallel",
+        "int",
+        "Requests worked on at once.",
         least=1,
         most=1023,
         llm="llm.load.numParallelSessions",
         default=4,
     ),
     LoadKey(
-        parameter="unified_kv_cache",
-        help="One KV cache shared by all parallel requests.",
-        kind="bool",
+        "unified_kv_cache",
+        "bool",
+        "One KV cache shared by all parallel requests.",
         llm="llm.load.useUnifiedKvCache",
         default=True,
     ),
     LoadKey(
-        parameter="offload_kv_cache",
-        help="KV cache in GPU memory.",
-        kind="bool",
+        "offload_kv_cache",
+        "bool",
+        "KV cache in GPU memory.",
         llm="llm.load.offloadKVCacheToGpu",
         default=True,
     ),
     LoadKey(
-        parameter="kv_cache_type",
-        help="Quantization of K and V cache, such as q8.",
-        kind="choice",
+        "kv_cache_type",
+        "choice",
+        "Quantization of K and V cache, such as q8.",
         choices=(*CACHE_TYPES, *SHORT_CACHE_TYPES),
         unchecked="f16",
         flag="--kv",
@@ -179,41 +131,33 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         llm="llm.load.llama.kCacheQuantizationType",
     ),
     LoadKey(
-        parameter="k_cache_type",
-        help="Quantization of the K cache.",
-        kind="choice",
+        "k_cache_type",
+        "choice",
+        "Quantization of the K cache.",
         choices=CACHE_TYPES,
         unchecked="f16",
         default="off",
         llm="llm.load.llama.kCacheQuantizationType",
     ),
     LoadKey(
-        parameter="v_cache_type",
-        help="Quantization of the V cache.",
-        kind="choice",
+        "v_cache_type",
+        "choice",
+        "Quantization of the V cache.",
         choices=CACHE_TYPES,
         unchecked="f16",
         default="off",
         llm="llm.load.llama.vCacheQuantizationType",
     ),
     LoadKey(
-        parameter="fp16_kv_cache",
-        help="16-bit KV cache.",
-        kind="bool",
-        default=True,
-        llm="llm.load.llama.useFp16ForKVCache",
+        "fp16_kv_cache", "bool", "16-bit KV cache.", default=True, llm="llm.load.llama.useFp16ForKVCache"
     ),
     LoadKey(
-        parameter="flash_attention",
-        help="Flash attention.",
-        kind="bool",
-        default=False,
-        llm="llm.load.llama.flashAttention",
+        "flash_attention", "bool", "Flash attention.", default=False, llm="llm.load.llama.flashAttention"
     ),
     LoadKey(
-        parameter="batch_size",
-        help="Prompt tokens evaluated at once.",
-        kind="int",
+        "batch_size",
+        "int",
+        "Prompt tokens evaluated at once.",
         least=1,
         most=1_000_000,
         default=2048,
@@ -221,99 +165,106 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         embedding="embedding.load.llama.evalBatchSize",
     ),
     LoadKey(
-        parameter="physical_batch_size",
-        help="Prompt tokens in one pass of the engine.",
-        kind="int",
+        "physical_batch_size",
+        "int",
+        "Prompt tokens in one pass of the engine.",
         least=1,
         most=1_000_000,
         default=512,
         llm="llm.load.llama.physicalBatchSize",
     ),
     LoadKey(
-        parameter="context_checkpoints",
-        help="Context checkpoints kept per slot; 0 keeps none.",
-        kind="int",
+        "context_checkpoints",
+        "int",
+        "Context checkpoints kept per slot; 0 keeps none.",
         least=0,
         most=100_000,
         default=32,
         llm="llm.load.llama.contextCheckpoints",
     ),
     LoadKey(
-        parameter="cpu_threads",
-        help="CPU threads of the engine.",
-        kind="int",
+        "cpu_threads",
+        "int",
+        "CPU threads of the engine.",
         least=1,
         most=4096,
         llm="llm.load.llama.cpuThreadPoolSize",
     ),
     LoadKey(
-        parameter="experts",
-        help="Experts used per token, for mixture-of-experts models.",
-        kind="int",
+        "experts",
+        "int",
+        "Experts used per token, for mixture-of-experts models.",
         least=0,
         most=4096,
         llm="llm.load.numExperts",
         default=0,
     ),
     LoadKey(
-        parameter="cpu_experts",
-        help='Share of the expert layers in RAM, 0 to 1, or "max" or "off".',
-        kind="ratio",
+        "cpu_experts",
+        "ratio",
+        'Share of the expert layers in RAM, 0 to 1, or "max" or "off".',
         llm="llm.load.numCpuExpertLayersRatio",
         is_manual=True,
     ),
     LoadKey(
-        parameter="draft_model",
-        help="Model key of the draft model; with draft_simple.",
-        kind="text",
+        "reasoning_budget_message",
+        "text",
+        "Text that ends the reasoning when its budget is used up.",
+        default="",
+        llm="llm.load.llama.reasoningBudgetMessage",
+    ),
+    LoadKey(
+        "draft_model",
+        "text",
+        "Model key of the draft model; with draft_simple.",
         default="",
         llm="llm.load.llama.speculativeDecoding.draftModel",
     ),
     LoadKey(
-        parameter="draft_simple",
-        help="Speculative decoding with a separate draft model.",
-        kind="bool",
+        "draft_simple",
+        "bool",
+        "Speculative decoding with a separate draft model.",
         default=False,
         llm="llm.load.llama.speculativeDecoding.draftSimple",
     ),
     LoadKey(
-        parameter="draft_mtp",
-        help="Speculative decoding with the model's own multi-token prediction heads.",
-        kind="bool",
+        "draft_mtp",
+        "bool",
+        "Speculative decoding with the model's own multi-token prediction heads.",
         default=False,
         llm="llm.load.llama.speculativeDecoding.draftMtp",
     ),
     LoadKey(
-        parameter="draft_max_tokens",
-        help="Most tokens drafted at once.",
-        kind="int",
+        "draft_max_tokens",
+        "int",
+        "Most tokens drafted at once.",
         least=0,
         most=100_000,
         default=3,
         llm="llm.load.llama.speculativeDecoding.draftMaxTokens",
     ),
     LoadKey(
-        parameter="draft_min_tokens",
-        help="Least drafted tokens that are verified.",
-        kind="int",
+        "draft_min_tokens",
+        "int",
+        "Least drafted tokens that are verified.",
         least=0,
         most=100_000,
         default=0,
         llm="llm.load.llama.speculativeDecoding.draftMinTokens",
     ),
     LoadKey(
-        parameter="draft_min_probability",
-        help="Drafting goes on while a token's probability is at least this, 0 to 1.",
-        kind="number",
+        "draft_min_probability",
+        "number",
+        "Drafting goes on while a token's probability is at least this, 0 to 1.",
         least=0,
         most=1,
         default=0,
         llm="llm.load.llama.speculativeDecoding.draftMinContinueProbability",
     ),
     LoadKey(
-        parameter="seed",
-        help='Seed of the engine, or "off".',
-        kind="int",
+        "seed",
+        "int",
+        'Seed of the engine, or "off".',
         least=-1,
         most=2**53,
         unchecked=0,
@@ -322,9 +273,9 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         embedding="embedding.load.seed",
     ),
     LoadKey(
-        parameter="rope_base",
-        help='RoPE base frequency, or "off" for the model\'s own.',
-        kind="number",
+        "rope_base",
+        "number",
+        'RoPE base frequency, or "off" for the model\'s own.',
         least=0,
         most=1e12,
         unchecked=0,
@@ -333,9 +284,9 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         embedding="embedding.load.llama.ropeFrequencyBase",
     ),
     LoadKey(
-        parameter="rope_scale",
-        help='RoPE frequency scale, or "off" for the model\'s own.',
-        kind="number",
+        "rope_scale",
+        "number",
+        'RoPE frequency scale, or "off" for the model\'s own.',
         least=0,
         most=1e12,
         unchecked=0,
@@ -344,42 +295,100 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         embedding="embedding.load.llama.ropeFrequencyScale",
     ),
     LoadKey(
-        parameter="keep_in_memory",
-        help="Keep the model's pages in RAM.",
-        kind="bool",
+        "keep_in_memory",
+        "bool",
+        "Keep the model's pages in RAM.",
         default=True,
         llm="llm.load.llama.keepModelInMemory",
         embedding="embedding.load.llama.keepModelInMemory",
     ),
     LoadKey(
-        parameter="mmap",
-        help="Map the model's file into memory.",
-        kind="bool",
+        "mmap",
+        "bool",
+        "Map the model's file into memory.",
         default=True,
         llm="llm.load.llama.tryMmap",
         embedding="embedding.load.llama.tryMmap",
     ),
     LoadKey(
-        parameter="direct_io",
-        help="Read the model's file past the page cache.",
-        kind="bool",
+        "direct_io",
+        "bool",
+        "Read the model's file past the page cache.",
         default=False,
         llm="llm.load.llama.tryDirectIO",
     ),
     LoadKey(
-        parameter="mlx_disk_cache",
-        help="MLX: keep prompt caches on disk.",
-        kind="bool",
-        llm="llm.load.mlx.diskCache",
+        "llama_arguments",
+        "pairs",
+        "llama.cpp: argument of the engine as KEY=VALUE; may be given again. Needs an admin token.",
+        llm=ARGUMENTS,
+        needs_admin=True,
+        flag="--llama-argument",
     ),
     LoadKey(
-        parameter="vllm_memory_share",
-        help="vLLM: share of the GPU memory to take, 0 to 1.",
-        kind="number",
+        "llama_arguments_left_out",
+        "words",
+        "llama.cpp: KEY of an argument that the daemon leaves out; may be given again. Needs an admin token.",
+        llm=ARGUMENTS,
+        needs_admin=True,
+        flag="--llama-argument-left-out",
+    ),
+    LoadKey(
+        "llama_arguments_only",
+        "bool",
+        "llama.cpp: leave out all arguments that the other options make. Needs an admin token.",
+        llm=ARGUMENTS,
+        default=False,
+        needs_admin=True,
+    ),
+    LoadKey("mlx_disk_cache", "bool", "MLX: keep prompt caches on disk.", llm="llm.load.mlx.diskCache"),
+    LoadKey(
+        "mlx_kv_bits",
+        "choice",
+        "MLX: bits of a quantized KV cache.",
+        choices=("8", "6", "4", "3", "2", "off"),
+        llm=MLX_KV,
+        default="off",
+    ),
+    LoadKey(
+        "mlx_kv_group_size",
+        "choice",
+        "MLX: values that share a scale; with mlx_kv_bits.",
+        choices=("32", "64", "128"),
+        llm=MLX_KV,
+        default="64",
+    ),
+    LoadKey(
+        "mlx_kv_start",
+        "int",
+        "MLX: tokens from which on the KV cache is quantized; with mlx_kv_bits.",
+        least=0,
+        most=100_000_000,
+        llm=MLX_KV,
+        default=5000,
+    ),
+    LoadKey(
+        "vllm_memory_share",
+        "number",
+        "vLLM: share of the GPU memory to take, 0 to 1.",
         least=0,
         most=1,
         llm="llm.load.vllm.gpuMemoryUtilization",
         default=0.92,
+    ),
+    LoadKey(
+        "vllm_reasoning_parser",
+        "text",
+        "vLLM: name of the reasoning parser.",
+        default="",
+        llm="llm.load.vllm.reasoningParser",
+    ),
+    LoadKey(
+        "vllm_tool_parser",
+        "text",
+        "vLLM: name of the tool call parser.",
+        default="",
+        llm="llm.load.vllm.toolCallParser",
     ),
 )
 KEYS: Final[Mapping[str, LoadKey]] = {row.parameter: row for row in ROWS}

@@ -5,11 +5,12 @@ Pure. The options themselves are in load_keys.py.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
-from actions.domain.load_keys import AUTO_FIT, KEYS, SHORT_CACHE_TYPES, SPLIT, UNKNOWN, LoadKey
+from actions.domain.load_key import ARGUMENTS, MLX_KV, SPLIT, UNKNOWN, LoadKey
+from actions.domain.load_keys import AUTO_FIT, KEYS, SHORT_CACHE_TYPES
 from exporter.llmster.commands import Namespace
 from exporter.llmster.state import InstanceInfo
 
@@ -84,6 +85,15 @@ def contradiction(options: Mapping[str, Any]) -> Invalid | None:
             "is more than ",
             "draft_max_tokens",
         ),
+        *(
+            (
+                name in options and get("mlx_kv_bits", "off") == "off",
+                name,
+                "needs a number of ",
+                "mlx_kv_bits",
+            )
+            for name in ("mlx_kv_group_size", "mlx_kv_start")
+        ),
     )
     found = next((check for check in checks if check[0]), None)
     return Invalid(*found[1:]) if found is not None else None
@@ -98,11 +108,9 @@ def wire_fields(options: Mapping[str, Any], namespace: Namespace) -> dict[str, A
         if auto_fit is not None:
             fields |= dict.fromkeys(AUTO_FIT, auto_fit)
     for name, value in options.items():
-        key = KEYS[name].llm if namespace == "llm" else KEYS[name].embedding
+        key = KEYS[name].wire(namespace)
         if key is not None and name != "auto_fit":
-            fields[key] = KEYS[name].encoded(value)
-    if any(KEYS[name].part_of == SPLIT for name in options):
-        fields[SPLIT] = split_config(options)
+            fields[key] = _OBJECTS[key](options) if KEYS[name].is_part else KEYS[name].encoded(value)
     if any(name in options for name in ("draft_mtp", "draft_simple", "draft_model")):
         fields |= dict.fromkeys(_SIDECARS, False)
     return fields
@@ -117,6 +125,36 @@ def split_config(options: Mapping[str, Any]) -> dict[str, Any]:
         "priority": priority,
         "customRatio": list(options.get("gpu_ratio", ())),
     }
+
+
+def _mlx_kv_config(options: Mapping[str, Any]) -> dict[str, Any]:
+    bits = options.get("mlx_kv_bits", "off")
+    return {
+        "enabled": bits != "off",
+        "bits": 8 if bits == "off" else int(bits),
+        "groupSize": int(options.get("mlx_kv_group_size", 64)),
+        "quantizedStart": options.get("mlx_kv_start", 5000),
+    }
+
+
+def _arguments_config(options: Mapping[str, Any]) -> dict[str, Any]:
+    pairs = [one.partition("=") for one in options.get("llama_arguments", ())]
+    left_out = list(options.get("llama_arguments_left_out", ()))
+    only = options.get("llama_arguments_only", False)
+    return {
+        "enabled": bool(pairs or left_out or only),
+        "disabledParameters": left_out,
+        "overrideParameters": [{"key": key, "value": value} for key, _, value in pairs],
+        "excludeAllConfig": only,
+    }
+
+
+_OBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
+    SPLIT: split_config,
+    MLX_KV: _mlx_kv_config,
+    ARGUMENTS: _arguments_config,
+}
+"""Wire keys whose value is an object made of several options; without any of them it is the schema's default."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -146,9 +184,10 @@ def compared(options: Mapping[str, Any], info: InstanceInfo, config: Mapping[str
             actual = next((config[one] for one in AUTO_FIT if one in config), UNKNOWN)
         elif key.is_manual and not settled:
             actual = UNKNOWN
-        elif key.part_of == SPLIT:
-            actual = config.get(SPLIT, split_config({}))
-            wanted = split_config(options)  # noqa: PLW2901 - one key on the wire
+        elif key.is_part:
+            wire = str(key.wire(namespace))
+            actual = config.get(wire, _OBJECTS[wire]({}))
+            wanted = _OBJECTS[wire](options)  # noqa: PLW2901 - one key on the wire
         else:
             actual, wanted = _actual(key, namespace, config), key.encoded(wanted)  # noqa: PLW2901
         if actual is UNKNOWN:
@@ -159,18 +198,18 @@ def compared(options: Mapping[str, Any], info: InstanceInfo, config: Mapping[str
 
 
 def _actual(key: LoadKey, namespace: Namespace, config: Mapping[str, Any]) -> Any:
-    wire = key.llm if namespace == "llm" else key.embedding
+    wire = key.wire(namespace)
     if wire is not None and config.get(wire) is not None:
         return config[wire]
     return UNKNOWN if key.default is UNKNOWN else key.encoded(key.default)
 
 
 def _same(wanted: Any, actual: Any) -> bool:
-    """Compare values: for a ratio "max" is 1 and "off" is 0; what is unchecked is equal whatever its value."""
-    if isinstance(wanted, Mapping) and isinstance(actual, Mapping) and "checked" in wanted:
-        if not wanted["checked"]:
-            return not actual.get("checked", True)
-        return bool(actual.get("checked") and wanted["value"] == actual.get("value"))
+    """Compare values: for a ratio "max" is 1 and "off" is 0; what is switched off is equal whatever else it says."""
+    if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
+        switch = next((name for name in ("checked", "enabled") if name in wanted), None)
+        if switch is not None and not wanted[switch]:
+            return not actual.get(switch, True)
     numbers = {"max": 1.0, "off": 0.0}
     if isinstance(wanted, str | float | int) and isinstance(actual, str | float | int):
         return bool(numbers.get(str(wanted), wanted) == numbers.get(str(actual), actual))

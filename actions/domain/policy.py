@@ -57,13 +57,13 @@ def decide(actor: Actor, command: Command, facts: Facts) -> Decision:
 
 
 def _scope(actor: Actor, command: Command, _facts: Facts) -> Problem | None:
-    if actor.scope.includes(command.NEEDS):
+    if actor.scope.includes(command.needs):
         return None
     return Problem(
         "forbidden",
-        f"{command.ACTION} needs scope {command.NEEDS.value}, and {actor.name} has {actor.scope.value}; "
-        f"make a token with: daemonpulse actions token new --scope {command.NEEDS.value}",
-        needs=command.NEEDS.value,
+        f"{command.ACTION} needs scope {command.needs.value}, and {actor.name} has {actor.scope.value}; "
+        f"make a token with: daemonpulse actions token new --scope {command.needs.value}",
+        needs=command.needs.value,
         has=actor.scope.value,
     )
 

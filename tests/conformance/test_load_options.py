@@ -67,6 +67,44 @@ LLM: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"tryDirectIO": True}, {"direct_io": True}),
     ({"mlxDiskCache": False}, {"mlx_disk_cache": False}),
     (
+        {"mlxKvCacheQuantization": {"enabled": True, "bits": 4, "groupSize": 32, "quantizedStart": 0}},
+        {"mlx_kv_bits": "4", "mlx_kv_group_size": "32", "mlx_kv_start": 0},
+    ),
+    (
+        {"mlxKvCacheQuantization": {"enabled": True, "bits": 8, "groupSize": 64, "quantizedStart": 5000}},
+        {"mlx_kv_bits": "8"},
+    ),
+    ({"mlxKvCacheQuantization": False}, {"mlx_kv_bits": "off"}),
+    ({"reasoningBudgetMessage": "Enough."}, {"reasoning_budget_message": "Enough."}),
+    (
+        {
+            "llamaCppArgumentsOverride": {
+                "enabled": True,
+                "disabledParameters": ["--mlock"],
+                "overrideParameters": [
+                    {"key": "--tensor-split", "value": "1,2"},
+                    {"key": "--x", "value": "a=b"},
+                ],
+                "excludeAllConfig": False,
+            }
+        },
+        {
+            "llama_arguments": ["--tensor-split=1,2", "--x=a=b"],
+            "llama_arguments_left_out": ["--mlock"],
+        },
+    ),
+    (
+        {
+            "llamaCppArgumentsOverride": {
+                "enabled": True,
+                "disabledParameters": [],
+                "overrideParameters": [],
+                "excludeAllConfig": True,
+            }
+        },
+        {"llama_arguments_only": True},
+    ),
+    (
         {"contextLength": 4096, "gpu": {"ratio": 1, "disabledGpus": [1]}, "flashAttention": False},
         {"context_length": 4096, "gpu_offload": 1, "disabled_gpus": [1], "flash_attention": False},
     ),
@@ -81,7 +119,14 @@ EMBEDDING: list[tuple[dict[str, Any], dict[str, Any]]] = [
     ({"keepModelInMemory": True}, {"keep_in_memory": True}),
     ({"tryMmap": False}, {"mmap": False}),
 ]
-NOT_IN_THE_SDK = {"min_context_length", "gpu_ratio", "cpu_threads", "vllm_memory_share"}
+NOT_IN_THE_SDK = {
+    "min_context_length",
+    "gpu_ratio",
+    "cpu_threads",
+    "vllm_memory_share",
+    "vllm_reasoning_parser",
+    "vllm_tool_parser",
+}
 """In the schema, and without a name in the SDK's public configuration."""
 
 

@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 
 from actions.domain.errors import TITLES
-from actions.domain.load_keys import ROWS, LoadKey
+from actions.domain.load_key import LoadKey
+from actions.domain.load_keys import ROWS
 from actions.settings import CLIENT_VARIABLES, SETTINGS
 from exporter.shared.settings_table import Setting
 

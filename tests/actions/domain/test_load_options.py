@@ -4,9 +4,12 @@ from typing import Any
 
 import pytest
 
+from actions.domain.actor import Actor, Scope
 from actions.domain.command import Load
-from actions.domain.load_keys import KEYS, SPLIT
+from actions.domain.load_key import ARGUMENTS, LISTS, MLX_KV, SPLIT
+from actions.domain.load_keys import KEYS
 from actions.domain.load_options import contradiction, normal, wire_fields
+from actions.domain.policy import Facts, decide
 from exporter.llmster.state import InstanceInfo
 
 OFFLOAD = "llm.load.llama.acceleration.offloadRatio"
@@ -51,6 +54,29 @@ def loaded(**changes: object) -> InstanceInfo:
         ({"split": "evenly"}, {}, SETTLED, (), ()),
         ({"disabled_gpus": (0,)}, {}, {}, ("disabled_gpus",), ()),
         ({"cpu_threads": 4}, {}, {}, (), ("cpu_threads",)),
+        ({"mlx_kv_bits": "4"}, {}, {}, ("mlx_kv_bits",), ()),
+        ({"mlx_kv_bits": "off"}, {}, {MLX_KV: {"enabled": False, "bits": 4}}, (), ()),
+        (
+            {"mlx_kv_bits": "4"},
+            {},
+            {MLX_KV: {"enabled": True, "bits": 4, "groupSize": 64, "quantizedStart": 5000}},
+            (),
+            (),
+        ),
+        (
+            {"llama_arguments": ("--threads=8",)},
+            {},
+            {
+                ARGUMENTS: {
+                    "enabled": True,
+                    "disabledParameters": [],
+                    "overrideParameters": [{"key": "--threads", "value": "4"}],
+                    "excludeAllConfig": False,
+                }
+            },
+            ("llama_arguments",),
+            (),
+        ),
         ({"rope_base": 1e4}, {"type": "embedding"}, {}, ("rope_base",), ()),
     ],
 )
@@ -91,6 +117,8 @@ def test_the_ttl_is_compared_too(
         ({"draft_simple": True}, "draft_model"),
         ({"draft_model": "x"}, "draft_model"),
         ({"draft_min_tokens": 5, "draft_max_tokens": 2}, "draft_min_tokens"),
+        ({"mlx_kv_group_size": "64"}, "mlx_kv_group_size"),
+        ({"mlx_kv_bits": "off", "mlx_kv_start": 0}, "mlx_kv_start"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_the_option(
@@ -110,14 +138,23 @@ def test_a_shorthand_stands_for_both_caches_and_yields_to_an_explicit_one() -> N
 
 @pytest.mark.parametrize("name", [name for name, key in KEYS.items() if key.is_manual])
 def test_a_manual_setting_switches_auto_fit_off(name: str) -> None:
-    fields = wire_fields({name: (1,) if KEYS[name].kind in {"indices", "shares"} else 1}, "llm")
+    fields = wire_fields({name: (1,) if KEYS[name].kind in LISTS else 1}, "llm")
     assert fields["llm.load.llama.autoFit"] is False
+
+
+@pytest.mark.parametrize(
+    "options", [{"llama_arguments": ("--log-file=/etc/x",)}, {"llama_arguments_only": True}]
+)
+def test_arguments_of_the_engine_need_an_admin(options: dict[str, Any]) -> None:
+    command = Load(daemon="d", model="m", options=options)
+    assert decide(Actor("token:me", Scope.OPERATE), command, Facts()).rule == "scope"
+    assert decide(Actor("token:root", Scope.ADMIN), command, Facts()).allowed
 
 
 def test_every_wire_key_belongs_to_one_option() -> None:
     for wires in (
-        [key.llm for key in KEYS.values() if not key.sets],
-        [key.embedding for key in KEYS.values()],
+        [key.llm for key in KEYS.values() if not key.sets and not key.is_part],
+        [key.embedding for key in KEYS.values() if not key.is_part],
     ):
         named = [wire for wire in wires if wire is not None]
         assert len(named) == len(set(named))
