@@ -16,12 +16,12 @@ from starlette.types import ASGIApp, Receive, Scope, Send
 from actions.api.mcp_routes import routes
 from actions.auth.authenticator import Authenticator
 from actions.auth.tokens import TokenStore
-from actions.mcp.http_server import Doorway
+from actions.mcp.http_server import McpApp
 from actions.mcp.mcp_json.adoption import Adoption
-from actions.mcp.policy.file import GateConfig, PolicyError, PolicyFile
+from actions.mcp.policy.file import McpConfig, PolicyError, PolicyFile
 from actions.mcp.policy.file_watch import PolicyWatch
-from actions.mcp.registry import RegistryBroken
-from actions.mcp.server_pool import Gate
+from actions.mcp.server_pool import ServerPool
+from actions.mcp.server_registry import RegistryBroken
 from actions.mcp.upstream.spec import PATH_PREFIX
 from actions.metrics import Metrics
 from actions.store.audit import Audit
@@ -50,13 +50,13 @@ class McpGate:
         """
         self._home = home
         try:
-            self.gate = Gate(folder=folder, storage=storage, audit=audit, metrics=metrics)
+            self.pool = ServerPool(folder=folder, storage=storage, audit=audit, metrics=metrics)
         except RegistryBroken as error:
             raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
-        self.policy = PolicyWatch(Gate.policy_path(folder), metrics)
+        self.policy = PolicyWatch(ServerPool.policy_path(folder), metrics)
         self.adoption = Adoption(
-            self._mcp_json(self.gate.config),
-            gate=self.gate,
+            self._mcp_json(self.pool.config),
+            pool=self.pool,
             storage=storage,
             audit=audit,
             tokens=tokens,
@@ -65,12 +65,12 @@ class McpGate:
 
     def mount(self, app: FastAPI, authenticator: Authenticator) -> ASGIApp:
         """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
-        app.router.routes += routes(self.gate, authenticator, self.adoption, self.policy)
-        doorway = Doorway(authenticator.actor, self.gate.front)
+        app.router.routes += routes(self.pool, authenticator, self.adoption, self.policy)
+        mcp_app = McpApp(authenticator.actor, self.pool.endpoint)
 
         async def served(scope: Scope, receive: Receive, send: Send) -> None:
             is_ours = scope["path"].startswith(PATH_PREFIX)
-            await (doorway if is_ours else app)(scope, receive, send)
+            await (mcp_app if is_ours else app)(scope, receive, send)
 
         return served
 
@@ -78,9 +78,9 @@ class McpGate:
     async def run(self) -> AsyncIterator[None]:
         """Serve while inside. mcp.json is watched once the gate has something to do with it. Raises SettingsError."""
         await self._begin()
-        async with self.gate.run():
+        async with self.pool.run():
             drift = self.adoption.drift.run(
-                lambda: self.gate.config.mcp_json is not None or bool(self.gate.registry.adopted)
+                lambda: self.pool.config.mcp_json is not None or bool(self.pool.registry.adopted)
             )
             watchers = [
                 asyncio.create_task(drift, name="mcp.json watcher"),
@@ -95,24 +95,24 @@ class McpGate:
 
     async def _begin(self) -> None:
         """Put the policy of the start in force: the file's, or the one that was last."""
-        await self.gate.records.load()
+        await self.pool.policy_store.load()
         try:
-            found = self.policy.first(await self.gate.records.kept_policy())
+            found = self.policy.first(await self.pool.policy_store.kept_policy())
         except PolicyError as error:
             raise SettingsError(key="state", value=str(self.policy.path.parent), fix=str(error)) from error
-        await self.gate.begin_with(found)
+        await self.pool.begin_with(found)
         self.adoption.move(self._mcp_json(found.config))
 
     async def take(self, found: PolicyFile) -> None:
         """Put another policy file in force. Raises StorageFailed."""
-        await self.gate.take_config(found)
+        await self.pool.take_config(found)
         self.adoption.move(self._mcp_json(found.config))
 
     def stop_asking(self) -> None:
         """End every call that waits for a person: the service is shutting down, and says so to the caller."""
-        self.gate.approvals.close()
+        self.pool.approvals.close()
 
-    def _mcp_json(self, config: GateConfig) -> Path:
+    def _mcp_json(self, config: McpConfig) -> Path:
         return config.mcp_json or (self._home or default_home(Path.home())) / "mcp.json"
 
 

@@ -20,8 +20,8 @@ from actions.domain.actor import Actor, Scope
 from actions.mcp.approvals import State
 from actions.mcp.mcp_json.adoption import Adoption
 from actions.mcp.policy.file_watch import PolicyWatch
-from actions.mcp.policy.rules import Verdict
-from actions.mcp.server_pool import Gate
+from actions.mcp.policy.rules import Decision
+from actions.mcp.server_pool import ServerPool
 
 _ERRORS: Final = errors(
     {
@@ -70,12 +70,12 @@ class AdoptParameters(Parameters):
 
 
 def routes(
-    gate: Gate, authenticator: Authenticator, adoption: Adoption, policy: PolicyWatch
+    pool: ServerPool, authenticator: Authenticator, adoption: Adoption, policy: PolicyWatch
 ) -> list[BaseRoute]:
     """Make the routes."""
     made = APIRouter(prefix="/v1/mcp", tags=["mcp"], responses=_ERRORS)
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
-    _add_reads(made, actor_of, gate, adoption=adoption, policy=policy)
+    _add_reads(made, actor_of, pool, adoption=adoption, policy=policy)
 
     @made.post("/gate")
     async def set_gate_of(actor: actor_of, query: Annotated[NamedGateParameters, Query()]) -> Response:
@@ -92,8 +92,8 @@ def routes(
     async def change(actor: Actor, server: str, tool: str, decision: str) -> Response:
         await authenticator.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
         if decision == "policy":
-            return JSONResponse(await gate.remove_gate(server, tool, actor))
-        return JSONResponse(await gate.set_gate(server, tool, Verdict(decision), actor))
+            return JSONResponse(await pool.remove_gate(server, tool, actor))
+        return JSONResponse(await pool.set_gate(server, tool, Decision(decision), actor))
 
     def settling(verb: str, says: str, *, approve: bool) -> None:
         @made.post(
@@ -113,7 +113,7 @@ def routes(
         async def decide(actor: Actor, approval_id: str, *, always: bool) -> Response:
             needs = Scope.ADMIN if always else Scope.OPERATE
             await authenticator.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
-            return JSONResponse(await gate.settle(approval_id, approve=approve, always=always, actor=actor))
+            return JSONResponse(await pool.settle(approval_id, approve=approve, always=always, actor=actor))
 
     settling("approve", "Let a call of a tool through; `always` needs admin.", approve=True)
     settling("deny", "Refuse a call of a tool; `always` needs admin.", approve=False)
@@ -133,7 +133,7 @@ def routes(
 def _add_reads(
     made: APIRouter,
     actor_of: Any,
-    gate: Gate,
+    pool: ServerPool,
     *,
     adoption: Adoption,
     policy: PolicyWatch,
@@ -142,12 +142,12 @@ def _add_reads(
     async def servers(_actor: actor_of) -> Response:
         """List the tool servers behind the gate."""
         state = {"drift": adoption.drift.to_json(), "policy": policy.to_json()}
-        return JSONResponse({"servers": gate.servers(), **state})
+        return JSONResponse({"servers": pool.servers(), **state})
 
     @made.get("/servers/{server}/tools")
     async def tools(actor: actor_of, server: ServerName) -> Response:
         """List a server's tools, with their gates."""
-        return JSONResponse({"server": server, "tools": await gate.server_tools(server, actor)})
+        return JSONResponse({"server": server, "tools": await pool.server_tools(server, actor)})
 
     @made.get("/approvals")
     async def approvals(
@@ -156,5 +156,5 @@ def _add_reads(
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
     ) -> Response:
         """List the calls of tools that wait for a person."""
-        found, more = await gate.approvals.list(state=state, limit=limit)
-        return JSONResponse({"approvals": [gate.approvals.shown(one) for one in found], "more": more})
+        found, more = await pool.approvals.list(state=state, limit=limit)
+        return JSONResponse({"approvals": [pool.approvals.shown(one) for one in found], "more": more})

@@ -18,8 +18,8 @@ from typing import Any, Final, Literal
 
 from actions.domain.actor import RECOVERY, Actor
 from actions.domain.errors import Problem, not_found
-from actions.mcp.policy.overrides import Records
-from actions.mcp.policy.rules import Kind, Subject, Verdict
+from actions.mcp.policy.rules import Decision, Kind, Subject
+from actions.mcp.policy.store import PolicyStore
 from actions.metrics import Metrics
 from actions.store.audit import Audit, Entry
 from actions.store.database import Storage
@@ -51,7 +51,7 @@ class TooManyPending(Exception):
 
 
 @dataclass(frozen=True, slots=True)
-class Ask:
+class ApprovalRequest:
     """What a person is asked."""
 
     subject: Subject
@@ -133,7 +133,7 @@ class Approvals:
         self,
         storage: Storage,
         audit: Audit,
-        records: Records,
+        policy_store: PolicyStore,
         metrics: Metrics,
         *,
         keep_preview: bool,
@@ -141,7 +141,7 @@ class Approvals:
     ) -> None:
         self._storage = storage
         self._audit = audit
-        self._records = records
+        self._policy_store = policy_store
         self._metrics = metrics
         self.keep_preview = keep_preview
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
@@ -163,7 +163,7 @@ class Approvals:
         for row in pending:
             await self._settle(row["id"], "interrupted", RECOVERY)
 
-    async def park(self, ask: Ask, actor: Actor) -> tuple[str, State]:
+    async def park(self, ask: ApprovalRequest, actor: Actor) -> tuple[str, State]:
         """Wait for a person; return the approval's id and how it ended. Raises StorageFailed, TooManyPending."""
         subject = ask.subject
         for most, whose, count in (
@@ -212,7 +212,7 @@ class Approvals:
         if always and approval.kind != "tool":
             raise Problem("invalid-parameter", "always: only tools have standing gates", parameter="always")
         rule = (
-            (approval.server, approval.name, Verdict.ALLOW if approve else Verdict.DENY) if always else None
+            (approval.server, approval.name, Decision.ALLOW if approve else Decision.DENY) if always else None
         )
         if approve and approval.state == "pending" and approval.bound_to != now:
             await self._settle(approval_id, "interrupted", actor)
@@ -274,7 +274,7 @@ class Approvals:
                 answer.set_result("interrupted")
             self._waiting.pop(approval_id, None)
 
-    async def _insert(self, approval_id: str, ask: Ask, actor: Actor) -> None:
+    async def _insert(self, approval_id: str, ask: ApprovalRequest, actor: Actor) -> None:
         now_ms = self._clock_ms()
         subject = ask.subject
 
@@ -326,7 +326,7 @@ class Approvals:
         state: State,
         actor: Actor,
         *,
-        rule: tuple[str, str, Verdict] | None = None,
+        rule: tuple[str, str, Decision] | None = None,
         fingerprint: str | None = None,
     ) -> tuple[State, bool]:
         """End a pending approval; return the state that it then has, and whether that is our doing."""
@@ -349,7 +349,9 @@ class Approvals:
                     approval_id,
                 ),
             )
-            committed = self._records.write_gate(db, actor, rule, fingerprint) if rule is not None else None
+            committed = (
+                self._policy_store.write_gate(db, actor, rule, fingerprint) if rule is not None else None
+            )
             entry = self._audit.append(
                 db,
                 "event",

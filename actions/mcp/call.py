@@ -21,17 +21,17 @@ from pydantic import ValidationError
 
 from actions.auth.rate_limit import Buckets
 from actions.domain.actor import Actor
-from actions.mcp.approvals import MAX_SUBJECT, Approvals, Ask, TooManyPending
+from actions.mcp.approvals import MAX_SUBJECT, ApprovalRequest, Approvals, TooManyPending
 from actions.mcp.policy.constraints import measure
-from actions.mcp.policy.overrides import Records
-from actions.mcp.policy.rules import Decision, Verdict, decide
+from actions.mcp.policy.rules import Decision, PolicyResult, decide
+from actions.mcp.policy.store import PolicyStore
+from actions.mcp.proxy_request import Grant, ProxyRequest, Refused, ToolChanged
 from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact, visible
-from actions.mcp.spans import METHODS, client_span, server_span, tell_decision, tell_outcome
+from actions.mcp.spans import METHODS, client_span, server_span, set_decision, set_outcome
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.limits import Breaker
 from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
-from actions.mcp.work import Passed, Refused, ToolChanged, Work
 from actions.metrics import Metrics
 from actions.store.audit import Kind
 from actions.store.audit_batch import Journal, Row
@@ -53,20 +53,20 @@ REFUSALS_PER_MINUTE: Final = 300
 """Of one token that go on record; more are only counted: the token in mcp.json must not fill the disk."""
 
 
-class Calls:
+class CallHandler:
     """The gate's one way through, for every server."""
 
     def __init__(
         self,
         *,
-        records: Records,
+        policy_store: PolicyStore,
         approvals: Approvals,
         journal: Journal,
         metrics: Metrics,
         capture_arguments: bool,
         tracer: Tracer,
     ) -> None:
-        self.records = records
+        self.policy_store = policy_store
         self.approvals = approvals
         self.journal = journal
         self.metrics = metrics
@@ -74,10 +74,10 @@ class Calls:
         self.tracer = tracer
         self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
 
-    async def through(self, upstream: Upstream, work: Work[R], actor: Actor) -> tuple[R, Passed]:
+    async def handle(self, upstream: Upstream, request: ProxyRequest[R], actor: Actor) -> tuple[R, Grant]:
         """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
-        with server_span(self.tracer, work.subject, work.about) as span:
-            return await _Call(self, upstream, work, actor, span).run()
+        with server_span(self.tracer, request.subject, request.about) as span:
+            return await _Call(self, upstream, request, actor, span).run()
 
     def records_refusal(self, actor: Actor) -> bool:
         """Tell whether one more refusal of this actor goes on record."""
@@ -87,42 +87,44 @@ class Calls:
 class _Call(Generic[R]):
     """The state of one call."""
 
-    def __init__(self, calls: Calls, upstream: Upstream, work: Work[R], actor: Actor, span: Span) -> None:
-        self._calls = calls
+    def __init__(
+        self, handler: CallHandler, upstream: Upstream, request: ProxyRequest[R], actor: Actor, span: Span
+    ) -> None:
+        self._handler = handler
         self._upstream = upstream
-        self._work = work
-        self._subject = work.subject
-        self._arguments = work.arguments
+        self._request = request
+        self._subject = request.subject
+        self._arguments = request.arguments
         self._actor = actor
         self._span = span
         self._operation = uuid.uuid4().hex
-        self._decision = Decision(Verdict.DENY, "gate")
+        self._policy_result = PolicyResult(Decision.DENY, "gate")
         self._approval: str | None = None
         self._digest = ""
         self._is_big = False
 
-    async def run(self) -> tuple[R, Passed]:
-        calls, upstream, usage = self._calls, self._upstream, self._upstream.usage
+    async def run(self) -> tuple[R, Grant]:
+        handler, upstream, usage = self._handler, self._upstream, self._upstream.usage
         chars, fault = measure(self._arguments)
-        fault = self._work.fault or fault
+        fault = self._request.fault or fault
         if fault is not None:
             await self._refuse("malformed", fault)
         self._is_big = chars > _ON_LOOP_CHARS
-        constraints = calls.records.policy.written(self._subject).constraints
-        self._arguments = await self._work_on(constraints.normal, self._arguments)
-        self._digest = await self._work_on(digest, self._arguments)
+        constraints = handler.policy_store.policy.written(self._subject).constraints
+        self._arguments = await self._off_loop(constraints.normal, self._arguments)
+        self._digest = await self._off_loop(digest, self._arguments)
         await self._prepare()
-        self._decision = await self._decide()
-        if self._decision.verdict is Verdict.DENY:
-            why = f": {self._decision.reason}" if self._decision.reason else ""
-            await self._refuse("refused", f"denied by rule {self._decision.rule!r}{why}")
+        self._policy_result = await self._decide()
+        if self._policy_result.decision is Decision.DENY:
+            why = f": {self._policy_result.reason}" if self._policy_result.reason else ""
+            await self._refuse("refused", f"denied by rule {self._policy_result.rule!r}{why}")
         wait_s = usage.rate.take()
         if wait_s > 0:
             per_minute = upstream.spec.limits.calls_per_minute
             await self._refuse(
                 "limited", f"{per_minute:g} calls a minute is the limit; try again in {wait_s:.1f} s"
             )
-        if self._decision.verdict is Verdict.ASK:
+        if self._policy_result.decision is Decision.ASK:
             await self._ask()
         if upstream.is_closed:
             await self._refuse("unavailable", f"the server {LEFT}")
@@ -142,13 +144,13 @@ class _Call(Generic[R]):
         finally:
             usage.running -= 1
 
-    async def _work_on(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
+    async def _off_loop(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Do something whose work grows with the arguments: in a thread when they are large."""
         return await asyncio.to_thread(what, *args, **kwargs) if self._is_big else what(*args, **kwargs)
 
-    async def _decide(self) -> Decision:
+    async def _decide(self) -> PolicyResult:
         """Ask the policy; in a thread when it looks at the file system."""
-        policy = self._calls.records.policy
+        policy = self._handler.policy_store.policy
         judge = functools.partial(
             decide,
             policy,
@@ -156,20 +158,20 @@ class _Call(Generic[R]):
             self._arguments,
             changed=self._is_changed(),
             resolve=os.path.realpath,
-            declared=self._work.declared(),
+            declared=self._request.declared(),
         )
         if policy.written(self._subject).constraints.reads_files:
             return await asyncio.to_thread(judge)
-        return await self._work_on(judge)
+        return await self._off_loop(judge)
 
     async def _prepare(self) -> None:
         """Find out what is asked for. What is denied anyway starts no server."""
-        rule = self._calls.records.policy.winner(self._subject)
-        if rule.decision is Verdict.DENY:
+        rule = self._handler.policy_store.policy.winner(self._subject)
+        if rule.decision is Decision.DENY:
             return
-        self._decision = Decision(rule.decision, rule.name)
+        self._policy_result = PolicyResult(rule.decision, rule.name)
         try:
-            fault = await self._work.prepare()
+            fault = await self._request.prepare()
         except (UpstreamDown, ConnectionLost) as error:
             await self._refuse("unavailable", str(error))
         except TimeoutError:
@@ -182,9 +184,9 @@ class _Call(Generic[R]):
             if fault is not None:
                 await self._refuse("unknown", fault)
 
-    async def _carry_out(self, breaker: Breaker) -> tuple[R, Passed]:
+    async def _carry_out(self, breaker: Breaker) -> tuple[R, Grant]:
         try:
-            await self._calls.journal.write(self._row("intent", self._detail()))
+            await self._handler.journal.write(self._row("intent", self._detail()))
         except BaseException:
             breaker.abandoned()
             raise
@@ -228,61 +230,61 @@ class _Call(Generic[R]):
             raise
         finally:
             self._end(outcome, took_s=time.monotonic() - started, capped=capped)
-        return result, Passed(self._decision, self._approval)
+        return result, Grant(self._policy_result, self._approval)
 
     async def _send(self, timeout_s: float) -> tuple[R, str, bool]:
         """Send the call upstream; return the result as it is handed on, the outcome, and whether it was cut."""
-        with client_span(self._calls.tracer, self._subject, self._upstream) as span:
+        with client_span(self._handler.tracer, self._subject, self._upstream) as span:
             try:
                 async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
-                    judged = self._work.judge(await self._work.invoke(timeout_s, self._arguments))
+                    judged = self._request.judge(await self._request.invoke(timeout_s, self._arguments))
             except BaseException as error:
-                tell_outcome(span, type(error).__name__)
+                set_outcome(span, type(error).__name__)
                 raise
-            tell_outcome(span, judged[1])
+            set_outcome(span, judged[1])
             return judged
 
     async def _ask(self) -> None:
         spec, mark = self._upstream.spec, self._mark()
-        shown = await self._work_on(preview, self._arguments, spec.reach.secrets)
+        shown = await self._off_loop(preview, self._arguments, spec.reach.secrets)
         if shown is None:
             await self._refuse(
                 "refused",
-                f"rule {self._decision.rule!r} asks a person, and the arguments are longer than the "
+                f"rule {self._policy_result.rule!r} asks a person, and the arguments are longer than the "
                 f"{PREVIEW_CHARS} characters that an approval shows",
             )
-        ask = Ask(
+        asked = ApprovalRequest(
             self._subject,
-            self._decision.rule,
-            self._decision.reason,
+            self._policy_result.rule,
+            self._policy_result.reason,
             shown,
             self._digest,
             spec.limits.approval_timeout_s,
             self._definition(),
             mark or "",
-            self._calls.records.policy_sha256,
+            self._handler.policy_store.policy_sha256,
         )
         try:
-            self._approval, state = await self._calls.approvals.park(ask, self._actor)
+            self._approval, state = await self._handler.approvals.park(asked, self._actor)
         except TooManyPending as error:
             await self._refuse("limited", str(error))
         except asyncio.CancelledError:
             self._end("cancelled", took_s=None)
             raise
-        rule = f"rule {self._decision.rule!r} asks a person"
+        rule = f"rule {self._policy_result.rule!r} asks a person"
         match state:
             case "approved":
                 now = await self._decide()
-                is_other = (self._mark() or "", self._calls.records.policy_sha256) != ask.bound_to
-                if now.verdict is Verdict.DENY or is_other:
+                is_other = (self._mark() or "", self._handler.policy_store.policy_sha256) != asked.bound_to
+                if now.decision is Decision.DENY or is_other:
                     await self._refuse("refused", "the policy or the tool changed while the call waited")
             case "denied":
                 await self._refuse("refused", f"{rule}, who said no")
             case "expired":
                 await self._refuse(
-                    "expired", f"{rule}, and nobody answered within {ask.timeout_s:g} s; it was not done"
+                    "expired", f"{rule}, and nobody answered within {asked.timeout_s:g} s; it was not done"
                 )
-            case _ if self._calls.approvals.is_closing:
+            case _ if self._handler.approvals.is_closing:
                 await self._refuse("interrupted", f"{rule}, and the gate was restarted; it was not done")
             case _:
                 await self._refuse("interrupted", f"{rule}, and tool or policy changed; it was not done")
@@ -301,41 +303,41 @@ class _Call(Generic[R]):
     def _is_changed(self) -> bool:
         if self._subject.kind != "tool":
             return False
-        pinned = self._calls.records.pinned(self._subject.server, self._subject.name)
+        pinned = self._handler.policy_store.pinned(self._subject.server, self._subject.name)
         return pinned is not None and self._mark() != pinned  # without a pin it is new: about to be pinned
 
     async def _refuse(self, outcome: str, message: str) -> NoReturn:
         """Raise a refusal, on record unless this token was refused too often for that."""
         self._count(outcome)
-        tell_decision(self._span, self._subject, self._decision, outcome, self._digest)
-        if self._calls.records_refusal(self._actor):
+        set_decision(self._span, self._subject, self._policy_result, outcome, self._digest)
+        if self._handler.records_refusal(self._actor):
             detail = {**self._detail(), "outcome": outcome, "reason": message}
-            await self._calls.journal.write(self._row("denied", detail))
+            await self._handler.journal.write(self._row("denied", detail))
         raise self._failed(outcome, message)
 
     def _failed(self, outcome: str, message: str) -> Refused:
         name = f"{self._subject.server}/{self._subject.name}"[:200]
-        return Refused(outcome, f"{name}: {message}", self._decision, self._approval)
+        return Refused(outcome, f"{name}: {message}", self._policy_result, self._approval)
 
     def _end(self, outcome: str, *, took_s: float | None, capped: bool = False) -> None:
         """Put the outcome on record, where nobody waits for it."""
         labels = (self._subject.server, self._label)
         self._count(outcome)
         if capped:
-            self._calls.metrics.count(rows.RESULTS_CAPPED, *labels)
+            self._handler.metrics.count(rows.RESULTS_CAPPED, *labels)
         detail: dict[str, Any] = {"outcome": outcome, "capped": capped}
         if took_s is not None:
-            self._calls.metrics.observe(rows.TOOL_CALL_DURATION, took_s, *labels)
+            self._handler.metrics.observe(rows.TOOL_CALL_DURATION, took_s, *labels)
             detail["duration_ms"] = round(took_s * 1000, 3)
-        tell_decision(self._span, self._subject, self._decision, outcome, self._digest)
+        set_decision(self._span, self._subject, self._policy_result, outcome, self._digest)
         if took_s is None:  # it never came to an intent
-            self._calls.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
+            self._handler.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
-            self._calls.journal.write_soon(self._row("outcome", detail))
+            self._handler.journal.write_soon(self._row("outcome", detail))
 
     def _count(self, outcome: str) -> None:
-        labels = (self._subject.server, self._label, self._decision.verdict.value, outcome)
-        self._calls.metrics.count(rows.TOOL_CALLS, *labels)
+        labels = (self._subject.server, self._label, self._policy_result.decision.value, outcome)
+        self._handler.metrics.count(rows.TOOL_CALLS, *labels)
 
     @property
     def _label(self) -> str:
@@ -352,13 +354,13 @@ class _Call(Generic[R]):
     def _detail(self) -> dict[str, Any]:
         detail: dict[str, Any] = {
             "kind": self._subject.kind,
-            "decision": self._decision.verdict.value,
-            "rule": self._decision.rule,
+            "decision": self._policy_result.decision.value,
+            "rule": self._policy_result.rule,
             "arguments_sha256": self._digest,
         }
         if self._approval is not None:
             detail["approval"] = self._approval
-        if self._calls.capture:
+        if self._handler.capture:
             detail["arguments"] = redact(self._arguments, self._upstream.spec.reach.secrets)
         return detail
 

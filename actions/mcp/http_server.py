@@ -22,7 +22,7 @@ from starlette.types import Message, Receive, Scope, Send
 from actions.auth.problem_response import send_problem
 from actions.domain.actor import Actor
 from actions.domain.errors import Problem, not_found
-from actions.mcp.proxy import Gateway
+from actions.mcp.proxy import ServerProxy
 from actions.mcp.sdk_server import ACTOR_KEY
 from actions.mcp.session_limits import MAX_SESSIONS, SESSION_IDLE_S, SessionLimits
 from actions.mcp.upstream.spec import PATH_PREFIX
@@ -36,13 +36,13 @@ Authenticate = Callable[[Request], Awaitable[Actor]]
 """Names the actor of a request, or raises Problem."""
 
 
-class Front:
+class Endpoint:
     """The SDK's session manager of one server, with a task that owns it."""
 
-    def __init__(self, gateway: Gateway) -> None:
-        self.gateway = gateway
+    def __init__(self, proxy: ServerProxy) -> None:
+        self.proxy = proxy
         self._manager = StreamableHTTPSessionManager(
-            gateway.server,
+            proxy.server,
             max_request_body_size=MAX_BODY_BYTES,
             session_idle_timeout=SESSION_IDLE_S,
             max_sessions=MAX_SESSIONS,
@@ -105,27 +105,27 @@ class Front:
         self._forget(owner, session_id)
 
     def _forget(self, owner: str, session_id: str) -> None:
-        self.gateway.forget(session_id)
+        self.proxy.forget(session_id)
         self._limits.ended(owner, session_id)
 
 
-class Doorway:
+class McpApp:
     """The ASGI application below `/mcp/`."""
 
-    def __init__(self, authenticate: Authenticate, find: Callable[[str], Front | None]) -> None:
+    def __init__(self, authenticate: Authenticate, find: Callable[[str], Endpoint | None]) -> None:
         self._authenticate = authenticate
         self._find = find
 
     async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
         """Answer one request."""
         try:
-            front, scope = await self._admit(scope, receive)
+            endpoint, scope = await self._admit(scope, receive)
         except Problem as problem:
             await send_problem(send, problem)
             return
-        await front.handle(scope, receive, send)
+        await endpoint.handle(scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Front, Scope]:
+    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Endpoint, Scope]:
         actor = await self._authenticate(Request(scope, receive))
         if actor.token_id is None:
             raise Problem(
@@ -134,10 +134,10 @@ class Doorway:
                 headers={"WWW-Authenticate": "Bearer"},
             )
         name = scope["path"].removeprefix(PATH_PREFIX)
-        front = self._find(name)
-        if front is None or not front.gateway.upstream.spec.admits(actor.token_name):
+        endpoint = self._find(name)
+        if endpoint is None or not endpoint.proxy.upstream.spec.admits(actor.token_name):
             raise not_found(
                 "MCP server", name
             )  # the same for both: what one may not use, one need not know of
         token = AccessToken(token="", client_id=actor.token_id, scopes=[actor.scope.value])
-        return front, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}
+        return endpoint, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}

@@ -8,8 +8,8 @@ from __future__ import annotations
 import logging
 from typing import Any
 
-from actions.mcp.policy.overrides import Records
-from actions.mcp.policy.rules import Decision, Policy, Subject, Verdict
+from actions.mcp.policy.rules import Decision, Policy, PolicyResult, Subject
+from actions.mcp.policy.store import PolicyStore
 from actions.mcp.upstream.server import Upstream
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
@@ -17,11 +17,11 @@ from exporter.catalogue import mcp as rows
 log = logging.getLogger(__name__)
 
 
-class Tools:
+class ToolPins:
     """Lists tools and compares them with their pins."""
 
-    def __init__(self, records: Records, metrics: Metrics) -> None:
-        self._records = records
+    def __init__(self, policy_store: PolicyStore, metrics: Metrics) -> None:
+        self._policy_store = policy_store
         self._metrics = metrics
         self._told: dict[str, dict[str, str | None]] = {}
         """By server and tool: the change that was logged last, for every tool that the metric has."""
@@ -29,12 +29,12 @@ class Tools:
     @property
     def policy(self) -> Policy:
         """The rules as of now."""
-        return self._records.policy
+        return self._policy_store.policy
 
     async def listed(self, upstream: Upstream) -> None:
         """Take in a listing: pin tools that are new, and compare the others. Raises StorageFailed."""
         if upstream.listing is not None:
-            await self._records.pin_new(upstream.spec.name, upstream.listing.fingerprints)
+            await self._policy_store.pin_new(upstream.spec.name, upstream.listing.fingerprints)
         self.compare(upstream)
 
     def compare(self, upstream: Upstream) -> None:
@@ -68,15 +68,15 @@ class Tools:
         """Tell whether a listed tool differs from its pin."""
         listing = upstream.listing
         mark = listing.fingerprints.get(tool) if listing is not None else None
-        pinned = self._records.pinned(upstream.spec.name, tool)
+        pinned = self._policy_store.pinned(upstream.spec.name, tool)
         return mark is not None and pinned is not None and mark != pinned
 
-    def gate(self, subject: Subject, upstream: Upstream | None) -> Decision:
+    def gate(self, subject: Subject, upstream: Upstream | None) -> PolicyResult:
         """Say what stands for a tool, whatever its arguments: a changed one asks where its rule allows."""
         rule = self.policy.winner(subject)
         changed = upstream is not None and self.is_changed(upstream, subject.name)
-        asks = changed and rule.decision is Verdict.ALLOW
-        return Decision(Verdict.ASK if asks else rule.decision, rule.name)
+        asks = changed and rule.decision is Decision.ALLOW
+        return PolicyResult(Decision.ASK if asks else rule.decision, rule.name)
 
     def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
         """Describe every tool with its gate, for a caller with this token."""
@@ -84,12 +84,12 @@ class Tools:
         found = []
         for tool in listing.tools.values() if listing is not None else ():
             gate = self.gate(Subject(upstream.spec.name, "tool", tool.name, token), upstream)
-            live = self._records.live(upstream.spec.name, tool.name)
+            live = self._policy_store.live(upstream.spec.name, tool.name)
             found.append(
                 {
                     "tool": tool.name,
                     "description": (tool.description or "")[:500],
-                    "decision": gate.verdict.value,
+                    "decision": gate.decision.value,
                     "rule": gate.rule,
                     "changed": self.is_changed(upstream, tool.name),
                     "set_by": live.actor if live is not None else None,

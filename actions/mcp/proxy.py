@@ -28,16 +28,17 @@ from mcp.server.subscriptions import (
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
 
-from actions.mcp.call import Calls
+from actions.mcp.call import CallHandler
 from actions.mcp.identifiers import MAX_NAME, name_fault, normal_template, normal_uri
-from actions.mcp.pinning import Tools
+from actions.mcp.pinning import ToolPins
 from actions.mcp.policy.rules import Kind, Subject
-from actions.mcp.results import SizeJudge, ToolJudge, marked, refusal, refusal_error
+from actions.mcp.proxy_request import ProxyRequest, Refused, ResultLimit, ToolChanged
+from actions.mcp.results import SizeLimit, ToolResultLimit, marked, refusal, refusal_error
 from actions.mcp.sdk_server import (
     NOTIFY_S,
     Context,
-    GateServer,
     Progress,
+    SdkServer,
     actor_of,
     passed_meta,
     span_attributes,
@@ -47,7 +48,6 @@ from actions.mcp.sdk_server import (
 from actions.mcp.session_limits import MAX_SESSIONS
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
-from actions.mcp.work import Judge, Refused, ToolChanged, Work
 from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
 
@@ -69,17 +69,17 @@ _EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
 }
 
 
-class Gateway:
-    """One server's front. `server` is served over HTTP by http_server.py."""
+class ServerProxy:
+    """One server's endpoint. `server` is served over HTTP by http_server.py."""
 
-    def __init__(self, upstream: Upstream, tools: Tools, calls: Calls) -> None:
+    def __init__(self, upstream: Upstream, tools: ToolPins, call_handler: CallHandler) -> None:
         self.upstream = upstream
         self.name = upstream.spec.name
         self._tools = tools
-        self._calls = calls
+        self._call_handler = call_handler
         self._bus = InMemorySubscriptionBus()
         self._sessions: OrderedDict[str, ServerSession] = OrderedDict()
-        self.server = GateServer(
+        self.server = SdkServer(
             f"daemonpulse-gate/{self.name}",
             on_list_tools=self._list_tools,
             on_call_tool=self._call_tool,
@@ -132,7 +132,9 @@ class Gateway:
         finally:
             method = ctx.method if ctx.method in SERVER_METHODS else "other"
             took_s = time.monotonic() - started
-            self._calls.metrics.observe(rows.SERVER_OPERATION_DURATION, took_s, self.name, method, error_type)
+            self._call_handler.metrics.observe(
+                rows.SERVER_OPERATION_DURATION, took_s, self.name, method, error_type
+            )
 
     # Tools ------------------------------------------------------------------------------------------------------------
 
@@ -167,18 +169,18 @@ class Gateway:
             request = types.CallToolRequest(params=sent)
             return self._request(context, request, types.CallToolResult, timeout_s, check=check)
 
-        work = Work(
+        proxied = ProxyRequest(
             Subject(self.name, "tool", name, token_of(context)),
             params.arguments or {},
             prepare=prepare,
             invoke=invoke,
-            judge=ToolJudge(self.upstream.spec.limits.output_cap_bytes),
+            judge=ToolResultLimit(self.upstream.spec.limits.output_cap_bytes),
             about=span_attributes(context),
             fault=name_fault(name),
             declared=lambda: frozenset((self._schema(name) or {}).get("properties") or ()),
         )
         try:
-            result, passed = await self._calls.through(self.upstream, work, actor_of(context))
+            result, passed = await self._call_handler.handle(self.upstream, proxied, actor_of(context))
         except Refused as refused:
             return refusal(refused)
         except StorageFailed as error:
@@ -292,9 +294,9 @@ class Gateway:
         async def nothing_to_prepare() -> None:
             return None
 
-        judge: Judge[R] = SizeJudge(self.upstream.spec.limits.output_cap_bytes)
+        judge: ResultLimit[R] = SizeLimit(self.upstream.spec.limits.output_cap_bytes)
         make, result_type = how
-        work = Work(
+        proxied = ProxyRequest(
             Subject(self.name, *what, token_of(context)),
             arguments,
             prepare=nothing_to_prepare,
@@ -304,7 +306,7 @@ class Gateway:
             fault=fault,
         )
         try:
-            result, _ = await self._calls.through(self.upstream, work, actor_of(context))
+            result, _ = await self._call_handler.handle(self.upstream, proxied, actor_of(context))
         except Refused as refused:
             raise refusal_error(refused) from refused
         except StorageFailed as error:

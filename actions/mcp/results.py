@@ -11,7 +11,7 @@ from typing import Any, Final
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
-from actions.mcp.work import Passed, Refused, gate_meta
+from actions.mcp.proxy_request import Grant, Refused, decision_meta
 
 _LOST: Final = frozenset({"timeout", "unavailable", "malformed"})
 """Outcomes of calls that were let through, or would have been."""
@@ -25,7 +25,7 @@ def refusal(refused: Refused) -> types.CallToolResult:
         is_error=True,
         _meta={
             "io.daemonpulse/gate": {
-                **gate_meta(refused.decision, refused.approval)["io.daemonpulse/gate"],
+                **decision_meta(refused.policy_result, refused.approval)["io.daemonpulse/gate"],
                 "outcome": refused.outcome,
             }
         },
@@ -37,16 +37,16 @@ def refusal_error(refused: Refused) -> MCPError:
     return MCPError(
         types.INVALID_REQUEST,
         f"The DaemonPulse gate refused this. {refused}",
-        gate_meta(refused.decision, refused.approval),
+        decision_meta(refused.policy_result, refused.approval),
     )
 
 
-def marked(result: types.CallToolResult, passed: Passed) -> types.CallToolResult:
+def marked(result: types.CallToolResult, passed: Grant) -> types.CallToolResult:
     """Name decision and rule in the result's `_meta`."""
     return result.model_copy(update={"meta": {**(result.meta or {}), **passed.to_meta()}})
 
 
-class ToolJudge:
+class ToolResultLimit:
     """Cuts a tool's result to a number of bytes."""
 
     def __init__(self, cap_bytes: int) -> None:
@@ -86,7 +86,7 @@ class ToolJudge:
         return cut, outcome, True
 
 
-class SizeJudge:
+class SizeLimit:
     """Refuses prompts and resources that are too large: half a document is another document."""
 
     def __init__(self, cap_bytes: int) -> None:

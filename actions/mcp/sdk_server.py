@@ -27,7 +27,7 @@ NOTIFY_S: Final = 1.0
 """How long a client may take to accept a notification."""
 
 
-class GateServer(Server[dict[str, Any]]):
+class SdkServer(Server[dict[str, Any]]):
     """The SDK's server, saying that its lists may change also to clients of the older protocol."""
 
     def create_initialization_options(

@@ -1,4 +1,4 @@
-"""The whole gate: its servers, their fronts, and the verbs of the API over them.
+"""The whole gate: its servers, their endpoints, and the verbs of the API over them.
 
 Knows no HTTP path and no mcp.json. `run` owns every task; leaving it ends calls first and the audit last.
 """
@@ -19,16 +19,16 @@ from pydantic import ValidationError
 from actions.domain.actor import RECOVERY, Actor, internal
 from actions.domain.errors import Problem, not_found
 from actions.mcp.approvals import Approval, Approvals
-from actions.mcp.call import Calls
+from actions.mcp.call import CallHandler
 from actions.mcp.change_notices import ChangeNotices
-from actions.mcp.http_server import Front
-from actions.mcp.pinning import Tools
-from actions.mcp.policy.file import FILE_NAME, GateConfig, PolicyFile
-from actions.mcp.policy.overrides import Records
-from actions.mcp.policy.rules import Subject, Verdict
-from actions.mcp.proxy import Gateway
+from actions.mcp.http_server import Endpoint
+from actions.mcp.pinning import ToolPins
+from actions.mcp.policy.file import FILE_NAME, McpConfig, PolicyFile
+from actions.mcp.policy.rules import Decision, Subject
+from actions.mcp.policy.store import PolicyStore
+from actions.mcp.proxy import ServerProxy
 from actions.mcp.redaction import digest
-from actions.mcp.registry import Registry
+from actions.mcp.server_registry import ServerRegistry
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.mcp.upstream.spec import ServerSpec
@@ -46,32 +46,32 @@ log = logging.getLogger(__name__)
 POLICY_FILE = internal("policy file")
 
 
-class Gate:
+class ServerPool:
     """Everything there is between llmster and its tools."""
 
     def __init__(self, *, folder: Path, storage: Storage, audit: Audit, metrics: Metrics) -> None:
         """Put the parts together; `begin_with` gives it a policy. Raises RegistryBroken."""
-        self.config = config = GateConfig()
-        self.registry = Registry(folder, config)
+        self.config = config = McpConfig()
+        self.registry = ServerRegistry(folder, config)
         self.metrics = metrics
         self._storage = storage
         self._audit = audit
-        self.records = Records(storage, config.policy)
+        self.policy_store = PolicyStore(storage, config.policy)
         self.approvals = Approvals(
-            storage, audit, self.records, metrics, keep_preview=config.capture_arguments
+            storage, audit, self.policy_store, metrics, keep_preview=config.capture_arguments
         )
         self._journal = Journal(storage, audit)
         self._tracing = _open_tracing()
-        self.tools = Tools(self.records, metrics)
-        self.calls = Calls(
-            records=self.records,
+        self.tools = ToolPins(self.policy_store, metrics)
+        self.call_handler = CallHandler(
+            policy_store=self.policy_store,
             approvals=self.approvals,
             journal=self._journal,
             metrics=metrics,
             capture_arguments=config.capture_arguments,
             tracer=self._tracing.tracer if self._tracing is not None else trace.NoOpTracer(),
         )
-        self._fronts: dict[str, Front] = {}
+        self._endpoints: dict[str, Endpoint] = {}
         self._leaving: set[asyncio.Task[None]] = set()
         """Servers that left the policy and are still being stopped: the end waits for these, too."""
         self._group: asyncio.TaskGroup | None = None
@@ -95,15 +95,15 @@ class Gate:
                     yield
                 finally:
                     self.approvals.close()
-                    fronts = list(self._fronts.values())
-                    for front in fronts:
-                        front.stop()
+                    endpoints = list(self._endpoints.values())
+                    for endpoint in endpoints:
+                        endpoint.stop()
                     await asyncio.gather(
-                        *(front.gateway.upstream.close() for front in fronts),
+                        *(endpoint.proxy.upstream.close() for endpoint in endpoints),
                         *self._leaving,
                         return_exceptions=True,
                     )
-                    self._fronts.clear()
+                    self._endpoints.clear()
                     self._group = None
         finally:
             journal.cancel()
@@ -111,28 +111,28 @@ class Gate:
             if self._tracing is not None:
                 await asyncio.to_thread(self._tracing.close)
 
-    def front(self, name: str) -> Front | None:
-        """Find a server's front."""
-        return self._fronts.get(name)
+    def endpoint(self, name: str) -> Endpoint | None:
+        """Find a server's endpoint."""
+        return self._endpoints.get(name)
 
     def sync(self) -> None:
-        """Open fronts for servers that are new, close those of servers that are gone or reached differently."""
+        """Open endpoints for servers that are new, close those of servers that are gone or reached differently."""
         if self._group is None:
             return
         wanted = self.registry.servers
-        for name, front in list(self._fronts.items()):
-            if wanted.get(name) != front.gateway.upstream.spec:
-                del self._fronts[name]
-                front.stop()
-                leaving = self._group.create_task(self._close(front), name=f"closing {name}")
+        for name, endpoint in list(self._endpoints.items()):
+            if wanted.get(name) != endpoint.proxy.upstream.spec:
+                del self._endpoints[name]
+                endpoint.stop()
+                leaving = self._group.create_task(self._close(endpoint), name=f"closing {name}")
                 self._leaving.add(leaving)
                 leaving.add_done_callback(self._leaving.discard)
         for name, spec in wanted.items():
-            if name not in self._fronts:
-                self._fronts[name] = self._open(spec, self._group)
+            if name not in self._endpoints:
+                self._endpoints[name] = self._open(spec, self._group)
 
-    def _open(self, spec: ServerSpec, group: asyncio.TaskGroup) -> Front:
-        notices = ChangeNotices(lambda what: self._pass_on(front, what))
+    def _open(self, spec: ServerSpec, group: asyncio.TaskGroup) -> Endpoint:
+        notices = ChangeNotices(lambda what: self._pass_on(endpoint, what))
         upstream = Upstream(
             spec,
             group=group,
@@ -141,42 +141,44 @@ class Gate:
             listed=self.tools.listed,
         )
         reach = digest(repr((spec.reach, getattr(spec.reach, "args", ""), getattr(spec.reach, "url", ""))))
-        upstream.speaks_initialize = self.records.era(spec.name, reach)
+        upstream.speaks_initialize = self.policy_store.era(spec.name, reach)
         upstream.era_known = lambda _: self._keep_era(group, upstream, reach)
-        front = Front(Gateway(upstream, self.tools, self.calls))
-        group.create_task(front.run(notices.run), name=f"mcp front {spec.name}")
-        return front
+        endpoint = Endpoint(ServerProxy(upstream, self.tools, self.call_handler))
+        group.create_task(endpoint.run(notices.run), name=f"mcp endpoint {spec.name}")
+        return endpoint
 
     def _keep_era(self, group: asyncio.TaskGroup, upstream: Upstream, reach: str) -> None:
         speaks_initialize = upstream.speaks_initialize is True
 
         async def keep() -> None:
             with contextlib.suppress(StorageFailed):  # then it is found out once more after a restart
-                await self.records.keep_era(upstream.spec.name, reach, speaks_initialize=speaks_initialize)
+                await self.policy_store.keep_era(
+                    upstream.spec.name, reach, speaks_initialize=speaks_initialize
+                )
 
         group.create_task(keep(), name=f"keep era of {upstream.spec.name}")
 
-    async def _close(self, front: Front) -> None:
-        await front.gateway.upstream.close()
-        if front.gateway.name not in self._fronts:
-            self.tools.forget(front.gateway.name)
+    async def _close(self, endpoint: Endpoint) -> None:
+        await endpoint.proxy.upstream.close()
+        if endpoint.proxy.name not in self._endpoints:
+            self.tools.forget(endpoint.proxy.name)
 
-    async def _pass_on(self, front: Front, what: str) -> None:
+    async def _pass_on(self, endpoint: Endpoint, what: str) -> None:
         """List what a server says has changed, and tell clients."""
         try:
             if what == "tools":
-                await front.gateway.upstream.known_tools()
-            await front.gateway.changed(what)
+                await endpoint.proxy.upstream.known_tools()
+            await endpoint.proxy.changed(what)
         except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
             problem = f"{type(error).__name__}: {str(error)[:200]}"
-            log.warning("changed list not read", extra={"server": front.gateway.name, "problem": problem})
+            log.warning("changed list not read", extra={"server": endpoint.proxy.name, "problem": problem})
 
     @staticmethod
-    async def _announce(front: Front) -> None:
+    async def _announce(endpoint: Endpoint) -> None:
         """Tell clients that other things may be listed now; those that cannot be told find out when they call."""
         try:
             for what in ("tools", "prompts", "resources"):
-                await front.gateway.changed(what)
+                await endpoint.proxy.changed(what)
         except Exception as error:  # noqa: BLE001 - whatever a client provokes must not end the gate
             log.warning("a client cannot be told of changed lists", extra={"problem": type(error).__name__})
 
@@ -184,10 +186,10 @@ class Gate:
 
     def servers(self) -> list[dict[str, Any]]:
         """Describe every server, without secrets."""
-        return [self._described(front) for _, front in sorted(self._fronts.items())]
+        return [self._described(endpoint) for _, endpoint in sorted(self._endpoints.items())]
 
-    def _described(self, front: Front) -> dict[str, Any]:
-        upstream = front.gateway.upstream
+    def _described(self, endpoint: Endpoint) -> dict[str, Any]:
+        upstream = endpoint.proxy.upstream
         spec = upstream.spec
         return {
             "server": spec.name,
@@ -202,18 +204,18 @@ class Gate:
 
     async def server_tools(self, name: str, actor: Actor) -> list[dict[str, Any]]:
         """List a server's tools with their gates, starting it if it was never listed. Raises Problem."""
-        upstream = self._require(name).gateway.upstream
+        upstream = self._require(name).proxy.upstream
         if upstream.listing is None:
             await self._list(upstream)
         return self.tools.describe(upstream, actor.token_name)
 
-    async def set_gate(self, name: str, tool: str, decision: Verdict, actor: Actor) -> dict[str, Any]:
+    async def set_gate(self, name: str, tool: str, decision: Decision, actor: Actor) -> dict[str, Any]:
         """Set a tool's gate, and approve the tool as it is now. Raises Problem, StorageFailed."""
-        upstream = self._require(name).gateway.upstream
-        if upstream.listing is None and decision is not Verdict.DENY:
+        upstream = self._require(name).proxy.upstream
+        if upstream.listing is None and decision is not Decision.DENY:
             await self._list(upstream)
         mark = upstream.listing.fingerprints.get(tool) if upstream.listing is not None else None
-        if mark is None and decision is not Verdict.DENY:
+        if mark is None and decision is not Decision.DENY:
             raise not_found(
                 "tool", tool, tuple(upstream.listing.tools) if upstream.listing is not None else ()
             )
@@ -227,7 +229,7 @@ class Gate:
                 subject=f"{name}/{tool}",
                 detail={"decision": decision.value},
             )
-            return entry, self.records.write_gate(db, actor, (name, tool, decision), mark)
+            return entry, self.policy_store.write_gate(db, actor, (name, tool, decision), mark)
 
         entry, committed = await self._storage.write(write)
         committed()
@@ -237,9 +239,9 @@ class Gate:
 
     async def remove_gate(self, name: str, tool: str, actor: Actor) -> dict[str, Any]:
         """Let the policy file decide about a tool again; one that changed still asks. Raises Problem, StorageFailed."""
-        was = self.records.live(name, tool)
+        was = self.policy_store.live(name, tool)
         if was is None:  # then the tool must exist; a gate may outlive its tool and its server
-            listing = self._require(name).gateway.upstream.listing
+            listing = self._require(name).proxy.upstream.listing
             if listing is None or tool not in listing.tools:
                 raise not_found("gate", f"{name}/{tool}")
 
@@ -248,18 +250,18 @@ class Gate:
             entry = self._audit.append(
                 db, "event", actor=actor, action="mcp.gate", subject=f"{name}/{tool}", detail=detail
             )
-            return entry, self.records.remove_gate(db, name, tool)
+            return entry, self.policy_store.remove_gate(db, name, tool)
 
         entry, committed = await self._storage.write(write)
         committed()
         self._audit.published(entry)
         await self._gates_changed(name)
         now = self.tools.gate(Subject(name, "tool", tool, actor.token_name), self._upstream(name))
-        return {"server": name, "tool": tool, "decision": now.verdict.value, "rule": now.rule}
+        return {"server": name, "tool": tool, "decision": now.decision.value, "rule": now.rule}
 
     async def begin_with(self, found: PolicyFile) -> None:
         """Put the policy of the start in force, and keep it. Raises StorageFailed."""
-        if found.kept and (found.kept, found.sha256) != await self.records.kept_policy():
+        if found.kept and (found.kept, found.sha256) != await self.policy_store.kept_policy():
             await self._keep(found)
         self._apply(found)
 
@@ -271,16 +273,16 @@ class Gate:
         await self._keep(found)
         self._apply(found)
         self.sync()
-        for front in self._fronts.values():
-            self.tools.compare(front.gateway.upstream)
+        for endpoint in self._endpoints.values():
+            self.tools.compare(endpoint.proxy.upstream)
             if self._group is not None:
-                self._group.create_task(self._announce(front), name=f"announce {front.gateway.name}")
+                self._group.create_task(self._announce(endpoint), name=f"announce {endpoint.proxy.name}")
 
     async def _keep(self, found: PolicyFile) -> None:
         """Keep a policy for the next start, with the audit row that says so. Raises StorageFailed."""
 
         def write(db: Any) -> Any:
-            self.records.keep_policy(db, found.kept, found.sha256)
+            self.policy_store.keep_policy(db, found.kept, found.sha256)
             detail = {"sha256": found.sha256}
             return self._audit.append(
                 db, "event", actor=POLICY_FILE, action="mcp.policy", subject=FILE_NAME, detail=detail
@@ -290,8 +292,8 @@ class Gate:
 
     def _apply(self, found: PolicyFile) -> None:
         self.config = found.config
-        self.calls.capture = self.approvals.keep_preview = found.config.capture_arguments
-        self.records.take_policy(found.config.policy, found.sha256)
+        self.call_handler.capture = self.approvals.keep_preview = found.config.capture_arguments
+        self.policy_store.take_policy(found.config.policy, found.sha256)
         self.registry.take_config(found.config)
 
     async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
@@ -301,27 +303,27 @@ class Gate:
         listing = upstream.listing if upstream is not None and approval.kind == "tool" else None
         mark = listing.fingerprints.get(approval.name, "") if listing is not None else ""
         settled = await self.approvals.decide(
-            approval, approve=approve, always=always, actor=actor, now=(mark, self.records.policy_sha256)
+            approval, approve=approve, always=always, actor=actor, now=(mark, self.policy_store.policy_sha256)
         )
         if always:
             await self._gates_changed(approval.server)
         return self.approvals.shown(settled)
 
     async def _gates_changed(self, name: str) -> None:
-        front = self._fronts.get(name)
-        if front is not None:
-            self.tools.compare(front.gateway.upstream)
-            await front.gateway.changed("tools")
+        endpoint = self._endpoints.get(name)
+        if endpoint is not None:
+            self.tools.compare(endpoint.proxy.upstream)
+            await endpoint.proxy.changed("tools")
 
     def _upstream(self, name: str) -> Upstream | None:
-        front = self._fronts.get(name)
-        return front.gateway.upstream if front is not None else None
+        endpoint = self._endpoints.get(name)
+        return endpoint.proxy.upstream if endpoint is not None else None
 
-    def _require(self, name: str) -> Front:
-        front = self._fronts.get(name)
-        if front is None:
-            raise not_found("MCP server", name, tuple(self._fronts))
-        return front
+    def _require(self, name: str) -> Endpoint:
+        endpoint = self._endpoints.get(name)
+        if endpoint is None:
+            raise not_found("MCP server", name, tuple(self._endpoints))
+        return endpoint
 
     async def _list(self, upstream: Upstream) -> None:
         try:

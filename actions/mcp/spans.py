@@ -11,7 +11,7 @@ from typing import Final
 
 from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
 
-from actions.mcp.policy.rules import Decision, Kind, Subject
+from actions.mcp.policy.rules import Kind, PolicyResult, Subject
 from actions.mcp.upstream.connection import upstream_request
 from actions.mcp.upstream.server import Upstream
 
@@ -58,27 +58,27 @@ def client_span(tracer: Tracer, subject: Subject, upstream: Upstream) -> Iterato
                 span.set_attribute("mcp.session.id", session)
 
 
-def tell_outcome(span: Span, outcome: str) -> None:
+def set_outcome(span: Span, outcome: str) -> None:
     """Write how it ended: `done` has no error."""
     if outcome != "done":
         span.set_attribute("error.type", outcome)
         span.set_status(Status(StatusCode.ERROR, outcome))
 
 
-def tell_decision(
-    span: Span, subject: Subject, decision: Decision, outcome: str, arguments_sha256: str
+def set_decision(
+    span: Span, subject: Subject, policy_result: PolicyResult, outcome: str, arguments_sha256: str
 ) -> None:
     """Write what was decided and how it ended on the SERVER span."""
     span.set_attributes(
         {
             "daemonpulse.mcp.server": subject.server,
-            "daemonpulse.mcp.decision": decision.verdict.value,
-            "daemonpulse.mcp.rule": decision.rule,
+            "daemonpulse.mcp.decision": policy_result.decision.value,
+            "daemonpulse.mcp.rule": policy_result.rule,
             "daemonpulse.mcp.outcome": outcome,
             "daemonpulse.mcp.arguments_sha256": arguments_sha256,
         }
     )
-    tell_outcome(span, outcome)
+    set_outcome(span, outcome)
 
 
 def _name(subject: Subject) -> str:

@@ -20,8 +20,8 @@ from actions.mcp.mcp_json.adopt import (
     plan_undo,
     read,
 )
-from actions.mcp.policy.file import GateConfig
-from actions.mcp.registry import Registry
+from actions.mcp.policy.file import McpConfig
+from actions.mcp.server_registry import ServerRegistry
 from tests.fuzz.choices import Choices
 
 _GATE: Final = "http://127.0.0.1:9811"
@@ -99,7 +99,7 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
     path.write_bytes(before)
     state = folder / "state"
     state.mkdir()
-    registry = Registry(state, GateConfig())
+    registry = ServerRegistry(state, McpConfig())
     try:
         file = read(path)
     except NotAdoptable:
@@ -117,7 +117,7 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
     assert not (again.moved.keys() & plan.moved.keys()), (
         f"adopted twice: {again.moved.keys() & plan.moved.keys()}"
     )
-    registry = Registry(state, GateConfig())  # as after a restart
+    registry = ServerRegistry(state, McpConfig())  # as after a restart
     for server in registry.servers.values():
         assert "QzSecretzQ" not in str(server.reach.shown()), server.reach.shown()
     assert {name: dict(entry) for name, entry in registry.adopted.items()} == plan.moved, (
@@ -132,7 +132,7 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
     assert "QzSecretzQ" not in undo.diff(), undo.diff()
     carry_out_undo(undo, registry)
     after = path.read_bytes()
-    assert not Registry(state, GateConfig()).adopted, "an adopted server stayed behind"
+    assert not ServerRegistry(state, McpConfig()).adopted, "an adopted server stayed behind"
     if not is_edited:
         assert after == before, f"{before!r} came back as {after!r}"
         return
@@ -143,7 +143,7 @@ def _adopt_and_undo(choices: Choices, folder: Path) -> None:
     assert list(found) == list(original), "keys changed their order"
 
 
-def _adopt_again_at(gate_url: str, path: Path, registry: Registry) -> None:
+def _adopt_again_at(gate_url: str, path: Path, registry: ServerRegistry) -> None:
     before, known = json.loads(path.read_bytes())["mcpServers"], registry.adopted
     again = plan_adoption(read(path), gate_url=gate_url, token="dp_another", adopted=known)
     assert not (again.moved.keys() & known.keys()), f"adopted twice: {again.moved.keys() & known.keys()}"

@@ -17,8 +17,8 @@ from actions.domain.preflight import Preflight
 from actions.domain.preflight import Verdict as Fit
 from actions.mcp.policy.constraints import Constraints
 from actions.mcp.policy.file import PolicyError, parse
-from actions.mcp.policy.overrides import LiveRule, Records
-from actions.mcp.policy.rules import KINDS, Policy, Rule, Subject, Verdict, decide
+from actions.mcp.policy.rules import KINDS, Decision, Policy, Rule, Subject, decide
+from actions.mcp.policy.store import Override, PolicyStore
 from actions.store.database import Storage
 from tests.fuzz.choices import Choices
 
@@ -131,7 +131,7 @@ def _matches(glob: str, name: str) -> bool:
 def _rule(choices: Choices, number: int) -> Rule:
     return Rule(
         f"rule {number}",
-        choices.pick(tuple(Verdict)),
+        choices.pick(tuple(Decision)),
         choices.pick(_SERVERS),
         choices.pick(("tool", *KINDS)),
         choices.pick(_GLOBS),
@@ -148,13 +148,13 @@ def _decides(rule: Rule, subject: Subject) -> bool:
 def gates(choices: Choices) -> None:
     """The first rule that matches decides, live ones before the file's; hidden is denied; what is broken is denied."""
     rules = tuple(_rule(choices, number) for number in range(choices.upto(6)))
-    defaults = {kind: choices.pick(tuple(Verdict)) for kind in KINDS}
-    records = Records(cast("Storage", None), Policy(rules, defaults))
+    defaults = {kind: choices.pick(tuple(Decision)) for kind in KINDS}
+    records = PolicyStore(cast("Storage", None), Policy(rules, defaults))
     live = {
-        (choices.pick(_SERVERS), choices.pick(_NAMES)): choices.pick(tuple(Verdict))
+        (choices.pick(_SERVERS), choices.pick(_NAMES)): choices.pick(tuple(Decision))
         for _ in range(choices.upto(3))
     }
-    records._rules = {key: LiveRule(*key, verdict, "me", 1) for key, verdict in live.items()}
+    records._rules = {key: Override(*key, verdict, "me", 1) for key, verdict in live.items()}
     records._compose()
     subject = Subject(
         choices.pick(_SERVERS), choices.pick(KINDS), choices.pick(_NAMES), choices.pick(("llmster", "person"))
@@ -169,17 +169,17 @@ def gates(choices: Choices) -> None:
 
     found = decide(records.policy, subject, arguments, changed=changed, resolve=_resolve)
     seen = f"{subject} with {arguments} by {rules} and {live}: {found}"
-    assert records.policy.hides(subject) == (expected is Verdict.DENY), seen
-    if expected is Verdict.DENY:
-        assert found.verdict is Verdict.DENY, seen
+    assert records.policy.hides(subject) == (expected is Decision.DENY), seen
+    if expected is Decision.DENY:
+        assert found.decision is Decision.DENY, seen
     elif _is_broken(constraints, arguments):
-        assert found.verdict is Verdict.DENY, seen
+        assert found.decision is Decision.DENY, seen
         assert found.reason, seen
     elif _surely_holds(constraints):
-        wanted = Verdict.ASK if changed and expected is Verdict.ALLOW else expected
-        assert found.verdict is wanted, seen
+        wanted = Decision.ASK if changed and expected is Decision.ALLOW else expected
+        assert found.decision is wanted, seen
     else:
-        assert found.verdict is not Verdict.ALLOW or not changed, seen
+        assert found.decision is not Decision.ALLOW or not changed, seen
 
 
 def _arguments(choices: Choices) -> dict[str, Any]:
@@ -279,7 +279,7 @@ def policy_file(choices: Choices) -> None:
     for key in choices.some(("default", "capture_arguments", "servers", "mcp_json", "unknown"), 2):
         document[key] = table(3)
     document["rules"] = [
-        {"decision": choices.pick(tuple(Verdict)).value}
+        {"decision": choices.pick(tuple(Decision)).value}
         | {key: table(2) for key in choices.some(_KEYS[5:17], 3)}
         for _ in range(choices.upto(3))
     ]

@@ -17,7 +17,7 @@ import pytest
 
 from actions.mcp.identifiers import MAX_NAME, MAX_PATH, MAX_URI, name_fault, normal_uri, path_fault
 from actions.mcp.policy.constraints import MAX_NODES, Constraints, host_of, measure
-from actions.mcp.policy.rules import Policy, Rule, Subject, Verdict, decide
+from actions.mcp.policy.rules import Decision, Policy, Rule, Subject, decide
 from actions.mcp.redaction import digest, preview, redact, redact_text
 from exporter.shared.linear import Pattern
 
@@ -92,7 +92,7 @@ CONSTRAINTS = Constraints(
     host_arguments=("url",),
     hosts=("*.example.org",),
 )
-POLICY = Policy((Rule("one", Verdict.ASK, target="t*", constraints=CONSTRAINTS),))
+POLICY = Policy((Rule("one", Decision.ASK, target="t*", constraints=CONSTRAINTS),))
 
 
 def judge(arguments: Mapping[str, Any]) -> object:

@@ -21,7 +21,7 @@ from typing import Any, Final, NoReturn
 from urllib.parse import quote, urlsplit
 
 from actions.mcp.redaction import redact
-from actions.mcp.registry import Registry, reach_of, write_private
+from actions.mcp.server_registry import ServerRegistry, reach_of, write_private
 from actions.mcp.upstream.spec import NAME, PATH_PREFIX
 from exporter.shared import urls
 
@@ -179,7 +179,7 @@ def plan_adoption(
     return Plan(file, text, moved, skipped, tuple(name for name in changed if name not in moved))
 
 
-def plan_undo(file: McpJson, registry: Registry, *, gate_url: str) -> Plan:
+def plan_undo(file: McpJson, registry: ServerRegistry, *, gate_url: str) -> Plan:
     """Say how the file would look with every adopted server back; what was changed since is kept."""
     servers: dict[str, Any] = {}
     moved: dict[str, Mapping[str, Any]] = {}
@@ -201,7 +201,7 @@ def plan_undo(file: McpJson, registry: Registry, *, gate_url: str) -> Plan:
     return Plan(file, text, moved, {})
 
 
-def carry_out_adoption(plan: Plan, registry: Registry) -> Path:
+def carry_out_adoption(plan: Plan, registry: ServerRegistry) -> Path:
     """Do it; return where the backup is. Raises OSError, NotAdoptable when the file changed in between."""
     registry.adopt(plan.moved)
     folder = registry.path.parent / "mcp-backups"
@@ -212,7 +212,7 @@ def carry_out_adoption(plan: Plan, registry: Registry) -> Path:
     return backup
 
 
-def carry_out_undo(plan: Plan, registry: Registry) -> None:
+def carry_out_undo(plan: Plan, registry: ServerRegistry) -> None:
     """Do it. Raises OSError, NotAdoptable when the file changed in between."""
     _replace(plan)
     registry.release(set(plan.moved))

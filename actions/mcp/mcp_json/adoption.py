@@ -1,4 +1,4 @@
-"""Adopting and undoing as an action: a token for the daemon is made, the change is audited, the gate opens its fronts.
+"""Adopting and undoing as an action: a token for the daemon is made, the change is audited, the endpoints open.
 
 Knows no HTTP; the plan and its execution are adopt.py's.
 """
@@ -26,7 +26,7 @@ from actions.mcp.mcp_json.adopt import (
     tokens_in,
 )
 from actions.mcp.mcp_json.drift import Drift
-from actions.mcp.server_pool import Gate
+from actions.mcp.server_pool import ServerPool
 from actions.store.audit import Audit
 from actions.store.database import Storage
 
@@ -42,15 +42,15 @@ class Adoption:
         self,
         path: Path,
         *,
-        gate: Gate,
+        pool: ServerPool,
         storage: Storage,
         audit: Audit,
         tokens: TokenStore,
         gate_url: Callable[[], str],
     ) -> None:
         self.path = path
-        self.drift = Drift(path, gate_url=gate_url, metrics=gate.metrics)
-        self._gate = gate
+        self.drift = Drift(path, gate_url=gate_url, metrics=pool.metrics)
+        self._pool = pool
         self._storage = storage
         self._audit = audit
         self._tokens = tokens
@@ -75,13 +75,13 @@ class Adoption:
 
     async def _adopt(self, actor: Actor, *, dry_run: bool) -> dict[str, Any]:
         file = await asyncio.to_thread(read, self.path)
-        adopted = self._gate.registry.adopted
+        adopted = self._pool.registry.adopted
         kept, stale = await self._tokens_of(file, adopted)
         planned = partial(
             plan_adoption,
             file,
             gate_url=self._gate_url(),
-            taken=frozenset(self._gate.config.servers),
+            taken=frozenset(self._pool.config.servers),
             adopted=adopted,
             stale=stale,
         )
@@ -90,19 +90,19 @@ class Adoption:
             return _described(plan, done=False, backup=None)
         plan = planned(token=kept or await self._new_token(actor))
         await self._record(actor, "mcp.adopt", plan)
-        backup = await asyncio.to_thread(carry_out_adoption, plan, self._gate.registry)
-        self._gate.sync()
+        backup = await asyncio.to_thread(carry_out_adoption, plan, self._pool.registry)
+        self._pool.sync()
         await self.drift.look()
         return _described(plan, done=True, backup=backup)
 
     async def _undo(self, actor: Actor, *, dry_run: bool) -> dict[str, Any]:
         file = await asyncio.to_thread(read, self.path)
-        plan = plan_undo(file, self._gate.registry, gate_url=self._gate_url())
+        plan = plan_undo(file, self._pool.registry, gate_url=self._gate_url())
         if dry_run or not plan.changes:
             return _described(plan, done=False, backup=None)
         await self._record(actor, "mcp.undo", plan)
-        await asyncio.to_thread(carry_out_undo, plan, self._gate.registry)
-        self._gate.sync()
+        await asyncio.to_thread(carry_out_undo, plan, self._pool.registry)
+        self._pool.sync()
         await self.drift.look()
         return _described(plan, done=True, backup=None)
 

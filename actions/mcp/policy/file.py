@@ -27,7 +27,7 @@ from exporter.shared import urls
 
 __all__ = [
     "FILE_NAME",
-    "GateConfig",
+    "McpConfig",
     "PolicyError",
     "PolicyFile",
     "PolicyMissing",
@@ -43,7 +43,7 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 
 @dataclass(frozen=True, slots=True)
-class GateConfig:
+class McpConfig:
     """What the file says."""
 
     policy: Policy = field(default_factory=Policy)
@@ -64,7 +64,7 @@ class PolicyMissing(PolicyError):
 class PolicyFile:
     """A file that was read, whole."""
 
-    config: GateConfig
+    config: McpConfig
     kept: str = field(default="", repr=False)
     """What a restart needs of it, without the servers' secrets; "" where there never was a file."""
     sha256: str = ""
@@ -106,7 +106,7 @@ def restore(kept: str, sha256: str, environ: Mapping[str, str] = os.environ) -> 
         raise PolicyError(f"the policy that was last in force: {error}") from None
 
 
-def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> GateConfig:
+def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> McpConfig:
     """Read a parsed document. Raises PolicyError."""
     top = read_table(document, Document, "")
     servers: dict[str, ServerSpec] = {}
@@ -120,7 +120,7 @@ def parse(document: Mapping[str, Any], environ: Mapping[str, str]) -> GateConfig
         reach = _reach(table, where, environ)
         if reach is not None:
             servers[name] = ServerSpec(name, reach, *limits[name])
-    return GateConfig(
+    return McpConfig(
         policy=Policy(
             tuple(_rule(rule, f"rules[{number}]") for number, rule in enumerate(top.rules, 1)),
             {"tool": top.default, "prompt": top.default_prompt, "resource": top.default_resource},

@@ -14,7 +14,7 @@ from typing import Annotated, Any, Final, TypeVar
 import msgspec
 from msgspec import UNSET, Meta, Struct, UnsetType
 
-from actions.mcp.policy.rules import Verdict
+from actions.mcp.policy.rules import Decision
 from actions.mcp.upstream.spec import Limits
 
 Text = Annotated[str, Meta(min_length=1)]
@@ -46,7 +46,7 @@ class Hosts(Struct, frozen=True, forbid_unknown_fields=True):
 class RuleTable(Struct, frozen=True, forbid_unknown_fields=True):
     """One of `[[rules]]`."""
 
-    decision: Verdict
+    decision: Decision
     name: Text | UnsetType = UNSET
     server: Text = "*"
     tool: Text | UnsetType = UNSET
@@ -89,9 +89,9 @@ class ServerTable(Struct, frozen=True, forbid_unknown_fields=True):
 class Document(Struct, frozen=True, forbid_unknown_fields=True):
     """The whole file; tables of servers and rules are read one by one."""
 
-    default: Verdict = Verdict.ASK
-    default_prompt: Verdict = Verdict.ALLOW
-    default_resource: Verdict = Verdict.ALLOW
+    default: Decision = Decision.ASK
+    default_prompt: Decision = Decision.ALLOW
+    default_resource: Decision = Decision.ALLOW
     capture_arguments: bool = False
     mcp_json: Text | UnsetType = UNSET
     servers: dict[str, Any] = {}

@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from actions.mcp.file_signature import mark_of
 from actions.mcp.policy import file
-from actions.mcp.policy.rules import KINDS, Policy, Verdict
+from actions.mcp.policy.rules import KINDS, Decision, Policy
 from actions.metrics import Metrics
 from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
@@ -27,7 +27,7 @@ Take = Callable[[file.PolicyFile], Awaitable[None]]
 """Puts a policy in force, and keeps it. Raises StorageFailed."""
 
 NOTHING_ALLOWED: Final = file.PolicyFile(
-    file.GateConfig(policy=Policy(defaults=dict.fromkeys(KINDS, Verdict.DENY))), sha256="deny"
+    file.McpConfig(policy=Policy(defaults=dict.fromkeys(KINDS, Decision.DENY))), sha256="deny"
 )
 """Is in force where a policy was kept, and cannot be read any more."""
 
@@ -56,7 +56,7 @@ class PolicyWatch:
             if kept is None and not isinstance(error, file.PolicyMissing):
                 raise
             if kept is None:
-                found = file.PolicyFile(file.GateConfig())
+                found = file.PolicyFile(file.McpConfig())
             else:
                 return self._instead(kept, str(error))
         self._say(None)

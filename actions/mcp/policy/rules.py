@@ -19,7 +19,7 @@ Kind = Literal["tool", "prompt", "resource"]
 KINDS: Final[tuple[Kind, ...]] = ("tool", "prompt", "resource")
 
 
-class Verdict(enum.StrEnum):
+class Decision(enum.StrEnum):
     """What a rule says."""
 
     ALLOW = "allow"
@@ -32,7 +32,7 @@ class Rule:
     """One line of the policy. `server`, `target` and `token` are globs; case counts, `*` also crosses `/` and `.`."""
 
     name: str
-    decision: Verdict
+    decision: Decision
     server: str = "*"
     kind: Kind = "tool"
     target: str = "*"
@@ -63,17 +63,17 @@ class Subject:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class PolicyResult:
     """What the policy says, which rule said it, and why if not simply so."""
 
-    verdict: Verdict
+    decision: Decision
     rule: str
     reason: str = ""
 
 
-def _defaults() -> Mapping[Kind, Verdict]:
+def _defaults() -> Mapping[Kind, Decision]:
     # A model calls tools by itself; prompts and resources are chosen by the person or the program that uses it.
-    return {"tool": Verdict.ASK, "prompt": Verdict.ALLOW, "resource": Verdict.ALLOW}
+    return {"tool": Decision.ASK, "prompt": Decision.ALLOW, "resource": Decision.ALLOW}
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,7 +81,7 @@ class Policy:
     """The file's rules in order, and gates set through the API, which come before them."""
 
     rules: tuple[Rule, ...] = ()
-    defaults: Mapping[Kind, Verdict] = field(default_factory=_defaults)
+    defaults: Mapping[Kind, Decision] = field(default_factory=_defaults)
     live: tuple[Rule, ...] = ()
 
     def winner(self, subject: Subject) -> Rule:
@@ -97,7 +97,7 @@ class Policy:
 
     def hides(self, subject: Subject) -> bool:
         """Tell whether the thing is not even listed."""
-        return self.winner(subject).decision is Verdict.DENY
+        return self.winner(subject).decision is Decision.DENY
 
 
 def decide(
@@ -108,19 +108,19 @@ def decide(
     changed: bool,
     resolve: Resolve,
     declared: frozenset[str] = frozenset(),
-) -> Decision:
+) -> PolicyResult:
     """Decide about one call, whose subject and arguments are in their normal forms.
 
     `changed` says that the tool is not what was approved: then allow becomes ask, and deny stays deny. `declared` are
     the properties of the tool's own schema.
     """
     rule = policy.winner(subject)
-    if rule.decision is Verdict.DENY:
-        return Decision(Verdict.DENY, rule.name)
+    if rule.decision is Decision.DENY:
+        return PolicyResult(Decision.DENY, rule.name)
     written = policy.written(subject)
     violation = written.constraints.violation(arguments, resolve, declared)
     if violation is not None:
-        return Decision(Verdict.DENY, written.name, violation)
-    if changed and rule.decision is Verdict.ALLOW:
-        return Decision(Verdict.ASK, rule.name, "it is not what was approved any more")
-    return Decision(rule.decision, rule.name)
+        return PolicyResult(Decision.DENY, written.name, violation)
+    if changed and rule.decision is Decision.ALLOW:
+        return PolicyResult(Decision.ASK, rule.name, "it is not what was approved any more")
+    return PolicyResult(rule.decision, rule.name)

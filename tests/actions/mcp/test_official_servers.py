@@ -141,9 +141,9 @@ async def test_a_server_killed_in_mid_call_is_said_to_be_and_comes_back(start: S
             )
         )
         await asyncio.wait_for(began.wait(), 20)
-        front = gate.parts.mcp.gate.front("everything")
-        assert front is not None
-        pid = front.gateway.upstream.pid
+        endpoint = gate.parts.mcp.pool.endpoint("everything")
+        assert endpoint is not None
+        pid = endpoint.proxy.upstream.pid
         assert pid is not None
         os.kill(pid, signal.SIGKILL)
         result = await waiting

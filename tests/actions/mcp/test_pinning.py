@@ -8,9 +8,9 @@ import mcp_types as types
 import pytest
 
 from actions.mcp.identifiers import MAX_NAME
-from actions.mcp.pinning import Tools
-from actions.mcp.policy.overrides import Records
+from actions.mcp.pinning import ToolPins
 from actions.mcp.policy.rules import Policy
+from actions.mcp.policy.store import PolicyStore
 from actions.mcp.upstream.listing import Listing
 from actions.mcp.upstream.server import Upstream
 from actions.mcp.upstream.spec import ServerSpec, Stdio
@@ -21,7 +21,7 @@ def tool(name: str, description: str = "") -> types.Tool:
     return types.Tool(name=name, description=description, input_schema={"type": "object"})
 
 
-class Pinned(Records):
+class Pinned(PolicyStore):
     """Has approved every tool as it looks without a description."""
 
     def __init__(self) -> None:
@@ -40,7 +40,7 @@ def test_tools_that_are_listed_no_more_leave_the_metric_and_changes_are_told_onc
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     metrics, none = Metrics(), cast("Any", None)
-    tools = Tools(Pinned(), metrics)
+    tools = ToolPins(Pinned(), metrics)
     upstream = Upstream(ServerSpec("s", Stdio("x")), group=none, metrics=metrics, list_changed=none)
 
     def listed(now: Iterable[types.Tool]) -> list[str]:

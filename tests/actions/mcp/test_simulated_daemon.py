@@ -153,10 +153,10 @@ async def test_a_server_killed_in_mid_call_is_a_clear_error_to_the_model(
             return bool(await gate.audit("intent"))
 
         await eventually(began)
-        front = gate.parts.mcp.gate.front("everything")
-        assert front is not None
-        assert front.gateway.upstream.pid is not None
-        os.kill(front.gateway.upstream.pid, signal.SIGKILL)
+        endpoint = gate.parts.mcp.pool.endpoint("everything")
+        assert endpoint is not None
+        assert endpoint.proxy.upstream.pid is not None
+        os.kill(endpoint.proxy.upstream.pid, signal.SIGKILL)
         assert "it was ended by signal 9" in told(await asking)
         assert told(await chat(sim, order("echo", message="y"), "everything")) == "Echo: y"
 

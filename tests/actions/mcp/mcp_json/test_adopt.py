@@ -24,8 +24,8 @@ from actions.mcp.mcp_json.adopt import (
     read,
 )
 from actions.mcp.mcp_json.drift import Drift
-from actions.mcp.policy.file import GateConfig
-from actions.mcp.registry import Registry
+from actions.mcp.policy.file import McpConfig
+from actions.mcp.server_registry import ServerRegistry
 from actions.metrics import Metrics
 from exporter.settings import DaemonSettings
 from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, eventually, rule, stop, text_of
@@ -155,7 +155,7 @@ async def test_at_another_address_what_was_adopted_is_pointed_at_it_and_nothing_
     assert (done["done"], done["servers"]) == (True, ["remote", "tools"])
     entry = json.loads(mcp_json.read_bytes())["mcpServers"]["tools"]
     assert entry == {**written, "url": f"{gate.url}/mcp/tools"}
-    assert gate.parts.mcp.gate.registry.adopted["tools"] == document()["mcpServers"]["tools"]
+    assert gate.parts.mcp.pool.registry.adopted["tools"] == document()["mcpServers"]["tools"]
     token = entry["headers"]["Authorization"].removeprefix("Bearer ")
     async with gate.client("tools", token=token) as client:
         assert text_of(await client.call_tool("echo", {"text": "still there"})) == "still there"
@@ -318,10 +318,10 @@ def test_half_a_character_in_mcp_json_is_moved_and_comes_back_byte_for_byte(tmp_
     path = tmp_path / "mcp.json"
     before = b'{"mcpServers": {"a": {"command": "x", "note": "cut \\ud83d"}, "b": {"x": "\\ude00"}}}'
     path.write_bytes(before)
-    registry = Registry(tmp_path, GateConfig())
+    registry = ServerRegistry(tmp_path, McpConfig())
     carry_out_adoption(plan_adoption(read(path), gate_url=GATE_URL, token="t"), registry)
     assert json.loads(path.read_bytes())["mcpServers"]["a"]["note"] == "cut \ud83d"
-    carry_out_undo(plan_undo(read(path), Registry(tmp_path, GateConfig()), gate_url=GATE_URL), registry)
+    carry_out_undo(plan_undo(read(path), ServerRegistry(tmp_path, McpConfig()), gate_url=GATE_URL), registry)
     assert path.read_bytes() == before
 
 

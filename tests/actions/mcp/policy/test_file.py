@@ -4,8 +4,8 @@ from pathlib import Path
 
 import pytest
 
-from actions.mcp.policy.file import GateConfig, PolicyError, PolicyMissing, load
-from actions.mcp.policy.rules import Subject, Verdict
+from actions.mcp.policy.file import McpConfig, PolicyError, PolicyMissing, load
+from actions.mcp.policy.rules import Decision, Subject
 from actions.mcp.upstream.spec import Http, Stdio
 
 EXAMPLE = """
@@ -58,10 +58,10 @@ def test_the_whole_file_is_read(tmp_path: Path) -> None:
     rule = config.policy.winner(Subject("files", "tool", "read_file", "llmster"))
     assert (rule.name, rule.decision, rule.constraints.path_roots) == (
         "reads in the project",
-        Verdict.ALLOW,
+        Decision.ALLOW,
         ("/srv",),
     )
-    assert config.policy.winner(Subject("files", "tool", "x", "x")).decision is Verdict.DENY
+    assert config.policy.winner(Subject("files", "tool", "x", "x")).decision is Decision.DENY
     assert config.policy.winner(Subject("web", "resource", "secret://a", "x")).name == "rules[2]"
     assert config.capture_arguments
     shown = str([files.reach.shown(), web.reach.shown()])
@@ -70,7 +70,7 @@ def test_the_whole_file_is_read(tmp_path: Path) -> None:
 
 
 def test_without_a_policy_every_tool_asks_and_a_missing_file_is_told_apart(tmp_path: Path) -> None:
-    assert GateConfig().policy.winner(Subject("s", "tool", "t", "x")).decision is Verdict.ASK
+    assert McpConfig().policy.winner(Subject("s", "tool", "t", "x")).decision is Decision.ASK
     with pytest.raises(PolicyMissing):
         load(tmp_path / "mcp.toml")
 

@@ -8,7 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.mcp.policy.constraints import Constraints
-from actions.mcp.policy.rules import Decision, Policy, Rule, Subject, Verdict, decide
+from actions.mcp.policy.rules import Decision, Policy, PolicyResult, Rule, Subject, decide
 
 GLOBS = st.sampled_from(["*", "read_*", "read_file", "write_*", "*_file", "r?ad_file", "[rw]*", "other"])
 
@@ -18,7 +18,7 @@ RULES = st.lists(
     st.builds(
         Rule,
         name=st.text("abc", min_size=1, max_size=3),
-        decision=st.sampled_from(Verdict),
+        decision=st.sampled_from(Decision),
         server=st.sampled_from(["*", "files", "f*", "web"]),
         target=GLOBS,
         token=st.sampled_from(["*", "llmster", "other"]),
@@ -39,7 +39,7 @@ def resolve(path: str) -> str:
     return os.path.realpath(path)
 
 
-def judge(policy: Policy, subject: Subject, *, changed: bool = False, **arguments: Any) -> Decision:
+def judge(policy: Policy, subject: Subject, *, changed: bool = False, **arguments: Any) -> PolicyResult:
     return decide(policy, subject, arguments, changed=changed, resolve=resolve)
 
 
@@ -57,8 +57,8 @@ def test_the_first_rule_that_matches_decides(rules: list[Rule], subject: Subject
     )
     found = judge(Policy(tuple(rules)), subject, changed=changed)
     assert found.rule == (expected.name if expected else "default")
-    verdict = expected.decision if expected else Verdict.ASK
-    assert found.verdict is (Verdict.ASK if changed and verdict is Verdict.ALLOW else verdict)
+    verdict = expected.decision if expected else Decision.ASK
+    assert found.decision is (Decision.ASK if changed and verdict is Decision.ALLOW else verdict)
 
 
 @given(RULES, SUBJECTS, st.booleans(), st.data())
@@ -72,9 +72,9 @@ def test_no_order_of_other_rules_lets_a_denied_tool_through(
     others = [one for one in rules if not one.matches(subject)]
     shuffled = data.draw(st.permutations(others))
     cut = data.draw(st.integers(0, len(shuffled)))
-    deny = Rule("no", Verdict.DENY, subject.server, "tool", subject.name)
+    deny = Rule("no", Decision.DENY, subject.server, "tool", subject.name)
     policy = Policy((*shuffled[:cut], deny, *shuffled[cut:], *rules))
-    assert judge(policy, subject, changed=changed).verdict is Verdict.DENY
+    assert judge(policy, subject, changed=changed).decision is Decision.DENY
     assert policy.hides(subject)
 
 
@@ -84,49 +84,49 @@ def test_arguments_never_turn_a_denial_into_anything_else(
 ) -> None:
     policy = Policy(tuple(rules))
     if policy.hides(subject):
-        assert decide(policy, subject, arguments, changed=False, resolve=resolve).verdict is Verdict.DENY
+        assert decide(policy, subject, arguments, changed=False, resolve=resolve).decision is Decision.DENY
 
 
 def test_a_tool_nobody_spoke_of_asks_and_prompts_and_resources_are_let_through() -> None:
     policy = Policy()
-    assert judge(policy, Subject("s", "tool", "t", "x")) == Decision(Verdict.ASK, "default")
-    assert judge(policy, Subject("s", "prompt", "t", "x")).verdict is Verdict.ALLOW
-    assert judge(policy, Subject("s", "resource", "t", "x")).verdict is Verdict.ALLOW
+    assert judge(policy, Subject("s", "tool", "t", "x")) == PolicyResult(Decision.ASK, "default")
+    assert judge(policy, Subject("s", "prompt", "t", "x")).decision is Decision.ALLOW
+    assert judge(policy, Subject("s", "resource", "t", "x")).decision is Decision.ALLOW
 
 
 def test_a_rule_speaks_of_one_kind_only() -> None:
-    policy = Policy((Rule("no-prompts", Verdict.DENY, kind="prompt"), Rule("no-tools", Verdict.DENY)))
+    policy = Policy((Rule("no-prompts", Decision.DENY, kind="prompt"), Rule("no-tools", Decision.DENY)))
     assert judge(policy, Subject("s", "prompt", "t", "x")).rule == "no-prompts"
     assert judge(policy, Subject("s", "tool", "t", "x")).rule == "no-tools"
-    assert judge(policy, Subject("s", "resource", "t", "x")) == Decision(Verdict.ALLOW, "default")
+    assert judge(policy, Subject("s", "resource", "t", "x")) == PolicyResult(Decision.ALLOW, "default")
     assert policy.winner(Subject("s", "resource", "t", "x")).kind == "resource"
 
 
 def test_arguments_that_break_a_rule_are_refused_by_it_and_those_that_keep_it_pass() -> None:
     constraints = Constraints(schema={"required": ["n"]})
-    for verdict in (Verdict.ALLOW, Verdict.ASK):
-        policy = Policy((Rule("n", verdict, constraints=constraints), Rule("all", Verdict.ALLOW)))
-        assert judge(policy, Subject("s", "tool", "t", "x"), n=1) == Decision(verdict, "n")
+    for verdict in (Decision.ALLOW, Decision.ASK):
+        policy = Policy((Rule("n", verdict, constraints=constraints), Rule("all", Decision.ALLOW)))
+        assert judge(policy, Subject("s", "tool", "t", "x"), n=1) == PolicyResult(verdict, "n")
         refused = judge(policy, Subject("s", "tool", "t", "x"))
-        assert refused == Decision(Verdict.DENY, "n", "$ breaks the rule's schema (required)")
-    denied = Policy((Rule("no", Verdict.DENY, constraints=constraints),))
-    assert judge(denied, Subject("s", "tool", "t", "x")) == Decision(Verdict.DENY, "no")
+        assert refused == PolicyResult(Decision.DENY, "n", "$ breaks the rule's schema (required)")
+    denied = Policy((Rule("no", Decision.DENY, constraints=constraints),))
+    assert judge(denied, Subject("s", "tool", "t", "x")) == PolicyResult(Decision.DENY, "no")
 
 
 def test_a_changed_tool_asks_again_and_says_why() -> None:
-    policy = Policy((Rule("all", Verdict.ALLOW),))
+    policy = Policy((Rule("all", Decision.ALLOW),))
     found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
-    assert (found.verdict, found.rule) == (Verdict.ASK, "all")
+    assert (found.decision, found.rule) == (Decision.ASK, "all")
     assert found.reason == "it is not what was approved any more"
 
 
 def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> None:
     constraints = Constraints(path_arguments=("path",), path_roots=("/srv",))
-    written = Rule("in the project", Verdict.ASK, target="read_*", constraints=constraints)
-    for verdict in (Verdict.ALLOW, Verdict.ASK):
+    written = Rule("in the project", Decision.ASK, target="read_*", constraints=constraints)
+    for verdict in (Decision.ALLOW, Decision.ASK):
         policy = Policy((written,), live=(Rule("live:s/read_file", verdict, target="read_file"),))
         subject = Subject("s", "tool", "read_file", "x")
-        assert judge(policy, subject, path="/srv/a") == Decision(verdict, "live:s/read_file")
+        assert judge(policy, subject, path="/srv/a") == PolicyResult(verdict, "live:s/read_file")
         outside = judge(policy, subject, path="/etc/passwd")
-        assert (outside.verdict, outside.rule) == (Verdict.DENY, "in the project")
+        assert (outside.decision, outside.rule) == (Decision.DENY, "in the project")
         assert "leads outside" in outside.reason

@@ -11,22 +11,22 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
 
 from actions.domain.actor import Actor
-from actions.mcp.policy.rules import Policy, Rule, Verdict
+from actions.mcp.policy.rules import Decision, Policy, Rule
 from actions.store.database import Storage
 
 
 @dataclass(frozen=True, slots=True)
-class LiveRule:
+class Override:
     """One rule that was set through the API. Exact names, no globs."""
 
     server: str
     tool: str
-    decision: Verdict
+    decision: Decision
     actor: str
     at_ms: int
 
 
-class Records:
+class PolicyStore:
     """Live rules and pins. `load` comes first."""
 
     def __init__(
@@ -35,7 +35,7 @@ class Records:
         self._storage = storage
         self._file_policy = policy
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
-        self._rules: dict[tuple[str, str], LiveRule] = {}
+        self._rules: dict[tuple[str, str], Override] = {}
         self._pins: dict[tuple[str, str], str] = {}
         self.policy = policy
         """Live rules, then the file's."""
@@ -48,8 +48,8 @@ class Records:
         rules = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_rules").fetchall())
         pins = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_pins").fetchall())
         self._rules = {
-            (row["server"], row["tool"]): LiveRule(
-                row["server"], row["tool"], Verdict(row["decision"]), row["actor"], row["at_ms"]
+            (row["server"], row["tool"]): Override(
+                row["server"], row["tool"], Decision(row["decision"]), row["actor"], row["at_ms"]
             )
             for row in rules
         }
@@ -83,7 +83,7 @@ class Records:
             )
         )
 
-    def live(self, server: str, tool: str) -> LiveRule | None:
+    def live(self, server: str, tool: str) -> Override | None:
         """Find the live rule of a tool."""
         return self._rules.get((server, tool))
 
@@ -107,12 +107,12 @@ class Records:
             self._pins.setdefault((server, tool), mark)
 
     def write_gate(
-        self, db: sqlite3.Connection, actor: Actor, rule: tuple[str, str, Verdict], fingerprint: str | None
+        self, db: sqlite3.Connection, actor: Actor, rule: tuple[str, str, Decision], fingerprint: str | None
     ) -> Callable[[], None]:
         """Set a live rule, and pin the tool as it is now, in the caller's transaction; call the result after it."""
         server, tool, decision = rule
         now_ms = self._clock_ms()
-        live = LiveRule(server, tool, decision, actor.person or actor.name, now_ms)
+        live = Override(server, tool, decision, actor.person or actor.name, now_ms)
         db.execute(
             "INSERT OR REPLACE INTO mcp_rules VALUES (?, ?, ?, ?, ?)",
             (server, tool, decision.value, live.actor, now_ms),

@@ -9,7 +9,7 @@ from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
-from actions.mcp.policy.rules import Decision, Subject
+from actions.mcp.policy.rules import PolicyResult, Subject
 
 R = TypeVar("R")
 
@@ -21,26 +21,28 @@ class ToolChanged(Exception):
 class Refused(Exception):
     """The call does not happen, or came to no result. The message is for whoever called, and names the rule."""
 
-    def __init__(self, outcome: str, message: str, decision: Decision, approval: str | None = None) -> None:
+    def __init__(
+        self, outcome: str, message: str, policy_result: PolicyResult, approval: str | None = None
+    ) -> None:
         self.outcome = outcome
-        self.decision = decision
+        self.policy_result = policy_result
         self.approval = approval
         super().__init__(message)
 
 
 @dataclass(frozen=True, slots=True)
-class Passed:
+class Grant:
     """How a call that came to a result was decided."""
 
-    decision: Decision
+    policy_result: PolicyResult
     approval: str | None
 
     def to_meta(self) -> dict[str, Any]:
         """Write it for a result's `_meta`."""
-        return gate_meta(self.decision, self.approval)
+        return decision_meta(self.policy_result, self.approval)
 
 
-class Judge(Protocol[R]):
+class ResultLimit(Protocol[R]):
     """Looks at a result."""
 
     def __call__(self, result: R, /) -> tuple[R, str, bool]:
@@ -49,7 +51,7 @@ class Judge(Protocol[R]):
 
 
 @dataclass(frozen=True, slots=True)
-class Work(Generic[R]):
+class ProxyRequest(Generic[R]):
     """What is to be done, in the words of MCP's side."""
 
     subject: Subject
@@ -64,7 +66,7 @@ class Work(Generic[R]):
 
     May raise UpstreamDown, ConnectionLost, ToolChanged, TimeoutError, MCPError, ValidationError.
     """
-    judge: Judge[R]
+    judge: ResultLimit[R]
     about: Mapping[str, str] = field(default_factory=dict)
     """Attributes of the request's span that its transport knows."""
     fault: str | None = None
@@ -73,9 +75,9 @@ class Work(Generic[R]):
     """Names the properties of the tool's own schema, as last listed."""
 
 
-def gate_meta(decision: Decision, approval: str | None = None) -> dict[str, Any]:
+def decision_meta(policy_result: PolicyResult, approval: str | None = None) -> dict[str, Any]:
     """Name the decision and the rule in an answer's `_meta`."""
-    gate = {"decision": decision.verdict.value, "rule": decision.rule}
+    gate = {"decision": policy_result.decision.value, "rule": policy_result.rule}
     if approval is not None:
         gate["approval"] = approval
     return {"io.daemonpulse/gate": gate}

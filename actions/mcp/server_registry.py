@@ -13,7 +13,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any, Final
 
-from actions.mcp.policy.file import GateConfig
+from actions.mcp.policy.file import McpConfig
 from actions.mcp.upstream.spec import Http, Limits, ServerSpec, Stdio
 from exporter.shared import urls
 
@@ -24,10 +24,10 @@ class RegistryBroken(Exception):
     """The file of adopted servers is not what we wrote."""
 
 
-class Registry:
+class ServerRegistry:
     """The servers by name. The policy file wins over an adopted server of the same name."""
 
-    def __init__(self, folder: Path, config: GateConfig) -> None:
+    def __init__(self, folder: Path, config: McpConfig) -> None:
         """Read the adopted servers. Raises RegistryBroken."""
         self.path = folder / FILE_NAME
         self._config = config
@@ -44,7 +44,7 @@ class Registry:
                 found[name] = ServerSpec(name, reach, limits, tokens, adopted=True)
         return {**found, **self._config.servers}
 
-    def take_config(self, config: GateConfig) -> None:
+    def take_config(self, config: McpConfig) -> None:
         """Let another policy file speak of servers."""
         self._config = config
 
