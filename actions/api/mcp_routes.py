@@ -36,14 +36,14 @@ ServerName = Annotated[str, Path(min_length=1, max_length=64, pattern=r"^[A-Za-z
 ToolName = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\x1f\x7f]+$")]
 
 
-class GateParameters(Parameters):
+class OverrideParameters(Parameters):
     """Of a gate."""
 
     decision: Literal["allow", "deny", "ask", "policy"]
     """policy: no gate of our own; the policy file decides."""
 
 
-class NamedGateParameters(GateParameters):
+class NamedOverrideParameters(OverrideParameters):
     """Of a gate, and whose it is."""
 
     server: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
@@ -78,13 +78,15 @@ def routes(
     _add_reads(made, actor_of, pool, adoption=adoption, policy=policy)
 
     @made.post("/gate")
-    async def set_gate_of(actor: actor_of, query: Annotated[NamedGateParameters, Query()]) -> Response:
+    async def set_override_by_name(
+        actor: actor_of, query: Annotated[NamedOverrideParameters, Query()]
+    ) -> Response:
         """Set a tool's gate, with every name a parameter: what buttons use."""
         return await change(actor, query.server, query.tool, query.decision)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
-    async def set_gate(
-        actor: actor_of, server: ServerName, tool: ToolName, query: Annotated[GateParameters, Query()]
+    async def set_override(
+        actor: actor_of, server: ServerName, tool: ToolName, query: Annotated[OverrideParameters, Query()]
     ) -> Response:
         """Set a tool's gate, or take it away again: then the policy decides."""
         return await change(actor, server, tool, query.decision)
@@ -92,8 +94,8 @@ def routes(
     async def change(actor: Actor, server: str, tool: str, decision: str) -> Response:
         await authenticator.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
         if decision == "policy":
-            return JSONResponse(await pool.remove_gate(server, tool, actor))
-        return JSONResponse(await pool.set_gate(server, tool, Decision(decision), actor))
+            return JSONResponse(await pool.remove_override(server, tool, actor))
+        return JSONResponse(await pool.set_override(server, tool, Decision(decision), actor))
 
     def settling(verb: str, says: str, *, approve: bool) -> None:
         @made.post(

@@ -22,7 +22,7 @@ from actions.commands.registry import actions_of
 from actions.domain.actor import RECOVERY, Actor
 from actions.domain.command import Command, Eject, EjectAll, Load
 from actions.domain.errors import Problem, from_daemon, not_found
-from actions.domain.policy import Decision, Facts, decide
+from actions.domain.policy import CommandDecision, Facts, decide
 from actions.domain.preflight import Preflight
 from actions.domain.timeouts import Timeouts
 from actions.metrics import Metrics
@@ -178,17 +178,19 @@ class Service:
     def _action(self, command: Command) -> Action[Any]:
         return self._actions[command.daemon][type(command)]
 
-    async def _decide(self, actor: Actor, command: Command, action: Action[Any]) -> tuple[Decision, Facts]:
+    async def _decide(
+        self, actor: Actor, command: Command, action: Action[Any]
+    ) -> tuple[CommandDecision, Facts]:
         """Decide with all that is known; a conflict with what is loaded is a denial too. Raises other Problems."""
         try:
             facts = await action.facts(command)
         except Problem as problem:
             if problem.status == HTTPStatus.CONFLICT:
-                return Decision(problem.slug, problem), Facts()
+                return CommandDecision(problem.slug, problem), Facts()
             raise
         return decide(actor, command, facts), facts
 
-    async def _deny(self, actor: Actor, command: Command, decision: Decision) -> None:
+    async def _deny(self, actor: Actor, command: Command, decision: CommandDecision) -> None:
         problem = decision.problem
         if problem is None:
             return

@@ -30,7 +30,7 @@ class Facts:
 
 
 @dataclass(frozen=True, slots=True)
-class Decision:
+class CommandDecision:
     """Allowed or not, by which rule, and how to say it."""
 
     rule: str
@@ -47,13 +47,13 @@ class Decision:
         return self.problem.detail if self.problem is not None else ""
 
 
-def decide(actor: Actor, command: Command, facts: Facts) -> Decision:
+def decide(actor: Actor, command: Command, facts: Facts) -> CommandDecision:
     """Decide."""
     for name, rule in RULES:
         problem = rule(actor, command, facts)
         if problem is not None:
-            return Decision(name, problem)
-    return Decision("forced" if getattr(command, "force", False) else "allowed")
+            return CommandDecision(name, problem)
+    return CommandDecision("forced" if getattr(command, "force", False) else "allowed")
 
 
 def _scope(actor: Actor, command: Command, _facts: Facts) -> Problem | None:

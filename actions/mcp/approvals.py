@@ -350,7 +350,7 @@ class Approvals:
                 ),
             )
             committed = (
-                self._policy_store.write_gate(db, actor, rule, fingerprint) if rule is not None else None
+                self._policy_store.write_override(db, actor, rule, fingerprint) if rule is not None else None
             )
             entry = self._audit.append(
                 db,

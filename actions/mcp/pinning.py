@@ -71,7 +71,7 @@ class ToolPins:
         pinned = self._policy_store.pinned(upstream.spec.name, tool)
         return mark is not None and pinned is not None and mark != pinned
 
-    def gate(self, subject: Subject, upstream: Upstream | None) -> PolicyResult:
+    def effective(self, subject: Subject, upstream: Upstream | None) -> PolicyResult:
         """Say what stands for a tool, whatever its arguments: a changed one asks where its rule allows."""
         rule = self.policy.winner(subject)
         changed = upstream is not None and self.is_changed(upstream, subject.name)
@@ -83,16 +83,16 @@ class ToolPins:
         listing = upstream.listing
         found = []
         for tool in listing.tools.values() if listing is not None else ():
-            gate = self.gate(Subject(upstream.spec.name, "tool", tool.name, token), upstream)
-            live = self._policy_store.live(upstream.spec.name, tool.name)
+            effective = self.effective(Subject(upstream.spec.name, "tool", tool.name, token), upstream)
+            override = self._policy_store.override(upstream.spec.name, tool.name)
             found.append(
                 {
                     "tool": tool.name,
                     "description": (tool.description or "")[:500],
-                    "decision": gate.decision.value,
-                    "rule": gate.rule,
+                    "decision": effective.decision.value,
+                    "rule": effective.rule,
                     "changed": self.is_changed(upstream, tool.name),
-                    "set_by": live.actor if live is not None else None,
+                    "set_by": override.actor if override is not None else None,
                 }
             )
         return found

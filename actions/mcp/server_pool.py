@@ -209,7 +209,7 @@ class ServerPool:
             await self._list(upstream)
         return self.tools.describe(upstream, actor.token_name)
 
-    async def set_gate(self, name: str, tool: str, decision: Decision, actor: Actor) -> dict[str, Any]:
+    async def set_override(self, name: str, tool: str, decision: Decision, actor: Actor) -> dict[str, Any]:
         """Set a tool's gate, and approve the tool as it is now. Raises Problem, StorageFailed."""
         upstream = self._require(name).proxy.upstream
         if upstream.listing is None and decision is not Decision.DENY:
@@ -229,17 +229,17 @@ class ServerPool:
                 subject=f"{name}/{tool}",
                 detail={"decision": decision.value},
             )
-            return entry, self.policy_store.write_gate(db, actor, (name, tool, decision), mark)
+            return entry, self.policy_store.write_override(db, actor, (name, tool, decision), mark)
 
         entry, committed = await self._storage.write(write)
         committed()
         self._audit.published(entry)
-        await self._gates_changed(name)
-        return {"server": name, "tool": tool, "decision": decision.value, "rule": f"live:{name}/{tool}"}
+        await self._overrides_changed(name)
+        return {"server": name, "tool": tool, "decision": decision.value, "rule": f"override:{name}/{tool}"}
 
-    async def remove_gate(self, name: str, tool: str, actor: Actor) -> dict[str, Any]:
+    async def remove_override(self, name: str, tool: str, actor: Actor) -> dict[str, Any]:
         """Let the policy file decide about a tool again; one that changed still asks. Raises Problem, StorageFailed."""
-        was = self.policy_store.live(name, tool)
+        was = self.policy_store.override(name, tool)
         if was is None:  # then the tool must exist; a gate may outlive its tool and its server
             listing = self._require(name).proxy.upstream.listing
             if listing is None or tool not in listing.tools:
@@ -250,13 +250,13 @@ class ServerPool:
             entry = self._audit.append(
                 db, "event", actor=actor, action="mcp.gate", subject=f"{name}/{tool}", detail=detail
             )
-            return entry, self.policy_store.remove_gate(db, name, tool)
+            return entry, self.policy_store.remove_override(db, name, tool)
 
         entry, committed = await self._storage.write(write)
         committed()
         self._audit.published(entry)
-        await self._gates_changed(name)
-        now = self.tools.gate(Subject(name, "tool", tool, actor.token_name), self._upstream(name))
+        await self._overrides_changed(name)
+        now = self.tools.effective(Subject(name, "tool", tool, actor.token_name), self._upstream(name))
         return {"server": name, "tool": tool, "decision": now.decision.value, "rule": now.rule}
 
     async def begin_with(self, found: PolicyFile) -> None:
@@ -306,10 +306,10 @@ class ServerPool:
             approval, approve=approve, always=always, actor=actor, now=(mark, self.policy_store.policy_sha256)
         )
         if always:
-            await self._gates_changed(approval.server)
+            await self._overrides_changed(approval.server)
         return self.approvals.shown(settled)
 
-    async def _gates_changed(self, name: str) -> None:
+    async def _overrides_changed(self, name: str) -> None:
         endpoint = self._endpoints.get(name)
         if endpoint is not None:
             self.tools.compare(endpoint.proxy.upstream)

@@ -154,7 +154,7 @@ def gates(choices: Choices) -> None:
         (choices.pick(_SERVERS), choices.pick(_NAMES)): choices.pick(tuple(Decision))
         for _ in range(choices.upto(3))
     }
-    records._rules = {key: Override(*key, verdict, "me", 1) for key, verdict in live.items()}
+    records._overrides = {key: Override(*key, verdict, "me", 1) for key, verdict in live.items()}
     records._compose()
     subject = Subject(
         choices.pick(_SERVERS), choices.pick(KINDS), choices.pick(_NAMES), choices.pick(("llmster", "person"))

@@ -82,11 +82,11 @@ class Policy:
 
     rules: tuple[Rule, ...] = ()
     defaults: Mapping[Kind, Decision] = field(default_factory=_defaults)
-    live: tuple[Rule, ...] = ()
+    overrides: tuple[Rule, ...] = ()
 
     def winner(self, subject: Subject) -> Rule:
         """Find the rule that decides: the first that matches."""
-        return next((rule for rule in self.live if rule.matches(subject)), None) or self.written(subject)
+        return next((rule for rule in self.overrides if rule.matches(subject)), None) or self.written(subject)
 
     def written(self, subject: Subject) -> Rule:
         """Find the file's rule, whose constraints hold whatever gate is set; one named `default` when none matches."""

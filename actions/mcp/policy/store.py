@@ -35,7 +35,7 @@ class PolicyStore:
         self._storage = storage
         self._file_policy = policy
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
-        self._rules: dict[tuple[str, str], Override] = {}
+        self._overrides: dict[tuple[str, str], Override] = {}
         self._pins: dict[tuple[str, str], str] = {}
         self.policy = policy
         """Live rules, then the file's."""
@@ -47,7 +47,7 @@ class PolicyStore:
         """Read what was kept. Raises StorageFailed."""
         rules = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_rules").fetchall())
         pins = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_pins").fetchall())
-        self._rules = {
+        self._overrides = {
             (row["server"], row["tool"]): Override(
                 row["server"], row["tool"], Decision(row["decision"]), row["actor"], row["at_ms"]
             )
@@ -83,9 +83,9 @@ class PolicyStore:
             )
         )
 
-    def live(self, server: str, tool: str) -> Override | None:
+    def override(self, server: str, tool: str) -> Override | None:
         """Find the live rule of a tool."""
-        return self._rules.get((server, tool))
+        return self._overrides.get((server, tool))
 
     def pinned(self, server: str, tool: str) -> str | None:
         """Return the fingerprint that was approved, None for a tool never seen."""
@@ -106,16 +106,16 @@ class PolicyStore:
         for tool, mark in new.items():
             self._pins.setdefault((server, tool), mark)
 
-    def write_gate(
+    def write_override(
         self, db: sqlite3.Connection, actor: Actor, rule: tuple[str, str, Decision], fingerprint: str | None
     ) -> Callable[[], None]:
         """Set a live rule, and pin the tool as it is now, in the caller's transaction; call the result after it."""
         server, tool, decision = rule
         now_ms = self._clock_ms()
-        live = Override(server, tool, decision, actor.person or actor.name, now_ms)
+        override = Override(server, tool, decision, actor.person or actor.name, now_ms)
         db.execute(
             "INSERT OR REPLACE INTO mcp_rules VALUES (?, ?, ?, ?, ?)",
-            (server, tool, decision.value, live.actor, now_ms),
+            (server, tool, decision.value, override.actor, now_ms),
         )
         if fingerprint is not None:
             db.execute(
@@ -123,19 +123,19 @@ class PolicyStore:
             )
 
         def committed() -> None:
-            self._rules[(server, tool)] = live
+            self._overrides[(server, tool)] = override
             if fingerprint is not None:
                 self._pins[(server, tool)] = fingerprint
             self._compose()
 
         return committed
 
-    def remove_gate(self, db: sqlite3.Connection, server: str, tool: str) -> Callable[[], None]:
+    def remove_override(self, db: sqlite3.Connection, server: str, tool: str) -> Callable[[], None]:
         """Remove a live rule in the caller's transaction; call the result after it. Pins stay as they are."""
         db.execute("DELETE FROM mcp_rules WHERE server = ? AND tool = ?", (server, tool))
 
         def committed() -> None:
-            self._rules.pop((server, tool), None)
+            self._overrides.pop((server, tool), None)
             self._compose()
 
         return committed
@@ -147,17 +147,17 @@ class PolicyStore:
         self._compose()
 
     def _compose(self) -> None:
-        live = tuple(
+        overrides = tuple(
             Rule(
-                f"live:{one.server}/{one.tool}",
+                f"override:{one.server}/{one.tool}",
                 one.decision,
                 _literal(one.server),
                 "tool",
                 _literal(one.tool),
             )
-            for one in self._rules.values()
+            for one in self._overrides.values()
         )
-        self.policy = replace(self._file_policy, live=live)
+        self.policy = replace(self._file_policy, overrides=overrides)
 
 
 def _literal(name: str) -> str:

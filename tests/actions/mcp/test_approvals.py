@@ -109,7 +109,7 @@ async def test_always_for_this_tool_makes_a_rule_that_survives_a_restart(start: 
         await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/approve", params={"always": "true"})
         await waiting
         result = await client.call_tool("echo", {"text": "2"})
-        assert gate_of(result) == {"decision": "allow", "rule": "live:toolbox/echo"}
+        assert gate_of(result) == {"decision": "allow", "rule": "override:toolbox/echo"}
     await stop(gate.task)
     gate = await start(toolbox(), token=gate.token)
     async with gate.client() as client:
@@ -204,7 +204,7 @@ async def test_a_tool_whose_description_changes_falls_back_to_ask_and_raises_a_m
         weather = next(tool for tool in tools if tool["tool"] == "weather")
         assert (weather["changed"], weather["decision"]) == (True, "ask")
         answer = await gate.admin.post("/v1/mcp/servers/toolbox/tools/weather/gate?decision=allow")
-        assert answer.json()["rule"] == "live:toolbox/weather"
+        assert answer.json()["rule"] == "override:toolbox/weather"
         assert await gate.metric("daemonpulse_mcp_tool_changed", tool="weather") == 0
         assert text_of(await client.call_tool("weather", {})) == "sunny"
         await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/deny")

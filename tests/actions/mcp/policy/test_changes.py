@@ -57,7 +57,7 @@ async def names(client: Client) -> set[str]:
 async def test_a_gate_that_is_taken_away_lets_the_file_decide_again(start: Start) -> None:
     gate = await start(toolbox() + rule("deny", "echo", name='"quiet"'))
     async with gate.client() as client:
-        assert (await set_gate(gate, "echo", "allow"))["rule"] == "live:toolbox/echo"
+        assert (await set_gate(gate, "echo", "allow"))["rule"] == "override:toolbox/echo"
         assert text_of(await client.call_tool("echo", {"text": "hello"})) == "hello"
         now = await set_gate(gate, "echo", "policy")
         assert now == {"server": "toolbox", "tool": "echo", "decision": "deny", "rule": "quiet"}

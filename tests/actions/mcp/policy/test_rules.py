@@ -124,9 +124,9 @@ def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> N
     constraints = Constraints(path_arguments=("path",), path_roots=("/srv",))
     written = Rule("in the project", Decision.ASK, target="read_*", constraints=constraints)
     for verdict in (Decision.ALLOW, Decision.ASK):
-        policy = Policy((written,), live=(Rule("live:s/read_file", verdict, target="read_file"),))
+        policy = Policy((written,), overrides=(Rule("override:s/read_file", verdict, target="read_file"),))
         subject = Subject("s", "tool", "read_file", "x")
-        assert judge(policy, subject, path="/srv/a") == PolicyResult(verdict, "live:s/read_file")
+        assert judge(policy, subject, path="/srv/a") == PolicyResult(verdict, "override:s/read_file")
         outside = judge(policy, subject, path="/etc/passwd")
         assert (outside.decision, outside.rule) == (Decision.DENY, "in the project")
         assert "leads outside" in outside.reason
