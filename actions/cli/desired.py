@@ -103,7 +103,7 @@ def _print(answers: list[Any]) -> None:
                 answer["daemon"],
                 one["model"],
                 f"{one['ttl_seconds']} s" if one.get("ttl_seconds") is not None else None,
-                "suspended" if one["suspended"] else "pinned",
+                one.get("problem") or ("suspended" if one["suspended"] else "pinned"),
             )
             for answer in answers
             for one in answer["instances"]

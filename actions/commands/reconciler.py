@@ -164,20 +164,15 @@ class Reconciler:
                 self._learn_from(name, operation)
             if wish.suspended or name in loaded or not self._may_try(name):
                 continue
+            if wish.load is None:
+                self._failed(name, wish.problem)
+                continue
             try:
                 memory.loading[name] = await self._service.submit(
                     RECONCILER, wish.load, still_wanted=functools.partial(self._is_wanted, name)
                 )
             except Problem as problem:
-                self._failed(name)
-                log.warning(
-                    "a desired instance cannot be loaded",
-                    extra={
-                        "daemon": self._daemon.name,
-                        "instance_id": name,
-                        "problem": problem.detail,
-                    },
-                )
+                self._failed(name, problem.detail)
 
     async def _is_wanted(self, name: str) -> bool:
         wishes = await self._service.desired.get(self._daemon.name)
@@ -193,7 +188,13 @@ class Reconciler:
         retry = self._memory.retries.get(name)
         return retry is None or self._clock() >= retry.not_before
 
-    def _failed(self, name: str) -> None:
+    def _failed(self, name: str, problem: str | None = None) -> None:
+        """Wait twice as long as before the last attempt; a `problem` is why it could not even be submitted."""
+        if problem is not None:
+            log.warning(
+                "desired instance not loaded",
+                extra={"daemon": self._daemon.name, "instance_id": name, "problem": problem},
+            )
         retry = self._memory.retries.get(name)
         wait_s = retry.wait_s if retry is not None else self._timeouts.retry_first_s
         self._memory.retries[name] = _Retry(

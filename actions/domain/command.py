@@ -210,7 +210,7 @@ COMMANDS: Final[Mapping[str, type[Command]]] = {
 
 
 def from_json(stored: Mapping[str, Any]) -> Command:
-    """Read back a stored command."""
+    """Read back a stored command. Raises ValueError, KeyError or TypeError for one of another version."""
     kind = COMMANDS[stored["action"]]
     names = {one.name: one for one in dataclasses.fields(kind)}
     values: dict[str, Any] = {}
@@ -219,8 +219,10 @@ def from_json(stored: Mapping[str, Any]) -> Command:
         if key in names:
             is_tuple = str(names[key].type).startswith("tuple")  # JSON knows lists only
             values[key] = tuple(value) if is_tuple else value
-        elif key in KEYS:
+        elif "options" in names and key in KEYS:
             options[key] = value
+        elif key != "action":
+            raise ValueError(f"{stored['action']} has no field {key!r:.80}")
     if "options" in names:
         values["options"] = normal(options)
     return kind(**values)

@@ -295,6 +295,7 @@ class Storage:
         connection.row_factory = sqlite3.Row
         connection.execute("PRAGMA synchronous = FULL")
         connection.execute("PRAGMA foreign_keys = ON")
+        connection.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:

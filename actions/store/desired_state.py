@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import dataclasses
 import json
-import logging
 import sqlite3
 from collections.abc import Iterable
 from dataclasses import dataclass
@@ -21,8 +20,6 @@ from actions.store.audit import Audit, Entry
 from actions.store.database import Storage
 from actions.store.sizes import canonical
 
-log = logging.getLogger(__name__)
-
 MAX_INSTANCES: Final = 256
 """Of one daemon, however they were added."""
 
@@ -32,11 +29,17 @@ class Desired:
     """One instance that must be loaded."""
 
     instance_id: str
-    load: Load
+    load: Load | None
+    """None where another version of the program stored parameters that this one cannot read."""
     suspended: bool
+    problem: str | None = None
+    """Why the load is None."""
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the API answers it."""
+        if self.load is None:
+            unreadable = {"instance_id": self.instance_id, "suspended": self.suspended}
+            return {"model": None, **unreadable, "problem": self.problem}
         hidden = {"action", "daemon", "force", "reason", "replace"}
         parameters = {key: value for key, value in self.load.to_json().items() if key not in hidden}
         return {**parameters, "instance_id": self.instance_id, "suspended": self.suspended}
@@ -134,26 +137,21 @@ class DesiredStore:
 def _read(db: sqlite3.Connection, daemon: str) -> DesiredState:
     instances: list[Desired] = []
     for row in db.execute("SELECT * FROM desired WHERE daemon = ? ORDER BY instance_id", (daemon,)):
-        try:
-            load = from_json(json.loads(row["request"]))
-        except (
-            ValueError,
-            KeyError,
-            TypeError,
-            AttributeError,
-        ) as error:  # of another version of the program
-            log.warning(
-                "desired instance unreadable",
-                extra={"daemon": daemon, "instance_id": row["instance_id"], "problem": str(error)},
-            )
-            continue
-        if isinstance(load, Load):
-            named = dataclasses.replace(
-                load, instance_id=row["instance_id"]
-            )  # the keeper knows it again by name
-            instances.append(Desired(row["instance_id"], named, bool(row["suspended"])))
+        load, problem = _load(row)
+        instances.append(Desired(row["instance_id"], load, bool(row["suspended"]), problem))
     reaper = db.execute("SELECT idle_s FROM reaper WHERE daemon = ?", (daemon,)).fetchone()
     return DesiredState(tuple(instances), reaper["idle_s"] if reaper is not None else None)
+
+
+def _load(row: sqlite3.Row) -> tuple[Load | None, str | None]:
+    """Read a stored load, or say why it cannot be read."""
+    try:
+        load = from_json(json.loads(row["request"]))
+        if not isinstance(load, Load):
+            raise TypeError(f"the action is {load.ACTION}")  # noqa: TRY301 - reported with the others
+    except (ValueError, KeyError, TypeError, AttributeError) as error:
+        return None, f"stored by another version of the program: {error}; pin it again"
+    return dataclasses.replace(load, instance_id=row["instance_id"]), None  # the reconciler finds it by name
 
 
 def _put(db: sqlite3.Connection, daemon: str, instance_id: str, load: Load) -> None:

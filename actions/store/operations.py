@@ -39,11 +39,17 @@ class Unreadable(Command):
 
     action: str
     about: str
+    stored: Mapping[str, Any] = field(default_factory=dict)
+    """What the row says, as far as it is JSON."""
 
     @property
     def subject(self) -> str:
         """The stored subject."""
         return self.about
+
+    def to_json(self) -> dict[str, Any]:
+        """Write what was stored."""
+        return dict(self.stored)
 
 
 @dataclass(slots=True, eq=False)
@@ -79,7 +85,7 @@ class Operation:
 
     def to_json(self) -> dict[str, Any]:
         """Write it as the API answers it."""
-        command = {} if isinstance(self.command, Unreadable) else self.command.to_json()
+        command = self.command.to_json()
         return {
             "id": self.id,
             "daemon": self.command.daemon,
@@ -297,10 +303,10 @@ def _digest(command: Command) -> str:
     return hashlib.sha256(canonical(command.to_json()).encode()).hexdigest()
 
 
-def _command(row: sqlite3.Row) -> Command:
+def _command(row: sqlite3.Row, stored: Mapping[str, Any]) -> Command:
     """Read a stored command; one of another version of the program costs this row, and not the program."""
     try:
-        return from_json(json.loads(row["request"]))
+        return from_json(stored)
     except (ValueError, KeyError, TypeError, AttributeError) as error:
         log.warning(
             "stored operation unreadable",
@@ -310,20 +316,29 @@ def _command(row: sqlite3.Row) -> Command:
                 "problem": f"{type(error).__name__}: {error}",
             },
         )
-        return Unreadable(daemon=row["daemon"], action=row["action"], about=row["subject"])
+        return Unreadable(daemon=row["daemon"], action=row["action"], about=row["subject"], stored=stored)
+
+
+def _column(row: sqlite3.Row, name: str) -> dict[str, Any] | None:
+    """Read a column of JSON; None where it is empty or holds no JSON object."""
+    try:
+        found = json.loads(row[name] or "null")
+    except ValueError:
+        found = None
+    return found if isinstance(found, dict) else None
 
 
 def _operation(row: sqlite3.Row) -> Operation:
     operation = Operation(
         id=row["id"],
-        command=_command(row),
+        command=_command(row, _column(row, "request") or {}),
         actor=row["actor"],
         person=row["person"],
         state=row["state"],
         created_ms=row["created_ms"],
-        before=json.loads(row["before"]),
-        result=json.loads(row["result"]) if row["result"] else None,
-        problem=json.loads(row["problem"]) if row["problem"] else None,
+        before=_column(row, "before") or {},
+        result=_column(row, "result"),
+        problem=_column(row, "problem"),
         finished_ms=row["finished_ms"],
     )
     if operation.is_finished:

@@ -363,3 +363,25 @@ async def test_wishes_that_cannot_be_read_leave_no_operation_behind(
     assert outcome["detail"]["state"] == "cancelled"
     await ticks(forge)
     assert SMALL in loaded(sim)
+
+
+async def test_a_desired_instance_of_another_version_is_listed_with_its_problem_and_never_reaped(
+    forge: Forge, sim: Simulator, clock: Clock, caplog: pytest.LogCaptureFixture
+) -> None:
+    await desire(forge, model=PINNED, reap_idle_seconds=600)
+    await forge.parts.service.storage.write(
+        lambda db: db.execute("UPDATE desired SET request = json_set(request, '$.colour', 'red')")
+    )
+    (listed,) = (await forge.http.get(forge.path("desired"))).json()["instances"]
+    assert (listed["instance_id"], listed["model"]) == (PINNED, None)
+    assert "colour" in listed["problem"]
+    reconciler = keeper_of(forge, clock)
+    await ticks(forge, reconciler)
+    clock.now += 601
+    await ticks(forge, reconciler)
+    assert loaded(sim) == {PINNED}
+    sim.daemon.unload(PINNED)
+    await ticks(forge, reconciler)
+    assert loaded(sim) == set()
+    told = [record for record in caplog.records if record.getMessage() == "desired instance not loaded"]
+    assert {vars(record)["instance_id"] for record in told} == {PINNED}

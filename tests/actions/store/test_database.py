@@ -1,5 +1,6 @@
 """The database: what is written is on disk, what cannot be written is said, what is newer is left alone."""
 
+import contextlib
 import sqlite3
 import stat
 from pathlib import Path
@@ -31,6 +32,24 @@ async def test_every_table_is_strict_and_the_journal_is_a_synced_wal(storage: St
         )
     )
     assert (mode, sync) == ("wal", 2)
+
+
+async def test_the_content_of_a_deleted_row_is_not_in_the_file(storage: Storage) -> None:
+    secret = "marker-of-a-deleted-row"
+
+    def insert(db: sqlite3.Connection) -> None:
+        assert db.execute("PRAGMA secure_delete").fetchone()[0] == 1
+        db.execute("INSERT INTO desired (daemon, instance_id, request) VALUES ('box', 'one', ?)", (secret,))
+
+    def checkpoint() -> bytes:
+        with contextlib.closing(sqlite3.connect(storage.path)) as db:
+            db.execute("PRAGMA wal_checkpoint(TRUNCATE)")
+        return storage.path.read_bytes()
+
+    await storage.write(insert)
+    assert secret.encode() in checkpoint()
+    await storage.write(lambda db: db.execute("DELETE FROM desired"))
+    assert secret.encode() not in checkpoint()
 
 
 async def test_opening_again_keeps_what_was_written(tmp_path: Path) -> None:

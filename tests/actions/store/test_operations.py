@@ -57,3 +57,32 @@ async def test_a_stored_operation_of_another_version_costs_that_row_only(storage
     assert (found[odd.id]["state"], found[odd.id]["action"]) == ("failed", readable.command.ACTION)
     assert "another version" in found[odd.id]["problem"]["detail"]
     assert (await restarted.get(odd.id)).is_finished
+
+
+@pytest.mark.parametrize(
+    "change",
+    [
+        "json_set(request, '$.colour', 'red')",
+        "'no JSON'",
+        "'[1]'",
+        "json_set(request, '$.context_length', 1)",
+    ],
+)
+async def test_a_field_that_the_command_lacks_is_an_error_of_that_row(storage: Storage, change: str) -> None:
+    operations = Operations(storage, Audit(storage))
+    odd = await begun(operations)
+    await storage.write(lambda db: db.execute(f"UPDATE operations SET request = {change}"))  # noqa: S608 - a constant
+    restarted = Operations(storage, Audit(storage))
+    assert await restarted.unfinished() == []
+    found = (await restarted.get(odd.id)).to_json()
+    assert "another version" in found["problem"]["detail"]
+    assert found["parameters"].get("colour") == ("red" if "red" in change else None)
+
+
+async def test_an_outcome_that_is_no_json_costs_that_outcome_only(storage: Storage) -> None:
+    operations = Operations(storage, Audit(storage))
+    odd = await begun(operations)
+    await operations.finish(odd, "done", actor=LOOPBACK, result={"ejected": 1})
+    await storage.write(lambda db: db.execute("UPDATE operations SET result = 'no JSON', before = '1'"))
+    found = await Operations(storage, Audit(storage)).get(odd.id)
+    assert (found.state, found.result, found.before) == ("done", None, {})
