@@ -247,7 +247,9 @@ def _controlled(
     token = daemon.token.reveal() if daemon.token else None
     sources: list[MemorySource] = []
     if daemon.is_loopback:
-        sources.append(LocalMemory(gpus if gpus is not None else local_sources(), host or LocalHost()))
+        sources.append(
+            LocalMemory(daemon.name, gpus if gpus is not None else local_sources(), host or LocalHost())
+        )
     if settings.prometheus_url is not None:
         sources.append(
             PrometheusMemory(

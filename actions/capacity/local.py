@@ -5,18 +5,17 @@ Knows no verdicts; preflight.py judges. Whoever cannot say raises MemoryUnknown,
 
 from __future__ import annotations
 
-import asyncio
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
 from actions.domain.preflight import Gpu, Holder, MemoryReading
 from exporter.hardware.attribution import Instance, ProcessTree, attribute
-from exporter.hardware.deadline import DeadlineReader
-from exporter.hardware.errors import HardwareError, HostStalled
-from exporter.hardware.evidence import names_of, pids_of, tree_of, uses_of
+from exporter.hardware.errors import HardwareError
+from exporter.hardware.evidence import names_of, tree_of, uses_of
 from exporter.hardware.host import HostReading, HostSource
-from exporter.hardware.vendors import GpuReaders, HostGpus, Sources, is_shadowed
+from exporter.hardware.host_reader import HostReader
+from exporter.hardware.vendors import HostGpus, Sources, is_shadowed
 from exporter.llmster.state import InstanceInfo
 
 
@@ -47,32 +46,22 @@ class MemorySource(Protocol):
 class LocalMemory:
     """GPU drivers and /proc of this host."""
 
-    def __init__(self, gpus: Sources, host: HostSource) -> None:
-        self._gpus = GpuReaders(gpus)
-        self._host_source = host
-        self._daemon_pid: int | None = None
-        self._pids: frozenset[int] = frozenset()
-        self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
+    def __init__(self, daemon: str, gpus: Sources, host: HostSource) -> None:
+        self._daemon = daemon
+        self._reader = HostReader(gpus, host)
 
     async def read(self, daemon_pid: int | None, loaded: Sequence[LoadedModel]) -> MemoryReading:
         """Read the GPUs, then the processes behind what they hold."""
-        gpus = await self._gpus.read()
-        self._daemon_pid = daemon_pid
-        self._pids = pids_of(gpus.devices)
+        gpus = await self._reader.gpus()
         try:
-            host, names = await self._host.read()
+            found = await self._reader.processes({self._daemon: daemon_pid}, gpus)
         except HardwareError as error:
             raise MemoryUnknown(f"free GPU memory is not known: {error}") from error
-        return read_memory(gpus, host, names, loaded)
+        return read_memory(gpus, found.hosts[self._daemon], found.names, loaded)
 
     async def close(self) -> None:
-        """Let go of the driver, without waiting for one that does not answer."""
-        await asyncio.to_thread(self._gpus.close)
-        await asyncio.to_thread(self._host.close)
-
-    def _read_host(self) -> tuple[HostReading, Mapping[int, str]]:
-        names = {pid: name for pid in self._pids if (name := self._host_source.name_of(pid)) is not None}
-        return self._host_source.read(self._daemon_pid), names
+        """Release the drivers, without waiting for one that does not answer."""
+        await self._reader.close()
 
 
 class NoMemory:

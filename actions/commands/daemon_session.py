@@ -9,7 +9,6 @@ from __future__ import annotations
 import asyncio
 import contextlib
 import shutil
-import time
 from collections.abc import AsyncIterator, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any, Final
@@ -23,8 +22,9 @@ from actions.domain.preflight import MemoryReading, Need
 from exporter.llmster import rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, namespace_of
-from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError
+from exporter.llmster.errors import CallFailed, LlmsterError
 from exporter.llmster.session import GONE_CODES
+from exporter.llmster.shared_snapshot import SharedSnapshot
 from exporter.llmster.state import (
     LOCAL,
     DownloadedModel,
@@ -77,10 +77,7 @@ class DaemonSession:
         self._memory = memory
         self._home = home
         self._turn = asyncio.Lock()
-        self._flight: asyncio.Task[Snapshot] | None = None
-        self._latest: Snapshot | None = None
-        self._latest_at = float("-inf")
-        self._latest_session = -1
+        self._snapshots = SharedSnapshot(client, limit_s=SNAPSHOT_TIMEOUT_S)
 
     @property
     def name(self) -> str:
@@ -92,7 +89,8 @@ class DaemonSession:
         await self.client.run()
 
     async def close(self) -> None:
-        """Let go of the GPUs' driver."""
+        """Give up a reading that is under way, and release the GPUs' drivers."""
+        await self._snapshots.close()
         await self._memory.close()
 
     @contextlib.asynccontextmanager
@@ -119,32 +117,13 @@ class DaemonSession:
         await self.client.settled(within_s=FIRST_ATTEMPT_S)
 
     async def snapshot(self, *, max_age_s: float = 0.0) -> Snapshot:
-        """Read the daemon; with a maximum age, readers share. Raises Problem."""
+        """Read the daemon; with a maximum age, readers share one reading. Raises Problem."""
         await self.settled()
-        fresh = (
-            self._latest is not None
-            and self._latest_session == self.client.sessions
-            and time.monotonic() - self._latest_at < max_age_s
-            and self.client.health().problem is None
-        )
-        if fresh and self._latest is not None:
-            return self._latest
         with self._translated():
             if not max_age_s:
-                return await self._read()
-            if self._flight is None or self._flight.done():
-                self._flight = asyncio.create_task(self._read(), name=f"snapshot of {self.name}")
-            return await asyncio.shield(self._flight)
-
-    async def _read(self) -> Snapshot:
-        session = self.client.sessions
-        try:
-            async with asyncio.timeout(SNAPSHOT_TIMEOUT_S):
-                snapshot = await self.client.snapshot()
-        except TimeoutError:
-            raise DaemonStalled(f"a snapshot took longer than {SNAPSHOT_TIMEOUT_S:g} s") from None
-        self._latest, self._latest_at, self._latest_session = snapshot, time.monotonic(), session
-        return snapshot
+                return await self._snapshots.fresh()
+            is_healthy = self.client.health().problem is None
+            return await self._snapshots.get(max_age_s=max_age_s if is_healthy else 0.0)
 
     async def model(self, key: str) -> DownloadedModel:
         """Find a model on disk by key (a `@variant` is left aside) or path, first on the daemon's own host.

@@ -96,10 +96,6 @@ class EngineState:
         """Whether anything was told of slots."""
         return bool(self._slots)
 
-    def busy(self) -> int:
-        """Count the busy slots."""
-        return sum(slot.busy for slot in self._slots.values())
-
     def slots(self, now_ms: int | None) -> dict[int, Slot]:
         """Return the slots as of `now_ms`, by the daemon's clock; None: as of the last line."""
         now_ms = self.heard_ms if now_ms is None else now_ms

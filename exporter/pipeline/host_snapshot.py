@@ -5,17 +5,15 @@ Knows no metric. Whatever happens, `read()` answers: a part that could not be re
 
 from __future__ import annotations
 
-import asyncio
 import logging
 import time
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 
-from exporter.hardware.deadline import DeadlineReader
-from exporter.hardware.errors import HardwareError, HostStalled
-from exporter.hardware.evidence import pids_of
+from exporter.hardware.errors import HardwareError
 from exporter.hardware.host import HostReading, HostSource
-from exporter.hardware.vendors import GpuReaders, HostGpus, Sources
+from exporter.hardware.host_reader import HostProcesses, HostReader
+from exporter.hardware.vendors import HostGpus, Sources
 from exporter.pipeline.energy_watch import EnergyWatch
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.snapshots import DaemonReading
@@ -40,14 +38,6 @@ class HostSnapshot:
     """Who holds the memory of the GPUs; empty when the GPUs could not be read."""
 
 
-@dataclass(frozen=True, slots=True)
-class _Host:
-    """One answer of the host's thread."""
-
-    hosts: Mapping[str, HostReading]
-    names: Mapping[int, str]
-
-
 class HostWatch:
     """Reads the host for whoever asks. `local` are the names of the daemons that run on it."""
 
@@ -62,14 +52,10 @@ class HostWatch:
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.engines: dict[str, EnginePids] = {name: EnginePids() for name in local}
-        self._gpus = GpuReaders(gpus)
+        self._reader = HostReader(gpus, host)
         self._energy = energy
-        self._source = host
-        self._host = DeadlineReader(self._read_host, subject="the host", overdue=HostStalled)
         self._max_age_s = max_age_s
         self._clock = clock
-        self._daemon_pids: dict[str, int | None] = {}
-        self._gpu_pids: frozenset[int] = frozenset()
         self._labels: dict[str, str] = {}
         self._xid_counts: Mapping[tuple[str, int], int] = {}
         self._last_xids: dict[str, int] = {}
@@ -81,7 +67,7 @@ class HostWatch:
         if self._clock() - self._latest_at < self._max_age_s:
             return self._latest
         started_at = self._clock()
-        self._latest = await self._gpus.read(within_s=within_s)
+        self._latest = await self._reader.gpus(within_s=within_s)
         self._latest_at = float("-inf") if self._latest.problems else started_at
         if self._energy is not None:
             self._energy.observe(self._latest)
@@ -90,17 +76,18 @@ class HostWatch:
     async def read(
         self, gpus: HostGpus, daemons: Sequence[DaemonReading], *, within_s: float
     ) -> HostSnapshot:
-        """Complete a reading of the GPUs with the processes behind it; a few milliseconds of /proc."""
-        self._daemon_pids = {
+        """Complete a reading of the GPUs with the processes behind it."""
+        daemon_pids = {
             daemon.name: daemon.snapshot.process.pid if daemon.snapshot is not None else None
             for daemon in daemons
             if daemon.name in self.engines
         }
         self._learn_labels(gpus)
         try:
-            host, problem = await self._host.read(within_s=within_s), None
+            host = await self._reader.processes(daemon_pids, gpus, within_s=within_s)
+            problem = None
         except Exception as error:  # noqa: BLE001 - logged in _problem_of
-            host, problem = _Host({}, {}), self._problem_of(error)
+            host, problem = HostProcesses(), self._problem_of(error)
         vram = share_out(gpus.devices, daemons, host.hosts, self.engines, names=host.names)
         if self._energy is not None and problem is None:
             self._energy.place(vram)
@@ -114,15 +101,8 @@ class HostWatch:
         )
 
     async def close(self) -> None:
-        """Let go of the driver, without waiting for one that does not answer."""
-        await asyncio.to_thread(self._gpus.close)
-        await asyncio.to_thread(self._host.close)
-
-    def _read_host(self) -> _Host:
-        """Ask the host, in the thread that belongs to it."""
-        hosts = {name: self._source.read(pid) for name, pid in self._daemon_pids.items()}
-        names = {pid: name for pid in self._gpu_pids if (name := self._source.name_of(pid)) is not None}
-        return _Host(hosts, names)
+        """Release the drivers, without waiting for one that does not answer."""
+        await self._reader.close()
 
     @staticmethod
     def _problem_of(error: Exception) -> HardwareError:
@@ -139,11 +119,10 @@ class HostWatch:
         # A driver that was reloaded may count its GPUs anew: two GPUs must not have one number.
         gone = {uuid: label for uuid, label in self._labels.items() if label not in present.values()}
         self._labels = gone | present
-        self._gpu_pids = pids_of(gpus.devices)
 
     def _labelled_xids(self) -> dict[tuple[str, int], int] | None:
         """Name GPUs as every other metric does; a GPU is known by its uuid where it has no number any more."""
-        counts = self._gpus.xid_counts()
+        counts = self._reader.xid_counts()
         if counts is None:
             return None
         for (uuid, xid), count in counts.items():

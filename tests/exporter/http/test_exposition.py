@@ -12,6 +12,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter.catalogue import daemon as m
 from exporter.collectors.base import Samples
 from exporter.http.exposition import expose
+from exporter.shared.labels import MAX_CHARS
 
 OPENMETRICS = "application/openmetrics-text; version=1.0.0"
 
@@ -114,7 +115,7 @@ def test_only_who_takes_gzip_gets_it(accept_encoding: str, compressed: bool) -> 
     assert (gzip.decompress(exposition.body) if compressed else exposition.body) == plain.body
 
 
-@given(st.text(st.characters(codec="utf-8")), st.floats(allow_nan=False))
+@given(st.text(st.characters(codec="utf-8"), max_size=MAX_CHARS), st.floats(allow_nan=False))
 def test_any_label_and_any_number_come_through(label: str, value: float) -> None:
     samples = Samples()
     samples.add(m.UP, value, daemon=label)
