@@ -323,12 +323,11 @@ class PredictionBuilder:
     ) -> tuple[Turn, Link | None]:
         """Name the prediction, find the turn it continues, and remember it for the turns to come."""
         if paired is None or paired.fingerprint is None:
-            output = hashlib.sha256(event.output.encode("utf-8", "surrogatepass"))
-            trace_id, span_id, own_conversation = self._ids(event, output.digest())
+            trace_id, span_id, own_conversation = self._ids(event)
             return Turn(own_conversation, 1, trace_id, span_id), None
         fingerprint = paired.fingerprint
         together = conversations.whole(fingerprint, event.output)
-        trace_id, span_id, own_conversation = self._ids(event, together.digest)
+        trace_id, span_id, own_conversation = self._ids(event)
         previous = fingerprint.previous
         turn = Turn(
             previous.turn.conversation_id if previous else own_conversation,
@@ -342,10 +341,15 @@ class PredictionBuilder:
         self._conversations.add(fingerprint, together, heads, turn, called=called)
         return turn, previous
 
-    def _ids(self, event: PredictionOutput, content: bytes) -> tuple[int, int, str]:
-        """Return trace id, span id and the id of a conversation that begins here, from event and content alone."""
-        where = f"{self._daemon}\0{event.model}\0{event.timestamp_ms}\0".encode("utf-8", "surrogatepass")
-        key = where + content
+    def _ids(self, event: PredictionOutput) -> tuple[int, int, str]:
+        """Return trace id, span id and the id of a conversation that begins here, from time and measurements alone.
+
+        Text has no part in it: an id derived from text confirms a guess of that text to everyone who reads the trace.
+        """
+        stats = event.stats or PredictionStats()
+        counts = f"{stats.prompt_tokens}\0{stats.predicted_tokens}\0{stats.tokens_per_second}"
+        where = f"{self._daemon}\0{event.model}\0{event.timestamp_ms}\0{counts}"
+        key = where.encode("utf-8", "surrogatepass")
         if event.timestamp_ms != self._same_ms:
             self._same_ms = event.timestamp_ms
             self._same.clear()

@@ -1,6 +1,7 @@
 """Log output of this process: one line per event, logfmt as Prometheus' own programs write it, or JSON.
 
-Knows no event: callers pass a short message and `extra={...}`; line breaks and quotes cannot forge another line.
+Callers pass a short message and `extra={...}`; line breaks and quotes cannot forge another line. Of an exception the
+type and the lines of code are written. Its message is left out, because it may quote a prompt, an answer or a secret.
 """
 
 from __future__ import annotations
@@ -8,6 +9,8 @@ from __future__ import annotations
 import json
 import logging
 import sys
+import threading
+import traceback
 from datetime import UTC, datetime
 from typing import Final, TextIO
 
@@ -21,8 +24,11 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
 
 _OURS: Final = ("exporter", "actions", "daemonpulse")
 
-_QUOTES_CONTENT: Final = ("mcp",)
-"""Their warnings quote what they could not read: tools' arguments and answers, addresses with passwords in them."""
+_QUOTES_CONTENT: Final = ("mcp", "asyncio")
+"""Their records quote what failed: tools' arguments and answers, addresses with passwords, messages of exceptions."""
+
+_MAX_CAUSES: Final = 8
+"""Exceptions written of one record: the first, its causes, and the members of groups."""
 
 
 def configure(*, level: str, format_: str, stream: TextIO | None = None) -> None:
@@ -36,14 +42,20 @@ def configure(*, level: str, format_: str, stream: TextIO | None = None) -> None
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
     for name in _OURS:
         logging.getLogger(name).setLevel(_number(level))
+    sys.excepthook = lambda _type, error, _trace: _log_unhandled(error)
+    threading.excepthook = lambda failed: _log_unhandled(failed.exc_value)
+
+
+def _log_unhandled(error: BaseException | None) -> None:
+    if not isinstance(error, KeyboardInterrupt | SystemExit):
+        logging.getLogger("daemonpulse").critical("unhandled exception", exc_info=error)
 
 
 def withhold(record: logging.LogRecord) -> bool:
     """Keep of a record that may quote content only who spoke, where, and the kind of error. A filter; lets all pass."""
     if record.name.partition(".")[0] in _QUOTES_CONTENT:
-        kind = record.exc_info[0].__name__ if record.exc_info and record.exc_info[0] else ""
-        record.msg = f"a library complained ({record.funcName}:{record.lineno}{' ' + kind if kind else ''})"
-        record.args, record.exc_info, record.exc_text = None, None, None
+        record.msg = f"a library reports a problem ({record.funcName}:{record.lineno})"
+        record.args = None
     return True
 
 
@@ -61,9 +73,25 @@ def _fields(record: logging.LogRecord) -> dict[str, object]:
     }
     fields.update({key: value for key, value in record.__dict__.items() if key not in _STANDARD})
     if record.exc_info and record.exc_info[1] is not None:
-        fields["error"] = f"{type(record.exc_info[1]).__name__}: {record.exc_info[1]}"
-        fields["trace"] = logging.Formatter().formatException(record.exc_info)
+        error = record.exc_info[1]
+        fields["error"] = type(error).__name__
+        fields["trace"] = "".join(_trace(error))
     return fields
+
+
+def _trace(error: BaseException) -> list[str]:
+    """Write types and lines of code of an exception, its causes and its members, innermost last."""
+    lines: list[str] = []
+    found: list[BaseException | None] = [error]
+    for _ in range(_MAX_CAUSES):
+        if not found:
+            break
+        one = found.pop(0)
+        if one is not None:
+            lines += [f"{type(one).__name__}\n", *traceback.format_tb(one.__traceback__)]
+            found += [one.__cause__ or (None if one.__suppress_context__ else one.__context__)]
+            found += one.exceptions if isinstance(one, BaseExceptionGroup) else []
+    return lines
 
 
 class LogfmtFormatter(logging.Formatter):

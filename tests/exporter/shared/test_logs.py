@@ -4,6 +4,8 @@ import io
 import json
 import logging
 import re
+import sys
+import threading
 from collections.abc import Iterator
 from typing import NoReturn
 
@@ -92,10 +94,10 @@ def test_no_text_forges_a_line_or_a_field(message: str, problem: str, name: str)
 
 
 @pytest.mark.parametrize("formatter", [LogfmtFormatter(), JsonFormatter()])
-def test_an_exception_stays_on_the_line(formatter: logging.Formatter) -> None:
+def test_an_exception_stays_on_the_line_and_leaves_out_its_message(formatter: logging.Formatter) -> None:
     made = record()
     with pytest.raises(ZeroDivisionError) as caught:
-        fail("first\nlevel=critical msg=forged")
+        fail(FORGED)
     made.exc_info = (caught.type, caught.value, caught.tb)
 
     line = formatter.format(made)
@@ -103,8 +105,9 @@ def test_an_exception_stays_on_the_line(formatter: logging.Formatter) -> None:
     assert len(line.splitlines()) == 1
     fields = json.loads(line) if line.startswith("{") else parsed(line)
     assert fields["level"] == "warning"
-    assert fields["error"] == "ZeroDivisionError: first\nlevel=critical msg=forged"
+    assert fields["error"] == "ZeroDivisionError"
     assert "test_logs.py" in fields["trace"]
+    assert "forged" not in line
 
 
 def test_values_that_json_does_not_know_are_written_as_text() -> None:
@@ -118,12 +121,57 @@ def _logging_as_before() -> Iterator[None]:
     names = ("exporter", "actions", "daemonpulse")
     handlers, level = root.handlers[:], root.level
     levels = {name: logging.getLogger(name).level for name in names}
+    hooks = sys.excepthook, threading.excepthook
     root.handlers = []
     yield
+    sys.excepthook, threading.excepthook = hooks
     root.handlers = handlers
     root.setLevel(level)
     for name, before in levels.items():
         logging.getLogger(name).setLevel(before)
+
+
+FORGED = "first\nlevel=critical msg=forged"
+SECRET = "hunter2"
+
+
+def refused(secret: str) -> NoReturn:
+    try:
+        int(secret)
+    except ValueError as cause:
+        raise ExceptionGroup(f"{secret} failed", [KeyError(secret), OSError(secret)]) from cause
+    raise AssertionError
+
+
+@pytest.mark.parametrize("formatter", [LogfmtFormatter(), JsonFormatter()])
+def test_causes_and_members_are_named_without_their_messages(formatter: logging.Formatter) -> None:
+    made = record()
+    with pytest.raises(ExceptionGroup) as caught:
+        refused(SECRET)
+    made.exc_info = (caught.type, caught.value, caught.tb)
+
+    line = formatter.format(made)
+
+    assert SECRET not in line
+    for named in ("ExceptionGroup", "ValueError", "KeyError", "OSError", "int(secret)"):
+        assert named in line
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_an_unhandled_exception_is_a_log_line_without_its_message(capsys: pytest.CaptureFixture[str]) -> None:
+    logs.configure(level="info", format_="logfmt")
+    try:
+        refused(SECRET)
+    except ExceptionGroup as error:
+        sys.excepthook(type(error), error, error.__traceback__)
+    thread = threading.Thread(target=refused, args=(SECRET,))
+    thread.start()
+    thread.join()
+
+    lines = capsys.readouterr().err.splitlines()
+
+    assert [parsed(line)["msg"] for line in lines] == ["unhandled exception"] * 2
+    assert SECRET not in "".join(lines)
 
 
 @pytest.mark.usefixtures("_logging_as_before")
@@ -190,11 +238,11 @@ def test_a_library_that_quotes_content_when_it_complains_is_heard_without_it(
     logs.configure(level="info", format_=format_)
 
     try:
-        int("hunter2")
+        int(SECRET)
     except ValueError:
-        logging.getLogger("mcp.client.x").exception("not read: %s", "hunter2")
+        logging.getLogger("mcp.client.x").exception("not read: %s", SECRET)
 
     line = capsys.readouterr().err
-    assert "a library complained" in line
+    assert "a library reports a problem" in line
     assert "ValueError" in line
-    assert "hunter2" not in line
+    assert SECRET not in line
