@@ -132,8 +132,16 @@ MODELS: Final = (
 )
 
 
-def _burns(first: str, recordings: dict[str, recording.Recording], what: str) -> tuple[Alert, Alert]:
-    """Write the pair of burn-rate alerts for an objective of 95 %: 14.4 and 6 times too fast."""
+FAST: Final = 14.4
+SLOW: Final = 6
+"""How many times faster than allowed an error budget is spent when the alerts fire: over an hour, over six."""
+
+
+def _burns(
+    first: str, recordings: dict[str, recording.Recording], objective: float, what: str
+) -> tuple[Alert, Alert]:
+    """Write the pair of burn-rate alerts for an objective, a share of requests."""
+    allowed = 1 - objective
 
     def burning(long: str, short: str, share: float) -> Expr:
         return both(recordings[long].series > share, recordings[short].series > share)
@@ -141,14 +149,14 @@ def _burns(first: str, recordings: dict[str, recording.Recording], what: str) ->
     return (
         Alert(
             f"{first}BurnFast",
-            burning("1h", "5m", 0.72),
+            burning("1h", "5m", round(FAST * allowed, 6)),
             CRITICAL,
             f"{{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.daemon }}}} {what}.",
             "2m",
         ),
         Alert(
             f"{first}BurnSlow",
-            burning("6h", "30m", 0.3),
+            burning("6h", "30m", round(SLOW * allowed, 6)),
             WARNING,
             f"{{{{ $value | humanizePercentage }}}} of requests to {{{{ $labels.daemon }}}}, for hours, {what}.",
             "15m",
@@ -157,8 +165,9 @@ def _burns(first: str, recordings: dict[str, recording.Recording], what: str) ->
 
 
 OBJECTIVES: Final = (
-    *_burns("LlmsterTtft", recording.TTFT_SLOW, "have a TTFT above 2.5 s"),
-    *_burns("LlmsterTpot", recording.TPOT_SLOW, "have a TPOT above 0.1 s"),
+    *_burns("LlmsterError", recording.ERRORS, recording.SUCCEEDED, "end in error"),
+    *_burns("LlmsterTtft", recording.TTFT_SLOW, recording.ON_TIME, "have a TTFT above 2.5 s"),
+    *_burns("LlmsterTpot", recording.TPOT_SLOW, recording.ON_TIME, "have a TPOT above 0.1 s"),
 )
 
 # DaemonPulse itself --------------------------------------------------------------------------------------------------

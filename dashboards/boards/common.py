@@ -6,10 +6,10 @@ from typing import Final
 
 from dashboards.kit import panels, theme
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import Expr, Scope, max_by, share_of_some, sum_by
+from dashboards.kit.promql import Expr, Scope, max_by, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
-from dashboards.rules.recording import FAILED, TPOT_S, TTFT_S
+from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
@@ -20,19 +20,11 @@ TTFT_CELL: Final = theme.steps(theme.CLEAR, (0.6 * TTFT_S, theme.AMBER_BACK), (T
 ANY_CELL: Final = theme.steps(theme.CLEAR, (1, theme.AMBER_BACK))
 
 
-def error_rate(scope: Scope, *by: str, window: str = "") -> Expr:
-    """Take the share of requests that ended in error or without a known result."""
-    return share_of_some(
-        sum_by(scope.rate(s.REQUESTS, window, finished_reason=FAILED), *by),
-        sum_by(scope.rate(s.REQUESTS, window), *by),
-    )
-
-
 def error_rate_stat(scope: Scope) -> Viz:
     """Show the error rate now."""
     return panels.stat(
         "Error rate",
-        "Which share of requests ended with error or unknown? An abort is the client's and does not count.",
+        "Which share of requests ended in error? Unknown ends are left out; an abort is the client's, and no error.",
         Query(error_rate(scope, window="5m"), "last 5 min"),
         thresholds=ERROR_RATE,
         decimals=1,

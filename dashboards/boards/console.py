@@ -88,6 +88,16 @@ _HTTP = plots.series(
     stack=True,
     shades=True,
 )
+_STATUS = plots.series(
+    "HTTP errors by status",
+    "Which requests did the daemon refuse, as far as its log tells?",
+    Query(sum_by(_B.increase(s.HTTP_RESPONSES), "status", "route") > 0, "{{status}} {{route}}"),
+    unit="none",
+    decimals=0,
+    stack=True,
+    bars=True,
+    shades=True,
+)
 
 BOARD: Final = Board(
     name="Console",
@@ -99,6 +109,10 @@ BOARD: Final = Board(
         section("", row(5, (5, _LOG), (19, _LEVELS)), row(14, (24, _SERVER_LOG))),
         section("Engine log", row(14, (24, _RUNTIME_LOG))),
         section("Predictions (needs capture)", row(12, (24, _PREDICTION_LOG))),
-        section("Speed and volume", row(8, (8, _OUTPUT), (8, _TTFT), (8, _KINDS)), row(7, (24, _HTTP))),
+        section(
+            "Speed and volume",
+            row(8, (8, _OUTPUT), (8, _TTFT), (8, _KINDS)),
+            row(7, (14, _HTTP), (10, _STATUS)),
+        ),
     ),
 )

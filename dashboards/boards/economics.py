@@ -1,12 +1,17 @@
-"""Economics: what does a million tokens cost here, and would an API be cheaper? Prices are set at the top."""
+"""Economics: what do tokens cost here in money, energy and carbon, and would an API be cheaper? The reader sets prices.
+
+Energy comes from the energy ledger (docs/ENERGY.md), else from the power of the GPUs; where neither is known, only the
+price of the GPUs counts. So that there is a cost wherever tokens are.
+"""
 
 from __future__ import annotations
 
 from typing import Final
 
+from dashboards.boards.clients import ENERGY
 from dashboards.boards.fleet import HOST
-from dashboards.kit import panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, Variable, row, section, source
+from dashboards.kit import latency, panels, plots, style, tables, theme
+from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source
 from dashboards.kit.labels import hosted
 from dashboards.kit.promql import (
     RANGE,
@@ -23,11 +28,12 @@ from dashboards.kit.promql import (
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import GPU
+from exporter.catalogue import daemon as d
 from exporter.catalogue import energy as e
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model", "instance": "$host"})
+_B: Final = Scope({"daemon": "$daemon", "instance": "$host"})
 
 _GPU_HOUR: Final = Variable(
     "gpu_hour",
@@ -37,6 +43,9 @@ _GPU_HOUR: Final = Variable(
     about="Rent, or price over lifetime. 0.40 is a 3,500 USD GPU written off in a year of use.",
 )
 _KWH: Final = Variable("kwh", "USD per kWh", "textbox", default="0.30", about="Price of electricity.")
+_CARBON: Final = Variable(
+    "carbon", "gCO2 per kWh", "textbox", default="350", about="Carbon intensity of your grid."
+)
 _API: Final = Variable(
     "api",
     "API USD per 1M tokens",
@@ -56,14 +65,15 @@ _STEADY: Final = "15m"
 
 
 def _gpus() -> Expr:
-    return count_by(_B.now(h.DEVICE_INFO))
+    """Count the GPUs; where none is known, each daemon counts as one."""
+    return either(count_by(_B.now(h.DEVICE_INFO)), count_by(_B.now(d.UP)))
 
 
 def _watts(window: str) -> Expr:
-    """Take the mean power: from the GPUs' energy counters, else from their power, else 0: then only time costs."""
-    measured = sum_by(_B.rate(e.GPU, window)).in_unit("watts")
-    sampled = sum_by(_B.over("avg_over_time", h.POWER, window))
-    return either(either(measured, sampled), _gpus() * 0).in_unit("watts")
+    """Take the mean power: of each GPU by its energy, else by its power; where neither is known 0: only time costs."""
+    measured = sum_by(_B.rate(e.GPU, window), *GPU)
+    sampled = max_by(_B.over("avg_over_time", h.POWER, window), *GPU)
+    return either(sum_by(either(measured, sampled)), _gpus() * 0).in_unit("watts")
 
 
 def _usd_per_second(window: str) -> Expr:
@@ -80,55 +90,71 @@ def _usd_per_million(window: str) -> Expr:
     return _usd_per_second(window) / (_tokens_per_second(window) > 0) * _MILLION
 
 
-_COST = panels.stat(
+def _joules_per_token(window: str) -> Expr:
+    return (_watts(window) / (_tokens_per_second(window) > 0)).in_unit("joules")
+
+
+def _number(
+    title: str, ask: str, expr: Expr, subtitle: str, *, unit: str = "", decimals: int = 2
+) -> panels.Viz:
+    """Show one number of the whole range."""
+    return panels.stat(title, ask, Query(expr, subtitle), unit=unit, decimals=decimals, spark=False)
+
+
+_COST = _number(
     "Cost per 1M tokens",
     "What did a million output tokens cost in this time, GPUs and electricity together?",
-    Query(_usd_per_million(RANGE), "output tokens"),
+    _usd_per_million(RANGE),
+    "output tokens",
     unit=_USD,
-    decimals=2,
-    spark=False,
 )
-_VERSUS = panels.stat(
-    "Of API price",
-    "How does that compare with the API? Below 100 % this is cheaper.",
-    Query(_usd_per_million(RANGE) / variable("api"), "API price is 100 %"),
-    unit="percentunit",
-    thresholds=theme.steps(theme.INDIGO, (1, theme.AMBER)),
-    decimals=0,
-    spark=False,
+_PER_REQUEST = _number(
+    "Cost per request",
+    "What did a request cost on average in this time, GPUs and electricity together?",
+    _usd_per_second(RANGE) / (sum_by(_B.rate(s.REQUESTS, RANGE)) > 0),
+    "GPUs and electricity",
+    unit=_USD,
+    decimals=4,
 )
-_SAVED = panels.stat(
-    "Saved per day",
-    "What would the API have cost more, per day at this pace? Negative: it would have been cheaper.",
+_PER_DAY = _number(
+    "Cost per day",
+    "What does a day at this pace cost? Idle GPUs cost as well. Without GPU data each daemon counts as one GPU.",
+    _usd_per_second(RANGE) * _DAY_S,
+    "GPUs and electricity",
+    unit=_USD,
+)
+_JOULES = _number(
+    "Energy per output token",
+    "How much energy does one output token take, idle time included?",
+    _joules_per_token(RANGE),
+    "idle included",
+    decimals=1,
+)
+_API_LIST = panels.counts(
+    "Against the API",
+    "Is this cheaper than the API, how much does it save per day, and how many tokens break even?",
+    Query(_usd_per_million(RANGE) / variable("api"), "of API price"),
     Query(
         (_tokens_per_second(RANGE) / _MILLION * variable("api") - _usd_per_second(RANGE)) * _DAY_S,
-        "at this pace",
+        "saved per day",
     ),
-    unit=_USD,
-    decimals=2,
-    spark=False,
+    Query(_usd_per_second(RANGE) * _DAY_S / variable("api") * _MILLION, "break-even/day"),
+    marks={"of API price": theme.steps(theme.TEXT, (1, theme.AMBER))},
+    units={"of API price": ("percentunit", 0), "saved per day": (_USD, 2), "break-even/day": ("short", 1)},
 )
-_EVEN = panels.stat(
-    "Break-even per day",
-    "How many output tokens per day are needed to be as cheap as the API?",
-    Query(_usd_per_second(RANGE) * _DAY_S / variable("api") * _MILLION, "output tokens"),
-    unit="short",
-    decimals=1,
-    spark=False,
-)
-_JOULES = panels.stat(
-    "Energy per output token",
-    "How much energy does one output token take?",
-    Query((_watts(RANGE) / (_tokens_per_second(RANGE) > 0)).in_unit("joules"), "output tokens"),
-    decimals=1,
-    spark=False,
-)
-_USED = panels.stat(
-    "GPU utilization",
-    "Which share of the time do the GPUs work? Idle GPUs cost the same.",
-    Query(avg_by(_B.over("avg_over_time", h.UTILIZATION, RANGE)), "mean of all GPUs"),
-    decimals=0,
-    spark=False,
+_ENERGY_LIST = panels.counts(
+    "Energy",
+    "How much energy and carbon does a day at this pace take, and which share of it is used while nothing runs?",
+    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH, "energy per day"),
+    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH * variable("carbon"), "CO2 per day"),
+    Query(share(sum_by(_B.rate(e.IDLE, RANGE)), sum_by(_B.rate(e.GPU, RANGE))), "idle share"),
+    Query(avg_by(_B.over("avg_over_time", h.UTILIZATION, RANGE)), "GPU utilization"),
+    units={
+        "energy per day": ("kwatth", 2),
+        "CO2 per day": ("massg", 2),
+        "idle share": ("percentunit", 0),
+        "GPU utilization": ("percentunit", 0),
+    },
 )
 _COST_OVER_TIME = plots.series(
     "Cost per 1M tokens",
@@ -148,10 +174,47 @@ _SPENT = plots.series(
     stack=True,
     overrides=[style.line("GPUs", theme.SLATE), style.line("electricity")],
 )
+_BY_MODEL = plots.series(
+    "Power by model",
+    "Which model uses the energy, and how much is used while nothing runs?",
+    Query(sum_by(_B.rate(e.IDLE, "5m")).in_unit("watts"), "idle"),
+    Query(sum_by(_B.rate(e.MODEL, "5m"), "model").in_unit("watts"), "{{model}}"),
+    stack=True,
+    decimals=0,
+    short_names=True,
+    shades=True,
+    overrides=[style.line("idle", theme.DIM)],
+)
+_TOKENS: Final = sum_by(_B.increase(s.GENERATION_TOKENS, RANGE), "model")
+_ENERGY: Final = sum_by(_B.increase(e.MODEL, RANGE), "model")
+_MODELS = tables.table(
+    "Models",
+    "What does each model use, and what would the API have charged? Cost: electricity without idle time.",
+    Query(_TOKENS > 0),
+    Query(sum_by(_B.increase(s.REQUESTS, RANGE), "model") > 0),
+    Query(_ENERGY / _SECONDS_PER_HOUR),
+    Query((_ENERGY / (_TOKENS > 0)).in_unit("joules")),
+    Query(_ENERGY / _JOULES_PER_KWH * variable("kwh")),
+    Query(_ENERGY / _JOULES_PER_KWH * variable("carbon")),
+    Query(_TOKENS / _MILLION * variable("api")),
+    Query(share(sum_by(_B.increase(s.REASONING_TOKENS, RANGE), "model"), _TOKENS)),
+    columns=[
+        Column("model", "Model"),
+        Column("A", "Output tokens", unit="short", width=115),
+        Column("B", "Requests", unit="short", decimals=0, width=85),
+        Column("C", "Energy", unit="watth", decimals=1, width=95),
+        Column("D", "Energy per token", unit="joule", decimals=2, width=130),
+        Column("E", "Electricity", unit=_USD, decimals=3, width=95),
+        Column("F", "CO2", unit="massg", decimals=1, width=90),
+        Column("G", "API value", unit=_USD, decimals=2, width=90),
+        Column("H", "Reasoning share", unit="percentunit", decimals=0, gauge_to=1, thresholds=theme.PLAIN),
+    ],
+    largest="Energy",
+)
 _JOULES_OVER_TIME = plots.series(
     "Energy per output token",
     "Does batching pay? More requests at once mean less energy per token.",
-    Query((_watts(_STEADY) / (_tokens_per_second(_STEADY) > 0)).in_unit("joules"), "per output token"),
+    Query(_joules_per_token(_STEADY), "per output token"),
     bridged=True,
 )
 _POWER = plots.series(
@@ -164,42 +227,53 @@ _POWER = plots.series(
     overrides=style.GPUS,
     interval=plots.LEVEL_STEP,
 )
-_TOKENS: Final = sum_by(_B.increase(s.GENERATION_TOKENS, RANGE), "model")
-_MODELS = tables.table(
-    "Models",
-    "Which models are worth their VRAM? Value: what the API would have charged. Reasoning is estimated.",
-    Query(_TOKENS > 0),
-    Query(_TOKENS / _MILLION * variable("api")),
-    Query(share(sum_by(_B.increase(s.REASONING_TOKENS, RANGE), "model"), _TOKENS)),
-    Query(sum_by(_B.now(h.INSTANCE_VRAM), "model")),
-    columns=[
-        Column("model", "Model"),
-        Column("A", "Output tokens", unit="short", width=110),
-        Column("B", "API value", unit=_USD, decimals=2, width=90),
-        Column("C", "Reasoning share", unit="percentunit", decimals=0, gauge_to=1, thresholds=theme.PLAIN),
-        Column("D", "VRAM now", unit="bytes", decimals=1, width=100),
-    ],
-    largest="Output tokens",
+_IDLE = plots.series(
+    "Idle share by GPU",
+    "Which share of a GPU's energy is used while no request runs on it?",
+    Query(
+        hosted(share(sum_by(_B.rate(e.IDLE, _STEADY), *GPU), sum_by(_B.rate(e.GPU, _STEADY), *GPU))),
+        "{{host}} GPU {{gpu}}",
+    ),
+    high=1,
+    overrides=style.GPUS,
+)
+_PER_PREDICTION = latency.percentiles(
+    "Energy per request", "How much energy does one request take?", _B, e.REQUEST, decimals=0, exemplars=False
 )
 
 BOARD: Final = Board(
     name="Economics",
-    question="What does a million tokens cost here, and would an API be cheaper?",
-    variables=(source("prometheus", "Prometheus"), HOST, DAEMON, MODEL, _GPU_HOUR, _KWH, _API),
+    question="What do tokens cost here in money, energy and carbon, and would an API be cheaper?",
+    variables=(source("prometheus", "Prometheus"), HOST, DAEMON, _GPU_HOUR, _KWH, _CARBON, _API),
     notes=NOTES,
     answer=(
         "Cost per 1M tokens",
-        "Of API price",
-        "Saved per day",
-        "Break-even per day",
+        "Cost per request",
+        "Cost per day",
         "Energy per output token",
+        "Against the API",
+        "Energy",
+        "Power by model",
     ),
     sections=(
         section(
             "",
-            row(4, (4, _COST), (4, _VERSUS), (4, _SAVED), (4, _EVEN), (4, _JOULES), (4, _USED)),
-            row(8, (12, _COST_OVER_TIME), (12, _MODELS)),
-            row(7, (8, _SPENT), (8, _JOULES_OVER_TIME), (8, _POWER)),
+            row(
+                5,
+                (4, _COST),
+                (4, _PER_REQUEST),
+                (3, _PER_DAY),
+                (3, _JOULES),
+                (5, _API_LIST),
+                (5, _ENERGY_LIST),
+            ),
+            row(7, (8, _COST_OVER_TIME), (8, _SPENT), (8, _BY_MODEL)),
+            row(7, (24, _MODELS)),
         ),
+        section(
+            "Energy by GPU and request",
+            row(7, (6, _POWER), (6, _IDLE), (6, _JOULES_OVER_TIME), (6, _PER_PREDICTION)),
+        ),
+        ENERGY,
     ),
 )

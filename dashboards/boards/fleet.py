@@ -115,12 +115,17 @@ _HELD = plots.series(
     "Who holds the VRAM? Dashed: all of it.",
     Query(sum_by(_of(Scope().now(h.INSTANCE_VRAM)), "instance_id"), "{{instance_id}}"),
     Query(max_by(_of(FOREIGN.series)) > 0, "other processes"),
+    Query(max_by(_of(max_by(Scope().now(h.MEMORY_RESERVED), *GPU))) > 0, "reserved"),
     Query(max_by(_of(max_by(Scope().now(h.MEMORY_TOTAL), *GPU))), "total"),
     stack=True,
     decimals=0,
     short_names=True,
     shades=True,
-    overrides=[style.line("other processes", theme.DIM), style.limit("total")],
+    overrides=[
+        style.line("other processes", theme.DIM),
+        style.line("reserved", theme.SLATE),
+        style.limit("total"),
+    ],
     interval=plots.LEVEL_STEP,
     legend="right",
 )

@@ -12,7 +12,9 @@ from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
+from exporter.catalogue import engine as e
 from exporter.catalogue import hardware as h
+from exporter.catalogue import log_stream as s
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
 _ONE: Final = ("daemon", "model", "instance_id")
@@ -51,11 +53,12 @@ _FREE = panels.stat(
 )
 _OPERATING = panels.counts(
     "Operations",
-    "How many operations are under way, and how did others end in this time?",
+    "How many operations are under way, how did others end, and how many requests did ejects end?",
     Query(sum_by(_B.now(a.OPERATIONS_IN_PROGRESS)), "in progress"),
     Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="done")), "done"),
     Query(sum_by(_B.increase(a.ACTIONS, RANGE, outcome="=~failed|denied")), "failed or denied"),
-    marks={"failed or denied": theme.ANY_AMBER},
+    Query(sum_by(_B.increase(a.REQUESTS_ENDED, RANGE)), "requests cut off"),
+    marks={"failed or denied": theme.ANY_AMBER, "requests cut off": theme.ANY_AMBER},
 )
 
 _INSTANCES = tables.table(
@@ -146,17 +149,23 @@ _SIZES = tables.table(
 )
 _SETTINGS = tables.table(
     "Load settings",
-    "With which context, parallel sessions and GPU offload is each instance loaded?",
+    "With which context, sessions, slots and GPU offload is each instance loaded? Below default: memory was short.",
     Query(max_by(_B.now(d.CONTEXT_LENGTH), *_ONE)),
+    Query(max_by(_B.now(d.CONTEXT_BELOW_DEFAULT), *_ONE)),
     Query(max_by(_B.now(d.PARALLEL), *_ONE)),
+    Query(either(max_by(_B.now(e.ENGINE_SLOTS), *_ONE), max_by(_B.now(s.SLOTS), *_ONE))),
+    Query(max_by(_B.now(e.ENGINE_CONTEXT), *_ONE)),
     Query(max_by(_B.now(d.GPU_OFFLOAD), *_ONE)),
     Query((now() - max_by(_B.now(d.LAST_USED), *_ONE)).in_unit("seconds")),
     columns=[
         Column("instance_id", "Instance"),
         Column("A", "Context", decimals=0, width=85),
-        Column("B", "Parallel", decimals=0, width=80),
-        Column("C", "GPU offload", unit="percentunit", decimals=0, width=100),
-        Column("D", "Idle for", unit="s", decimals=0, width=90),
+        Column("B", "Below default", width=110, mappings=theme.RISK),
+        Column("C", "Parallel", decimals=0, width=80),
+        Column("D", "Slots", decimals=0, width=65),
+        Column("E", "Slot context", decimals=0, width=105),
+        Column("F", "GPU offload", unit="percentunit", decimals=0, width=105),
+        Column("G", "Idle for", unit="s", decimals=0, width=90),
     ],
 )
 _KILL = tables.table(
@@ -251,7 +260,7 @@ BOARD: Final = Board(
             row(7, (15, _STATES), (9, _HISTORY)),
         ),
         section("Models on disk", row(10, (24, _MODELS))),
-        section("Load settings and VRAM", row(7, (12, _SIZES), (12, _SETTINGS))),
+        section("Load settings and VRAM", row(7, (9, _SIZES), (15, _SETTINGS))),
         section(
             "Operations",
             row(8, (17, _OPERATIONS), (7, _KILL)),

@@ -277,6 +277,16 @@ _DRIVER = tables.table(
     ],
 )
 
+_ACTIVITY = plots.series(
+    "Activity by part",
+    "Which part of each GPU works? SM occupancy and tensor activity tell what utilization hides.",
+    Query(hosted(max_by(_B.now(h.ACTIVITY), *GPU, "part")), _NAME + " {{part}}"),
+    high=1,
+    overrides=style.GPUS,
+    interval=plots.LEVEL_STEP,
+    legend="right",
+)
+
 SECTIONS: Final = (
     section(
         "Processes and host",
@@ -293,6 +303,7 @@ SECTIONS: Final = (
         row(8, (12, _TRAFFIC), (12, _NVLINK)),
     ),
     section("Faults (optional)", row(7, (9, _ECC), (15, _XID)), row(7, (9, _ROWS), (15, _NVLINK_ERRORS))),
+    section("Activity (optional: NVIDIA Hopper and newer)", row(8, (24, _ACTIVITY))),
     section("MIG (optional)", row(6, (24, _MIG))),
     section("Drivers", row(5, (24, _DRIVER))),
 )

@@ -5,12 +5,13 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.boards import common
+from dashboards.boards.clients import TAP
 from dashboards.boards.daemonpulse import SELF
+from dashboards.boards.exposure import EXPOSURE
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
 from dashboards.kit.labels import firing, firing_count
 from dashboards.kit.promql import (
-    RANGE,
     Expr,
     Scope,
     coded,
@@ -22,7 +23,7 @@ from dashboards.kit.promql import (
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules import recording
-from dashboards.rules.recording import GPU
+from dashboards.rules.recording import GPU, error_rate
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
@@ -96,7 +97,7 @@ _DAEMONS = tables.table(
     Query(sum_by(_B.now(d.REQUESTS_WAITING), "daemon")),
     Query(sum_by(_B.rate(s.GENERATION_TOKENS, "5m"), "daemon")),
     Query(_B.quantile(0.95, s.TTFT, "daemon", window="5m")),
-    Query(common.error_rate(_B, "daemon", window="5m")),
+    Query(error_rate(_B, "daemon", window="5m")),
     columns=[
         Column("daemon", "Daemon", link="daemonpulse-forge?var-daemon=${__value.raw}"),
         Column("A", "State", width=80, mappings=theme.DAEMON_CELLS),
@@ -162,50 +163,6 @@ _BY_MODEL = plots.series(
     short_names=True,
     shades=True,
 )
-_POSTURE = tables.table(
-    "Exposure",
-    "Who can reach the daemon, and what does it store? Known for daemons on the exporter's host.",
-    Query(max_by(_B.now(d.AUTH_REQUIRED), "daemon")),
-    Query(max_by(_B.now(d.LISTENS_BEYOND_LOOPBACK), "daemon")),
-    Query(max_by(_B.now(d.SENSITIVE_LOGGING), "daemon")),
-    Query(max_by(_B.now(d.JIT_LOADING), "daemon")),
-    Query(max_by(_B.now(d.PROMPT_HISTORY), "daemon")),
-    Query(max_by(_B.now(d.GUARDRAILS), "daemon", "mode")),
-    columns=[
-        common.DAEMON_COLUMN,
-        Column("A", "Auth required", width=110, mappings=theme.GUARD),
-        Column("B", "Beyond loopback", width=125, mappings=theme.RISK),
-        Column("C", "Prompt logging", width=115, mappings=theme.RISK),
-        Column("D", "JIT loading", width=90, mappings=theme.YES_NO),
-        Column("E", "Prompt history", unit="bytes", width=110),
-        Column("mode", "Guardrail", width=85),
-    ],
-)
-_VERSIONS = tables.table(
-    "Versions",
-    "Which version runs where?",
-    Query(max_by(_B.now(d.BUILD_INFO), "daemon", "version", "build", "kind")),
-    Query(sum_by(_B.increase(d.RESTARTS, RANGE), "daemon")),
-    columns=[
-        common.DAEMON_COLUMN,
-        Column("version", "Version", width=90),
-        Column("build", "Build", width=70),
-        Column("kind", "Kind", width=80),
-        Column("B", "Restarts", decimals=0, width=80, thresholds=common.ANY_CELL),
-    ],
-)
-_PEERS = tables.table(
-    "LM Link peers",
-    "Which peers does the daemon use?",
-    Query(max_by(_B.now(d.LINK_PEER_UP), "daemon", "peer")),
-    columns=[
-        common.DAEMON_COLUMN,
-        Column("peer", "Peer"),
-        Column("A", "Connected", mappings=theme.UP_DOWN),
-    ],
-    none="No peers",
-)
-
 BOARD: Final = Board(
     name="Overview",
     question="Is everything up, fast enough, and within its objectives?",
@@ -240,7 +197,8 @@ BOARD: Final = Board(
             row(6, (24, _STATES)),
         ),
         section("Load", row(8, (8, _TTFT), (8, _QUEUE), (8, _BY_MODEL))),
-        section("Exposure and versions", row(6, (15, _POSTURE), (9, _VERSIONS)), row(5, (24, _PEERS))),
+        EXPOSURE,
         SELF,
+        TAP,
     ),
 )

@@ -5,15 +5,16 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.boards import common
+from dashboards.boards.clients import CLIENTS
+from dashboards.boards.slots import SLOTS
 from dashboards.boards.traces import SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
 from dashboards.kit.promql import RANGE, Expr, Scope, either, max_by, share, sum_by, unless
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
-from dashboards.rules.recording import TPOT_S, TTFT_S
+from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
 from exporter.catalogue import daemon as d
-from exporter.catalogue import engine as e
 from exporter.catalogue import log_stream as s
 
 _B: Final = Scope({"daemon": "$daemon", "model": "$model"})
@@ -97,66 +98,6 @@ _OWN_RATE = latency.percentiles(
     s.TOKENS_PER_SECOND,
 )
 
-_QUEUE = plots.series(
-    "Running and waiting",
-    "Does a queue build up?",
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_RUNNING, "$__rate_interval")), "running"),
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval")), "waiting"),
-    overrides=[
-        style.line("running", custom__lineWidth=2),
-        style.line("waiting", theme.SLATE, custom__fillOpacity=20),
-    ],
-    interval=plots.LEVEL_STEP,
-)
-_WAITING_BY_MODEL = plots.series(
-    "Waiting by model",
-    "At which model does a queue build up?",
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval"), "model") > 0, "{{model}}"),
-    stack=True,
-    short_names=True,
-    shades=True,
-    interval=plots.LEVEL_STEP,
-)
-_QUEUE_TIME = latency.percentiles(
-    "Queue time", "How long does a request wait for a slot? Only engines that log it.", _B, e.QUEUE_TIME
-)
-_CACHED: Final = sum_by(_B.rate(e.CACHED_TOKENS), "model")
-_CACHE = plots.series(
-    "Prompt cache hit ratio",
-    "Which share of prompt tokens came from the prompt cache?",
-    Query(share(_CACHED, (_CACHED + sum_by(_B.rate(e.PROCESSED_TOKENS), "model")) > 0), "{{model}}"),
-    high=1,
-    short_names=True,
-    shades=True,
-    bridged=True,
-)
-_CONTEXT_BY_SLOT = plots.series(
-    "Context by slot",
-    "How full is the context of each slot, in tokens?",
-    Query(max_by(_B.now(e.SLOT_CONTEXT), *_SLOT), "{{instance_id}} #{{slot}}"),
-    short_names=True,
-    shades=True,
-    interval="15s",
-)
-_PREFILL_PROGRESS = plots.series(
-    "Prefill progress",
-    "How far through its prompt is each busy slot?",
-    Query(max_by(_B.now(s.SLOT_PROMPT_PROGRESS), *_SLOT), "{{instance_id}} #{{slot}}"),
-    high=1,
-    short_names=True,
-    shades=True,
-    interval="5s",
-)
-_SLOT_RATE = plots.series(
-    "Decode rate by slot",
-    "How fast does each busy slot generate?",
-    Query(max_by(_B.now(s.SLOT_RATE), *_SLOT), "{{instance_id}} #{{slot}}"),
-    stack=True,
-    short_names=True,
-    shades=True,
-    interval="5s",
-)
-
 _CONTEXT_MAP = plots.heatmap(
     "Context fill",
     "Do requests come close to the end of their context?",
@@ -178,7 +119,7 @@ _MODELS = tables.table(
     Query(_B.quantile(0.95, s.TTFT, "model", window=RANGE)),
     Query(_B.quantile(0.95, s.PER_TOKEN, "model", window=RANGE)),
     Query(_B.quantile(0.95, s.E2E, "model", window=RANGE)),
-    Query(common.error_rate(_B, "model", window=RANGE)),
+    Query(error_rate(_B, "model", window=RANGE)),
     columns=[
         Column("model", "Model"),
         Column("A", "Requests", decimals=0, width=95),
@@ -269,12 +210,7 @@ BOARD: Final = Board(
             row(8, (8, _TTFT_MAP), (8, _E2E_MAP), (8, _PROMPT_MAP)),
             row(8, (12, _OWN_RATE), (12, _CONTEXT_MAP)),
         ),
-        section(
-            "Queue, prompt cache and batching",
-            row(8, (12, _QUEUE), (12, _WAITING_BY_MODEL)),
-            row(8, (8, _QUEUE_TIME), (8, _CACHE), (8, _CONTEXT_BY_SLOT)),
-            row(8, (12, _PREFILL_PROGRESS), (12, _SLOT_RATE)),
-        ),
+        SLOTS,
         section(
             "Tokens and finish reasons",
             row(8, (12, _TOKENS), (12, _FINISH)),
@@ -285,5 +221,6 @@ BOARD: Final = Board(
             row(8, (8, _REASONING), (8, _REASONING_TIME), (8, _ACCEPTED)),
         ),
         TRACES,
+        CLIENTS,
     ),
 )

@@ -11,7 +11,7 @@ from dashboards.kit.promql import RANGE, Expr, Scope, max_by, sum_by, variable
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules import recording
-from dashboards.rules.recording import FAILED, Recording
+from dashboards.rules.recording import FAILED, Recording, error_rate
 from exporter.catalogue import Metric
 from exporter.catalogue import log_stream as s
 
@@ -52,7 +52,7 @@ _TPOT: Final = Variable(
 
 
 def _failed(*by: str, window: str = RANGE) -> Expr:
-    return common.error_rate(_B, *by, window=window)
+    return error_rate(_B, *by, window=window)
 
 
 def _late(metric: Metric, bound: str, *by: str, window: str = RANGE) -> Expr:

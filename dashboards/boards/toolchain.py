@@ -52,7 +52,8 @@ _CALLS = plots.series(
 )
 _GUARD = panels.counts(
     "Policy",
-    "Are there servers without policy, tools that changed since their approval, denied calls?",
+    "Is the policy file in force (1)? Are there servers without policy, changed tools, denied calls?",
+    Query(min_by(_B.now(m.POLICY_LOADED)), "policy in force"),
     Query(sum_by(_B.now(m.CONFIG_DRIFT)), "ungated servers"),
     Query(sum_by(_B.now(m.TOOL_CHANGED)), "changed tools"),
     Query(
@@ -62,7 +63,11 @@ _GUARD = panels.counts(
         ),
         "denied calls",
     ),
-    marks={"ungated servers": theme.ANY_RED, "changed tools": theme.ANY_AMBER},
+    marks={
+        "policy in force": theme.steps(theme.AMBER, (1, theme.TEXT)),
+        "ungated servers": theme.ANY_RED,
+        "changed tools": theme.ANY_AMBER,
+    },
 )
 _RECORD = panels.counts(
     "Actions",
@@ -95,13 +100,15 @@ _SERVERS = tables.table(
     Query(max_by(_B.now(m.SERVER_UP), "server")),
     Query(sum_by(_B.increase(m.SERVER_STARTS, RANGE, outcome="failed"), "server")),
     Query(sum_by(_B.increase(m.RESULTS_CAPPED, RANGE), "server")),
+    Query(sum_by(_B.increase(m.ITEMS_DROPPED, RANGE), "server")),
     Query(sum_by(_B.increase(s.PLUGIN_MESSAGES, RANGE, kind="error"), "server")),
     columns=[
         Column("server", "Server"),
         Column("A", "State", width=70, mappings=theme.UP_DOWN),
         Column("B", "Failed starts", decimals=0, width=105, thresholds=common.ANY_CELL),
         Column("C", "Truncated", decimals=0, width=90),
-        Column("D", "Log errors", decimals=0, width=90, thresholds=common.ANY_CELL),
+        Column("D", "Dropped", decimals=0, width=85, thresholds=common.ANY_CELL),
+        Column("E", "Log errors", decimals=0, width=90, thresholds=common.ANY_CELL),
     ],
 )
 _BY_TOOL = plots.series(
@@ -118,6 +125,13 @@ _LATENCY = plots.series(
     "Tool latency p95",
     "Which tool is slow?",
     Query(_B.quantile(0.95, m.TOOL_CALL_DURATION, "server", "tool"), "{{server}}/{{tool}}", exemplars=True),
+    shades=True,
+    bridged=True,
+)
+_GATE = plots.series(
+    "Gate latency p95",
+    "How long does each MCP request take at the gate, waits for an approval included?",
+    Query(_B.quantile(0.95, m.SERVER_OPERATION_DURATION, "mcp_method_name"), "{{mcp_method_name}}"),
     shades=True,
     bridged=True,
 )
@@ -184,6 +198,19 @@ _ENTRIES = plots.series(
     bars=True,
     shades=True,
 )
+_HEAD = tables.table(
+    "Audit head",
+    "Which row is the last? `audit verify --head` takes sequence and fingerprint. Sampled: denials only counted.",
+    Query(max_by(_B.now(a.AUDIT_HEAD_SEQUENCE), "instance")),
+    Query(max_by(_B.now(a.AUDIT_HEAD_FINGERPRINT), "instance")),
+    Query(max_by(_B.increase(a.AUDIT_DENIALS_SAMPLED, RANGE), "instance")),
+    columns=[
+        Column("instance", "Address"),
+        Column("A", "Sequence", unit="none", decimals=0, width=90),
+        Column("B", "Fingerprint", unit="none", decimals=0, width=160),
+        Column("C", "Sampled", decimals=0, width=85, thresholds=common.ANY_CELL),
+    ],
+)
 _AUDIT = tables.table(
     "Audit log",
     "Who did what, when, and what came of it?",
@@ -213,8 +240,10 @@ BOARD: Final = Board(
             row(5, (5, _GUARD), (5, _RECORD), (14, _CALLS)),
             row(8, (24, _POLICY)),
         ),
-        section("Calls", row(8, (8, _BY_TOOL), (8, _OUTCOMES), (8, _LATENCY)), row(7, (24, _SERVERS))),
+        section(
+            "Calls", row(8, (8, _BY_TOOL), (8, _OUTCOMES), (8, _LATENCY)), row(7, (15, _SERVERS), (9, _GATE))
+        ),
         section("Models", row(8, (8, _ASKED), (8, _BY_MODEL), (8, _SHARE))),
-        section("Audit log", row(10, (24, _AUDIT)), row(7, (12, _ENTRIES), (12, _REJECTED))),
+        section("Audit log", row(10, (24, _AUDIT)), row(7, (8, _ENTRIES), (7, _REJECTED), (9, _HEAD))),
     ),
 )

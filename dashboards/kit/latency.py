@@ -19,13 +19,14 @@ def percentiles(
     log: bool = False,
     low: float = 0,
     decimals: int | None = None,
+    exemplars: bool = True,
 ) -> Viz:
-    """Show the three percentiles; a red dashed line where there is an objective. Exemplars lead to traces."""
+    """Show the three percentiles; a red dashed line where there is an objective. `exemplars` lead to traces."""
     limits = None if objective is None else theme.steps(theme.CLEAR, (objective, theme.RED))
     return plots.series(
         title,
         ask,
-        Query(scope.quantile(0.5, metric), "p50", exemplars=True),
+        Query(scope.quantile(0.5, metric), "p50", exemplars=exemplars),
         Query(scope.quantile(0.95, metric), "p95"),
         Query(scope.quantile(0.99, metric), "p99"),
         overrides=style.PERCENTILES,

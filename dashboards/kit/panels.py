@@ -6,7 +6,7 @@ grafanalib numbers and serializes; its defaults are those of old Grafanas. Knows
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from typing import Final
 
@@ -164,9 +164,21 @@ def stat(
 
 
 def counts(
-    title: str, ask: str, *queries: Query, marks: dict[str, Json] | None = None, unit: str = "none"
+    title: str,
+    ask: str,
+    *queries: Query,
+    marks: Mapping[str, Json] | None = None,
+    units: Mapping[str, tuple[str, int]] | None = None,
 ) -> Viz:
-    """Show two to four numbers as a list: name left, number right. `marks` are thresholds by name."""
+    """Show two to four numbers as a list: name left, number right.
+
+    By name, `marks` are thresholds, and `units` are Grafana's unit and decimals of what is no count.
+    """
+    told: dict[str, Json] = {query.legend: {} for query in queries}
+    for name, steps in (marks or {}).items():
+        told[name]["thresholds"] = steps
+    for name, (unit, decimals) in (units or {}).items():
+        told[name] |= {"unit": unit, "decimals": decimals}
     return panel(
         "stat",
         title,
@@ -185,14 +197,14 @@ def counts(
             "wideLayout": True,
         },
         defaults={
-            "unit": unit,
+            "unit": "none",
             "color": {"mode": "thresholds"},
             "thresholds": theme.QUIET,
             "mappings": [],
             "decimals": 0,
             "noValue": NO_VALUE,
         },
-        overrides=[style.named(name, thresholds=steps) for name, steps in (marks or {}).items()],
+        overrides=[style.named(name, **properties) for name, properties in told.items() if properties],
     )
 
 

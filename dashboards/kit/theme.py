@@ -150,6 +150,15 @@ INSTANCE_CELLS: Final = words(
     _4=("Embedding", CLEAR),
 )
 
+LINK_STATES: Final = ("offline", "starting", "online", "stopping")
+LINK_CELLS: Final = words(
+    _0=("Unknown", AMBER_BACK),
+    _1=("Offline", CLEAR),
+    _2=("Starting", CLEAR),
+    _3=("Online", CLEAR),
+    _4=("Stopping", CLEAR),
+)
+
 HOSTS: Final[list[Json]] = [
     {"type": "regex", "options": {"pattern": "^(.+):[0-9]+$", "result": {"index": 0, "text": "$1"}}}
 ]

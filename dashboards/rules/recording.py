@@ -58,6 +58,20 @@ class Recording:
         return {"record": self.name, "expr": self.expr.text}
 
 
+FAILED: Final = "error"
+TOLD: Final = "!=unknown"
+"""The error rate, everywhere: requests that ended in error, of all whose end the daemon tells. An abort is the
+client's. A daemon that sends no stats with an output does not tell how it ended; that is no error."""
+
+
+def error_rate(scope: Scope, *by: str, window: str = "") -> Expr:
+    """Take the share of requests that ended in error, 0 to 1."""
+    return share_of_some(
+        sum_by(scope.rate(s.REQUESTS, window, finished_reason=FAILED), *by),
+        sum_by(scope.rate(s.REQUESTS, window, finished_reason=TOLD), *by),
+    )
+
+
 def _slow(metric: Metric, bound: float) -> dict[str, Recording]:
     return {
         window: Recording(
@@ -72,9 +86,6 @@ def _slow(metric: Metric, bound: float) -> dict[str, Recording]:
 TTFT_SLOW: Final = _slow(s.TTFT, TTFT_S)
 TPOT_SLOW: Final = _slow(s.PER_TOKEN, TPOT_S)
 
-FAILED: Final = "=~error|unknown"
-"""The finish reasons that count as errors, everywhere. An abort is the client's."""
-
 ON_TIME: Final = 0.95
 """The share of requests that must keep to the objectives of TTFT and of TPOT."""
 SUCCEEDED: Final = 0.99
@@ -83,10 +94,7 @@ SUCCEEDED: Final = 0.99
 ERRORS: Final = {
     window: Recording(
         f"daemon:llmster_requests_failed:ratio_rate{window}",
-        share_of_some(
-            sum_by(_P.rate(s.REQUESTS, window, finished_reason=FAILED), "daemon"),
-            sum_by(_P.rate(s.REQUESTS, window), "daemon"),
-        ),
+        error_rate(_P, "daemon", window=window),
         ("daemon",),
     )
     for window in WINDOWS
@@ -106,10 +114,7 @@ PREDICTIONS: Final = (
     Recording("daemon_model:llmster_requests:rate5m", sum_by(_P.rate(s.REQUESTS), *_MODEL), _MODEL),
     Recording(
         "daemon_model:llmster_requests_failed:ratio_rate5m",
-        share_of_some(
-            sum_by(_P.rate(s.REQUESTS, finished_reason=FAILED), *_MODEL),
-            sum_by(_P.rate(s.REQUESTS), *_MODEL),
-        ),
+        error_rate(_P, *_MODEL),
         _MODEL,
     ),
     Recording(

@@ -17,7 +17,7 @@ NAMES = ("overview", "fleet", "forge", "pulse", "toolchain", "console", "economi
 RULE_FILES = tuple(sorted((GENERATED / "rules").glob("daemonpulse-*.yaml")))
 
 BY_NAME = {row.name: row for row in (*CATALOGUE, *actions.ROWS, *mcp.ROWS)}
-_METRIC = re.compile(r"\b(?:llmster|gpu|daemonpulse|process)_[a-z0-9_]+\b")
+_METRIC = re.compile(r"\b(?:llmster|gpu|daemonpulse|process|mcp_server)_[a-z0-9_]+\b")
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.*), (?P<label>\w+)\)|query_result\((?P<query>.*)\)")
 
 Json = dict[str, Any]

@@ -12,11 +12,13 @@ from dashboards.alerts.alert import CRITICAL, INFO, WARNING
 from dashboards.alerts.groups import ALERTS
 from dashboards.build import RUNBOOKS
 from dashboards.rules.recording import RECORDINGS
-from tests.dashboards.alert_cases import CASES, Case
+from tests.dashboards.alerts import daemon_cases, gpu_cases
+from tests.dashboards.alerts.case import Case
 from tests.dashboards.asked import BY_NAME as METRICS
 from tests.dashboards.asked import ROOT, RULE_FILES, board, catalogued, rules
 from tests.external import FindTool
 
+CASES = daemon_cases.CASES | gpu_cases.CASES
 BY_NAME = {alert.name: alert for alert in ALERTS}
 PAGES = ROOT / "docs" / "runbook"
 HEADINGS = ("## What it means", "## How to check", "## What to do", "## When to ignore it")
@@ -65,6 +67,25 @@ def test_promtool_accepts_every_rule_file(external_tool: FindTool) -> None:
 def test_the_alert_fires_and_says_what_it_means(external_tool: FindTool, tmp_path: Path, name: str) -> None:
     case = CASES[name]
     judge(external_tool("promtool"), [promtool_test(case, name, case.fires, fires=True)], tmp_path)
+
+
+@pytest.mark.external("promtool")
+def test_an_alert_about_waiting_calls_goes_on_over_the_gaps_between_them(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    name = "McpApprovalWaiting"
+    case = CASES[name]
+    coming = dict.fromkeys(case.fires, "2x5 0x8 2x5 0x8 2x20")
+    gap = promtool_test(case, name, coming, fires=True) | {"promql_expr_test": []}
+    firing = f'count_over_time(ALERTS{{alertname="{name}",alertstate="firing"}}[25m])'
+    labels = (
+        f'{{alertname="{name}",alertstate="firing",instance="box:9810",job="daemonpulse",severity="info"}}'
+    )
+    gap["alert_rule_test"] = []
+    gap["promql_expr_test"] = [
+        {"expr": firing, "eval_time": "30m", "exp_samples": [{"labels": labels, "value": 26}]}
+    ]
+    judge(external_tool("promtool"), [gap], tmp_path)
 
 
 @pytest.mark.external("promtool")
@@ -124,7 +145,7 @@ def italics_by_board(page: str) -> list[tuple[str, str]]:
     """Pair every *name* of a bullet that begins with "Board X" (or names one) with that board."""
     found = []
     for bullet in re.split(r"\n(?=- |\d+\. |#|\n)", page):
-        match = re.search(r"[Bb]oard (Overview|Fleet|Forge|Pulse|Toolchain|Console|Economics)", bullet)
+        match = re.search(r"[Bb]oard (Overview|Fleet|Forge|Pulse|Toolchain|Console|Economics|SLO)", bullet)
         if match is not None:
             names = re.findall(r"\*([^*]+)\*", " ".join(bullet.split()))
             found += [(match[1].lower(), name) for name in names]
@@ -145,6 +166,7 @@ def test_recorded_ratios_are_right_and_0_where_nothing_failed(
     ended = 'llmster_request_success_total{daemon="box",model="m",finished_reason="stop"}'
     slow = 'llmster_request_success_total{daemon="box",model="n",finished_reason="error"}'
     fine = 'llmster_request_success_total{daemon="box",model="n",finished_reason="stop"}'
+    untold = 'llmster_request_success_total{daemon="box",model="n",finished_reason="unknown"}'
     ratio = "daemon_model:llmster_requests_failed:ratio_rate5m"
     tests = [
         {
@@ -153,6 +175,7 @@ def test_recorded_ratios_are_right_and_0_where_nothing_failed(
                 {"series": ended, "values": "0+6x20"},
                 {"series": slow, "values": "0+3x20"},
                 {"series": fine, "values": "0+9x20"},
+                {"series": untold, "values": "0+12x20"},
             ],
             "promql_expr_test": [
                 {
@@ -168,7 +191,7 @@ def test_recorded_ratios_are_right_and_0_where_nothing_failed(
                     "eval_time": "15m",
                     "exp_samples": [
                         {"labels": '{daemon="box",model="m"}', "value": 6},
-                        {"labels": '{daemon="box",model="n"}', "value": 12},
+                        {"labels": '{daemon="box",model="n"}', "value": 24},
                     ],
                 },
             ],
