@@ -98,7 +98,7 @@ _PEERS = tables.table(
 
 EXPOSURE: Final = section(
     "Exposure, versions and LM Link",
-    row(6, (14, _POSTURE), (10, _JIT)),
-    row(6, (9, _VERSIONS), (15, _ENGINES)),
+    row(6, (15, _POSTURE), (9, _VERSIONS)),
+    row(6, (11, _JIT), (13, _ENGINES)),
     row(5, (10, _LINK), (14, _PEERS)),
 )
