@@ -1,4 +1,4 @@
-"""Every metric of the catalogue is drawn on a board, or is on a list that says why it is not. The list can only shrink."""
+"""Every metric of the catalogue is drawn on a board, or is on a list with the reason. The list can only shrink."""
 
 from tests.dashboards.asked import (
     BY_NAME,

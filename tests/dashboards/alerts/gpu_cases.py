@@ -1,6 +1,6 @@
 """The cases of the alerts about GPUs."""
 
-from tests.dashboards.alerts.case import BOX, GPU, GIB, HERE, MIB, ON_GPU, ONE, PLACE, Case
+from tests.dashboards.alerts.case import BOX, GIB, GPU, HERE, MIB, ON_GPU, ONE, PLACE, Case
 
 CASES: dict[str, Case] = {
     "GpuMemoryNearlyFull": Case(
