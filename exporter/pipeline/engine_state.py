@@ -67,6 +67,8 @@ class EngineState:
         """Times between deferral and launch; the owner takes them after each line."""
         self._requests: deque[_Request] = deque(maxlen=_MAX_REQUESTS)
         self._failed: OrderedDict[int, What] = OrderedDict()
+        self._cancelled: EngineLine | None = None
+        """The last line, if it counted a request as cancelled: it may have been cut in the task's number."""
         self._deferred: OrderedDict[int, int] = OrderedDict()
         self.is_one_process = False
         """Whether another process would have another state: then this one starts once."""
@@ -96,6 +98,11 @@ class EngineState:
         """Whether anything was told of slots."""
         return bool(self._slots)
 
+    @property
+    def position(self) -> tuple[int, int]:
+        """How far the channel is: the engine's last stamp, 0 without stamps, and the number of lines."""
+        return (self._stamp_ms or 0, self.lines)
+
     def slots(self, now_ms: int | None) -> dict[int, Slot]:
         """Return the slots as of `now_ms`, by the daemon's clock; None: as of the last line."""
         now_ms = self.heard_ms if now_ms is None else now_ms
@@ -105,19 +112,21 @@ class EngineState:
         """Return when any slot last made progress."""
         return max((slot.changed_ms for slot in self._slots.values() if slot.changed_ms), default=None)
 
-    def take(self, line: EngineLine, now_ms: int) -> None:
-        """Take in a line that was logged at `now_ms`."""
+    def take(self, line: EngineLine, now_ms: int) -> bool:
+        """Take in a line that was logged at `now_ms`; tell whether a slot became busy or idle."""
+        moves = self.moves
         number = line.slot
         if number is None and line.what is What.STARTED:
             self._start(line, now_ms)
         if not self._is_in_time(line.stamp_ms, now_ms):
-            return
+            return self.moves != moves
         self.heard_ms = max(self.heard_ms, now_ms)
         self.lines += 1
         if number is None:
             self._take_server_line(line, now_ms)
         elif self.n_slots is None or number < self.n_slots:
             self._take_slot_line(line, number, now_ms)
+        return self.moves != moves
 
     def _take_server_line(self, line: EngineLine, now_ms: int) -> None:
         match line.what:
@@ -313,6 +322,9 @@ class EngineState:
     def _fail(self, line: EngineLine) -> None:
         """Count a request that failed or was cancelled, once: the engine cancels those that failed, too."""
         task, what = line.task, line.what
+        if self._cancelled is not None and line.is_rest_of(self._cancelled):
+            self.counts.cancelled -= 1
+        self._cancelled = None
         before = self._failed.get(task) if task is not None else what
         if task is None or (
             before is not None and (before is not What.TASK_FAILED or what is What.CANCELLED)
@@ -320,6 +332,7 @@ class EngineState:
             return
         if before is not None:  # the rest of a line that was cut says why
             self.counts.failed -= 1
+        self._cancelled = line if what is What.CANCELLED else None
         self._failed[task] = what
         while len(self._failed) > _MAX_REQUESTS:
             self._failed.popitem(last=False)

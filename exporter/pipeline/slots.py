@@ -4,13 +4,14 @@ Does not know metrics or clocks: times are the events'. A wording that is not kn
 told is absent, not zero.
 
 Engine lines arrive as `runtime.log` events and, on 0.4.24, as `[DEBUG]` `server.log` events; the same line may come
-both ways, the copy later. Each channel is followed by itself, and an instance shows the one that has told more lines.
+both ways, the copy later. Each channel is followed by itself, and an instance shows the one that is ahead.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from operator import attrgetter
 from typing import Final
 
 import msgspec
@@ -25,6 +26,7 @@ from exporter.pipeline.slot_state import Slot
 MAX_INSTANCES: Final = 256
 _DUPLICATE_MS: Final = 10_000
 """A fatal line that comes both ways within this time is one crash."""
+_SILENT_MS: Final = 10_000
 _HEAD_CHARS: Final = 512
 _MAX_TEXT_CHARS: Final = 65_536
 """Read of an event; engine lines are short, and so are the events that hold them."""
@@ -49,8 +51,18 @@ class _Instance(msgspec.Struct):
     server: EngineState = msgspec.field(default_factory=EngineState)
 
     def leading(self) -> EngineState:
-        """Return the channel that is ahead: the other tells the same later, or tells less."""
-        return self.runtime if self.runtime.lines >= self.server.lines else self.server
+        """Return the channel that is ahead, by the engine's own stamps, unless it tells less than the other.
+
+        One that is silent while the other goes on has ended.
+        """
+        runtime, server = self.runtime, self.server
+        if not server.lines or not runtime.lines:
+            return runtime if runtime.lines else server
+        if abs(runtime.heard_ms - server.heard_ms) > _SILENT_MS:
+            return max(runtime, server, key=attrgetter("heard_ms"))
+        if not runtime.lines <= 2 * server.lines <= 4 * runtime.lines:
+            return max(runtime, server, key=attrgetter("lines"))
+        return max(runtime, server, key=attrgetter("position"))
 
 
 class SlotMonitor:
@@ -174,12 +186,17 @@ class SlotMonitor:
     def _take(
         self, instance: str, state: _Instance, told: EngineState, lines: list[EngineLine], now_ms: int
     ) -> None:
-        """Take in the lines of one channel."""
-        moves = told.moves
+        """Take in the lines of one event. Each is told by itself: several may launch and release one slot."""
+        last_ms = lines[-1].stamp_ms
         for line in lines:
-            told.take(line, now_ms)
-        if told.moves == moves:
-            return
+            at_ms = now_ms
+            if line is not lines[-1] and last_ms is not None and line.stamp_ms is not None:
+                at_ms = min(now_ms, max(told.heard_ms, now_ms - last_ms + line.stamp_ms))
+            if told.take(line, at_ms):
+                self._moved(instance, state, told)
+
+    def _moved(self, instance: str, state: _Instance, told: EngineState) -> None:
+        """Report slots that became busy or idle, and how long a request waited."""
         if told.queue_s:
             if told is state.runtime or not state.runtime.lines:  # else the other channel tells the same
                 self.queued += [(instance, waited_s) for waited_s in told.queue_s]

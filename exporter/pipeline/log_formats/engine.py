@@ -76,6 +76,15 @@ class EngineLine(msgspec.Struct, frozen=True, gc=False):
     stamp_ms: int | None = None
     """Milliseconds since the engine started, where the line has the engine's own stamp."""
 
+    def is_rest_of(self, cut: EngineLine) -> bool:
+        """Whether this can be a line that was cut in the number of its task, and is whole now."""
+        return (
+            self.what is cut.what
+            and self.stamp_ms == cut.stamp_ms is not None
+            and self.task != cut.task
+            and str(self.task).startswith(str(cut.task))
+        )
+
 
 _TIMES: Final = r"(?: \( *[\d.]+ ms per token, *[\d.]+ tokens per second\))?"
 
@@ -204,17 +213,41 @@ def is_harmless(line: str) -> bool:
 
 _FIRST_WORDS: Final = ("slot ", "srv ", "que ", "cmn ", "LlamaV4")
 _MAX_WORD_CHARS: Final = 8
-_MAX_STUMP_CHARS: Final = 20
+_MAX_STUMP_CHARS: Final = 24
 _STUMP: Final = re.compile(
     r" ?(?:\d{0,6}|\d{1,6}\.\d{0,2}|\d{1,6}\.\d\d\.\d{0,3}|\d{1,6}\.\d\d\.\d{3}\.\d{0,3})|[DIWE] ?", re.ASCII
 )
 """The beginning of a stamp, or a level without a stamp."""
+_STAMP: Final = re.compile(r"(\d{1,6})\.\d\d\.\d{3}\.\d{3}(?= [DIWE] )", re.ASCII)
+
+
+def is_stump(text: str) -> bool:
+    """Whether a text can be the beginning of a stamp."""
+    return len(text) <= _MAX_STUMP_CHARS and _STUMP.fullmatch(text) is not None
+
+
+def stamp_at(text: str, join: int, last_ms: int) -> int | None:
+    """Return where a line with a stamp begins in a text that was put together at `join`; None if none does there.
+
+    The digits before a stamp may be the end of another line: the stamp nearest to the last one is taken.
+    """
+    found = None
+    nearest = 0
+    for match in _STAMP.finditer(text, max(0, join - _MAX_STUMP_CHARS), join + _MAX_STUMP_CHARS):
+        minutes = match[1]
+        for skipped, digit in enumerate(minutes):
+            at = match.start() + skipped
+            if at > join or (digit == "0" and skipped + 1 < len(minutes)):
+                continue
+            distance = abs(_stamp_ms(match[0][skipped:]) - last_ms)
+            if found is None or distance < nearest:
+                found, nearest = at, distance
+    return found
 
 
 def is_stamped(text: str) -> bool:
     """Whether a text begins with an engine's own stamp."""
-    native = _BEGINNING.match(text)
-    return native is not None and native[1] is not None
+    return _STAMP.match(text) is not None
 
 
 def begins(text: str) -> bool:
@@ -225,11 +258,11 @@ def begins(text: str) -> bool:
 
 def may_begin(text: str) -> bool:
     """Whether a text can be the beginning of a line, or a part of one, be it half a stamp."""
-    if len(text) > _MAX_STUMP_CHARS or _STUMP.fullmatch(text) is None:
-        return begins(text) or (
-            len(text) < _MAX_WORD_CHARS and any(word.startswith(text) for word in _FIRST_WORDS)
-        )
-    return True
+    return (
+        is_stump(text)
+        or begins(text)
+        or (len(text) < _MAX_WORD_CHARS and any(word.startswith(text) for word in _FIRST_WORDS))
+    )
 
 
 def _stamp_ms(stamp: str) -> int:

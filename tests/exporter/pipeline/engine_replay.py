@@ -5,11 +5,12 @@ Does not know what is right: that is said by the recordings and the tests.
 
 import json
 import random
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from pathlib import Path
 
 from exporter.llmster.events import LogEvent, RuntimeLog, ServerLog
+from exporter.pipeline.slot_state import Slot
 from exporter.pipeline.slots import SlotMonitor
 
 FOLDER = Path(__file__).parents[2] / "fixtures" / "engine"
@@ -59,22 +60,26 @@ def over_the_server_log(lines: Lines) -> Events:
     return [(at, server(line, at)) for at, line in lines]
 
 
-def joined(lines: Lines) -> Events:
+def joined(make: Callable[[str, int], LogEvent]) -> Callable[[Lines], Events]:
     """Make one event of lines that arrived within 10 ms."""
+    return lambda lines: [(at, make(text, at)) for at, text in _joined(lines)]
+
+
+def _joined(lines: Lines) -> Lines:
     groups: list[Lines] = []
     for at, line in lines:
         if groups and at - groups[-1][0][0] <= 10:
             groups[-1].append((at, line))
         else:
             groups.append([(at, line)])
-    return [(group[-1][0], runtime("\n".join(line for _, line in group), group[-1][0])) for group in groups]
+    return [(group[-1][0], "\n".join(line for _, line in group)) for group in groups]
 
 
-def split(make: Callable[[str, int], LogEvent]) -> Callable[[Lines], Events]:
+def split(make: Callable[[str, int], LogEvent], seed: int = 7) -> Callable[[Lines], Events]:
     """Cut every second line anywhere, into two events."""
 
     def cut(lines: Lines) -> Events:
-        chance = random.Random(7)
+        chance = random.Random(seed)
         events: Events = []
         for at, line in lines:
             place = chance.randrange(1, len(line)) if len(line) > 1 and chance.random() < 0.5 else len(line)
@@ -84,17 +89,36 @@ def split(make: Callable[[str, int], LogEvent]) -> Callable[[Lines], Events]:
     return cut
 
 
-def cut_anywhere(lines: Lines) -> Events:
+def joined_and_split(make: Callable[[str, int], LogEvent], seed: int = 7) -> Callable[[Lines], Events]:
+    """Make two events of lines that arrived within 10 ms: the second one begins anywhere."""
+
+    def cut(lines: Lines) -> Events:
+        chance = random.Random(seed)
+        events: Events = []
+        for at, text in _joined(lines):
+            whole = text + "\n"
+            place = chance.randrange(1, len(whole) + 1)
+            events += [(at, make(piece, at)) for piece in (whole[:place], whole[place:]) if piece]
+        return events
+
+    return cut
+
+
+def cut_anywhere(make: Callable[[str, int], LogEvent], seed: int = 8) -> Callable[[Lines], Events]:
     """Keep the line feeds, and let events begin and end anywhere."""
-    chance = random.Random(8)
-    events: Events = []
-    for at, line in lines:
-        text = line + "\n"
-        while text:
-            place = chance.randrange(1, len(text) + 1)
-            events.append((at, runtime(text[:place], at)))
-            text = text[place:]
-    return events
+
+    def cut(lines: Lines) -> Events:
+        chance = random.Random(seed)
+        events: Events = []
+        for at, line in lines:
+            text = line + "\n"
+            while text:
+                place = chance.randrange(1, len(text) + 1)
+                events.append((at, make(text[:place], at)))
+                text = text[place:]
+        return events
+
+    return cut
 
 
 def doubled(
@@ -113,10 +137,13 @@ def doubled(
 WAYS: dict[str, Callable[[Lines], Events]] = {
     "as they are": as_they_are,
     "over the server log": over_the_server_log,
-    "joined": joined,
+    "joined": joined(runtime),
+    "joined over the server log": joined(server),
     "split": split(runtime),
     "split over the server log": split(server),
-    "cut anywhere": cut_anywhere,
+    "cut anywhere": cut_anywhere(runtime),
+    "cut anywhere over the server log": cut_anywhere(server),
+    "joined and split": joined_and_split(runtime),
     "doubled": doubled(runtime, server),
     "doubled, the server log first": doubled(server, runtime),
 }
@@ -127,11 +154,16 @@ def replay(lines: Lines, way: str) -> tuple[SlotMonitor, list[tuple[int, Busy]]]
     monitor = SlotMonitor()
     monitor.keep_only({"m"})
     states: list[tuple[int, Busy]] = [(-1, {})]
+    at = -1
+    monitor.busy_changed = lambda _, slots: states.append((at, busy(slots or {})))
     for at, event in WAYS[way](lines):
         monitor.add(event)
-        shown = monitor.slots("m")
-        states.append((at, {number: slot.task if slot.busy else None for number, slot in shown.items()}))
+        states.append((at, busy(monitor.slots("m"))))
     return monitor, states
+
+
+def busy(slots: Mapping[int, Slot]) -> Busy:
+    return {number: slot.task if slot.busy else None for number, slot in slots.items()}
 
 
 def wrong_polls(found: Recording, states: list[tuple[int, Busy]]) -> int:

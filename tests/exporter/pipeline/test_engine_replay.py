@@ -1,29 +1,85 @@
 """What a real llama-server printed, replayed: slots are shown as the server itself says, however its lines arrive."""
 
+from collections.abc import Callable
+
 import pytest
 
+from exporter.llmster.events import LogEvent
 from exporter.pipeline.slots import SlotMonitor
-from tests.exporter.pipeline.engine_replay import NAMES, WAYS, recording, replay, runtime, wrong_polls
-
-
-@pytest.mark.parametrize("way", WAYS)
-def test_at_most_one_poll_in_a_hundred_is_wrong(way: str) -> None:
-    wrong = polls = 0
-    for name in NAMES:
-        found = recording(name)
-        _, states = replay(found.lines, way)
-        wrong += wrong_polls(found, states)
-        polls += len(found.polls)
-    assert polls > 250
-    assert wrong <= polls // 100
+from tests.exporter.pipeline.engine_lines import LAUNCH, RELEASE
+from tests.exporter.pipeline.engine_replay import (
+    NAMES,
+    WAYS,
+    Events,
+    Lines,
+    cut_anywhere,
+    joined_and_split,
+    recording,
+    replay,
+    runtime,
+    server,
+    split,
+    wrong_polls,
+)
 
 
 @pytest.mark.parametrize("name", NAMES)
-@pytest.mark.parametrize("way", ["as they are", "doubled", "split", "cut anywhere"])
-def test_no_poll_is_wrong_where_every_line_arrives_in_its_time(name: str, way: str) -> None:
+@pytest.mark.parametrize("way", WAYS)
+def test_no_poll_is_wrong_however_the_lines_arrive(name: str, way: str) -> None:
     found = recording(name)
     _, states = replay(found.lines, way)
     assert wrong_polls(found, states) == 0
+
+
+@pytest.mark.parametrize("seed", range(5))
+@pytest.mark.parametrize("name", NAMES)
+@pytest.mark.parametrize("cut", [split, joined_and_split, cut_anywhere])
+def test_lines_are_found_wherever_an_event_ends(
+    cut: Callable[[Callable[[str, int], LogEvent], int], Callable[[Lines], Events]], name: str, seed: int
+) -> None:
+    lines = recording(name).lines
+    whole, _ = replay(lines, "as they are")
+    monitor = SlotMonitor()
+    monitor.keep_only({"m"})
+    for _, event in cut(runtime, seed)(lines):
+        monitor.add(event)
+    assert {number: (slot.busy, slot.task) for number, slot in monitor.slots("m").items()} == {
+        number: (slot.busy, slot.task) for number, slot in whole.slots("m").items()
+    }
+    assert monitor.counts("m") == whole.counts("m")
+
+
+def test_every_launch_in_one_event_is_told_with_its_own_time() -> None:
+    """Slots that are launched and released within one event are runs like any other."""
+    told: list[tuple[int, int | None]] = []
+    monitor = SlotMonitor()
+    monitor.busy_changed = lambda _, slots: told.extend(
+        (slot.progress_ms, slot.task if slot.busy else None) for slot in (slots or {}).values()
+    )
+    lines = [
+        "0.01.000.000 I slot launch_slot_: id  0 | task 7 | processing task, is_child = 0",
+        "0.01.400.000 I slot      release: id  0 | task 7 | stop processing: n_tokens = 9, truncated = 0",
+        "0.01.500.000 I slot launch_slot_: id  0 | task 8 | processing task, is_child = 0",
+    ]
+    monitor.add(runtime("\n".join(lines), 10_000))
+    assert told == [(9_500, 7), (9_900, None), (10_000, 8)]
+
+
+@pytest.mark.parametrize("silent", [runtime, server])
+def test_a_channel_that_ends_is_not_shown_while_the_other_goes_on(
+    silent: Callable[[str, int], LogEvent],
+) -> None:
+    going = server if silent is runtime else runtime
+    monitor = SlotMonitor()
+    monitor.keep_only({"m"})
+    for task in range(50):
+        for number, text in enumerate((LAUNCH, RELEASE) if task < 49 else (LAUNCH,)):
+            line = f"0.{task:02d}.00{number}.000 I " + text.replace("task 0", f"task {task}")
+            for make in (silent, going):
+                monitor.add(make(line, 1_000_000 + 1000 * task + number))
+    line = "1.10.000.000 I " + RELEASE.replace("task 0", "task 49")
+    monitor.add(going(line, 1_000_000 + 70_000))
+    assert [slot.busy for slot in monitor.slots("m").values()] == [False]
 
 
 @pytest.mark.parametrize("name", ["prompt_cache", "rates", "pinned"])
