@@ -12,7 +12,7 @@ from collections.abc import Callable, Iterable
 from pathlib import Path
 from typing import TYPE_CHECKING, BinaryIO, Final
 
-from exporter.collectors.energy_metrics import Energy, EnergyTally
+from exporter.collectors.energy_metrics import Energy, EnergyMetrics
 from exporter.collectors.prediction_metrics import Stream
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.vendors import Sources, local_sources
@@ -71,8 +71,8 @@ async def serve(
     daemons = settings.daemons if recording is None else ()
     opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
     watches = [watch(daemon, max_age_s=settings.max_age_s, opening=opening) for daemon in daemons]
-    tally = EnergyTally()
-    energy = EnergyWatch(count=tally.count)
+    energy_metrics = EnergyMetrics()
+    energy = EnergyWatch(count=energy_metrics.count)
     host_watch = HostWatch(
         gpus if gpus is not None else local_sources(),
         host or LocalHost(),
@@ -91,7 +91,7 @@ async def serve(
         streams=streams.streams if streams else (),
         taps=taps,
         host=host_watch,
-        energy=Energy(energy, tally),
+        energy=Energy(energy, energy_metrics),
         deliveries=deliveries,
         auth=BasicAuth(web.users) if web.users else None,
         hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),

@@ -11,7 +11,7 @@ from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
 
 from exporter.collectors.base import Deliveries
-from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.pipeline.energy_watch import EnergySink, EnergyWatch
 from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.log_stream import EventFlow, Sink, Tailer
@@ -53,7 +53,7 @@ class Streams:
             is_local = watch.name in engines
             learners: list[Sink] = [engines[watch.name]] if is_local else []
             stream = self._stream(watch.name, _Lookup(watch), learners, uses_energy=is_local)
-            watch.observers += [stream.flow.forget_unloaded, stream.tally.expect]
+            watch.observers += [stream.flow.forget_unloaded, stream.metrics.expect]
             if is_local and energy is not None:
                 watch.observers.append(functools.partial(energy.snapshot_taken, watch.name))
             self.streams.append(stream)
@@ -89,21 +89,21 @@ class Streams:
             identify=self._otlp is not None,
             sum_endings=daemon in self._tapped,
         )
-        tally = PredictionTally(daemon, model_key=lookup.model_key, exemplars=has_traces)
+        metrics = PredictionMetrics(daemon, model_key=lookup.model_key, exemplars=has_traces)
         spans, logs = self._otlp_sinks(daemon)
         energy = self._energy if uses_energy else None
         if energy is not None:
             spans = EnergySink(daemon, energy, model_key=lookup.model_key, then=spans)
-        # The tally comes first: it takes every event, whatever becomes of the others.
+        # Metrics come first: they take every event, even where another sink fails.
         recent = RecentPredictions(lookup.model_key)
         outwards = [sink for sink in (spans, logs) if sink is not None]
-        flow = EventFlow(builder, [tally, recent, *learners, *outwards])
+        flow = EventFlow(builder, [metrics, recent, *learners, *outwards])
         if energy is not None:
             flow.slots.busy_changed = lambda instance, slots: energy.slots_changed(
                 daemon, lookup.model_key(instance), instance, slots
             )
-        flow.on_queue_time = tally.take_queue_time
-        return Stream(daemon, flow, tally, lookup.model_key, recent)
+        flow.on_queue_time = metrics.take_queue_time
+        return Stream(daemon, flow, metrics, lookup.model_key, recent)
 
     def _open_otlp(self) -> Otlp:
         from exporter.telemetry import otlp  # noqa: PLC0415 - see the module's docstring

@@ -1,11 +1,11 @@
-"""Composes what reads the taps: per daemon that has one a reader, the claims on the log stream, and a tally."""
+"""Composes what reads the taps: per daemon that has one a reader, the claims on the log stream, and metrics."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable, Sequence
 
-from exporter.collectors.client_metrics import ClientTally, Tap
+from exporter.collectors.client_metrics import ClientMetrics, Tap
 from exporter.collectors.prediction_metrics import Stream
 from exporter.pipeline.predictions import Prediction
 from exporter.settings import DaemonSettings
@@ -32,25 +32,25 @@ def taps_of(
 def _tap(daemon: str, url: str, stream: Stream | None, clock: Callable[[], float]) -> Tap:
     """Join one tap with its daemon's log stream, if that is read."""
     model_key = stream.model_key if stream is not None else _itself
-    tally = ClientTally(daemon, model_key=model_key)
+    metrics = ClientMetrics(daemon, model_key=model_key)
     claims = Claims(
         daemon,
         emit=stream.flow.hand_out if stream is not None else _nowhere,
-        settled=tally.settle,
-        estimate_error=tally.estimate_error,
+        settled=metrics.settle,
+        estimate_error=metrics.estimate_error,
         clock=clock,
         model_key=model_key,
     )
 
     def take(report: Report) -> None:
-        tally.take_report(report)
+        metrics.take_report(report)
         if report.is_prediction:
             claims.take_report(report)
 
     reader = TapReader(daemon, url, take=take, tick=claims.expire, clock=clock)
     if stream is not None:
         stream.flow.claim = lambda prediction: claims.take_logged(prediction, tap_is_up=reader.is_up)
-    return Tap(daemon, reader, claims, tally)
+    return Tap(daemon, reader, claims, metrics)
 
 
 def _itself(identifier: str) -> str:

@@ -17,8 +17,8 @@ class Bearer(SecurityBase):
     def __init__(self, authenticator: Authenticator) -> None:
         self.model = HTTPBearer(description="dp_…, made by: daemonpulse actions token new")
         self.scheme_name = "HTTPBearer"
-        self._gatekeeper = authenticator
+        self._authenticator = authenticator
 
     async def __call__(self, request: Request) -> Actor:
         """Name the actor of a request. Raises Problem."""
-        return await self._gatekeeper.actor(request)
+        return await self._authenticator.actor(request)

@@ -94,14 +94,12 @@ class DaemonSession:
         await self._memory.close()
 
     @contextlib.asynccontextmanager
-    async def turn(self, cancel: asyncio.Event, *, patience_s: float | None = None) -> AsyncIterator[None]:
-        """Wait for this daemon's turn. Raises Cancelled; goes ahead out of turn when `patience_s` is over."""
+    async def turn(self, cancel: asyncio.Event, *, wait_s: float | None = None) -> AsyncIterator[None]:
+        """Wait for this daemon's turn. Raises Cancelled; goes ahead out of turn when `wait_s` is over."""
         acquiring = asyncio.ensure_future(self._turn.acquire())
         cancelling = asyncio.ensure_future(cancel.wait())
         try:
-            await asyncio.wait(
-                {acquiring, cancelling}, timeout=patience_s, return_when=asyncio.FIRST_COMPLETED
-            )
+            await asyncio.wait({acquiring, cancelling}, timeout=wait_s, return_when=asyncio.FIRST_COMPLETED)
             if cancel.is_set():
                 raise Cancelled
             yield

@@ -42,7 +42,7 @@ class EjectAllAction(Action[EjectAll]):
     async def run(self, operation: Operation, command: EjectAll, _facts: Facts) -> Result:
         """Unload everything now."""
         operation.phase = "ejecting"
-        async with self.daemon.turn(operation.cancel, patience_s=self.tools.timeouts.kill_patience_s):
+        async with self.daemon.turn(operation.cancel, wait_s=self.tools.timeouts.kill_wait_s):
             ejected: set[str] = set()
             deadline = time.monotonic() + self.tools.timeouts.verify_s
             left = await self.daemon.instances()

@@ -31,7 +31,7 @@ log = logging.getLogger(__name__)
 RECONCILER: Final = Actor("reconciler", Scope.ADMIN)
 """What is desired was allowed when it was set."""
 REAPER: Final = internal("reaper")
-NOTICER: Final = internal("keeper")
+NOTICER: Final = internal("observer")
 
 
 @dataclass(slots=True)
@@ -52,7 +52,7 @@ class _Retry:
 
 @dataclass(slots=True)
 class _Memory:
-    """What the keeper remembers of one daemon."""
+    """What the reconciler remembers of one daemon."""
 
     seen: dict[str, LoadedInstance] | None = None
     """By instance reference, at the last tick; None before the first."""
@@ -88,19 +88,19 @@ class Reconciler:
             except StorageFailed as error:
                 self._service.unrecordable(error)
             except Problem as problem:
-                log.debug("the keeper could not look", extra={"problem": problem.detail})
+                log.debug("the reconciler could not look", extra={"problem": problem.detail})
             await asyncio.sleep(self._timeouts.tick_s)
 
     async def tick(self) -> None:
         """Look once and act. Raises Problem or StorageFailed when that is not possible now."""
-        wishes = await self._service.desired.get(self._daemon.name)
+        desired = await self._service.desired.get(self._daemon.name)
         snapshot = await self._daemon.snapshot()
         if (
             not snapshot.unreadable_instances
         ):  # else what is missing may be there, and is neither gone nor wanted
             await self._notice(snapshot)
-            await self._reconcile(snapshot, wishes)
-        await self._reap(snapshot, wishes)
+            await self._reconcile(snapshot, desired)
+        await self._reap(snapshot, desired)
 
     # What went by itself ----------------------------------------------------------------------------------------------
 
@@ -151,32 +151,32 @@ class Reconciler:
 
     # What must be there -----------------------------------------------------------------------------------------------
 
-    async def _reconcile(self, snapshot: Snapshot, wishes: DesiredState) -> None:
+    async def _reconcile(self, snapshot: Snapshot, desired: DesiredState) -> None:
         memory = self._memory
         loaded = {one.info.identifier for one in snapshot.instances}
-        for wish in wishes.instances:
-            name = wish.instance_id
+        for wanted in desired.instances:
+            name = wanted.instance_id
             operation = memory.loading.get(name)
             if operation is not None and not operation.is_finished:
                 continue
             if operation is not None:
                 del memory.loading[name]
                 self._learn_from(name, operation)
-            if wish.suspended or name in loaded or not self._may_try(name):
+            if wanted.suspended or name in loaded or not self._may_try(name):
                 continue
-            if wish.load is None:
-                self._failed(name, wish.problem)
+            if wanted.load is None:
+                self._failed(name, wanted.problem)
                 continue
             try:
                 memory.loading[name] = await self._service.submit(
-                    RECONCILER, wish.load, still_wanted=functools.partial(self._is_wanted, name)
+                    RECONCILER, wanted.load, still_wanted=functools.partial(self._is_wanted, name)
                 )
             except Problem as problem:
                 self._failed(name, problem.detail)
 
     async def _is_wanted(self, name: str) -> bool:
-        wishes = await self._service.desired.get(self._daemon.name)
-        return any(wish.instance_id == name and not wish.suspended for wish in wishes.instances)
+        desired = await self._service.desired.get(self._daemon.name)
+        return any(wanted.instance_id == name and not wanted.suspended for wanted in desired.instances)
 
     def _learn_from(self, name: str, operation: Operation) -> None:
         if operation.state == "done":
@@ -203,10 +203,10 @@ class Reconciler:
 
     # What may go ------------------------------------------------------------------------------------------------------
 
-    async def _reap(self, snapshot: Snapshot, wishes: DesiredState) -> None:
+    async def _reap(self, snapshot: Snapshot, desired: DesiredState) -> None:
         """Eject what was idle for so long. It is asked once more, under its turn, right before it goes."""
         idle, now = self._memory.idle, self._clock()
-        wanted = {wish.instance_id for wish in wishes.instances}
+        wanted = {one.instance_id for one in desired.instances}
         present: set[str] = set()
         for one in snapshot.instances:
             reference = one.info.instance_reference
@@ -216,9 +216,9 @@ class Reconciler:
             known = idle.get(reference)
             if known is None or known.last_used_ms != one.info.last_used_time:
                 idle[reference] = known = _Idle(now, one.info.last_used_time)
-            if wishes.reap_idle_seconds is None or one.info.identifier in wanted:
+            if desired.reap_idle_seconds is None or one.info.identifier in wanted:
                 continue
-            if now - known.since >= wishes.reap_idle_seconds:
+            if now - known.since >= desired.reap_idle_seconds:
                 known.since = now  # whatever comes of it, not again at the next tick
                 await self._eject(one)
         for reference in idle.keys() - present:

@@ -67,8 +67,8 @@ class Recovery:
 
     async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
         """Wait until an instance is not listed any more. Raises Problem when it stays."""
-        patience_s = self._timeouts.load_s if cause is not None else self._timeouts.verify_s
-        deadline = time.monotonic() + patience_s
+        limit_s = self._timeouts.load_s if cause is not None else self._timeouts.verify_s
+        deadline = time.monotonic() + limit_s
         seen_since: float | None = None
         still = "is still loaded"
         while time.monotonic() < deadline:

@@ -28,11 +28,11 @@ class Scope(enum.Enum):
 
 @dataclass(frozen=True, slots=True)
 class Actor:
-    """Whoever acts: a token, a stranger on loopback, or a part of ourselves."""
+    """Who acts: a token, a client on loopback without one, or a part of the service."""
 
     name: str
-    """`token:NAME`, `token-id:ID` of one that is not accepted, `loopback`, `cli`; of ourselves `reconciler`, `reaper`,
-    `keeper`, `recovery`, `policy file`."""
+    """`token:NAME`, `token-id:ID` of one that is not accepted, `loopback`, `cli`; of the service itself `reconciler`,
+    `reaper`, `observer`, `recovery`, `policy file`."""
     scope: Scope
     token_id: str | None = None
     person: str | None = None
@@ -57,7 +57,7 @@ LOOPBACK: Final = Actor("loopback", Scope.READ)
 
 
 def internal(name: str) -> Actor:
-    """Name a part of ourselves as an actor."""
+    """Name a part of the service as an actor."""
     return Actor(name, Scope.OPERATE)
 
 

@@ -43,7 +43,7 @@ class Command:
 
     @property
     def is_internal(self) -> bool:
-        """Whether the keeper wants it, and not a person."""
+        """Whether the reconciler wants it, and not a person."""
         return False
 
     @property

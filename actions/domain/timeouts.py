@@ -26,10 +26,10 @@ class Timeouts:
     probe_silence_s: float = 600.0
     """A big model loads for minutes without an event."""
     probe_s: float = 1800.0
-    kill_patience_s: float = 3.0
+    kill_wait_s: float = 3.0
     """The kill switch waits this long for its turn, then goes ahead."""
     tick_s: float = 5.0
-    """Between two looks of the keeper: one snapshot, what a scrape costs."""
+    """Between two looks of the reconciler: one snapshot, what a scrape costs."""
     retry_first_s: float = 10.0
     retry_most_s: float = 600.0
     """Before a desired instance that could not be loaded is tried again, doubling."""

@@ -154,7 +154,7 @@ async def _check_session(client: DaemonClient, *, has_token: bool) -> AsyncItera
         fix = "log events will be missing; does this version have `lms log stream`?"
         yield Finding(name, "log stream open", False, str(error) or "no answer", fix)
         return
-    warned = ", ".join(client.tally.warnings)
+    warned = ", ".join(client.counts.warnings)
     yield Finding(
         name,
         "log stream open",

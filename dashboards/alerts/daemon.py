@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.alerts.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
-from dashboards.kit.promql import Expr, Scope, absent, both, count_by, max_by, now, sum_by, unless
+from dashboards.kit.promql import Expr, Selector, absent, both, count_by, max_by, now, sum_by, unless
 from dashboards.rules import recording
 from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
@@ -16,7 +16,7 @@ from exporter.catalogue import mcp as m
 from exporter.catalogue import self_metrics as o
 from exporter.catalogue import tap as t
 
-_P: Final = Scope(window="5m")
+_P: Final = Selector(window="5m")
 _UP: Final = _P.now(d.UP).equals(1)
 _TWICE: Final = 1.5
 """One restart extrapolates to a little more than 1, two to a little more than 2."""

@@ -5,12 +5,12 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.alerts.alert import CRITICAL, INFO, LITTLE_LEFT, MIB, WARNING, Alert
-from dashboards.kit.promql import Expr, Scope, both, either, max_by, sum_by
+from dashboards.kit.promql import Expr, Selector, both, either, max_by, sum_by
 from dashboards.rules import recording
 from dashboards.rules.recording import GPU, THROTTLED
 from exporter.catalogue import hardware as h
 
-_P: Final = Scope(window="5m")
+_P: Final = Selector(window="5m")
 _AT_WORK: Final = 0.5
 """Busy enough that PCIe power saving is no excuse for a slow link."""
 

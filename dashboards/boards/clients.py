@@ -10,14 +10,14 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import RANGE, Scope, max_by, sum_by, variable
+from dashboards.kit.promql import RANGE, Selector, max_by, sum_by, variable
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from exporter.catalogue import energy as e
 from exporter.catalogue import tap as t
 
-_D: Final = Scope({"daemon": "$daemon"})
-_B: Final = Scope({"daemon": "$daemon", "model": "$model"})
+_D: Final = Selector({"daemon": "$daemon"})
+_B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 _WH_J: Final = 3600
 _KWH_J: Final = 3.6e6
 

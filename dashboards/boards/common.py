@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.kit import panels, theme
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import Expr, Scope, max_by, sum_by
+from dashboards.kit.promql import Expr, Selector, max_by, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
@@ -20,61 +20,61 @@ TTFT_CELL: Final = theme.steps(theme.CLEAR, (0.6 * TTFT_S, theme.AMBER_BACK), (T
 ANY_CELL: Final = theme.steps(theme.CLEAR, (1, theme.AMBER_BACK))
 
 
-def error_rate_stat(scope: Scope) -> Viz:
+def error_rate_stat(selector: Selector) -> Viz:
     """Show the error rate now."""
     return panels.stat(
         "Error rate",
         "Which share of requests ended in error? Unknown ends are left out; an abort is the client's, and no error.",
-        Query(error_rate(scope, window="5m"), "last 5 min"),
+        Query(error_rate(selector, window="5m"), "last 5 min"),
         thresholds=ERROR_RATE,
         decimals=1,
     )
 
 
-def ttft_stat(scope: Scope) -> Viz:
+def ttft_stat(selector: Selector) -> Viz:
     """Show TTFT p95 now."""
     return panels.stat(
         "TTFT p95",
         "How long until the first token? 95 % of requests took at most this.",
-        Query(scope.quantile(0.95, s.TTFT, window="5m"), f"last 5 min · SLO {TTFT_S} s"),
+        Query(selector.quantile(0.95, s.TTFT, window="5m"), f"last 5 min · SLO {TTFT_S} s"),
         thresholds=theme.steps(theme.INDIGO, (0.6 * TTFT_S, theme.AMBER), (TTFT_S, theme.RED)),
     )
 
 
-def tpot_stat(scope: Scope) -> Viz:
+def tpot_stat(selector: Selector) -> Viz:
     """Show TPOT p95 now."""
     return panels.stat(
         "TPOT p95",
         "How long does each output token after the first take? 95 % of requests took at most this.",
-        Query(scope.quantile(0.95, s.PER_TOKEN, window="5m"), f"last 5 min · SLO {TPOT_S * 1000:.0f} ms"),
+        Query(selector.quantile(0.95, s.PER_TOKEN, window="5m"), f"last 5 min · SLO {TPOT_S * 1000:.0f} ms"),
         thresholds=theme.steps(theme.INDIGO, (0.6 * TPOT_S, theme.AMBER), (TPOT_S, theme.RED)),
     )
 
 
-def output_stat(scope: Scope) -> Viz:
+def output_stat(selector: Selector) -> Viz:
     """Show the rate of output tokens now."""
     return panels.stat(
         "Output tok/s",
         "How many tokens per second do all models generate?",
-        Query(sum_by(scope.rate(s.GENERATION_TOKENS, "5m")), "last 5 min"),
+        Query(sum_by(selector.rate(s.GENERATION_TOKENS, "5m")), "last 5 min"),
         decimals=0,
     )
 
 
-def waiting_stat(scope: Scope) -> Viz:
+def waiting_stat(selector: Selector) -> Viz:
     """Show the queue now."""
     return panels.stat(
         "Waiting requests",
         "How many requests wait for a slot?",
-        Query(sum_by(scope.over("avg_over_time", d.REQUESTS_WAITING, "1m")), "last minute"),
+        Query(sum_by(selector.over("avg_over_time", d.REQUESTS_WAITING, "1m")), "last minute"),
         thresholds=theme.steps(theme.INDIGO, (4, theme.AMBER), (16, theme.RED)),
         decimals=1,
     )
 
 
-def vram_used(scope: Scope, *by: str) -> Expr:
+def vram_used(selector: Selector, *by: str) -> Expr:
     """Take how full GPUs are."""
-    return max_by(scope.now(h.MEMORY_USED) / scope.now(h.MEMORY_TOTAL), *by).in_unit("ratio")
+    return max_by(selector.now(h.MEMORY_USED) / selector.now(h.MEMORY_TOTAL), *by).in_unit("ratio")
 
 
 GPU_COLUMN: Final = Column("gpu", "GPU", width=50)

@@ -6,11 +6,11 @@ from typing import Final
 
 from dashboards.kit import latency, panels, plots, style, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, Variable, row, section, source
-from dashboards.kit.promql import RANGE, Scope, sum_by
+from dashboards.kit.promql import RANGE, Selector, sum_by
 from dashboards.kit.targets import LogQuery, Query
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model"})
+_B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 
 _LEVEL: Final = Variable(
     "level",

@@ -7,14 +7,14 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import plots, style, tables, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import RANGE, Scope, avg_by, max_by, min_by, now, share, sum_by
+from dashboards.kit.promql import RANGE, Selector, avg_by, max_by, min_by, now, share, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
 from exporter.catalogue import log_stream as s
 from exporter.catalogue import self_metrics as o
 
-_B: Final = Scope({"daemon": "$daemon"})
+_B: Final = Selector({"daemon": "$daemon"})
 
 _COLLECTORS = tables.table(
     "Collector status",
@@ -104,14 +104,14 @@ _OTLP = plots.series(
 _PROCESSES = tables.table(
     "Processes",
     "Which version runs where, since when, and what does each process of DaemonPulse take?",
-    Query(max_by(Scope().now(o.BUILD_INFO), "instance", "version", "python")),
-    Query(now() - max_by(Scope().now(o.PROCESS_START), "instance")),
-    Query(max_by(Scope().rate(o.PROCESS_CPU, "5m"), "instance")),
-    Query(max_by(Scope().now(o.PROCESS_MEMORY), "instance")),
+    Query(max_by(Selector().now(o.BUILD_INFO), "instance", "version", "python")),
+    Query(now() - max_by(Selector().now(o.PROCESS_START), "instance")),
+    Query(max_by(Selector().rate(o.PROCESS_CPU, "5m"), "instance")),
+    Query(max_by(Selector().now(o.PROCESS_MEMORY), "instance")),
     Query(
         share(
-            max_by(Scope().now(o.PROCESS_OPEN_FDS), "instance"),
-            max_by(Scope().now(o.PROCESS_MAX_FDS), "instance"),
+            max_by(Selector().now(o.PROCESS_OPEN_FDS), "instance"),
+            max_by(Selector().now(o.PROCESS_MAX_FDS), "instance"),
         )
     ),
     columns=[

@@ -16,7 +16,7 @@ from dashboards.kit.labels import hosted
 from dashboards.kit.promql import (
     RANGE,
     Expr,
-    Scope,
+    Selector,
     avg_by,
     count_by,
     either,
@@ -33,7 +33,7 @@ from exporter.catalogue import energy as e
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "instance": "$host"})
+_B: Final = Selector({"daemon": "$daemon", "instance": "$host"})
 
 _GPU_HOUR: Final = Variable(
     "gpu_hour",

@@ -7,12 +7,12 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import tables, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import RANGE, Scope, coded, max_by, sum_by
+from dashboards.kit.promql import RANGE, Selector, coded, max_by, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
 
-_B: Final = Scope({"daemon": "$daemon"})
+_B: Final = Selector({"daemon": "$daemon"})
 
 _POSTURE = tables.table(
     "Exposure",

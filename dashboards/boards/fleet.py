@@ -9,13 +9,13 @@ from dashboards.boards.hardware import SECTIONS
 from dashboards.kit import panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source, values_of
 from dashboards.kit.labels import hosted, joined
-from dashboards.kit.promql import Expr, Scope, avg_by, both, count_by, either, max_by, sum_by
+from dashboards.kit.promql import Expr, Selector, avg_by, both, count_by, either, max_by, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import FOREIGN, GPU, THROTTLED
 from exporter.catalogue import hardware as h
 
-_B: Final = Scope({"instance": "$host"})
+_B: Final = Selector({"instance": "$host"})
 
 HOST: Final = values_of(
     "host", "Host", h.DEVICE_INFO, "instance", about="Hosts to show: the exporter's address."
@@ -102,21 +102,21 @@ _TABLE = tables.table(
 
 def _of(expr: Expr) -> Expr:
     """Keep the GPU of the row."""
-    return both(expr, Scope().now(h.DEVICE_INFO, uuid="=~$device"), *GPU)
+    return both(expr, Selector().now(h.DEVICE_INFO, uuid="=~$device"), *GPU)
 
 
 _GAUGE = panels.gauge(
     "VRAM",
     "How full is this GPU?",
-    Query(max_by(_of(common.vram_used(Scope(), *GPU))).in_unit("ratio"), "used"),
+    Query(max_by(_of(common.vram_used(Selector(), *GPU))).in_unit("ratio"), "used"),
 )
 _HELD = plots.series(
     "VRAM by model",
     "Who holds the VRAM? Dashed: all of it.",
-    Query(sum_by(_of(Scope().now(h.INSTANCE_VRAM)), "instance_id"), "{{instance_id}}"),
+    Query(sum_by(_of(Selector().now(h.INSTANCE_VRAM)), "instance_id"), "{{instance_id}}"),
     Query(max_by(_of(FOREIGN.series)) > 0, "other processes"),
-    Query(max_by(_of(max_by(Scope().now(h.MEMORY_RESERVED), *GPU))) > 0, "reserved"),
-    Query(max_by(_of(max_by(Scope().now(h.MEMORY_TOTAL), *GPU))), "total"),
+    Query(max_by(_of(max_by(Selector().now(h.MEMORY_RESERVED), *GPU))) > 0, "reserved"),
+    Query(max_by(_of(max_by(Selector().now(h.MEMORY_TOTAL), *GPU))), "total"),
     stack=True,
     decimals=0,
     short_names=True,
@@ -132,7 +132,7 @@ _HELD = plots.series(
 _LOAD = plots.series(
     "Utilization",
     "How busy is it?",
-    Query(max_by(_of(Scope().over("avg_over_time", h.UTILIZATION, "$__rate_interval"))), "utilization"),
+    Query(max_by(_of(Selector().over("avg_over_time", h.UTILIZATION, "$__rate_interval"))), "utilization"),
     high=1,
     fill=20,
     legend="",
@@ -141,8 +141,8 @@ _LOAD = plots.series(
 _HEAT = plots.series(
     "Temperature",
     "How hot is it? Dashed: where the GPU slows down, as it reports.",
-    Query(max_by(_of(Scope().now(h.TEMPERATURE, sensor="gpu"))), "temperature"),
-    Query(max_by(_of(Scope().now(h.TEMPERATURE_LIMIT, limit="slowdown"))), "slowdown"),
+    Query(max_by(_of(Selector().now(h.TEMPERATURE, sensor="gpu"))), "temperature"),
+    Query(max_by(_of(Selector().now(h.TEMPERATURE_LIMIT, limit="slowdown"))), "slowdown"),
     low=20,
     fill=20,
     decimals=0,
@@ -153,8 +153,8 @@ _HEAT = plots.series(
 _WATTS = plots.series(
     "Power",
     "How much does it draw? Dashed: its power limit.",
-    Query(max_by(_of(Scope().over("avg_over_time", h.POWER, "$__rate_interval"))), "power"),
-    Query(max_by(_of(Scope().now(h.POWER_LIMIT))), "limit"),
+    Query(max_by(_of(Selector().over("avg_over_time", h.POWER, "$__rate_interval"))), "power"),
+    Query(max_by(_of(Selector().now(h.POWER_LIMIT))), "limit"),
     fill=20,
     decimals=0,
     legend="",

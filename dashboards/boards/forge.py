@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Scope, coded, count_by, either, max_by, now, share, sum_by
+from dashboards.kit.promql import RANGE, Selector, coded, count_by, either, max_by, now, share, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
@@ -16,7 +16,7 @@ from exporter.catalogue import engine as e
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model"})
+_B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 _ONE: Final = ("daemon", "model", "instance_id")
 _SOON_S: Final = 300
 
@@ -48,7 +48,7 @@ _HELD = panels.stat(
 _FREE = panels.stat(
     "VRAM free",
     "How much VRAM is free on the emptiest GPU? A model that fits there can be loaded.",
-    Query(max_by(Scope().now(h.MEMORY_FREE)), "emptiest GPU"),
+    Query(max_by(Selector().now(h.MEMORY_FREE)), "emptiest GPU"),
     decimals=1,
 )
 _OPERATING = panels.counts(

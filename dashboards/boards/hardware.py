@@ -8,15 +8,15 @@ from dashboards.boards import common
 from dashboards.kit import panels, plots, style, tables, theme
 from dashboards.kit.board import row, section
 from dashboards.kit.labels import hosted
-from dashboards.kit.promql import RANGE, Scope, count_by, either, max_by, share, sum_by
+from dashboards.kit.promql import RANGE, Selector, count_by, either, max_by, share, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import GPU
 from exporter.catalogue import Metric
 from exporter.catalogue import hardware as h
 
-_B: Final = Scope({"instance": "$host"})
-_D: Final = Scope({"daemon": "$daemon"})
+_B: Final = Selector({"instance": "$host"})
+_D: Final = Selector({"daemon": "$daemon"})
 _NAME: Final = "{{host}} GPU {{gpu}}"
 
 

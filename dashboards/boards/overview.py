@@ -13,7 +13,7 @@ from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
 from dashboards.kit.labels import firing, firing_count
 from dashboards.kit.promql import (
     Expr,
-    Scope,
+    Selector,
     coded,
     count_by,
     max_by,
@@ -28,7 +28,7 @@ from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon"})
+_B: Final = Selector({"daemon": "$daemon"})
 
 _HEALTH = panels.counts(
     "Health",
@@ -42,7 +42,7 @@ _HEALTH = panels.counts(
 _VRAM = panels.stat(
     "VRAM used",
     "How full is the fullest GPU?",
-    Query(common.vram_used(Scope()), "fullest GPU"),
+    Query(common.vram_used(Selector()), "fullest GPU"),
     thresholds=theme.VRAM,
     decimals=0,
     scale=(0, 1.3),
@@ -113,10 +113,10 @@ _DAEMONS = tables.table(
 _GPUS = tables.table(
     "GPUs",
     "How full, busy and hot is each GPU? The host opens its board.",
-    Query(common.vram_used(Scope(), *GPU)),
-    Query(max_by(Scope().over("avg_over_time", h.UTILIZATION, "1m"), *GPU)),
-    Query(max_by(Scope().now(h.TEMPERATURE, sensor="gpu"), *GPU)),
-    Query(max_by(Scope().over("avg_over_time", h.POWER, "1m"), *GPU)),
+    Query(common.vram_used(Selector(), *GPU)),
+    Query(max_by(Selector().over("avg_over_time", h.UTILIZATION, "1m"), *GPU)),
+    Query(max_by(Selector().now(h.TEMPERATURE, sensor="gpu"), *GPU)),
+    Query(max_by(Selector().over("avg_over_time", h.POWER, "1m"), *GPU)),
     columns=[
         Column("instance", "Host", mappings=theme.HOSTS, link="daemonpulse-fleet?var-host=${__value.raw}"),
         common.GPU_COLUMN,

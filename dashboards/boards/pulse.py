@@ -10,14 +10,14 @@ from dashboards.boards.slots import SLOTS
 from dashboards.boards.traces import SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Expr, Scope, either, max_by, share, sum_by, unless
+from dashboards.kit.promql import RANGE, Expr, Selector, either, max_by, share, sum_by, unless
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
 from exporter.catalogue import daemon as d
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model"})
+_B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 
 _E2E_NOW = panels.stat(
     "E2E latency p95",

@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source
-from dashboards.kit.promql import RANGE, Expr, Scope, max_by, sum_by, variable
+from dashboards.kit.promql import RANGE, Expr, Selector, max_by, sum_by, variable
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules import recording
@@ -15,7 +15,7 @@ from dashboards.rules.recording import FAILED, Recording, error_rate
 from exporter.catalogue import Metric
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon"})
+_B: Final = Selector({"daemon": "$daemon"})
 
 _AVAILABILITY: Final = Variable(
     "availability",

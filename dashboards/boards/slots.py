@@ -6,14 +6,14 @@ from typing import Final
 
 from dashboards.kit import latency, plots, style, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import Scope, both, max_by, now, share, sum_by
+from dashboards.kit.promql import Selector, both, max_by, now, share, sum_by
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
 from exporter.catalogue import engine as e
 from exporter.catalogue import log_stream as s
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model"})
-_D: Final = Scope({"daemon": "$daemon"})
+_B: Final = Selector({"daemon": "$daemon", "model": "$model"})
+_D: Final = Selector({"daemon": "$daemon"})
 SLOT: Final = ("instance_id", "slot")
 
 _QUEUE = plots.series(

@@ -7,14 +7,14 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Scope, either, max_by, min_by, share_of_some, sum_by
+from dashboards.kit.promql import RANGE, Selector, either, max_by, min_by, share_of_some, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
 from exporter.catalogue import log_stream as s
 from exporter.catalogue import mcp as m
 
-_B: Final = Scope({"daemon": "$daemon", "model": "$model"})
+_B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 
 _PENDING = panels.counts(
     "Pending approvals",

@@ -15,7 +15,7 @@ from grafanalib import core
 from dashboards.kit import theme
 from dashboards.kit.labels import firing_notes
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import RATE_INTERVAL, Expr, Scope
+from dashboards.kit.promql import RATE_INTERVAL, Expr, Selector
 from dashboards.kit.targets import ACTIONS_TYPE, PROMETHEUS
 from dashboards.kit.theme import Json
 from exporter.catalogue import Metric
@@ -114,7 +114,7 @@ def source(name: str, label: str) -> Variable:
 
 def values_of(name: str, label: str, metric: Metric, key: str, *, about: str, **matchers: str) -> Variable:
     """List a label's values."""
-    selector = Scope().now(metric, **matchers).text
+    selector = Selector().now(metric, **matchers).text
     if key not in metric.labels and key != "instance":
         raise ValueError(f"{metric.name} has no label {key}")
     return Variable(name, label, "query", f"label_values({selector}, {key})", about=about)
@@ -346,7 +346,7 @@ def pruned(value: Any) -> Any:
     return [pruned(item) for item in value] if isinstance(value, list) else value
 
 
-_TOP: Final = Scope({"daemon": "$daemon"})
+_TOP: Final = Selector({"daemon": "$daemon"})
 
 LOADED: Final = Note(
     "Model loads", _TOP.newly(d.LOADS, RATE_INTERVAL), "Loaded {{model}} on {{daemon}}", theme.SLATE

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from dashboards.kit import plots, style, theme
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import Scope
+from dashboards.kit.promql import Selector
 from dashboards.kit.targets import Query
 from exporter.catalogue import Metric
 
@@ -12,7 +12,7 @@ from exporter.catalogue import Metric
 def percentiles(
     title: str,
     ask: str,
-    scope: Scope,
+    selector: Selector,
     metric: Metric,
     *,
     objective: float | None = None,
@@ -26,9 +26,9 @@ def percentiles(
     return plots.series(
         title,
         ask,
-        Query(scope.quantile(0.5, metric), "p50", exemplars=exemplars),
-        Query(scope.quantile(0.95, metric), "p95"),
-        Query(scope.quantile(0.99, metric), "p99"),
+        Query(selector.quantile(0.5, metric), "p50", exemplars=exemplars),
+        Query(selector.quantile(0.95, metric), "p95"),
+        Query(selector.quantile(0.99, metric), "p99"),
         overrides=style.PERCENTILES,
         limits=limits,
         soft_high=None if objective is None else objective * 1.2,

@@ -115,7 +115,7 @@ def now() -> Expr:
 
 
 @dataclass(frozen=True, slots=True)
-class Scope:
+class Selector:
     """How metrics are picked: the filters that apply wherever their label exists, and the window of rates."""
 
     filters: Mapping[str, str] = field(default_factory=dict)
@@ -308,12 +308,12 @@ def recorded(name: str, *labels: str, unit: str = "") -> Expr:
     return Expr(name, frozenset(labels), unit, (name,))
 
 
-def coded(scope: Scope, metric: Metric, states: Iterable[str], *by: str) -> Expr:
+def coded(selector: Selector, metric: Metric, states: Iterable[str], *by: str) -> Expr:
     """Turn a metric with one series per `state` into the number of the state that is 1, from 1 on; 0: none is.
 
     A state that an older exporter does not report takes nothing from the others.
     """
-    parts = [scope.now(metric, state=state) for state in states]
+    parts = [selector.now(metric, state=state) for state in states]
     text = " or ".join(f"{number} * {part.text}" for number, part in enumerate(parts, start=1))
     selectors = tuple(selector for part in parts for selector in part.selectors)
     return _aggregate("max", replace(parts[0], text=text, selectors=selectors, unit="", tie=2), by)

@@ -9,14 +9,14 @@ from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
-from dashboards.kit.promql import Expr, QueryError, Scope, either, recorded, share, share_of_some, sum_by
+from dashboards.kit.promql import Expr, QueryError, Selector, either, recorded, share, share_of_some, sum_by
 from dashboards.kit.theme import Json
 from exporter.catalogue import Metric
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 from exporter.catalogue import tap as t
 
-_P: Final = Scope(window="5m")
+_P: Final = Selector(window="5m")
 
 WINDOWS: Final = ("5m", "30m", "1h", "6h")
 """Pairs of a long and a short window, as multi-window burn rates want them: 1h with 5m, 6h with 30m."""
@@ -64,11 +64,11 @@ TOLD: Final = "!=unknown"
 client's. A daemon that sends no stats with an output does not tell how it ended; that is no error."""
 
 
-def error_rate(scope: Scope, *by: str, window: str = "") -> Expr:
+def error_rate(selector: Selector, *by: str, window: str = "") -> Expr:
     """Take the share of requests that ended in error, 0 to 1."""
     return share_of_some(
-        sum_by(scope.rate(s.REQUESTS, window, finished_reason=FAILED), *by),
-        sum_by(scope.rate(s.REQUESTS, window, finished_reason=TOLD), *by),
+        sum_by(selector.rate(s.REQUESTS, window, finished_reason=FAILED), *by),
+        sum_by(selector.rate(s.REQUESTS, window, finished_reason=TOLD), *by),
     )
 
 

@@ -38,10 +38,10 @@ class Tap:
     daemon: str
     reader: TapReader
     claims: Claims
-    tally: ClientTally
+    metrics: ClientMetrics
 
 
-class ClientTally:
+class ClientMetrics:
     """Counters and histograms of one daemon's tap."""
 
     def __init__(

@@ -19,7 +19,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
     for gpu, joules in energy.watch.idle_joules().items():
         out.add(m.IDLE, joules, gpu=str(gpu))
     _add_models(energy, out)
-    for metric, family in energy.tally.collect():
+    for metric, family in energy.metrics.collect():
         out.adopt(metric, family)
 
 

@@ -27,10 +27,10 @@ class Energy:
     """A host's energy in a scrape."""
 
     watch: EnergyWatch
-    tally: EnergyTally
+    metrics: EnergyMetrics
 
 
-class EnergyTally:
+class EnergyMetrics:
     """Counters and histograms of the requests of all daemons."""
 
     def __init__(self) -> None:

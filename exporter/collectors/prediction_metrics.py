@@ -54,17 +54,17 @@ _HISTOGRAMS: Final = (
 
 @dataclass(frozen=True, slots=True)
 class Stream:
-    """One daemon's log stream in a scrape: its running counts and its tally."""
+    """One daemon's log stream in a scrape: its counts and its metrics."""
 
     daemon: str
     flow: EventFlow
-    tally: PredictionTally
+    metrics: PredictionMetrics
     model_key: Callable[[str], str]
     """Maps an instance identifier to the model's key."""
     recent: RecentPredictions = field(default_factory=lambda: RecentPredictions(str))
 
 
-class PredictionTally:
+class PredictionMetrics:
     """Counters and histograms of one daemon's predictions."""
 
     name = "metrics"

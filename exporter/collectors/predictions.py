@@ -7,8 +7,8 @@ from exporter.collectors.base import Samples, Scrape
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add every tally whole: counts stay while a daemon is away, or what happened meanwhile would not show."""
+    """Add the metrics of every log stream; counts stay while a daemon is away."""
     for stream in scrape.streams:
-        for metric, family in stream.tally.collect():
+        for metric, family in stream.metrics.collect():
             out.adopt(metric, family)
         out.add(m.PAIRING_MISSES, stream.flow.builder.outputs_missed, daemon=stream.daemon)

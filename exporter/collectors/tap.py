@@ -23,7 +23,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
     for tap in scrape.taps:
         daemon, reader = tap.daemon, tap.reader
         out.add(m.UP, reader.is_up, daemon=daemon)
-        for metric, family in tap.tally.collect():
+        for metric, family in tap.metrics.collect():
             out.adopt(metric, family)
         for outcome in OUTCOMES:
             out.add(m.CLAIMS, tap.claims.outcomes[outcome], daemon=daemon, outcome=outcome)

@@ -67,13 +67,13 @@ class DeadlineReader(Generic[T]):
         except TimeoutError as error:
             raise self._overdue(f"{self._subject} has not answered within {wait_s:.2g} s") from error
 
-    def close(self, *, patience_s: float = 1.0) -> bool:
+    def close(self, *, wait_s: float = 1.0) -> bool:
         """End the thread and let it clean up; False when it is stuck and is left behind."""
         if not self._closed:
             self._closed = True
             self._questions.put(None)
         if self._thread is not None:
-            self._thread.join(timeout=patience_s)
+            self._thread.join(timeout=wait_s)
         return self._thread is None or not self._thread.is_alive()
 
     def _ask(self) -> Future[T]:

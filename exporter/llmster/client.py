@@ -29,7 +29,7 @@ from exporter.llmster.errors import (
 from exporter.llmster.session import Session
 from exporter.llmster.state import DaemonProcess, DownloadedModel, LinkStatus, Snapshot
 from exporter.llmster.wire.channel import Channel
-from exporter.llmster.wire.connection import Connection, Timeouts, WireTally
+from exporter.llmster.wire.connection import Connection, Timeouts, WireCounts
 from exporter.llmster.wire.messages import Identity
 from exporter.llmster.wire.sockets import Sockets
 
@@ -90,7 +90,7 @@ class DaemonClient:
         """
         self.name = name
         self.url = url
-        self.tally = WireTally(name)
+        self.counts = WireCounts(name)
         self.failures: Counter[str] = Counter()
         """Failed or lost connections by LlmsterError.kind."""
         self.restarts = 0
@@ -233,7 +233,7 @@ class DaemonClient:
                 base_url=_socket_url(self.url),
                 identity=identity,
                 timeouts=self._timeouts,
-                tally=self.tally,
+                counts=self.counts,
                 group=group,
                 accepted=self._note_accepted,
                 failed=lambda error: self.failures.update((error.kind,)),
@@ -241,7 +241,7 @@ class DaemonClient:
             session = Session(
                 sockets,
                 rest_url=self.url if self._has_token else None,
-                tally=self.tally,
+                counts=self.counts,
                 estimates=self._estimates,
             )
             problem: LlmsterError | None = None

@@ -67,7 +67,7 @@ class DaemonCommands:
         """List what is on disk now, without the snapshot's minute of caching."""
         system = await self.client.connection("system")
         return await calls.downloaded_models(
-            system, timeout_s=timeout_s, unreadable=self.client.tally.unreadable
+            system, timeout_s=timeout_s, unreadable=self.client.counts.unreadable
         )
 
     async def instances(self) -> Listing[InstanceInfo]:
@@ -75,7 +75,9 @@ class DaemonCommands:
         listings: list[Listing[InstanceInfo]] = []
         for namespace in NAMESPACES:
             connection = await self.client.connection(namespace)
-            listings.append(await calls.loaded_instances(connection, unreadable=self.client.tally.unreadable))
+            listings.append(
+                await calls.loaded_instances(connection, unreadable=self.client.counts.unreadable)
+            )
         return Listing(
             tuple(info for listing in listings for info in listing.read),
             sum(listing.unreadable for listing in listings),

@@ -31,7 +31,7 @@ from exporter.llmster.state import (
     ProcessingState,
     Snapshot,
 )
-from exporter.llmster.wire.connection import WireTally
+from exporter.llmster.wire.connection import WireCounts
 from exporter.llmster.wire.sockets import SYSTEM, Sockets
 
 T = TypeVar("T")
@@ -56,12 +56,12 @@ class Session:
     """
 
     def __init__(
-        self, sockets: Sockets, *, rest_url: str | None, tally: WireTally, estimates: bool = True
+        self, sockets: Sockets, *, rest_url: str | None, counts: WireCounts, estimates: bool = True
     ) -> None:
         self._wants_estimates = estimates
         self.sockets = sockets
         self._rest_url = rest_url
-        self._tally = tally
+        self._counts = counts
         self._version = _fact(self._read_version, max_age_s=None)
         self._process = _fact(self._read_process, max_age_s=None)
         self._models = _fact(self._read_models)
@@ -172,7 +172,7 @@ class Session:
 
     async def _list(self, domain: Domain) -> Listing[InstanceInfo]:
         connection = await self.sockets.connection(domain.name)
-        return await calls.loaded_instances(connection, unreadable=self._tally.unreadable)
+        return await calls.loaded_instances(connection, unreadable=self._counts.unreadable)
 
     async def _states(self, listed: list[tuple[Domain, InstanceInfo]]) -> dict[str, ProcessingState | _Gone]:
         """Ask what each instance is doing, by its reference; one that does not answer in time is not in it."""
@@ -189,10 +189,10 @@ class Session:
             if isinstance(outcome, CallFailed) and outcome.code in GONE_CODES:
                 states[reference] = _GONE
             elif isinstance(outcome, ProtocolViolation):
-                self._tally.unreadable["processing_state"] += 1
+                self._counts.unreadable["processing_state"] += 1
             elif not isinstance(outcome, LlmsterError):
                 if outcome.status not in PROCESSING_STATES:
-                    self._tally.unreadable["processing_status"] += 1
+                    self._counts.unreadable["processing_status"] += 1
                 states[reference] = outcome
         return states
 
@@ -269,7 +269,9 @@ class Session:
 
     async def _read_models(self) -> tuple[DownloadedModel, ...]:
         return await calls.downloaded_models(
-            await self.sockets.connection(SYSTEM), timeout_s=FACT_TIMEOUT_S, unreadable=self._tally.unreadable
+            await self.sockets.connection(SYSTEM),
+            timeout_s=FACT_TIMEOUT_S,
+            unreadable=self._counts.unreadable,
         )
 
     async def _read_link(self) -> LinkStatus:
@@ -279,7 +281,7 @@ class Session:
         return await calls.engines(
             await self.sockets.connection("runtime"),
             timeout_s=FACT_TIMEOUT_S,
-            unreadable=self._tally.unreadable,
+            unreadable=self._counts.unreadable,
         )
 
     async def _read_auth_required(self) -> bool:

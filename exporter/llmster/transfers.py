@@ -151,7 +151,7 @@ async def engines(client: DaemonClient) -> tuple[Engine, ...]:
     runtime = await client.connection("runtime")
     raw = await runtime.call("listEngines")
     try:
-        return read_each(raw, Engine, "engine", client.tally.unreadable).read
+        return read_each(raw, Engine, "engine", client.counts.unreadable).read
     except UNDECODABLE as error:
         raise ProtocolViolation(f"runtime.listEngines answered something unexpected: {error}") from None
 

@@ -50,7 +50,7 @@ class Turn(msgspec.Struct, frozen=True):
     span_id: int
 
 
-class Link(msgspec.Struct, frozen=True):
+class PreviousTurn(msgspec.Struct, frozen=True):
     """The turn before, and whether prompt and output came back whole."""
 
     turn: Turn
@@ -60,7 +60,7 @@ class Link(msgspec.Struct, frozen=True):
 class Fingerprint(msgspec.Struct):
     """What is kept of a prompt until its output arrives: hash states, no text."""
 
-    previous: Link | None
+    previous: PreviousTurn | None
     size: int
     hasher: hashlib._Hash
     crc: int
@@ -126,7 +126,7 @@ class Conversations:
         ]
         hasher = hashlib.sha256()
         seen = 0
-        previous: Link | None = None
+        previous: PreviousTurn | None = None
         stem = None
         sizes = sorted({stem_size, *(mark.size for mark in candidates)})
         for size in sizes:
@@ -135,7 +135,7 @@ class Conversations:
             digest = hasher.digest()
             for mark in candidates:  # oldest first: the newest of equals stays
                 if mark.size == size and mark.digest == digest and (mark.exact or self._answers(mark, data)):
-                    previous = Link(mark.turn, mark.exact)
+                    previous = PreviousTurn(mark.turn, mark.exact)
             if size == stem_size and size >= _MIN_PREFIX:
                 tail = min(_TAIL, size)
                 stem = (size, blocks[size // _BLOCK], tail, crc32(view[size - tail : size]), digest)

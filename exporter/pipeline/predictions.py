@@ -18,7 +18,7 @@ import msgspec
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
 from exporter.pipeline import conversations
-from exporter.pipeline.conversations import Conversations, Fingerprint, Link, Turn
+from exporter.pipeline.conversations import Conversations, Fingerprint, PreviousTurn, Turn
 from exporter.pipeline.output.call_names import UNKNOWN
 from exporter.pipeline.output.ending import ending_of
 from exporter.pipeline.output.reader import OutputReader, Reading
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
 STAGES = ("parse", "predict", "pair", "split", "conversation", "slots", "server_log", "sink", "stream")
 """Stages of the log pipeline in which an exception is caught and counted."""
 _NO_STATS = PredictionStats()
-_NOBODY = Turn("", 1, 0, 0)
+_NO_TURN = Turn("", 1, 0, 0)
 _MAX_KEPT_CHARS = 32_000_000
 """Prompts kept for their outputs, all together, when content is kept at all."""
 FORGET_AFTER_S = 60.0
@@ -118,7 +118,7 @@ class Prediction(msgspec.Struct, frozen=True, kw_only=True):
     """None when the prompt is unknown, or ids were not asked for."""
     turn: int
     """1 for the first turn seen of its conversation."""
-    previous: Link | None
+    previous: PreviousTurn | None
     paired: bool
     """Whether the input event was found."""
     prompt: str | None = None
@@ -311,8 +311,8 @@ class PredictionBuilder:
 
     def _place(
         self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]
-    ) -> tuple[Turn, Link | None]:
-        placed: tuple[Turn, Link | None] = (_NOBODY, None)
+    ) -> tuple[Turn, PreviousTurn | None]:
+        placed: tuple[Turn, PreviousTurn | None] = (_NO_TURN, None)
         if self._identify:
             with self.errors.catch("conversation"):
                 placed = self._turn(event, paired, segments)
@@ -320,7 +320,7 @@ class PredictionBuilder:
 
     def _turn(
         self, event: PredictionOutput, paired: _Input | None, segments: Sequence[Segment]
-    ) -> tuple[Turn, Link | None]:
+    ) -> tuple[Turn, PreviousTurn | None]:
         """Name the prediction, find the turn it continues, and remember it for the turns to come."""
         if paired is None or paired.fingerprint is None:
             trace_id, span_id, own_conversation = self._ids(event)

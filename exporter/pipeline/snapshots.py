@@ -104,7 +104,7 @@ class DaemonWatch:
         finally:
             await self._snapshots.close()
             if self._home_reader is not None:
-                self._home_reader.close(patience_s=0.1)
+                self._home_reader.close(wait_s=0.1)
 
     async def read(self, *, within_s: float) -> DaemonReading:
         """Read the daemon, waiting at most `within_s` in all (and never longer than a stalled daemon deserves).
@@ -162,8 +162,8 @@ class DaemonWatch:
         return DaemonCounts(
             restarts=client.restarts,
             failures=dict(client.failures),
-            warnings=dict(client.tally.warnings),
-            unreadable=dict(client.tally.unreadable),
+            warnings=dict(client.counts.warnings),
+            unreadable=dict(client.counts.unreadable),
             loads=dict(self.changes.loads),
             unloads=dict(self.changes.unloads),
             internal_errors=dict(self.errors.counts),

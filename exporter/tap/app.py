@@ -104,7 +104,7 @@ class _Server(server.Server):
         self._draining = asyncio.get_running_loop().create_task(self._drain())
 
     async def _drain(self) -> None:
-        log.info("tap stopping", extra={"connections": len(self._relay.links), "wait_s": self._drain_s})
+        log.info("tap stopping", extra={"connections": len(self._relay.connections), "wait_s": self._drain_s})
         await self._relay.stop(within_s=self._drain_s)
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_LAST_FETCH_S):
@@ -150,7 +150,7 @@ class Reports:
             wait_s = min(MAX_WAIT_S, max(0.0, float(query.get("wait", ["0"])[0])))
         except ValueError:
             return 400, _error("after and wait are numbers")
-        self._registry.counts["open_connections"] = len(self._relay.links)
+        self._registry.counts["open_connections"] = len(self._relay.connections)
         self._registry.counts["upstream_reachable"] = int(self._relay.is_upstream_reachable is not False)
         batch = await self._registry.batch(query.get("boot", [""])[0], after, within_s=wait_s)
         return 200, self._encoder.encode(batch)

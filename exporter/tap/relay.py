@@ -73,12 +73,12 @@ _BUFFER: Final = memoryview(bytearray(BUFFER_BYTES))
 class _End(asyncio.BufferedProtocol):
     """One end of a connection. `link` joins it with the other end."""
 
-    def __init__(self, side: Side, link: Link) -> None:
+    def __init__(self, side: Side, connection: RelayedConnection) -> None:
         self.side = side
         self.transport: asyncio.Transport | None = None
         self.has_ended = False  # it has sent its FIN
         self.reset_when_empty = False
-        self._link = link
+        self._link = connection
         self._checks = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
@@ -158,7 +158,7 @@ class _End(asyncio.BufferedProtocol):
         transport.abort()
 
 
-class Link:
+class RelayedConnection:
     """A client's connection and the daemon's, joined."""
 
     def __init__(self, relay: Relay, observer: Observer) -> None:
@@ -179,7 +179,7 @@ class Link:
         """Go on with the opening."""
         self._open += 1
         if end is self.client:
-            self._relay.links.add(self)
+            self._relay.connections.add(self)
             self.client.hold()  # until there is somebody to pass it on to
             self._opening = asyncio.get_running_loop().create_task(self._reach())
         else:
@@ -276,7 +276,7 @@ class Relay:
         self.host = host
         self.port = port
         self.tls = tls
-        self.links: set[Link] = set()
+        self.connections: set[RelayedConnection] = set()
         self.counts = counts
         self.is_upstream_reachable: bool | None = None
         self._observe = observe
@@ -299,26 +299,26 @@ class Relay:
         if self._server is not None:
             self._server.close()
         self._empty.clear()
-        if self.links:
+        if self.connections:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(within_s):
                     await self._empty.wait()
-        for link in tuple(self.links):
-            link.abort()
+        for connection in tuple(self.connections):
+            connection.abort()
         await asyncio.sleep(0)
 
-    def remove(self, link: Link) -> None:
+    def remove(self, connection: RelayedConnection) -> None:
         """Forget a link that has ended."""
-        self.links.discard(link)
-        if not self.links:
+        self.connections.discard(connection)
+        if not self.connections:
             self._empty.set()
 
     def _accept(self) -> asyncio.BaseProtocol:
         self.counts["connections"] += 1
-        if len(self.links) >= self._max:
+        if len(self.connections) >= self._max:
             self.counts["rejected_connections"] += 1
             return _Rejecting()
-        return Link(self, self._observe()).client
+        return RelayedConnection(self, self._observe()).client
 
 
 class _Rejecting(asyncio.Protocol):

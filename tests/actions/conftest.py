@@ -33,7 +33,7 @@ QUICK = Timeouts(
     download_poll_s=0.01,
     probe_silence_s=10,
     probe_s=20,
-    kill_patience_s=0.5,
+    kill_wait_s=0.5,
     tick_s=3600,  # tests tick by hand
     retry_first_s=0.0,
     store_retry_s=0.01,
@@ -140,7 +140,7 @@ class Forge:
         return await make_token(self.parts.service.storage, scope, **wanted)
 
     async def tick(self) -> None:
-        """Let the keeper look once."""
+        """Let the reconciler look once."""
         await self.parts.reconcilers[0].tick()
 
 

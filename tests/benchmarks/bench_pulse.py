@@ -14,7 +14,7 @@ from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan, TracerProvider
 from opentelemetry.sdk.trace.export import SimpleSpanProcessor, SpanExporter, SpanExportResult
 
-from exporter.collectors.prediction_metrics import PredictionTally
+from exporter.collectors.prediction_metrics import PredictionMetrics
 from exporter.llmster.events import parse
 from exporter.pipeline.log_stream import EventFlow, Sink
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
@@ -34,7 +34,7 @@ def flow(*, keep_content: bool = False, sinks: Sequence[Sink] = ()) -> EventFlow
     builder = PredictionBuilder(
         "box", context_length=lambda _: 8192, keep_content=keep_content, identify=bool(sinks)
     )
-    return EventFlow(builder, [PredictionTally("box", exemplars=bool(sinks)), *sinks])
+    return EventFlow(builder, [PredictionMetrics("box", exemplars=bool(sinks)), *sinks])
 
 
 def rows(*, quick: bool) -> Iterator[Row]:

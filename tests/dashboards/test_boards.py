@@ -8,7 +8,7 @@ import pytest
 from dashboards.build import BOARDS
 from dashboards.kit.board import COLUMNS, FOLD, NARROWEST, row
 from dashboards.kit.panels import stat
-from dashboards.kit.promql import Scope
+from dashboards.kit.promql import Selector
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
 from tests.dashboards.asked import NAMES, Json, board, panels, queries_of, variables
@@ -140,7 +140,7 @@ def test_panel_ids_are_unique(name: str) -> None:
 
 
 def test_a_row_with_a_gap_or_a_sliver_is_refused() -> None:
-    viz = stat("Up", "Is it up?", Query(Scope().now(d.UP), "now"))
+    viz = stat("Up", "Is it up?", Query(Selector().now(d.UP), "now"))
     with pytest.raises(ValueError, match="must add up to 24"):
         row(4, (12, viz), (8, viz))
     with pytest.raises(ValueError, match="at least 3"):
@@ -149,7 +149,7 @@ def test_a_row_with_a_gap_or_a_sliver_is_refused() -> None:
 
 def test_a_panel_without_a_question_is_refused() -> None:
     with pytest.raises(ValueError, match="question or a sentence"):
-        stat("Up", "up", Query(Scope().now(d.UP), "now"))
+        stat("Up", "up", Query(Selector().now(d.UP), "now"))
 
 
 # Buttons and links ---------------------------------------------------------------------------------------------------

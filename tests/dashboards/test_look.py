@@ -10,7 +10,7 @@ from dashboards.build import BOARDS
 from dashboards.kit import color, theme
 from dashboards.kit.board import FOLD, MOST_ON_FOLD
 from dashboards.kit.panels import stat
-from dashboards.kit.promql import QueryError, Scope
+from dashboards.kit.promql import QueryError, Selector
 from dashboards.kit.tables import Column, table
 from dashboards.kit.targets import RESOURCES, ApiQuery, Query
 from exporter.catalogue import daemon as d
@@ -151,7 +151,7 @@ def test_text_of_numbers_has_a_size_and_sparklines_stay_below_it(name: str, pane
 
 def test_a_stat_without_a_subtitle_is_refused() -> None:
     with pytest.raises(ValueError, match="through the number"):
-        stat("Up", "Is it up?", Query(Scope().now(d.UP)))
+        stat("Up", "Is it up?", Query(Selector().now(d.UP)))
 
 
 @pytest.mark.parametrize("one", BOARDS, ids=lambda one: one.name)
@@ -206,7 +206,7 @@ def test_words_for_an_empty_list_of_the_api_are_refused() -> None:
 
 
 def test_a_number_without_a_unit_and_too_many_columns_are_refused() -> None:
-    power = Query(Scope().now(h.POWER))
+    power = Query(Selector().now(h.POWER))
     with pytest.raises(QueryError, match="a number without a unit"):
         table("Power", "How much?", power, columns=[Column("A", "Power")])
     with pytest.raises(QueryError, match="do not fit"):

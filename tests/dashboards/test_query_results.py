@@ -4,7 +4,7 @@ import re
 
 from dashboards.kit.promql import (
     Expr,
-    Scope,
+    Selector,
     absent,
     both,
     coded,
@@ -19,7 +19,7 @@ from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-P = Scope(window="5m")
+P = Selector(window="5m")
 
 
 def test_units_follow_the_numbers() -> None:

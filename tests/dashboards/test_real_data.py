@@ -45,7 +45,7 @@ QUIET: dict[str, str] = {
 }
 """Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
 
-PATIENCE_S = 60.0
+LIMIT_S = 60.0
 """Only a guard, for a host that has other things to do; what is waited for comes within seconds."""
 SETTLED_S = 160.0
 """A guard, too: as a rule all is answered in less than half a minute."""
@@ -113,7 +113,7 @@ async def live_through_everything(sim: Simulator, prometheus: Prometheus) -> Non
     """Load, unload, restart, misbehave, once Prometheus has seen how it was before."""
 
     async def seen(promql: str) -> None:
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             while not await prometheus.answers(promql):  # noqa: ASYNC110
                 await asyncio.sleep(0.2)  # Prometheus scrapes by its own clock
 
@@ -170,7 +170,7 @@ async def test_every_query_of_every_board_and_rule_returns_data(
             host=Host(HOST, {9000: "Xorg"}),
         )
         policy(tmp_path / "state", tmp_path / "mcp.json")
-        forge = await start_forge(sim, scope="admin", state=tmp_path / "state")
+        forge = await start_forge(sim, selector="admin", state=tmp_path / "state")
         for part, address in (("exporter", exporter.url), ("actions", forge.url)):
             targets = [{"targets": [address.removeprefix("http://")]}]
             (folder / "targets" / f"{part}.json").write_text(json.dumps(targets))

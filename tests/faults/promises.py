@@ -7,7 +7,7 @@ from tests.system.conftest import Scraped, Scraper
 from tests.system.test_bad_days import ALWAYS, is_up
 from tests.system.test_pulse import total
 
-PATIENCE_S = 60.0
+LIMIT_S = 60.0
 """Only a guard, for a host that has other things to do; what heals does so in seconds."""
 
 KEPT = {row.name for row in CATALOGUE if row.kind is Kind.COUNTER} | {
@@ -25,7 +25,7 @@ HOST = {"llmster_host_memory_total_bytes", "llmster_host_memory_available_bytes"
 
 def assert_truthful(scraped: Scraped) -> None:
     """Nothing stale, nothing hung, no collector broken but of a host that did not answer in time, one state."""
-    assert scraped.took_s < PATIENCE_S
+    assert scraped.took_s < LIMIT_S
     broken = {
         labels["collector"]
         for name, labels, value in scraped.samples
@@ -55,7 +55,7 @@ def sums_of(delivered: Delivered) -> tuple[float, float, float]:
 async def assert_exact(exporter: Scraper, delivered: Delivered) -> Scraped:
     """All that was delivered gets counted, and not one token more."""
     scraped = await exporter.until(
-        lambda scraped: sums(scraped)[0] >= delivered.predictions, within_s=PATIENCE_S
+        lambda scraped: sums(scraped)[0] >= delivered.predictions, within_s=LIMIT_S
     )
     assert sums(scraped) == sums_of(delivered)
     assert_truthful(scraped)
@@ -65,7 +65,7 @@ async def assert_exact(exporter: Scraper, delivered: Delivered) -> Scraped:
 async def healed(exporter: Scraper) -> Scraped:
     """Wait until the daemon is read again, log stream and all."""
     scraped = await exporter.until(
-        lambda scraped: is_up(scraped) and scraped.value("llmster_log_stream_up") == 1, within_s=PATIENCE_S
+        lambda scraped: is_up(scraped) and scraped.value("llmster_log_stream_up") == 1, within_s=LIMIT_S
     )
     assert_truthful(scraped)
     return scraped

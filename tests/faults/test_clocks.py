@@ -14,7 +14,7 @@ from llmster_sim.server import SimConfig, Simulator
 from tests.actions.conftest import SMALL
 from tests.external import FindTool
 from tests.faults.conftest import StartActions, StartExporter, operator, prediction
-from tests.faults.promises import PATIENCE_S, assert_truthful, healed, sums
+from tests.faults.promises import LIMIT_S, assert_truthful, healed, sums
 from tests.system import conftest as system
 from tests.system.test_bad_days import is_up
 
@@ -48,7 +48,7 @@ async def test_a_wall_clock_that_jumps_leaves_ttls_in_their_bounds_and_causes_tr
 
 async def believes(http: httpx.AsyncClient, url: str, jump_s: int) -> None:
     """Wait until a process tells the time that was made up for it."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(LIMIT_S):
         while True:
             told = parsedate_to_datetime((await http.get(f"{url}/metrics")).headers["date"]).timestamp()
             if abs(told - time.time() - jump_s) < DAY_S / 2:
@@ -83,7 +83,7 @@ async def test_processes_whose_wall_clock_jumps_to_and_fro_count_and_record_as_e
                 sim.faults.send_raw(prediction(10 * round_ + number))
             counted = await exporter.until(
                 lambda scraped, wanted=10 * (round_ + 1): sums(scraped)[0] == wanted,  # type: ignore[misc]
-                within_s=PATIENCE_S,
+                within_s=LIMIT_S,
             )
             assert_truthful(counted)
             loaded = await service.post("models/load", model=SMALL, instance_id=f"r{round_}", wait=20)

@@ -6,7 +6,7 @@ import random
 import pytest
 
 from tests.faults.conftest import StartDaemon, StartExporter
-from tests.faults.promises import PATIENCE_S, assert_exact, assert_truthful, healed, sums
+from tests.faults.promises import LIMIT_S, assert_exact, assert_truthful, healed, sums
 from tests.faults.relay import Relay
 from tests.system.test_bad_days import is_up
 
@@ -21,10 +21,10 @@ async def test_a_daemon_that_ends_under_traffic_is_down_at_once_and_every_token_
     async with Relay(daemon.url) as relay:
         exporter = await run_exporter(relay.url)
         await healed(exporter)
-        await exporter.until(lambda scraped: sums(scraped)[0] > 0, within_s=PATIENCE_S)
+        await exporter.until(lambda scraped: sums(scraped)[0] > 0, within_s=LIMIT_S)
         await asyncio.sleep(random.Random(version).uniform(0, 1))  # any moment will do
         await (daemon.program.terminate() if politely else daemon.program.kill())
-        down = await exporter.until(lambda scraped: not is_up(scraped), within_s=PATIENCE_S)
+        down = await exporter.until(lambda scraped: not is_up(scraped), within_s=LIMIT_S)
         assert_truthful(down)
         assert down.state("box") == "down"
         await assert_exact(exporter, relay.delivered)
@@ -49,7 +49,7 @@ async def test_a_frozen_daemon_is_stalled_never_hangs_a_scrape_and_is_back_when_
     hurried = await exporter.scrape(timeout_s=1)
     assert_truthful(hurried)
     assert not is_up(hurried)
-    stalled = await exporter.until(lambda scraped: scraped.state("box") == "stalled", within_s=PATIENCE_S)
+    stalled = await exporter.until(lambda scraped: scraped.state("box") == "stalled", within_s=LIMIT_S)
     assert_truthful(stalled)
     daemon.program.thaw()
     back = await healed(exporter)

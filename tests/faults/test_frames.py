@@ -7,7 +7,7 @@ import pytest
 from exporter.llmster.wire import transport
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import StartExporter, prediction
-from tests.faults.promises import PATIENCE_S, assert_exact, assert_truthful, healed, sums
+from tests.faults.promises import LIMIT_S, assert_exact, assert_truthful, healed, sums
 from tests.faults.relay import Relay
 from tests.system import conftest as system
 from tests.system.test_bad_days import is_up
@@ -28,7 +28,7 @@ async def test_huge_outputs_are_counted_and_their_memory_does_not_add_up(
             sim.faults.send_raw(prediction(number, output=f"<think>{half}</think>{half}"))
             await exporter.until(
                 lambda scraped, wanted=number + 1: sums(scraped)[0] == wanted,  # type: ignore[misc]
-                within_s=PATIENCE_S,
+                within_s=LIMIT_S,
             )
             memory.append(exporter.program.memory("VmRSS"))
         peak = exporter.program.memory("VmHWM") - memory[0]
@@ -67,11 +67,11 @@ async def test_a_frame_beyond_the_limit_costs_its_socket_which_is_opened_anew(
         sim.faults.send_raw(prediction(0))
         sim.faults.send_raw(prediction(1, output="x" * 2 * MB))
         await exporter.until(
-            lambda scraped: scraped.value("llmster_log_stream_disconnects_total") == 1, within_s=PATIENCE_S
+            lambda scraped: scraped.value("llmster_log_stream_disconnects_total") == 1, within_s=LIMIT_S
         )
         await healed(exporter)
         sim.faults.send_raw(prediction(2))
-        last = await exporter.until(lambda scraped: sums(scraped)[0] == 2, within_s=PATIENCE_S)
+        last = await exporter.until(lambda scraped: sums(scraped)[0] == 2, within_s=LIMIT_S)
     assert_truthful(last)
     assert (last.value("llmster_log_stream_gap_seconds_total") or 0) > 0
 
@@ -87,9 +87,9 @@ async def test_a_burst_of_ten_thousand_from_a_daemon_that_dies_of_it_is_counted_
             sim.faults.send_raw(
                 prediction(number, prompt_tokens=rng.randrange(9000), tokens=rng.randrange(900))
             )
-        await exporter.until(lambda _: relay.delivered.predictions == 10_000, within_s=PATIENCE_S)
+        await exporter.until(lambda _: relay.delivered.predictions == 10_000, within_s=LIMIT_S)
         await sim.stop()
-        down = await exporter.until(lambda scraped: not is_up(scraped), within_s=PATIENCE_S)
+        down = await exporter.until(lambda scraped: not is_up(scraped), within_s=LIMIT_S)
         assert_truthful(down)
         last = await assert_exact(exporter, relay.delivered)
     assert sums(last)[0] == 10_000

@@ -8,7 +8,7 @@ from llmster_sim.server import SimConfig, Simulator
 from tests import fake_nvml
 from tests.fake_nvml import FakeHost
 from tests.faults.conftest import StartExporter
-from tests.faults.promises import PATIENCE_S, assert_truthful, healed
+from tests.faults.promises import LIMIT_S, assert_truthful, healed
 from tests.system.conftest import Scraped
 from tests.system.test_bad_days import is_up
 
@@ -34,7 +34,7 @@ async def test_a_lost_a_silent_and_a_reloaded_driver_cost_the_gpus_and_only_whil
 
         host.add("gpu 1 everything error:15")
         lost = await exporter.until(
-            lambda scraped: scraped.value("gpu_device_lost", gpu="1") == 1, within_s=PATIENCE_S
+            lambda scraped: scraped.value("gpu_device_lost", gpu="1") == 1, within_s=LIMIT_S
         )
         assert_truthful(lost)
         assert gpus(lost) == {"0"}
@@ -48,7 +48,7 @@ async def test_a_lost_a_silent_and_a_reloaded_driver_cost_the_gpus_and_only_whil
         assert gpus(silent) == set()
 
         host.describe("count 2", "driver 610.2", "epoch 2")
-        back = await exporter.until(lambda scraped: gpus(scraped) == {"0", "1"}, within_s=PATIENCE_S)
+        back = await exporter.until(lambda scraped: gpus(scraped) == {"0", "1"}, within_s=LIMIT_S)
         assert_truthful(back)
         assert back.value("gpu_driver_info", driver="610.2") == 1
 

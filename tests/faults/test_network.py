@@ -11,7 +11,7 @@ from exporter.llmster.wire.connection import Timeouts
 from exporter.pipeline import snapshots
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import prediction
-from tests.faults.promises import PATIENCE_S, assert_exact, assert_truthful, healed
+from tests.faults.promises import LIMIT_S, assert_exact, assert_truthful, healed
 from tests.faults.relay import Relay
 from tests.system.conftest import Scraped, StartExporter, daemon
 from tests.system.test_bad_days import is_up
@@ -21,7 +21,7 @@ STALLED_AFTER_S = 0.3
 
 async def told(relay: Relay, predictions: int) -> None:
     """Wait until so many predictions went through."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(LIMIT_S):
         while relay.delivered.predictions < predictions:  # noqa: ASYNC110 - it happens in the relay
             await asyncio.sleep(0.01)
 
@@ -58,11 +58,11 @@ async def test_a_peer_that_vanished_without_a_word_is_given_up_and_its_silence_i
         vanished_at = time.monotonic()
         for number in range(50):
             sim.faults.send_raw(prediction(100 + number))  # never arrives
-        stalled = await exporter.until(lambda scraped: not is_up(scraped), within_s=PATIENCE_S)
+        stalled = await exporter.until(lambda scraped: not is_up(scraped), within_s=LIMIT_S)
         assert_truthful(stalled)
         down = await exporter.until(
             lambda scraped: scraped.state("box") == "down" and scraped.value("llmster_log_stream_up") == 0,
-            within_s=PATIENCE_S,
+            within_s=LIMIT_S,
         )
         assert_truthful(down)
 
@@ -108,6 +108,6 @@ async def test_reset_sockets_are_opened_again_and_what_is_said_then_is_counted_o
             await told(relay, number + 1)
             await assert_exact(exporter, relay.delivered)
             assert relay.cut() > 0
-            await exporter.until(ended_times(number + 1), within_s=PATIENCE_S)
+            await exporter.until(ended_times(number + 1), within_s=LIMIT_S)
             back = await healed(exporter)
             assert back.value("llmster_restarts_total") == 0

@@ -18,7 +18,7 @@ from tests.actions.conftest import SMALL, loaded
 from tests.actions.mcp.conftest import holds, rule, toolbox
 from tests.actions.mcp.upstream.test_spec import INITIALIZE
 from tests.faults.conftest import ActionsProcess, StartActions, StartDaemon, StartExporter, operator
-from tests.faults.promises import PATIENCE_S, assert_exact, healed, sums
+from tests.faults.promises import LIMIT_S, assert_exact, healed, sums
 from tests.faults.relay import Delivered, Relay
 from tests.otlp_sink import otlp_sink
 
@@ -42,7 +42,7 @@ async def test_an_exporter_that_is_killed_starts_counting_anew_and_counts_exactl
         relay.delivered = Delivered()
         exporter = await run_exporter(relay.url)
         await healed(exporter)
-        await exporter.until(lambda scraped: sums(scraped)[0] >= 5, within_s=PATIENCE_S)
+        await exporter.until(lambda scraped: sums(scraped)[0] >= 5, within_s=LIMIT_S)
         await daemon.program.kill()
         await assert_exact(exporter, relay.delivered)
 
@@ -56,7 +56,7 @@ async def test_an_exporter_that_is_told_to_end_sends_what_it_has_and_ends_cleanl
         async with Relay(daemon.url) as relay:
             exporter = await run_exporter(relay.url, **received.environment())
             await healed(exporter)
-            counted = await exporter.until(lambda scraped: sums(scraped)[0] > 0, within_s=PATIENCE_S)
+            counted = await exporter.until(lambda scraped: sums(scraped)[0] > 0, within_s=LIMIT_S)
             scrapes = [asyncio.create_task(exporter.scrape()) for _ in range(5)]
             await asyncio.sleep(random.Random(seed).uniform(0, 1))  # any moment will do
             assert await exporter.program.terminate() == 0
@@ -157,7 +157,7 @@ async def test_an_actions_service_that_ends_under_traffic_leaves_one_outcome_for
                 await service.program.kill()
             await asyncio.gather(*users)
         service = await run_actions(sim.url, state, token)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             while await unfinished(service):  # noqa: ASYNC110 - seen only by asking
                 await asyncio.sleep(0.1)
         assert await service.program.terminate() == 0

@@ -7,7 +7,7 @@ import pytest
 
 from llmster_sim.server import SimConfig, Simulator
 from tests.faults.conftest import prediction
-from tests.faults.promises import PATIENCE_S, assert_truthful, healed, sums
+from tests.faults.promises import LIMIT_S, assert_truthful, healed, sums
 from tests.otlp_sink import Received, otlp_sink
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
 
@@ -34,7 +34,7 @@ async def say(exporter: RunningExporter, sim: Simulator, times: int) -> Scraped:
     before = sums(await exporter.scrape())[0]
     for number in range(times):
         sim.faults.send_raw(prediction(int(before) + number))
-    counted = await exporter.until(lambda scraped: sums(scraped)[0] == before + times, within_s=PATIENCE_S)
+    counted = await exporter.until(lambda scraped: sums(scraped)[0] == before + times, within_s=LIMIT_S)
     assert_truthful(counted)
     return counted
 
@@ -46,7 +46,7 @@ async def settled(exporter: RunningExporter, predictions: int) -> Scraped:
             sum(spans(scraped, word) for word in ("exported", "failed", "dropped"))
             == SPANS_EACH * predictions
         ),
-        within_s=PATIENCE_S,
+        within_s=LIMIT_S,
     )
 
 
@@ -66,7 +66,7 @@ async def test_a_receiver_that_is_overloaded_is_given_the_time_it_asks_for_and_g
     async with watched(start_exporter) as (sim, exporter):
         received.status, received.headers = 429, {"Retry-After": "1"}
         await say(exporter, sim, 5)
-        await exporter.until(lambda _: any(b"chat" in body for body in received.bodies), within_s=PATIENCE_S)
+        await exporter.until(lambda _: any(b"chat" in body for body in received.bodies), within_s=LIMIT_S)
         received.status, received.headers = 200, {}
         await say(exporter, sim, 5)
         last = await settled(exporter, 10)
@@ -109,7 +109,7 @@ async def test_a_receiver_that_leaves_us_waiting_holds_up_no_scrape_and_no_count
     async with watched(start_exporter) as (sim, exporter):
         received.answers.clear()
         await say(exporter, sim, 200)
-        await exporter.until(lambda scraped: spans(scraped, "failed") > 0, within_s=PATIENCE_S)
+        await exporter.until(lambda scraped: spans(scraped, "failed") > 0, within_s=LIMIT_S)
         received.answers.set()
         await say(exporter, sim, 5)
         last = await settled(exporter, 205)

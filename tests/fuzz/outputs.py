@@ -7,7 +7,7 @@ import math
 from collections import Counter
 from typing import Final
 
-from exporter.collectors.prediction_metrics import PredictionTally
+from exporter.collectors.prediction_metrics import PredictionMetrics
 from exporter.llmster.events import LogEvent, PredictionInput, PredictionOutput, PredictionStats
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.output import call_names
@@ -119,8 +119,8 @@ def predictions(choices: Choices) -> None:
     builder = PredictionBuilder(
         "box", keep_content=choices.flag(), identify=identify, context_length=lambda _: 4096, turns=8
     )
-    tally, book = PredictionTally("box"), _Book()
-    flow = EventFlow(builder, [tally, book])
+    metrics, book = PredictionMetrics("box"), _Book()
+    flow = EventFlow(builder, [metrics, book])
     sent: list[PredictionOutput] = []
     inputs = 0
     now = 1_795_351_872_748
@@ -146,7 +146,7 @@ def predictions(choices: Choices) -> None:
     assert builder._kept_chars == 0, f"{builder._kept_chars} characters of prompts are kept for nobody"
     for prediction, output in zip(book.taken, sent, strict=True):
         _fits(prediction, output, identify=identify)
-    _sums(tally, sent)
+    _sums(metrics, sent)
     assert not flow.counts.sink_failures, flow.counts.sink_failures
 
 
@@ -177,10 +177,10 @@ def _fits(prediction: Prediction, output: PredictionOutput, *, identify: bool) -
     assert bool(prediction.trace_id) == bool(prediction.span_id) == identify
 
 
-def _sums(tally: PredictionTally, sent: list[PredictionOutput]) -> None:
+def _sums(metrics: PredictionMetrics, sent: list[PredictionOutput]) -> None:
     """Compare every counter with the sum of what the outputs said."""
     counted: Counter[str] = Counter()
-    for row, family in tally.collect():
+    for row, family in metrics.collect():
         for sample in family.samples:
             if sample.name == row.name and row.kind == "counter":
                 counted[row.name] += int(sample.value)

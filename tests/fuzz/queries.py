@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import Final
 
 from dashboards.kit import promql
-from dashboards.kit.promql import Expr, Operand, QueryError, Scope
+from dashboards.kit.promql import Expr, Operand, QueryError, Selector
 from exporter.catalogue import CATALOGUE, Kind, Metric
 from tests.fuzz.choices import Choices
 
@@ -60,7 +60,7 @@ def expression(choices: Choices, depth: int = 3) -> Expr:
 def _leaf(choices: Choices) -> Expr:
     filters = {choices.pick(_LABELS): choices.pick(_VALUES[:6]) for _ in range(choices.upto(2))}
     window = "" if choices.flag() else choices.pick(_WINDOWS)
-    scope = Scope(filters, "5m")
+    selector = Selector(filters, "5m")
     row = choices.pick(_ROWS)
     known = row.labels or ("job",)
     matchers = {
@@ -69,20 +69,20 @@ def _leaf(choices: Choices) -> Expr:
     }
     by = choices.some(row.labels or ("job",), 2) if not choices.rarely() else [choices.pick(_LABELS)]
     readers: tuple[tuple[Kind, Callable[[], Expr]], ...] = (
-        (Kind.GAUGE, lambda: scope.now(row, **matchers)),
-        (Kind.COUNTER, lambda: scope.rate(row, window, **matchers)),
-        (Kind.COUNTER, lambda: scope.increase(row, window, **matchers)),
-        (Kind.COUNTER, lambda: scope.newly(row, window or "5m", **matchers)),
+        (Kind.GAUGE, lambda: selector.now(row, **matchers)),
+        (Kind.COUNTER, lambda: selector.rate(row, window, **matchers)),
+        (Kind.COUNTER, lambda: selector.increase(row, window, **matchers)),
+        (Kind.COUNTER, lambda: selector.newly(row, window or "5m", **matchers)),
         (
             Kind.GAUGE,
-            lambda: scope.over(choices.pick(("max_over_time", "deriv")), row, window or "5m", **matchers),
+            lambda: selector.over(choices.pick(("max_over_time", "deriv")), row, window or "5m", **matchers),
         ),
-        (Kind.HISTOGRAM, lambda: scope.quantile(0.95, row, *dict.fromkeys(by), window=window, **matchers)),
-        (Kind.HISTOGRAM, lambda: scope.rate_of_sum(row, window, **matchers)),
-        (Kind.HISTOGRAM, lambda: scope.heat(row, **matchers)),
+        (Kind.HISTOGRAM, lambda: selector.quantile(0.95, row, *dict.fromkeys(by), window=window, **matchers)),
+        (Kind.HISTOGRAM, lambda: selector.rate_of_sum(row, window, **matchers)),
+        (Kind.HISTOGRAM, lambda: selector.heat(row, **matchers)),
         (
             Kind.HISTOGRAM,
-            lambda: scope.slower(row, choices.pick((*row.buckets, 0.3)), window=window, **matchers),
+            lambda: selector.slower(row, choices.pick((*row.buckets, 0.3)), window=window, **matchers),
         ),
     )
     kind, read = choices.pick(readers)
@@ -101,10 +101,10 @@ def _leaf(choices: Choices) -> Expr:
 
 def _refused(row: Metric) -> Expr:
     """Take the plain form of a row, after another one was refused."""
-    scope = Scope({}, "5m")
+    selector = Selector({}, "5m")
     if row.kind is Kind.GAUGE:
-        return scope.now(row)
-    return scope.rate(row) if row.kind is Kind.COUNTER else scope.rate_of_sum(row)
+        return selector.now(row)
+    return selector.rate(row) if row.kind is Kind.COUNTER else selector.rate_of_sum(row)
 
 
 def _aggregated(choices: Choices, left: Expr, _depth: int) -> Expr:

@@ -182,8 +182,8 @@ async def _run(twin: Twin, channels: Channels) -> None:
 
 def _break(twin: Twin, stream: Stream) -> None:
     """Give some runs a bug whose exception quotes the text that it meets."""
-    builder, tally = stream.flow.builder, stream.tally
-    broken: Any = twin.shape.choice((None, None, (builder._reader, "read"), (tally, "take_prediction")))
+    builder, metrics = stream.flow.builder, stream.metrics
+    broken: Any = twin.shape.choice((None, None, (builder._reader, "read"), (metrics, "take_prediction")))
 
     def fails(*quoted: Any, **_: Any) -> None:
         raise ValueError(quoted)
@@ -226,7 +226,7 @@ async def _tap(twin: Twin, tap: Any) -> bytes:
             await http.get("/x"),
         ]
     for report in (await registry.batch("boot", 1, within_s=0)).reports:
-        tap.tally.take_report(report)
+        tap.metrics.take_report(report)
         if report.is_prediction:
             tap.claims.take_report(report)
     return _ENDING.sub(b"", b"\n".join(answer.content for answer in answers))

@@ -14,7 +14,7 @@ from exporter.catalogue import daemon as state
 from exporter.catalogue import log_stream as m
 from exporter.collectors import DAEMON_COLLECTORS
 from exporter.collectors.base import Scrape, WatchedDaemon, run
-from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.http.exposition import expose
 from exporter.llmster.client import DaemonClient, DaemonState, Health
 from exporter.llmster.state import Snapshot
@@ -42,11 +42,11 @@ class Watched:
         self.watch = DaemonWatch(DaemonClient(name=NAME, url="http://127.0.0.1:1"), local_home=None)
         self._pump: Pump[Prediction] | None = Pump("spans", self._deliver, batch=128) if traced else None
         builder = PredictionBuilder(NAME, context_length=lambda _: CONTEXT, identify=traced)
-        self.tally = PredictionTally(NAME, model_key=hour.key_of, exemplars=traced)
+        self.metrics = PredictionMetrics(NAME, model_key=hour.key_of, exemplars=traced)
         spans = [SpanSink(self._pump)] if self._pump is not None else []
-        self.flow = EventFlow(builder, [self.tally, EnginePids(), *spans])
+        self.flow = EventFlow(builder, [self.metrics, EnginePids(), *spans])
         self.watch.observers.append(self.flow.forget_unloaded)
-        self._stream = Stream(NAME, self.flow, self.tally, hour.key_of)
+        self._stream = Stream(NAME, self.flow, self.metrics, hour.key_of)
 
     def observe(self, snapshot: Snapshot) -> None:
         """Take a reading, as the watch does."""

@@ -1,6 +1,6 @@
 """Name the scenarios a simulator can play, and load what is in memory when it starts.
 
-Knows no events itself; the generators are in `traffic` and `trouble`.
+Knows no events itself; the generators are in `traffic` and `incidents`.
 """
 
 from __future__ import annotations
@@ -9,9 +9,9 @@ import functools
 from typing import TYPE_CHECKING
 
 from llmster_sim.models.load_config import SPLIT
+from llmster_sim.traffic.incidents import BadMemory, Crash, Leak, Malformed, Stuck
 from llmster_sim.traffic.plugin_agents import PluginAgents
 from llmster_sim.traffic.steady import Agent, Burst, Steady, Traffic
-from llmster_sim.traffic.trouble import BadMemory, Crash, Leak, Malformed, Stuck
 
 if TYPE_CHECKING:
     from collections.abc import Callable

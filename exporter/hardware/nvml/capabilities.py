@@ -56,7 +56,7 @@ _ECC_LOCATIONS_BEFORE_AMPERE: Final = {
 
 
 @dataclass(frozen=True, slots=True)
-class Facts:
+class Capabilities:
     """What stays true of one GPU for as long as the session with the driver lasts."""
 
     index: int
@@ -84,7 +84,7 @@ class Facts:
     """
 
 
-def learn(index: int, handle: Handle) -> Facts:
+def learn(index: int, handle: Handle) -> Capabilities:
     """Ask one GPU everything that does not change. Raises NVMLError when the GPU is lost."""
     name = ask(pynvml.nvmlDeviceGetName, handle)
     pci = ask(pynvml.nvmlDeviceGetPciInfo, handle)
@@ -95,7 +95,7 @@ def learn(index: int, handle: Handle) -> Facts:
     memory_v2 = refuses(pynvml.nvmlDeviceGetMemoryInfo, handle, pynvml.nvmlMemory_v2)
     memory_v1 = None if memory_v2 is None else refuses(pynvml.nvmlDeviceGetMemoryInfo, handle)
     links = ask_fields(handle, [(pynvml.NVML_FI_DEV_NVLINK_LINK_COUNT, 0)])
-    return Facts(
+    return Capabilities(
         index=index,
         handle=handle,
         uuid=uuid_of(handle),

@@ -31,7 +31,7 @@ _PERCENT: Final = 100
 
 
 @dataclass(slots=True)
-class _Samples:
+class _SamplePair:
     """Two samples of one GPU, used in turns."""
 
     newer: Any
@@ -45,7 +45,7 @@ class GpmSampler:
 
     def __init__(self, *, clock: Callable[[], float] = time.monotonic) -> None:
         self._clock = clock
-        self._samples: dict[int, _Samples | None] = {}
+        self._samples: dict[int, _SamplePair | None] = {}
 
     def read(self, index: int, handle: object) -> Mapping[str, float]:
         """Tell the share of time, or of its most, that each part worked since the reading before, 0 to 1.
@@ -80,15 +80,15 @@ class GpmSampler:
         self._samples.clear()
 
 
-def _allocate(handle: object) -> _Samples | None:
+def _allocate(handle: object) -> _SamplePair | None:
     support = ask(pynvml.nvmlGpmQueryDeviceSupport, handle)
     if support is None or not support.isSupportedDevice:
         return None
     newer, older = ask(pynvml.nvmlGpmSampleAlloc), ask(pynvml.nvmlGpmSampleAlloc)
-    return None if newer is None or older is None else _Samples(newer, older)
+    return None if newer is None or older is None else _SamplePair(newer, older)
 
 
-def _compare(samples: _Samples) -> dict[str, float]:
+def _compare(samples: _SamplePair) -> dict[str, float]:
     question = pynvml.c_nvmlGpmMetricsGet_t()
     question.version = pynvml.NVML_GPM_METRICS_GET_VERSION
     question.sample1, question.sample2 = samples.older, samples.newer

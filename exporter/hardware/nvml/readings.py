@@ -23,7 +23,7 @@ from exporter.hardware.nvml.capabilities import (
     MAX_CELSIUS,
     MAX_PCIE_GENERATION,
     MAX_PCIE_LANES,
-    Facts,
+    Capabilities,
     Handle,
     ecc_count,
     hertz_of,
@@ -70,15 +70,17 @@ _NO_INSTANCE: Final = 0xFFFF_FFFF
 """gpuInstanceId of a process on a GPU without MIG."""
 
 
-def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_throughput: bool) -> Device:
+def observe(
+    capabilities: Capabilities, *, host_memory: Callable[[], Memory | None], pcie_throughput: bool
+) -> Device:
     """Ask one GPU everything that changes. Raises NVMLError when the GPU is lost or the session is over.
 
     `pcie_throughput` costs 20 ms for each direction: NVML counts for that long before it answers.
     """
-    handle = facts.handle
+    handle = capabilities.handle
     uuid_of(handle)  # raises for a GPU that has stopped to work, with whatever error it has for everything
     utilization = ask(pynvml.nvmlDeviceGetUtilizationRates, handle)
-    fields = ask_fields(handle, [_MEMORY_TEMPERATURE, *(_NVLINK_FIELDS if facts.nvlinks else ())])
+    fields = ask_fields(handle, [_MEMORY_TEMPERATURE, *(_NVLINK_FIELDS if capabilities.nvlinks else ())])
     mig = ask(pynvml.nvmlDeviceGetMigMode, handle)
     mig_enabled = None if mig is None else mig[0] == 1
     partitions = _partitions(handle) if mig_enabled else []
@@ -87,35 +89,35 @@ def observe(facts: Facts, *, host_memory: Callable[[], Memory | None], pcie_thro
     energy = ask(pynvml.nvmlDeviceGetTotalEnergyConsumption, handle)
     processes = _processes([handle, *(partition for partition, _ in partitions)])
     return Device(
-        index=facts.index,
-        uuid=facts.uuid,
-        name=facts.name,
-        pci_bus_id=facts.pci_bus_id,
-        unified=facts.unified,
+        index=capabilities.index,
+        uuid=capabilities.uuid,
+        name=capabilities.name,
+        pci_bus_id=capabilities.pci_bus_id,
+        unified=capabilities.unified,
         memory=_shared_memory(host_memory(), processes)
-        if facts.unified
-        else _memory(handle, v2=facts.memory_v2),
+        if capabilities.unified
+        else _memory(handle, v2=capabilities.memory_v2),
         utilization_ratio=None if utilization is None else _ratio(utilization.gpu),
         memory_busy_ratio=None if utilization is None else _ratio(utilization.memory),
         encoder_ratio=_first_percent(ask(pynvml.nvmlDeviceGetEncoderUtilization, handle)),
         decoder_ratio=_first_percent(ask(pynvml.nvmlDeviceGetDecoderUtilization, handle)),
-        temperatures_celsius=_temperatures(facts, fields.get(_MEMORY_TEMPERATURE)),
-        temperature_limits_celsius=facts.temperature_limits_celsius,
+        temperatures_celsius=_temperatures(capabilities, fields.get(_MEMORY_TEMPERATURE)),
+        temperature_limits_celsius=capabilities.temperature_limits_celsius,
         power_watts=_watts(power),
         power_limit_watts=_watts(limit),
         energy_joules=None if energy is None else energy / _MILLI,
         clocks_hertz=_clocks(handle),
-        clocks_max_hertz=facts.clocks_max_hertz,
+        clocks_max_hertz=capabilities.clocks_max_hertz,
         throttle_reasons=_throttle_reasons(handle),
-        fan_ratios=_fan_ratios(handle, facts.fans),
-        pcie=_pcie(facts, throughput=pcie_throughput),
+        fan_ratios=_fan_ratios(handle, capabilities.fans),
+        pcie=_pcie(capabilities, throughput=pcie_throughput),
         ecc_errors={
             (kind, location): count
-            for kind, location in facts.ecc_counters
+            for kind, location in capabilities.ecc_counters
             if (count := ecc_count(handle, kind, location)) is not None
         },
         remapped_rows=_remapped_rows(handle),
-        nvlink=_nvlink(facts, fields) if facts.nvlinks else None,
+        nvlink=_nvlink(capabilities, fields) if capabilities.nvlinks else None,
         mig_enabled=mig_enabled,
         mig_instances=tuple(instance for _, instance in partitions),
         processes=processes,
@@ -136,9 +138,11 @@ def _memory(handle: Handle, *, v2: bool) -> Memory | None:
     )
 
 
-def _temperatures(facts: Facts, memory: float | None) -> dict[str, float]:
-    question = pynvml.nvmlDeviceGetTemperatureV if facts.temperature_v else pynvml.nvmlDeviceGetTemperature
-    gpu = ask(question, facts.handle, pynvml.NVML_TEMPERATURE_GPU)
+def _temperatures(capabilities: Capabilities, memory: float | None) -> dict[str, float]:
+    question = (
+        pynvml.nvmlDeviceGetTemperatureV if capabilities.temperature_v else pynvml.nvmlDeviceGetTemperature
+    )
+    gpu = ask(question, capabilities.handle, pynvml.NVML_TEMPERATURE_GPU)
     sensors = {"gpu": gpu, "memory": memory}
     return {
         name: celsius
@@ -166,16 +170,20 @@ def _fan_ratios(handle: Handle, fans: int) -> dict[int, float]:
     return {fan: ratio for fan, speed in speeds.items() if (ratio := _ratio(speed, most=2.0)) is not None}
 
 
-def _pcie(facts: Facts, *, throughput: bool) -> PcieLink:
+def _pcie(capabilities: Capabilities, *, throughput: bool) -> PcieLink:
     sent = received = None
     if throughput:
-        sent = ask(pynvml.nvmlDeviceGetPcieThroughput, facts.handle, pynvml.NVML_PCIE_UTIL_TX_BYTES)
-        received = ask(pynvml.nvmlDeviceGetPcieThroughput, facts.handle, pynvml.NVML_PCIE_UTIL_RX_BYTES)
+        sent = ask(pynvml.nvmlDeviceGetPcieThroughput, capabilities.handle, pynvml.NVML_PCIE_UTIL_TX_BYTES)
+        received = ask(
+            pynvml.nvmlDeviceGetPcieThroughput, capabilities.handle, pynvml.NVML_PCIE_UTIL_RX_BYTES
+        )
     return PcieLink(
-        generation=whole(ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, facts.handle), MAX_PCIE_GENERATION),
-        generation_max=facts.pcie_generation_max,
-        width=whole(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, facts.handle), MAX_PCIE_LANES),
-        width_max=facts.pcie_width_max,
+        generation=whole(
+            ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, capabilities.handle), MAX_PCIE_GENERATION
+        ),
+        generation_max=capabilities.pcie_generation_max,
+        width=whole(ask(pynvml.nvmlDeviceGetCurrPcieLinkWidth, capabilities.handle), MAX_PCIE_LANES),
+        width_max=capabilities.pcie_width_max,
         transmit_bytes_per_second=_bytes_per_second(sent),
         receive_bytes_per_second=_bytes_per_second(received),
     )
@@ -191,8 +199,11 @@ def _remapped_rows(handle: Handle) -> RemappedRows | None:
     return RemappedRows(correctable, uncorrectable, pending=bool(pending), failed=bool(failed))
 
 
-def _nvlink(facts: Facts, fields: dict[tuple[int, int], int | float]) -> NvLink:
-    states = {link: ask(pynvml.nvmlDeviceGetNvLinkState, facts.handle, link) for link in range(facts.nvlinks)}
+def _nvlink(capabilities: Capabilities, fields: dict[tuple[int, int], int | float]) -> NvLink:
+    states = {
+        link: ask(pynvml.nvmlDeviceGetNvLinkState, capabilities.handle, link)
+        for link in range(capabilities.nvlinks)
+    }
     sent, received = fields.get(_NVLINK_SENT), fields.get(_NVLINK_RECEIVED)
     return NvLink(
         active={link: state == 1 for link, state in states.items() if state is not None},

@@ -15,7 +15,7 @@ from exporter.hardware.errors import DriverUnavailable, DriverWedged, NvmlNotFou
 from exporter.hardware.gpus import Device, GpuReading, Memory
 from exporter.hardware.host import read_memory
 from exporter.hardware.nvml import library
-from exporter.hardware.nvml.capabilities import Facts, learn
+from exporter.hardware.nvml.capabilities import Capabilities, learn
 from exporter.hardware.nvml.gpm import GpmSampler
 from exporter.hardware.nvml.query import SESSION_OVER, ask
 from exporter.hardware.nvml.readings import observe
@@ -46,7 +46,7 @@ class _Session:
     opened_at: float
     driver_version: str | None
     cuda_version: str | None
-    gpus: tuple[Facts | Device, ...]
+    gpus: tuple[Capabilities | Device, ...]
 
 
 class NvmlSource:
@@ -104,7 +104,7 @@ class NvmlSource:
             self._end_session()  # a GPU that was reset is only seen again by a new session
         return GpuReading(session.driver_version, session.cuda_version, devices)
 
-    def _read_gpu(self, gpu: Facts | Device) -> Device:
+    def _read_gpu(self, gpu: Capabilities | Device) -> Device:
         if isinstance(gpu, Device):
             return gpu
         try:
@@ -133,17 +133,17 @@ class NvmlSource:
                 cuda_version=_cuda_version(ask(pynvml.nvmlSystemGetCudaDriverVersion_v2)),
                 gpus=tuple(gpu for index in range(count) if (gpu := self._learn(index)) is not None),
             )
-            self._xids.start(gpu for gpu in session.gpus if isinstance(gpu, Facts))
+            self._xids.start(gpu for gpu in session.gpus if isinstance(gpu, Capabilities))
         except pynvml.NVMLError as error:
             library.end()
             raise DriverUnavailable(f"the NVIDIA driver went away while starting: {error}") from error
         self._session = session
         return session
 
-    def _learn(self, index: int) -> Facts | Device | None:
+    def _learn(self, index: int) -> Capabilities | Device | None:
         """Learn who a counted GPU is: None when this user may not open it, lost when it does not open otherwise."""
         try:
-            facts = learn(index, pynvml.nvmlDeviceGetHandleByIndex(index))
+            capabilities = learn(index, pynvml.nvmlDeviceGetHandleByIndex(index))
         except pynvml.NVMLError as error:
             if error.value in SESSION_OVER:
                 raise
@@ -151,8 +151,10 @@ class NvmlSource:
                 return None
             log.warning("GPU does not open", extra={"gpu": index, "problem": str(error)})
             return replace(self._identities.get(index, Device(index)), lost=True)
-        self._identities[index] = Device(index, uuid=facts.uuid, name=facts.name, pci_bus_id=facts.pci_bus_id)
-        return facts
+        self._identities[index] = Device(
+            index, uuid=capabilities.uuid, name=capabilities.name, pci_bus_id=capabilities.pci_bus_id
+        )
+        return capabilities
 
     def _end_session(self) -> None:
         if not self._xids.stop():

@@ -12,7 +12,7 @@ from typing import Any, Final
 
 import pynvml
 
-from exporter.hardware.nvml.capabilities import Facts, Handle
+from exporter.hardware.nvml.capabilities import Capabilities, Handle
 from exporter.hardware.nvml.query import SESSION_OVER, ask
 
 log = logging.getLogger(__name__)
@@ -39,7 +39,7 @@ class XidWatcher:
         with self._lock:
             return dict(self._counts) if self._watching or self._counts else None
 
-    def start(self, gpus: Iterable[Facts]) -> None:
+    def start(self, gpus: Iterable[Capabilities]) -> None:
         """Watch these GPUs; those that cannot report XIDs are left out, and so are GPUs without a uuid."""
         events = ask(pynvml.nvmlEventSetCreate)
         if events is None:

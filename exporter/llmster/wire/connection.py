@@ -40,7 +40,7 @@ QUIET_S: Final = 0.05
 """A socket that is about to be closed has no more to send when it has sent nothing for so long."""
 
 MAX_KINDS: Final = 32
-"""Distinct kinds counted per tally; the kinds come from the daemon, and labels must stay bounded."""
+"""Distinct kinds per counter; the kinds come from the daemon, and labels must stay bounded."""
 
 T = TypeVar("T", bound=msgspec.Struct)
 
@@ -61,7 +61,7 @@ class Timeouts:
 
 
 @dataclass(slots=True)
-class WireTally:
+class WireCounts:
     """What a daemon sent that it should not have sent, counted over all its sockets and reconnects."""
 
     daemon: str = ""
@@ -90,7 +90,7 @@ class Connection:
         core: protocol.Protocol,
         name: str,
         timeouts: Timeouts,
-        tally: WireTally,
+        counts: WireCounts,
         *,
         liveness: Liveness | None = None,
     ) -> None:
@@ -99,7 +99,7 @@ class Connection:
         self._websocket = websocket
         self._core = core
         self._timeouts = timeouts
-        self._tally = tally
+        self._counts = counts
         self._calls: dict[int, asyncio.Future[msgspec.Raw | None]] = {}
         self._channels: dict[int, Channel] = {}
         self._keep_alive_sent_at: float | None = None
@@ -116,7 +116,7 @@ class Connection:
         identity: Identity,
         *,
         timeouts: Timeouts,
-        tally: WireTally,
+        counts: WireCounts,
         liveness: Liveness | None = None,
         accepted: Callable[[], None] = lambda: None,
     ) -> Connection:
@@ -131,7 +131,7 @@ class Connection:
             accepted=accepted,
         )
         connection = cls(
-            websocket, protocol.Protocol(identity), namespace, timeouts, tally, liveness=liveness
+            websocket, protocol.Protocol(identity), namespace, timeouts, counts, liveness=liveness
         )
         try:
             async with asyncio.timeout(timeouts.handshake_s):
@@ -309,9 +309,9 @@ class Connection:
                 self._liveness.acknowledges = True
             case protocol.Warned(warning=_, kind=kind):
                 # The text of a warning can quote what we sent, so only its kind is kept.
-                self._count_once(self._tally.warnings, kind, "protocol warning received")
+                self._count_once(self._counts.warnings, kind, "protocol warning received")
             case protocol.Unreadable(what=what):
-                self._count_once(self._tally.unreadable, what, "unreadable frame received")
+                self._count_once(self._counts.unreadable, what, "unreadable frame received")
             case _:
                 pass
 
@@ -334,7 +334,7 @@ class Connection:
         counter[bounded] += 1
         if counter[bounded] == 1:
             log.warning(
-                message, extra={"daemon": self._tally.daemon, "namespace": self.name, "kind": bounded}
+                message, extra={"daemon": self._counts.daemon, "namespace": self.name, "kind": bounded}
             )
 
     def _raise_if_lost(self) -> None:

@@ -12,7 +12,7 @@ from typing import Final
 
 from exporter.llmster.domains import BY_NAME, CORE
 from exporter.llmster.errors import AuthenticationRefused, ConnectionLost, LlmsterError
-from exporter.llmster.wire.connection import Connection, Liveness, Timeouts, WireTally
+from exporter.llmster.wire.connection import Connection, Liveness, Timeouts, WireCounts
 from exporter.llmster.wire.messages import Identity
 
 SYSTEM: Final = "system"
@@ -39,7 +39,7 @@ class Sockets:
         base_url: str,
         identity: Identity,
         timeouts: Timeouts,
-        tally: WireTally,
+        counts: WireCounts,
         group: asyncio.TaskGroup,
         accepted: Callable[[], None] = lambda: None,
         failed: Callable[[LlmsterError], None] = lambda _error: None,
@@ -47,7 +47,7 @@ class Sockets:
         self._base_url = base_url
         self._identity = identity
         self._timeouts = timeouts
-        self._tally = tally
+        self._counts = counts
         self._group = group
         self._accepted = accepted
         self._failed = failed
@@ -154,7 +154,7 @@ class Sockets:
                 namespace,
                 self._identity,
                 timeouts=self._timeouts,
-                tally=self._tally,
+                counts=self._counts,
                 liveness=self._liveness,
                 accepted=self._accepted,
             )

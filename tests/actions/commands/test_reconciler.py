@@ -1,4 +1,4 @@
-"""The keeper: brings back what is desired, reaps what idles, notices what went by itself, and evicts nobody."""
+"""The reconciler: brings back what is desired, reaps what idles, notices what went by itself, and evicts nobody."""
 
 import asyncio
 import contextlib
@@ -33,9 +33,9 @@ async def settled(forge: Forge) -> None:
             await asyncio.sleep(0.01)
 
 
-async def ticks(forge: Forge, keeper: Reconciler | None = None, *, count: int = 2) -> None:
+async def ticks(forge: Forge, reconciler: Reconciler | None = None, *, count: int = 2) -> None:
     for _ in range(count):
-        await (keeper or forge.parts.reconcilers[0]).tick()
+        await (reconciler or forge.parts.reconcilers[0]).tick()
         await settled(forge)
 
 
@@ -94,7 +94,7 @@ async def test_the_kill_switch_is_not_undone(forge: Forge, sim: Simulator) -> No
     assert loaded(sim) == set()
 
 
-async def test_a_kill_switch_thrown_while_the_keeper_makes_up_its_mind_is_not_undone(
+async def test_a_kill_switch_thrown_while_the_reconciler_makes_up_its_mind_is_not_undone(
     forge: Forge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desire(forge, model=SMALL)
@@ -128,11 +128,11 @@ async def test_a_desired_instance_that_does_not_fit_evicts_nobody_and_is_tried_a
 async def test_failures_are_tried_again_ever_more_slowly(forge: Forge) -> None:
     clock = Clock()
     service = forge.parts.service
-    keeper = Reconciler(service.daemons["box"], service, QUICK.__class__(retry_first_s=10), clock=clock)
+    reconciler = Reconciler(service.daemons["box"], service, QUICK.__class__(retry_first_s=10), clock=clock)
     await desire(forge, model=BIG)
     tries = []
     for _ in range(200):
-        await ticks(forge, keeper, count=1)
+        await ticks(forge, reconciler, count=1)
         tries.append(len(await forge.audit("denied")))
         clock.now += 1
     assert [tries.index(number) for number in (1, 2, 3, 4, 5)] == [0, 10, 30, 70, 150]
@@ -167,7 +167,7 @@ def clock() -> Clock:
     return Clock()
 
 
-def keeper_of(forge: Forge, clock: Clock) -> Reconciler:
+def reconciler_of(forge: Forge, clock: Clock) -> Reconciler:
     service = forge.parts.service
     return Reconciler(service.daemons["box"], service, QUICK, clock=clock)
 
@@ -175,14 +175,14 @@ def keeper_of(forge: Forge, clock: Clock) -> Reconciler:
 async def test_the_reaper_ejects_what_idled_long_enough_and_nothing_desired(
     forge: Forge, sim: Simulator, clock: Clock
 ) -> None:
-    keeper = keeper_of(forge, clock)
+    reconciler = reconciler_of(forge, clock)
     await desire(forge, model=PINNED, reap_idle_seconds=600)
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     clock.now += 599
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     assert JIT in loaded(sim)
     clock.now += 2
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     assert loaded(sim) == {PINNED}
     assert {entry["actor"] for entry in await forge.audit("intent")} == {"reaper"}
 
@@ -190,13 +190,13 @@ async def test_the_reaper_ejects_what_idled_long_enough_and_nothing_desired(
 async def test_the_reaper_leaves_what_works_however_long_it_has_been_there(
     forge: Forge, sim: Simulator, clock: Clock
 ) -> None:
-    keeper = keeper_of(forge, clock)
+    reconciler = reconciler_of(forge, clock)
     await desire(forge, reap_idle_seconds=600)
     sim.daemon.request(JIT, ask=_long_ask(sim))
     sim.daemon.stall(JIT)
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     clock.now += 3600
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     assert JIT in loaded(sim)
     assert PINNED not in loaded(sim)
 
@@ -204,23 +204,23 @@ async def test_the_reaper_leaves_what_works_however_long_it_has_been_there(
 async def test_a_use_between_two_looks_starts_the_idleness_over(
     forge: Forge, sim: Simulator, clock: Clock
 ) -> None:
-    keeper = keeper_of(forge, clock)
+    reconciler = reconciler_of(forge, clock)
     await desire(forge, reap_idle_seconds=600)
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     clock.now += 500
     sim.daemon.used(sim.daemon.instance(JIT))
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     clock.now += 500
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     assert loaded(sim) == {JIT}
 
 
 async def test_a_request_that_comes_just_before_the_reaper_saves_the_instance(
     forge: Forge, sim: Simulator, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = keeper_of(forge, clock)
+    reconciler = reconciler_of(forge, clock)
     await desire(forge, reap_idle_seconds=600)
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     clock.now += 601
     service = forge.parts.service
     submit = service.submit
@@ -233,7 +233,7 @@ async def test_a_request_that_comes_just_before_the_reaper_saves_the_instance(
         return await submit(*given, **wanted)
 
     monkeypatch.setattr(service, "submit", late)
-    await ticks(forge, keeper, count=1)
+    await ticks(forge, reconciler, count=1)
     assert {PINNED, JIT} <= loaded(sim)
     denied = [entry["detail"]["rule"] for entry in await forge.audit("denied")]
     assert denied == ["ejected-is-idle"] * 2
@@ -242,13 +242,13 @@ async def test_a_request_that_comes_just_before_the_reaper_saves_the_instance(
 async def test_a_wall_clock_that_jumps_a_year_ejects_nobody(
     forge: Forge, sim: Simulator, clock: Clock, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    keeper = keeper_of(forge, clock)
+    reconciler = reconciler_of(forge, clock)
     await desire(forge, reap_idle_seconds=600)
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     before = loaded(sim)
     real = time.time
     monkeypatch.setattr(time, "time", lambda: real() + 3600 * 24 * 365)
-    await ticks(forge, keeper)
+    await ticks(forge, reconciler)
     assert loaded(sim) == before
 
 
@@ -375,7 +375,7 @@ async def test_a_desired_instance_of_another_version_is_listed_with_its_problem_
     (listed,) = (await forge.http.get(forge.path("desired"))).json()["instances"]
     assert (listed["instance_id"], listed["model"]) == (PINNED, None)
     assert "colour" in listed["problem"]
-    reconciler = keeper_of(forge, clock)
+    reconciler = reconciler_of(forge, clock)
     await ticks(forge, reconciler)
     clock.now += 601
     await ticks(forge, reconciler)

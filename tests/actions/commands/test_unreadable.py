@@ -59,7 +59,9 @@ async def test_the_kill_switch_ejects_what_it_can_read_and_says_that_it_is_not_a
     assert loaded(sim) == {QWEN}
 
 
-async def test_the_keeper_takes_nothing_for_gone_that_it_could_not_read(forge: Forge, sim: Simulator) -> None:
+async def test_the_reconciler_takes_nothing_for_gone_that_it_could_not_read(
+    forge: Forge, sim: Simulator
+) -> None:
     await forge.tick()
     unreadable(sim, QWEN)
     await forge.tick()

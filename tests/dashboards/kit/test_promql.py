@@ -7,7 +7,7 @@ import pytest
 from dashboards.kit.promql import (
     Expr,
     QueryError,
-    Scope,
+    Selector,
     absent,
     avg_by,
     both,
@@ -30,9 +30,9 @@ from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
-B = Scope({"daemon": "$daemon", "instance": "$host"})
+B = Selector({"daemon": "$daemon", "instance": "$host"})
 
-P = Scope(window="5m")
+P = Selector(window="5m")
 
 WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
     "a gauge, filtered by the board's variables": (

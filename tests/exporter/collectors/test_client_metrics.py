@@ -1,9 +1,9 @@
-"""The tally of a tap: labels are bounded, gaps become one histogram, tokens come from counts alone."""
+"""The metrics of a tap: labels are bounded, gaps become one histogram, tokens come from counts alone."""
 
 from typing import Any
 
 from exporter.catalogue import tap as m
-from exporter.collectors.client_metrics import MAX_MODELS, MAX_PAIRS, OTHER, ClientTally
+from exporter.collectors.client_metrics import MAX_MODELS, MAX_PAIRS, OTHER, ClientMetrics
 from exporter.tap.report import Report, Usage
 
 
@@ -24,22 +24,22 @@ def report(**changes: Any) -> Report:
     return Report(**values | changes)
 
 
-def samples(tally: ClientTally) -> dict[tuple[str, tuple[str, ...]], float]:
+def samples(metrics: ClientMetrics) -> dict[tuple[str, tuple[str, ...]], float]:
     return {
         (sample.name, tuple(sample.labels.values())): sample.value
-        for _, family in tally.collect()
+        for _, family in metrics.collect()
         for sample in family.samples
         if not sample.name.endswith("_created")
     }
 
 
 def test_gaps_of_all_reports_become_one_cumulative_histogram() -> None:
-    tally = ClientTally("local")
+    metrics = ClientMetrics("local")
     counts = [0] * (len(m.GAPS.buckets) + 1)
     counts[0], counts[2], counts[-1] = 5, 3, 1
     for _ in range(2):
-        tally.take_report(report(gaps=tuple(counts), gaps_s=30.0))
-    seen = samples(tally)
+        metrics.take_report(report(gaps=tuple(counts), gaps_s=30.0))
+    seen = samples(metrics)
     name = m.GAPS.name
     assert seen[f"{name}_bucket", ("local", "m", "0.001")] == 10
     assert seen[f"{name}_bucket", ("local", "m", "0.005")] == 16
@@ -49,11 +49,11 @@ def test_gaps_of_all_reports_become_one_cumulative_histogram() -> None:
 
 
 def test_tokens_are_what_the_answer_states_and_absent_where_it_does_not() -> None:
-    tally = ClientTally("local")
-    tally.settle(report(usage=Usage(input=7, cached=2, output=10, reasoning=4)), None)
-    tally.settle(report(), None)
+    metrics = ClientMetrics("local")
+    metrics.settle(report(usage=Usage(input=7, cached=2, output=10, reasoning=4)), None)
+    metrics.settle(report(), None)
     name = m.TOKENS.name
-    assert {key[1][-1]: value for key, value in samples(tally).items() if key[0] == name} == {
+    assert {key[1][-1]: value for key, value in samples(metrics).items() if key[0] == name} == {
         "input": 7,
         "output": 10,
         "cached": 2,
@@ -62,20 +62,20 @@ def test_tokens_are_what_the_answer_states_and_absent_where_it_does_not() -> Non
 
 
 def test_a_request_that_failed_counts_by_its_status_and_under_no_model() -> None:
-    tally = ClientTally("local")
-    tally.take_report(report(is_prediction=False, status=404, model="made up"))
-    tally.take_report(report(is_prediction=False, status=None, cancelled=True))
-    seen = samples(tally)
+    metrics = ClientMetrics("local")
+    metrics.take_report(report(is_prediction=False, status=404, model="made up"))
+    metrics.take_report(report(is_prediction=False, status=None, cancelled=True))
+    seen = samples(metrics)
     assert seen[m.REQUESTS.name, ("local", "ci", "/v1/messages", "", "404")] == 1
     assert seen[m.REQUESTS.name, ("local", "ci", "/v1/messages", "", "none")] == 1
     assert seen[m.CANCELLED.name, ("local", "ci")] == 1
 
 
 def test_clients_and_models_without_number_are_counted_under_other() -> None:
-    tally = ClientTally("local")
+    metrics = ClientMetrics("local")
     for number in range(3 * MAX_PAIRS):
-        tally.take_report(report(client=f"c{number}", model=f"m{number}"))
-    seen = samples(tally)
+        metrics.take_report(report(client=f"c{number}", model=f"m{number}"))
+    seen = samples(metrics)
     clients = {labels[1] for name, labels in seen if name == m.REQUESTS.name}
     models = {labels[3] for name, labels in seen if name == m.REQUESTS.name}
     assert len(clients) == MAX_PAIRS + 1

@@ -3,7 +3,7 @@
 from exporter.catalogue import log_stream as m
 from exporter.collectors import engine, slots
 from exporter.collectors.base import Scrape
-from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import PredictionBuilder
 from tests.exporter.collectors.values import by, collected
@@ -21,7 +21,7 @@ class Clock:
 
 def scrape(flow: EventFlow) -> Scrape:
     flow.counts.up = True
-    stream = Stream("local", flow, PredictionTally("local"), lambda identifier: f"key of {identifier}")
+    stream = Stream("local", flow, PredictionMetrics("local"), lambda identifier: f"key of {identifier}")
     return Scrape(now_s=NOW_S, daemons=(), streams=(stream,))
 
 
@@ -85,16 +85,18 @@ def test_queue_times_reach_the_histogram() -> None:
         flow.take(runtime(line))
         flow.take(server(line, bracket="[m]"))
     assert waited == [("m", 2.5)]
-    tally = PredictionTally("local")
-    tally.take_queue_time("m", 2.5)
-    [family] = [family for row, family in tally.collect() if row.name == "llmster_request_queue_time_seconds"]
+    metrics = PredictionMetrics("local")
+    metrics.take_queue_time("m", 2.5)
+    [family] = [
+        family for row, family in metrics.collect() if row.name == "llmster_request_queue_time_seconds"
+    ]
     assert {sample.value for sample in family.samples if sample.name.endswith("_sum")} == {2.5}
 
 
 def test_the_counters_of_a_loaded_model_start_at_zero_for_every_reason() -> None:
-    tally = PredictionTally("local")
-    tally.expect(snapshot(instance()))
-    [family] = [family for row, family in tally.collect() if row is m.REQUESTS]
+    metrics = PredictionMetrics("local")
+    metrics.expect(snapshot(instance()))
+    [family] = [family for row, family in metrics.collect() if row is m.REQUESTS]
     totals = {
         (sample.labels["model"], sample.labels["finished_reason"]): sample.value
         for sample in family.samples

@@ -2,7 +2,7 @@
 
 from exporter.collectors import log_stream
 from exporter.collectors.base import Scrape
-from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import PredictionBuilder
 from tests.exporter.collectors.values import by, collected
@@ -15,7 +15,7 @@ STARTED = "Engine protocol runtime llama-server for x exited before becoming hea
 
 
 def crashes(flow: EventFlow) -> dict[str, float]:
-    stream = Stream("local", flow, PredictionTally("local"), lambda identifier: identifier)
+    stream = Stream("local", flow, PredictionMetrics("local"), lambda identifier: identifier)
     samples = collected(log_stream.collect, Scrape(now_s=NOW_S, daemons=(), streams=(stream,)))
     return by(samples, CRASHES, "when")
 

@@ -3,7 +3,7 @@
 from exporter.catalogue import log_stream as m
 from exporter.collectors import slots
 from exporter.collectors.base import Samples, Scrape
-from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.llmster.client import DaemonClient
 from exporter.pipeline.log_stream import EventFlow, Tailer
 from exporter.pipeline.predictions import PredictionBuilder
@@ -13,7 +13,7 @@ from tests.exporter.readings import NOW_S, snapshot, watched
 
 def busy_slots(flow: EventFlow, *, readable: bool = True) -> int:
     daemon = watched(snapshot() if readable else None)
-    stream = Stream("local", flow, PredictionTally("local"), lambda identifier: identifier)
+    stream = Stream("local", flow, PredictionMetrics("local"), lambda identifier: identifier)
     out = Samples()
     slots.collect(Scrape(now_s=NOW_S, daemons=(daemon,), streams=(stream,)), out)
     return sum(len(family.samples) for family in out.collect() if family.name == m.SLOT_BUSY.name)

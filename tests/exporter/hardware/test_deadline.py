@@ -16,7 +16,7 @@ from tests.fake_nvml import FakeHost
 
 READING = GpuReading(driver_version="1", cuda_version=None, devices=())
 SHORT_S = 0.01
-PATIENCE_S = 20.0
+LIMIT_S = 20.0
 
 
 class Driver:
@@ -34,7 +34,7 @@ class Driver:
     def read(self) -> GpuReading:
         self.reads += 1
         self.reading_threads.add(threading.get_ident())
-        assert self.answers.wait(PATIENCE_S)
+        assert self.answers.wait(LIMIT_S)
         if self.error is not None:
             raise self.error
         return READING
@@ -68,7 +68,7 @@ async def test_a_wedged_driver_costs_the_reading_and_not_the_caller() -> None:
     with pytest.raises(DriverWedged, match="has not answered"):
         await reader.read()
     driver.answers.set()
-    assert reader.close(patience_s=PATIENCE_S)
+    assert reader.close(wait_s=LIMIT_S)
 
 
 async def test_a_second_question_to_a_wedged_driver_fails_at_once_and_starts_nothing() -> None:
@@ -83,7 +83,7 @@ async def test_a_second_question_to_a_wedged_driver_fails_at_once_and_starts_not
     assert driver.reads == 1
     assert len(driver.reading_threads) == 1
     driver.answers.set()
-    assert reader.close(patience_s=PATIENCE_S)
+    assert reader.close(wait_s=LIMIT_S)
 
 
 async def test_a_driver_that_comes_back_is_asked_anew() -> None:
@@ -94,17 +94,17 @@ async def test_a_driver_that_comes_back_is_asked_anew() -> None:
     overdue = reader._asked
     assert overdue is not None
     driver.answers.set()
-    assert overdue.result(timeout=PATIENCE_S) is READING
-    reader._deadline_s = PATIENCE_S
+    assert overdue.result(timeout=LIMIT_S) is READING
+    reader._deadline_s = LIMIT_S
     assert await reader.read() is READING
     assert driver.reads == 2
     assert len(driver.reading_threads) == 1
-    assert reader.close(patience_s=PATIENCE_S)
+    assert reader.close(wait_s=LIMIT_S)
 
 
 async def test_callers_at_the_same_time_share_one_reading() -> None:
     driver = Driver(stuck=True)
-    reader = GpuReader(driver, deadline_s=PATIENCE_S)
+    reader = GpuReader(driver, deadline_s=LIMIT_S)
     callers = [asyncio.create_task(reader.read()) for _ in range(5)]
     await asyncio.sleep(0)
     driver.answers.set()
@@ -115,7 +115,7 @@ async def test_callers_at_the_same_time_share_one_reading() -> None:
 
 async def test_a_caller_who_gives_up_does_not_take_the_reading_from_the_others() -> None:
     driver = Driver(stuck=True)
-    reader = GpuReader(driver, deadline_s=PATIENCE_S)
+    reader = GpuReader(driver, deadline_s=LIMIT_S)
     hasty, patient = (asyncio.create_task(reader.read()) for _ in range(2))
     await asyncio.sleep(0)
     hasty.cancel()
@@ -149,9 +149,9 @@ async def test_closing_does_not_wait_for_a_wedged_driver() -> None:
     reader = GpuReader(driver, deadline_s=SHORT_S)
     with pytest.raises(DriverWedged):
         await reader.read()
-    assert not reader.close(patience_s=SHORT_S)
+    assert not reader.close(wait_s=SHORT_S)
     driver.answers.set()
-    assert driver.closed.wait(PATIENCE_S)
+    assert driver.closed.wait(LIMIT_S)
 
 
 def test_xid_counts_are_those_of_the_source() -> None:
@@ -167,11 +167,11 @@ async def test_a_driver_wedged_inside_nvml_recovers_when_it_answers_again(host: 
     stuck = reader._asked
     assert stuck is not None
     host.without(wedged)
-    assert len(stuck.result(timeout=PATIENCE_S).devices) == 2
-    reader._deadline_s = PATIENCE_S
+    assert len(stuck.result(timeout=LIMIT_S).devices) == 2
+    reader._deadline_s = LIMIT_S
     assert len((await reader.read()).devices) == 2
     assert host.calls("nvmlInitWithFlags") == 1
-    assert reader.close(patience_s=PATIENCE_S)
+    assert reader.close(wait_s=LIMIT_S)
 
 
 def test_a_process_can_exit_while_its_driver_is_wedged(host: FakeHost) -> None:

@@ -1,6 +1,6 @@
 import json
 
-from exporter.collectors.prediction_metrics import PredictionTally, Stream
+from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.http import live
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import PredictionBuilder
@@ -12,7 +12,7 @@ from tests.exporter.pipeline.predicting import END, one
 def stream(flow: EventFlow | None = None) -> Stream:
     flow = flow or EventFlow(PredictionBuilder("local"), [])
     flow.counts.up = True
-    return Stream("local", flow, PredictionTally("local"), str, RecentPredictions(str))
+    return Stream("local", flow, PredictionMetrics("local"), str, RecentPredictions(str))
 
 
 def test_a_busy_slot_is_a_request_in_flight_with_its_phase_and_no_client() -> None:

@@ -15,7 +15,7 @@ from typing import Any, Final
 from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
-from exporter.llmster.wire.connection import Connection, Timeouts, WireTally
+from exporter.llmster.wire.connection import Connection, Timeouts, WireCounts
 from exporter.llmster.wire.messages import Identity
 from tests.recorded import frames
 
@@ -152,11 +152,11 @@ async def running(daemon: Daemon | None = None, *, port: int = 0) -> AsyncIterat
 
 @contextlib.asynccontextmanager
 async def connected(
-    daemon: Daemon, namespace: str = "llm", *, timeouts: Timeouts = PATIENT, tally: WireTally | None = None
+    daemon: Daemon, namespace: str = "llm", *, timeouts: Timeouts = PATIENT, counts: WireCounts | None = None
 ) -> AsyncIterator[Connection]:
     """Open a connection to a scripted daemon and keep it running."""
     connection = await Connection.open(
-        daemon.url, namespace, Identity.guest(), timeouts=timeouts, tally=tally or WireTally()
+        daemon.url, namespace, Identity.guest(), timeouts=timeouts, counts=counts or WireCounts()
     )
     run = asyncio.create_task(connection.run())
     try:

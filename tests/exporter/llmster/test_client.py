@@ -21,7 +21,7 @@ from exporter.llmster.errors import (
 )
 from exporter.llmster.session import Session
 from exporter.llmster.state import DaemonProcess, DaemonVersion
-from exporter.llmster.wire.connection import WireTally
+from exporter.llmster.wire.connection import WireCounts
 from exporter.llmster.wire.messages import Identity
 from exporter.llmster.wire.sockets import Sockets
 from tests.exporter.llmster.connecting import TOKEN, hesitant, kept, make, until
@@ -247,7 +247,7 @@ async def test_a_socket_that_opens_when_the_session_is_over_is_not_left_behind()
             base_url=daemon.url,
             identity=Identity.guest(),
             timeouts=PATIENT,
-            tally=WireTally(),
+            counts=WireCounts(),
             group=group,
         )
         await sockets.open()
@@ -266,7 +266,7 @@ async def test_a_session_that_ends_while_a_socket_is_opened_cancels_nobody_who_w
             base_url=daemon.url,
             identity=Identity.guest(),
             timeouts=PATIENT,
-            tally=WireTally(),
+            counts=WireCounts(),
             group=group,
         )
         await sockets.open()

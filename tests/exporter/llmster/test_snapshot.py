@@ -29,7 +29,7 @@ async def test_a_snapshot_says_what_the_recordings_say() -> None:
     assert len(snapshot.models) == len(daemon.results["system", "listDownloadedModels"])
     assert snapshot.link is not None
     assert snapshot.auth_required is False
-    assert client.tally.unreadable == {}
+    assert client.counts.unreadable == {}
 
 
 async def test_a_snapshot_costs_one_list_per_namespace_and_one_state_per_instance() -> None:
@@ -91,7 +91,7 @@ async def test_an_instance_whose_state_cannot_be_read_is_still_loaded() -> None:
 
     assert [each.processing for each in snapshot.instances] == [None] * len(snapshot.instances)
     assert len({each.info.type for each in snapshot.instances}) == 2
-    assert client.tally.unreadable == {"processing_state": 1}
+    assert client.counts.unreadable == {"processing_state": 1}
 
 
 async def test_an_unknown_processing_status_is_counted() -> None:
@@ -101,7 +101,7 @@ async def test_an_unknown_processing_status_is_counted() -> None:
         snapshot = await client.snapshot()
 
     assert [e.processing.status for e in snapshot.instances if e.processing][-1] == "dreaming"
-    assert client.tally.unreadable == {"processing_status": 1}
+    assert client.counts.unreadable == {"processing_status": 1}
 
 
 @pytest.mark.parametrize("entry", [{"modelKey": 5}, None])
@@ -114,7 +114,7 @@ async def test_odd_entries_are_counted_and_cost_only_themselves(entry: object) -
 
     assert {each.info.type for each in snapshot.instances} == {"llm"}
     assert snapshot.models == ()
-    assert client.tally.unreadable == {"instance": 1, "model": 2}
+    assert client.counts.unreadable == {"instance": 1, "model": 2}
 
 
 async def test_what_is_not_needed_may_fail_without_costing_the_snapshot() -> None:

@@ -15,12 +15,12 @@ from exporter.tap.registry import Registry
 from exporter.tap.relay import Relay
 from exporter.tap.report import Report
 
-PATIENCE_S = 10.0
+LIMIT_S = 10.0
 
 
 async def until(holds: Callable[[], object]) -> None:
     """Wait for something that other tasks bring about."""
-    async with asyncio.timeout(PATIENCE_S):
+    async with asyncio.timeout(LIMIT_S):
         while not holds():  # noqa: ASYNC110 - what is waited for is many things' doing
             await asyncio.sleep(0.005)
 
@@ -45,7 +45,7 @@ class Tapped:
 
     async def settled(self) -> None:
         """Wait until no connection and no request is open."""
-        await until(lambda: not self.relay.links and not self.registry.in_flight)
+        await until(lambda: not self.relay.connections and not self.registry.in_flight)
 
     async def idle(self) -> None:
         """Wait until no request is open; connections may be."""
@@ -83,4 +83,4 @@ async def tap_before(
     finally:
         await relay.stop(within_s=0)
         listener.close()
-        await until(lambda: not relay.links)
+        await until(lambda: not relay.connections)

@@ -16,7 +16,7 @@ from websockets.asyncio.server import ServerConnection, serve
 
 from exporter.tap.relay import BUFFER_BYTES
 from tests.exporter.tap.scripted import END, HEAD, Upstream, chunk, event, stream, upstream, whole
-from tests.exporter.tap.tapping import PATIENCE_S, free_listener, tap_before, until
+from tests.exporter.tap.tapping import LIMIT_S, free_listener, tap_before, until
 
 CHAT = b"POST /v1/chat/completions HTTP/1.1\r\nHost: x\r\nContent-Length: 2\r\n\r\n{}"
 
@@ -87,7 +87,7 @@ async def test_a_client_that_goes_away_closes_the_daemons_connection() -> None:
         await until(lambda: tap.registry.in_flight)
         writer.transport.abort()
         waiting.set()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             await daemon.closed.wait()
         await tap.settled()
         (report,) = tap.reports()
@@ -118,13 +118,13 @@ async def test_a_slow_reader_stops_the_daemon_and_little_waits_between_the_two()
                 await loop.sock_connect(client, ("127.0.0.1", tap.port))
                 await loop.sock_sendall(client, b"GET /v1/models HTTP/1.1\r\n\r\n")
                 before = -1
-                async with asyncio.timeout(PATIENCE_S):
+                async with asyncio.timeout(LIMIT_S):
                     while sent != before:  # until backpressure has reached the sender
                         before = sent
                         await asyncio.sleep(0.2)
-                (link,) = tap.relay.links
-                assert link.client.transport is not None
-                held = link.client.transport.get_write_buffer_size()
+                (connection,) = tap.relay.connections
+                assert connection.client.transport is not None
+                held = connection.client.transport.get_write_buffer_size()
                 assert 0 < held <= 2 * BUFFER_BYTES
                 await loop.sock_recv(client, 1 << 20)
             await tap.settled()
@@ -138,7 +138,7 @@ async def test_a_half_closed_client_still_gets_its_answer() -> None:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
         writer.write(CHAT)
         writer.write_eof()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             assert (await reader.read()).endswith(b'{"ok": 1}')
         writer.close()
         await tap.settled()
@@ -193,7 +193,7 @@ async def test_a_bomb_of_zeros_is_not_unpacked() -> None:
     async with upstream([head, chunk(packed), END]) as daemon, tap_before(daemon.port) as tap:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
         writer.write(CHAT)
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             assert packed in await reader.readuntil(END)
         writer.close()
         await tap.settled()
@@ -204,7 +204,7 @@ async def test_a_bomb_of_headers_passes_and_ends_the_reading_only() -> None:
     async with upstream(whole({})) as daemon, tap_before(daemon.port) as tap:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
         writer.write(b"GET / HTTP/1.1\r\n" + b"x: y\r\n" * 20_000 + b"\r\n")
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             with contextlib.suppress(ConnectionResetError):  # the upstream refuses as much, and ends unread
                 assert await reader.read() == b""
         writer.close()
@@ -216,7 +216,7 @@ async def test_pipelined_requests_are_answered_and_told_in_order() -> None:
     async with upstream(*(whole({"n": n}) for n in range(3))) as daemon, tap_before(daemon.port) as tap:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
         writer.write(b"".join(b"GET /v1/%b HTTP/1.1\r\n\r\n" % name for name in (b"models", b"a", b"b")))
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             got = await reader.readuntil(b'{"n": 2}')
         writer.close()
         await tap.settled()
@@ -245,8 +245,8 @@ async def test_a_frame_of_fifty_megabytes_passes_in_both_directions_and_little_i
 async def test_more_connections_than_allowed_are_refused_and_the_others_work() -> None:
     async with upstream(whole({})) as daemon, tap_before(daemon.port, max_connections=1) as tap:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
-        await until(lambda: tap.relay.links)
-        async with asyncio.timeout(PATIENCE_S):
+        await until(lambda: tap.relay.connections)
+        async with asyncio.timeout(LIMIT_S):
             other, other_writer = await asyncio.open_connection("127.0.0.1", tap.port)
             assert await other.read() == b""
             writer.write(CHAT)

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 
 import pytest
 
-from tests.exporter.tap.tapping import PATIENCE_S, tap_before
+from tests.exporter.tap.tapping import LIMIT_S, tap_before
 
 STREAMS = int(os.environ.get("DAEMONPULSE_TEST_TAP_STREAMS", "300"))
 AT_ONCE = 20
@@ -170,7 +170,7 @@ async def compare(seed: int) -> Counter[str]:
     """Play one script with and without the tap; return what the tap counted."""
     part = script(seed)
     bare, tapped = Seen(), Seen()
-    async with asyncio.timeout(PATIENCE_S * 3):
+    async with asyncio.timeout(LIMIT_S * 3):
         async with await asyncio.start_server(Server(part, bare).take, "127.0.0.1", 0) as listening:
             await play(part, listening.sockets[0].getsockname()[1], bare)
         async with (

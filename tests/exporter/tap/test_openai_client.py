@@ -127,7 +127,7 @@ async def test_a_thousand_idle_connections_do_not_hold_up_one_that_works(sim: Ta
         async with client_of(sim.url) as client:
             models = await client.models.list()
         assert CHAT in {model.id for model in models.data}
-        assert len(sim.tap.relay.links) >= 1000
+        assert len(sim.tap.relay.connections) >= 1000
     finally:
         for _, writer in idle:
             writer.close()

@@ -13,7 +13,7 @@ import pytest
 
 from daemonpulse.demo.programs import free_port
 from tests.exporter.tap.scripted import END, HEAD, chunk, event, upstream, whole
-from tests.exporter.tap.tapping import PATIENCE_S
+from tests.exporter.tap.tapping import LIMIT_S
 
 PROGRAM = str(Path(sys.executable).parent / "daemonpulse")
 FIRST = chunk(event({"choices": [{"delta": {"content": "a"}}]}))
@@ -51,7 +51,7 @@ async def test_a_tap_that_is_killed_is_a_connection_error_for_both_sides() -> No
             with pytest.raises(httpx.ConnectError):
                 await client.get(url)
         never.set()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             await daemon.closed.wait()
 
 
@@ -65,11 +65,11 @@ async def test_a_tap_that_is_told_to_end_lets_an_answer_end_and_takes_no_more() 
             pieces = answer.aiter_bytes()
             await anext(pieces)
             process.send_signal(signal.SIGTERM)
-            async with asyncio.timeout(PATIENCE_S):
+            async with asyncio.timeout(LIMIT_S):
                 await until_refused(url)
             going.set()
             assert [piece async for piece in pieces] == []
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             assert await process.wait() == 0
 
 
@@ -85,7 +85,7 @@ async def test_a_tap_that_may_not_wait_ends_at_once() -> None:
                 async for _ in answer.aiter_bytes():
                     process.send_signal(signal.SIGTERM)
         never.set()
-        async with asyncio.timeout(PATIENCE_S):
+        async with asyncio.timeout(LIMIT_S):
             assert await process.wait() == 0
 
 

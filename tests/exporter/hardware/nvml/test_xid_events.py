@@ -11,7 +11,7 @@ from exporter.hardware.nvml.xid_events import XidWatcher
 from tests.fake_nvml import FakeHost
 
 FIRST, SECOND = (f"GPU-00000000-0000-0000-0000-{index:012d}" for index in range(2))
-PATIENCE_S = 20.0
+LIMIT_S = 20.0
 
 
 class Reports(logging.Handler):
@@ -26,7 +26,7 @@ class Reports(logging.Handler):
 
     def wait(self, count: int) -> None:
         for _ in range(count):
-            self.records.get(timeout=PATIENCE_S)
+            self.records.get(timeout=LIMIT_S)
 
 
 @pytest.fixture

@@ -19,7 +19,7 @@ from exporter.llmster.errors import (
     LlmsterError,
     NotLlmster,
 )
-from exporter.llmster.wire.connection import MAX_KINDS, Connection, WireTally, _closing_words
+from exporter.llmster.wire.connection import MAX_KINDS, Connection, WireCounts, _closing_words
 from exporter.llmster.wire.messages import Identity
 from tests.exporter.llmster.connecting import TOKEN, until
 from tests.exporter.llmster.scripted import PATIENT, Daemon, connected, running, tell
@@ -32,7 +32,7 @@ async def open_to(daemon: Daemon, **limits: float) -> Connection:
         "llm",
         Identity.from_token(TOKEN),
         timeouts=dataclasses.replace(PATIENT, **limits),
-        tally=WireTally(),
+        counts=WireCounts(),
     )
 
 
@@ -149,17 +149,20 @@ async def test_a_call_left_unanswered_is_a_stall_and_costs_no_other_call() -> No
 
 
 async def test_an_answer_that_comes_too_late_is_counted_and_harmless() -> None:
-    tally = WireTally()
+    counts = WireCounts()
 
     async def answer_twice(socket: ServerConnection, frame: Any) -> bool:
         for _ in range(2):
             await tell(socket, type="rpcResult", callId=frame["callId"], result=frame["callId"])
         return True
 
-    async with running(Daemon(on_frame=answer_twice)) as daemon, connected(daemon, tally=tally) as connection:
+    async with (
+        running(Daemon(on_frame=answer_twice)) as daemon,
+        connected(daemon, counts=counts) as connection,
+    ):
         for expected in range(3):
             assert await connection.call("a") == msgspec.Raw(str(expected).encode())
-        await until(lambda: tally.unreadable["unknown_call"] == 3)
+        await until(lambda: counts.unreadable["unknown_call"] == 3)
 
 
 async def test_a_socket_lost_in_the_middle_of_a_call_fails_it_and_every_later_one() -> None:
@@ -246,7 +249,7 @@ async def test_recorded_warnings_are_counted_by_kind_and_never_quoted(
     caplog: pytest.LogCaptureFixture,
 ) -> None:
     warnings = [frame for frame in frames("13") if "communicationWarning" in frame.data]
-    tally = WireTally("box")
+    counts = WireCounts("box")
 
     async def warn(socket: ServerConnection, frame: Any) -> bool:
         for warning in warnings:
@@ -254,17 +257,17 @@ async def test_recorded_warnings_are_counted_by_kind_and_never_quoted(
         await tell(socket, type="rpcResult", callId=frame["callId"])
         return True
 
-    async with running(Daemon(on_frame=warn)) as daemon, connected(daemon, tally=tally) as connection:
+    async with running(Daemon(on_frame=warn)) as daemon, connected(daemon, counts=counts) as connection:
         await connection.call("listLoaded")
 
-    assert tally.warnings == {"rpcParameterTypeError": 2, "rpcEndpointUnknown": 1, "channelUnknown": 1}
-    assert tally.unreadable == {}
+    assert counts.warnings == {"rpcParameterTypeError": 2, "rpcEndpointUnknown": 1, "channelUnknown": 1}
+    assert counts.unreadable == {}
     assert [record.__dict__["daemon"] for record in caplog.records] == ["box"] * 3  # once for each kind
     assert "Zod" not in caplog.text
 
 
 async def test_unreadable_frames_are_counted_by_what_is_wrong_with_them() -> None:
-    tally = WireTally()
+    counts = WireCounts()
 
     async def babble(socket: ServerConnection, frame: Any) -> bool:
         for text in ("{not json", '{"type":"tomorrow"}', '{"type":"rpcResult","callId":99}', "[]"):
@@ -274,14 +277,14 @@ async def test_unreadable_frames_are_counted_by_what_is_wrong_with_them() -> Non
         await tell(socket, type="rpcResult", callId=frame["callId"])
         return True
 
-    async with running(Daemon(on_frame=babble)) as daemon, connected(daemon, tally=tally) as connection:
+    async with running(Daemon(on_frame=babble)) as daemon, connected(daemon, counts=counts) as connection:
         await connection.call("listLoaded")
 
-    assert tally.unreadable == {"malformed": 4, "unknown_type": 1, "unknown_call": 1}
+    assert counts.unreadable == {"malformed": 4, "unknown_type": 1, "unknown_call": 1}
 
 
 async def test_the_kinds_of_warnings_counted_are_bounded() -> None:
-    tally = WireTally()
+    counts = WireCounts()
 
     async def warn(socket: ServerConnection, frame: Any) -> bool:
         for number in range(MAX_KINDS + 10):
@@ -290,12 +293,12 @@ async def test_the_kinds_of_warnings_counted_are_bounded() -> None:
         await tell(socket, type="rpcResult", callId=frame["callId"])
         return True
 
-    async with running(Daemon(on_frame=warn)) as daemon, connected(daemon, tally=tally) as connection:
+    async with running(Daemon(on_frame=warn)) as daemon, connected(daemon, counts=counts) as connection:
         await connection.call("listLoaded")
 
-    assert len(tally.warnings) == MAX_KINDS + 1
-    assert tally.warnings["other"] == 10
-    assert tally.warnings["kind 0"] == 2
+    assert len(counts.warnings) == MAX_KINDS + 1
+    assert counts.warnings["other"] == 10
+    assert counts.warnings["kind 0"] == 2
 
 
 async def test_closing_takes_no_longer_than_allowed_when_the_daemon_does_not_answer_it() -> None:
