@@ -89,6 +89,7 @@ async def serve(
     Raises SettingsError.
     """
     timeouts = timeouts or Timeouts()
+    otel_env.check()
     tls = _tls(settings)
     try:
         storage = await Storage.open(settings.state)

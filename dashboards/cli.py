@@ -6,7 +6,6 @@ Knows folders and exit codes; what is written is in the package `dashboards`, wh
 from __future__ import annotations
 
 from pathlib import Path
-from types import ModuleType
 
 import click
 
@@ -40,7 +39,8 @@ def dashboards() -> None:
 )
 def build(*, output: Path | None, runbooks: str | None, buttons: str) -> None:
     """Write boards (JSON) and rules (YAML)."""
-    build_ = _builder()
+    from dashboards import build as build_
+
     if output is None and runbooks is not None:
         fail("--runbooks: give --output too; the checkout's own rules link to the stack's Grafana")
     if runbooks is not None and "{alert}" not in runbooks:
@@ -63,7 +63,8 @@ def build(*, output: Path | None, runbooks: str | None, buttons: str) -> None:
 @dashboards.command()
 def check() -> None:
     """Tell whether generated files are fresh. Looks at the checkout's; exits 1 if one is not."""
-    build_ = _builder()
+    from dashboards import build as build_
+
     root = _checkout()
     files = build_.checkout_files(root)
     problems = [f"{path} is stale" for path in build_.stale(files, root)]
@@ -73,16 +74,6 @@ def check() -> None:
     if problems:
         fail("run `daemonpulse dashboards build`", 1)
     click.echo(f"all {len(files)} generated files are fresh")
-
-
-def _builder() -> ModuleType:
-    try:
-        from dashboards import build as builder
-    except ModuleNotFoundError as error:
-        if error.name not in {"grafanalib", "attr"}:
-            raise
-        fail("dashboards: the extra is not installed; run pip install 'daemonpulse[dashboards]'")
-    return builder
 
 
 def _checkout() -> Path:

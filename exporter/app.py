@@ -22,7 +22,7 @@ from exporter.llmster.client import DaemonClient
 from exporter.log_pipeline import Streams
 from exporter.pipeline.energy_watch import READ_WITHIN_S, EnergyWatch
 from exporter.pipeline.host_snapshot import HostWatch
-from exporter.pipeline.replay import replay
+from exporter.pipeline.replay import fault, replay
 from exporter.pipeline.snapshots import DaemonWatch
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared import host_header, logs, process, web_config
@@ -65,8 +65,9 @@ async def serve(
     no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` stand in for
     this host's (simulated GPUs, say). Raises SettingsError.
     """
-    if recording is not None and not settings.log_stream:
-        raise SettingsError(key="log_stream", value="off", fix="a recording is a log stream; leave it on")
+    if recording is not None:
+        _check_recording(recording, settings)
+    otel_env.check()
     web = web_config.load(settings.web_config) if settings.web_config else WebConfig()
     daemons = settings.daemons if recording is None else ()
     opening = asyncio.Semaphore(OPENINGS_AT_ONCE)
@@ -131,6 +132,18 @@ async def serve(
             if streams is not None:
                 await asyncio.to_thread(streams.close)
     log.info("exporter stopped")
+
+
+def _check_recording(recording: BinaryIO, settings: ExporterSettings) -> None:
+    if not settings.log_stream:
+        raise SettingsError(key="log_stream", value="off", fix="a recording is a log stream; leave it on")
+    try:
+        wrong = fault(recording)
+    except OSError as error:
+        wrong = f"it cannot be read ({error.strerror})"
+    if wrong is not None:
+        fix = f"{wrong}; record one with: lms log stream --json > recording.jsonl"
+        raise SettingsError(key="--replay", value=str(getattr(recording, "name", "")), fix=fix)
 
 
 def _metric_push(routes: Routes) -> MetricPush | None:

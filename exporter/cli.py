@@ -28,7 +28,10 @@ def exporter(*, replay: BinaryIO | None, **flags: str | None) -> None:
 
     Unconfigured, it watches http://127.0.0.1:1234 and serves http://127.0.0.1:9810/metrics. It only ever connects:
     it never runs `lms`, and cannot wake a daemon that is stopped.
-    """
+
+    \b
+    Example:  daemonpulse exporter --replay docs/examples/log-stream.jsonl
+    """  # noqa: D301 - click wants a real backspace
     from exporter import app, settings
     from exporter.shared.settings_table import SettingsError
 

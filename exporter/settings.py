@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from exporter.shared import host_header
+from exporter.shared import bounded_file, host_header
 from exporter.shared.settings_table import (
     PREFIX,
     Raw,
@@ -199,6 +199,7 @@ def _single_daemon(raw: Raw, environ: Mapping[str, str]) -> DaemonSettings:
         url=url,
         token=_token_from_file(token_file, token_file_key) if token_file else _token(token, token_key),
         home=existing_folder(home, home_key) if home else None,
+        token_file=Path(token_file) if token_file else None,
         tap_url=base_url(tap_url, tap_key, example=_TAP_URL) if tap_url else None,
     )
 
@@ -278,9 +279,9 @@ def _token(value: str, key: str) -> Secret | None:
 
 def _token_from_file(value: str, key: str) -> Secret | None:
     try:
-        text = Path(value).read_text(encoding="utf-8").strip()
+        text = bounded_file.read_text(Path(value)).strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
+        reason = bounded_file.why(error)
         raise SettingsError(key=key, value=value, fix=f"the token file cannot be read ({reason})") from None
     if not text:
         raise SettingsError(key=key, value=value, fix="the token file is empty; put the token in it")

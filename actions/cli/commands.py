@@ -52,14 +52,10 @@ def serve(**flags: str | None) -> None:
     \b
     Example:  daemonpulse actions serve --daemon-url http://127.0.0.1:1234
     """  # noqa: D301 - click wants a real backspace
-    from actions import settings
+    from actions import app, settings
     from exporter.shared import logs
     from exporter.shared.settings_table import SettingsError
 
-    try:
-        from actions import app
-    except ImportError as error:
-        fail(f"{error.name} is not installed; install the actions too: pip install 'daemonpulse[actions]'")
     try:
         chosen = settings.load(flags)
         logs.configure(level=chosen.log_level, format_=chosen.log_format)

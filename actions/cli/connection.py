@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Final, Self
 import click
 
 from actions.cli import credentials
+from exporter.shared import urls
 from exporter.shared.terminal import fail
 
 if TYPE_CHECKING:
@@ -74,6 +75,8 @@ class Api:
     def __init__(self, url: str, token_file: Path | None, *, timeout_s: float = 30) -> None:
         import httpx
 
+        if not urls.is_base(url):
+            fail(f"--url={url}: write http://host:port, such as {DEFAULT_URL}")
         token = credentials.token(token_file)
         self._has_token = token is not None
         self._url = url.rstrip("/")
@@ -119,8 +122,8 @@ class Api:
             response = self._http.request(method, f"{self._url}{path}", params=given)
         except (httpx.HTTPError, httpx.InvalidURL) as error:
             fail(
-                f"--url={self._url}: nobody answers there ({type(error).__name__}); start it with "
-                "`daemonpulse actions serve`, or say where it is"
+                f"--url={self._url}: nothing answers there ({type(error).__name__}); start the service with "
+                "`daemonpulse actions serve`, or name its address"
             )
         try:
             body = response.json()

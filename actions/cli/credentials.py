@@ -6,6 +6,7 @@ import os
 import stat
 from pathlib import Path
 
+from exporter.shared import bounded_file
 from exporter.shared.terminal import fail
 
 VARIABLE = "DAEMONPULSE_ACTIONS_TOKEN"
@@ -45,6 +46,6 @@ def missing() -> str:
 
 def _read(file: Path, named: str) -> str:
     try:
-        return file.read_text(encoding="utf-8").strip()
-    except (OSError, ValueError):
-        fail(f"{named}: cannot be read")
+        return bounded_file.read_text(file).strip()
+    except (OSError, ValueError) as error:
+        fail(f"{named}: cannot be read ({bounded_file.why(error)})")

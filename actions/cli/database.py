@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 
 import click
 
-from exporter.shared.terminal import fail
+from exporter.shared.terminal import fail, say
 
 if TYPE_CHECKING:
     from actions.store.database import Storage
@@ -30,12 +30,15 @@ def with_storage(
 ) -> T:
     """Open the database, do one thing and close it. A folder without a database is an error unless `create`."""
     from actions.settings import state_folder
-    from actions.store.database import Storage, StorageFailed
+    from actions.store.database import FILE_NAME, Storage, StorageFailed
     from exporter.shared.settings_table import SettingsError
 
     async def run(folder: Path) -> T:
+        is_new = create and not (folder / FILE_NAME).exists()
         storage = await Storage.open(folder, create=create)
         try:
+            if is_new:  # a mistyped folder looks like this
+                say(f"made a new database: {folder / FILE_NAME}", err=True)
             return await work(storage)
         finally:
             await storage.close()

@@ -12,6 +12,7 @@ import click
 
 from actions.cli.commands import actions
 from daemonpulse.healthcheck import healthcheck
+from daemonpulse.refusals import OneLineGroup
 from daemonpulse.top.cli import top
 from dashboards.cli import dashboards
 from exporter.cli import exporter, tap
@@ -22,7 +23,7 @@ from exporter.shared.terminal import fail
 _CONTEXT = {"help_option_names": ["-h", "--help"], "max_content_width": 100}
 
 
-@click.group(context_settings=_CONTEXT)
+@click.group(cls=OneLineGroup, context_settings=_CONTEXT)
 @click.version_option(package_name="daemonpulse")
 def main() -> None:
     """Metrics, traces, dashboards and safe controls for LM Studio's headless daemon (llmster).

@@ -17,9 +17,18 @@ from pathlib import Path
 
 import click
 
-from llmster_sim.engine.daemon import Settings
-from llmster_sim.server import SimConfig, Simulator
-from llmster_sim.traffic.scenarios import SCENARIOS
+try:
+    from llmster_sim.engine.daemon import Settings
+    from llmster_sim.server import SimConfig, Simulator
+    from llmster_sim.traffic.scenarios import SCENARIOS
+except ModuleNotFoundError as missing:
+    if (missing.name or "").startswith("llmster_sim"):
+        raise
+    click.echo(
+        f"llmster-sim: {missing.name} is not installed; run: {sys.executable} -m pip install 'daemonpulse[sim]'",
+        err=True,
+    )
+    sys.exit(2)
 
 _SCENARIO_HELP = "What happens. Join several with '+'.\n\n\b\n" + "\n".join(
     f"{name:10} {text}" for name, text in SCENARIOS.items()

@@ -14,6 +14,7 @@ from typing import Any, Final
 import msgspec
 
 from exporter.llmster.lenient import UNDECODABLE
+from exporter.shared import bounded_file
 from exporter.shared.host_header import is_loopback
 
 _MAX_FILE_BYTES: Final = 1024 * 1024
@@ -47,8 +48,8 @@ class LocalPosture:
 def default_home(user_home: Path) -> Path:
     """Return the LM Studio home: where ~/.lmstudio-home-pointer points, else ~/.lmstudio."""
     try:
-        pointed = (user_home / ".lmstudio-home-pointer").read_text(encoding="utf-8").strip()
-    except (OSError, UnicodeDecodeError):
+        pointed = bounded_file.read_text(user_home / ".lmstudio-home-pointer").strip()
+    except (OSError, ValueError):
         pointed = ""
     return Path(pointed) if pointed else user_home / ".lmstudio"
 

@@ -14,11 +14,16 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, Final
 
-from exporter.shared import urls
+from exporter.shared import bounded_file, urls
 
 PREFIX: Final = "DAEMONPULSE_"
 Raw = Callable[[str], tuple[str, str]]
 """Returns the value of a key, and the name under which the user gave it."""
+
+
+_LISTEN: Final = re.compile(r"([\w.-]*|\[[0-9A-Fa-f:.]+(%[\w.-]+)?\]):[0-9]{1,5}", re.ASCII)
+"""A name, an IPv4 address, an IPv6 address in brackets or nothing, and a port. getaddrinfo() takes nearly anything:
+`*` is a name to it, and the last group of an IPv6 address without brackets a port."""
 
 
 class SettingsError(ValueError):
@@ -77,9 +82,11 @@ def reader(
 def read_toml(path: Path) -> dict[str, Any]:
     """Read a TOML file. Raises SettingsError."""
     try:
-        return tomllib.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:  # ValueError: not TOML, not UTF-8, or no path at all
-        reason = error.strerror if isinstance(error, OSError) else f"not valid TOML: {error}"
+        return tomllib.loads(bounded_file.read_text(path))
+    except (OSError, ValueError) as error:  # ValueError: not TOML, not UTF-8, too large, or no path at all
+        reason = bounded_file.why(error)
+        if isinstance(error, tomllib.TOMLDecodeError):
+            reason = f"not valid TOML: {reason}"
         raise SettingsError(
             key="config", value=str(path), fix=f"the file cannot be read ({reason})"
         ) from None
@@ -124,9 +131,11 @@ def _unknown(given: str, known: Sequence[str]) -> str:
 def listen_address(value: str, key: str, *, port: int) -> tuple[str, int]:
     """Read host:port; `port` is the example of the message. Raises SettingsError."""
     host, _, given = value.rpartition(":")
-    if not re.fullmatch(r".*:[0-9]{1,5}", value) or int(given) > 65535:  # noqa: PLR2004 - TCP's highest port
+    if not _LISTEN.fullmatch(value) or int(given) > 65535:  # noqa: PLR2004 - TCP's highest port
         raise SettingsError(
-            key=key, value=value, fix=f"write host:port, such as 127.0.0.1:{port} or [::1]:{port}"
+            key=key,
+            value=value,
+            fix=f"write host:port, such as 127.0.0.1:{port} or [::1]:{port}; :{port} is every address",
         )
     return host.removeprefix("[").removesuffix("]") or "0.0.0.0", int(given)  # noqa: S104 - what ":9810" means
 

@@ -20,6 +20,7 @@ from typing import Any, Final
 import bcrypt
 import yaml
 
+from exporter.shared import bounded_file
 from exporter.shared.settings_table import SettingsError
 
 _TLS_KEYS: Final = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version")
@@ -52,10 +53,10 @@ class WebConfig:
 def load(path: Path) -> WebConfig:
     """Read and check a web configuration. Raises SettingsError naming the key and the fix."""
     try:
-        content = yaml.safe_load(path.read_text(encoding="utf-8")) or {}
-    except OSError as error:
+        content = yaml.safe_load(bounded_file.read_text(path)) or {}
+    except (OSError, bounded_file.TooLarge) as error:
         raise SettingsError(
-            key="web_config", value=str(path), fix=f"cannot be read ({error.strerror})"
+            key="web_config", value=str(path), fix=f"cannot be read ({bounded_file.why(error)})"
         ) from None
     except _NOT_YAML:
         raise SettingsError(key="web_config", value=str(path), fix="not valid YAML") from None

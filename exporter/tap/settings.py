@@ -11,6 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from exporter import settings as shared
+from exporter.shared import bounded_file
 from exporter.shared.settings_table import (
     Setting,
     SettingsError,
@@ -106,7 +107,7 @@ def _client_keys(path: str, key: str) -> dict[str, str]:
     if not path:
         return {}
     try:
-        return read_keys(Path(path).read_text(encoding="utf-8"))
+        return read_keys(bounded_file.read_text(Path(path)))
     except (OSError, ValueError) as error:
-        reason = str(error.strerror if isinstance(error, OSError) else error)
+        reason = bounded_file.why(error)
         raise SettingsError(key=key, value=path, fix=f"the file cannot be used ({reason})") from None

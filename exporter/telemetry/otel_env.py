@@ -3,7 +3,45 @@
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Mapping
+from typing import Final
+
+from exporter.shared import urls
+from exporter.shared.settings_table import SettingsError
+
+_OTLP: Final = "OTEL_EXPORTER_OTLP_"
+_PARTS: Final = ("", "TRACES_", "LOGS_", "METRICS_")
+_PROTOCOLS: Final = ("http/protobuf", "grpc")
+
+
+def check(environ: Mapping[str, str] = os.environ) -> None:
+    """Refuse what the SDK would only complain about with each export, or replace by a default. Raises SettingsError.
+
+    Source: OpenTelemetry's specification of the OTLP exporter's variables. gRPC takes host:port without a scheme, too.
+    """
+    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+        return
+    for part in _PARTS:
+        protocol = environ.get(key := f"{_OTLP}{part}PROTOCOL", "")
+        if protocol not in ("", *_PROTOCOLS):
+            raise SettingsError(key=key, value=protocol, fix=f"choose one of {', '.join(_PROTOCOLS)}")
+        protocol = protocol or environ.get(f"{_OTLP}PROTOCOL", "")
+        endpoint = environ.get(key := f"{_OTLP}{part}ENDPOINT", "")
+        if endpoint and not is_endpoint(endpoint, protocol):
+            shown = "" if "@" in endpoint else endpoint
+            fix = "write http://host:4318 (http/protobuf) or http://host:4317 (grpc)"
+            raise SettingsError(key=key, value=shown, fix=fix)
+        timeout = environ.get(key := f"{_OTLP}{part}TIMEOUT", "").strip()
+        if timeout and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", timeout, re.ASCII):
+            raise SettingsError(key=key, value=timeout, fix="write a number of seconds, such as 10")
+
+
+def is_endpoint(text: str, protocol: str) -> bool:
+    """Tell whether a receiver can be asked at an address."""
+    if "@" in text:
+        return False
+    return urls.is_http(text) or (protocol == "grpc" and "/" not in text and urls.is_http(f"http://{text}"))
 
 
 def wanted(signal: str, environ: Mapping[str, str] = os.environ) -> tuple[bool, str]:

@@ -183,6 +183,21 @@ def test_a_replay_from_a_quiet_pipe_keeps_neither_scrapes_nor_the_end_waiting() 
         assert process.wait(timeout=10) == 0
 
 
+def test_the_recording_that_is_shipped_shows_requests() -> None:
+    sample = Path(__file__).parents[2] / "docs" / "examples" / "log-stream.jsonl"
+    predictions = sample.read_text(encoding="utf-8").count('"type":"llm.prediction.output"')
+    assert predictions > 20
+    with started(COMMAND, "exporter", "--listen", "127.0.0.1:0", "--replay", str(sample)) as process:
+        url = exporter_url(process)
+        deadline = time.monotonic() + 20
+        seen = 0.0
+        while seen != predictions and time.monotonic() < deadline:
+            text = httpx.get(url + "/metrics", trust_env=False).text
+            lines = [line for line in text.splitlines() if line.startswith("llmster_request_success_total{")]
+            seen = sum(float(line.rpartition(" ")[2]) for line in lines)
+    assert seen == predictions
+
+
 def test_a_recording_without_the_log_stream_is_refused() -> None:
     ended = daemonpulse("exporter", "--replay", os.devnull, "--log-stream", "off", "--listen", "127.0.0.1:0")
     assert ended.returncode == 2

@@ -92,6 +92,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert daemon.tap_url == "http://gpu.example:9812"
     assert daemon.token is not None
     assert daemon.token.reveal() == TOKEN  # the file wins: it is the better place
+    assert daemon.token_file == tmp_path / "token", "it is read again when the daemon is connected to again"
     assert not daemon.is_loopback
 
 

@@ -23,7 +23,7 @@ from actions.mcp.policy.json_schema import schema_fault
 from actions.mcp.policy.kept import from_kept, to_keep
 from actions.mcp.policy.rules import KINDS, Kind, Policy, Rule
 from actions.mcp.upstream.spec import NAME, Http, Limits, ServerSpec, Stdio
-from exporter.shared import urls
+from exporter.shared import bounded_file, urls
 
 __all__ = [
     "FILE_NAME",
@@ -76,11 +76,11 @@ class PolicyFile:
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
     """Read the file. Raises PolicyError, PolicyMissing."""
     try:
-        document = path.read_bytes().decode("utf-8")
+        document = bounded_file.read_text(path)
     except FileNotFoundError as error:
         raise PolicyMissing(f"{path} cannot be read: {error.strerror}") from error
-    except (OSError, UnicodeDecodeError) as error:
-        raise PolicyError(f"{path} cannot be read: {error}") from error
+    except (OSError, ValueError) as error:
+        raise PolicyError(f"{path} cannot be read: {bounded_file.why(error)}") from error
     return read(document, str(path), environ)
 
 

@@ -63,10 +63,13 @@ def stack_folder() -> Path:
 
 
 @contextlib.asynccontextmanager
-async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | None]:
+async def running(
+    program: Program, *, log_file: Path, started: Callable[[int], None] = lambda _group: None
+) -> AsyncIterator[str | None]:
     """Run a program and yield its URL, or None when it is not on PATH. Raises ProgramFailed.
 
-    It runs in the folder of its log file: what it writes elsewhere is not left in the working directory.
+    It runs in the folder of its log file: what it writes elsewhere is not left in the working directory. It has a
+    process group of its own, which `started` is told: Ctrl-C in a terminal reaches only this process, which stops it.
     """
     found = program.find()
     if found is None:
@@ -82,7 +85,9 @@ async def running(program: Program, *, log_file: Path) -> AsyncIterator[str | No
             stdin=asyncio.subprocess.DEVNULL,
             stdout=log,
             stderr=log,
+            start_new_session=True,
         )
+    started(process.pid)
     url = f"http://127.0.0.1:{port}"
     try:
         await _wait_until_ready(program, process, url, log_file)

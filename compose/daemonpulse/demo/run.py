@@ -13,7 +13,6 @@ import os
 import shutil
 import signal
 import sys
-import tempfile
 import time
 from collections.abc import Iterator
 from pathlib import Path
@@ -26,6 +25,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemonpulse.demo import stack as programs
 from daemonpulse.demo.actions import DAEMON_NAME, end, start_actions
 from daemonpulse.demo.alert_sink import Alert, alert_sink
+from daemonpulse.demo.leftovers import Leftovers, leftovers
 from daemonpulse.demo.programs import Program, ProgramFailed, free_port, running
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from daemonpulse.demo.status_line import Pulse
@@ -33,6 +33,7 @@ from exporter import app
 from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared import logs
+from exporter.shared.settings_table import SettingsError
 from exporter.shared.terminal import fail, say
 from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
@@ -61,20 +62,21 @@ def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | No
         fail(f"--scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}")
     if urls_file is not None and not os.access(urls_file.absolute().parent, os.W_OK):
         fail(f"--urls-file={urls_file}: its folder does not exist or cannot be written; choose another")
-    folder = Path(tempfile.mkdtemp(prefix="daemonpulse-demo-"))
     try:
-        return asyncio.run(_Demo(folder, scenario, seed, urls_file).run(seconds))
+        with leftovers("daemonpulse-demo-") as left:
+            return asyncio.run(_Demo(left, scenario, seed, urls_file).run(seconds))
+    except SettingsError as error:
+        fail(str(error))
     except ProgramFailed as error:
         fail(str(error), 1)
-    finally:
-        shutil.rmtree(folder, ignore_errors=True)
 
 
 class _Demo:
     """One run of the demo in a folder of its own."""
 
-    def __init__(self, folder: Path, scenario: str, seed: int, urls_file: Path | None) -> None:
-        self._folder = folder
+    def __init__(self, left: Leftovers, scenario: str, seed: int, urls_file: Path | None) -> None:
+        self._left = left
+        self._folder = folder = left.folder
         self._urls_file = urls_file
         self._home = folder / "lmstudio-home"
         self._home.mkdir()
@@ -102,11 +104,13 @@ class _Demo:
                 self._urls["actions"], token_file = await start_actions(
                     stack, simulator, self._folder, self._mcp_json
                 )
+                state = self._folder / "actions"
                 where = f"--url {self._urls['actions']} --token-file {token_file}"
                 self._notes += [
                     f"one screen: {_command()} top --url {self._urls['exporter']}",
                     f"to load and eject: {_command()} actions load qwen/qwen3-0.6b {where}",
                     f"pending tool calls: {_command()} actions mcp approvals {where}",
+                    f"a token for admins: {_command()} actions token new --name me --scope admin --state {state}",
                 ]
                 await self._start_stack(stack, token_file)
                 told = stack.enter_context(_told_to_stop())
@@ -174,7 +178,9 @@ class _Demo:
     async def _start(self, stack: contextlib.AsyncExitStack, program: Program) -> bool:
         """Start a program if it is here; note what it would add if it is not."""
         log_file = self._folder / f"{program.name}.log"
-        url = await stack.enter_async_context(running(program, log_file=log_file))
+        url = await stack.enter_async_context(
+            running(program, log_file=log_file, started=self._left.add_group)
+        )
         if url is None:
             self._notes.append(f"{program.name} is not on PATH; with it {program.adds}")
             return False
@@ -246,9 +252,18 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
     """Give a future that a signal completes. Exporter and actions API each asked for the signals; the last one wins."""
     loop = asyncio.get_running_loop()
     told: asyncio.Future[None] = loop.create_future()
-    numbers = (signal.SIGTERM, signal.SIGINT)
+    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
+
+    def stop(number: signal.Signals) -> None:
+        if number == signal.SIGHUP:  # the terminal is gone: what is printed from now on has nowhere to go
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no path of ours
+                for stream in (sys.stdout, sys.stderr):
+                    os.dup2(nowhere.fileno(), stream.fileno())
+        if not told.done():
+            told.set_result(None)
+
     for number in numbers:
-        loop.add_signal_handler(number, lambda: None if told.done() else told.set_result(None))
+        loop.add_signal_handler(number, stop, number)
     try:
         yield told
     finally:

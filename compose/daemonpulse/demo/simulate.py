@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
-import tempfile
 import time
 from pathlib import Path
 
+from daemonpulse.demo.leftovers import leftovers
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter import app
 from exporter.settings import DaemonSettings, ExporterSettings
@@ -23,8 +23,8 @@ from llmster_sim.server import SimConfig, Simulator
 def run(settings: ExporterSettings, *, host: str, port: int, scenario: str, seed: int) -> None:
     """Serve both until SIGTERM or SIGINT. Raises SettingsError before anything is started."""
     logs.configure(level=settings.log_level, format_=settings.log_format)
-    with tempfile.TemporaryDirectory(prefix="daemonpulse-simulate-") as home:
-        asyncio.run(_serve(settings, home=Path(home), host=host, port=port, scenario=scenario, seed=seed))
+    with leftovers("daemonpulse-simulate-") as left:
+        asyncio.run(_serve(settings, home=left.folder, host=host, port=port, scenario=scenario, seed=seed))
 
 
 async def _serve(

@@ -68,7 +68,7 @@ def tempo(folder: Path, *, otlp_port: int) -> Program:
     return Program(
         name="tempo",
         binary="tempo",
-        adds="each request would be a trace",
+        adds="each request would be a trace (apt install tempo, from https://apt.grafana.com)",
         arguments=lambda _: [
             "-target=all",
             "-config.expand-env=true",
@@ -90,7 +90,7 @@ def loki(folder: Path) -> Program:
     return Program(
         name="loki",
         binary="loki",
-        adds="the daemon's log could be searched",
+        adds="the daemon's log could be searched (apt install loki, from https://apt.grafana.com)",
         arguments=lambda _: [
             "-config.expand-env=true",
             f"-config.file={stack_folder() / 'loki' / 'loki.yaml'}",
@@ -112,7 +112,7 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Progr
     return Program(
         name="grafana",
         binary="grafana",
-        adds="eight boards would show all this, with buttons",
+        adds="eight boards would show all this, with buttons (apt install grafana, from https://apt.grafana.com)",
         arguments=lambda _: [
             "server",
             f"--homepath={_grafana_home()}",

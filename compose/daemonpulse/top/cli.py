@@ -96,14 +96,9 @@ async def _show(
     token_file: Path | None,
 ) -> None:
     from daemonpulse.top.commands import Commands
+    from daemonpulse.top.screen import Top
     from daemonpulse.top.source import Unreadable, source
 
-    try:
-        from daemonpulse.top.screen import Top
-    except ModuleNotFoundError as error:
-        if error.name != "textual":
-            raise
-        fail("top: the extra is not installed; run pip install 'daemonpulse[top]', or use top --once")
     if not sys.stdout.isatty():
         fail("top: stdout is not a terminal; use --once or --json")
     commands = Commands(actions_url, token_file) if token_file is not None else None

@@ -101,7 +101,7 @@ async def test_what_is_refused_is_one_line_and_exit_code_one(here: dict[str, str
         (("load", SMALL, "--daemon", "other"), "other"),
         (("load", SMALL, "--token-file", "/nowhere"), "cannot be read"),
         (("load", SMALL, "--url", "http://127.0.0.1:9"), "start it with `daemonpulse actions serve`"),
-        (("load", SMALL, "--url", "nonsense"), "nobody answers"),
+        (("load", SMALL, "--url", "nonsense"), "write http://host:port, such as http://127.0.0.1:9811"),
     ],
 )
 async def test_what_is_asked_wrongly_is_one_line_and_exit_code_two(

@@ -16,7 +16,7 @@ from llmster_sim.traffic.scenarios import SCENARIOS
 from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
 
 
-def until(process: subprocess.Popen[str], so: Callable[[], bool]) -> None:
+def until(process: subprocess.Popen[str] | subprocess.Popen[bytes], so: Callable[[], bool]) -> None:
     """Wait until something is so that another process does, as long as that lives."""
     deadline = time.monotonic() + 60
     while not so():

@@ -3,6 +3,7 @@
 import asyncio
 import json
 import os
+import tracemalloc
 from pathlib import Path
 
 import pytest
@@ -47,6 +48,20 @@ async def test_every_event_is_taken_in_order_however_long_its_line(tmp_path: Pat
     with path.open("rb") as file:
         assert await replay(file, flow_to(seen)) == len(texts)
     assert seen.texts == texts
+
+
+async def test_a_line_without_an_end_is_not_kept(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("exporter.pipeline.replay.MAX_LINE_BYTES", 300_000)
+    path = tmp_path / "day.ndjson"
+    path.write_bytes(line("first") + b"x" * 5_000_000 + b"\n" + line("last"))
+    seen = Seen()
+    with path.open("rb") as file:
+        tracemalloc.start()
+        await replay(file, flow_to(seen))
+        _, most = tracemalloc.get_traced_memory()
+        tracemalloc.stop()
+    assert seen.texts == ["first", "last"]
+    assert most < 4_000_000
 
 
 async def test_a_quiet_pipe_holds_nothing_up_and_what_it_says_is_taken_at_once() -> None:
