@@ -245,7 +245,6 @@ def _controlled(
     gpus: Sources | None,
     host: HostSource | None,
 ) -> DaemonSession:
-    token = daemon.token.reveal() if daemon.token else None
     sources: list[MemorySource] = []
     if daemon.is_loopback:
         sources.append(
@@ -260,9 +259,7 @@ def _controlled(
     elif not daemon.is_loopback:
         sources.append(NoMemory(f"daemon {daemon.name} is on another host and prometheus_url is not set"))
     client = DaemonClient(name=daemon.name, url=daemon.url, token=daemon.current_token, estimates=False)
-    return DaemonSession(
-        client, token=token, memory=FirstThatAnswers(sources), history=history, home=daemon.home
-    )
+    return DaemonSession(client, memory=FirstThatAnswers(sources), history=history, home=daemon.home)
 
 
 async def _require_token(settings: ActionsSettings, storage: Storage) -> None:

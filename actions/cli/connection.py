@@ -69,6 +69,10 @@ def _flag(part: Mapping[str, Any], flags: Mapping[str, str]) -> str:
     return flag if value is None or value is True else f"{flag} {value}"
 
 
+CONNECT_S: Final = 2.0
+"""For each address of the service's host; they are tried one after another."""
+
+
 class Api:
     """A connection to the API that ends the program with one line when something is wrong."""
 
@@ -81,7 +85,9 @@ class Api:
         self._has_token = token is not None
         self._url = url.rstrip("/")
         self._http: httpx.Client = httpx.Client(
-            headers={"Authorization": f"Bearer {token}"} if token else {}, timeout=timeout_s, trust_env=False
+            headers={"Authorization": f"Bearer {token}"} if token else {},
+            timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
+            trust_env=False,
         )
 
     def __enter__(self) -> Self:

@@ -64,7 +64,6 @@ class DaemonSession:
         self,
         client: DaemonClient,
         *,
-        token: str | None,
         memory: MemorySource,
         history: LoadHistory,
         home: Path | None = None,
@@ -72,7 +71,6 @@ class DaemonSession:
         """`home` is the LM Studio home of a daemon on this host, None where it is not known."""
         self.client = client
         self.commands = DaemonCommands(client)
-        self.token = token
         self.history = history
         self._memory = memory
         self._home = home
@@ -191,7 +189,9 @@ class DaemonSession:
             }
             if not missing:
                 return config
-            models = await rest.models(self.client.url, token=self.token, timeout_s=REST_TIMEOUT_S)
+            models = await rest.models(
+                self.client.url, token=await self.client.current_token(), timeout_s=REST_TIMEOUT_S
+            )
         found = next(
             (
                 one.config

@@ -67,7 +67,7 @@ class DownloadAction(Action[Download]):
         try:
             job = await rest_commands.start_download(
                 self.daemon.client.url,
-                token=self.daemon.token,
+                token=await self.daemon.client.current_token(),
                 model=command.model,
                 quantization=command.quantization,
             )
@@ -171,7 +171,7 @@ class DownloadAction(Action[Download]):
         while True:
             try:
                 job = await rest_commands.download_status(
-                    self.daemon.client.url, token=self.daemon.token, job_id=job_id
+                    self.daemon.client.url, token=await self.daemon.client.current_token(), job_id=job_id
                 )
             except (*LOST, NotLlmster):  # one HTTP 500 with a web page was seen while a load began
                 operation.phase = "waiting for the daemon"

@@ -92,7 +92,7 @@ class ProbeAction(Action[Probe]):
         clock = _Stopwatch()
         events: AsyncIterator[ChatEvent] = rest_commands.chat_events(
             self.daemon.client.url,
-            token=self.daemon.token,
+            token=await self.daemon.client.current_token(),
             model=command.model,
             prompt=PROBE_PROMPT,
             max_output_tokens=PROBE_MAX_TOKENS,

@@ -128,7 +128,9 @@ class Recovery:
         base = command.model.partition("@")[0]
         try:
             states = await rest.model_states(
-                self._daemon.client.url, token=self._daemon.token, timeout_s=REST_TIMEOUT_S
+                self._daemon.client.url,
+                token=await self._daemon.client.current_token(),
+                timeout_s=REST_TIMEOUT_S,
             )
         except LlmsterError:
             return True  # it cannot be said, so it is not given up yet

@@ -108,6 +108,7 @@ class Simulator:
         ChatRoutes(daemon=self.daemon, bench=self._plugins).add_to(self._router)
         self.faults.drop_sockets = self._sockets.abort_all
         self.faults.revoke = self._revoke
+        self.faults.rotate = self._authority.rotate
         self.faults.broadcast = self._sockets.broadcast
         self._scenario = scenarios.build(
             name=self.config.scenario,

@@ -260,6 +260,10 @@ class DaemonClient:
                     self._note(problem)
                 await session.close(is_dead=isinstance(problem, DaemonStalled))
 
+    async def current_token(self) -> str | None:
+        """Return the API token as it is now, for a REST call: it may have been rotated since the session began."""
+        return await asyncio.to_thread(self._token)
+
     def _identity(self) -> Identity:
         token = self._token()
         return Identity.from_token(token) if token else self._guest

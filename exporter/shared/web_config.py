@@ -1,6 +1,7 @@
 """TLS and basic auth from a `--web-config` file shaped like Prometheus' exporter-toolkit writes it.
 
-Knows no route. An unsupported key is refused by name: half a security configuration is worse than none.
+Knows no route. An unsupported key is refused by name: half a security configuration is worse than none. A renewed
+certificate, key or CA is used from the next connection on.
 
 Source of the format: prometheus/exporter-toolkit, docs/web-configuration.md.
 """
@@ -9,6 +10,8 @@ from __future__ import annotations
 
 import base64
 import hmac
+import logging
+import os
 import re
 import secrets
 import ssl
@@ -22,6 +25,8 @@ import yaml
 
 from exporter.shared import bounded_file
 from exporter.shared.settings_table import SettingsError
+
+log = logging.getLogger(__name__)
 
 _TLS_KEYS: Final = ("cert_file", "key_file", "client_ca_file", "client_auth_type", "min_version")
 _MIN_VERSIONS: Final = {"TLS12": ssl.TLSVersion.TLSv1_2, "TLS13": ssl.TLSVersion.TLSv1_3}
@@ -116,6 +121,55 @@ def _tls(table: Any, folder: Path) -> ssl.SSLContext:
     if not isinstance(table, dict):
         raise SettingsError(key="tls_server_config", value="", fix="write it as a mapping")
     _only(table, _TLS_KEYS, "tls_server_config.")
+    context = _context(table, folder)
+    renewing = _Renewing(table, folder, context)
+    context.sni_callback = lambda connection, _name, _context: renewing.choose(connection)
+    return context
+
+
+class _Renewing:
+    """Gives each connection the files of a TLS configuration as they are when it begins."""
+
+    def __init__(self, table: Mapping[str, Any], folder: Path, context: ssl.SSLContext) -> None:
+        self._table = table
+        self._folder = folder
+        self._context = context
+        self._seen = self._signatures()
+
+    def choose(self, connection: ssl.SSLObject) -> None:
+        """Read the files again if they changed; while they are unusable, the last ones that were usable stay.
+
+        OpenSSL calls this for every connection, also for one that names no server. What a connection demands of
+        its client was decided before; whom it trusts, and what it shows, comes from the new files.
+        """
+        seen = self._signatures()
+        if seen != self._seen:
+            self._seen = seen
+            try:
+                self._context = _context(self._table, self._folder)
+            except SettingsError as error:
+                log.error("TLS files not reloaded", extra={"problem": str(error)})  # noqa: TRY400
+            else:
+                log.info("TLS files reloaded")
+        connection.context = self._context
+
+    def _signatures(self) -> list[tuple[int, int, int] | None]:
+        return [
+            _signature(self._folder / str(self._table[key]))
+            for key in ("cert_file", "key_file", "client_ca_file")
+            if key in self._table
+        ]
+
+
+def _signature(path: Path) -> tuple[int, int, int] | None:
+    try:
+        about = os.stat(path)  # noqa: PTH116 - follows links, as secrets are renewed by
+    except OSError:
+        return None
+    return about.st_ino, about.st_mtime_ns, about.st_size
+
+
+def _context(table: Mapping[str, Any], folder: Path) -> ssl.SSLContext:
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     context.minimum_version = _choose(table, "min_version", _MIN_VERSIONS, "TLS12")
     files = {

@@ -19,6 +19,8 @@ from collections.abc import Callable
 from enum import StrEnum
 from typing import Final, Protocol
 
+from exporter.llmster.wire.transport import NEXT_ADDRESS_S
+
 log = logging.getLogger(__name__)
 
 BUFFER_BYTES: Final = 64 * 1024
@@ -239,7 +241,13 @@ class RelayedConnection:
         relay = self._relay
         try:
             async with asyncio.timeout(CONNECT_S):
-                await loop.create_connection(lambda: self.daemon, relay.host, relay.port, ssl=relay.tls)
+                await loop.create_connection(
+                    lambda: self.daemon,
+                    relay.host,
+                    relay.port,
+                    ssl=relay.tls,
+                    happy_eyeballs_delay=NEXT_ADDRESS_S,
+                )
         except (OSError, TimeoutError) as error:
             self._first = Side.DAEMON
             relay.counts["connect_failures"] += 1

@@ -16,6 +16,8 @@ from requests.adapters import HTTPAdapter
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """A partial_success is some hundred bytes."""
+CONNECT_S: Final = 2.0
+"""For each address of the receiver; they are tried one after another."""
 _BODY_S: Final = 10.0
 """Time for the body of an answer, however slowly it comes."""
 
@@ -37,7 +39,9 @@ class _BoundedAdapter(HTTPAdapter):
 
     def send(self, *arguments: Any, **keywords: Any) -> requests.Response:
         """Send. Raises requests.RequestException, also for a redirect."""
-        response = super().send(*arguments, **{**keywords, "stream": True})
+        timeout_s = keywords.get("timeout") or CONNECT_S
+        bounds = {"stream": True, "timeout": (min(CONNECT_S, timeout_s), timeout_s)}
+        response = super().send(*arguments, **{**keywords, **bounds})
         raw = response.raw
         try:
             body, is_whole = _read(raw)

@@ -57,9 +57,13 @@ async def sim() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-def daemon(url: str, *, name: str = "box", token: str | None = None) -> DaemonSettings:
+def daemon(
+    url: str, *, name: str = "box", token: str | None = None, token_file: Path | None = None
+) -> DaemonSettings:
     """Settings of one daemon."""
-    return DaemonSettings(name=name, url=url, token=Secret(token) if token else None, home=None)
+    return DaemonSettings(
+        name=name, url=url, token=Secret(token) if token else None, home=None, token_file=token_file
+    )
 
 
 def settings(state: Path, *daemons: DaemonSettings, **changes: Any) -> ActionsSettings:
@@ -184,6 +188,7 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
             state: Path | None = None,
             timeouts: Timeouts = QUICK,
             daemon_token: str | None = None,
+            token_file: Path | None = None,
             gpus: Any = None,
             daemon_name: str = "box",
             **changes: Any,
@@ -197,7 +202,12 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
             loop = asyncio.get_running_loop()
             chosen = settings(
                 folder,
-                daemon(url or (simulator.url if simulator else ""), token=daemon_token, name=daemon_name),
+                daemon(
+                    url or (simulator.url if simulator else ""),
+                    token=daemon_token,
+                    token_file=token_file,
+                    name=daemon_name,
+                ),
                 **changes,
             )
             ready: asyncio.Queue[tuple[str, Parts]] = asyncio.Queue()

@@ -38,6 +38,10 @@ class Authority:
         """Refuse the token from now on."""
         self._revoked = True
 
+    def rotate(self, token: str) -> None:
+        """Take another token from now on, and no longer the one before."""
+        self._token = token
+
     def packet(self, frame: Any) -> tuple[str, str] | None:
         """Give identifier and passkey of an auth packet; None when it is none (and is ignored then)."""
         if not isinstance(frame, dict) or frame.get("authVersion") != 1:

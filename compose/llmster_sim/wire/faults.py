@@ -58,6 +58,7 @@ class Faults:
         """Virtual seconds before a handshake is answered; None: never."""
         self.drop_sockets: Callable[[], int] = lambda: 0
         self.revoke: Callable[[], None] = lambda: None
+        self.rotate: Callable[[str], None] = lambda _token: None
         self.broadcast: Callable[[str], None] = lambda _text: None
 
     # Answers to calls, channels and requests
@@ -144,6 +145,10 @@ class Faults:
     def revoke_token(self) -> None:
         """Refuse the API token from now on and close the connections that used it."""
         self.revoke()
+
+    def rotate_token(self, token: str) -> None:
+        """Take another API token from now on; connections that used the one before go on."""
+        self.rotate(token)
 
     def send_raw(self, text: str) -> None:
         """Send a text frame to every open log stream; `{id}` becomes the channel's id."""

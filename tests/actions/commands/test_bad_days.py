@@ -4,6 +4,7 @@ import asyncio
 import sqlite3
 import time
 from collections.abc import AsyncIterator, Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -149,6 +150,24 @@ async def test_a_wrong_daemon_token_says_so(start_forge: StartForge) -> None:
     assert response.status_code == 503
     assert "daemon_token_file" in response.json()["detail"]
     assert "C" * 20 not in response.text
+
+
+async def test_a_rotated_daemon_token_is_used_by_the_next_command(
+    start_forge: StartForge, tmp_path: Path
+) -> None:
+    """REST calls, which a command makes beside the WebSocket session, read the token when they need it."""
+    old, new = (f"sk-lm-AAAAAAAA:{letter * 20}" for letter in "BC")
+    file = tmp_path / "token"
+    file.write_text(old)
+    async with Simulator(SimConfig(scenario="idle", speed=100.0, token=old)) as sim:
+        forge = await start_forge(sim, daemon_token=old, token_file=file)
+        assert (await forge.post("probe", model="qwen/qwen3-8b")).status_code == 200
+        sim.faults.rotate_token(new)
+        refused = await forge.post("probe", model="qwen/qwen3-8b")
+        file.write_text(new)
+        taken = await forge.post("probe", model="qwen/qwen3-8b")
+    assert (refused.status_code, taken.status_code) == (503, 200), taken.text
+    assert old not in refused.text
 
 
 # The disk ------------------------------------------------------------------------------------------------------------

@@ -84,7 +84,7 @@ async def test_a_download_that_the_disk_cannot_hold_is_refused_before_it_begins(
 def test_the_free_disk_is_that_of_the_daemons_home(tmp_path: Path) -> None:
     def session(home: Path | None) -> DaemonSession:
         nothing: Any = None
-        return DaemonSession(nothing, token=None, memory=nothing, history=nothing, home=home)
+        return DaemonSession(nothing, memory=nothing, history=nothing, home=home)
 
     assert session(None).free_disk() is None
     assert session(tmp_path / "gone").free_disk() is None

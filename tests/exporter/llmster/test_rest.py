@@ -19,6 +19,7 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
+from tests.black_hole import first_address_dead
 from tests.exporter.llmster.scripted import raw_server, tcp_server
 from tests.exporter.llmster.wire.test_transport import free_port
 from tests.recorded import exchanges
@@ -196,3 +197,12 @@ async def test_a_connection_that_is_never_made_is_unreachable(monkeypatch: pytes
 
     with pytest.raises(DaemonUnreachable, match="no connection"):
         await rest.status("http://127.0.0.1:1", timeout_s=2)
+
+
+async def test_a_first_address_that_answers_nothing_does_not_hide_a_second_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with serving(recorded("greeting")) as server:
+        port = int(server.url.rsplit(":", 1)[1])
+        with first_address_dead(port, monkeypatch) as host:
+            assert await rest.greets(f"http://{host}:{port}", timeout_s=2)

@@ -245,6 +245,53 @@ async def test_the_certificate_is_served_from_paths_beside_the_file(
     assert await greeting(tls(folder, cert_file=str(folder / "server.crt")), client(authority)) == b"hello\n"
 
 
+def renew(folder: Path, authority: trustme.CA) -> None:
+    certificate = authority.issue_cert("127.0.0.1")
+    certificate.cert_chain_pems[0].write_to_path(folder / "server.crt")
+    certificate.private_key_pem.write_to_path(folder / "server.key")
+
+
+async def test_a_renewed_certificate_is_shown_to_the_next_connection(
+    folder: Path, authority: trustme.CA, stranger: trustme.CA
+) -> None:
+    server = tls(folder)
+    assert await greeting(server, client(authority)) == b"hello\n"
+
+    renew(folder, stranger)
+
+    assert await greeting(server, client(stranger)) == b"hello\n"
+    assert await greeting(server, client(authority)) == b""
+
+
+async def test_a_renewed_authority_says_whose_clients_are_let_in(
+    folder: Path, authority: trustme.CA, stranger: trustme.CA
+) -> None:
+    server = tls(folder, client_auth_type="RequireAndVerifyClientCert", client_ca_file="ca.crt")
+
+    stranger.cert_pem.write_to_path(folder / "ca.crt")
+
+    assert await greeting(server, client(authority, stranger)) == b"hello\n"
+    assert await greeting(server, client(authority, authority)) == b""
+
+
+async def test_a_certificate_that_is_half_renewed_leaves_the_last_one_in_use(
+    folder: Path, authority: trustme.CA, stranger: trustme.CA, caplog: pytest.LogCaptureFixture
+) -> None:
+    server = tls(folder)
+    key = (folder / "server.key").read_bytes()
+
+    renew(folder, stranger)
+    (folder / "server.key").write_bytes(key)  # of the certificate before
+    assert await greeting(server, client(authority)) == b"hello\n"
+    (folder / "server.key").unlink()
+    assert await greeting(server, client(authority)) == b"hello\n"
+
+    told = [record for record in caplog.records if record.name == web_config.__name__]
+    assert {record.message for record in told} == {"TLS files not reloaded"}
+    renew(folder, stranger)
+    assert await greeting(server, client(stranger)) == b"hello\n"
+
+
 async def test_a_client_certificate_is_required_when_it_says_so(
     folder: Path, authority: trustme.CA, stranger: trustme.CA
 ) -> None:

@@ -15,6 +15,7 @@ from websockets.asyncio.client import connect
 from websockets.asyncio.server import ServerConnection, serve
 
 from exporter.tap.relay import BUFFER_BYTES
+from tests.black_hole import first_address_dead
 from tests.exporter.tap.scripted import END, HEAD, Upstream, chunk, event, stream, upstream, whole
 from tests.exporter.tap.tapping import LIMIT_S, free_listener, tap_before, until
 
@@ -34,6 +35,15 @@ async def test_a_daemon_that_is_down_is_a_connection_error_and_counted() -> None
             await tap.settled()
             assert tap.registry.counts["connect_failures"] == 1
             assert tap.relay.is_upstream_reachable is False
+
+
+async def test_a_first_address_that_answers_nothing_does_not_hide_a_second_that_works(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async with upstream(whole({"ok": True})) as daemon, tap_before(daemon.port) as tap:
+        with first_address_dead(daemon.port, monkeypatch) as tap.relay.host:
+            async with httpx.AsyncClient() as client:
+                assert (await client.get(tap.url, timeout=2)).json() == {"ok": True}
 
 
 async def test_a_daemon_that_comes_back_is_reached_by_the_next_connection() -> None:

@@ -6,9 +6,10 @@ import pytest
 import requests
 from opentelemetry.sdk.trace.export import SpanExportResult
 
-from exporter.telemetry import otlp
+from exporter.telemetry import http_session, otlp
 from exporter.telemetry.http_session import MAX_ANSWER_BYTES, bounded_session
 from exporter.telemetry.partial_success import Rejections
+from tests.black_hole import first_address_dead
 from tests.exporter.telemetry.answering import answering
 
 
@@ -22,6 +23,16 @@ def test_a_redirect_is_a_failure_and_is_not_followed(status: int, monkeypatch: p
         exporter.shutdown()
     assert receiver.paths
     assert elsewhere.paths == []
+
+
+def test_a_first_address_that_answers_nothing_does_not_use_up_the_time_of_a_second(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(http_session, "CONNECT_S", 0.05)
+    with answering() as receiver, bounded_session(lambda _: None) as session:
+        port = int(receiver.url.rsplit(":", 1)[1])
+        with first_address_dead(port, monkeypatch) as host:
+            assert session.post(f"http://{host}:{port}", data=b"", timeout=600).status_code == 200
 
 
 @pytest.mark.parametrize("status", [200, 202, 204])

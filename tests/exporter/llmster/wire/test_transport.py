@@ -1,10 +1,8 @@
 """Opening a socket: every way in which it does not work has the error that tells it from the others."""
 
 import asyncio
-import contextlib
 import socket
 import ssl
-from collections.abc import Iterator
 from typing import Any, NoReturn
 
 import pytest
@@ -13,6 +11,7 @@ from websockets.asyncio.server import serve
 
 from exporter.llmster.errors import DaemonStalled, DaemonUnreachable, NotLlmster, TlsFailed, UpgradeRefused
 from exporter.llmster.wire.transport import open_websocket
+from tests.black_hole import black_hole, first_address_dead
 from tests.exporter.llmster.scripted import raw_server
 
 HTML = b"<html><title>Welcome to nginx!</title></html>"
@@ -56,33 +55,14 @@ async def test_a_connection_that_is_never_made_is_unreachable(monkeypatch: pytes
         await attempt(1, connect_s=0.01)
 
 
-@contextlib.contextmanager
-def black_hole() -> Iterator[tuple[str, int]]:
-    """Give an address that answers no SYN: a listener whose backlog is full drops them."""
-    with contextlib.ExitStack() as stack:
-        listener = stack.enter_context(socket.socket())
-        listener.bind(("127.0.0.2", 0))
-        listener.listen(0)
-        for _ in range(4):
-            filler = stack.enter_context(socket.socket())
-            filler.setblocking(False)
-            with contextlib.suppress(BlockingIOError):
-                filler.connect(listener.getsockname())
-        yield listener.getsockname()
-
-
 async def test_a_first_address_that_answers_nothing_does_not_hide_a_second_that_works(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async with serve(lambda ws: ws.wait_closed(), "127.0.0.1", 0) as server:
-        good = server.sockets[0].getsockname()
-
-        async def both(*_: Any, **__: Any) -> list[tuple[Any, ...]]:
-            return [(socket.AF_INET, socket.SOCK_STREAM, 6, "", place) for place in (hole, good)]
-
-        with black_hole() as hole:
-            monkeypatch.setattr(asyncio.get_running_loop(), "getaddrinfo", both)
-            await attempt(1)
+        port = server.sockets[0].getsockname()[1]
+        with first_address_dead(port, monkeypatch) as host:
+            websocket = await open_websocket(f"ws://{host}:{port}/llm", connect_s=10, upgrade_s=10)
+            await websocket.close()
 
 
 async def test_an_address_that_answers_nothing_is_unreachable_and_not_stalled() -> None:
