@@ -1,7 +1,4 @@
-"""Ties the MCP gate to the actions API: one object to make, one call to mount it, one context to run it.
-
-Knows how the parts fit and nothing of what they do.
-"""
+"""Wires the MCP gate into the actions API: builds its parts, mounts its routes, runs its tasks."""
 
 from __future__ import annotations
 
@@ -11,7 +8,7 @@ from collections.abc import AsyncIterator, Callable
 from pathlib import Path
 
 from fastapi import FastAPI
-from starlette.types import ASGIApp, Receive, Scope, Send
+from starlette import types as asgi
 
 from actions.api.mcp_routes import routes
 from actions.auth.authenticator import Authenticator
@@ -44,9 +41,9 @@ class McpGate:
         gate_url: Callable[[], str],
         home: Path | None = None,
     ) -> None:
-        """Read the registry out of the state folder. Raises SettingsError.
+        """Read the adopted servers from the state folder. Raises SettingsError.
 
-        `home` is the LM Studio home that mcp.json lies in unless the policy names another; None for this user's.
+        `home` is the LM Studio home with mcp.json, unless the policy sets `mcp_json`; None for this user's.
         """
         self._home = home
         try:
@@ -63,20 +60,20 @@ class McpGate:
             gate_url=lambda: _reachable(gate_url()),
         )
 
-    def mount(self, app: FastAPI, authenticator: Authenticator) -> ASGIApp:
-        """Add `/v1/mcp/*` to the application; return it with `/mcp/{server}` before it, past its routing's cost."""
+    def mount(self, app: FastAPI, authenticator: Authenticator) -> asgi.ASGIApp:
+        """Add `/v1/mcp/*` to `app`; return an application that serves `/mcp/{server}` and passes the rest to `app`."""
         app.router.routes += routes(self.pool, authenticator, self.adoption, self.policy)
         mcp_app = McpApp(authenticator.actor, self.pool.endpoint)
 
-        async def served(scope: Scope, receive: Receive, send: Send) -> None:
-            is_ours = scope["path"].startswith(PATH_PREFIX)
-            await (mcp_app if is_ours else app)(scope, receive, send)
+        async def served(scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
+            is_mcp = scope["path"].startswith(PATH_PREFIX)
+            await (mcp_app if is_mcp else app)(scope, receive, send)
 
         return served
 
     @contextlib.asynccontextmanager
     async def run(self) -> AsyncIterator[None]:
-        """Serve while inside. mcp.json is watched once the gate has something to do with it. Raises SettingsError."""
+        """Serve. mcp.json is watched while servers are adopted or `mcp_json` is set. Raises SettingsError."""
         await self._begin()
         async with self.pool.run():
             drift = self.adoption.drift.run(
@@ -94,7 +91,7 @@ class McpGate:
                 await asyncio.gather(*watchers, return_exceptions=True)
 
     async def _begin(self) -> None:
-        """Put the policy of the start in force: the file's, or the one that was last."""
+        """Apply the policy at the start: the file's, else the last one that was in force."""
         await self.pool.policy_store.load()
         try:
             found = self.policy.first(await self.pool.policy_store.kept_policy())
@@ -104,12 +101,12 @@ class McpGate:
         self.adoption.move(self._mcp_json(found.config))
 
     async def take(self, found: PolicyFile) -> None:
-        """Put another policy file in force. Raises StorageFailed."""
+        """Apply a changed policy file. Raises StorageFailed."""
         await self.pool.take_config(found)
         self.adoption.move(self._mcp_json(found.config))
 
     def stop_asking(self) -> None:
-        """End every call that waits for a person: the service is shutting down, and says so to the caller."""
+        """End every call that waits for approval, at shutdown; the caller gets the outcome `interrupted`."""
         self.pool.approvals.close()
 
     def _mcp_json(self, config: McpConfig) -> Path:

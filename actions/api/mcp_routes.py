@@ -1,18 +1,26 @@
-"""`/v1/mcp/*`: servers, tools and their gates, approvals, adoption. Every change is audited by whoever does it.
+"""Routes of `/v1/mcp/*`: servers, tools and their overrides, approvals, adoption of mcp.json. Changes are audited.
 
-Knows no tool server. Who may: reading needs any token; approving or denying one call needs operate; what stands
-(a gate, "always", mcp.json) needs admin. The token that llmster holds needs read only, so that no tool it calls can
-approve itself. Annotations are evaluated here, not postponed: FastAPI reads them.
+Reading requires any token; deciding one call requires `operate`; an override, `always` and adoption require `admin`.
+The daemon's token has scope `read`, so that no tool can approve itself. Annotations are evaluated here, not
+postponed: FastAPI reads them.
 """
 
 from typing import Annotated, Any, Final, Literal
 
-from fastapi import APIRouter, Depends, Path, Query, Response
-from fastapi.responses import JSONResponse
+from fastapi import APIRouter, Depends, Path, Query
 from pydantic import StringConstraints
 from starlette.routing import BaseRoute
 
 from actions.api.authentication import Bearer
+from actions.api.mcp_responses import (
+    AdoptionResponse,
+    ApprovalResponse,
+    ApprovalsResponse,
+    McpServersResponse,
+    OverrideResponse,
+    ToolsResponse,
+    servers_response,
+)
 from actions.api.requests import Name, Parameters
 from actions.api.responses import errors
 from actions.auth.authenticator import Authenticator
@@ -25,10 +33,10 @@ from actions.mcp.server_pool import ServerPool
 
 _ERRORS: Final = errors(
     {
-        403: "The token's scope is too low, or a page of another place asks",
+        403: "The token's scope is too low, or the request has a foreign Origin",
         404: "No such server, tool or approval",
-        409: "It is settled already, or mcp.json cannot be changed",
-        503: "The tool server cannot be used, or nothing can be recorded",
+        409: "The approval is settled already, or mcp.json cannot be changed",
+        503: "The tool server cannot be reached, or the audit cannot be written",
     }
 )
 
@@ -37,33 +45,33 @@ ToolName = Annotated[str, Path(min_length=1, max_length=256, pattern=r"^[^\x00-\
 
 
 class OverrideParameters(Parameters):
-    """Of a gate."""
+    """Parameters of an override."""
 
     decision: Literal["allow", "deny", "ask", "policy"]
-    """policy: no gate of our own; the policy file decides."""
+    """policy: remove the override; the policy file decides."""
 
 
 class NamedOverrideParameters(OverrideParameters):
-    """Of a gate, and whose it is."""
+    """Parameters of an override, with the names of server and tool."""
 
     server: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     tool: Name
 
 
 class ApprovalParameters(Parameters):
-    """Of an answer to a waiting call."""
+    """Parameters of a decision about a call."""
 
     always: bool = False
 
 
 class NamedApprovalParameters(ApprovalParameters):
-    """Of an answer to a waiting call, and which call."""
+    """Parameters of a decision about a call, with its id."""
 
     id: Name
 
 
 class AdoptParameters(Parameters):
-    """Of an adoption, or of undoing it."""
+    """Parameters of an adoption, or of its undo."""
 
     dry_run: bool = False
     undo: bool = False
@@ -72,7 +80,7 @@ class AdoptParameters(Parameters):
 def routes(
     pool: ServerPool, authenticator: Authenticator, adoption: Adoption, policy: PolicyWatch
 ) -> list[BaseRoute]:
-    """Make the routes."""
+    """Return the routes."""
     made = APIRouter(prefix="/v1/mcp", tags=["mcp"], responses=_ERRORS)
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
     _add_reads(made, actor_of, pool, adoption=adoption, policy=policy)
@@ -80,54 +88,53 @@ def routes(
     @made.post("/gate")
     async def set_override_by_name(
         actor: actor_of, query: Annotated[NamedOverrideParameters, Query()]
-    ) -> Response:
-        """Set a tool's gate, with every name a parameter: what buttons use."""
+    ) -> OverrideResponse:
+        """Set or remove the override of a tool, with the names as parameters, for buttons."""
         return await change(actor, query.server, query.tool, query.decision)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_override(
         actor: actor_of, server: ServerName, tool: ToolName, query: Annotated[OverrideParameters, Query()]
-    ) -> Response:
-        """Set a tool's gate, or take it away again: then the policy decides."""
+    ) -> OverrideResponse:
+        """Set or remove the override of a tool."""
         return await change(actor, server, tool, query.decision)
 
-    async def change(actor: Actor, server: str, tool: str, decision: str) -> Response:
+    async def change(actor: Actor, server: str, tool: str, decision: str) -> OverrideResponse:
         await authenticator.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
         if decision == "policy":
-            return JSONResponse(await pool.remove_override(server, tool, actor))
-        return JSONResponse(await pool.set_override(server, tool, Decision(decision), actor))
+            return OverrideResponse(**await pool.remove_override(server, tool, actor))
+        return OverrideResponse(**await pool.set_override(server, tool, Decision(decision), actor))
 
     def settling(verb: str, says: str, *, approve: bool) -> None:
-        @made.post(
-            f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} With the id as a parameter."
-        )
+        @made.post(f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} The id is a parameter.")
         async def settle_by_id(
             actor: actor_of, query: Annotated[NamedApprovalParameters, Query()]
-        ) -> Response:
+        ) -> ApprovalResponse:
             return await decide(actor, query.id, always=query.always)
 
         @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb, description=says)
         async def settle(
             actor: actor_of, approval_id: Name, query: Annotated[ApprovalParameters, Query()]
-        ) -> Response:
+        ) -> ApprovalResponse:
             return await decide(actor, approval_id, always=query.always)
 
-        async def decide(actor: Actor, approval_id: str, *, always: bool) -> Response:
+        async def decide(actor: Actor, approval_id: str, *, always: bool) -> ApprovalResponse:
             needs = Scope.ADMIN if always else Scope.OPERATE
             await authenticator.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
-            return JSONResponse(await pool.settle(approval_id, approve=approve, always=always, actor=actor))
+            settled = await pool.settle(approval_id, approve=approve, always=always, actor=actor)
+            return ApprovalResponse(**settled)
 
-    settling("approve", "Let a call of a tool through; `always` needs admin.", approve=True)
-    settling("deny", "Refuse a call of a tool; `always` needs admin.", approve=False)
+    settling("approve", "Approve a call; `always` also sets an override and requires admin.", approve=True)
+    settling("deny", "Deny a call; `always` also sets an override and requires admin.", approve=False)
 
     @made.post("/adopt")
     async def adopt(
         actor: actor_of,
         query: Annotated[AdoptParameters, Query()],
-    ) -> Response:
-        """Route every server of mcp.json through the gate, or take that back."""
+    ) -> AdoptionResponse:
+        """Route every server of mcp.json through the gate, or undo that."""
         await authenticator.require(actor, Scope.ADMIN, action="mcp.adopt", subject=str(adoption.path))
-        return JSONResponse(await adoption.run(actor, undo=query.undo, dry_run=query.dry_run))
+        return AdoptionResponse(**await adoption.run(actor, undo=query.undo, dry_run=query.dry_run))
 
     return made.routes
 
@@ -141,22 +148,25 @@ def _add_reads(
     policy: PolicyWatch,
 ) -> None:
     @made.get("/servers")
-    async def servers(_actor: actor_of) -> Response:
+    async def servers(_actor: actor_of) -> McpServersResponse:
         """List the tool servers behind the gate."""
-        state = {"drift": adoption.drift.to_json(), "policy": policy.to_json()}
-        return JSONResponse({"servers": pool.servers(), **state})
+        return servers_response(pool.servers(), adoption.drift.to_json(), policy.to_json())
 
     @made.get("/servers/{server}/tools")
-    async def tools(actor: actor_of, server: ServerName) -> Response:
-        """List a server's tools, with their gates."""
-        return JSONResponse({"server": server, "tools": await pool.server_tools(server, actor)})
+    async def tools(actor: actor_of, server: ServerName) -> ToolsResponse:
+        """List a server's tools, with their decisions."""
+        return ToolsResponse.model_validate(
+            {"server": server, "tools": await pool.server_tools(server, actor)}
+        )
 
     @made.get("/approvals")
     async def approvals(
         _actor: actor_of,
         state: Annotated[State | None, Query()] = None,
         limit: Annotated[int, Query(ge=1, le=1000)] = 100,
-    ) -> Response:
-        """List the calls of tools that wait for a person."""
+    ) -> ApprovalsResponse:
+        """List approvals, newest first."""
         found, more = await pool.approvals.list(state=state, limit=limit)
-        return JSONResponse({"approvals": [pool.approvals.shown(one) for one in found], "more": more})
+        return ApprovalsResponse(
+            approvals=[ApprovalResponse(**pool.approvals.shown(one)) for one in found], more=more
+        )

@@ -1,7 +1,7 @@
-"""Calls that wait for a person. Nobody in time means no; a restart of ours ends the call and keeps the record.
+"""Approvals: calls that wait for a person's decision. No decision in time denies the call; a restart ends it.
 
-Knows no MCP and no policy: it parks whoever asks and wakes it with the answer. SQLite decides races: an approval is
-settled once, by the update that finds it pending.
+Does not depend on MCP or on rules. The database decides races: an approval is settled once, by the update that finds it
+pending.
 """
 
 from __future__ import annotations
@@ -33,26 +33,26 @@ State = Literal["pending", "approved", "denied", "expired", "cancelled", "interr
 OUTCOMES: Final[tuple[State, ...]] = ("approved", "denied", "expired", "cancelled", "interrupted")
 
 MAX_PENDING: Final = 500
-"""More calls than a person can answer for; the next one is refused at once."""
+"""Of all tokens and servers. Beyond it a call is refused at once."""
 
 MAX_PENDING_OF_TOKEN: Final = 50
 MAX_PENDING_OF_SERVER: Final = 100
-"""So that one caller, or one server's callers, leave the others their turn."""
+"""Per token and per server, so that one of them cannot use up the approvals of the others."""
 
 MAX_LIST_CHARS: Final = 2 * 1024 * 1024
-"""Of arguments and definitions in one answer; it ends there, after one approval at least."""
+"""Of arguments and definitions in one response, which holds at least one approval."""
 
 MAX_SUBJECT: Final = 300
-"""Characters kept of what is asked for: the address of a resource may be megabytes long."""
+"""Characters kept of the name of a tool or the URI of a resource."""
 
 
 class TooManyPending(Exception):
-    """So many calls wait that one more would only hide the others."""
+    """A limit of pending approvals is reached."""
 
 
 @dataclass(frozen=True, slots=True)
 class ApprovalRequest:
-    """What a person is asked."""
+    """What the approver is shown, and what the approval is bound to."""
 
     subject: Subject
     rule: str
@@ -61,19 +61,19 @@ class ApprovalRequest:
     digest: str
     timeout_s: float
     definition: str
-    """The tool as listed, "" for prompts and resources."""
+    """The tool as listed; "" for prompts and resources."""
     definition_sha256: str
     policy_sha256: str
 
     @property
     def bound_to(self) -> tuple[str, str]:
-        """What must be as it was when somebody approves: the tool and the policy file."""
+        """Digests that must be unchanged when it is approved: the tool and the policy file."""
         return self.definition_sha256, self.policy_sha256
 
 
 @dataclass(frozen=True, slots=True)
 class Approval:
-    """One row."""
+    """One row of the database."""
 
     id: str
     server: str
@@ -96,11 +96,11 @@ class Approval:
 
     @property
     def bound_to(self) -> tuple[str, str]:
-        """What must be as it was when it was asked: the tool and the policy file."""
+        """Digests that must be unchanged when it is approved: the tool and the policy file."""
         return self.definition_sha256, self.policy_sha256
 
     def to_json(self, now_ms: int) -> dict[str, Any]:
-        """Describe it, with its age."""
+        """Return the fields of the API, with the age."""
         return {
             "id": self.id,
             "state": self.state,
@@ -127,7 +127,7 @@ class Approval:
 
 
 class Approvals:
-    """The approvals of one database. `start` comes first, `close` last."""
+    """The approvals of one database. Call `start` first and `close` last."""
 
     def __init__(
         self,
@@ -147,13 +147,13 @@ class Approvals:
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self._waiting: dict[str, asyncio.Future[State]] = {}
         self._pending: Counter[tuple[str, str]] = Counter()
-        """Of each token and of each server."""
+        """Counts by token and by server."""
         self.is_closing = False
-        """Whether everyone who waited was woken, because the service is shutting down."""
+        """Whether the service is shutting down and all waiting calls were ended."""
         self._tails: set[asyncio.Future[tuple[State, bool]]] = set()
 
     async def start(self) -> None:
-        """Say of what a former process left pending that it was interrupted. Raises StorageFailed."""
+        """Mark approvals that a former process left pending as interrupted. Raises StorageFailed."""
         for outcome in OUTCOMES:
             self._metrics.count(rows.APPROVALS, outcome, by=0)
         self._count_pending()
@@ -163,8 +163,8 @@ class Approvals:
         for row in pending:
             await self._settle(row["id"], "interrupted", RECOVERY)
 
-    async def park(self, ask: ApprovalRequest, actor: Actor) -> tuple[str, State]:
-        """Wait for a person; return the approval's id and how it ended. Raises StorageFailed, TooManyPending."""
+    async def request(self, ask: ApprovalRequest, actor: Actor) -> tuple[str, State]:
+        """Wait for a decision; return the approval's id and its final state. Raises StorageFailed, TooManyPending."""
         subject = ask.subject
         for most, whose, count in (
             (MAX_PENDING, "", len(self._waiting)),
@@ -189,7 +189,7 @@ class Approvals:
             except TimeoutError:
                 return approval_id, (await self._settle(approval_id, "expired", actor))[0]
         except asyncio.CancelledError:
-            # Whoever cancels goes on cancelling; the record is finished without us.
+            # The cancellation goes on; a task of its own finishes the record.
             tail = asyncio.ensure_future(self._settle(approval_id, "cancelled", actor))
             self._tails.add(tail)
             tail.add_done_callback(self._ended)
@@ -203,14 +203,14 @@ class Approvals:
     async def decide(
         self, approval: Approval, *, approve: bool, always: bool, actor: Actor, now: tuple[str, str]
     ) -> Approval:
-        """Settle one, once or for good. `now` is what the tool and the policy are now.
+        """Approve or deny one call, or with `always` the tool. `now` holds the present digests of tool and policy.
 
-        An approval holds for what the person saw: where that is not so any more, the call is ended instead. Raises
-        Problem when that is so, or it is settled already; StorageFailed.
+        If these differ from what the approver saw, the call ends as interrupted. Raises Problem then, and if the
+        approval is settled already; StorageFailed.
         """
         approval_id = approval.id
         if always and approval.kind != "tool":
-            raise Problem("invalid-parameter", "always: only tools have standing gates", parameter="always")
+            raise Problem("invalid-parameter", "always: only tools have overrides", parameter="always")
         rule = (
             (approval.server, approval.name, Decision.ALLOW if approve else Decision.DENY) if always else None
         )
@@ -219,7 +219,7 @@ class Approvals:
             what = "tool" if approval.definition_sha256 != now[0] else "policy"
             raise Problem(
                 "not-pending",
-                f"approval {approval_id}: the {what} is not what it was when the call was asked; the call has ended",
+                f"approval {approval_id}: the {what} changed after the approval was requested; the call has ended",
                 state="interrupted",
             )
         state: State = "approved" if approve else "denied"
@@ -245,7 +245,7 @@ class Approvals:
     async def list(
         self, *, state: State | None = None, limit: int = 100
     ) -> tuple[tuple[Approval, ...], bool]:
-        """List the newest, and tell whether there are more than fit. Raises StorageFailed."""
+        """List the newest, and tell whether there are more. Raises StorageFailed."""
 
         def read(db: sqlite3.Connection) -> tuple[tuple[Approval, ...], bool]:
             found: list[Approval] = []
@@ -263,11 +263,11 @@ class Approvals:
         return await self._storage.read(read)
 
     def shown(self, approval: Approval) -> dict[str, Any]:
-        """Describe one as of now."""
+        """Return the fields of the API as of now."""
         return approval.to_json(self._clock_ms())
 
     def close(self) -> None:
-        """Wake everyone who waits: the service is shutting down."""
+        """End every waiting call, at shutdown."""
         self.is_closing = True
         for approval_id, answer in list(self._waiting.items()):
             if not answer.done():
@@ -279,7 +279,7 @@ class Approvals:
         subject = ask.subject
 
         def insert(db: sqlite3.Connection) -> Entry:
-            # Settled ones are forgotten as operations are; the audit keeps what was decided.
+            # Settled approvals expire as operations do; the audit keeps the decisions.
             db.execute(
                 "DELETE FROM mcp_approvals WHERE state != 'pending' AND created_ms < ?", (now_ms - KEPT_MS,)
             )
@@ -329,7 +329,7 @@ class Approvals:
         rule: tuple[str, str, Decision] | None = None,
         fingerprint: str | None = None,
     ) -> tuple[State, bool]:
-        """End a pending approval; return the state that it then has, and whether that is our doing."""
+        """Settle a pending approval; return its state, and whether this call settled it."""
 
         def settle(db: sqlite3.Connection) -> tuple[State, Entry | None, Callable[[], None] | None]:
             row = db.execute("SELECT * FROM mcp_approvals WHERE id = ?", (approval_id,)).fetchone()
@@ -377,7 +377,7 @@ class Approvals:
     def _ended(self, tail: asyncio.Future[tuple[State, bool]]) -> None:
         self._tails.discard(tail)
         if not tail.cancelled() and (error := tail.exception()) is not None:
-            log.error("the end of an approval cannot be written", extra={"problem": str(error)})
+            log.error("approval outcome not written", extra={"problem": str(error)})
 
     def _count_pending(self) -> None:
         self._metrics.set(rows.APPROVALS_PENDING, len(self._waiting))

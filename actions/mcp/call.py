@@ -1,7 +1,6 @@
-"""One call through the gate: decide, limit, ask, put on record, pass on, cut, put on record, count.
+"""One call, from decision to outcome: policy, limits, approval, intent on disk, upstream request, outcome, metrics.
 
-Knows no MCP method and no result type: it is handed what to do and how to cut what comes back. Nothing is done that
-cannot be put on record first.
+Does not depend on MCP methods or result types. A call whose intent cannot be written to the audit is not sent.
 """
 
 from __future__ import annotations
@@ -44,17 +43,17 @@ T = TypeVar("T")
 P = ParamSpec("P")
 
 _GRACE_S: Final = 5.0
-"""Given beyond the call's timeout, in which the SDK's own timeout tells the server to stop."""
+"""Added to the call's timeout: within it the SDK's own timeout sends the cancellation upstream."""
 
 _ON_LOOP_CHARS: Final = 64 * 1024
-"""Longer arguments are judged in a thread, so that others do not wait for them."""
+"""Longer arguments are processed in a thread, to keep the event loop responsive."""
 
 REFUSALS_PER_MINUTE: Final = 300
-"""Of one token that go on record; more are only counted: the token in mcp.json must not fill the disk."""
+"""Audit rows for refused calls, per token. Further refusals are counted without a row, to bound the disk use."""
 
 
 class CallHandler:
-    """The gate's one way through, for every server."""
+    """Handles the calls of every server."""
 
     def __init__(
         self,
@@ -75,12 +74,12 @@ class CallHandler:
         self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
 
     async def handle(self, upstream: Upstream, request: ProxyRequest[R], actor: Actor) -> tuple[R, Grant]:
-        """Let one call through, or raise Refused, StorageFailed, or the server's own MCPError."""
+        """Carry out one call. Raises Refused, StorageFailed, and the server's own MCPError."""
         with server_span(self.tracer, request.subject, request.about) as span:
             return await _Call(self, upstream, request, actor, span).run()
 
     def records_refusal(self, actor: Actor) -> bool:
-        """Tell whether one more refusal of this actor goes on record."""
+        """Tell whether the next refusal of this actor gets an audit row."""
         return self._refusals.of(actor.owner).take() == 0
 
 
@@ -121,35 +120,34 @@ class _Call(Generic[R]):
         wait_s = usage.rate.take()
         if wait_s > 0:
             per_minute = upstream.spec.limits.calls_per_minute
-            await self._refuse(
-                "limited", f"{per_minute:g} calls a minute is the limit; try again in {wait_s:.1f} s"
-            )
+            await self._refuse("limited", f"calls_per_minute is {per_minute:g}; try again in {wait_s:.1f} s")
         if self._policy_result.decision is Decision.ASK:
-            await self._ask()
+            await self._get_approval()
         if upstream.is_closed:
             await self._refuse("unavailable", f"the server {LEFT}")
         if usage.running >= upstream.spec.limits.concurrent_calls:
             await self._refuse(
-                "limited", f"{upstream.spec.limits.concurrent_calls} calls are running already"
+                "limited",
+                f"concurrent_calls is {upstream.spec.limits.concurrent_calls}, and as many are running",
             )
         wait_s = usage.breaker.wait_s()
         if wait_s > 0:
             await self._refuse(
                 "unavailable",
-                f"the server failed too often ({upstream.why()}) and is left alone for {wait_s:.1f} s",
+                f"the circuit breaker is open for {wait_s:.1f} s ({upstream.why()})",
             )
         usage.running += 1
         try:
-            return await self._carry_out(usage.breaker)
+            return await self._execute(usage.breaker)
         finally:
             usage.running -= 1
 
     async def _off_loop(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
-        """Do something whose work grows with the arguments: in a thread when they are large."""
+        """Call `what`, in a thread if the arguments are large."""
         return await asyncio.to_thread(what, *args, **kwargs) if self._is_big else what(*args, **kwargs)
 
     async def _decide(self) -> PolicyResult:
-        """Ask the policy; in a thread when it looks at the file system."""
+        """Evaluate the policy, in a thread if it reads the file system."""
         policy = self._handler.policy_store.policy
         judge = functools.partial(
             decide,
@@ -165,7 +163,7 @@ class _Call(Generic[R]):
         return await self._off_loop(judge)
 
     async def _prepare(self) -> None:
-        """Find out what is asked for. What is denied anyway starts no server."""
+        """Look up the tool, starting the server if needed. A denied call starts no server."""
         rule = self._handler.policy_store.policy.winner(self._subject)
         if rule.decision is Decision.DENY:
             return
@@ -175,16 +173,16 @@ class _Call(Generic[R]):
         except (UpstreamDown, ConnectionLost) as error:
             await self._refuse("unavailable", str(error))
         except TimeoutError:
-            await self._refuse("unavailable", "its tools were not listed in time")
+            await self._refuse("unavailable", "tools/list timed out")
         except MCPError as error:
-            await self._refuse("unavailable", f"its tools cannot be listed: {error.message[:200]}")
+            await self._refuse("unavailable", f"tools/list failed: {error.message[:200]}")
         except ValidationError:
-            await self._refuse("malformed", "its list of tools is not what the protocol says")
+            await self._refuse("malformed", "the tools/list response is not valid MCP")
         else:
             if fault is not None:
                 await self._refuse("unknown", fault)
 
-    async def _carry_out(self, breaker: Breaker) -> tuple[R, Grant]:
+    async def _execute(self, breaker: Breaker) -> tuple[R, Grant]:
         try:
             await self._handler.journal.write(self._row("intent", self._detail()))
         except BaseException:
@@ -203,7 +201,7 @@ class _Call(Generic[R]):
         except TimeoutError:
             outcome = "timeout"
             breaker.failed()
-            raise self._failed(outcome, f"it did not answer within {timeout_s:g} s") from None
+            raise self._failed(outcome, f"no response within {timeout_s:g} s") from None
         except UpstreamDown as error:
             outcome = "unavailable"
             breaker.failed()
@@ -211,7 +209,7 @@ class _Call(Generic[R]):
         except ValidationError as error:
             outcome = "malformed"
             breaker.failed()
-            raise self._failed(outcome, "its answer is not what the protocol says") from error
+            raise self._failed(outcome, "the response is not valid MCP") from error
         except ConnectionLost as error:
             outcome = "unavailable"
             breaker.failed()
@@ -219,7 +217,7 @@ class _Call(Generic[R]):
         except ToolChanged as error:
             outcome = "refused"
             breaker.abandoned()
-            raise self._failed(outcome, "the tool changed before the call reached it") from error
+            raise self._failed(outcome, "the tool changed before the call was sent") from error
         except MCPError:  # the server's own answer, whatever its code
             outcome = "error"
             breaker.succeeded()
@@ -233,24 +231,24 @@ class _Call(Generic[R]):
         return result, Grant(self._policy_result, self._approval)
 
     async def _send(self, timeout_s: float) -> tuple[R, str, bool]:
-        """Send the call upstream; return the result as it is handed on, the outcome, and whether it was cut."""
+        """Send the call upstream; return the limited result, the outcome, and whether the result was cut."""
         with client_span(self._handler.tracer, self._subject, self._upstream) as span:
             try:
                 async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
-                    judged = self._request.judge(await self._request.invoke(timeout_s, self._arguments))
+                    judged = self._request.limit(await self._request.invoke(timeout_s, self._arguments))
             except BaseException as error:
                 set_outcome(span, type(error).__name__)
                 raise
             set_outcome(span, judged[1])
             return judged
 
-    async def _ask(self) -> None:
-        spec, mark = self._upstream.spec, self._mark()
+    async def _get_approval(self) -> None:
+        spec, mark = self._upstream.spec, self._fingerprint()
         shown = await self._off_loop(preview, self._arguments, spec.reach.secrets)
         if shown is None:
             await self._refuse(
                 "refused",
-                f"rule {self._policy_result.rule!r} asks a person, and the arguments are longer than the "
+                f"rule {self._policy_result.rule!r} requires approval, and the arguments exceed the "
                 f"{PREVIEW_CHARS} characters that an approval shows",
             )
         asked = ApprovalRequest(
@@ -265,37 +263,45 @@ class _Call(Generic[R]):
             self._handler.policy_store.policy_sha256,
         )
         try:
-            self._approval, state = await self._handler.approvals.park(asked, self._actor)
+            self._approval, state = await self._handler.approvals.request(asked, self._actor)
         except TooManyPending as error:
             await self._refuse("limited", str(error))
         except asyncio.CancelledError:
             self._end("cancelled", took_s=None)
             raise
-        rule = f"rule {self._policy_result.rule!r} asks a person"
+        rule = f"rule {self._policy_result.rule!r} requires approval"
         match state:
             case "approved":
                 now = await self._decide()
-                is_other = (self._mark() or "", self._handler.policy_store.policy_sha256) != asked.bound_to
+                is_other = (
+                    self._fingerprint() or "",
+                    self._handler.policy_store.policy_sha256,
+                ) != asked.bound_to
                 if now.decision is Decision.DENY or is_other:
                     await self._refuse("refused", "the policy or the tool changed while the call waited")
             case "denied":
-                await self._refuse("refused", f"{rule}, who said no")
+                await self._refuse("refused", f"{rule}, and it was denied")
             case "expired":
                 await self._refuse(
-                    "expired", f"{rule}, and nobody answered within {asked.timeout_s:g} s; it was not done"
+                    "expired",
+                    f"{rule}, and no answer came within {asked.timeout_s:g} s; the call was not sent",
                 )
             case _ if self._handler.approvals.is_closing:
-                await self._refuse("interrupted", f"{rule}, and the gate was restarted; it was not done")
+                await self._refuse(
+                    "interrupted", f"{rule}, and the gate was restarted; the call was not sent"
+                )
             case _:
-                await self._refuse("interrupted", f"{rule}, and tool or policy changed; it was not done")
+                await self._refuse(
+                    "interrupted", f"{rule}, and the tool or policy changed; the call was not sent"
+                )
 
-    def _mark(self) -> str | None:
-        """Return the tool's fingerprint as last listed."""
+    def _fingerprint(self) -> str | None:
+        """Return the tool's fingerprint in the last listing."""
         listing = self._upstream.listing if self._subject.kind == "tool" else None
         return listing.fingerprints.get(self._subject.name) if listing is not None else None
 
     def _definition(self) -> str:
-        """Write the tool for the person who decides."""
+        """Return the tool's definition as text for the approver."""
         listing = self._upstream.listing
         tool = listing.tools.get(self._subject.name) if listing is not None else None
         return visible(definition(tool)) if tool is not None and self._subject.kind == "tool" else ""
@@ -304,10 +310,12 @@ class _Call(Generic[R]):
         if self._subject.kind != "tool":
             return False
         pinned = self._handler.policy_store.pinned(self._subject.server, self._subject.name)
-        return pinned is not None and self._mark() != pinned  # without a pin it is new: about to be pinned
+        return (
+            pinned is not None and self._fingerprint() != pinned
+        )  # a tool without a pin is new and is pinned next
 
     async def _refuse(self, outcome: str, message: str) -> NoReturn:
-        """Raise a refusal, on record unless this token was refused too often for that."""
+        """Raise a refusal, with an audit row within the token's limit for refusals."""
         self._count(outcome)
         set_decision(self._span, self._subject, self._policy_result, outcome, self._digest)
         if self._handler.records_refusal(self._actor):
@@ -320,7 +328,7 @@ class _Call(Generic[R]):
         return Refused(outcome, f"{name}: {message}", self._policy_result, self._approval)
 
     def _end(self, outcome: str, *, took_s: float | None, capped: bool = False) -> None:
-        """Put the outcome on record, where nobody waits for it."""
+        """Queue the outcome for the audit, and count it."""
         labels = (self._subject.server, self._label)
         self._count(outcome)
         if capped:
@@ -330,7 +338,7 @@ class _Call(Generic[R]):
             self._handler.metrics.observe(rows.TOOL_CALL_DURATION, took_s, *labels)
             detail["duration_ms"] = round(took_s * 1000, 3)
         set_decision(self._span, self._subject, self._policy_result, outcome, self._digest)
-        if took_s is None:  # it never came to an intent
+        if took_s is None:  # ended before an intent was written
             self._handler.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
             self._handler.journal.write_soon(self._row("outcome", detail))
@@ -341,7 +349,7 @@ class _Call(Generic[R]):
 
     @property
     def _label(self) -> str:
-        """Bound the label: a listed tool's name, else what kind of thing it is."""
+        """The `tool` label: a listed tool's name, `unknown`, or the method of a prompt or resource."""
         if self._subject.kind == "tool":
             listing = self._upstream.listing
             return (

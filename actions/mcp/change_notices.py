@@ -1,6 +1,6 @@
-"""What a tool server says has changed: kinds of lists, once each, at a pace of the gate's own.
+"""List-changed notifications of an upstream server, coalesced and paced.
 
-Does not know servers and clients. However often a server cries, one round is under way and one more is to come.
+Does not depend on servers and clients. At most one round runs and one more is pending, whatever the server sends.
 """
 
 from __future__ import annotations
@@ -10,30 +10,30 @@ from collections.abc import Awaitable, Callable
 from typing import Final
 
 PACE_S: Final = 0.5
-"""Least time between the ends of a round and the begin of the next."""
+"""Minimum time between the end of a round and the start of the next, seconds."""
 
 
 class ChangeNotices:
-    """The notices of one server. `run` passes them on."""
+    """The notifications of one server; `run` delivers them."""
 
-    def __init__(self, pass_on: Callable[[str], Awaitable[None]], *, pace_s: float = PACE_S) -> None:
-        """Take `pass_on`, which hears `tools`, `prompts` or `resources`, and does not raise."""
-        self._pass_on = pass_on
+    def __init__(self, deliver: Callable[[str], Awaitable[None]], *, pace_s: float = PACE_S) -> None:
+        """Deliver to `deliver`, called with `tools`, `prompts` or `resources`; it must not raise."""
+        self._deliver = deliver
         self._pace_s = pace_s
         self._changed: set[str] = set()
         self._wake = asyncio.Event()
 
-    def heard(self, what: str) -> None:
-        """Take note."""
+    def notify(self, what: str) -> None:
+        """Note a changed list."""
         self._changed.add(what)
         self._wake.set()
 
     async def run(self) -> None:
-        """Pass on until cancelled."""
+        """Deliver until cancelled."""
         while True:
             await self._wake.wait()
             self._wake.clear()
             changed, self._changed = sorted(self._changed), set()
             for what in changed:
-                await self._pass_on(what)
+                await self._deliver(what)
             await asyncio.sleep(self._pace_s)

@@ -1,6 +1,6 @@
-"""Work that many ask for at once and that is done once: one run at a time, one more for all who came meanwhile.
+"""Coalesces concurrent requests for the same work: one run at a time, one more for all that came meanwhile.
 
-Does not know what the work is. Whoever asks gets the outcome of a run that began after they asked.
+Every caller gets the outcome of a run that started after the call.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ T = TypeVar("T")
 
 
 class Coalesced(Generic[T]):
-    """One kind of work. `pace_s` is the least time between the begins of two runs that were asked for with `paced`."""
+    """One kind of work. `pace_s` is the minimum time between the starts of runs requested with `paced`, seconds."""
 
     def __init__(self, work: Callable[[], Awaitable[T]], *, pace_s: float) -> None:
         self._work = work
@@ -24,10 +24,10 @@ class Coalesced(Generic[T]):
         self.runs = 0
 
     async def run(self, *, paced: bool = False) -> T:
-        """Do it, or wait for the next run. Raises what the work raises."""
+        """Run the work, or wait for the next run. Raises what the work raises."""
         if self._next is None:
             self._next = asyncio.create_task(self._after(self._running, paced=paced))
-            self._next.add_done_callback(_looked_at)
+            self._next.add_done_callback(_retrieve_exception)
         return await asyncio.shield(self._next)
 
     async def _after(self, before: asyncio.Task[T] | None, *, paced: bool) -> T:
@@ -42,13 +42,13 @@ class Coalesced(Generic[T]):
         return await self._work()
 
     def close(self) -> None:
-        """End what is under way."""
+        """Cancel the runs."""
         for task in (self._running, self._next):
             if task is not None:
                 task.cancel()
 
 
-def _looked_at(task: asyncio.Task[Any]) -> None:
-    """Look at an exception that perhaps nobody waits for any more."""
+def _retrieve_exception(task: asyncio.Task[Any]) -> None:
+    """Retrieve an exception, so that asyncio does not log it as never retrieved."""
     if not task.cancelled():
         task.exception()

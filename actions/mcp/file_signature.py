@@ -1,15 +1,12 @@
-"""Tells one state of a file from another without reading it.
-
-Knows nothing of what is in it.
-"""
+"""Detects changes of a file by inode, modification time and size, without reading it."""
 
 from __future__ import annotations
 
 from pathlib import Path
 
 
-def mark_of(path: Path) -> object:
-    """Return something that is equal while the file is as it is; None when there is none."""
+def signature_of(path: Path) -> object:
+    """Return a value that is equal while the file is unchanged; None if there is no file."""
     try:
         about = path.stat()
     except FileNotFoundError:

@@ -1,7 +1,6 @@
-"""`/mcp/{server}` over streamable HTTP: finds who is asking, finds the server, hands over to the SDK.
+"""Serves `/mcp/{server}` over streamable HTTP: authenticates, finds the server, hands the request to the SDK.
 
-Knows no tool. A session belongs to the token that opened it, and every request needs one: without tokens, nobody gets
-in, for a tool call is not a look.
+Every request requires a token, also on loopback. A session belongs to the token that opened it.
 """
 
 from __future__ import annotations
@@ -15,9 +14,9 @@ from mcp.server.auth.middleware.bearer_auth import AuthenticatedUser
 from mcp.server.auth.provider import AccessToken
 from mcp.server.streamable_http import MCP_SESSION_ID_HEADER
 from mcp.server.streamable_http_manager import StreamableHTTPSessionManager
+from starlette import types as asgi
 from starlette.datastructures import Headers
 from starlette.requests import Request
-from starlette.types import Message, Receive, Scope, Send
 
 from actions.auth.problem_response import send_problem
 from actions.domain.actor import Actor
@@ -30,14 +29,14 @@ from actions.mcp.upstream.spec import PATH_PREFIX
 log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
-"""Of one request; a file to write travels in it."""
+"""Of one request. The content of a file to write is an argument."""
 
 Authenticate = Callable[[Request], Awaitable[Actor]]
-"""Names the actor of a request, or raises Problem."""
+"""Returns the actor of a request. Raises Problem."""
 
 
 class Endpoint:
-    """The SDK's session manager of one server, with a task that owns it."""
+    """The endpoint of one server: the SDK's session manager and the task that owns it."""
 
     def __init__(self, proxy: ServerProxy) -> None:
         self.proxy = proxy
@@ -52,7 +51,7 @@ class Endpoint:
         self._stop = asyncio.Event()
 
     async def run(self, beside: Callable[[], Coroutine[Any, Any, None]]) -> None:
-        """Own the sessions until `stop`; `beside` runs meanwhile."""
+        """Run the sessions, and `beside`, until `stop`."""
         async with self._manager.run():
             other = asyncio.create_task(beside())
             self._ready.set()
@@ -66,7 +65,7 @@ class Endpoint:
         """End every session."""
         self._stop.set()
 
-    async def handle(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def handle(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""
         await self._ready.wait()
         owner = scope[ACTOR_KEY].owner
@@ -74,24 +73,24 @@ class Endpoint:
         if session_id is None and (surplus := self._limits.surplus(owner)) is not None:
             await self._end(scope, owner, surplus)
 
-        async def noting(message: Message) -> None:
+        async def track_session(message: asgi.Message) -> None:
             if message["type"] == "http.response.start":
                 opened = Headers(raw=message["headers"]).get(MCP_SESSION_ID_HEADER)
-                if opened is not None and message["status"] < 400:  # noqa: PLR2004 - an error opens nothing
+                if opened is not None and message["status"] < 400:  # noqa: PLR2004 - an error response opens no session
                     self._limits.used(owner, opened)
             await send(message)
 
-        await self._manager.handle_request(scope, receive, noting)
+        await self._manager.handle_request(scope, receive, track_session)
         if scope["method"] == "DELETE" and session_id:
             self._forget(owner, session_id)
 
-    async def _end(self, scope: Scope, owner: str, session_id: str) -> None:
-        """End a session as its own client would."""
+    async def _end(self, scope: asgi.Scope, owner: str, session_id: str) -> None:
+        """End a session by the DELETE that its client would send."""
 
-        async def nothing() -> Message:
+        async def receive_empty() -> asgi.Message:
             return {"type": "http.request", "body": b"", "more_body": False}
 
-        async def nowhere(_message: Message) -> None:
+        async def discard(_message: asgi.Message) -> None:
             return None
 
         headers = [
@@ -100,7 +99,7 @@ class Endpoint:
             (b"accept", b"application/json, text/event-stream"),
         ]
         await self._manager.handle_request(
-            {**scope, "method": "DELETE", "headers": headers}, nothing, nowhere
+            {**scope, "method": "DELETE", "headers": headers}, receive_empty, discard
         )
         self._forget(owner, session_id)
 
@@ -116,7 +115,7 @@ class McpApp:
         self._authenticate = authenticate
         self._find = find
 
-    async def __call__(self, scope: Scope, receive: Receive, send: Send) -> None:
+    async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""
         try:
             endpoint, scope = await self._admit(scope, receive)
@@ -125,19 +124,17 @@ class McpApp:
             return
         await endpoint.handle(scope, receive, send)
 
-    async def _admit(self, scope: Scope, receive: Receive) -> tuple[Endpoint, Scope]:
+    async def _admit(self, scope: asgi.Scope, receive: asgi.Receive) -> tuple[Endpoint, asgi.Scope]:
         actor = await self._authenticate(Request(scope, receive))
         if actor.token_id is None:
             raise Problem(
                 "unauthorized",
-                "tools are called with a token only; make one: daemonpulse actions token new --scope read",
+                "tool calls require a token; make one: daemonpulse actions token new --scope read",
                 headers={"WWW-Authenticate": "Bearer"},
             )
         name = scope["path"].removeprefix(PATH_PREFIX)
         endpoint = self._find(name)
         if endpoint is None or not endpoint.proxy.upstream.spec.admits(actor.token_name):
-            raise not_found(
-                "MCP server", name
-            )  # the same for both: what one may not use, one need not know of
+            raise not_found("MCP server", name)  # the same answer for a server that this token may not use
         token = AccessToken(token="", client_id=actor.token_id, scopes=[actor.scope.value])
         return endpoint, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}

@@ -1,7 +1,7 @@
 """Normal forms of what a call names: resource URIs (RFC 3986), names of tools and prompts, and file paths. Pure.
 
-A policy decides on the normal form, and exactly that is sent upstream. What has none is refused: two programs would
-read it in two ways.
+The policy decides on the normal form, and the normal form is sent upstream. A name without one is refused, because two
+programs could read it in two ways.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ MAX_PATH: Final = 4_096
 """Bytes of a path: Linux's PATH_MAX."""
 
 _PARTS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?([^?#]*)(?:\?([^#]*))?(?:#(.*))?")
-"""RFC 3986, appendix B, with a scheme. Every class excludes what may follow it, so that nothing is tried twice."""
+"""RFC 3986, appendix B, with a scheme. Every class excludes its delimiters, so that matching is linear."""
 
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f\\\"<>^`{|}]")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
@@ -41,7 +41,7 @@ JavaScript's trim() takes every blank of Unicode and the byte order mark.
 
 
 def normal_uri(text: str) -> str | None:
-    """Return the normal form of an absolute URI; None for what has none.
+    """Return the normal form of an absolute URI; None if it has none.
 
     Case of scheme, host and escapes, escapes of unreserved characters, dot segments, default ports (RFC 3986, 6.2.2 and
     6.2.3); other characters than ASCII are escaped (RFC 3987, 3.1). Refused: relative references, control characters,
@@ -60,11 +60,11 @@ def normal_uri(text: str) -> str | None:
 
 
 class _Ambiguous(Exception):
-    """There is no normal form."""
+    """The URI has no normal form."""
 
 
 def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str:
-    """Put the normal forms of all parts together. Raises _Ambiguous."""
+    """Join the normal forms of all parts. Raises _Ambiguous."""
     if authority is not None:
         authority = _normal_authority(scheme, _normal_escapes(authority))
     path = _normal_escapes(path)
@@ -81,12 +81,12 @@ def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str
 
 
 def normal_template(text: str) -> str | None:
-    """Return the normal form of a URI template (RFC 6570), its braces escaped, to compare with rules."""
+    """Return the normal form of a URI template (RFC 6570) with its braces escaped, for comparison with rules."""
     return normal_uri(text.replace("{", "%7B").replace("}", "%7D"))
 
 
 def glob_fault(glob: str) -> str | None:
-    """Say why a rule's glob for URIs can never match a normal form; None if it can."""
+    """Return why a rule's glob for URIs cannot match any normal form; None if it can."""
     scheme, separator, rest = glob.partition("://")
     if separator and scheme != scheme.lower():
         return f"write the scheme in lower case: {scheme.lower()}"
@@ -104,20 +104,18 @@ def glob_fault(glob: str) -> str | None:
 
 
 def name_fault(name: str) -> str | None:
-    """Say why a tool's or prompt's name is refused; None if it is read in one way only."""
+    """Return why the name of a tool or prompt is refused; None if it is valid."""
     if not name or len(name) > MAX_NAME:
         return f"a name has 1 to {MAX_NAME} characters"
     if name != name.strip() or unicodedata.normalize("NFC", name) != name:
         return "the name has blanks around it, or is not in Unicode's normal form C"
-    if (
-        not name.isprintable()
-    ):  # controls, formats such as zero-width blanks and direction marks, line separators
-        return "the name has characters that are not seen"
+    if not name.isprintable():  # control and format characters, line separators
+        return "the name has invisible characters"
     return None
 
 
 def path_fault(path: str) -> str | None:
-    """Say why a path is refused before it is looked at; None if servers read it in one way."""
+    """Return why a path is refused; None if servers agree on its meaning."""
     if not path.startswith("/"):
         return "must be an absolute path"
     if len(path) > MAX_PATH:
@@ -130,7 +128,7 @@ def path_fault(path: str) -> str | None:
 
 
 def normal_path(path: str) -> str:
-    """Return an absolute path without `.`, `..` and doubled slashes. The file system is not asked."""
+    """Return an absolute path without `.`, `..` and doubled slashes, without reading the file system."""
     return "/" + posixpath.normpath(path).lstrip("/")
 
 
@@ -139,7 +137,7 @@ def _is_disguised(part: str) -> bool:
 
 
 def _escaped(text: str) -> str:
-    """Escape what is not ASCII as UTF-8."""
+    """Percent-encode characters beyond ASCII as UTF-8."""
     if text.isascii():
         return text
     return "".join(
@@ -149,7 +147,7 @@ def _escaped(text: str) -> str:
 
 
 def _normal_escapes(text: str) -> str:
-    """Unescape unreserved characters, write other escapes in upper case. Raises _Ambiguous for dangerous ones."""
+    """Decode unreserved characters; write other escapes in upper case. Raises _Ambiguous for dangerous ones."""
     if "%" not in text:
         return text
     if _DOUBLE.search(text) or any(match[1] is None for match in _ESCAPE.finditer(text)):
@@ -165,7 +163,7 @@ def _normal_escapes(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Decode every escape. Raises _Ambiguous for what is no UTF-8, such as over-long forms of "." and "/"."""
+    """Decode every escape. Raises _Ambiguous for invalid UTF-8, such as over-long forms of "." and "/"."""
     try:
         return unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
@@ -185,7 +183,7 @@ def _normal_authority(scheme: str, authority: str) -> str:
 
 
 def _normal_path(path: str, *, rooted: bool) -> str:
-    """Remove dot segments (RFC 3986, 5.2.4). Raises _Ambiguous where one is hidden, or there is no root to end at."""
+    """Remove dot segments (RFC 3986, 5.2.4). Raises _Ambiguous for hidden ones and for paths without a root."""
     plain = path.split("/")
     lenient = unicodedata.normalize("NFKC", _unescaped(path)).replace("\\", "/").split("/")
     if [part for part in plain if part in _DOTS] != [

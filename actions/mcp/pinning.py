@@ -1,6 +1,6 @@
-"""The tools of all servers against what was approved: lists them anew, pins the new, tells of the changed.
+"""Compares listed tools with their pins: pins new tools, reports changed ones.
 
-Knows no client. A tool that is not what was approved asks again, until somebody sets its gate.
+A tool whose definition differs from its pin requires approval until an override is set for it.
 """
 
 from __future__ import annotations
@@ -18,27 +18,27 @@ log = logging.getLogger(__name__)
 
 
 class ToolPins:
-    """Lists tools and compares them with their pins."""
+    """The pins of the tools of all servers."""
 
     def __init__(self, policy_store: PolicyStore, metrics: Metrics) -> None:
         self._policy_store = policy_store
         self._metrics = metrics
         self._told: dict[str, dict[str, str | None]] = {}
-        """By server and tool: the change that was logged last, for every tool that the metric has."""
+        """By server and tool with a series: the changed fingerprint that was logged last, None for unchanged tools."""
 
     @property
     def policy(self) -> Policy:
-        """The rules as of now."""
+        """The policy in force."""
         return self._policy_store.policy
 
     async def listed(self, upstream: Upstream) -> None:
-        """Take in a listing: pin tools that are new, and compare the others. Raises StorageFailed."""
+        """Process a new listing: pin new tools and compare the others. Raises StorageFailed."""
         if upstream.listing is not None:
             await self._policy_store.pin_new(upstream.spec.name, upstream.listing.fingerprints)
         self.compare(upstream)
 
     def compare(self, upstream: Upstream) -> None:
-        """Set the metric of every tool listed, and of no other; log a change once."""
+        """Set the metric of every listed tool, remove it for others, and log each change once."""
         listing = upstream.listing
         if listing is None or upstream.is_closed:
             return
@@ -55,12 +55,12 @@ class ToolPins:
             elif told.get(tool) != mark:
                 told[tool] = mark
                 log.warning(
-                    "a tool is not what was approved; it asks until its gate is set again",
+                    "tool definition changed, approval required",
                     extra={"server": name, "tool": tool},
                 )
 
     def forget(self, name: str) -> None:
-        """Let the tools of a server go that is no more."""
+        """Remove the tools of a server that was removed."""
         for tool in self._told.pop(name, {}):
             self._metrics.set(rows.TOOL_CHANGED, None, name, tool)
 
@@ -72,14 +72,14 @@ class ToolPins:
         return mark is not None and pinned is not None and mark != pinned
 
     def effective(self, subject: Subject, upstream: Upstream | None) -> PolicyResult:
-        """Say what stands for a tool, whatever its arguments: a changed one asks where its rule allows."""
+        """Return the decision for a tool before its arguments are known: a changed tool asks where its rule allows."""
         rule = self.policy.winner(subject)
         changed = upstream is not None and self.is_changed(upstream, subject.name)
         asks = changed and rule.decision is Decision.ALLOW
         return PolicyResult(Decision.ASK if asks else rule.decision, rule.name)
 
     def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
-        """Describe every tool with its gate, for a caller with this token."""
+        """Describe every tool with its decision for this token."""
         listing = upstream.listing
         found = []
         for tool in listing.tools.values() if listing is not None else ():

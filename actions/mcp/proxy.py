@@ -1,8 +1,7 @@
-"""One server as clients see it: the official SDK's server, whose every handler goes through the gate.
+"""The MCP proxy of one upstream server: the SDK's server, with handlers that apply the policy and forward requests.
 
-Knows no transport below and no policy; it translates between MCP's requests and calls.py. What it does not pass on is
-not offered: sampling, elicitation, roots, logging and resource subscriptions, which would let a tool server talk to
-the model behind the gate's back, and the server's `instructions`, which would too.
+Does not depend on a transport. Sampling, elicitation, roots, logging, resource subscriptions and the upstream server's
+`instructions` are not offered, because they let a tool server reach the model without a policy decision.
 """
 
 from __future__ import annotations
@@ -40,7 +39,7 @@ from actions.mcp.sdk_server import (
     Progress,
     SdkServer,
     actor_of,
-    passed_meta,
+    forwarded_meta,
     span_attributes,
     token_of,
     wants_progress,
@@ -60,7 +59,7 @@ SERVER_METHODS: Final = frozenset(
         "resources/list", "resources/templates/list", "resources/read", "completion/complete",
     }
 )  # fmt: skip
-"""Methods that are a label value; others are counted as `other`. A listening stream is none: it ends when it likes."""
+"""Methods used as label values; the others are counted as `other`. Listening streams are open-ended and left out."""
 
 _EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
     "tools": (ToolsListChanged(), types.ToolListChangedNotification()),
@@ -70,7 +69,7 @@ _EVENTS: Final[Mapping[str, tuple[ServerEvent, types.ServerNotification]]] = {
 
 
 class ServerProxy:
-    """One server's endpoint. `server` is served over HTTP by http_server.py."""
+    """The proxy of one upstream server. http_server.py serves `server` over HTTP."""
 
     def __init__(self, upstream: Upstream, tools: ToolPins, call_handler: CallHandler) -> None:
         self.upstream = upstream
@@ -95,7 +94,7 @@ class ServerProxy:
         self.server.middleware.append(self._watch)
 
     async def changed(self, what: str) -> None:
-        """Tell every client that a list has changed: `tools`, `prompts` or `resources`."""
+        """Notify every client that a list changed: `tools`, `prompts` or `resources`."""
         event, notification = _EVENTS[what]
         await self._bus.publish(event)
         await asyncio.gather(*(self._notify(session, notification) for session in self._sessions.values()))
@@ -107,11 +106,11 @@ class ServerProxy:
                 await session.send_notification(notification)
 
     def forget(self, session_id: str) -> None:
-        """Let a client of the older protocol go."""
+        """Remove the session of a client that uses `initialize`."""
         self._sessions.pop(session_id, None)
 
     async def _watch(self, ctx: Context, call_next: CallNext) -> HandlerResult:
-        """Measure every operation, and remember the sessions of clients that are told of changes one by one."""
+        """Measure every operation; remember the sessions of clients that get change notifications one by one."""
         if ctx.method == "notifications/initialized" and ctx.request is not None:
             session_id = ctx.request.headers.get("mcp-session-id")
             if session_id:
@@ -141,7 +140,7 @@ class ServerProxy:
     async def _list_tools(
         self, context: Context, _params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
-        """List what is not denied, all at once, as the server has it now."""
+        """List the tools that are not denied, in one page, read from the server now."""
         listing = await self._listed(self.upstream.list_tools())
         token = token_of(context)
         return types.ListToolsResult(
@@ -149,23 +148,25 @@ class ServerProxy:
         )
 
     async def _call_tool(self, context: Context, params: types.CallToolRequestParams) -> types.CallToolResult:
-        name, decided_about = params.name, ""
+        name, decided_fingerprint = params.name, ""
 
         async def prepare() -> str | None:
-            nonlocal decided_about
+            nonlocal decided_fingerprint
             listing = await self.upstream.known_tools()
             if name not in listing.tools:
                 listing = await self.upstream.list_tools()
-            decided_about = listing.fingerprints.get(name, "")
-            return None if decided_about else "the server has no such tool"
+            decided_fingerprint = listing.fingerprints.get(name, "")
+            return None if decided_fingerprint else "the server has no such tool"
 
         def check() -> None:
             listing = self.upstream.listing
-            if listing is None or listing.fingerprints.get(name) != decided_about:
+            if listing is None or listing.fingerprints.get(name) != decided_fingerprint:
                 raise ToolChanged
 
         def invoke(timeout_s: float, decided: Mapping[str, Any]) -> Awaitable[types.CallToolResult]:
-            sent = types.CallToolRequestParams(name=name, arguments=dict(decided), _meta=passed_meta(context))
+            sent = types.CallToolRequestParams(
+                name=name, arguments=dict(decided), _meta=forwarded_meta(context)
+            )
             request = types.CallToolRequest(params=sent)
             return self._request(context, request, types.CallToolResult, timeout_s, check=check)
 
@@ -174,7 +175,7 @@ class ServerProxy:
             params.arguments or {},
             prepare=prepare,
             invoke=invoke,
-            judge=ToolResultLimit(self.upstream.spec.limits.output_cap_bytes),
+            limit=ToolResultLimit(self.upstream.spec.limits.output_cap_bytes),
             about=span_attributes(context),
             fault=name_fault(name),
             declared=lambda: frozenset((self._schema(name) or {}).get("properties") or ()),
@@ -188,7 +189,7 @@ class ServerProxy:
         return marked(result, passed)
 
     def _schema(self, name: str) -> Mapping[str, Any] | None:
-        """Answer the SDK's check of headers that repeat arguments, without asking the server."""
+        """Return a tool's input schema from the last listing, for the SDK's check of headers that repeat arguments."""
         listing = self.upstream.listing
         tool = listing.tools.get(name) if listing is not None else None
         return tool.input_schema if tool is not None else None
@@ -213,7 +214,7 @@ class ServerProxy:
         def request(decided: Mapping[str, Any]) -> types.GetPromptRequest:
             return types.GetPromptRequest(
                 params=types.GetPromptRequestParams(
-                    name=params.name, arguments=dict(decided), _meta=passed_meta(context)
+                    name=params.name, arguments=dict(decided), _meta=forwarded_meta(context)
                 )
             )
 
@@ -251,12 +252,12 @@ class ServerProxy:
     async def _read_resource(
         self, context: Context, params: types.ReadResourceRequestParams
     ) -> types.ReadResourceResult:
-        """Read the URI's normal form: what is decided about is what is sent on."""
+        """Read a resource. The decision and the upstream request use the normalised URI."""
         uri = normal_uri(params.uri)
 
         def request(_decided: Mapping[str, Any]) -> types.ReadResourceRequest:
             return types.ReadResourceRequest(
-                params=types.ReadResourceRequestParams(uri=uri or "", _meta=passed_meta(context))
+                params=types.ReadResourceRequestParams(uri=uri or "", _meta=forwarded_meta(context))
             )
 
         shown = uri if uri is not None else params.uri[:MAX_NAME]
@@ -265,11 +266,11 @@ class ServerProxy:
             ("resource", shown),
             {"uri": shown},
             (request, types.ReadResourceResult),
-            fault="the URI can be read in two ways (RFC 3986)" if uri is None else None,
+            fault="the URI has no normal form (RFC 3986)" if uri is None else None,
         )
 
     async def _complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-        """Pass completions on, but for what is denied: they name values for prompts and templates, and run nothing."""
+        """Forward a completion request, unless its prompt or resource is denied."""
         ref = params.ref
         what: tuple[Kind, str] = (
             ("prompt", ref.name) if isinstance(ref, types.PromptReference) else ("resource", ref.uri)
@@ -289,19 +290,19 @@ class ServerProxy:
         *,
         fault: str | None,
     ) -> R:
-        """Pass a prompt or a resource through the gate."""
+        """Forward a request for a prompt or a resource."""
 
-        async def nothing_to_prepare() -> None:
+        async def no_preparation() -> None:
             return None
 
-        judge: ResultLimit[R] = SizeLimit(self.upstream.spec.limits.output_cap_bytes)
+        limit: ResultLimit[R] = SizeLimit(self.upstream.spec.limits.output_cap_bytes)
         make, result_type = how
         proxied = ProxyRequest(
             Subject(self.name, *what, token_of(context)),
             arguments,
-            prepare=nothing_to_prepare,
+            prepare=no_preparation,
             invoke=lambda timeout_s, decided: self._request(context, make(decided), result_type, timeout_s),
-            judge=judge,
+            limit=limit,
             about=span_attributes(context),
             fault=fault,
         )
@@ -316,7 +317,7 @@ class ServerProxy:
     async def _list(
         self, context: Context, capability: str, request: types.Request[Any, Any], result_type: type[R]
     ) -> R | None:
-        """Ask the server for a list; None when it has nothing of the kind."""
+        """Request a list; None when the server lacks the capability."""
 
         async def ask() -> R | None:
             async with self.upstream.lease() as connection:
@@ -337,36 +338,36 @@ class ServerProxy:
         *,
         check: Callable[[], None] | None = None,
     ) -> R:
-        """Send to the server; progress goes on to the client. Cancelled, the SDK tells the server."""
+        """Send a request upstream and forward its progress. On cancellation the SDK notifies the server."""
         progress = Progress(context.session) if wants_progress(context) else None
         result = await self.upstream.request(
             request, result_type, timeout_s=timeout_s, progress=progress, check=check
         )
         if progress is not None:
-            await progress.passed_on()
+            await progress.flush()
         return result
 
     @staticmethod
     async def _listed(asking: Awaitable[T]) -> T:
-        """Turn what keeps a list from us into an error that says so."""
+        """Turn the failures of a list request into an MCP error."""
         try:
             return await asking
         except (UpstreamDown, ConnectionLost) as error:
             raise MCPError(types.INTERNAL_ERROR, f"DaemonPulse gate: {error}") from error
         except TimeoutError as error:
             raise MCPError(
-                types.INTERNAL_ERROR, "DaemonPulse gate: the tool server did not answer in time"
+                types.INTERNAL_ERROR, "DaemonPulse gate: the tool server did not respond in time"
             ) from error
         except ValidationError as error:
             raise MCPError(
                 types.INTERNAL_ERROR,
-                "DaemonPulse gate: the tool server's answer is not what the protocol says",
+                "DaemonPulse gate: the tool server's response is not valid MCP",
             ) from error
         except StorageFailed as error:
             raise _unrecordable(error) from error
 
     def _shows(self, kind: Kind, name: str, token: str) -> bool:
-        """Tell whether something is listed: it has a normal form, and no rule denies that."""
+        """Tell whether an item is listed: its name has a normal form and is not denied."""
         by_name = name if name_fault(name) is None else None
         normal = normal_template(name) if kind == "resource" else by_name
         return normal is not None and not self._tools.policy.hides(Subject(self.name, kind, normal, token))
@@ -374,5 +375,6 @@ class ServerProxy:
 
 def _unrecordable(error: StorageFailed) -> MCPError:
     return MCPError(
-        types.INTERNAL_ERROR, f"DaemonPulse gate: nothing is done, because nothing can be recorded: {error}"
+        types.INTERNAL_ERROR,
+        f"DaemonPulse gate: the call was not sent, because the audit cannot be written: {error}",
     )

@@ -1,6 +1,6 @@
-"""What a call is to the gate: what is to be done, how it was decided, and why it did not happen.
+"""A proxied request as call.py handles it: subject, arguments, callbacks; its grant or refusal.
 
-Does not know MCP's methods and result types.
+Does not depend on MCP's methods and result types.
 """
 
 from __future__ import annotations
@@ -15,11 +15,11 @@ R = TypeVar("R")
 
 
 class ToolChanged(Exception):
-    """The tool on the connection that is used is not the one that was decided about."""
+    """The tool on the present connection differs from the one that the decision was about."""
 
 
 class Refused(Exception):
-    """The call does not happen, or came to no result. The message is for whoever called, and names the rule."""
+    """The call was not sent, or has no result. The message is for the caller and names the rule."""
 
     def __init__(
         self, outcome: str, message: str, policy_result: PolicyResult, approval: str | None = None
@@ -32,51 +32,51 @@ class Refused(Exception):
 
 @dataclass(frozen=True, slots=True)
 class Grant:
-    """How a call that came to a result was decided."""
+    """The policy result and approval under which a call was sent."""
 
     policy_result: PolicyResult
     approval: str | None
 
     def to_meta(self) -> dict[str, Any]:
-        """Write it for a result's `_meta`."""
+        """Return it in the form of a result's `_meta`."""
         return decision_meta(self.policy_result, self.approval)
 
 
 class ResultLimit(Protocol[R]):
-    """Looks at a result."""
+    """Limits the size of a result."""
 
     def __call__(self, result: R, /) -> tuple[R, str, bool]:
-        """Return what to hand on, the outcome, and whether it was cut."""
+        """Return the result to forward, the outcome, and whether it was cut."""
         ...
 
 
 @dataclass(frozen=True, slots=True)
 class ProxyRequest(Generic[R]):
-    """What is to be done, in the words of MCP's side."""
+    """One request to an upstream server."""
 
     subject: Subject
     arguments: Mapping[str, Any]
     prepare: Callable[[], Awaitable[str | None]]
-    """Makes sure that what is decided about is known; says why the call cannot be.
+    """Looks up the subject; returns why the call is impossible, else None.
 
     May raise UpstreamDown, ConnectionLost, TimeoutError, MCPError, ValidationError.
     """
     invoke: Callable[[float, Mapping[str, Any]], Awaitable[R]]
-    """Does it within so many seconds, with the arguments as they were decided about.
+    """Sends the request with a timeout in seconds and the arguments that the decision was about.
 
     May raise UpstreamDown, ConnectionLost, ToolChanged, TimeoutError, MCPError, ValidationError.
     """
-    judge: ResultLimit[R]
+    limit: ResultLimit[R]
     about: Mapping[str, str] = field(default_factory=dict)
-    """Attributes of the request's span that its transport knows."""
+    """Span attributes of the transport."""
     fault: str | None = None
-    """Why what is asked for has no normal form, and is refused."""
+    """Why the subject has no normal form; the call is refused then."""
     declared: Callable[[], frozenset[str]] = frozenset
-    """Names the properties of the tool's own schema, as last listed."""
+    """Returns the property names of the tool's input schema, as last listed."""
 
 
 def decision_meta(policy_result: PolicyResult, approval: str | None = None) -> dict[str, Any]:
-    """Name the decision and the rule in an answer's `_meta`."""
+    """Return decision and rule in the form of a result's `_meta`."""
     gate = {"decision": policy_result.decision.value, "rule": policy_result.rule}
     if approval is not None:
         gate["approval"] = approval

@@ -1,7 +1,7 @@
-"""What may be shown or recorded of arguments: secrets out, size bounded; and a digest of all of it.
+"""Redacts arguments for records and approvals, with bounded size, and computes their digest.
 
-Redaction is by name and by shape: it catches what looks like a secret, not every secret. A record hides too much rather
-than too little. A person who decides sees every character around a secret, for a command must not hide as one.
+Redaction matches names and shapes of secrets; it cannot find every secret. Records hide more than necessary. Approvals
+show every character around a secret, because a command must not be hidden as one.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ from exporter.shared.linear import Pattern
 REDACTED: Final = "[redacted]"
 
 PREVIEW_CHARS: Final = 65_536
-"""A call whose arguments are longer cannot be approved: nobody can read them."""
+"""Limit of the arguments of a call that can be approved."""
 
 _RECORD_CHARS: Final = 8_000
 """Of all arguments of one call in an audit row."""
@@ -39,8 +39,7 @@ _KEY_BODY: Final = Pattern(
     r"(?:[A-Za-z-]{3,20}: [A-Za-z0-9,. -]{1,100}(?:\r?\n|\\n)){0,4}(?:\r?\n|\\n)?)"
     r"(?:[A-Za-z0-9+/=]{60,76}(?:\r?\n|\\n))*[A-Za-z0-9+/=]{60,76}()"
 )
-"""The long lines of a key, and nothing else: a command that follows a key's first line stays to be seen, and so does
-the key's last, short line."""
+"""The full lines of a key only: a command after its first line stays visible, and so does the last, short line."""
 _SECRET_SHAPES: Final = tuple(
     Pattern(pattern)
     for pattern in (
@@ -56,16 +55,16 @@ _SECRET_SHAPES: Final = tuple(
         r"(?i)([?&](?:api_?key|access_token|token|key|secret|signature|sig|password)=)[^&\s#]+()",
     )
 )
-"""Before and after the secret there is a group each, which stays."""
+"""The groups before and after the secret stay."""
 _COMMAND: Final = frozenset(";|&$<>`(){}'\"\\")
-"""What a shell would act on, and no secret of these shapes needs."""
+"""Characters that a shell interprets and that secrets of these shapes do not have."""
 
 _SHORTEST_KNOWN: Final = 4
-"""Shorter values (a port, "1") are in everything."""
+"""Shorter values (a port, "1") occur in ordinary text."""
 
 
 def redact_text(text: str, known: Iterable[str] = ()) -> str:
-    """Replace what looks like a secret, and every `known` one, with a mark."""
+    """Replace everything that looks like a secret, and every `known` secret, by `[redacted]`."""
     text = _KEY_BLOCK.replace(_marked, _without_known(text, known))
     for shape in _SECRET_SHAPES:
         text = shape.replace(_marked, text)
@@ -73,18 +72,18 @@ def redact_text(text: str, known: Iterable[str] = ()) -> str:
 
 
 def redact(value: Any, known: Iterable[str] = ()) -> Any:
-    """Copy JSON without secrets for a record, cut where it is deep, wide or long: about _RECORD_CHARS at most."""
+    """Copy JSON without secrets for a record; depth, width and length are cut to about _RECORD_CHARS."""
     return _Record(tuple(known)).copy(value, _DEPTH)
 
 
 def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str | None:
-    """Write all of the arguments for a person who decides about them; None when that is longer than PREVIEW_CHARS."""
+    """Return the arguments as text for an approver; None if longer than PREVIEW_CHARS."""
     text = json.dumps(_for_person(arguments, tuple(known), hidden=False), ensure_ascii=False, default=str)
     return visible(text) if len(text) <= PREVIEW_CHARS else None
 
 
 def visible(text: str) -> str:
-    """Write characters that are not seen, or that turn others around, as escapes; line breaks and blanks stay."""
+    """Escape invisible characters and direction marks; line breaks, tabs and spaces stay."""
     return "".join(
         char
         if char.isprintable() or char in "\n\t"
@@ -96,17 +95,17 @@ def visible(text: str) -> str:
 
 
 def canonical(value: Any) -> bytes:
-    """Write JSON in one way."""
+    """Return the canonical form of JSON."""
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str).encode()
 
 
 def digest(value: Any) -> str:
-    """Name JSON without showing it: SHA-256 of its canonical form."""
+    """Return the SHA-256 of JSON in canonical form."""
     return hashlib.sha256(canonical(value)).hexdigest()
 
 
 def redact_command(words: Iterable[str]) -> list[str]:
-    """Show a command line: what follows `--token`, `API_KEY=` and the like is a mark."""
+    """Redact a command line: the values of `--token`, `API_KEY=` and similar."""
     shown: list[str] = []
     hide_next = False
     for word in words:
@@ -122,7 +121,7 @@ def redact_command(words: Iterable[str]) -> list[str]:
 
 
 class _Record:
-    """One copy for a record, with what is left of its size."""
+    """One copy for a record, with the size that is left."""
 
     def __init__(self, known: tuple[str, ...]) -> None:
         self._known = known
@@ -134,14 +133,14 @@ class _Record:
         if isinstance(value, list):
             return self._copy_list(value, depth)
         if isinstance(value, str):
-            # Cut only after redacting: half a secret is one still.
+            # Cut after redacting: a part of a secret is still secret.
             shown = redact_text(value[:20_000], self._known)
             if len(shown) > min(_STRING_CHARS, max(self._left, 0)):
                 shown = f"{shown[: min(_STRING_CHARS, max(self._left, 0))]}... ({len(value)} characters)"
             self._left -= len(shown)
             return shown
         self._left -= 8
-        # NaN is no JSON, and no record takes it as a number.
+        # JSON has no NaN.
         return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
     def _copy_mapping(self, value: Mapping[str, Any], depth: int) -> Any:
@@ -165,7 +164,7 @@ class _Record:
 
 
 def _for_person(value: Any, known: tuple[str, ...], *, hidden: bool) -> Any:
-    """Copy all of it. A value that is named as a secret is hidden while it is short and of one line."""
+    """Copy JSON in full. A short, single-line value under the name of a secret is hidden."""
     if isinstance(value, Mapping):
         return {
             _text_for_person(str(key), known): _for_person(
@@ -191,7 +190,7 @@ def _text_for_person(text: str, known: tuple[str, ...]) -> str:
 
 
 def _without_known(text: str, known: Iterable[str]) -> str:
-    for secret in sorted(known, key=len, reverse=True):  # the longest first: one may begin or end another
+    for secret in sorted(known, key=len, reverse=True):  # longest first: one may contain another
         if len(secret) >= _SHORTEST_KNOWN:
             text = text.replace(secret, REDACTED)
     return text
@@ -202,7 +201,7 @@ def _marked(match: Any) -> str:
 
 
 def _marked_before_command(match: Any) -> str:
-    """Hide a secret up to where something begins that a shell would act on."""
+    """Hide a secret up to the first character that a shell interprets."""
     before, after = match.group(1), match.group(2)
     whole: str = match.group(0)
     secret = whole[len(before) : len(whole) - len(after)]

@@ -1,6 +1,6 @@
-"""Results on their way back: bounded, marked with the rule that let them through, and errors a model can read.
+"""Results for the client: size limits, `_meta` with the rule, and refusals as errors that a model can read.
 
-Knows no policy. A cut result says so in words, where the model sees it.
+Does not depend on the policy. A cut result ends with a text block that says so.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ from mcp.shared.exceptions import MCPError
 from actions.mcp.proxy_request import Grant, Refused, decision_meta
 
 _LOST: Final = frozenset({"timeout", "unavailable", "malformed"})
-"""Outcomes of calls that were let through, or would have been."""
+"""Outcomes of calls that the policy did not refuse."""
 
 
 def refusal(refused: Refused) -> types.CallToolResult:
-    """Answer a tool call that did not happen: a tool error, which models read, not a protocol error."""
+    """Return the result of a refused tool call: a tool error, because models read it, and not a protocol error."""
     did = "has no result for" if refused.outcome in _LOST else "refused"
     return types.CallToolResult(
         content=[types.TextContent(text=f"The DaemonPulse gate {did} this call. {refused}")],
@@ -33,7 +33,7 @@ def refusal(refused: Refused) -> types.CallToolResult:
 
 
 def refusal_error(refused: Refused) -> MCPError:
-    """Answer a prompt or resource that is refused, for which the protocol has no error results."""
+    """Return the protocol error of a refused prompt or resource."""
     return MCPError(
         types.INVALID_REQUEST,
         f"The DaemonPulse gate refused this. {refused}",
@@ -42,7 +42,7 @@ def refusal_error(refused: Refused) -> MCPError:
 
 
 def marked(result: types.CallToolResult, passed: Grant) -> types.CallToolResult:
-    """Name decision and rule in the result's `_meta`."""
+    """Add decision and rule to the result's `_meta`."""
     return result.model_copy(update={"meta": {**(result.meta or {}), **passed.to_meta()}})
 
 
@@ -73,13 +73,15 @@ class ToolResultLimit:
                 kept.append(block.model_copy(update={"text": text}))
                 left = 0
         fits = structured <= left
-        note = f"[Cut by the DaemonPulse gate: the result had {total} bytes, and {self._cap} are allowed.]"
+        note = (
+            f"[Cut by the DaemonPulse gate: the result had {total} bytes; output_cap_bytes is {self._cap}.]"
+        )
         kept.append(types.TextContent(text=note))
         cut = result.model_copy(
             update={
                 "content": kept,
                 "structured_content": result.structured_content if fits else None,
-                # Without what its schema promises, a result must not pass for a good one.
+                # A result without the structured content of its schema is an error.
                 "is_error": result.is_error or not fits,
             }
         )
@@ -87,7 +89,7 @@ class ToolResultLimit:
 
 
 class SizeLimit:
-    """Refuses prompts and resources that are too large: half a document is another document."""
+    """Refuses prompts and resources above a number of bytes; they are not cut."""
 
     def __init__(self, cap_bytes: int) -> None:
         self._cap = cap_bytes
@@ -99,13 +101,13 @@ class SizeLimit:
         if total > self._cap:
             raise MCPError(
                 types.INVALID_REQUEST,
-                f"The DaemonPulse gate refused this: it has {total} bytes, and {self._cap} are allowed.",
+                f"The DaemonPulse gate refused this: it has {total} bytes; output_cap_bytes is {self._cap}.",
             )
         return result, "done", False
 
 
 def _size(block: Any) -> int:
-    """Count what a model or a client would have to take in."""
+    """Return the size of a content block, bytes."""
     for name in ("text", "data", "blob"):
         value = getattr(block, name, None)
         if isinstance(value, str):

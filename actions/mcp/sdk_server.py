@@ -1,6 +1,6 @@
-"""What the gate adds to the SDK's server: change notices for older clients, ordered progress, who called.
+"""Extensions of the SDK's server: list-changed capabilities, ordered progress, the actor of a request.
 
-Does not know the policy.
+Does not depend on the policy.
 """
 
 from __future__ import annotations
@@ -21,14 +21,14 @@ from actions.domain.actor import Actor
 Context = ServerRequestContext[Any, Any]
 
 ACTOR_KEY: Final = "daemonpulse.actor"
-"""Where http_server.py leaves the actor in a request's scope."""
+"""Key of the actor in a request's ASGI scope, set by http_server.py."""
 
 NOTIFY_S: Final = 1.0
-"""How long a client may take to accept a notification."""
+"""Timeout of one notification to a client, seconds."""
 
 
 class SdkServer(Server[dict[str, Any]]):
-    """The SDK's server, saying that its lists may change also to clients of the older protocol."""
+    """The SDK's server; announces list changes to clients that use `initialize` too."""
 
     def create_initialization_options(
         self,
@@ -36,7 +36,7 @@ class SdkServer(Server[dict[str, Any]]):
         experimental_capabilities: dict[str, dict[str, Any]] | None = None,
         extensions: dict[str, dict[str, Any]] | None = None,
     ) -> InitializationOptions:
-        """Announce changes of lists."""
+        """Announce the list-changed capabilities."""
         changes = notification_options or NotificationOptions(
             prompts_changed=True, resources_changed=True, tools_changed=True
         )
@@ -44,14 +44,14 @@ class SdkServer(Server[dict[str, Any]]):
 
 
 class Progress:
-    """Hands a call's progress on. The SDK does so in tasks of their own, which the result would overtake."""
+    """Forwards a call's progress, in order before the result. The SDK alone forwards it in tasks that may be late."""
 
     def __init__(self, session: ServerSession) -> None:
         self._session = session
         self._under_way: set[asyncio.Future[None]] = set()
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
-        """Hand one on."""
+        """Forward one notification."""
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(done)
         try:
@@ -60,14 +60,14 @@ class Progress:
             self._under_way.discard(done)
             done.cancel()
 
-    async def passed_on(self) -> None:
-        """Wait until the client has what came before the result, unless it takes its time."""
+    async def flush(self) -> None:
+        """Wait until notifications under way are sent, at most NOTIFY_S."""
         if self._under_way:
             await asyncio.wait(self._under_way, timeout=NOTIFY_S)
 
 
 def actor_of(context: Context) -> Actor:
-    """Name who called: http_server.py let nobody through without."""
+    """Return the actor of a request, set by http_server.py. Raises MCPError."""
     actor = context.request.scope.get(ACTOR_KEY) if context.request is not None else None
     if not isinstance(actor, Actor):
         raise MCPError(types.INVALID_REQUEST, "DaemonPulse gate: no token")
@@ -75,12 +75,12 @@ def actor_of(context: Context) -> Actor:
 
 
 def token_of(context: Context) -> str:
-    """Name the token that called."""
+    """Return the name of the token of a request."""
     return actor_of(context).token_name
 
 
-def passed_meta(context: Context) -> Any:
-    """Pass a request's `_meta` on, but for what belongs to one connection. The SDK puts the trace context in anew."""
+def forwarded_meta(context: Context) -> Any:
+    """Return the `_meta` to forward, without the keys of one connection. The SDK sets the trace context anew."""
     return {
         key: value
         for key, value in (context.meta or {}).items()
@@ -89,13 +89,13 @@ def passed_meta(context: Context) -> Any:
 
 
 def wants_progress(context: Context) -> bool:
-    """Tell whether the client asked to hear of progress."""
+    """Tell whether the client requested progress notifications."""
     meta: Mapping[str, Any] = context.meta or {}
     return "progress_token" in meta or "progressToken" in meta
 
 
 def span_attributes(context: Context) -> dict[str, str]:
-    """Name the request as OpenTelemetry's semantic conventions for MCP do."""
+    """Return the span attributes of a request, by OpenTelemetry's semantic conventions for MCP."""
     found = {"mcp.protocol.version": context.protocol_version}
     if context.request_id is not None:
         found["jsonrpc.request.id"] = str(context.request_id)[:100]

@@ -1,6 +1,6 @@
-"""The whole gate: its servers, their endpoints, and the verbs of the API over them.
+"""The upstream servers and their endpoints, and the operations of the API on them.
 
-Knows no HTTP path and no mcp.json. `run` owns every task; leaving it ends calls first and the audit last.
+Does not depend on HTTP paths or mcp.json. `run` owns every task; on exit calls end first and the audit last.
 """
 
 from __future__ import annotations
@@ -47,10 +47,10 @@ POLICY_FILE = internal("policy file")
 
 
 class ServerPool:
-    """Everything there is between llmster and its tools."""
+    """The servers behind the gate, with their policy, approvals and audit."""
 
     def __init__(self, *, folder: Path, storage: Storage, audit: Audit, metrics: Metrics) -> None:
-        """Put the parts together; `begin_with` gives it a policy. Raises RegistryBroken."""
+        """Build the parts; `begin_with` sets the policy. Raises RegistryBroken."""
         self.config = config = McpConfig()
         self.registry = ServerRegistry(folder, config)
         self.metrics = metrics
@@ -73,12 +73,12 @@ class ServerPool:
         )
         self._endpoints: dict[str, Endpoint] = {}
         self._leaving: set[asyncio.Task[None]] = set()
-        """Servers that left the policy and are still being stopped: the end waits for these, too."""
+        """Servers removed from the policy that are still stopping; `run` waits for them."""
         self._group: asyncio.TaskGroup | None = None
 
     @classmethod
     def policy_path(cls, folder: Path) -> Path:
-        """Say where the policy file lies."""
+        """Return the path of the policy file."""
         return folder / FILE_NAME
 
     @contextlib.asynccontextmanager
@@ -112,11 +112,11 @@ class ServerPool:
                 await asyncio.to_thread(self._tracing.close)
 
     def endpoint(self, name: str) -> Endpoint | None:
-        """Find a server's endpoint."""
+        """Return a server's endpoint."""
         return self._endpoints.get(name)
 
     def sync(self) -> None:
-        """Open endpoints for servers that are new, close those of servers that are gone or reached differently."""
+        """Open endpoints for new servers; close those of servers that were removed or redefined."""
         if self._group is None:
             return
         wanted = self.registry.servers
@@ -132,57 +132,57 @@ class ServerPool:
                 self._endpoints[name] = self._open(spec, self._group)
 
     def _open(self, spec: ServerSpec, group: asyncio.TaskGroup) -> Endpoint:
-        notices = ChangeNotices(lambda what: self._pass_on(endpoint, what))
+        notices = ChangeNotices(lambda what: self._relay_change(endpoint, what))
         upstream = Upstream(
             spec,
             group=group,
             metrics=self.metrics,
-            list_changed=notices.heard,
+            list_changed=notices.notify,
             listed=self.tools.listed,
         )
         reach = digest(repr((spec.reach, getattr(spec.reach, "args", ""), getattr(spec.reach, "url", ""))))
-        upstream.speaks_initialize = self.policy_store.era(spec.name, reach)
-        upstream.era_known = lambda _: self._keep_era(group, upstream, reach)
+        upstream.uses_initialize = self.policy_store.uses_initialize(spec.name, reach)
+        upstream.protocol_known = lambda _: self._save_uses_initialize(group, upstream, reach)
         endpoint = Endpoint(ServerProxy(upstream, self.tools, self.call_handler))
         group.create_task(endpoint.run(notices.run), name=f"mcp endpoint {spec.name}")
         return endpoint
 
-    def _keep_era(self, group: asyncio.TaskGroup, upstream: Upstream, reach: str) -> None:
-        speaks_initialize = upstream.speaks_initialize is True
+    def _save_uses_initialize(self, group: asyncio.TaskGroup, upstream: Upstream, reach: str) -> None:
+        uses_initialize = upstream.uses_initialize is True
 
         async def keep() -> None:
-            with contextlib.suppress(StorageFailed):  # then it is found out once more after a restart
-                await self.policy_store.keep_era(
-                    upstream.spec.name, reach, speaks_initialize=speaks_initialize
+            with contextlib.suppress(StorageFailed):  # then it is detected again after a restart
+                await self.policy_store.save_uses_initialize(
+                    upstream.spec.name, reach, uses_initialize=uses_initialize
                 )
 
-        group.create_task(keep(), name=f"keep era of {upstream.spec.name}")
+        group.create_task(keep(), name=f"save protocol of {upstream.spec.name}")
 
     async def _close(self, endpoint: Endpoint) -> None:
         await endpoint.proxy.upstream.close()
         if endpoint.proxy.name not in self._endpoints:
             self.tools.forget(endpoint.proxy.name)
 
-    async def _pass_on(self, endpoint: Endpoint, what: str) -> None:
-        """List what a server says has changed, and tell clients."""
+    async def _relay_change(self, endpoint: Endpoint, what: str) -> None:
+        """Read a list that a server reports as changed, and notify clients."""
         try:
             if what == "tools":
                 await endpoint.proxy.upstream.known_tools()
             await endpoint.proxy.changed(what)
-        except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
+        except Exception as error:  # noqa: BLE001 - a tool server must not end the gate
             problem = f"{type(error).__name__}: {str(error)[:200]}"
             log.warning("changed list not read", extra={"server": endpoint.proxy.name, "problem": problem})
 
     @staticmethod
     async def _announce(endpoint: Endpoint) -> None:
-        """Tell clients that other things may be listed now; those that cannot be told find out when they call."""
+        """Notify clients that every list may have changed."""
         try:
             for what in ("tools", "prompts", "resources"):
                 await endpoint.proxy.changed(what)
-        except Exception as error:  # noqa: BLE001 - whatever a client provokes must not end the gate
-            log.warning("a client cannot be told of changed lists", extra={"problem": type(error).__name__})
+        except Exception as error:  # noqa: BLE001 - a client must not end the gate
+            log.warning("list change notification failed", extra={"problem": type(error).__name__})
 
-    # The API's verbs --------------------------------------------------------------------------------------------------
+    # Operations of the API -------------------------------------------------------------------------------------------
 
     def servers(self) -> list[dict[str, Any]]:
         """Describe every server, without secrets."""
@@ -203,14 +203,14 @@ class ServerPool:
         }
 
     async def server_tools(self, name: str, actor: Actor) -> list[dict[str, Any]]:
-        """List a server's tools with their gates, starting it if it was never listed. Raises Problem."""
+        """List a server's tools with their decisions, starting the server if it was never listed. Raises Problem."""
         upstream = self._require(name).proxy.upstream
         if upstream.listing is None:
             await self._list(upstream)
         return self.tools.describe(upstream, actor.token_name)
 
     async def set_override(self, name: str, tool: str, decision: Decision, actor: Actor) -> dict[str, Any]:
-        """Set a tool's gate, and approve the tool as it is now. Raises Problem, StorageFailed."""
+        """Set a tool's override, and pin the tool as it is now. Raises Problem, StorageFailed."""
         upstream = self._require(name).proxy.upstream
         if upstream.listing is None and decision is not Decision.DENY:
             await self._list(upstream)
@@ -238,12 +238,12 @@ class ServerPool:
         return {"server": name, "tool": tool, "decision": decision.value, "rule": f"override:{name}/{tool}"}
 
     async def remove_override(self, name: str, tool: str, actor: Actor) -> dict[str, Any]:
-        """Let the policy file decide about a tool again; one that changed still asks. Raises Problem, StorageFailed."""
+        """Remove a tool's override. A tool that changed still requires approval. Raises Problem, StorageFailed."""
         was = self.policy_store.override(name, tool)
-        if was is None:  # then the tool must exist; a gate may outlive its tool and its server
+        if was is None:  # then the tool must exist; an override may outlive its tool and server
             listing = self._require(name).proxy.upstream.listing
             if listing is None or tool not in listing.tools:
-                raise not_found("gate", f"{name}/{tool}")
+                raise not_found("override", f"{name}/{tool}")
 
         def write(db: Any) -> tuple[Any, Callable[[], None]]:
             detail = {"decision": "policy", "was": was.decision.value if was is not None else None}
@@ -260,15 +260,15 @@ class ServerPool:
         return {"server": name, "tool": tool, "decision": now.decision.value, "rule": now.rule}
 
     async def begin_with(self, found: PolicyFile) -> None:
-        """Put the policy of the start in force, and keep it. Raises StorageFailed."""
+        """Apply and keep the policy at the start. Raises StorageFailed."""
         if found.kept and (found.kept, found.sha256) != await self.policy_store.kept_policy():
             await self._keep(found)
         self._apply(found)
 
     async def take_config(self, found: PolicyFile) -> None:
-        """Put another policy file in force, on record first. Raises StorageFailed, and then nothing changes.
+        """Apply a changed policy file, after its audit row is written. Raises StorageFailed, and then nothing changes.
 
-        Rules and servers change in one step without a wait in it: no call meets new servers with old rules.
+        Rules and servers change without an await in between, so that every call sees both old or both new.
         """
         await self._keep(found)
         self._apply(found)
@@ -279,7 +279,7 @@ class ServerPool:
                 self._group.create_task(self._announce(endpoint), name=f"announce {endpoint.proxy.name}")
 
     async def _keep(self, found: PolicyFile) -> None:
-        """Keep a policy for the next start, with the audit row that says so. Raises StorageFailed."""
+        """Keep a policy for the next start, with its audit row. Raises StorageFailed."""
 
         def write(db: Any) -> Any:
             self.policy_store.keep_policy(db, found.kept, found.sha256)
@@ -297,7 +297,7 @@ class ServerPool:
         self.registry.take_config(found.config)
 
     async def settle(self, approval_id: str, *, approve: bool, always: bool, actor: Actor) -> dict[str, Any]:
-        """Approve or deny a waiting call. Raises Problem, StorageFailed."""
+        """Approve or deny a pending call. Raises Problem, StorageFailed."""
         approval: Approval = await self.approvals.get(approval_id)
         upstream = self._upstream(approval.server)
         listing = upstream.listing if upstream is not None and approval.kind == "tool" else None
@@ -331,11 +331,11 @@ class ServerPool:
         except (UpstreamDown, ConnectionLost) as error:
             raise Problem("mcp-server-unreachable", str(error)) from error
         except (MCPError, ValidationError, TimeoutError) as error:
-            what = f"{upstream.spec.name}: its tools cannot be listed ({type(error).__name__})"
+            what = f"{upstream.spec.name}: tools/list failed ({type(error).__name__})"
             raise Problem("mcp-server-unreachable", what) from error
 
     async def _resolve_intents(self) -> None:
-        """Say of calls that a former process left open that their end is not known. Raises StorageFailed."""
+        """Write the outcome `interrupted` for calls that a former process left open. Raises StorageFailed."""
         open_calls: list[Mapping[str, Any]] = await self._storage.read(
             lambda db: db.execute(
                 "SELECT operation, subject FROM audit AS begun WHERE kind = 'intent' AND action = 'mcp.call'"
@@ -350,7 +350,7 @@ class ServerPool:
 
 
 def _open_tracing() -> Tracing | None:
-    """Open the way out for spans if there is a receiver; else the SDK's memory is not paid for."""
+    """Open the span exporter if a receiver is configured. The OTel SDK is imported only then, to save memory."""
     if not otel_env.wanted("TRACES")[0]:
         return None
     from actions.mcp.tracing import Tracing  # noqa: PLC0415 - see above

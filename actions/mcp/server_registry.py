@@ -1,7 +1,7 @@
-"""Which tool servers there are: those of the policy file, and those adopted from mcp.json with their secrets.
+"""The configured tool servers: those of the policy file, and those adopted from mcp.json with their secrets.
 
-Knows no mcp.json. Adopted servers live in one file that only its owner can read (0600), written atomically; what the
-daemon had to say about a server is kept as it was, so that it can be given back.
+Does not depend on mcp.json. Adopted servers are kept in one file with mode 0600, written atomically, in the form that
+mcp.json had, so that `undo` can restore it.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ FILE_NAME: Final = "mcp-servers.json"
 
 
 class RegistryBroken(Exception):
-    """The file of adopted servers is not what we wrote."""
+    """The file of adopted servers cannot be read."""
 
 
 class ServerRegistry:
@@ -45,29 +45,29 @@ class ServerRegistry:
         return {**found, **self._config.servers}
 
     def take_config(self, config: McpConfig) -> None:
-        """Let another policy file speak of servers."""
+        """Use the servers and limits of a changed policy file."""
         self._config = config
 
     @property
     def adopted(self) -> dict[str, Mapping[str, Any]]:
-        """What mcp.json had for each adopted server, secrets included."""
+        """The mcp.json entry of each adopted server, secrets included."""
         return dict(self._adopted)
 
     def adopt(self, entries: Mapping[str, Mapping[str, Any]]) -> None:
-        """Take servers in; they are on disk when this returns. Raises OSError."""
+        """Add servers; they are on disk when this returns. Raises OSError."""
         changed = {**self._adopted, **{name: dict(entry) for name, entry in entries.items()}}
         write_private(self.path, json.dumps({"mcpServers": changed}, indent=2) + "\n")
         self._adopted = changed
 
     def release(self, names: set[str]) -> None:
-        """Let servers go. Raises OSError."""
+        """Remove servers. Raises OSError."""
         changed = {name: entry for name, entry in self._adopted.items() if name not in names}
         write_private(self.path, json.dumps({"mcpServers": changed}, indent=2) + "\n")
         self._adopted = changed
 
 
 def reach_of(entry: Mapping[str, Any]) -> Stdio | Http | None:
-    """Read one server of mcp.json's form; None if it has neither a usable command nor a usable URL.
+    """Read one entry in mcp.json's form; None if it has no valid command and no valid URL.
 
     Source: LM Studio follows Cursor's mcp.json: {"url", "headers"} or {"command", "args", "env"}.
     """

@@ -1,6 +1,6 @@
-"""The two spans of a call, by OpenTelemetry's semantic conventions for MCP: SERVER towards the daemon, CLIENT upstream.
+"""The two spans of a call by OpenTelemetry's semantic conventions for MCP: SERVER towards the daemon, CLIENT upstream.
 
-Does not know where spans go. No argument and no result is in them.
+Does not depend on an exporter. Spans hold no arguments and no results.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ _NAME_CHARS: Final = 200
 
 @contextmanager
 def server_span(tracer: Tracer, subject: Subject, about: Mapping[str, str]) -> Iterator[Span]:
-    """Open the span of a request as it was received; `about` has what its transport knows."""
+    """Open the SERVER span of a received request; `about` holds the attributes of its transport."""
     with tracer.start_as_current_span(
         _name(subject),
         kind=SpanKind.SERVER,
@@ -39,7 +39,7 @@ def server_span(tracer: Tracer, subject: Subject, about: Mapping[str, str]) -> I
 
 @contextmanager
 def client_span(tracer: Tracer, subject: Subject, upstream: Upstream) -> Iterator[Span]:
-    """Open the span of the request that is sent upstream."""
+    """Open the CLIENT span of the upstream request."""
     with tracer.start_as_current_span(
         _name(subject),
         kind=SpanKind.CLIENT,
@@ -59,7 +59,7 @@ def client_span(tracer: Tracer, subject: Subject, upstream: Upstream) -> Iterato
 
 
 def set_outcome(span: Span, outcome: str) -> None:
-    """Write how it ended: `done` has no error."""
+    """Set the outcome; all but `done` are errors."""
     if outcome != "done":
         span.set_attribute("error.type", outcome)
         span.set_status(Status(StatusCode.ERROR, outcome))
@@ -68,7 +68,7 @@ def set_outcome(span: Span, outcome: str) -> None:
 def set_decision(
     span: Span, subject: Subject, policy_result: PolicyResult, outcome: str, arguments_sha256: str
 ) -> None:
-    """Write what was decided and how it ended on the SERVER span."""
+    """Set decision and outcome on the SERVER span."""
     span.set_attributes(
         {
             "daemonpulse.mcp.server": subject.server,
@@ -82,7 +82,7 @@ def set_decision(
 
 
 def _name(subject: Subject) -> str:
-    """Name a span: method and target; a resource's URI is no target, for there are too many."""
+    """Return the span name: method and target. Resource URIs are left out, because their number is unbounded."""
     method = METHODS[subject.kind]
     return f"{method} {subject.name[:_NAME_CHARS]}" if subject.kind in _TARGETS else method
 

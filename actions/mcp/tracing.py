@@ -1,8 +1,7 @@
-"""Spans of tool calls, sent over OTLP where the environment names a receiver.
+"""Exports spans of tool calls over OTLP.
 
-Knows no call. Imported only when a receiver is configured, as the SDK costs memory. Only our own spans leave: those of
-the MCP SDK would carry error texts of tool servers. The trace context still passes through it, so a call's span is the
-child of the client's and the parent of the tool server's.
+Imported only when a receiver is configured, because the OTel SDK costs memory. Spans of the MCP SDK are not exported,
+because they hold error texts of tool servers; the SDK propagates the trace context all the same.
 """
 
 from __future__ import annotations
@@ -26,7 +25,7 @@ CLOSE_S: Final = 2.0
 
 
 class Tracing:
-    """Where spans of calls go. Queued, bounded, and counted as lost when nobody takes them: telemetry fails open."""
+    """The span pipeline: a bounded queue that counts what it loses. Telemetry fails open."""
 
     def __init__(self, exporter: SpanExporter, rejections: Rejections) -> None:
         def deliver(batch: Sequence[ReadableSpan]) -> bool:
@@ -40,18 +39,18 @@ class Tracing:
 
     @classmethod
     def from_environment(cls, environ: Mapping[str, str] = os.environ) -> Tracing | None:
-        """Use the receiver that the standard OTEL_* variables name, if any."""
+        """Use the receiver of the standard OTEL_* variables; None if there is none."""
         rejections = Rejections("spans")
         exporter = otlp.span_exporter(rejections, environ)
         return cls(exporter, rejections) if exporter is not None else None
 
     def close(self) -> None:
-        """Deliver what is left, within CLOSE_S, and count the rest as lost. Blocks: call it in a thread."""
+        """Export the queue within CLOSE_S and count the rest as lost. Blocks: call it in a thread."""
         self._pump.close(within_s=CLOSE_S)
 
 
 class _IntoPump(SpanProcessor):
-    """Instead of the SDK's batches, whose end may take 30 s and whose losses nobody counts."""
+    """Replaces the SDK's batch processor, whose shutdown may take 30 s and whose losses are not counted."""
 
     def __init__(self, pump: Pump[ReadableSpan]) -> None:
         self._pump = pump

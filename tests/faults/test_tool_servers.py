@@ -119,7 +119,7 @@ async def test_a_tool_that_changed_while_the_server_was_away_asks_before_it_pass
         assert (await client.call_tool("exit", {})).is_error
         waiting = asyncio.create_task(client.call_tool("good", {}))
         (approval,) = await gate.pending()
-        assert "not what was approved" in approval["reason"]
+        assert "tool definition changed" in approval["reason"]
         assert len(asked(log, "tools/call")) == 2
         waiting.cancel()
 

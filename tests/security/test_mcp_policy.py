@@ -113,4 +113,4 @@ async def test_a_command_does_not_hide_from_the_approver_as_a_secret(start: Star
         assert (await waiting).is_error
         too_long = await client.call_tool("good", {"path": "x" * 100_000})
         assert "more than" not in text_of(too_long)
-        assert "longer than the 65536 characters that an approval shows" in text_of(too_long)
+        assert "exceed the 65536 characters that an approval shows" in text_of(too_long)

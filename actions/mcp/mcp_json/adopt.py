@@ -1,7 +1,7 @@
-"""Points the daemon's mcp.json at the gate, and back: what each server was moves into our registry, with its secrets.
+"""Points the entries of the daemon's mcp.json at the gate, and restores them. Definitions move into the registry.
 
-Knows no HTTP. The plan is pure; carrying it out writes the registry first, then a backup, then mcp.json, so that no
-crash in between loses a server. Keys we do not know stay where they are, in their order.
+Planning is pure. Carrying out writes the registry first, then a backup, then mcp.json, so that a crash in between loses
+no server. Unknown keys stay, in their order.
 """
 
 from __future__ import annotations
@@ -30,19 +30,19 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 _HALF: Final = re.compile(r"[\ud800-\udfff]")
 
 _MOVED: Final = frozenset({"command", "args", "env", "cwd", "envFile", "url", "headers", "type", "transport"})
-"""Keys that say how a server is reached, which is the gate's business now."""
+"""Keys of the connection, which move to the registry."""
 
 
 class NotAdoptable(Exception):
-    """mcp.json cannot be changed as asked; nothing was changed. The message says why and what to do."""
+    """mcp.json cannot be changed; nothing was changed. The message has the reason and the fix."""
 
 
 @dataclass(frozen=True, slots=True)
 class McpJson:
-    """An mcp.json as it is on disk."""
+    """The mcp.json on disk."""
 
     path: Path
-    """Resolved: a link is followed, and what it points to is replaced."""
+    """Resolved: the target of a link is replaced."""
     text: str = field(repr=False)
     document: dict[str, Any] = field(repr=False)
     mode: int
@@ -57,17 +57,17 @@ class McpJson:
 
 @dataclass(frozen=True, slots=True)
 class Plan:
-    """What would change."""
+    """A planned change."""
 
     file: McpJson
     text: str = field(repr=False)
-    """The file as it will be."""
+    """The new content."""
     moved: Mapping[str, Mapping[str, Any]] = field(repr=False)
-    """Servers that move, as mcp.json had them (adopt), or that go back (undo)."""
+    """Entries that move to the registry (adopt) or back (undo)."""
     skipped: Mapping[str, str]
-    """Servers that stay as they are, and why."""
+    """Servers that stay unchanged, and why."""
     repointed: tuple[str, ...] = ()
-    """Servers that were adopted before, and whose entry has an address or a token of ours that is none any more."""
+    """Servers adopted before whose entry has an outdated gate URL or token."""
 
     @property
     def names(self) -> list[str]:
@@ -76,11 +76,11 @@ class Plan:
 
     @property
     def changes(self) -> bool:
-        """Whether there is anything to do."""
+        """Whether the file would change."""
         return self.text != self.file.text
 
     def diff(self) -> str:
-        """Show the change without any secret."""
+        """Return the change as a diff, with secrets redacted."""
         before = _dump(_shown(self.file.document), self.file.text).splitlines()
         after = _dump(_shown(json.loads(self.text)), self.text).splitlines()
         name = self.file.path.name
@@ -88,7 +88,7 @@ class Plan:
 
     @property
     def warning(self) -> str | None:
-        """Say that others can read the token that mcp.json will hold."""
+        """Return a warning if other users can read the token in mcp.json."""
         if self.file.mode & 0o077:
             return (
                 f"{self.file.path} can be read by others on this host (mode {self.file.mode:o}): chmod 600 it"
@@ -119,7 +119,7 @@ def read(path: Path) -> McpJson:
 
 
 def is_gated(name: str, entry: Any, gate_url: str) -> bool:
-    """Tell whether a server of mcp.json goes through the gate, under its own name."""
+    """Tell whether an entry of mcp.json points at the gate, under its own name."""
     return (
         isinstance(entry, Mapping)
         and entry.get("url") == gated_url(gate_url, name)
@@ -128,13 +128,15 @@ def is_gated(name: str, entry: Any, gate_url: str) -> bool:
 
 
 def gated_url(gate_url: str, name: str) -> str:
-    """Write the address of a server behind the gate."""
+    """Return the gate's URL of a server."""
     return f"{gate_url.rstrip('/')}{PATH_PREFIX}{quote(name, safe='')}"
 
 
 def tokens_in(file: McpJson, adopted: Collection[str]) -> list[str]:
-    """Find the tokens that earlier adoptions left in the file."""
-    return [_token_of(entry) for name, entry in file.servers.items() if _is_ours(name, entry, adopted)]
+    """Return the tokens that earlier adoptions left in the file."""
+    return [
+        _token_of(entry) for name, entry in file.servers.items() if _is_adopted_entry(name, entry, adopted)
+    ]
 
 
 def plan_adoption(
@@ -146,16 +148,17 @@ def plan_adoption(
     adopted: Collection[str] = (),
     stale: frozenset[str] = frozenset(),
 ) -> Plan:
-    """Say how the file would look. `taken` are servers of the policy file, whose names are not free.
+    """Plan an adoption. `taken` are names of servers in the policy file.
 
-    What was `adopted` before is not moved again: its entry gets our present address, and a token for a `stale` one.
+    Servers `adopted` before keep their definition; their entry gets the present gate URL, and `token` in place of a
+    `stale` one.
     """
     servers: dict[str, Any] = {}
     moved: dict[str, Mapping[str, Any]] = {}
     skipped: dict[str, str] = {}
     for name, entry in file.servers.items():
         servers[name] = entry
-        if _is_ours(name, entry, adopted):
+        if _is_adopted_entry(name, entry, adopted):
             current = token if _token_of(entry) in stale else _token_of(entry)
             headers = {**entry["headers"], "Authorization": f"Bearer {current}"}
             servers[name] = {**entry, "url": gated_url(gate_url, name), "headers": headers}
@@ -180,16 +183,16 @@ def plan_adoption(
 
 
 def plan_undo(file: McpJson, registry: ServerRegistry, *, gate_url: str) -> Plan:
-    """Say how the file would look with every adopted server back; what was changed since is kept."""
+    """Plan to restore every adopted server; later changes of the entries are kept."""
     servers: dict[str, Any] = {}
     moved: dict[str, Mapping[str, Any]] = {}
     adopted = registry.adopted
     for name, entry in file.servers.items():
         servers[name] = entry
-        if name in adopted and (is_gated(name, entry, gate_url) or _is_ours(name, entry, adopted)):
+        if name in adopted and (is_gated(name, entry, gate_url) or _is_adopted_entry(name, entry, adopted)):
             original = adopted[name]
             moved[name] = original
-            # What was added to the entry since stays; what says how it is reached comes back.
+            # Keys added since stay; the keys of the connection are restored.
             kept = {key: value for key, value in entry.items() if key not in _MOVED}
             servers[name] = {key: kept.get(key, value) for key, value in original.items()} | {
                 key: value for key, value in kept.items() if key not in original
@@ -202,7 +205,7 @@ def plan_undo(file: McpJson, registry: ServerRegistry, *, gate_url: str) -> Plan
 
 
 def carry_out_adoption(plan: Plan, registry: ServerRegistry) -> Path:
-    """Do it; return where the backup is. Raises OSError, NotAdoptable when the file changed in between."""
+    """Carry out; return the path of the backup. Raises OSError, and NotAdoptable if the file changed meanwhile."""
     registry.adopt(plan.moved)
     folder = registry.path.parent / "mcp-backups"
     mark = hashlib.sha256(plan.file.text.encode()).hexdigest()[:16]  # two within a second are two files
@@ -213,20 +216,20 @@ def carry_out_adoption(plan: Plan, registry: ServerRegistry) -> Path:
 
 
 def carry_out_undo(plan: Plan, registry: ServerRegistry) -> None:
-    """Do it. Raises OSError, NotAdoptable when the file changed in between."""
+    """Carry out. Raises OSError, and NotAdoptable if the file changed meanwhile."""
     _replace(plan)
     registry.release(set(plan.moved))
 
 
 def _replace(plan: Plan) -> None:
     if plan.file.path.read_bytes().decode("utf-8", "replace") != plan.file.text:
-        raise NotAdoptable(f"{plan.file.path} was changed by somebody else meanwhile; try again")
+        raise NotAdoptable(f"{plan.file.path} was changed meanwhile; try again")
     mode, owner = plan.file.mode, plan.file.owner
     write_private(plan.file.path, plan.text, mode=mode, owner=owner if os.geteuid() == 0 else None)
 
 
-def _is_ours(name: str, entry: Any, adopted: Collection[str]) -> bool:
-    """Tell whether adoption wrote an entry, whatever address we had then."""
+def _is_adopted_entry(name: str, entry: Any, adopted: Collection[str]) -> bool:
+    """Tell whether an earlier adoption wrote the entry, at any gate URL."""
     if name not in adopted or not isinstance(entry, Mapping) or "command" in entry or not _token_of(entry):
         return False
     url = entry.get("url")
@@ -234,15 +237,15 @@ def _is_ours(name: str, entry: Any, adopted: Collection[str]) -> bool:
 
 
 def _token_of(entry: Mapping[str, Any]) -> str:
-    """Find our token in an entry's headers; empty if there is none."""
+    """Return the gate's token in an entry's headers; "" if there is none."""
     headers = entry.get("headers")
     header = headers.get("Authorization") if isinstance(headers, Mapping) else None
-    ours = isinstance(header, str) and header.startswith("Bearer dp_")
-    return str(header).removeprefix("Bearer ") if ours else ""
+    is_token = isinstance(header, str) and header.startswith("Bearer dp_")
+    return str(header).removeprefix("Bearer ") if is_token else ""
 
 
 def _as_it_was(state: Path, document: Any) -> str | None:
-    """Find the backup that says the same in the same order: then every byte is what it was."""
+    """Return the backup with the same content, to restore the file byte by byte; None if there is none."""
     said = json.dumps(document)
     for path in sorted((state / "mcp-backups").glob("mcp.json.*"), reverse=True):
         try:
@@ -255,16 +258,16 @@ def _as_it_was(state: Path, document: Any) -> str | None:
 
 
 def _dump(document: Any, like: str) -> str:
-    """Write JSON with the indentation and the last newline that the file had."""
+    """Return JSON with the indentation and final newline of the file."""
     indent = re.search(r"\n([ \t]+)\"", like)
     text = json.dumps(document, indent=indent[1] if indent else 2, ensure_ascii=False)
-    if _HALF.search(text):  # half of a surrogate pair can only be written escaped
+    if _HALF.search(text):  # a lone surrogate must be escaped
         text = json.dumps(document, indent=indent[1] if indent else 2)
     return text + ("\n" if like.endswith("\n") or not like else "")
 
 
 def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
-    """Copy for showing: values of env and headers are marks, the rest is redacted."""
+    """Copy for display: values of env and headers are hidden, the rest is redacted."""
     shown: dict[str, Any] = redact(dict(document))
     for entry in shown.get("mcpServers", {}).values():
         for key in ("env", "headers"):
@@ -276,7 +279,7 @@ def _shown(document: Mapping[str, Any]) -> dict[str, Any]:
 def _without_duplicates(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
     found = dict(pairs)
     if len(found) != len(pairs):
-        raise ValueError("a key is there twice; one of them would be lost")
+        raise ValueError("a key occurs twice")
     return found
 
 
@@ -287,5 +290,5 @@ def _no_constant(name: str) -> NoReturn:
 def _finite(number: str) -> float:
     value = float(number)
     if math.isinf(value):
-        raise ValueError(f"{number} is too large to be written back")
+        raise ValueError(f"{number} is too large for a double")
     return value

@@ -1,6 +1,6 @@
-"""Adopting and undoing as an action: a token for the daemon is made, the change is audited, the endpoints open.
+"""Adopts mcp.json and undoes it as an action: makes a token for the daemon, audits the change, opens endpoints.
 
-Knows no HTTP; the plan and its execution are adopt.py's.
+Does not depend on HTTP; adopt.py plans and carries out.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ _PLACEHOLDER: Final = "dp_made-when-adopted"
 
 
 class Adoption:
-    """Of one mcp.json. `gate_url` says where we are reached once the port is known."""
+    """The adoption of one mcp.json. `gate_url` returns the gate's URL once the port is known."""
 
     def __init__(
         self,
@@ -58,7 +58,7 @@ class Adoption:
         self._lock = asyncio.Lock()
 
     async def run(self, actor: Actor, *, undo: bool, dry_run: bool) -> dict[str, Any]:
-        """Do it, or say what would be done. Raises Problem, StorageFailed."""
+        """Adopt or undo; with `dry_run` only plan. Raises Problem, StorageFailed."""
         async with self._lock:
             try:
                 return await (
@@ -68,7 +68,7 @@ class Adoption:
                 raise Problem("not-adoptable", str(error)) from error
 
     def move(self, path: Path) -> None:
-        """Speak of another mcp.json from now on."""
+        """Use another mcp.json."""
         if path != self.path:
             self.path = path
             self.drift.move(path)

@@ -1,6 +1,6 @@
-"""Watches mcp.json for servers that bypass the gate: an alarm, not a lock.
+"""Watches mcp.json for servers that bypass the gate.
 
-Knows no client. A file that cannot be read is not a file without servers: the metric is absent then.
+The metric is absent while the file cannot be read.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import Any, Final
 
-from actions.mcp.file_signature import mark_of
+from actions.mcp.file_signature import signature_of
 from actions.mcp.mcp_json.adopt import NotAdoptable, is_gated, read
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
@@ -22,27 +22,27 @@ PERIOD_S: Final = 5.0
 
 
 class Drift:
-    """Looks at one mcp.json, in a thread: the home may be on a slow disk. `run` looks for ever."""
+    """Watches one mcp.json, in a thread, because the home may be on a slow disk."""
 
     def __init__(self, path: Path, *, gate_url: Callable[[], str], metrics: Metrics) -> None:
         self.path = path
         self._gate_url = gate_url
         self._metrics = metrics
         self.bypassing: tuple[str, ...] | None = None
-        """Names of servers that do not go through the gate; None while that is not known."""
+        """Names of servers that bypass the gate; None while unknown."""
         self.problem: str | None = None
         self._seen: object = None
         self._looking = asyncio.Lock()
 
     def move(self, path: Path) -> None:
-        """Look at another file from now on."""
+        """Watch another file."""
         self.path = path
 
     async def look(self) -> None:
-        """Read the file if it changed, and set the metric. One look at a time: the last one must count."""
+        """Read the file if it changed, and set the metric. One look at a time."""
         async with self._looking:
             path = self.path
-            mark = await asyncio.to_thread(mark_of, path)
+            mark = await asyncio.to_thread(signature_of, path)
             if (path, mark) == self._seen:
                 return
             before = self.bypassing
@@ -55,8 +55,8 @@ class Drift:
             )
 
     def _read(self, path: Path) -> tuple[tuple[str, ...] | None, str | None]:
-        """Return the servers that bypass the gate, or why they are not known."""
-        if mark_of(path) is None:
+        """Return the servers that bypass the gate, or why they are unknown."""
+        if signature_of(path) is None:
             return (), None  # no file, no servers
         try:
             file = read(path)
@@ -68,14 +68,14 @@ class Drift:
         ), None
 
     async def run(self, is_wanted: Callable[[], bool], *, period_s: float = PERIOD_S) -> None:
-        """Look again and again while that is wanted."""
+        """Look every `period_s` while `is_wanted`, until cancelled."""
         while True:
             if is_wanted():
                 await self.look()
             await asyncio.sleep(period_s)
 
     def to_json(self) -> dict[str, Any]:
-        """Describe what is known."""
+        """Return the fields of the API."""
         return {
             "mcp_json": str(self.path),
             "bypassing": list(self.bypassing) if self.bypassing is not None else None,

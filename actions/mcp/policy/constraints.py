@@ -1,7 +1,7 @@
-"""Constraints on arguments: a JSON Schema, paths below roots, hosts on a list. Pure, and closed where it is in doubt.
+"""Constraints on arguments: a JSON Schema, paths below roots, hosts on a list. Pure. Doubtful arguments are refused.
 
-Does not know tools: the policy names the arguments that hold paths or hosts. A violation names the argument, never its
-value, because it goes into the audit.
+The policy names the arguments that hold paths or hosts. A violation names the argument without its value, because it
+goes into the audit.
 """
 
 from __future__ import annotations
@@ -18,37 +18,37 @@ from actions.mcp.policy.json_schema import schema_violation
 from exporter.shared.linear import Pattern
 
 MAX_DEPTH: Final = 64
-"""Arguments nested deeper are refused: no tool needs it, and recursion has an end."""
+"""Arguments nested deeper are refused, to bound recursion."""
 
 MAX_NODES: Final = 100_000
-"""Values of one call, at all depths together."""
+"""Number of values of one call, at all depths together."""
 
 _NUMBER_CHARS: Final = 8
 _MAX_BITS: Final = 1_024
-"""A double has as many; Python takes quadratic time to write an integer."""
+"""As many as a double has. Python formats integers in quadratic time."""
 
 MAX_VALUES: Final = 1_000
-"""Paths and hosts of one call; each path is looked up in the file system."""
+"""Paths and hosts of one call. Each path costs a look at the file system."""
 
 _MAX_URL: Final = 8_192
 _CONTROL: Final = Pattern(r"[\x00-\x20\x7f]")
 _HOST: Final = Pattern(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:.]+")
 
 Resolve = Callable[[str], str]
-"""Makes a path absolute and free of symbolic links, as `os.path.realpath` does. Raises OSError, ValueError."""
+"""Resolves symbolic links, as `os.path.realpath` does. Raises OSError, ValueError."""
 
 
 @dataclass(frozen=True, slots=True)
 class Constraints:
-    """What one rule requires of the arguments; everything empty requires nothing.
+    """Requirements of one rule on the arguments.
 
     A rule with constraints is closed: an argument that it does not name is refused unless the tool's own schema
-    declares it or `other_arguments` lists it, and so is a named one that is spelt differently (case, blanks, `_`, `-`).
+    declares it or `other_arguments` lists it. Other spellings of a named argument (case, blanks, `_`, `-`) are refused.
     """
 
     schema: Mapping[str, Any] | None = None
     path_arguments: tuple[str, ...] = ()
-    """Names of arguments that hold paths, at any depth; everything below such a name is a path, keys too."""
+    """Names of arguments that hold paths, at any depth. Everything below such a name is a path, keys too."""
     path_roots: tuple[str, ...] = ()
     host_arguments: tuple[str, ...] = ()
     """Names of arguments that hold URLs or host names."""
@@ -59,16 +59,16 @@ class Constraints:
 
     @property
     def is_empty(self) -> bool:
-        """Whether every argument passes."""
+        """Whether there are no constraints."""
         return self.schema is None and not self.path_arguments and not self.host_arguments
 
     @property
     def reads_files(self) -> bool:
-        """Whether judging looks at the file system, and should not hold up the event loop."""
+        """Whether `violation` reads the file system; run it in a thread then."""
         return bool(self.path_arguments)
 
     def normal(self, arguments: Mapping[str, Any]) -> dict[str, Any]:
-        """Write the paths among the arguments without `.`, `..` and doubled slashes: what is judged and sent on."""
+        """Return the arguments with paths normalised: the form that is decided about and sent upstream."""
         names = frozenset(self.path_arguments)
         normalised = {key: _normal(value, names, below=key in names) for key, value in arguments.items()}
         return normalised if names else dict(arguments)
@@ -76,7 +76,7 @@ class Constraints:
     def violation(
         self, arguments: Mapping[str, Any], resolve: Resolve, declared: frozenset[str] = frozenset()
     ) -> str | None:
-        """Say which constraint is broken, None if none is. `declared` are the properties of the tool's own schema."""
+        """Return the first violation, None if there is none. `declared` are the properties of the tool's own schema."""
         if self.is_empty:
             return None
         return (
@@ -87,7 +87,7 @@ class Constraints:
         )
 
     def _key_violation(self, arguments: Mapping[str, Any], declared: frozenset[str]) -> str | None:
-        """Refuse keys that nobody named, and at any depth keys that a server could take for one that was named."""
+        """Refuse unknown keys, and at any depth other spellings of a named key."""
         properties = self.schema.get("properties", {}) if self.schema is not None else {}
         required = self.schema.get("required", []) if self.schema is not None else []
         named = {*self.path_arguments, *self.host_arguments}
@@ -125,7 +125,7 @@ class Constraints:
             fault = fault_of(value)
             if fault is not None:
                 return f"{name}: {fault}"
-        if missing:  # the server's own default would be out of sight
+        if missing:  # the server's default is unknown
             return f"{min(missing)}: is not given"
         return None
 
@@ -166,7 +166,7 @@ def is_below(path: str, root: str) -> bool:
 
 
 def host_of(text: str) -> str | None:
-    """Find the host of a URL or a bare host name, in lower case; None for what could be read in two ways."""
+    """Return the host of a URL or a bare host name, in lower case; None if it is ambiguous."""
     if len(text) > _MAX_URL or "\\" in text or text != text.strip() or not text.isascii():
         return None
     try:
@@ -183,7 +183,7 @@ def host_of(text: str) -> str | None:
 
 
 def named(value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Walk JSON; yield every leaf and every key that lies below one of the names, with that name."""
+    """Walk JSON; yield every leaf and key below one of the names, with that name."""
     pending: list[tuple[Any, str | None]] = [(value, None)]
     while pending:
         here, below = pending.pop()
@@ -201,9 +201,9 @@ def named(value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
 
 
 def measure(arguments: Mapping[str, Any]) -> tuple[int, str | None]:
-    """Return about how many characters the arguments have, and why they are refused if they are. No recursion.
+    """Return the approximate number of characters, and why the arguments are refused, else None. No recursion.
 
-    Depth and number of values are bounded, so that whatever looks at them later is.
+    Bounds depth and number of values for all later work.
     """
     chars = count = 0
     level: list[Any] = [arguments]
@@ -242,12 +242,12 @@ def _keys(value: Any) -> Iterator[str]:
 
 
 def _folded(key: str) -> str:
-    """Write a key as a lenient server could read it: letters and digits alone, in one case."""
+    """Return a key as a lenient server could read it: letters and digits in one case."""
     return "".join(char for char in unicodedata.normalize("NFKC", key[:1_000]).casefold() if char.isalnum())
 
 
 def _shown(key: str) -> str:
-    """Show a key of the caller's choice in an error: short, printable."""
+    """Return a caller's key for an error message: short and printable."""
     return "".join(char if char.isprintable() else "?" for char in key[:60])
 
 

@@ -1,6 +1,6 @@
-"""Reads the one TOML file of the MCP gate: servers, rules, defaults. Strict: a misspelt key is refused, not ignored.
+"""Reads the policy file of the MCP gate: servers, rules, defaults. Unknown keys are errors.
 
-Knows no secret: a server's `env` and `headers` may name environment variables as `${NAME}`, resolved when it is read.
+`${NAME}` in a server's `env` and `headers` is replaced by the environment variable when the file is read.
 """
 
 from __future__ import annotations
@@ -44,33 +44,33 @@ _VARIABLE: Final = re.compile(r"\$\{([A-Za-z_][A-Za-z0-9_]*)\}")
 
 @dataclass(frozen=True, slots=True)
 class McpConfig:
-    """What the file says."""
+    """The content of the policy file."""
 
     policy: Policy = field(default_factory=Policy)
     servers: Mapping[str, ServerSpec] = field(default_factory=dict)
     limits: Mapping[str, tuple[Limits, tuple[str, ...] | None]] = field(default_factory=dict)
-    """For servers that are not described here because mcp.json did: their limits and tokens."""
+    """Limits and tokens of servers; adopted servers have these only."""
     capture_arguments: bool = False
-    """Whether the audit keeps arguments, redacted. Off: a digest only."""
+    """Whether the audit keeps redacted arguments instead of their digest only."""
     mcp_json: Path | None = None
-    """Which mcp.json to watch and adopt; None for the daemon's usual one."""
+    """Path of mcp.json; None for the daemon's default."""
 
 
 class PolicyMissing(PolicyError):
-    """There is no file."""
+    """The policy file is missing."""
 
 
 @dataclass(frozen=True, slots=True)
 class PolicyFile:
-    """A file that was read, whole."""
+    """A policy file that was read."""
 
     config: McpConfig
     kept: str = field(default="", repr=False)
-    """What a restart needs of it, without the servers' secrets; "" where there never was a file."""
+    """The part that is kept for a restart, without the servers' secrets; "" if there never was a file."""
     sha256: str = ""
-    """Of the file's text; "" where there never was one."""
+    """SHA-256 of the file; "" if there never was one."""
     left_out: tuple[str, ...] = ()
-    """Servers that cannot be reached, for this was kept and how they are reached was not."""
+    """Servers that cannot be reached, because the kept policy has no secrets."""
 
 
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
@@ -98,7 +98,7 @@ def read(document: str, name: str, environ: Mapping[str, str] = os.environ) -> P
 
 
 def restore(kept: str, sha256: str, environ: Mapping[str, str] = os.environ) -> PolicyFile:
-    """Read what was kept of a file, and the SHA-256 of that file. Raises PolicyError."""
+    """Read a kept policy; `sha256` is that of its file. Raises PolicyError."""
     try:
         tables, left_out = from_kept(kept)
         return PolicyFile(parse(tables, environ), kept, sha256, tuple(left_out))
@@ -136,13 +136,11 @@ def _rule(given: Any, where: str) -> Rule:
     table = read_table(given, RuleTable, where)
     kinds = [kind for kind in KINDS if getattr(table, kind) is not UNSET]
     if len(kinds) > 1:
-        raise PolicyError(f"{where}: has {' and '.join(kinds)}; a rule speaks of one of them")
+        raise PolicyError(f"{where}: has {' and '.join(kinds)}; write one of them")
     kind: Kind = kinds[0] if kinds else "tool"
     target: str = getattr(table, kind) if kinds else "*"
     if kind == "resource" and (fault := glob_fault(target)) is not None:
-        raise PolicyError(
-            f"{where}.resource: {target}: never matches, for URIs are normalised first: {fault}"
-        )
+        raise PolicyError(f"{where}.resource: {target}: cannot match a normalised URI: {fault}")
     return Rule(
         name=table.name if table.name is not UNSET else where,
         decision=table.decision,
@@ -160,9 +158,7 @@ def _constraints(table: RuleTable, where: str) -> Constraints:
         raise PolicyError(f"{where}.schema: {fault}")
     paths, hosts = table.paths, table.hosts
     if bool(paths.arguments) != bool(paths.roots) or bool(hosts.arguments) != bool(hosts.allowed):
-        raise PolicyError(
-            f"{where}: paths needs arguments and roots, hosts needs arguments and allowed; half of it guards nothing"
-        )
+        raise PolicyError(f"{where}: paths needs arguments and roots, hosts needs arguments and allowed")
     roots = tuple(str(_expanded(root, f"{where}.paths.roots")) for root in paths.roots)
     for root in roots:
         if not root.startswith("/"):
@@ -179,7 +175,7 @@ def _constraints(table: RuleTable, where: str) -> Constraints:
 
 def _reach(table: ServerTable, where: str, environ: Mapping[str, str]) -> Stdio | Http | None:
     if table.command is not UNSET and table.url is not UNSET:
-        raise PolicyError(f"{where}: has a command and a url; a server is reached one way")
+        raise PolicyError(f"{where}: has command and url; write one of them")
     if table.url is not UNSET:
         if not urls.is_http(table.url):
             raise PolicyError(f"{where}.url: write http://host:port/path")
@@ -191,7 +187,7 @@ def _reach(table: ServerTable, where: str, environ: Mapping[str, str]) -> Stdio 
 
 
 def _resolved(values: Mapping[str, str], where: str, environ: Mapping[str, str]) -> dict[str, str]:
-    """Put the environment's values in for `${NAME}`."""
+    """Replace `${NAME}` by the environment variable."""
     for name, value in values.items():
         for variable in _VARIABLE.findall(value):
             if variable not in environ:
@@ -203,4 +199,4 @@ def _expanded(path: str, where: str) -> Path:
     try:
         return Path(path).expanduser()
     except RuntimeError:
-        raise PolicyError(f"{where}: {path}: there is no such user's home; write an absolute path") from None
+        raise PolicyError(f"{where}: {path}: the home directory is unknown; write an absolute path") from None

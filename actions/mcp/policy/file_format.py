@@ -1,6 +1,6 @@
-"""The keys of mcp.toml and their types, as msgspec reads them: what is unknown or of another type is an error by name.
+"""The keys of mcp.toml and their types for msgspec. Unknown keys and wrong types are errors with the key's name.
 
-Does not know what the keys mean; file.py makes a policy of them.
+file.py builds the policy from them.
 """
 
 from __future__ import annotations
@@ -26,7 +26,7 @@ S = TypeVar("S", bound=Struct)
 
 
 class PolicyError(Exception):
-    """The file is wrong. The message is one line: file, key, and what to write instead."""
+    """The policy file is invalid. The message is one line: file, key, and the fix."""
 
 
 class Paths(Struct, frozen=True, forbid_unknown_fields=True):

@@ -1,6 +1,6 @@
-"""JSON Schema 2020-12 for arguments, with bounded work: RE2 for its patterns, an end to its recursion, nothing fetched.
+"""JSON Schema 2020-12 for arguments, with bounded work: RE2 patterns, bounded recursion, no remote references. Pure.
 
-Pure. jsonschema judges; the keywords that use Python's `re`, or compare every item with every other, are replaced.
+Built on jsonschema; the keywords that use Python's `re` or compare all pairs of items are replaced.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from referencing import Registry
 from exporter.shared.linear import Pattern, PatternError
 
 MAX_STEPS: Final = 50_000
-"""References followed and patterns tried for one call: a schema that refers to itself twice doubles with each level."""
+"""References followed and patterns tried for one call, because a schema may refer to itself."""
 
 _KEYWORDS: Final = Draft202012Validator.VALIDATORS
 _UNSUPPORTED: Final = {"unevaluatedProperties": "additionalProperties", "unevaluatedItems": "items"}
 _steps_left: ContextVar[int] = ContextVar("_steps_left", default=MAX_STEPS)
 _patterns: dict[str, Pattern] = {}
-"""Compiled ones, of schemas out of the policy file: they are few."""
+"""Compiled patterns of the policy file's schemas."""
 
 
 class SchemaTooCostly(Exception):
-    """Judging took more steps than MAX_STEPS."""
+    """Validation took more than MAX_STEPS."""
 
 
 def schema_fault(schema: Mapping[str, Any]) -> str | None:
-    """Say what is wrong with a rule's schema, None if nothing is."""
+    """Return why a rule's schema is invalid, None if it is valid."""
     try:
         Draft202012Validator.check_schema(dict(schema))
         for keyword, value in _keywords_of(schema):
             if keyword in _UNSUPPORTED:
-                return f"{keyword}: not supported, its work grows faster than the arguments; use {value}"
+                return f"{keyword}: not supported, its work is not linear; use {value}"
             Pattern(value)
     except SchemaError as error:
         return f"{error.json_path}: {error.message}"
@@ -46,12 +46,12 @@ def schema_fault(schema: Mapping[str, Any]) -> str | None:
 
 
 def schema_violation(schema: Mapping[str, Any], arguments: Mapping[str, Any]) -> str | None:
-    """Say which keyword is broken first and where, None if none is. Never says a value."""
+    """Return the first keyword that is violated and its place, without values; None if there is none."""
     validator = _Validator(dict(schema), registry=Registry())  # fetches nothing
     token = _steps_left.set(MAX_STEPS)
     try:
         error = next(iter(validator.iter_errors(dict(arguments))), None)
-    except Exception as fault:  # noqa: BLE001 - a schema that cannot be applied holds for nothing
+    except Exception as fault:  # noqa: BLE001 - a schema that cannot be applied allows nothing
         return f"the rule's schema cannot be applied ({type(fault).__name__})"
     finally:
         _steps_left.reset(token)
@@ -126,7 +126,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, _schema: Any) -> I
 
 
 def _plain(value: Any) -> Any:
-    """Write 1.0 as 1: JSON Schema's numbers are equal by value."""
+    """Return 1.0 as 1: numbers of JSON Schema are equal by value."""
     if isinstance(value, float) and value.is_integer():
         return int(value)
     if isinstance(value, Mapping):
@@ -148,7 +148,7 @@ _Validator: Final[Any] = validators.extend(  # type: ignore[no-untyped-call]
 
 
 def _keywords_of(schema: Any) -> Iterator[tuple[str, str]]:
-    """Find every pattern of a schema, and every keyword that is not supported with the one to use, wherever it is."""
+    """Yield every pattern of a schema, and every unsupported keyword with its replacement."""
     pending = [schema]
     while pending:
         here = pending.pop()

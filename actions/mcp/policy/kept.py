@@ -1,6 +1,6 @@
-"""Writes what of a policy file is kept for a restart: all that decides, and how servers are reached without a secret.
+"""Writes the part of a policy file that is kept for a restart: rules, limits, and servers without secrets. Pure.
 
-Pure. A value of `env` or `headers` is kept only as a reference, `${NAME}`; it is resolved when it is read again.
+A value of `env` or `headers` is kept only as a reference, `${NAME}`, which is resolved when it is read again.
 """
 
 from __future__ import annotations
@@ -19,10 +19,10 @@ _REFERENCE: Final = Pattern(r"(?:(?:Basic|Bearer|Token) )?\$\{[A-Za-z_][A-Za-z0-
 
 
 def to_keep(document: Mapping[str, Any]) -> str:
-    """Write what is kept of a document that was read without fault. Raises PolicyError for what JSON does not have."""
+    """Return the kept part of a valid document. Raises PolicyError for values that JSON does not have."""
     servers = document.get("servers", {})
     left_out = sorted(name for name, table in servers.items() if not _may_be_kept(table))
-    # A server that is left out is nobody's, so that an adopted one of its name does not take its place.
+    # A server that is left out admits no token, so that an adopted one of its name does not take its place.
     tables = {
         name: _without_reach(table) | {"tokens": []} if name in left_out else table
         for name, table in servers.items()
@@ -30,16 +30,16 @@ def to_keep(document: Mapping[str, Any]) -> str:
     try:
         return json.dumps({"policy": {**document, "servers": tables}, "left_out": left_out})
     except TypeError:
-        raise PolicyError("rules: a schema has a date or a time, which JSON has not; write text") from None
+        raise PolicyError("rules: a schema has a date or a time; write text") from None
 
 
 def from_kept(kept: str) -> tuple[Mapping[str, Any], list[str]]:
-    """Read a document that was kept, and the servers whose reach was not. Raises PolicyError."""
+    """Read a kept document, and the names of the servers that were left out. Raises PolicyError."""
     try:
         found = json.loads(kept)
         return found["policy"], found["left_out"]
     except (ValueError, KeyError, TypeError) as error:
-        raise PolicyError(f"what was kept cannot be read ({type(error).__name__})") from None
+        raise PolicyError(f"it cannot be read ({type(error).__name__})") from None
 
 
 def _without_reach(table: Mapping[str, Any]) -> dict[str, Any]:
@@ -47,7 +47,7 @@ def _without_reach(table: Mapping[str, Any]) -> dict[str, Any]:
 
 
 def _may_be_kept(table: Mapping[str, Any]) -> bool:
-    """Tell whether how a server is reached holds no secret, as far as can be seen."""
+    """Tell whether a server's command, URL, env and headers hold no visible secret."""
     values = [*table.get("env", {}).values(), *table.get("headers", {}).values()]
     words = [table.get("command", ""), *table.get("args", ())]
     url = table.get("url")

@@ -1,6 +1,6 @@
-"""May this tool be called? Pure: policy, caller and arguments in; allow, deny or ask out, with the rule that won.
+"""The policy decision of a call: allow, deny or ask, with the rule that decided. Pure.
 
-Knows no MCP, no database and no file system; constraints.py judges arguments, and is told how to resolve a path.
+Does not depend on MCP, the database or the file system; the caller passes a function that resolves paths.
 """
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from typing import Any, Final, Literal
 from actions.mcp.policy.constraints import UNCONSTRAINED, Constraints, Resolve
 
 Kind = Literal["tool", "prompt", "resource"]
-"""What MCP servers offer. Rules speak of tools unless they say otherwise."""
+"""What a rule applies to; tools by default."""
 
 KINDS: Final[tuple[Kind, ...]] = ("tool", "prompt", "resource")
 
 
 class Decision(enum.StrEnum):
-    """What a rule says."""
+    """The decision of a rule."""
 
     ALLOW = "allow"
     DENY = "deny"
@@ -29,7 +29,7 @@ class Decision(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Rule:
-    """One line of the policy. `server`, `target` and `token` are globs; case counts, `*` also crosses `/` and `.`."""
+    """One rule of the policy. `server`, `target` and `token` are case-sensitive globs; `*` also matches `/` and `.`."""
 
     name: str
     decision: Decision
@@ -40,10 +40,10 @@ class Rule:
     token: str = "*"  # noqa: S105 - a glob
     """The name of the caller's token."""
     constraints: Constraints = UNCONSTRAINED
-    """What the arguments must be for allow or ask to hold; broken, the call is refused by this rule."""
+    """Constraints on the arguments. A call that violates them is refused by this rule."""
 
     def matches(self, subject: Subject) -> bool:
-        """Tell whether the rule speaks of this."""
+        """Tell whether the rule applies to the subject."""
         return (
             self.kind == subject.kind
             and fnmatchcase(subject.server, self.server)
@@ -54,7 +54,7 @@ class Rule:
 
 @dataclass(frozen=True, slots=True)
 class Subject:
-    """What is about to be used, and by whom."""
+    """The target of a call, and the caller's token."""
 
     server: str
     kind: Kind
@@ -64,7 +64,7 @@ class Subject:
 
 @dataclass(frozen=True, slots=True)
 class PolicyResult:
-    """What the policy says, which rule said it, and why if not simply so."""
+    """The decision, the rule that made it, and the reason if it differs from the rule's own decision."""
 
     decision: Decision
     rule: str
@@ -72,31 +72,31 @@ class PolicyResult:
 
 
 def _defaults() -> Mapping[Kind, Decision]:
-    # A model calls tools by itself; prompts and resources are chosen by the person or the program that uses it.
+    # A model calls tools by itself; prompts and resources are chosen by a person or an application.
     return {"tool": Decision.ASK, "prompt": Decision.ALLOW, "resource": Decision.ALLOW}
 
 
 @dataclass(frozen=True, slots=True)
 class Policy:
-    """The file's rules in order, and gates set through the API, which come before them."""
+    """The rules of the file in order, and the overrides set through the API, which come first."""
 
     rules: tuple[Rule, ...] = ()
     defaults: Mapping[Kind, Decision] = field(default_factory=_defaults)
     overrides: tuple[Rule, ...] = ()
 
     def winner(self, subject: Subject) -> Rule:
-        """Find the rule that decides: the first that matches."""
+        """Return the rule that decides: the first that matches."""
         return next((rule for rule in self.overrides if rule.matches(subject)), None) or self.written(subject)
 
     def written(self, subject: Subject) -> Rule:
-        """Find the file's rule, whose constraints hold whatever gate is set; one named `default` when none matches."""
+        """Return the file's rule, `default` if none matches. Its constraints apply under an override too."""
         for rule in self.rules:
             if rule.matches(subject):
                 return rule
         return Rule("default", self.defaults[subject.kind], kind=subject.kind)
 
     def hides(self, subject: Subject) -> bool:
-        """Tell whether the thing is not even listed."""
+        """Tell whether the subject is left out of lists."""
         return self.winner(subject).decision is Decision.DENY
 
 
@@ -109,10 +109,9 @@ def decide(
     resolve: Resolve,
     declared: frozenset[str] = frozenset(),
 ) -> PolicyResult:
-    """Decide about one call, whose subject and arguments are in their normal forms.
+    """Decide one call, with subject and arguments in their normal forms.
 
-    `changed` says that the tool is not what was approved: then allow becomes ask, and deny stays deny. `declared` are
-    the properties of the tool's own schema.
+    `changed`: the tool differs from its pin, and allow becomes ask. `declared`: the properties of the tool's schema.
     """
     rule = policy.winner(subject)
     if rule.decision is Decision.DENY:
@@ -122,5 +121,5 @@ def decide(
     if violation is not None:
         return PolicyResult(Decision.DENY, written.name, violation)
     if changed and rule.decision is Decision.ALLOW:
-        return PolicyResult(Decision.ASK, rule.name, "it is not what was approved any more")
+        return PolicyResult(Decision.ASK, rule.name, "the tool definition changed")
     return PolicyResult(rule.decision, rule.name)

@@ -1,6 +1,6 @@
-"""The rules set through the API and the pins of tools: in memory to decide with, in SQLite to survive.
+"""Overrides set through the API, pins of tools, the kept policy: in memory for decisions, in SQLite for restarts.
 
-Knows no MCP types; a tool is a name and a fingerprint here.
+Does not depend on MCP types; a tool is a name and a fingerprint here.
 """
 
 from __future__ import annotations
@@ -17,7 +17,7 @@ from actions.store.database import Storage
 
 @dataclass(frozen=True, slots=True)
 class Override:
-    """One rule that was set through the API. Exact names, no globs."""
+    """A decision set for one tool through the API. Exact names, no globs."""
 
     server: str
     tool: str
@@ -27,7 +27,7 @@ class Override:
 
 
 class PolicyStore:
-    """Live rules and pins. `load` comes first."""
+    """Overrides and pins. Call `load` first."""
 
     def __init__(
         self, storage: Storage, policy: Policy, *, clock_ms: Callable[[], int] | None = None
@@ -38,13 +38,13 @@ class PolicyStore:
         self._overrides: dict[tuple[str, str], Override] = {}
         self._pins: dict[tuple[str, str], str] = {}
         self.policy = policy
-        """Live rules, then the file's."""
+        """Overrides first, then the rules of the file."""
         self.policy_sha256 = ""
-        """Of the file; approvals are bound to it."""
+        """Of the policy file. Approvals are bound to it."""
         self._eras: dict[str, tuple[str, bool]] = {}
 
     async def load(self) -> None:
-        """Read what was kept. Raises StorageFailed."""
+        """Read the database. Raises StorageFailed."""
         rules = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_rules").fetchall())
         pins = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_pins").fetchall())
         self._overrides = {
@@ -59,32 +59,32 @@ class PolicyStore:
         self._compose()
 
     async def kept_policy(self) -> tuple[str, str] | None:
-        """Return what was kept of the policy file last in force, and its SHA-256, or None. Raises StorageFailed."""
+        """Return the kept policy and the SHA-256 of its file, or None. Raises StorageFailed."""
         row = await self._storage.read(
             lambda db: db.execute("SELECT document, sha256 FROM mcp_policy").fetchone()
         )
         return (str(row["document"]), str(row["sha256"])) if row is not None else None
 
     def keep_policy(self, db: sqlite3.Connection, kept: str, sha256: str) -> None:
-        """Keep what a restart needs of a policy file, in the caller's transaction."""
+        """Keep a policy for a restart, in the caller's transaction."""
         db.execute("INSERT OR REPLACE INTO mcp_policy VALUES (1, ?, ?, ?)", (sha256, kept, self._clock_ms()))
 
-    def era(self, server: str, reach: str) -> bool | None:
-        """Tell whether a server that is reached so speaks `initialize`; None if that is not known."""
+    def uses_initialize(self, server: str, reach: str) -> bool | None:
+        """Tell whether a server reached this way uses `initialize`; None if unknown."""
         known = self._eras.get(server)
         return known[1] if known is not None and known[0] == reach else None
 
-    async def keep_era(self, server: str, reach: str, *, speaks_initialize: bool) -> None:
-        """Remember what a server speaks. Raises StorageFailed."""
-        self._eras[server] = (reach, speaks_initialize)
+    async def save_uses_initialize(self, server: str, reach: str, *, uses_initialize: bool) -> None:
+        """Save whether a server uses `initialize`. Raises StorageFailed."""
+        self._eras[server] = (reach, uses_initialize)
         await self._storage.write(
             lambda db: db.execute(
-                "INSERT OR REPLACE INTO mcp_servers VALUES (?, ?, ?)", (server, reach, int(speaks_initialize))
+                "INSERT OR REPLACE INTO mcp_servers VALUES (?, ?, ?)", (server, reach, int(uses_initialize))
             )
         )
 
     def override(self, server: str, tool: str) -> Override | None:
-        """Find the live rule of a tool."""
+        """Return the override of a tool, None if there is none."""
         return self._overrides.get((server, tool))
 
     def pinned(self, server: str, tool: str) -> str | None:
@@ -109,7 +109,7 @@ class PolicyStore:
     def write_override(
         self, db: sqlite3.Connection, actor: Actor, rule: tuple[str, str, Decision], fingerprint: str | None
     ) -> Callable[[], None]:
-        """Set a live rule, and pin the tool as it is now, in the caller's transaction; call the result after it."""
+        """Set an override and pin the tool, in the caller's transaction. Call the result after the commit."""
         server, tool, decision = rule
         now_ms = self._clock_ms()
         override = Override(server, tool, decision, actor.person or actor.name, now_ms)
@@ -131,7 +131,7 @@ class PolicyStore:
         return committed
 
     def remove_override(self, db: sqlite3.Connection, server: str, tool: str) -> Callable[[], None]:
-        """Remove a live rule in the caller's transaction; call the result after it. Pins stay as they are."""
+        """Remove an override in the caller's transaction. Call the result after the commit. Pins stay."""
         db.execute("DELETE FROM mcp_rules WHERE server = ? AND tool = ?", (server, tool))
 
         def committed() -> None:
@@ -141,7 +141,7 @@ class PolicyStore:
         return committed
 
     def take_policy(self, policy: Policy, sha256: str) -> None:
-        """Put another policy file's rules in force below the live ones, all at once."""
+        """Apply the rules of a policy file below the overrides."""
         self._file_policy = policy
         self.policy_sha256 = sha256
         self._compose()
@@ -161,5 +161,5 @@ class PolicyStore:
 
 
 def _literal(name: str) -> str:
-    """Write a name as a glob that matches only itself."""
+    """Return a glob that matches only this name."""
     return "".join(f"[{char}]" if char in "*?[" else char for char in name)

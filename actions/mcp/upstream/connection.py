@@ -1,7 +1,6 @@
-"""One connection to an upstream server, from its handshake to its end. The official SDK's client speaks.
+"""One connection to an upstream server by the SDK's client, from handshake to close.
 
-Does not know policy, clients and other connections. A task of its owner runs it, because a connection must be opened
-and closed by the same task.
+Does not depend on policy, clients or other connections. One task opens and closes it, as anyio requires.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opentelemetry.trace import Span
 
-from actions.mcp.upstream.http import web_transport
+from actions.mcp.upstream.http import http_transport
 from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import ServerSpec, Stdio
 from actions.mcp.upstream.stdio import Program, stdio_transport
@@ -30,7 +29,7 @@ from actions.mcp.upstream.streams import Exchange, Health, Lost
 
 log = logging.getLogger(__name__)
 
-_OBITUARY_S: Final = 2.0
+_EXIT_WAIT_S: Final = 2.0
 
 _CHANGES: Final = {
     types.ToolListChangedNotification: "tools",
@@ -40,17 +39,18 @@ _CHANGES: Final = {
 
 
 class ConnectionLost(Exception):
-    """The connection ended before there was an answer. The message says why."""
+    """The connection ended before the response. The message has the reason."""
 
     def __init__(self, lost: Lost) -> None:
-        self.not_done = lost.not_done
+        self.not_received = lost.not_received
         super().__init__(lost.reason)
 
 
 class Connection:
-    """One connection. `ready` holds its session once it can be used.
+    """One connection. `ready` holds its session once it is open.
 
-    `opened` is awaited before that; `changed` hears `tools`, `prompts` or `resources`, `dropped` of malformed items.
+    `opened` is awaited before that. `changed` is called with `tools`, `prompts` or `resources`; `dropped` with the
+    method and number of malformed items.
     """
 
     def __init__(
@@ -63,7 +63,7 @@ class Connection:
     ) -> None:
         self.spec = spec
         self.ready: asyncio.Future[ClientSession] = asyncio.get_running_loop().create_future()
-        self.ready.add_done_callback(_seen)
+        self.ready.add_done_callback(_retrieve_exception)
         self.stop = asyncio.Event()
         self.ended = asyncio.Event()
         self.program = Program()
@@ -79,7 +79,7 @@ class Connection:
 
     @property
     def is_up(self) -> bool:
-        """Whether it can be used, or could."""
+        """Whether it was opened."""
         return self.ready.done() and not self.ready.cancelled() and self.ready.exception() is None
 
     @property
@@ -91,47 +91,47 @@ class Connection:
 
     @property
     def is_modern(self) -> bool:
-        """Whether it speaks 2026-07-28 or later, which have no `initialize`."""
+        """Whether the protocol is 2026-07-28 or later, without `initialize`."""
         return self.protocol_version in MODERN_PROTOCOL_VERSIONS
 
     def offers(self, what: str) -> bool:
-        """Tell whether the server has tools, prompts, resources or completions at all."""
+        """Tell whether the server has a capability: tools, prompts, resources or completions."""
         capabilities = self.session.server_capabilities
         return capabilities is not None and getattr(capabilities, what) is not None
 
-    async def run(self, mode: str, on_end: Callable[[], None], let_go: Callable[[], None]) -> str | None:
-        """Open with `initialize` alone ("legacy") or not ("auto"), hold, close. Return why it ended, None if meant to.
+    async def run(self, mode: str, on_end: Callable[[], None], release: Callable[[], None]) -> str | None:
+        """Open by `initialize` ("legacy") or detection ("auto"), hold, close. Return the fault, None if none.
 
-        `on_end` is called when the server stops speaking, `let_go` before the connection is closed. Raises TimeoutError
-        when it does not start in time.
+        `on_end` is called when the server ends the connection, `release` before it is closed. Raises TimeoutError
+        when the server does not start in time.
         """
         self.ended.clear()
         try:
-            return await self._hold(mode, on_end, let_go)
+            return await self._hold(mode, on_end, release)
         except TimeoutError:
             raise
-        except Exception as error:  # noqa: BLE001 - whatever a tool server provokes must not end the gate
-            gone = self.program.exit_status is not None or self.program.fault is not None
-            if not gone and self.health.problem is not None:
+        except Exception as error:  # noqa: BLE001 - a tool server must not end the gate
+            has_ended = self.program.exit_status is not None or self.program.fault is not None
+            if not has_ended and self.health.problem is not None:
                 return self.health.problem
-            return self.program.obituary() if gone else _named(error)
+            return self.program.exit_reason() if has_ended else _named(error)
 
     async def loss(self, error: MCPError, why: Callable[[], str]) -> Lost | None:
-        """Say what the connection knows of an error; None when the error is the server's own."""
+        """Return why the request was lost; None if the error is the server's own."""
         data = error.error.data
         if isinstance(data, Lost):
             return data
-        if self.program.is_deaf and not self.ended.is_set():
+        if self.program.stdin_closed and not self.ended.is_set():
             with contextlib.suppress(TimeoutError):
-                async with asyncio.timeout(_OBITUARY_S):
+                async with asyncio.timeout(_EXIT_WAIT_S):
                     await self.ended.wait()
-        return Lost(why()) if self.ended.is_set() or self.program.is_deaf else None
+        return Lost(why()) if self.ended.is_set() or self.program.stdin_closed else None
 
-    async def _hold(self, mode: str, on_end: Callable[[], None], let_go: Callable[[], None]) -> str | None:
+    async def _hold(self, mode: str, on_end: Callable[[], None], release: Callable[[], None]) -> str | None:
         client = Client(
             self._transport(on_end),
             mode=mode,
-            message_handler=self._heard,
+            message_handler=self._on_message,
             cache=None,
             client_info=types.Implementation(name="daemonpulse-gate", version="1"),
         )
@@ -145,9 +145,9 @@ class Connection:
                 await self._opened(self)
             self.ready.set_result(client.session)
             await self._until_unused()
-            let_go()
+            release()
             if self.ended.is_set():
-                return self.program.obituary()
+                return self.program.exit_reason()
         return None
 
     @asynccontextmanager
@@ -159,10 +159,10 @@ class Connection:
         inner = (
             stdio_transport(self.spec.reach, self.program, end)
             if isinstance(self.spec.reach, Stdio)
-            else web_transport(self.spec.reach, self.health)
+            else http_transport(self.spec.reach, self.health)
         )
         async with inner as streams:
-            yield Exchange(self.health, self._dropped, _tell_request_id).wrap(streams)
+            yield Exchange(self.health, self._dropped, _set_request_id).wrap(streams)
 
     async def _until_unused(self) -> None:
         waits = [asyncio.ensure_future(event.wait()) for event in (self.stop, self.ended)]
@@ -177,8 +177,8 @@ class Connection:
             for wait in waits:
                 wait.cancel()
 
-    async def _heard(self, message: IncomingMessage) -> None:
-        """Take note of what the server says unasked; errors of the transport are logged, not answered."""
+    async def _on_message(self, message: IncomingMessage) -> None:
+        """Process notifications; errors of the transport are logged."""
         what = _CHANGES.get(type(message))  # type: ignore[arg-type]  # other types are not in it
         if what is not None:
             self._changed(what)
@@ -189,14 +189,14 @@ class Connection:
             )
 
     async def _listen(self, client: Client) -> None:
-        """Subscribe to changed lists: how servers of 2026-07-28 and later tell of them."""
+        """Subscribe to list changes, as protocol 2026-07-28 and later require."""
         try:
             async with client.listen(
                 tools_list_changed=True, prompts_list_changed=True, resources_list_changed=True
             ) as subscription:
                 async for event in subscription:
                     self._changed(type(event).__name__.removesuffix("ListChanged").lower())
-        except Exception as error:  # noqa: BLE001 - a server without subscriptions is a server still
+        except Exception as error:  # noqa: BLE001 - subscriptions are optional
             log.info(
                 "upstream server has no subscriptions",
                 extra={"server": self.spec.name, "problem": type(error).__name__},
@@ -204,17 +204,17 @@ class Connection:
 
 
 upstream_request: ContextVar[Span | None] = ContextVar("upstream_request", default=None)
-"""The span of the request that is about to be sent, which the SDK alone gives an id."""
+"""The span of the request being sent; the SDK assigns the request id later."""
 
 
-def _tell_request_id(request_id: str) -> None:
+def _set_request_id(request_id: str) -> None:
     span = upstream_request.get()
     if span is not None:
         span.set_attribute("jsonrpc.request.id", request_id)
 
 
-def _seen(ready: asyncio.Future[Any]) -> None:
-    """Look at an exception that perhaps nobody else waits for any more."""
+def _retrieve_exception(ready: asyncio.Future[Any]) -> None:
+    """Retrieve an exception, so that asyncio does not log it as never retrieved."""
     if not ready.cancelled():
         ready.exception()
 
@@ -225,7 +225,7 @@ async def _cancelled(task: asyncio.Task[None]) -> None:
 
 
 def _named(error: BaseException) -> str:
-    """Describe an exception, out of whatever groups it came in."""
+    """Describe an exception; of a group, its first one."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
     text = str(error).strip()

@@ -1,7 +1,7 @@
-"""A transport of the SDK's kind for a tool server at a URL: bounded answers, and errors that cost one request.
+"""The streamable HTTP transport, with bounded responses and HTTP errors that fail one request only.
 
-Does not know MCP beyond the id of a request: the SDK limits server-sent events itself and ends all requests when one of
-them fails in HTTP, so failures are turned into answers here, and noted in the connection's Health.
+The SDK limits server-sent events itself, and ends all requests of a connection when one fails in HTTP. Therefore
+failures become error responses here, and are noted in the connection's Health.
 """
 
 from __future__ import annotations
@@ -22,24 +22,22 @@ from actions.mcp.upstream.streams import Health, Lost
 
 _CONNECT_S: Final = 10.0
 _READ_S: Final = 300.0
-"""A server may hold a stream open without a word for so long; calls have their own, shorter timeout."""
+"""Read timeout of a stream. Calls have their own, shorter timeout."""
 
 _CONNECTIONS: Final = 300
 _SESSION: Final = "mcp-session-id"
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
 
-class _Limited(httpx2.AsyncHTTPTransport):
-    """Ends an answer that is longer than one message may be, and one that is packed: it could be any length inside."""
+class _LimitedTransport(httpx2.AsyncHTTPTransport):
+    """Ends responses above MAX_LINE_BYTES, and compressed ones, whose size is unknown."""
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         response = await super().handle_async_request(request)
-        packed = response.headers.get("content-encoding", "identity").lower()
-        if packed != "identity":
+        encoding = response.headers.get("content-encoding", "identity").lower()
+        if encoding != "identity":
             await response.aclose()
-            raise httpx2.RemoteProtocolError(
-                f"the answer is packed ({packed[:20]!r}), and none was asked for"
-            )
+            raise httpx2.RemoteProtocolError(f"content-encoding {encoding[:20]!r} was not requested")
         streams = response.headers.get("content-type", "").startswith("text/event-stream")
         if not streams and isinstance(response.stream, httpx2.AsyncByteStream):
             response.stream = _LimitedStream(response.stream)
@@ -55,19 +53,19 @@ class _LimitedStream(httpx2.AsyncByteStream):
         async for chunk in self._stream:
             left -= len(chunk)
             if left < 0:
-                raise httpx2.ReadError(f"the answer is longer than {MAX_LINE_BYTES} bytes")
+                raise httpx2.ReadError(f"the response has more than {MAX_LINE_BYTES} bytes")
             yield chunk
 
     async def aclose(self) -> None:
         await self._stream.aclose()
 
 
-class _Head(msgspec.Struct):
+class _RequestHead(msgspec.Struct):
     id: int | str | None = None
 
 
-class _Contained(httpx2.AsyncBaseTransport):
-    """Turns a POST that fails into an answer that says so, and notes why."""
+class _IsolatedErrors(httpx2.AsyncBaseTransport):
+    """Turns a failed POST into an error response, and notes the reason."""
 
     def __init__(self, inner: httpx2.AsyncBaseTransport, health: Health) -> None:
         self._inner = inner
@@ -76,7 +74,7 @@ class _Contained(httpx2.AsyncBaseTransport):
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.method != "POST":
             return await self._inner.handle_async_request(request)
-        request_id = msgspec.json.decode(request.content, type=_Head).id
+        request_id = msgspec.json.decode(request.content, type=_RequestHead).id
         try:
             response = await self._inner.handle_async_request(request)
             self._health.session_id = response.headers.get(_SESSION, self._health.session_id)
@@ -88,8 +86,8 @@ class _Contained(httpx2.AsyncBaseTransport):
             await response.aclose()
         except httpx2.TransportError as error:
             words = f"{type(error).__name__}: {error}".rstrip(": ")
-            return self._failed(request_id, Lost(words, not_done=isinstance(error, _NOT_SENT)), dead=True)
-        self._judge(request, request_id, response, body)
+            return self._failed(request_id, Lost(words, not_received=isinstance(error, _NOT_SENT)), dead=True)
+        self._note_status(request, request_id, response, body)
         headers = [
             (name, value)
             for name, value in response.headers.multi_items()
@@ -97,16 +95,16 @@ class _Contained(httpx2.AsyncBaseTransport):
         ]
         return httpx2.Response(response.status_code, headers=headers, content=body)
 
-    def _judge(
+    def _note_status(
         self, request: httpx2.Request, request_id: int | str | None, response: httpx2.Response, body: bytes
     ) -> None:
-        """Note what a status says about the connection, whatever the body says."""
+        """Note what the status means for the connection."""
         status = response.status_code
         if status in {401, 403}:
             asks = response.headers.get("www-authenticate", "")[:200]
-            self._health.lose(request_id, Lost(_unauthorized(status, asks), not_done=False))
+            self._health.lose(request_id, Lost(_unauthorized(status, asks), not_received=False))
         elif _SESSION in request.headers and (status == 404 or (status == 400 and b"ession" in body[:1_000])):  # noqa: PLR2004
-            lost = Lost("the server has forgotten the session (it was restarted?)", not_done=True)
+            lost = Lost("the server does not know the session; it may have restarted", not_received=True)
             self._health.lose(request_id, lost, dead=True)
         elif status in {502, 503, 504}:
             self._health.lose(request_id, Lost(f"HTTP {status}"))
@@ -123,7 +121,7 @@ class _Contained(httpx2.AsyncBaseTransport):
 
 
 class _Events(httpx2.AsyncByteStream):
-    """A stream of events in answer to a request, which is lost if the stream ends before the client closes it."""
+    """The event stream of a request. The request is lost if the server ends the stream before the result."""
 
     def __init__(self, stream: httpx2.AsyncByteStream, request_id: int | str, health: Health) -> None:
         self._stream = stream
@@ -137,7 +135,7 @@ class _Events(httpx2.AsyncByteStream):
         except httpx2.TransportError as error:
             self._health.lose(self._request_id, Lost(f"{type(error).__name__}: {error}".rstrip(": ")))
             raise
-        self._health.lose(self._request_id, Lost("the server ended the answer before its result"))
+        self._health.lose(self._request_id, Lost("the server ended the stream before the result"))
 
     async def aclose(self) -> None:
         await self._stream.aclose()
@@ -151,14 +149,14 @@ def _unauthorized(status: int, asks: str) -> str:
 
 
 @asynccontextmanager
-async def web_transport(reach: Http, health: Health) -> AsyncIterator[TransportStreams]:
-    """Speak with the server at a URL. Proxies in the environment are not asked."""
+async def http_transport(reach: Http, health: Health) -> AsyncIterator[TransportStreams]:
+    """Connect to a URL. Proxy settings of the environment are ignored."""
     limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
     async with (
         httpx2.AsyncClient(
             headers={"Accept-Encoding": "identity", **reach.headers},
             timeout=httpx2.Timeout(_CONNECT_S, read=_READ_S),
-            transport=_Contained(_Limited(limits=limits), health),
+            transport=_IsolatedErrors(_LimitedTransport(limits=limits), health),
             trust_env=False,
         ) as client,
         streamable_http_client(reach.url, http_client=client, max_sse_event_size=MAX_LINE_BYTES) as streams,

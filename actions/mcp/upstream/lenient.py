@@ -1,6 +1,6 @@
-"""Results of tool servers that are not quite what the protocol says: what is wrong is dropped, the rest is kept. Pure.
+"""Repairs results that violate the protocol: malformed tools, prompts and content blocks are dropped. Pure.
 
-One malformed tool costs that tool, not the list; one unknown block costs that block, not the result.
+The rest of a list or result is kept.
 """
 
 from __future__ import annotations
@@ -23,19 +23,19 @@ _LISTS: Final[dict[str, tuple[str, type[BaseModel]]]] = {
 _BLOCK: Final[TypeAdapter[Any]] = TypeAdapter(types.ContentBlock)
 
 
-def mended(method: str, version: str, result: Result) -> tuple[Result, int]:
-    """Return the result as the protocol has it, and how many items were dropped for that.
+def repaired(method: str, version: str, result: Result) -> tuple[Result, int]:
+    """Return the repaired result and the number of dropped items.
 
-    `version` is the protocol's that was agreed on. A result that cannot be mended comes back as it is.
+    `version` is the negotiated protocol version. A result that cannot be repaired is returned unchanged.
     """
     if method == "tools/call":
-        return _mended_call(result)
+        return _repaired_call(result)
     if method in _LISTS:
-        return _mended_list(method, version, result)
+        return _repaired_list(method, version, result)
     return result, 0
 
 
-def _mended_list(method: str, version: str, result: Result) -> tuple[Result, int]:
+def _repaired_list(method: str, version: str, result: Result) -> tuple[Result, int]:
     if _is_valid(method, version, result):
         return result, 0
     key, kind = _LISTS[method]
@@ -54,12 +54,12 @@ def _mended_list(method: str, version: str, result: Result) -> tuple[Result, int
     return {**result, key: kept}, len(items) - len(kept)
 
 
-def _mended_call(result: Result) -> tuple[Result, int]:
+def _repaired_call(result: Result) -> tuple[Result, int]:
     content = result.get("content")
     if isinstance(content, list) and all(_is_plain(block) for block in content):
         return result, 0
     if "inputRequests" in result or "task" in result or result.get("resultType", "complete") != "complete":
-        return result, 0  # another kind of result, and none without content
+        return result, 0  # a result of another kind
     blocks = content if isinstance(content, list) else []
     kept = [block for block in blocks if _is_plain(block) or _fits(_BLOCK.validate_python, block)]
     dropped = len(blocks) - len(kept) + (content is not None and not isinstance(content, list))
@@ -69,7 +69,7 @@ def _mended_call(result: Result) -> tuple[Result, int]:
 
 
 def _is_plain(block: Any) -> bool:
-    """Tell whether it is a block of text, as nearly all are, without asking the SDK."""
+    """Tell whether a block is plain text, the common case, without validation by the SDK."""
     return (
         isinstance(block, dict)
         and block.get("type") == "text"
@@ -87,6 +87,6 @@ def _fits(validate: Callable[[Any], Any], value: Any) -> bool:
         validate(value)
     except ValidationError:
         return False
-    except (KeyError, ValueError):  # a method or version without a schema of its own
+    except (KeyError, ValueError):  # no schema for this method or version
         return True
     return True

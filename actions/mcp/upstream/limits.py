@@ -1,7 +1,4 @@
-"""How often a server may be called, and when it is left alone because it fails. Pure, with the clock handed in.
-
-Knows no connection and no call; calls.py asks before each call and tells afterwards.
-"""
+"""Rate limit and circuit breaker of one server. Pure; the clock is given. call.py consults it before each call."""
 
 from __future__ import annotations
 
@@ -13,7 +10,7 @@ from actions.mcp.upstream.spec import Limits
 
 
 class Usage:
-    """How much of its limits one server has used."""
+    """The use of one server's limits."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = Bucket(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
@@ -22,7 +19,7 @@ class Usage:
 
 
 class Breaker:
-    """Opens after `threshold` failures in a row; after `open_s` one call may try, and closes it or opens it again."""
+    """Opens after `threshold` failures in a row; after `open_s` one trial call closes or reopens it."""
 
     def __init__(self, threshold: int, open_s: float, clock: Callable[[], float]) -> None:
         self._threshold = threshold
@@ -34,13 +31,13 @@ class Breaker:
 
     @property
     def is_open(self) -> bool:
-        """Whether calls are refused, but for one that tries."""
+        """Whether calls are refused, except for a trial call."""
         return self._open_until is not None
 
     def wait_s(self) -> float:
-        """Return 0 and let this call through, or the seconds to wait.
+        """Return 0 if this call may be sent, else the seconds to wait.
 
-        A call let through must end in `succeeded`, `failed` or `abandoned`.
+        A call that is sent must end in `succeeded`, `failed` or `abandoned`.
         """
         if self._open_until is None:
             return 0.0
@@ -53,16 +50,16 @@ class Breaker:
         return 0.0
 
     def succeeded(self) -> None:
-        """Take note that the server answered, be it with an error of the tool."""
+        """Note a response of the server, a tool error included."""
         self._failures, self._open_until, self._trying = 0, None, False
 
     def failed(self) -> None:
-        """Take note that the server did not answer, or not as it must."""
+        """Note a missing or malformed response."""
         self._failures += 1
         self._trying = False
         if self._failures >= self._threshold:
             self._open_until = self._clock() + self._open_s
 
     def abandoned(self) -> None:
-        """Take note that a call ended without an answer for a reason of the caller's."""
+        """Note a call that the caller ended."""
         self._trying = False

@@ -1,7 +1,7 @@
-"""What tools a server offers now, bounded, and the fingerprint of each.
+"""The tools of a server as last listed, bounded, with a fingerprint of each.
 
-A fingerprint covers everything a client is told about a tool, `_meta`, icons and execution too: a server that rewrites
-a description after it was trusted (a "rug pull") changes it.
+A fingerprint covers the whole definition, `_meta`, icons and execution included, so that a description rewritten after
+approval (a "rug pull") is detected.
 """
 
 from __future__ import annotations
@@ -17,26 +17,26 @@ from mcp.client import ClientSession
 from actions.mcp.identifiers import name_fault
 
 MAX_TOOLS: Final = 500
-"""Of one server. More do not fit into any model's context, and each is a label value."""
+"""Tools of one server. Each is a label value."""
 
 MAX_PAGES: Final = 50
-"""Of one listing: a paginator that never ends is not followed for ever."""
+"""Pages of one listing, to end endless pagination."""
 
 MAX_DEFINITION: Final = 65_536
-"""Characters of one tool's definition: more cannot be shown to whoever approves it."""
+"""Characters of one tool's definition, as much as an approval shows."""
 
 MAX_LISTING: Final = 8 * 1024 * 1024
-"""Characters of all definitions; more pages are not read."""
+"""Characters of all definitions. No further page is read beyond it."""
 
 
 def definition(tool: types.Tool) -> str:
-    """Write all that a client is told about a tool, in one way."""
-    told = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
-    return json.dumps(told, sort_keys=True, separators=(",", ":"))
+    """Return the canonical text of a tool's definition."""
+    fields = tool.model_dump(by_alias=True, mode="json", exclude_none=True)
+    return json.dumps(fields, sort_keys=True, separators=(",", ":"))
 
 
 class Listing:
-    """The tools of one server as last listed. Of two with one name the first counts; what is too much is dropped."""
+    """The tools of one server as last listed. Duplicates and tools beyond the limits are dropped."""
 
     def __init__(self, tools: Iterable[types.Tool] = ()) -> None:
         self.tools: dict[str, types.Tool] = {}
@@ -51,24 +51,24 @@ class Listing:
         return len(self.tools) >= MAX_TOOLS or self._left <= 0
 
     def add(self, tools: Iterable[types.Tool]) -> None:
-        """Take in one page."""
+        """Add one page."""
         for tool in tools:
-            told = definition(tool)
-            self._left -= len(told)
+            text = definition(tool)
+            self._left -= len(text)
             if (
                 self.is_full
                 or tool.name in self.tools
                 or name_fault(tool.name) is not None
-                or len(told) > MAX_DEFINITION
+                or len(text) > MAX_DEFINITION
             ):
                 self.dropped += 1
             else:
                 self.tools[tool.name] = tool
-                self.fingerprints[tool.name] = hashlib.sha256(told.encode()).hexdigest()
+                self.fingerprints[tool.name] = hashlib.sha256(text.encode()).hexdigest()
 
 
 async def read_tools(session: ClientSession, timeout_s: float) -> Listing:
-    """Read the tools page by page, until there are no more or enough. Raises MCPError, ValidationError."""
+    """Read the tools page by page, up to the limits. Raises MCPError, ValidationError."""
     listing, cursor = Listing(), None
     for _ in range(MAX_PAGES):
         page = await session.send_request(

@@ -1,4 +1,4 @@
-"""The one file that names private parts of the MCP SDK; tests/actions/mcp/upstream/test_sdk.py tells when they change.
+"""Imports private names of the MCP SDK, in one place; tests/actions/mcp/upstream/test_sdk.py fails when they change.
 
 The SDK has no public name for the pair of streams that its client takes.
 """

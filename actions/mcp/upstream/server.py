@@ -1,6 +1,6 @@
-"""One upstream server: started on first use, started again after it died, stopped when it was not used for a while.
+"""One upstream server: started on first use, restarted after a failure, stopped when idle.
 
-Does not know policy and clients. Tools are listed on each new connection before it carries anything else.
+Does not depend on policy and clients. Tools are listed on each new connection before other requests.
 """
 
 from __future__ import annotations
@@ -33,23 +33,23 @@ T = TypeVar("T")
 
 BACKOFF_FIRST_S: Final = 0.5
 BACKOFF_MOST_S: Final = 30.0
-"""The first restart comes at once; then doubling from the first to the most."""
+"""Backoff between restarts, seconds. The first restart is immediate."""
 
 LISTING_PACE_S: Final = 0.5
-"""Least time between two listings that the server itself asked for by saying that its tools have changed."""
+"""Minimum time between listings caused by the server's list-changed notifications, seconds."""
 
 ListChanged = Callable[[str], None]
-"""Is told `tools`, `prompts` or `resources`."""
+"""Called with `tools`, `prompts` or `resources`."""
 
 LEFT: Final = "was removed from the policy, or changed there"
 
 
 class UpstreamDown(Exception):
-    """The server cannot be reached. The message says why, and holds none of its secrets."""
+    """The server cannot be reached. The message has the reason and none of its secrets."""
 
 
 class Upstream:
-    """One server. `group` owns its tasks, `list_changed` hears of changes, and `listed` is awaited after a listing."""
+    """One server. `group` owns its tasks; `list_changed` is called on changes; `listed` is awaited after a listing."""
 
     def __init__(
         self,
@@ -63,13 +63,13 @@ class Upstream:
         self.spec = spec
         self.usage = Usage(spec.limits)
         self.listing: Listing | None = None
-        """The tools as last listed; None before the first time."""
-        self.speaks_initialize: bool | None = None
-        """Whether the server answers `initialize` and not `server/discover`; None while that is not known."""
-        self.era_known: Callable[[Upstream], None] = _nothing
-        """Is told when `speaks_initialize` was found out."""
+        """The tools as last listed; None before the first listing."""
+        self.uses_initialize: bool | None = None
+        """Whether the server uses `initialize` instead of `server/discover`; None while unknown."""
+        self.protocol_known: Callable[[Upstream], None] = _nothing
+        """Called when `uses_initialize` was detected."""
         self.is_closed = False
-        """Whether it left the policy, or changed there: then calls that still come get nothing."""
+        """Whether the server was removed from the policy, or redefined. Later calls fail."""
         self.last_fault: str | None = None
         self._listed = listed
         self._is_stale = False
@@ -84,29 +84,29 @@ class Upstream:
 
     @property
     def state(self) -> str:
-        """Say how it is: up, starting, failed or idle."""
+        """The state: up, starting, failed or idle."""
         if self._current is not None:
             return "up" if self._current.ready.done() else "starting"
         return "failed" if self.last_fault is not None else "idle"
 
     @property
     def pid(self) -> int | None:
-        """The process, while there is one."""
+        """The process id, while there is one."""
         return self._current.program.pid if self._current is not None else None
 
     @property
     def protocol_version(self) -> str | None:
-        """The version that was agreed on, while there is a connection."""
+        """The negotiated protocol version, while connected."""
         return self._current.protocol_version if self._current is not None else None
 
     @property
     def session_id(self) -> str | None:
-        """The session that a server at a URL has opened, while there is a connection."""
+        """The session id of an HTTP server, while connected."""
         return self._current.health.session_id if self._current is not None else None
 
     @asynccontextmanager
     async def lease(self) -> AsyncIterator[Connection]:
-        """Use the connection, making it first if there is none. Raises UpstreamDown, ConnectionLost."""
+        """Use the connection; open one if there is none. Raises UpstreamDown, ConnectionLost."""
         connection = self._current or self._start()
         connection.in_use += 1
         try:
@@ -122,7 +122,7 @@ class Upstream:
             connection.in_use -= 1
             connection.used_at = time.monotonic()
             if connection.health.is_dead and self._current is connection:
-                self._current = None  # calls that run on it go on; new ones get a new one
+                self._current = None  # running calls go on; new calls use a new connection
             if connection is not self._current and not connection.in_use:
                 connection.stop.set()
 
@@ -135,10 +135,10 @@ class Upstream:
         progress: ProgressFnT | None = None,
         check: Callable[[], None] | None = None,
     ) -> R:
-        """Send a request; once more, on a new connection, if the old one was gone before the server saw it.
+        """Send a request; once more on a new connection if the server certainly did not receive it.
 
-        `check` looks at the listing of the very connection that is about to be used, and may raise. Raises
-        UpstreamDown, ConnectionLost, MCPError for the server's own error, ValidationError, TimeoutError.
+        `check` runs before sending, on the connection in use, and may raise. Raises UpstreamDown, ConnectionLost,
+        MCPError for the server's own error, ValidationError, TimeoutError.
         """
 
         async def send() -> R:
@@ -158,14 +158,14 @@ class Upstream:
                         raise TimeoutError from error  # the SDK's; earlier, the code is the server's own
                     raise
 
-        return await _again_if_not_done(send)
+        return await _retry_if_not_received(send)
 
     async def list_tools(self) -> Listing:
-        """List the tools as they are now. Raises UpstreamDown, ConnectionLost, MCPError, ValidationError."""
+        """List the tools now. Raises UpstreamDown, ConnectionLost, MCPError, ValidationError."""
         return await self._lists.run()
 
     async def known_tools(self) -> Listing:
-        """Return the tools of this connection, listed anew if they are said to have changed. Raises as `list_tools`."""
+        """Return the tools of this connection; list them again after a change notification. Raises as `list_tools`."""
         if self._current is None or not self._current.is_up:
             async with self.lease():
                 pass
@@ -178,7 +178,7 @@ class Upstream:
             async with self.lease() as connection:
                 return await self._read_listing(connection)
 
-        return await _again_if_not_done(read)
+        return await _retry_if_not_received(read)
 
     async def _read_listing(self, connection: Connection) -> Listing:
         self._is_stale = False
@@ -192,12 +192,12 @@ class Upstream:
         return listing
 
     def why(self) -> str:
-        """Say why the connection ended, for a caller whose call it took along."""
+        """Return why the connection ended, for callers whose calls ended with it."""
         return self.last_fault or "the connection was closed"
 
     async def close(self) -> None:
-        """Stop the server for good and wait until it has stopped. Another of its name may be up meanwhile."""
-        self._tell_up(None)
+        """Stop the server and wait until it has stopped. A successor of the same name may be up meanwhile."""
+        self._report_up(None)
         self.is_closed = True
         self._lists.close()
         connection, self._current = self._current, None
@@ -214,9 +214,7 @@ class Upstream:
             raise UpstreamDown(f"{self.spec.name} {LEFT}")
         wait_s = self._not_before - time.monotonic()
         if wait_s > 0:
-            raise UpstreamDown(
-                f"{self.spec.name} cannot be used: {self.last_fault}; it is tried again in {wait_s:.1f} s"
-            )
+            raise UpstreamDown(f"{self.spec.name} is down: {self.last_fault}; next try in {wait_s:.1f} s")
         connection = self._current = Connection(
             self.spec, opened=self._opened, changed=self._changed, dropped=self._dropped
         )
@@ -224,35 +222,35 @@ class Upstream:
         return connection
 
     async def _own(self, connection: Connection) -> None:
-        """Open the connection, hold it, close it. Never raises but for cancellation."""
+        """Open, hold and close a connection. Raises nothing except cancellation."""
 
-        def let_go() -> None:
+        def release() -> None:
             if self._current is connection:
-                self._current = None  # whoever comes now has a new one
+                self._current = None  # later requests open a new connection
 
         def on_end() -> None:
             if connection.is_up:
-                self.last_fault = connection.program.obituary()
-                let_go()
+                self.last_fault = connection.program.exit_reason()
+                release()
 
         fault: str | None = None
         try:
-            for mode in ("legacy", "auto") if self.speaks_initialize else ("auto", "legacy"):
-                fault = await connection.run(mode, on_end, let_go)
-                if connection.is_up or not connection.program.begin_again():
-                    break  # a program that ends when asked in one way is started anew and asked in the other
+            for mode in ("legacy", "auto") if self.uses_initialize else ("auto", "legacy"):
+                fault = await connection.run(mode, on_end, release)
+                if connection.is_up or not connection.program.reset():
+                    break  # a program that exits on one handshake is restarted with the other
         except TimeoutError:
-            self.speaks_initialize = not self.speaks_initialize  # silent: asked in the other way next time
-            fault = f"it did not start within {self.spec.limits.start_timeout_s:g} s"
+            self.uses_initialize = not self.uses_initialize  # silent: the other handshake next time
+            fault = f"no handshake within {self.spec.limits.start_timeout_s:g} s"
         except asyncio.CancelledError:
             connection.ready.cancel()
             raise
         finally:
-            let_go()
+            release()
             self._ended(connection, None if self.is_closed else fault)
 
     async def _opened(self, connection: Connection) -> None:
-        """List the tools before anything passes; a server that cannot list them has none, and may have other things."""
+        """List the tools before other requests. A server whose listing fails has no tools; its prompts can be used."""
         try:
             await self._read_listing(connection)
         except (MCPError, ValidationError) as error:
@@ -262,35 +260,35 @@ class Upstream:
             log.warning(
                 "tools list failed", extra={"server": self.spec.name, "problem": type(error).__name__}
             )
-        if self.speaks_initialize != (not connection.is_modern):
-            self.speaks_initialize = not connection.is_modern
-            self.era_known(self)
+        if self.uses_initialize != (not connection.is_modern):
+            self.uses_initialize = not connection.is_modern
+            self.protocol_known(self)
         self.last_fault = None
-        self._tell_up(1)
+        self._report_up(1)
         self._metrics.count(rows.SERVER_STARTS, self.spec.name, "done")
 
     def _ended(self, connection: Connection, fault: str | None) -> None:
         name = self.spec.name
-        is_last = self._current is None  # another may be up already while this one was still being closed
+        is_last = self._current is None  # a successor may be up already
         if fault is None:
             if is_last:
                 self.last_fault = None
-                self._tell_up(None)
+                self._report_up(None)
             return
-        said = redact_text(connection.program.with_last_words(fault), self.spec.reach.secrets)[:1_000]
+        problem = redact_text(connection.program.with_stderr(fault), self.spec.reach.secrets)[:1_000]
         if is_last:
-            self.last_fault = said
-            self._tell_up(0)
+            self.last_fault = problem
+            self._report_up(0)
         if not connection.ready.done():
             self._metrics.count(rows.SERVER_STARTS, name, "failed")
-            connection.ready.set_exception(UpstreamDown(f"{name} cannot be started: {said}"))
+            connection.ready.set_exception(UpstreamDown(f"{name} cannot be started: {problem}"))
         self._failures += 1
         if self._failures > 1:
             delay_s = min(BACKOFF_MOST_S, BACKOFF_FIRST_S * 2 ** min(self._failures - 2, 10))
             self._not_before = time.monotonic() + delay_s
-        log.warning("upstream server failed", extra={"server": name, "problem": said})
+        log.warning("upstream server failed", extra={"server": name, "problem": problem})
 
-    def _tell_up(self, value: int | None) -> None:
+    def _report_up(self, value: int | None) -> None:
         if not self.is_closed:
             self._metrics.set(rows.SERVER_UP, value, self.spec.name)
 
@@ -305,12 +303,12 @@ class Upstream:
         self._list_changed(what)
 
 
-async def _again_if_not_done(send: Callable[[], Awaitable[T]]) -> T:
-    """Send; once more if the connection was gone before the server saw the request."""
+async def _retry_if_not_received(send: Callable[[], Awaitable[T]]) -> T:
+    """Send; once more if the server certainly did not receive the request."""
     try:
         return await send()
     except ConnectionLost as lost:
-        if not lost.not_done:
+        if not lost.not_received:
             raise
     return await send()
 

@@ -1,6 +1,6 @@
-"""What a tool server is to us: how it is reached, what it may cost, who may use it, and what of that may be shown.
+"""The specification of an upstream server: transport, limits, tokens, and its description without secrets.
 
-Knows no file format and starts nothing. Everything here is frozen; registry.py keeps it, connection.py uses it.
+Frozen data without I/O.
 """
 
 from __future__ import annotations
@@ -14,19 +14,19 @@ from urllib.parse import urlsplit
 from actions.mcp.redaction import redact_command
 
 PATH_PREFIX: Final = "/mcp/"
-"""Of an upstream server's path on the gate. Below it the MCP SDK limits bodies: arguments may hold a whole file."""
+"""Prefix of the servers' paths on the gate. Below it the MCP SDK limits request bodies."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-"""Names that are the same in a path, a label and a log."""
+"""Names that need no escaping in paths, labels and logs."""
 
 
 @dataclass(frozen=True, slots=True)
 class Stdio:
-    """A program that speaks MCP on its standard input and output."""
+    """A program with MCP on standard input and output."""
 
     command: str
     args: tuple[str, ...] = field(default=(), repr=False)
     env: Mapping[str, str] = field(default_factory=dict, repr=False)
-    """Added to a small safe environment (HOME, PATH...); ours, with its secrets, is not handed on."""
+    """Added to a minimal environment (HOME, PATH...). The gate's own environment is not inherited."""
     cwd: str | None = None
 
     @property
@@ -35,7 +35,7 @@ class Stdio:
         return tuple(self.env.values())
 
     def shown(self) -> dict[str, Any]:
-        """Describe without secrets: names of variables, no values."""
+        """Describe without secrets: names of variables without values."""
         return {
             "transport": "stdio",
             "command": redact_command([self.command, *self.args]),
@@ -69,21 +69,21 @@ class Http:
 
 @dataclass(frozen=True, slots=True)
 class Limits:
-    """What one server may cost."""
+    """Limits of one server."""
 
     start_timeout_s: float = 60.0
-    """`npx` may download a package first."""
+    """Long, because `npx` may download a package first."""
     call_timeout_s: float = 120.0
     idle_s: float = 600.0
-    """Unused for so long, it is stopped."""
+    """Idle time after which the server is stopped."""
     output_cap_bytes: int = 1_000_000
-    """Of one result; about 250,000 tokens, more than any context has use for."""
+    """Of one result; about 250,000 tokens."""
     calls_per_minute: float = 600.0
     concurrent_calls: int = 256
     breaker_failures: int = 5
     breaker_open_s: float = 30.0
     approval_timeout_s: float = 50.0
-    """Assumed: the daemon's MCP client is the official TypeScript one, which gives a request up after 60 s."""
+    """Assumed: the daemon's MCP client is the official TypeScript one, whose request timeout is 60 s."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -94,10 +94,10 @@ class ServerSpec:
     reach: Stdio | Http
     limits: Limits = Limits()
     tokens: tuple[str, ...] | None = None
-    """Names of the tokens that may use it; None for every one."""
+    """Names of the tokens that may use it; None for all."""
     adopted: bool = False
-    """Whether it came out of mcp.json, and goes back there when undone."""
+    """Whether it was adopted from mcp.json."""
 
     def admits(self, token: str) -> bool:
-        """Tell whether the holder of this token may use the server at all."""
+        """Tell whether this token may use the server."""
         return self.tokens is None or token in self.tokens

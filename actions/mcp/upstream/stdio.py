@@ -1,7 +1,7 @@
-"""A transport of the SDK's kind for a program's standard input and output, with an end to what it may send at once.
+"""The stdio transport, with a size limit per message.
 
-Knows no MCP beyond one message per line; the SDK's own stdio transport buffers a line without limit, so that a tool
-server could fill our memory with one answer. The rest follows it: own process group, polite stop, then kill.
+The SDK's own stdio transport buffers a line without limit. The rest follows it: own process group; on stop close the
+input, then SIGTERM, then SIGKILL.
 """
 
 from __future__ import annotations
@@ -26,51 +26,51 @@ from actions.mcp.upstream.spec import Stdio
 log = logging.getLogger(__name__)
 
 MAX_LINE_BYTES: Final = 32 * 1024 * 1024
-"""One message. A 10 MB result passes and is then cut; beyond this the server is stopped."""
+"""Of one message. A server that sends a longer one is stopped."""
 
 _IN_THREAD_BYTES: Final = 512 * 1024
-"""Longer messages are parsed in a thread, so that others do not wait for them."""
+"""Longer messages are parsed in a thread, to keep the event loop responsive."""
 
 _STOP_S: Final = 2.0
-_LAST_WORDS_S: Final = 0.2
+_STDERR_WAIT_S: Final = 0.2
 _STDERR_LINES: Final = 20
 _STDERR_LINE_BYTES: Final = 64 * 1024
 
 
 class Program:
-    """What became of the process: filled while it runs, read when it has ended."""
+    """The state of the process, and how it ended."""
 
     def __init__(self) -> None:
         self.pid: int | None = None
         self.stderr: deque[str] = deque(maxlen=_STDERR_LINES)
         self.fault: str | None = None
-        """Why we gave it up ourselves."""
+        """Why the gate stopped it."""
         self.exit_status: int | None = None
-        self.is_deaf = False
-        """Whether it closed its input."""
+        self.stdin_closed = False
+        """Whether it closed its standard input."""
         self.was_stopped = False
-        """Whether it ran until it was stopped from here."""
+        """Whether it ran until the gate stopped it."""
 
-    def begin_again(self) -> bool:
-        """Forget a process that has ended by itself, to start another; tell whether there was one."""
+    def reset(self) -> bool:
+        """Prepare for a restart of a process that ended by itself; return whether there was one."""
         if self.exit_status is None or self.fault is not None or self.was_stopped:
             return False
-        self.exit_status, self.is_deaf = None, False
+        self.exit_status, self.stdin_closed = None, False
         return True
 
-    def with_last_words(self, fault: str) -> str:
-        """Add what it wrote last to standard error, or to standard output in another form than messages."""
+    def with_stderr(self, fault: str) -> str:
+        """Append the last lines of standard error, and of non-message output."""
         tail = " / ".join(line for line in list(self.stderr)[-5:] if line.strip())
         return f"{fault}: {tail}" if tail else fault
 
-    def obituary(self) -> str:
-        """Say how it ended, in one line."""
+    def exit_reason(self) -> str:
+        """Return how it ended, in one line."""
         if self.fault is not None:
             return self.fault
         if self.exit_status is None:
             return "it closed its output"
         if self.exit_status < 0:
-            return f"it was ended by signal {-self.exit_status}"
+            return f"it was killed by signal {-self.exit_status}"
         return f"it exited with status {self.exit_status}"
 
 
@@ -78,7 +78,7 @@ class Program:
 async def stdio_transport(
     reach: Stdio, program: Program, on_end: Callable[[], None]
 ) -> AsyncIterator[TransportStreams]:
-    """Start the program and speak with it; `on_end` is called when it stops speaking. Raises OSError, ValueError."""
+    """Start the program and connect to it; `on_end` is called when its output ends. Raises OSError, ValueError."""
     process = await asyncio.create_subprocess_exec(
         reach.command,
         *reach.args,
@@ -93,7 +93,7 @@ async def stdio_transport(
     program.pid = process.pid
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise TypeError("the process has no pipes")
-    hearing = asyncio.create_task(_read_stderr(process.stderr, program), name="mcp stderr")
+    stderr_reader = asyncio.create_task(_read_stderr(process.stderr, program), name="mcp stderr")
     try:
         yield (
             _Output(process.stdout, process, program, on_end),
@@ -102,19 +102,21 @@ async def stdio_transport(
     finally:
         with anyio.CancelScope(shield=True):
             program.was_stopped = (
-                program.exit_status is None and process.returncode is None and not program.is_deaf
+                program.exit_status is None and process.returncode is None and not program.stdin_closed
             )
             try:
                 await _stop(process)
-                await asyncio.wait([hearing], timeout=_LAST_WORDS_S)  # children may hold the pipe open
-            finally:  # also where the wait was cut short
+                await asyncio.wait(
+                    [stderr_reader], timeout=_STDERR_WAIT_S
+                )  # child processes may hold the pipe open
+            finally:  # also if the wait was cancelled
                 program.exit_status = process.returncode
-                hearing.cancel()
-                await asyncio.gather(hearing, return_exceptions=True)
+                stderr_reader.cancel()
+                await asyncio.gather(stderr_reader, return_exceptions=True)
 
 
 class _Stream:
-    """What the SDK asks of both directions. It reads and writes in its own tasks; the pipes end with the process."""
+    """The SDK's stream interface for both directions. The pipes close with the process."""
 
     async def __aenter__(self) -> Self:
         return self
@@ -127,7 +129,7 @@ class _Stream:
 
 
 class _Output(_Stream):
-    """What the program writes, read a message at a time."""
+    """The program's standard output, message by message."""
 
     def __init__(
         self,
@@ -152,7 +154,7 @@ class _Output(_Stream):
             )  # reading a line that is there already never waits; a flood must not hold up others
             try:
                 line = await self._lines.readline()
-            except ValueError:  # what readline makes of a LimitOverrunError
+            except ValueError:  # readline raises it for a LimitOverrunError
                 self._program.fault = f"it sent a message of more than {MAX_LINE_BYTES} bytes"
                 line = b""
             except ConnectionError:
@@ -160,10 +162,10 @@ class _Output(_Stream):
         if not line:
             await self._end()
             raise StopAsyncIteration
-        said = await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
-        if isinstance(said, Exception):
+        message = await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
+        if isinstance(message, Exception):
             self._program.stderr.append(line[:500].decode("utf-8", "replace").rstrip())
-        return said
+        return message
 
     async def receive(self) -> SessionMessage | Exception:
         """Read one message. Raises anyio.EndOfStream."""
@@ -173,7 +175,7 @@ class _Output(_Stream):
             raise anyio.EndOfStream from None
 
     async def _end(self) -> None:
-        """Find out why it ended before the session fails what waits, so that those calls can say it."""
+        """Get the exit status before the session fails waiting calls, for their error messages."""
         if self._program.fault is None:
             with contextlib.suppress(TimeoutError):
                 async with asyncio.timeout(_STOP_S):
@@ -182,7 +184,7 @@ class _Output(_Stream):
 
 
 class _Input(_Stream):
-    """What the program reads, written a message at a time."""
+    """The program's standard input, message by message."""
 
     def __init__(self, pipe: asyncio.StreamWriter, lines: asyncio.StreamReader, program: Program) -> None:
         self._pipe = pipe
@@ -196,8 +198,8 @@ class _Input(_Stream):
             self._pipe.write(text.encode() + b"\n")
             await self._pipe.drain()
         except (ConnectionError, RuntimeError) as error:
-            self._program.is_deaf = True
-            self._lines.feed_eof()  # the session sees the connection end, instead of a request that hangs
+            self._program.stdin_closed = True
+            self._lines.feed_eof()  # ends the session, so that the request does not hang
             raise anyio.BrokenResourceError from error
 
 
@@ -211,7 +213,7 @@ async def _read_stderr(stderr: asyncio.StreamReader, program: Program) -> None:
 
 
 def _parse(line: bytes) -> SessionMessage | Exception:
-    """Read one line; what is no message is handed to the session as the error that it is."""
+    """Parse one line; return the error for lines that are not messages."""
     try:
         return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
     except ValueError as error:
@@ -219,7 +221,7 @@ def _parse(line: bytes) -> SessionMessage | Exception:
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:
-    """Close its input, wait, ask, wait, kill: the order of the specification's lifecycle section."""
+    """Close its input, then SIGTERM, then SIGKILL: the order of MCP's lifecycle section."""
     if process.stdin is not None:
         process.stdin.close()
     try:
@@ -231,12 +233,12 @@ async def _stop(process: asyncio.subprocess.Process) -> None:
                 async with asyncio.timeout(_STOP_S):
                     await process.wait()
                     break
-    finally:  # also where our patience was cut short
+    finally:  # also if the wait was cancelled
         with contextlib.suppress(ProcessLookupError, PermissionError):
             os.killpg(process.pid, signal.SIGKILL)  # children that outlived it
         with contextlib.suppress(TimeoutError):
             async with asyncio.timeout(_STOP_S):
-                await process.wait()  # at once, unless it had to be killed just now
-        # A process that has ended may still be heard of on its pipes; there is no public way to stop listening.
+                await process.wait()  # immediate, unless it was just killed
+        # asyncio has no public way to close the pipes of a process that has ended.
         process._transport.close()  # type: ignore[attr-defined]  # noqa: SLF001
         await asyncio.sleep(0)

@@ -1,7 +1,7 @@
-"""What passes between the SDK's client and a transport: answers are mended, and errors of the connection are marked.
+"""Streams between the SDK's client and a transport: repairs results and marks errors of the connection.
 
-A tool server's own error has whatever code it likes. Whether a request was lost is asked of the connection, and travels
-as a Python object in the error, which no server can send.
+A tool server may use any error code for its own errors. Therefore a lost request is marked by a Python object in the
+error's data, which no server can send.
 """
 
 from __future__ import annotations
@@ -15,37 +15,37 @@ import mcp_types as types
 from mcp.shared.message import SessionMessage
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
-from actions.mcp.upstream.lenient import mended
+from actions.mcp.upstream.lenient import repaired
 from actions.mcp.upstream.sdk import Reads, TransportStreams, Writes
 
 MAX_OPEN: Final = 10_000
-"""Requests whose method is remembered; a server that answers none is stopped long before by its limits."""
+"""Number of requests whose method is remembered."""
 
 
 @dataclass(frozen=True, slots=True)
 class Lost:
-    """Why a request has no answer of the server's."""
+    """Why a request has no response."""
 
     reason: str
-    not_done: bool = False
-    """Whether it certainly did not reach a tool, and may be sent again."""
+    not_received: bool = False
+    """Whether the server certainly did not receive it, so that it may be sent again."""
 
 
 @dataclass(slots=True)
 class Health:
-    """What is known of one connection."""
+    """The state of one connection."""
 
     lost: dict[types.RequestId, Lost] = field(default_factory=dict)
-    """Requests that were lost, until their error has passed."""
+    """Lost requests, until their error was delivered."""
     is_dead: bool = False
-    """Whether it must be made anew: the server has forgotten it, or cannot be reached."""
+    """Whether it must be reopened: the server does not know it or cannot be reached."""
     problem: str | None = None
-    """The last fault of the transport, in words."""
+    """The last error of the transport."""
     session_id: str | None = None
-    """Of a server at a URL that has sessions."""
+    """The session id of an HTTP server."""
 
     def lose(self, request_id: types.RequestId | None, lost: Lost, *, dead: bool = False) -> None:
-        """Take note that a request is lost."""
+        """Note a lost request."""
         self.problem = lost.reason
         self.is_dead = self.is_dead or dead
         if request_id is not None:
@@ -53,12 +53,12 @@ class Health:
 
 
 class Exchange:
-    """One connection's requests under way."""
+    """The requests in flight on one connection."""
 
     def __init__(
         self, health: Health, dropped: Callable[[str, int], None], about_to_send: Callable[[str], None]
     ) -> None:
-        """Take `about_to_send`, which hears the id of each request in the context of whoever sends it."""
+        """Call `about_to_send` with the id of each request, in the context of its sender."""
         self._health = health
         self._about_to_send = about_to_send
         self._dropped = dropped
@@ -66,26 +66,26 @@ class Exchange:
         self._version = LATEST_HANDSHAKE_VERSION
 
     def wrap(self, streams: TransportStreams) -> TransportStreams:
-        """Put this between the client and a transport."""
+        """Return the streams of a transport with this in between."""
         reads, writes = streams
         return _Answers(reads, self.received), _Requests(writes, self.sent)
 
     def sent(self, message: SessionMessage) -> None:
-        """Remember what was asked."""
+        """Remember the method of a request."""
         request = message.message
         if isinstance(request, types.JSONRPCRequest) and len(self._methods) < MAX_OPEN:
             self._methods[request.id] = request.method
             self._about_to_send(str(request.id))
 
     def received(self, message: SessionMessage) -> SessionMessage:
-        """Mend an answer, or mark an error that is the connection's."""
+        """Repair a result, or mark an error of the connection."""
         answer = message.message
         if isinstance(answer, types.JSONRPCResponse):
             self._health.lost.pop(answer.id, None)
             method = self._methods.pop(answer.id, "")
             if method in {"initialize", "server/discover"}:
                 self._version = str(answer.result.get("protocolVersion") or LATEST_MODERN_VERSION)
-            answer.result, dropped = mended(method, self._version, answer.result)
+            answer.result, dropped = repaired(method, self._version, answer.result)
             if dropped:
                 self._dropped(method, dropped)
         elif isinstance(answer, types.JSONRPCError) and answer.id is not None:
@@ -96,8 +96,8 @@ class Exchange:
         return message
 
 
-class _Passing:
-    """What the SDK asks of a stream beyond its items."""
+class _Delegate:
+    """Delegates the SDK's stream interface."""
 
     def __init__(self, inner: Any) -> None:
         self._inner = inner
@@ -113,14 +113,14 @@ class _Passing:
         await self._inner.aclose()
 
 
-class _Answers(_Passing):
+class _Answers(_Delegate):
     def __init__(self, inner: Reads, received: Callable[[SessionMessage], SessionMessage]) -> None:
         super().__init__(inner)
         self._received = received
 
     @property
     def last_context(self) -> Any:
-        """Pass the sender's context variables on, which the SDK looks for."""
+        """Forward the sender's context variables, which the SDK reads."""
         return getattr(self._inner, "last_context", None)
 
     def __aiter__(self) -> Self:
@@ -138,7 +138,7 @@ class _Answers(_Passing):
             raise anyio.EndOfStream from None
 
 
-class _Requests(_Passing):
+class _Requests(_Delegate):
     def __init__(self, inner: Writes, sent: Callable[[SessionMessage], None]) -> None:
         super().__init__(inner)
         self._sent = sent

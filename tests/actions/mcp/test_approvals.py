@@ -1,4 +1,4 @@
-"""Calls that wait for a person, and tools that are not what was approved any more."""
+"""Calls that wait for approval, and tools whose definition changed."""
 
 import asyncio
 from typing import Any
@@ -54,7 +54,7 @@ async def test_a_call_that_is_denied_says_that_a_person_said_no(start: Start) ->
         await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/deny")
         result = await waiting
     assert result.is_error
-    assert "a person, who said no" in text_of(result)
+    assert "requires approval, and it was denied" in text_of(result)
 
 
 async def test_nobody_answering_in_time_means_no(start: Start) -> None:
@@ -62,7 +62,7 @@ async def test_nobody_answering_in_time_means_no(start: Start) -> None:
     async with gate.client() as client:
         result = await call(client)
     assert result.is_error
-    assert "nobody answered within 0.2 s" in text_of(result)
+    assert "no answer came within 0.2 s" in text_of(result)
     (record,) = (await gate.admin.get("/v1/mcp/approvals")).json()["approvals"]
     assert record["state"] == "expired"
     late = await gate.admin.post(f"/v1/mcp/approvals/{record['id']}/approve")
@@ -81,7 +81,7 @@ async def test_settled_approvals_are_forgotten_after_30_days_and_long_names_are_
         waiting = asyncio.create_task(client.read_resource(uri))
         (approval,) = await gate.pending()
         await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/deny")
-        with pytest.raises(MCPError, match="who said no"):
+        with pytest.raises(MCPError, match="it was denied"):
             await waiting
         return str(approval["id"])
 
@@ -124,7 +124,7 @@ async def test_a_restart_ends_the_call_with_a_clear_error_and_keeps_the_record(s
         gate.parts.mcp.stop_asking()
         result = await waiting
         assert result.is_error
-        assert "the gate was restarted; it was not done" in text_of(result)
+        assert "the gate was restarted; the call was not sent" in text_of(result)
     await stop(gate.task)
     gate = await start(toolbox())
     (record,) = (await gate.admin.get("/v1/mcp/approvals")).json()["approvals"]
@@ -194,7 +194,7 @@ async def test_a_tool_whose_description_changes_falls_back_to_ask_and_raises_a_m
         assert await gate.metric("daemonpulse_mcp_tool_changed", tool="weather") == 1
         waiting = call(client, "weather")
         (approval,) = await gate.pending()
-        assert "not what was approved" in approval["reason"]
+        assert "tool definition changed" in approval["reason"]
         assert approval["rule"] == "rules[1]"
         assert (
             text_of(await client.call_tool("echo", {"text": "others are as before"}))

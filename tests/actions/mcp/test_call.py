@@ -1,4 +1,4 @@
-"""What happens to a call: allowed, denied, cut, timed out, cancelled, and put on record either way."""
+"""The ends of a call: allowed, denied, cut, timed out, cancelled, with an audit row each."""
 
 import asyncio
 import json
@@ -140,7 +140,7 @@ async def test_a_slow_call_times_out_and_the_server_is_told(start: Start, tmp_pa
         result = await client.call_tool("slow", {"seconds": 60, "marker": str(marker)})
         await holds(marker, "cancelled")
     assert result.is_error
-    assert "did not answer within 0.3 s" in text_of(result)
+    assert "no response within 0.3 s" in text_of(result)
     assert gate_of(result)["outcome"] == "timeout"
 
 
@@ -151,7 +151,7 @@ async def test_a_result_of_10_mb_is_cut_and_says_so(start: Start) -> None:
         text = text_of(result)
         assert len(text) < 1_000_200
         assert text.endswith(
-            "[Cut by the DaemonPulse gate: the result had 10000000 bytes, and 1000000 are allowed.]"
+            "[Cut by the DaemonPulse gate: the result had 10000000 bytes; output_cap_bytes is 1000000.]"
         )
         assert not result.is_error
         structured = await client.call_tool("echo", {"text": "fine"})
@@ -180,7 +180,7 @@ async def test_too_many_calls_a_minute_are_refused(start: Start) -> None:
     async with gate.client() as client:
         results = [await client.call_tool("echo", {"text": "x"}) for _ in range(3)]
     assert [result.is_error for result in results] == [False, False, True]
-    assert "2 calls a minute is the limit" in text_of(results[2])
+    assert "calls_per_minute is 2" in text_of(results[2])
     assert gate_of(results[2])["outcome"] == "limited"
 
 
@@ -230,7 +230,7 @@ async def test_nothing_is_called_while_the_audit_cannot_be_written(start: Start,
         await client.call_tool("echo", {"text": "once"})
         storage = gate.parts.service.storage
         storage._writer.submit(storage._write_connection.execute, "PRAGMA query_only = ON").result()
-        with pytest.raises(MCPError, match="nothing can be recorded"):
+        with pytest.raises(MCPError, match="the audit cannot be written"):
             await client.call_tool("slow", {"marker": str(marker)})
         storage._writer.submit(storage._write_connection.execute, "PRAGMA query_only = OFF").result()
         assert not marker.exists()

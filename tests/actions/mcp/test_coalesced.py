@@ -54,12 +54,12 @@ async def test_a_server_that_cries_is_heard_once_a_round() -> None:
     async def pass_on(what: str) -> None:
         heard.append(what)
         for _ in range(100):
-            notices.heard("tools")
+            notices.notify("tools")
 
     notices = ChangeNotices(pass_on, pace_s=3600)
     for _ in range(1_000):
-        notices.heard("tools")
-        notices.heard("prompts")
+        notices.notify("tools")
+        notices.notify("prompts")
     running = asyncio.create_task(notices.run())
     for _ in range(100):
         await asyncio.sleep(0)

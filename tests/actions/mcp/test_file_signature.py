@@ -3,20 +3,20 @@
 import os
 from pathlib import Path
 
-from actions.mcp.file_signature import mark_of
+from actions.mcp.file_signature import signature_of
 
 
 def test_a_mark_changes_with_the_file_and_with_what_keeps_us_from_it(tmp_path: Path) -> None:
     path, other = tmp_path / "file", tmp_path / "other"
-    assert mark_of(path) is None
+    assert signature_of(path) is None
     path.write_text("one")
-    first = mark_of(path)
-    assert mark_of(path) == first
+    first = signature_of(path)
+    assert signature_of(path) == first
     os.utime(path, ns=(1, 1))
-    touched = mark_of(path)
+    touched = signature_of(path)
     other.write_text("one")
     os.utime(other, ns=(1, 1))
     other.replace(path)
-    replaced = mark_of(path)
-    unreachable = mark_of(path / "below")
+    replaced = signature_of(path)
+    unreachable = signature_of(path / "below")
     assert len({None, first, touched, replaced, unreachable}) == 5

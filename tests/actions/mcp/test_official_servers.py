@@ -148,7 +148,7 @@ async def test_a_server_killed_in_mid_call_is_said_to_be_and_comes_back(start: S
         os.kill(pid, signal.SIGKILL)
         result = await waiting
         assert result.is_error
-        assert "it was ended by signal 9" in text_of(result)
+        assert "it was killed by signal 9" in text_of(result)
         assert "Echo: y" in text_of(await client.call_tool("echo", {"message": "y"}))
 
 

@@ -234,8 +234,8 @@ async def test_what_a_new_policy_denies_is_not_done_although_it_was_approved(sta
         (approval,) = await gate.pending()
         await rewrite(gate, toolbox() + rule("ask", paths=paths))
         answer = await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/approve")
-        assert (answer.status_code, "the policy is not what it was" in answer.json()["detail"]) == (409, True)
-        assert "it was not done" in text_of(await waiting)
+        assert (answer.status_code, "the policy changed" in answer.json()["detail"]) == (409, True)
+        assert "the call was not sent" in text_of(await waiting)
 
 
 async def test_no_call_slips_through_while_policies_change(start: Start) -> None:

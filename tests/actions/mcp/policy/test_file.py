@@ -92,8 +92,8 @@ def test_without_a_policy_every_tool_asks_and_a_missing_file_is_told_apart(tmp_p
         ("default = 'maybe'", "default: write allow, deny or ask"),
         ("[[rules]]\ntool = 'x'", "rules[1].decision: is missing: write allow, deny or ask"),
         ("[[rules]]\ntool = 'x'\nprompt = 'y'\ndecision = 'ask'", "has tool and prompt"),
-        ("[[rules]]\ndecision = 'allow'\npaths = { arguments = ['p'] }", "half of it guards nothing"),
-        ("[[rules]]\ndecision = 'allow'\nhosts = { allowed = ['p'] }", "half of it guards nothing"),
+        ("[[rules]]\ndecision = 'allow'\npaths = { arguments = ['p'] }", "hosts needs arguments and allowed"),
+        ("[[rules]]\ndecision = 'allow'\nhosts = { allowed = ['p'] }", "hosts needs arguments and allowed"),
         (
             "[[rules]]\ndecision = 'allow'\npaths = { arguments = ['p'], roots = ['x'] }",
             "write absolute paths",
@@ -104,13 +104,13 @@ def test_without_a_policy_every_tool_asks_and_a_missing_file_is_told_apart(tmp_p
         ("[servers.a]\nurl = 'http://h:x'", "servers.a.url: write http://host:port/path"),
         (
             "mcp_json = '~nobody-of-this-name/x'",
-            "mcp_json: ~nobody-of-this-name/x: there is no such user's home",
+            "mcp_json: ~nobody-of-this-name/x: the home directory is unknown",
         ),
         (
             "[[rules]]\ndecision = 'allow'\npaths = { arguments = ['p'], roots = ['~nobody-of-this-name'] }",
-            "rules[1].paths.roots: ~nobody-of-this-name: there is no such user's home",
+            "rules[1].paths.roots: ~nobody-of-this-name: the home directory is unknown",
         ),
-        ("[servers.a]\ncommand = 'x'\nurl = 'http://x/'", "reached one way"),
+        ("[servers.a]\ncommand = 'x'\nurl = 'http://x/'", "write one of them"),
         ("[servers.a]\nurl = 'ftp://x/'", "servers.a.url: write http://"),
         ("[servers.a]\ncommand = 'x'\nidle_s = 0", "servers.a.idle_s: write a number above 0"),
         (

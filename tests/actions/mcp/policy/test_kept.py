@@ -50,7 +50,7 @@ def test_a_server_with_a_secret_is_left_out_and_the_rules_stay(server: str, tmp_
     )
     watch = PolicyWatch(tmp_path / "mcp.toml", Metrics())
     assert watch.first((found.kept, found.sha256)) == again
-    assert "without one: a secret is not kept" in (watch.problem or "")
+    assert "without server one: secrets are not kept" in (watch.problem or "")
 
 
 def test_a_server_whose_secrets_are_references_is_kept_and_they_are_resolved_again() -> None:

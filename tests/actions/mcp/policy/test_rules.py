@@ -117,7 +117,7 @@ def test_a_changed_tool_asks_again_and_says_why() -> None:
     policy = Policy((Rule("all", Decision.ALLOW),))
     found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
     assert (found.decision, found.rule) == (Decision.ASK, "all")
-    assert found.reason == "it is not what was approved any more"
+    assert found.reason == "the tool definition changed"
 
 
 def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> None:

@@ -4,7 +4,7 @@ from typing import Any
 
 import pytest
 
-from actions.mcp.upstream.lenient import mended
+from actions.mcp.upstream.lenient import repaired
 
 SCHEMA = {"type": "object"}
 GOOD = {"name": "good", "inputSchema": SCHEMA}
@@ -26,10 +26,10 @@ GOOD = {"name": "good", "inputSchema": SCHEMA}
 )
 def test_a_malformed_tool_costs_that_tool(version: str, bad: Any) -> None:
     more = {"resultType": "complete", "ttlMs": 0, "cacheScope": "private"} if version == "2026-07-28" else {}
-    result, dropped = mended("tools/list", version, {"tools": [GOOD, bad, GOOD], **more})
+    result, dropped = repaired("tools/list", version, {"tools": [GOOD, bad, GOOD], **more})
     assert (result["tools"], dropped) == ([GOOD, GOOD], 1)
     whole = {"tools": [GOOD], **more}
-    assert mended("tools/list", version, whole) == (whole, 0)
+    assert repaired("tools/list", version, whole) == (whole, 0)
 
 
 def test_lists_of_every_kind_are_mended_and_a_missing_one_is_empty() -> None:
@@ -38,10 +38,10 @@ def test_lists_of_every_kind_are_mended_and_a_missing_one_is_empty() -> None:
         ("resources/list", "resources", {"name": "r", "uri": "x:y"}),
         ("resources/templates/list", "resourceTemplates", {"name": "t", "uriTemplate": "x:{y}"}),
     ):
-        assert mended(method, "2025-11-25", {key: [good, 3]}) == ({key: [good]}, 1)
-        assert mended(method, "2025-11-25", {}) == ({key: []}, 1)
+        assert repaired(method, "2025-11-25", {key: [good, 3]}) == ({key: [good]}, 1)
+        assert repaired(method, "2025-11-25", {}) == ({key: []}, 1)
     odd = {"tools": [GOOD], "nextCursor": 3}
-    assert mended("tools/list", "2025-11-25", odd)[0] == {"tools": [GOOD]}
+    assert repaired("tools/list", "2025-11-25", odd)[0] == {"tools": [GOOD]}
 
 
 TEXT = {"type": "text", "text": "fine"}
@@ -62,7 +62,7 @@ TEXT = {"type": "text", "text": "fine"}
 def test_a_malformed_block_costs_that_block_and_says_so(
     result: dict[str, Any], content: Any, dropped: int
 ) -> None:
-    found, count = mended("tools/call", "2025-11-25", result)
+    found, count = repaired("tools/call", "2025-11-25", result)
     assert count == dropped
     if content is not None:
         assert found["content"] == content
@@ -77,5 +77,5 @@ def test_other_results_of_a_call_and_other_methods_are_left_alone() -> None:
         {"resultType": "input_required"},
     ]
     for result in others:
-        assert mended("tools/call", "2026-07-28", result) == (result, 0)
-    assert mended("ping", "2025-11-25", {"x": 1}) == ({"x": 1}, 0)
+        assert repaired("tools/call", "2026-07-28", result) == (result, 0)
+    assert repaired("ping", "2025-11-25", {"x": 1}) == ({"x": 1}, 0)
