@@ -110,6 +110,7 @@ class Simulator:
         self.faults.revoke = self._revoke
         self.faults.rotate = self._authority.rotate
         self.faults.broadcast = self._sockets.broadcast
+        self.faults.restart = self._restart_soon
         self._scenario = scenarios.build(
             name=self.config.scenario,
             daemon=self.daemon,
@@ -141,6 +142,8 @@ class Simulator:
         return self
 
     async def __aexit__(self, *_exc: object) -> None:
+        if self._farewell is not None:
+            self._farewell.cancel()
         await self.stop()
 
     async def start(self) -> None:
@@ -214,6 +217,9 @@ class Simulator:
 
     def _shut_down_soon(self) -> None:
         self._farewell = asyncio.get_running_loop().create_task(self.stop())
+
+    def _restart_soon(self, down_s: float) -> None:
+        self._farewell = asyncio.get_running_loop().create_task(self.restart(down_s=down_s))
 
     async def _handle(self, request: web.Request) -> web.StreamResponse:
         self._requests[id(request)] = request

@@ -136,3 +136,18 @@ async def test_number_of_models_can_be_chosen(count: int, shown: int) -> None:
         async with httpx.AsyncClient(base_url=sim.url) as http:
             models = (await http.get("/api/v1/models")).json()["models"]
         assert len({model["key"] for model in models}) == shown
+
+
+async def test_a_daemon_that_a_scenario_restarts_is_down_and_comes_back_as_another_process() -> None:
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        pid, port = sim.daemon.pid, sim.port
+        sim.faults.restart(0.3)
+        await asyncio.wait_for(sim.stopped.wait(), 10)
+        with pytest.raises(OSError, match=str(port)):
+            await asyncio.open_connection("127.0.0.1", port)
+        async with asyncio.timeout(10):
+            while sim.stopped.is_set():  # noqa: ASYNC110 - it tells of its end, not of its start
+                await asyncio.sleep(0.05)
+        assert sim.daemon.pid != pid
+        _, writer = await asyncio.open_connection("127.0.0.1", port)
+        writer.close()

@@ -20,6 +20,8 @@ _MIB = 1024 * 1024
 # Time for a GPU to cover 63 % of the way to its new temperature. Assumed: a two-slot air-cooled GPU.
 _HEAT_TIME_S = 45.0
 _AMBIENT_C = 31.0
+# What blocked fans add; enough to slow a busy GPU down.
+_TRAPPED_C = 28.0
 # Generating is limited by memory, not by arithmetic.
 _MEMORY_BOUND = 0.82
 # From this load on a GPU is at its power limit.
@@ -62,6 +64,7 @@ class Gpu:
         "_busy_s",
         "_energy_j",
         "_temperature_c",
+        "_trapped_c",
         "ecc_corrected",
         "ecc_uncorrected",
         "index",
@@ -81,6 +84,7 @@ class Gpu:
         self._at_s = 0.0
         self._busy_s = 0.0
         self._energy_j = 0.0
+        self._trapped_c = 0.0
         self._temperature_c = self._target_c()
 
     @property
@@ -94,7 +98,12 @@ class Gpu:
         return self.spec.total_bytes - self.used_bytes
 
     def _target_c(self) -> float:
-        return _AMBIENT_C + 8.0 + (self.spec.full_load_c - _AMBIENT_C - 8.0) * self.load
+        return _AMBIENT_C + 8.0 + (self.spec.full_load_c - _AMBIENT_C - 8.0) * self.load + self._trapped_c
+
+    def block_fans(self, *, blocked: bool, now_s: float) -> None:
+        """Keep the heat in, or let it out, from now on."""
+        self._settle(now_s)
+        self._trapped_c = _TRAPPED_C if blocked else 0.0
 
     def set_load(self, *, load: float, now_s: float) -> None:
         """Change the load (0..1) from now on."""

@@ -1,4 +1,4 @@
-"""Generate trouble on top of the steady mix: stuck instances, crashes, odd frames, leaks.
+"""Generate trouble on top of the steady mix: stuck instances, crashes, stalls, restarts, heat, odd frames, leaks.
 
 Knows the daemon's public methods and the faults; each trouble is what operators reported.
 """
@@ -65,6 +65,58 @@ class Crash(Steady):
             )
         )
         self.later(120.0, self._crash)
+
+
+class Stall(Steady):
+    """After 20 s, and every four minutes, the daemon accepts connections and answers nothing for 90 s."""
+
+    def __init__(self, *, daemon: Daemon, seed: int, faults: Faults) -> None:
+        super().__init__(daemon=daemon, seed=seed)
+        self._faults = faults
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        self.later(20.0, self._freeze)
+
+    def stop(self) -> None:
+        """Answer again."""
+        super().stop()
+        self._faults.thaw()
+
+    def _freeze(self) -> None:
+        self._faults.freeze()
+        self.later(90.0, self._faults.thaw)
+        self.later(240.0, self._freeze)
+
+
+class Restart(Steady):
+    """After 20 s, and every four minutes, the daemon ends; 90 s later it is back, as a new process without models."""
+
+    def __init__(self, *, daemon: Daemon, seed: int, faults: Faults) -> None:
+        super().__init__(daemon=daemon, seed=seed)
+        self._faults = faults
+        self._wait_s = 20.0
+
+    def begin(self) -> None:
+        """Schedule the trouble; longer after each restart than before the first."""
+        super().begin()
+        self.later(self._wait_s, lambda: self._faults.restart(90.0))
+        self._wait_s = 240.0
+
+
+class Heat(Steady):
+    """After 20 s the fans of every GPU are blocked for six minutes, then free for two: they slow down by heat."""
+
+    def begin(self) -> None:
+        """Schedule the trouble."""
+        super().begin()
+        self.later(20.0, lambda: self._block(True))
+
+    def _block(self, blocked: bool) -> None:  # noqa: FBT001 - on or off
+        for gpu in self.daemon.gpus.all:
+            gpu.block_fans(blocked=blocked, now_s=self.clock.now_s)
+        self.later(360.0 if blocked else 120.0, lambda: self._block(not blocked))
 
 
 class BadMemory(Steady):

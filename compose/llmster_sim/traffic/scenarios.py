@@ -9,7 +9,7 @@ import functools
 from typing import TYPE_CHECKING
 
 from llmster_sim.models.load_config import SPLIT
-from llmster_sim.traffic.incidents import BadMemory, Crash, Leak, Malformed, Stuck
+from llmster_sim.traffic.incidents import BadMemory, Crash, Heat, Leak, Malformed, Restart, Stall, Stuck
 from llmster_sim.traffic.plugin_agents import PluginAgents
 from llmster_sim.traffic.steady import Agent, Burst, Steady, Traffic
 
@@ -27,6 +27,9 @@ SCENARIOS = {
     "agent": "two agents with tools, each turn continuing the former one; with --mcp-json, tools that are there",
     "stuck": "steady, and after 20 s one instance generates for ever",
     "crash": "steady, and a busy engine process dies every two minutes",
+    "stall": "steady, and every four minutes the daemon answers nothing for 90 s",
+    "restart": "steady, and every four minutes the daemon is down for 90 s and comes back as a new process",
+    "heat": "steady, and the GPUs' fans are blocked, so that they throttle",
     "malformed": "steady, and every 4 s a log frame no schema allows",
     "leak": "steady, and the daemon's memory grows with every request",
     "mig": "steady, on a data-centre GPU that is partitioned",
@@ -70,6 +73,9 @@ def build(
         "agent": functools.partial(_agents, bench=bench),
         "stuck": Stuck,
         "crash": Crash,
+        "stall": functools.partial(Stall, faults=faults),
+        "restart": functools.partial(Restart, faults=faults),
+        "heat": Heat,
         "malformed": functools.partial(Malformed, faults=faults),
         "leak": functools.partial(Leak, real=real_leak),
         "mig": Steady,

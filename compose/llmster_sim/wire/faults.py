@@ -59,6 +59,8 @@ class Faults:
         self.drop_sockets: Callable[[], int] = lambda: 0
         self.revoke: Callable[[], None] = lambda: None
         self.rotate: Callable[[str], None] = lambda _token: None
+        self.restart: Callable[[float], None] = lambda _down_s: None
+        """Ends the daemon; it is there again after so many real seconds, as a new process."""
         self.broadcast: Callable[[str], None] = lambda _text: None
 
     # Answers to calls, channels and requests

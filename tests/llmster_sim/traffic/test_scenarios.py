@@ -1,3 +1,4 @@
+import asyncio
 import json
 from collections import Counter
 from typing import Any
@@ -22,8 +23,10 @@ class _Play:
         self.clock = Clock(manual=True)
         self.daemon = Daemon(clock=self.clock, models=CATALOGUE, seed=seed)
         self.frames: list[str] = []
-        faults = Faults(clock=self.clock)
+        self.faults = faults = Faults(clock=self.clock)
         faults.broadcast = self.frames.append
+        self.ends: list[float] = []
+        faults.restart = self.ends.append
         self.events: Events = []
         self.daemon.watch(self.events.append)
         load_initial(self.daemon)
@@ -112,6 +115,41 @@ def test_crash_kills_a_busy_engine_which_is_loaded_again_on_demand() -> None:
     )
     assert texts["The"] == texts["Engine"] == totals.crashes
     assert totals.loads > 3
+
+
+async def test_a_stalled_daemon_answers_nothing_for_a_while_and_then_again() -> None:
+    play = _Play("stall", seconds=25)
+    waiting = asyncio.create_task(play.faults.thawed())
+    await asyncio.sleep(0)
+    assert not waiting.done()
+    play.clock.advance(90)
+    await asyncio.wait_for(waiting, 5)
+
+
+def test_a_daemon_that_restarts_is_down_for_a_while_and_later_again() -> None:
+    play = _Play("restart", seconds=25)
+    assert play.ends == [90.0]
+    play.scenario.stop()
+    play.scenario.start()
+    play.clock.advance(100)
+    assert play.ends == [90.0]
+    play.clock.advance(200)
+    assert play.ends == [90.0, 90.0]
+
+
+def test_blocked_fans_make_busy_gpus_slow_down_and_free_ones_let_them_cool() -> None:
+    play = _Play("heat", seconds=20)
+
+    def hot(seconds: int) -> int:
+        seen = 0
+        for _ in range(seconds):
+            play.clock.advance(1)
+            seen += any(gpu.hot for gpu in play.daemon.gpus.read(play.clock.now_s))
+        return seen
+
+    assert hot(360) > 180
+    hot(60)
+    assert hot(50) == 0
 
 
 def test_malformed_frames_come_beside_ordinary_traffic() -> None:
