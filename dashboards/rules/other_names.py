@@ -94,6 +94,16 @@ def dcgm() -> list[Json]:
     return rules + [{"record": name, "expr": expr + _JOIN} for name, expr in _DCGM.items()]
 
 
+_ONE: Final = "(job, instance, daemon, model, instance_id)"
+_KV_TOKENS: Final = f"sum by {_ONE} ({e.SLOT_CONTEXT.name})"
+_KV_RATIO: Final = (
+    f"{_KV_TOKENS} / on {_ONE} max by {_ONE} ({e.ENGINE_SLOTS.name})"
+    f" / on {_ONE} max by {_ONE} ({e.ENGINE_CONTEXT.name})"
+)
+"""Tokens in all slots, of those that the slots can hold. Assumed: each slot has cells of its own; of a unified KV
+cache, which all slots share, it tells too little."""
+
+
 # vLLM ----------------------------------------------------------------------------------------------------------------
 def _model_name(expr: str) -> str:
     return f'label_replace(label_replace({expr}, "model_name", "$1", "model", "(.*)"), "engine", "0", "model", ".*")'
@@ -127,6 +137,8 @@ def vllm() -> list[Json]:
         for part in ("bucket", "sum", "count")
     }
     plain |= {
+        "vllm:kv_cache_usage_perc": _KV_RATIO,
+        "vllm:gpu_cache_usage_perc": _KV_RATIO,  # its name before vLLM 0.10
         "vllm:prefix_cache_hits_total": e.CACHED_TOKENS.name,
         "vllm:prefix_cache_queries_total": f"{e.CACHED_TOKENS.name} + {e.PROCESSED_TOKENS.name}",
     }
@@ -143,6 +155,8 @@ _LLAMACPP: Final = {
     "llamacpp:predicted_tokens_seconds": (
         f"rate({s.GENERATION_TOKENS.name}[5m]) / (rate({s.E2E.name}_sum[5m]) - rate({s.TTFT.name}_sum[5m]))"
     ),
+    "llamacpp:kv_cache_tokens": _KV_TOKENS,
+    "llamacpp:kv_cache_usage_ratio": _KV_RATIO,
     "llamacpp:requests_processing": d.REQUESTS_RUNNING.name,
     "llamacpp:requests_deferred": d.REQUESTS_WAITING.name,
 }
