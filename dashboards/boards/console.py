@@ -58,7 +58,9 @@ _RUNTIME_LOG = plots.logs(
     LogQuery(_RUNTIME),
 )
 _PREDICTION_LOG = plots.logs(
-    "Predictions", "What did models answer? Empty unless capture is on.", LogQuery(_PREDICTION)
+    "Predictions",
+    "How did each request end? A click leads to its trace. With capture on the lines are the outputs.",
+    LogQuery(_PREDICTION),
 )
 _OUTPUT = plots.series(
     "Output tok/s by model",
@@ -108,7 +110,7 @@ BOARD: Final = Board(
     sections=(
         section("", row(5, (5, _LOG), (19, _LEVELS)), row(14, (24, _SERVER_LOG))),
         section("Engine log", row(14, (24, _RUNTIME_LOG))),
-        section("Predictions (needs capture)", row(12, (24, _PREDICTION_LOG))),
+        section("Predictions", row(12, (24, _PREDICTION_LOG))),
         section(
             "Speed and volume",
             row(8, (8, _OUTPUT), (8, _TTFT), (8, _KINDS)),

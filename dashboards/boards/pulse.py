@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.boards.clients import CLIENTS
 from dashboards.boards.slots import SLOTS
-from dashboards.boards.traces import SLOW, TRACES
+from dashboards.boards.traces import CONVERSATION, SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
 from dashboards.kit.promql import RANGE, Expr, Selector, either, max_by, share, sum_by, unless
@@ -185,7 +185,14 @@ _ACCEPTED = plots.series(
 BOARD: Final = Board(
     name="Pulse",
     question="How fast do models answer, and where does the time go?",
-    variables=(source("prometheus", "Prometheus"), source("tempo", "Tempo"), DAEMON, MODEL, SLOW),
+    variables=(
+        source("prometheus", "Prometheus"),
+        source("tempo", "Tempo"),
+        DAEMON,
+        MODEL,
+        SLOW,
+        CONVERSATION,
+    ),
     notes=NOTES,
     since="now-30m",
     answer=("Output tok/s", "TTFT p95", "TPOT p95", "Error rate", "TTFT", "TPOT", "E2E latency", "Slots"),

@@ -1,4 +1,4 @@
-"""The section of Pulse about single requests: slow ones, those that reasoned longest, agent turns."""
+"""The section of Pulse about single requests: slow ones, those that reasoned longest, the turns of a conversation."""
 
 from __future__ import annotations
 
@@ -6,6 +6,7 @@ from typing import Final
 
 from dashboards.kit import tables
 from dashboards.kit.board import Variable, row, section
+from dashboards.kit.tables import Column
 from dashboards.kit.targets import TraceQuery
 
 SLOW: Final = Variable(
@@ -16,48 +17,56 @@ SLOW: Final = Variable(
     default="5s",
     about="Requests that took at least this are listed under Traces.",
 )
+CONVERSATION: Final = Variable(
+    "conversation",
+    "Conversation",
+    "textbox",
+    default=".+",
+    about="Id of a conversation, whose turns are listed under Traces. .+ lists the turns of all.",
+)
 
 _REQUEST: Final = (
     'resource.service.name="llmster" && resource.llmster.daemon=~"$daemon"'
     ' && span.gen_ai.request.model=~"$model"'
 )
+_MODEL: Final = Column("gen_ai.request.model", "Model")
+_STARTED: Final = Column("time", "Start", width=165)
+_TOOK: Final = Column("duration", "Duration", width=95)
+_ID: Final = Column("spanID", "Request", width=140)
+_REASONED: Final = Column(
+    "daemonpulse.reasoning.seconds_estimated", "Reasoning time", unit="s", decimals=1, width=125
+)
+_TTFT: Final = Column("gen_ai.latency.time_to_first_token", "TTFT", unit="s", decimals=2, width=80)
+_WRITTEN: Final = Column("gen_ai.usage.output_tokens", "Output tokens", decimals=0, width=115)
+_ENDED: Final = Column("gen_ai.response.finish_reasons", "Finish reason", width=110)
+_TURN: Final = Column("daemonpulse.conversation.turn", "Turn", decimals=0, width=60)
+_CONVERSATION: Final = Column(
+    "gen_ai.conversation.id",
+    "Conversation",
+    width=150,
+    link="daemonpulse-pulse?var-conversation=${__value.raw}",
+)
+
 _TRACES = tables.traces(
     "Slow requests",
     "Which requests took longest? The id opens the trace: prefill, reasoning, answer, tool calls.",
-    TraceQuery(
-        f"{{{_REQUEST} && duration >= $slow}}"
-        " | select(span.gen_ai.request.model, span.gen_ai.usage.output_tokens, span.gen_ai.response.finish_reasons)",
-        table="spans",
-    ),
-    columns={
-        "traceIdHidden": "Trace",
-        "spanID": "Request",
-        "time": "Start",
-        "name": "Name",
-        "duration": "Duration",
-        "gen_ai.request.model": "Model",
-        "gen_ai.usage.output_tokens": "Output tokens",
-        "gen_ai.response.finish_reasons": "Finish reason",
-    },
-    slowest="Duration",
+    TraceQuery(f"{{{_REQUEST} && duration >= $slow}}", "spans"),
+    columns=(_ID, _MODEL, _TOOK, _TTFT, _REASONED, _WRITTEN, _STARTED),
+    largest="Duration",
 )
 _REASONING = tables.traces(
     "Longest reasoning",
-    "Which requests reasoned longest? Duration is the time spent reasoning, estimated.",
-    TraceQuery(
-        '{resource.service.name="llmster" && resource.llmster.daemon=~"$daemon" && name="reasoning"}'
-        " | select(span.daemonpulse.reasoning.tokens_estimated)",
-        table="spans",
-    ),
-    columns={
-        "traceIdHidden": "Trace",
-        "spanID": "Span",
-        "time": "Start",
-        "name": "Phase",
-        "duration": "Reasoning time",
-        "daemonpulse.reasoning.tokens_estimated": "Reasoning tokens",
-    },
-    slowest="Reasoning time",
+    "Which requests reasoned longest? Estimated.",
+    TraceQuery(f"{{{_REQUEST} && span.daemonpulse.reasoning.seconds_estimated > 0}}", "spans"),
+    columns=(_ID, _MODEL, _REASONED),
+    largest="Reasoning time",
+)
+_TURNS = tables.traces(
+    "Agent turns",
+    "Which turns has a conversation? Its id keeps only its turns; each trace has a link to the turn before.",
+    TraceQuery(f'{{{_REQUEST} && span.gen_ai.conversation.id=~"$conversation"}}', "spans"),
+    columns=(_ID, _CONVERSATION, _TURN, _MODEL, _TOOK, _TTFT, _REASONED, _WRITTEN, _ENDED, _STARTED),
+    largest="Start",
 )
 
-TRACES: Final = section("Traces", row(9, (14, _TRACES), (10, _REASONING)))
+TRACES: Final = section("Traces", row(9, (16, _TRACES), (8, _REASONING)), row(9, (24, _TURNS)))

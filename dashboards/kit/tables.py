@@ -168,21 +168,23 @@ def _of_column(name: str, column: Column) -> Json:
     return {"matcher": {"id": "byName", "options": name}, "properties": properties}
 
 
-def traces(title: str, ask: str, query: TraceQuery, *, columns: dict[str, str], slowest: str) -> Viz:
-    """List traces or spans, slowest first; a click on an id opens the whole trace.
+def traces(title: str, ask: str, query: TraceQuery, *, columns: Sequence[Column], largest: str) -> Viz:
+    """List spans, sorted by a column; a click on an id opens the whole trace. Sources are names of Tempo's fields.
 
-    `columns` are titles by the names of Tempo's fields, in order.
+    What a column shows of a span, Tempo is asked for. Its own units stay where a column has none.
     """
+    names = [column.source for column in columns]
+    asked = ", ".join(f"span.{name}" for name in names if "." in name)
     return panel(
         "table",
         title,
         ask,
-        [query],
+        [replace(query, query=f"{query.query} | select({asked})")],
         options={
             "showHeader": True,
             "cellHeight": "sm",
             "frameIndex": 0,
-            "sortBy": [{"displayName": slowest, "desc": True}],
+            "sortBy": [{"displayName": largest, "desc": True}],
         },
         defaults={
             "unit": "string",
@@ -195,11 +197,20 @@ def traces(title: str, ask: str, query: TraceQuery, *, columns: dict[str, str], 
             },
             "noValue": NO_VALUE,
         },
-        overrides=[
+        overrides=[_of_column(column.source, column) for column in columns],
+        transformations=[
             {
-                "matcher": {"id": "byName", "options": name},
-                "properties": [{"id": "displayName", "value": shown}],
+                "id": "organize",
+                "options": {
+                    "indexByName": {name: place for place, name in enumerate(names)},
+                    "includeByName": {},
+                    "excludeByName": dict.fromkeys(_UNSHOWN, True),
+                    "renameByName": {},
+                },
             }
-            for name, shown in columns.items()
         ],
     )
+
+
+_UNSHOWN: Final = ("traceService", "traceName", "name")
+"""Fields of Tempo that say the same of every request."""

@@ -1,4 +1,4 @@
-"""Log events as OTLP log records, and captured content as records of its own.
+"""Log events as OTLP log records, and one record per prediction that leads to its trace.
 
 Knows no stream and no socket; what a body may hold is decided in content.py.
 """
@@ -54,12 +54,14 @@ class LogSink:
         self._pump.put(lambda: self._record(rest, body), size_bytes=len(body))
 
     def take_prediction(self, prediction: Prediction) -> None:
-        """Queue the whole content of a prediction, where capture is on: spans only carry the beginning."""
+        """Queue how a prediction ended or, where capture is on, its whole output: spans only carry the beginning."""
         if self._capture is not Capture.OFF and prediction.output is not None:
             body = content.cut(content.prepared(prediction.output, self._capture), content.BODY_BYTES)
-            # The body is all that is counted, so the queue must not hold the prompt and the output as well.
-            rest = replace(prediction, prompt=None, output=None)
-            self._pump.put(lambda: self._content_record(rest, body), size_bytes=len(body))
+        else:
+            body = summary(prediction)
+        # The body is all that is counted, so the queue must not hold the prompt and the output as well.
+        rest = replace(prediction, prompt=None, output=None)
+        self._pump.put(lambda: self._prediction_record(rest, body), size_bytes=len(body))
 
     def _record(self, event: ServerLog | RuntimeLog, body: str) -> ReadableLogRecord:
         attributes: dict[str, str | int] = {"llmster.daemon": self._daemon}
@@ -85,13 +87,13 @@ class LogSink:
             SCOPE,
         )
 
-    def _content_record(self, prediction: Prediction, body: str) -> ReadableLogRecord:
+    def _prediction_record(self, prediction: Prediction, body: str) -> ReadableLogRecord:
         return ReadableLogRecord(
             LogRecord(
                 timestamp=prediction.end_ns,
                 trace_id=prediction.trace_id,
                 span_id=prediction.span_id,
-                trace_flags=TraceFlags(TraceFlags.SAMPLED),
+                trace_flags=TraceFlags(TraceFlags.SAMPLED if prediction.trace_id else TraceFlags.DEFAULT),
                 severity_text="INFO",
                 severity_number=SeverityNumber.INFO,
                 body=body,
@@ -104,3 +106,22 @@ class LogSink:
             self._resource(self._daemon),
             SCOPE,
         )
+
+
+def summary(prediction: Prediction) -> str:
+    """Tell of a prediction by counts and times: nothing of what was asked or answered."""
+    told = {
+        "finished_reason": prediction.finished_reason.value,
+        "prompt_tokens": prediction.prompt_tokens,
+        "generation_tokens": prediction.predicted_tokens,
+        "ttft_seconds": _rounded(prediction.time_to_first_token_s),
+        "reasoning_seconds": _rounded(prediction.reasoning_s),
+        "seconds": _rounded(prediction.duration_s),
+    }
+    return " ".join(
+        ["prediction finished", *(f"{key}={value}" for key, value in told.items() if value is not None)]
+    )
+
+
+def _rounded(seconds: float | None) -> float | None:
+    return None if seconds is None else round(seconds, 3)

@@ -8,7 +8,7 @@ import pytest
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk.resources import Resource
 
-from exporter.llmster.events import PredictionInput, PredictionOutput, RuntimeLog, ServerLog
+from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, RuntimeLog, ServerLog
 from exporter.pipeline.predictions import PredictionBuilder
 from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
@@ -74,3 +74,30 @@ def test_a_queue_of_captured_outputs_holds_no_prompts_and_nothing_that_was_cut()
     assert grown < 8 * MEGABYTE
     assert len(built) == 20
     assert all(record.log_record.trace_id for record in built)
+
+
+def test_every_prediction_has_a_record_that_leads_to_its_trace_and_tells_no_content() -> None:
+    builder = PredictionBuilder("box", keep_content=True)
+    stats = PredictionStats(
+        stop_reason="eosFound",
+        tokens_per_second=50.0,
+        time_to_first_token_s=0.25,
+        prompt_tokens=90,
+        predicted_tokens=100,
+    )
+    made = []
+
+    def take(sink: LogSink, number: int) -> None:
+        builder.add(PredictionInput(1000 + number, "qwen", "path", f"SECRET {number}"))
+        prediction = builder.add(PredictionOutput(9000 + number, "qwen", f"SECRET {number}", stats))
+        assert prediction is not None
+        made.append(prediction)
+        sink.take_prediction(prediction)
+
+    _, built = grown_by(take, Capture.OFF)
+    records = [one.log_record for one in built]
+    assert [record.trace_id for record in records] == [prediction.trace_id for prediction in made]
+    assert all(record.trace_id and record.span_id for record in records)
+    assert [*{record.body for record in records}] == [
+        "prediction finished finished_reason=stop prompt_tokens=90 generation_tokens=100 ttft_seconds=0.25 seconds=2.25"
+    ]
