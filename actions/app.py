@@ -33,6 +33,8 @@ from actions.commands.reconciler import Reconciler
 from actions.commands.service import Service
 from actions.domain.errors import MEDIA_TYPE, Problem
 from actions.domain.timeouts import Timeouts
+from actions.live.feeds import Feeds
+from actions.live.source import LiveSource
 from actions.mcp_gate import McpGate
 from actions.metrics import Metrics
 from actions.settings import ActionsSettings
@@ -137,7 +139,7 @@ async def serve(
             gate_url=lambda: url,
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
-        app = application(Api(service, authenticator, history))
+        app = application(Api(service, authenticator, history, _feeds(settings, stack)))
         door = RequestGuard(
             mcp.mount(app, authenticator),
             hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),
@@ -170,6 +172,15 @@ async def serve(
                 if telemetry is not None:
                     await asyncio.to_thread(telemetry.close)
     log.info("actions API stopped")
+
+
+def _feeds(settings: ActionsSettings, stack: contextlib.AsyncExitStack) -> Feeds | None:
+    """Open the live view, if an exporter is named; it ends with `stack`."""
+    if settings.exporter_url is None:
+        return None
+    feeds = Feeds(LiveSource(settings.exporter_url, settings.live_token))
+    stack.push_async_callback(feeds.close)
+    return feeds
 
 
 def _open_telemetry() -> Telemetry | None:

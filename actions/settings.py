@@ -15,7 +15,8 @@ from typing import Any, Final
 
 from exporter import settings as shared
 from exporter.settings import DaemonSettings
-from exporter.shared import host_header
+from exporter.shared import host_header, live_token
+from exporter.shared.live_token import LiveToken
 from exporter.shared.settings_table import (
     Raw,
     Setting,
@@ -54,6 +55,12 @@ SETTINGS: Final = (
     ),
     _Own("audit_max_days", "365", "Age from which on audit rows are archived, in days. 0 is no limit."),
     _Own("grafana_url", "", "The Grafana whose signed X-Grafana-Id proves the person in the audit."),
+    _Own("exporter_url", "", "The exporter whose live view is passed on, such as http://127.0.0.1:9810."),
+    _Own(
+        "live_token_file",
+        "",
+        "File with the token that opens text of running requests at the exporter; tokens of scope text see it.",
+    ),
     _Own("prometheus_url", "", "Where to read free GPU memory when NVML is not on this host."),
     _Own("prometheus_selector", "", 'Picks the host there, such as instance="gpu-box:9810".'),
 )
@@ -91,6 +98,9 @@ class ActionsSettings:
     log_format: str
     daemons: tuple[DaemonSettings, ...]
     grafana_url: str | None = None
+    exporter_url: str | None = None
+    live_token: LiveToken | None = None
+    """Opens text of running requests at the exporter; None: this service shows none."""
     audit_max_mb: int = 512
     audit_max_days: int = 365
 
@@ -122,6 +132,8 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         log_format=common.log_format,
         daemons=common.daemons,
         grafana_url=_optional_url(*raw("grafana_url")),
+        exporter_url=_optional_url(*raw("exporter_url")),
+        live_token=live_token.from_file(*raw("live_token_file")),
         audit_max_mb=_whole(*raw("audit_max_mb")),
         audit_max_days=_whole(*raw("audit_max_days")),
     )

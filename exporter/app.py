@@ -85,7 +85,7 @@ async def serve(
     url = serving.url_of(listener, tls=web.tls is not None)
     streams = Streams(settings, watches, host_watch.engines, energy) if settings.log_stream else None
     recorded = streams.recording(settings.daemons[0].name) if streams and recording else None
-    taps = taps_of(daemons, streams.streams if streams else ())
+    taps = taps_of(daemons, streams.streams if streams else (), live_token=settings.live_token)
     deliveries = dict(streams.deliveries) if streams else {}
     routes = Routes(
         watches,
@@ -94,6 +94,7 @@ async def serve(
         host=host_watch,
         energy=Energy(energy, energy_metrics),
         deliveries=deliveries,
+        live_token=settings.live_token,
         auth=BasicAuth(web.users) if web.users else None,
         hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),
     )

@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from exporter.shared import bounded_file, host_header
+from exporter.shared import bounded_file, host_header, live_token
+from exporter.shared.live_token import LiveToken
 from exporter.shared.settings_table import (
     PREFIX,
     Raw,
@@ -119,6 +120,8 @@ class ExporterSettings:
     daemons: tuple[DaemonSettings, ...]
     tool_tags: tuple[tuple[str, str], ...] = ()
     """Opening and closing tags of tool calls of models that are not known."""
+    live_token: LiveToken | None = None
+    """Opens the text of running requests; None where `capture` is not full or no file is named."""
     allowed_hosts: tuple[str, ...] = ()
     """Names besides the loopback ones that a Host header may carry while the listener is on loopback."""
 
@@ -135,6 +138,11 @@ SETTINGS: Final = (
     Setting("log_format", "logfmt", "logfmt or json."),
     Setting("log_stream", "on", "on or off. Off: no prediction metrics, spans or logs, only state."),
     Setting("capture", "off", "off, redacted or full: how much of prompts and answers may leave by OTLP."),
+    Setting(
+        "live_token_file",
+        "",
+        "File with the token that opens the text of running requests; with capture=full.",
+    ),
     Setting("reasoning_tags", "", "More reasoning tags, as open|close pairs: <plan>|</plan>,<mull>|</mull>."),
     Setting(
         "tool_tags",
@@ -178,11 +186,23 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         log_format=choice(*raw("log_format"), choices=("logfmt", "json")),
         log_stream=choice(*raw("log_stream"), choices=("on", "off")) == "on",
         capture=choice(*raw("capture"), choices=("off", "redacted", "full")),
+        live_token=_live_token(raw),
         reasoning_tags=_tag_pairs(*raw("reasoning_tags")),
         tool_tags=_tag_pairs(*raw("tool_tags")),
         daemons=_daemons(daemon_tables, environ) if daemon_tables else (_single_daemon(raw, environ),),
         allowed_hosts=host_names(*raw("allowed_hosts")),
     )
+
+
+def _live_token(raw: Raw) -> LiveToken | None:
+    """Read the token; a file without capture=full is a mistake that would hide itself."""
+    value, key = raw("live_token_file")
+    capture = raw("capture")[0]
+    if value and capture != "full":
+        raise SettingsError(
+            key=key, value=value, fix=f"capture is {capture}; text is shown with capture=full only"
+        )
+    return live_token.from_file(value, key)
 
 
 def _single_daemon(raw: Raw, environ: Mapping[str, str]) -> DaemonSettings:

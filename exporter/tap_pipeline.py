@@ -9,6 +9,7 @@ from exporter.collectors.client_metrics import ClientMetrics, Tap
 from exporter.collectors.prediction_metrics import Stream
 from exporter.pipeline.predictions import Prediction
 from exporter.settings import DaemonSettings
+from exporter.shared.live_token import LiveToken
 from exporter.tap.claims import Claims
 from exporter.tap.reader import TapReader
 from exporter.tap.report import Report
@@ -18,18 +19,21 @@ def taps_of(
     daemons: Sequence[DaemonSettings],
     streams: Sequence[Stream],
     *,
+    live_token: LiveToken | None = None,
     clock: Callable[[], float] = time.monotonic,
 ) -> tuple[Tap, ...]:
     """Make the readers of all taps; their run() is the owner's to start."""
     by_daemon = {stream.daemon: stream for stream in streams}
     return tuple(
-        _tap(daemon.name, daemon.tap_url, by_daemon.get(daemon.name), clock)
+        _tap(daemon.name, daemon.tap_url, by_daemon.get(daemon.name), live_token, clock)
         for daemon in daemons
         if daemon.tap_url is not None
     )
 
 
-def _tap(daemon: str, url: str, stream: Stream | None, clock: Callable[[], float]) -> Tap:
+def _tap(
+    daemon: str, url: str, stream: Stream | None, live_token: LiveToken | None, clock: Callable[[], float]
+) -> Tap:
     """Join one tap with its daemon's log stream, if that is read."""
     model_key = stream.model_key if stream is not None else _itself
     metrics = ClientMetrics(daemon, model_key=model_key)
@@ -47,7 +51,7 @@ def _tap(daemon: str, url: str, stream: Stream | None, clock: Callable[[], float
         if report.is_prediction:
             claims.take_report(report)
 
-    reader = TapReader(daemon, url, take=take, tick=claims.expire, clock=clock)
+    reader = TapReader(daemon, url, take=take, tick=claims.expire, live_token=live_token, clock=clock)
     if stream is not None:
         stream.flow.claim = lambda prediction: claims.take_logged(prediction, tap_is_up=reader.is_up)
     return Tap(daemon, reader, claims, metrics)

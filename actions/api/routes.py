@@ -7,11 +7,12 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import BaseRoute
 
-from actions.api import audit_log, daemons, desired, engines, models, operations
+from actions.api import audit_log, daemons, desired, engines, live, models, operations
 from actions.api.shared import ERRORS
 from actions.auth.authenticator import Authenticator
 from actions.capacity.load_history import LoadHistory
 from actions.commands.service import Service
+from actions.live.feeds import Feeds
 from actions.store.chain import fingerprint
 from exporter.catalogue import actions as rows
 
@@ -19,10 +20,18 @@ from exporter.catalogue import actions as rows
 class Api:
     """The routes over one service."""
 
-    def __init__(self, service: Service, authenticator: Authenticator, history: LoadHistory) -> None:
+    def __init__(
+        self,
+        service: Service,
+        authenticator: Authenticator,
+        history: LoadHistory,
+        feeds: Feeds | None = None,
+    ) -> None:
+        """Prepare. `feeds` is the live view; None where no exporter is named."""
         self._service = service
         self._authenticator = authenticator
         self._history = history
+        self._feeds = feeds
 
     def routes(self) -> list[BaseRoute]:
         """Make the routes. Handlers are closures, so that FastAPI sees plain functions."""
@@ -35,6 +44,7 @@ class Api:
         operations.add_routes(guarded, service, authenticator)
         audit_log.add_routes(guarded, service, authenticator)
         desired.add_routes(guarded, service, authenticator)
+        live.add_routes(guarded, service, authenticator, self._feeds)
         return [*guarded.routes, *_open(service).routes]
 
 

@@ -25,7 +25,9 @@ def token() -> None:
 
 @token.command("new")
 @state_flags
-@click.option("--scope", type=click.Choice(["read", "operate", "admin"]), default="read", show_default=True)
+@click.option(
+    "--scope", type=click.Choice(["read", "operate", "admin", "text"]), default="read", show_default=True
+)
 @click.option("--name", required=True, help="Whose it is; shown in the audit.")
 @click.option("--expires", type=Duration(), help="When it ends, such as 90d. Default: never.")
 @click.option("--json", "as_json", is_flag=True, help="Print the token with its id as JSON.")

@@ -14,14 +14,20 @@ MAX_PERSON_CHARS: Final = 120
 
 
 class Scope(enum.Enum):
-    """What a token is good for; each includes the ones before it."""
+    """What a token is good for: read, operate and admin each include the ones before.
+
+    Text includes read only, and nothing includes it: what people ask and are answered is nobody's by another right.
+    """
 
     READ = "read"
     OPERATE = "operate"
     ADMIN = "admin"
+    TEXT = "text"
 
     def includes(self, other: Scope) -> bool:
         """Tell whether this scope is enough where `other` is asked for."""
+        if Scope.TEXT in {self, other}:
+            return other in {self, Scope.READ}
         order = list(Scope)
         return order.index(self) >= order.index(other)
 

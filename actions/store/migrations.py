@@ -111,5 +111,26 @@ CREATE TRIGGER audit_rows_stay BEFORE DELETE ON audit WHEN OLD.seq > (SELECT thr
 BEGIN SELECT RAISE(ABORT, 'the audit is append-only'); END;
 """
 
-MIGRATIONS: Final[tuple[str, ...]] = (_TOKENS_AUDIT_OPERATIONS, MCP_GATE, _COVERS_AND_CUTS, MCP_BOUND)
+_TEXT_SCOPE: Final = """
+CREATE TABLE tokens_with_text (
+    id          TEXT PRIMARY KEY,
+    name        TEXT NOT NULL,
+    scope       TEXT NOT NULL CHECK (scope IN ('read', 'operate', 'admin', 'text')),
+    hash        BLOB NOT NULL,
+    created_ms  INTEGER NOT NULL,
+    expires_ms  INTEGER,
+    revoked_ms  INTEGER
+) STRICT;
+INSERT INTO tokens_with_text SELECT * FROM tokens;
+DROP TABLE tokens;
+ALTER TABLE tokens_with_text RENAME TO tokens;
+"""
+
+MIGRATIONS: Final[tuple[str, ...]] = (
+    _TOKENS_AUDIT_OPERATIONS,
+    MCP_GATE,
+    _COVERS_AND_CUTS,
+    MCP_BOUND,
+    _TEXT_SCOPE,
+)
 """In order; the version of a database is how many of them it has seen."""

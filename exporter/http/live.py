@@ -11,6 +11,7 @@ from typing import Any
 from exporter.collectors.client_metrics import Tap
 from exporter.collectors.prediction_metrics import Stream
 from exporter.pipeline.slot_state import Slot
+from exporter.tap.routes import WITH_TEXT
 
 
 def document(streams: Iterable[Stream], taps: Iterable[Tap], *, now_s: float) -> dict[str, Any]:
@@ -25,6 +26,7 @@ def document(streams: Iterable[Stream], taps: Iterable[Tap], *, now_s: float) ->
             {
                 "daemon": stream.daemon,
                 "model": one.model,
+                "client": one.client,
                 "finished_reason": one.finished_reason,
                 "finished_seconds_ago": max(0.0, now_s - one.end_ns / 1e9),
                 "elapsed_seconds": one.duration_s,
@@ -46,6 +48,8 @@ def _tapped(tap: Tap) -> Iterable[dict[str, Any]]:
     for one in tap.reader.live:
         yield {
             "daemon": tap.daemon,
+            "request": f"{tap.reader.boot}-{one.id}",
+            "has_text": tap.reader.shows_text and one.route in WITH_TEXT,
             "model": one.model,
             "client": one.client,
             "phase": one.phase,

@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import json
 import logging
+import re
 import time
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from dataclasses import dataclass
@@ -23,10 +24,12 @@ from exporter.collectors.energy_metrics import Energy
 from exporter.collectors.prediction_metrics import Stream
 from exporter.http import landing, live
 from exporter.http.exposition import expose
+from exporter.http.live_text import LiveTexts
 from exporter.pipeline.host_snapshot import HostSnapshot, HostWatch
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
-from exporter.shared import process
+from exporter.shared import live_token, process
 from exporter.shared.host_header import name_of
+from exporter.shared.live_token import LiveToken
 from exporter.shared.web_config import BasicAuth
 
 log = logging.getLogger(__name__)
@@ -45,7 +48,11 @@ LEAST_WAIT_S: Final = 0.1
 MAX_PASSWORD_CHECKS: Final = 2
 """At once. bcrypt is slow on purpose, and whoever guesses must not take every thread and core from the scrapes."""
 
-_ROUTES: Final = "/, /metrics, /probe?daemon=NAME, /live, /sd, /healthz, /readyz"
+_LIVE: Final = frozenset({"/live", "/live/text"})
+_NOT_KEPT: Final = (("cache-control", "no-store"),)
+_ROUTES: Final = (
+    "/, /metrics, /probe?daemon=NAME, /live, /live/text?daemon=&request=&after=, /sd, /healthz, /readyz"
+)
 _TEXT: Final = "text/plain; charset=utf-8"
 
 
@@ -92,6 +99,7 @@ class Routes:
         host: HostWatch | None = None,
         energy: Energy | None = None,
         deliveries: Mapping[str, Deliveries] | None = None,
+        live_token: LiveToken | None = None,
         auth: BasicAuth | None = None,
         hosts: frozenset[str] | None = None,
     ) -> None:
@@ -101,6 +109,8 @@ class Routes:
         self._host = host
         self._energy = energy
         self._deliveries = deliveries if deliveries is not None else {}
+        self._live_token = live_token
+        self._texts = LiveTexts(self._taps)
         self._auth = auth
         self._hosts = hosts
         self._checking = 0
@@ -110,6 +120,7 @@ class Routes:
             "/metrics": self._metrics,
             "/probe": self._probe,
             "/live": self._live,
+            "/live/text": self._live_text,
             "/sd": self._service_discovery,
             "/healthz": self._healthz,
             "/readyz": self._readyz,
@@ -157,7 +168,7 @@ class Routes:
         if self._hosts is not None and name_of(host) not in self._hosts:
             fix = "add it to allowed_hosts if it is yours"
             return Response(421, f"Host {host[:100]!a} is not a name of this exporter; {fix}\n".encode())
-        if self._auth is not None:
+        if self._auth is not None and not (request.path in _LIVE and self._is_opened(request)):
             authorization = request.headers.get("authorization", "")
             right = self._auth.remembers(authorization)
             if not right and self._checking >= MAX_PASSWORD_CHECKS:
@@ -167,6 +178,11 @@ class Routes:
                 challenge = (("www-authenticate", 'Basic realm="daemonpulse"'),)
                 return Response(401, b"Unauthorized\n", headers=challenge)
         return None
+
+    def _is_opened(self, request: Request) -> bool:
+        """Tell whether the token of the live view came along."""
+        presented = request.headers.get("authorization", "")
+        return self._live_token is not None and live_token.opens(self._live_token, presented)
 
     async def _is_right(self, auth: BasicAuth, authorization: str) -> bool:
         """Check a password in a thread."""
@@ -272,6 +288,22 @@ class Routes:
     async def _live(self, _: Request) -> Response:
         body = live.document(self._streams, self._taps, now_s=time.time())
         return Response(200, json.dumps(body).encode() + b"\n", "application/json")
+
+    async def _live_text(self, request: Request) -> Response:
+        """Answer with text of a running request, to the token only; a password of web_config does not open it."""
+        if self._live_token is None:
+            return Response(
+                404, b"No text is shown; set capture=full and live_token_file, here and at the tap\n"
+            )
+        if not self._is_opened(request):
+            challenge = (("www-authenticate", "Bearer"),)
+            return Response(401, b"This needs the token of live_token_file\n", headers=challenge)
+        daemon, wanted, after = (request.query.get(key, [""])[0] for key in ("daemon", "request", "after"))
+        start = int(after) if re.fullmatch(r"[0-9]{1,9}", after) else 0
+        found = await self._texts.document(daemon, wanted[:64], start)
+        if found is None:
+            return Response(404, b"No text of such a request is kept\n")
+        return Response(200, json.dumps(found).encode() + b"\n", "application/json", _NOT_KEPT)
 
     async def _landing(self, _: Request) -> Response:
         readings = await self._read(tuple(self._watches.values()), within_s=1.0)

@@ -19,6 +19,8 @@ class Finished:
     """One finished prediction. Seconds and tokens; None where the daemon did not say."""
 
     model: str
+    client: str | None
+    """As a tap names it."""
     finished_reason: str
     end_ns: int
     time_to_first_token_s: float | None
@@ -51,6 +53,7 @@ class RecentPredictions:
         self._kept.appendleft(
             Finished(
                 model=self._model_key(prediction.model),
+                client=prediction.client,
                 finished_reason=prediction.finished_reason.value,
                 end_ns=prediction.end_ns,
                 time_to_first_token_s=prediction.time_to_first_token_s,

@@ -18,7 +18,7 @@ from urllib.parse import parse_qs
 import msgspec
 
 from exporter.catalogue import tap as m
-from exporter.shared import host_header, logs, process, server
+from exporter.shared import host_header, live_token, logs, process, server
 from exporter.tap.clients import Clients
 from exporter.tap.exchange import Clocks
 from exporter.tap.observer import ConnectionObserver
@@ -62,6 +62,7 @@ async def serve(
         gap_bounds=m.GAPS.buckets,
         custom_tags=settings.reasoning_tags,
         clocks=clocks,
+        keeps_text=settings.live_token is not None,
     )
     relay = Relay(
         settings.upstream_host,
@@ -113,11 +114,22 @@ class _Server(server.Server):
 
 
 class Reports:
-    """The ASGI application behind `reports_listen`: /reports for the exporter, /healthz for whoever supervises."""
+    """The ASGI application behind `reports_listen`: /reports for the exporter, /healthz for whoever supervises.
+
+    /text, what a running request writes, answers only where `capture` is full, and only to the token.
+    """
 
     def __init__(self, registry: Registry, relay: Relay, settings: TapSettings) -> None:
         self._registry = registry
         self._relay = relay
+        self._token = settings.live_token
+        self._health = msgspec.json.encode(
+            {
+                "status": "ok",
+                "listen": f"{settings.listen_host}:{settings.listen_port}",
+                "upstream": relay.upstream,
+            }
+        )
         self._hosts = host_header.accepted(settings.reports_host, settings.allowed_hosts)
         self._encoder = msgspec.json.Encoder()
 
@@ -140,11 +152,17 @@ class Reports:
             return 421, _error(f"Host {host[:100]!a} is not a name of this tap; add it to allowed_hosts")
         if scope["method"] not in {"GET", "HEAD"}:
             return 405, _error("only GET and HEAD")
-        if scope["path"] == "/healthz":
-            return 200, b'{"status":"ok"}\n'
-        if scope["path"] != "/reports":
-            return 404, _error("there is /reports?boot=&after=&wait= and /healthz")
         query = parse_qs(scope["query_string"].decode("latin-1"))
+        match scope["path"]:
+            case "/healthz":
+                return 200, self._health + b"\n"
+            case "/reports":
+                return await self._batch(query)
+            case "/text":
+                return self._text(scope, query)
+        return 404, _error("there is /reports?boot=&after=&wait=, /text?request=&after= and /healthz")
+
+    async def _batch(self, query: Mapping[str, list[str]]) -> tuple[int, bytes]:
         try:
             after = int(query.get("after", ["1"])[0])
             wait_s = min(MAX_WAIT_S, max(0.0, float(query.get("wait", ["0"])[0])))
@@ -154,6 +172,21 @@ class Reports:
         self._registry.counts["upstream_reachable"] = int(self._relay.is_upstream_reachable is not False)
         batch = await self._registry.batch(query.get("boot", [""])[0], after, within_s=wait_s)
         return 200, self._encoder.encode(batch)
+
+    def _text(self, scope: Mapping[str, Any], query: Mapping[str, list[str]]) -> tuple[int, bytes]:
+        if self._token is None:
+            return 404, _error("no text is kept; set capture=full and live_token_file")
+        presented = next((value for name, value in scope["headers"] if name == b"authorization"), b"")
+        if not live_token.opens(self._token, presented.decode("latin-1")):
+            return 401, _error("this needs the token of live_token_file: Authorization: Bearer …")
+        try:
+            after = max(0, int(query.get("after", ["0"])[0][:15]))
+        except ValueError:
+            return 400, _error("after is a number")
+        text = self._registry.text(query.get("request", [""])[0], after)
+        if text is None:
+            return 404, _error("no text of such a request is kept")
+        return 200, self._encoder.encode(text)
 
 
 def _error(text: str) -> bytes:

@@ -15,6 +15,7 @@ from exporter.pipeline.output.grammar import Grammar, grammar
 from exporter.pipeline.output.segments import Kind, Segment
 from exporter.pipeline.output.splitter import Splitter, split
 from exporter.tap.report import PhaseMark, Usage
+from exporter.tap.transcript import Transcript
 
 MAX_MARKS: Final = 4096
 """Times kept of one text; past it every second one is dropped, and phases are that much less exact."""
@@ -44,6 +45,8 @@ class Meter:
         self.tokens = 0
         self.ending = 0
         """Checksum of how the text ends; known at the end."""
+        self.transcript: Transcript | None = None
+        """Where text is copied to, if it is kept at all."""
         self._tail = ""  # of the stretch that is open
         self._phases: list[PhaseMark] = []
         self._open: tuple[Kind, float, int, int] | None = None  # kind, start, tokens, characters
@@ -64,6 +67,8 @@ class Meter:
     def delta(self, kind: Kind, text: str, now_s: float, tokens: int = 1) -> None:
         """Take text whose kind the API states."""
         self._tick(now_s, tokens)
+        if self.transcript is not None:
+            self.transcript.add(kind, text)
         opened, chars = self._open, len(text)
         if opened is None or (opened[0] is not kind and len(self._phases) < MAX_PHASES - 1):
             self._close_open(now_s)
@@ -81,6 +86,8 @@ class Meter:
             self.delta(Kind.ANSWER, text, now_s, tokens)
             return
         self._tick(now_s, tokens)
+        if self.transcript is not None:
+            self.transcript.add(None, text)
         if self._text is None:
             self._text = _Text(self._grammar)
         self._text.add(text, now_s, tokens)

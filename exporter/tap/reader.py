@@ -1,5 +1,7 @@
 """Fetches reports from a tap for as long as the exporter lives, and keeps the latest list of what is in flight.
 
+Text of a request is fetched when somebody asks for it, and not kept here.
+
 A tap that is away costs what only it can know. What ended while nobody fetched is counted as missed.
 """
 
@@ -8,13 +10,15 @@ from __future__ import annotations
 import asyncio
 import logging
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Final, NoReturn
 
 import httpx
 import msgspec
 
+from exporter.shared.live_token import LiveToken
 from exporter.tap.report import Batch, Live, Report
+from exporter.tap.transcript import Text
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +29,8 @@ PAUSE_S: Final = 0.1
 RETRY_S: Final = 2.0
 _TIMEOUT: Final = httpx.Timeout(5.0, read=WAIT_S + 5.0)
 MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
+MAX_TEXT_BYTES: Final = 1024 * 1024
+_TEXT_S: Final = 2.0
 
 
 class TapReader:
@@ -37,6 +43,7 @@ class TapReader:
         *,
         take: Callable[[Report], None],
         tick: Callable[[], None],
+        live_token: LiveToken | None = None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         """`take` gets each report, `tick` is called after each fetch, whether it worked or not."""
@@ -46,6 +53,8 @@ class TapReader:
         """Reports whose taking raised."""
         self._url = url
         self._take = take
+        self._live_token = live_token
+        self._http: httpx.AsyncClient | None = None
         self._tick = tick
         self._clock = clock
         self._boot = ""
@@ -53,6 +62,7 @@ class TapReader:
         self._latest: Batch | None = None
         self._fetched_at = float("-inf")
         self._decoder = msgspec.json.Decoder(Batch)
+        self._texts = msgspec.json.Decoder(Text)
 
     @property
     def is_up(self) -> bool:
@@ -70,6 +80,16 @@ class TapReader:
         )
 
     @property
+    def shows_text(self) -> bool:
+        """Whether text can be asked for; the tap may keep none."""
+        return self._live_token is not None
+
+    @property
+    def boot(self) -> str:
+        """Names this life of the tap: with a request's id it names the request."""
+        return self._boot
+
+    @property
     def running(self) -> dict[str, int]:
         """Number of requests in flight by client, also those that the list has no room for."""
         return self._latest.running if self._latest is not None else {}
@@ -82,6 +102,7 @@ class TapReader:
     async def run(self) -> NoReturn:
         """Fetch for ever. Raises nothing but cancellation."""
         async with httpx.AsyncClient(timeout=_TIMEOUT, trust_env=False) as http:
+            self._http = http
             while True:
                 worked = await self._fetch(http)
                 self._tick()
@@ -89,7 +110,7 @@ class TapReader:
 
     async def _fetch(self, http: httpx.AsyncClient) -> bool:
         try:
-            batch = self._decoder.decode(await self._get(http))
+            batch = self._decoder.decode(await self._fetch_batch(http))
         except (httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
             if self._latest is not None or self._fetched_at == float("-inf"):
                 log.warning(
@@ -113,14 +134,41 @@ class TapReader:
                     log.exception("a report of the tap was lost", extra={"daemon": self.daemon})
         return True
 
-    async def _get(self, http: httpx.AsyncClient) -> bytes:
+    async def text(self, request: str, start: int) -> Text | None:
+        """Fetch what a request wrote from character `start` on; None without text, or where the tap is away."""
+        if self._http is None or self._live_token is None:
+            return None
+        query = {"request": request, "after": str(start)}
+        headers = {"authorization": self._live_token.header}
+        try:
+            async with asyncio.timeout(_TEXT_S):
+                body = await _get(
+                    self._http, f"{self._url}/text", query, most=MAX_TEXT_BYTES, headers=headers
+                )
+            return self._texts.decode(body)
+        except (httpx.HTTPError, msgspec.MsgspecError, ValueError, TimeoutError):
+            return None
+
+    async def _fetch_batch(self, http: httpx.AsyncClient) -> bytes:
         query = {"boot": self._boot, "after": str(self._next), "wait": str(WAIT_S)}
-        body = bytearray()
-        async with http.stream("GET", f"{self._url}/reports", params=query) as response:
-            if response.status_code != httpx.codes.OK:
-                raise ValueError(f"status {response.status_code}")
-            async for piece in response.aiter_bytes():
-                body += piece
-                if len(body) > MAX_BATCH_BYTES:
-                    raise ValueError(f"more than {MAX_BATCH_BYTES} bytes")
-        return bytes(body)
+        return await _get(http, f"{self._url}/reports", query, most=MAX_BATCH_BYTES)
+
+
+async def _get(
+    http: httpx.AsyncClient,
+    url: str,
+    query: Mapping[str, str],
+    *,
+    most: int,
+    headers: Mapping[str, str] | None = None,
+) -> bytes:
+    """Read a body of `most` bytes at most. Raises httpx.HTTPError, and ValueError for any status but 200."""
+    body = bytearray()
+    async with http.stream("GET", url, params=query, headers=headers) as response:
+        if response.status_code != httpx.codes.OK:
+            raise ValueError(f"status {response.status_code}")
+        async for piece in response.aiter_bytes():
+            body += piece
+            if len(body) > most:
+                raise ValueError(f"more than {most} bytes")
+    return bytes(body)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import re
 import secrets
 from collections import Counter, deque
 from collections.abc import Sequence
@@ -18,9 +19,11 @@ import msgspec
 from exporter.tap.clients import Clients
 from exporter.tap.exchange import Clocks, Exchange
 from exporter.tap.report import MAX_LIVE, Batch, Report
+from exporter.tap.transcript import Text, Transcripts
 
 MAX_REPORTS: Final = 20_000
 MAX_BATCH: Final = 1_000
+_NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 class Registry:
@@ -33,7 +36,9 @@ class Registry:
         gap_bounds: Sequence[float],
         custom_tags: tuple[tuple[str, str], ...] = (),
         clocks: Clocks | None = None,
+        keeps_text: bool = False,
     ) -> None:
+        """`keeps_text`: what models write is copied, for the door that a token opens."""
         self.clients = clients
         self.counts: Counter[str] = Counter()
         """What the tap counts of itself, by name."""
@@ -41,6 +46,7 @@ class Registry:
         self._bounds = tuple(gap_bounds)
         self._custom = custom_tags
         self._clocks = clocks or Clocks()
+        self._transcripts = Transcripts(self._clocks.monotonic) if keeps_text else None
         self._number = 0
         self._running: dict[int, Exchange] = {}
         self._reports: deque[Report] = deque(maxlen=MAX_REPORTS)
@@ -70,14 +76,28 @@ class Registry:
             traceparent=traceparent,
             predicts=predicts,
         )
+        if predicts and self._transcripts is not None:
+            exchange.meter.transcript = self._transcripts.begin(exchange.number)
         self._running[exchange.number] = exchange
         return exchange
+
+    def text(self, request: str, start: int) -> Text | None:
+        """Give what a request wrote from character `start` on; None where no text of it is kept.
+
+        `request` is BOOT-ID: an id of another life of the tap is another request's.
+        """
+        boot, _, digits = request.partition("-")
+        if self._transcripts is None or boot != self._boot or not _NUMBER.fullmatch(digits):
+            return None
+        return self._transcripts.read(int(digits), start)
 
     def end(self, exchange: Exchange, *, cancelled: bool = False, cut: bool = False) -> None:
         """Note its end, once; a second call does nothing."""
         if self._running.pop(exchange.number, None) is None:
             return
         report = exchange.report(cancelled=cancelled, cut=cut)
+        if self._transcripts is not None:
+            self._transcripts.end(exchange.number, report.error or report.finish)
         self._ended += 1
         # By their end: a reader asks for what ended since.
         self._reports.append(msgspec.structs.replace(report, id=self._ended))
@@ -88,6 +108,8 @@ class Registry:
 
         Another life's numbers say nothing: a reader that names one starts with what ends from now on.
         """
+        if self._transcripts is not None:
+            self._transcripts.forget()
         is_known = boot == self._boot
         if is_known:
             self._fetched = after - 1

@@ -39,6 +39,8 @@ NAMESPACES: Final = frozenset(
 """WebSockets; channels that predict are requests of their own, with the route `PREDICT`."""
 
 PREDICT: Final = "ws predict"
+WITH_TEXT: Final = frozenset({*PREDICTIONS, PREDICT})
+"""Routes whose answers are text of a model."""
 OTHER: Final = "other"
 
 

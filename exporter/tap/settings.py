@@ -12,6 +12,7 @@ from urllib.parse import urlsplit
 
 from exporter import settings as shared
 from exporter.shared import bounded_file
+from exporter.shared.live_token import LiveToken
 from exporter.shared.settings_table import (
     Setting,
     SettingsError,
@@ -39,7 +40,10 @@ SETTINGS: Final = (
     _Own("max_connections", "4000", "Clients' connections at once, 1 to 100000; each takes two open files."),
     _Own("drain_seconds", "30", "How long open connections may go on after SIGTERM; 0 to 3600."),
 )
-SHARED: Final = ("config", "log_level", "log_format", "reasoning_tags", "daemon_url")
+SHARED: Final = (
+    *("config", "log_level", "log_format", "reasoning_tags", "daemon_url"),
+    *("capture", "live_token_file"),
+)
 """Keys of the exporter's table that are read here too."""
 
 
@@ -63,6 +67,8 @@ class TapSettings:
     reasoning_tags: tuple[tuple[str, str], ...]
     log_level: str
     log_format: str
+    live_token: LiveToken | None = None
+    """Opens /text; None: no text is kept."""
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> TapSettings:
@@ -100,6 +106,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         reasoning_tags=common.reasoning_tags,
         log_level=common.log_level,
         log_format=common.log_format,
+        live_token=common.live_token,
     )
 
 

@@ -38,6 +38,7 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
     "/v1/mcp/approvals/approve": {"id": "none"},
     "/v1/mcp/approvals/deny": {"id": "none"},
     "adopt": {"dry_run": True},
+    "/v1/live/text": {"daemon": "none", "request": "none"},
 }
 
 
@@ -45,6 +46,8 @@ def needed(path: str, method: str) -> Scope | None:
     """The scope that docs/ACTIONS.md and docs/MCP.md promise; whatever changes something needs operate at least."""
     if path in OPEN:
         return None
+    if path == "/v1/live/text":
+        return Scope.TEXT
     if method == "get" or path in LOOKS:
         return Scope.READ
     return Scope.ADMIN if path in ADMIN else Scope.OPERATE

@@ -16,6 +16,7 @@ from exporter import app
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource
 from exporter.settings import DaemonSettings, ExporterSettings, Secret
+from exporter.shared.live_token import LiveToken
 from tests.hosts import Gpus, Host
 
 Labels = dict[str, str]
@@ -112,6 +113,8 @@ async def exporters() -> AsyncIterator[StartExporter]:
             reasoning_tags: tuple[tuple[str, str], ...] = (),
             gpus: GpuSource | dict[str, GpuSource] | None = None,
             host: HostSource | None = None,
+            capture: str = "off",
+            live_token: LiveToken | None = None,
         ) -> RunningExporter:
             settings = ExporterSettings(
                 listen_host="127.0.0.1",
@@ -121,7 +124,8 @@ async def exporters() -> AsyncIterator[StartExporter]:
                 log_level="debug",
                 log_format="logfmt",
                 log_stream=True,
-                capture="off",
+                capture=capture,
+                live_token=live_token,
                 reasoning_tags=reasoning_tags,
                 daemons=daemons,
             )

@@ -28,11 +28,12 @@ async def made(storage: Storage, tokens: TokenStore, **wanted: object) -> tuple[
     return await storage.write(lambda db: tokens.add(db, **chosen))  # type: ignore[arg-type]
 
 
-def test_each_scope_includes_the_ones_before_it() -> None:
+def test_each_scope_includes_the_ones_before_it_and_none_includes_text() -> None:
     assert [[a.includes(b) for b in Scope] for a in Scope] == [
-        [True, False, False],
-        [True, True, False],
-        [True, True, True],
+        [True, False, False, False],
+        [True, True, False, False],
+        [True, True, True, False],
+        [True, False, False, True],
     ]
 
 

@@ -1,0 +1,187 @@
+"""Reads one thing for many readers: polled once for all of them, and only while somebody reads.
+
+Each reader gets the latest value when it is ready for one. A slow reader skips values, and nothing waits for it.
+Readers and things are bounded in number.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import contextlib
+import logging
+from collections.abc import Awaitable, Callable, Iterator
+from dataclasses import dataclass, replace
+from typing import Any, Final
+
+from actions.live.source import LiveSource, Phase, SourceFailed, TextPart
+
+log = logging.getLogger(__name__)
+
+MAX_READERS: Final = 50
+MAX_TEXTS: Final = 16
+"""Requests whose text is read at once."""
+MAX_CHARS: Final = 64 * 1024
+REQUESTS_EVERY_S: Final = 1.0
+TEXT_EVERY_S: Final = 0.25
+
+
+class TooMany(Exception):
+    """There are as many readers as there may be."""
+
+
+@dataclass(frozen=True, slots=True)
+class Unreadable:
+    """In place of a value: why there is none."""
+
+    why: str
+
+
+class Latest:
+    """The latest value of one thing, polled while it has readers."""
+
+    def __init__(self, poll: Callable[[], Awaitable[Any]], every_s: float) -> None:
+        self.has_read = False
+        """Whether any reading has worked since the first reader came."""
+        self._poll = poll
+        self._every_s = every_s
+        self._value: Any = None
+        self._version = 0
+        self._changed = asyncio.Event()
+        self._task: asyncio.Task[None] | None = None
+        self._readers = 0
+
+    @contextlib.contextmanager
+    def reading(self) -> Iterator[Latest]:
+        """Poll for as long as one reader at least is in here."""
+        self._readers += 1
+        if self._task is None:
+            self._task = asyncio.get_running_loop().create_task(self._run(), name="live")
+        try:
+            yield self
+        finally:
+            self._readers -= 1
+            if not self._readers:
+                self.stop()
+
+    @property
+    def is_read(self) -> bool:
+        """Whether it has a reader."""
+        return self._readers > 0
+
+    async def after(self, version: int) -> tuple[int, Any]:
+        """Wait for a later value than that of `version`; return the latest, and its version. 0 is before the first."""
+        while self._version <= version:
+            await self._changed.wait()
+        return self._version, self._value
+
+    def stop(self) -> None:
+        """End polling; the next reader waits for a new value."""
+        if self._task is not None:
+            self._task.cancel()
+            self._task = None
+        self._value, self._version, self.has_read = None, 0, False
+
+    async def _run(self) -> None:
+        while True:
+            try:
+                value = await self._poll()
+                self.has_read = True
+            except SourceFailed as error:
+                value = Unreadable(str(error))
+            except Exception as error:
+                log.exception("live reading failed")
+                value = Unreadable(f"internal error: {type(error).__name__}")
+            if value != self._value or not self._version:
+                self._value = value
+                self._version += 1
+                self._changed.set()
+                self._changed = asyncio.Event()
+            await asyncio.sleep(self._every_s)
+
+
+@dataclass(frozen=True, slots=True)
+class Text:
+    """What one request wrote so far."""
+
+    text: str = ""
+    phases: tuple[Phase, ...] = ()
+    is_truncated: bool = False
+    is_over: bool = False
+    finish: str | None = None
+    is_known: bool = True
+    """False: the exporter has no text of such a request, or none any more."""
+
+    def with_next(self, part: TextPart | None) -> Text:
+        """Add the next part; None ends it."""
+        if part is None:
+            return replace(self, is_over=True, is_known=bool(self.text))
+        text = (self.text + part.text)[:MAX_CHARS]
+        return Text(text, part.phases, part.is_truncated, part.is_over, part.finish)
+
+
+class Feeds:
+    """Everything that is read, by what it is."""
+
+    def __init__(self, source: LiveSource) -> None:
+        self._source = source
+        self._readers = 0
+        self._requests = Latest(source.requests, REQUESTS_EVERY_S)
+        self._texts: dict[tuple[str, str], Latest] = {}
+
+    @property
+    def has_text(self) -> bool:
+        """Whether text can be read at all."""
+        return self._source.has_text
+
+    @property
+    def readers(self) -> int:
+        """How many read now."""
+        return self._readers
+
+    @contextlib.contextmanager
+    def requests(self) -> Iterator[Latest]:
+        """Read the list of requests: values are dictionaries or Unreadable. Raises TooMany."""
+        with self._counted(), self._requests.reading() as latest:
+            yield latest
+
+    @contextlib.contextmanager
+    def text(self, daemon: str, request: str) -> Iterator[Latest]:
+        """Read the text of a request: values are Text or Unreadable. Raises TooMany."""
+        key = (daemon, request)
+        if key not in self._texts and len(self._texts) >= MAX_TEXTS:
+            raise TooMany
+        with self._counted():
+            latest = self._texts.setdefault(key, self._text_of(*key))
+            try:
+                with latest.reading():
+                    yield latest
+            finally:
+                if not latest.is_read:
+                    self._texts.pop(key, None)
+
+    async def close(self) -> None:
+        """End all polling."""
+        for latest in (self._requests, *self._texts.values()):
+            latest.stop()
+        await self._source.close()
+
+    @contextlib.contextmanager
+    def _counted(self) -> Iterator[None]:
+        if self._readers >= MAX_READERS:
+            raise TooMany
+        self._readers += 1
+        try:
+            yield
+        finally:
+            self._readers -= 1
+
+    def _text_of(self, daemon: str, request: str) -> Latest:
+        text = Text()
+
+        async def poll() -> Text:
+            nonlocal text
+            if not text.is_over:
+                text = text.with_next(await self._source.text(daemon, request, len(text.text)))
+            return text
+
+        return Latest(poll, TEXT_EVERY_S)
