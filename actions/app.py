@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import logging
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -139,14 +140,15 @@ async def serve(
             gate_url=lambda: url,
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
-        app = application(Api(service, authenticator, history, _feeds(settings, stack)))
+        feeds = _feeds(settings, stack)
+        app = application(Api(service, authenticator, history, feeds))
         door = RequestGuard(
             mcp.mount(app, authenticator),
             hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),
             origins=frozenset(settings.allowed_hosts),
         )
         reconcilers = tuple(Reconciler(daemon, service, timeouts) for daemon in daemons.values())
-        server = serving.Server(door, tls=tls, stopping=mcp.stop_asking)
+        server = serving.Server(door, tls=tls, stopping=functools.partial(_stop_waiting, mcp, feeds))
         rotation = Rotation(
             storage, audit, max_bytes=settings.audit_max_mb * 1_000_000, max_days=settings.audit_max_days
         )
@@ -172,6 +174,13 @@ async def serve(
                 if telemetry is not None:
                     await asyncio.to_thread(telemetry.close)
     log.info("actions API stopped")
+
+
+def _stop_waiting(mcp: McpGate, feeds: Feeds | None) -> None:
+    """End what would hold connections open when the service stops."""
+    mcp.stop_asking()
+    if feeds is not None:
+        feeds.end()
 
 
 def _feeds(settings: ActionsSettings, stack: contextlib.AsyncExitStack) -> Feeds | None:

@@ -20,7 +20,7 @@ from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
 from actions.domain.errors import Problem
-from actions.live.feeds import MAX_READERS, MAX_TEXTS, Feeds, Latest, Text, TooMany, Unreadable
+from actions.live.feeds import MAX_READERS, MAX_TEXTS, Feeds, Latest, Over, Text, TooMany, Unreadable
 
 MAX_SECONDS: Final = 300
 KEEP_ALIVE_S: Final = 2.0
@@ -112,6 +112,8 @@ async def _answer(events: AsyncGenerator[bytes]) -> StreamingResponse:
     except TooMany:
         detail = f"{MAX_READERS} live views and {MAX_TEXTS} texts are open at most"
         raise Problem("too-many-readers", detail, headers={"Retry-After": "5"}) from None
+    except Over:
+        raise Problem("exporter-unreachable", "the service stops") from None
 
 
 async def _requests(feeds: Feeds, seconds: float) -> AsyncGenerator[bytes]:
@@ -164,6 +166,8 @@ async def _until(latest: Latest, seconds: float) -> AsyncIterator[Any]:
                 version, value = await latest.after(version)
         except TimeoutError:
             yield None
+        except Over:
+            return
         else:
             yield value
 

@@ -29,6 +29,10 @@ class TooMany(Exception):
     """There are as many readers as there may be."""
 
 
+class Over(Exception):
+    """The service stops."""
+
+
 @dataclass(frozen=True, slots=True)
 class Unreadable:
     """In place of a value: why there is none."""
@@ -49,6 +53,7 @@ class Latest:
         self._changed = asyncio.Event()
         self._task: asyncio.Task[None] | None = None
         self._readers = 0
+        self._is_over = False
 
     @contextlib.contextmanager
     def reading(self) -> Iterator[Latest]:
@@ -69,9 +74,14 @@ class Latest:
         return self._readers > 0
 
     async def after(self, version: int) -> tuple[int, Any]:
-        """Wait for a later value than that of `version`; return the latest, and its version. 0 is before the first."""
-        while self._version <= version:
+        """Wait for a later value than that of `version`, 0 before the first; return the latest, and its version.
+
+        Raises Over when the service stops.
+        """
+        while self._version <= version and not self._is_over:
             await self._changed.wait()
+        if self._is_over:
+            raise Over
         return self._version, self._value
 
     def stop(self) -> None:
@@ -80,6 +90,11 @@ class Latest:
             self._task.cancel()
             self._task = None
         self._value, self._version, self.has_read = None, 0, False
+
+    def end(self) -> None:
+        """Let every reader end."""
+        self._is_over = True
+        self._changed.set()
 
     async def _run(self) -> None:
         while True:
@@ -158,6 +173,11 @@ class Feeds:
             finally:
                 if not latest.is_read:
                     self._texts.pop(key, None)
+
+    def end(self) -> None:
+        """Let all readers end: the service stops."""
+        for latest in (self._requests, *self._texts.values()):
+            latest.end()
 
     async def close(self) -> None:
         """End all polling."""

@@ -10,7 +10,7 @@ import contextlib
 import os
 import socket
 from collections.abc import AsyncIterator, Mapping
-from dataclasses import asdict, dataclass
+from dataclasses import asdict
 from pathlib import Path
 from typing import Final
 from urllib.parse import urlsplit
@@ -18,6 +18,8 @@ from urllib.parse import urlsplit
 import click
 import httpx
 
+from daemonpulse.check_tap import check_tap
+from daemonpulse.finding import Finding
 from exporter.llmster import local_files, rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.errors import AuthenticationRefused, DaemonStalled, LlmsterError
@@ -41,17 +43,6 @@ INTERNAL_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
 """Ports the internal API tries in turn. Source: lmstudio-js; see docs of the client's discovery."""
 
 
-@dataclass(frozen=True, slots=True)
-class Finding:
-    """One thing looked at: whether it works, what was seen, and the fix if it does not."""
-
-    daemon: str
-    what: str
-    works: bool
-    seen: str
-    fix: str = ""
-
-
 def run(settings: ExporterSettings, *, as_json: bool) -> int:
     """Check everything, print the findings, return the exit code."""
     findings = asyncio.run(_check_all(settings))
@@ -66,6 +57,7 @@ async def _check_all(settings: ExporterSettings) -> list[Finding]:
     findings: list[Finding] = []
     for daemon in settings.daemons:
         findings += [finding async for finding in _check(daemon)]
+        findings += [finding async for finding in check_tap(daemon, settings, within_s=ANSWER_S)]
     findings += check_otlp(os.environ)
     findings.append(check_listen(settings))
     return findings

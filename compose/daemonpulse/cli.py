@@ -52,7 +52,7 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     """Tell what of your own set-up works, and how to fix the rest.
 
     Takes the same settings as `daemonpulse exporter` and looks at each daemon the way the exporter would: found?
-    LM Studio? token accepted? state readable? log stream open? Exits 1 if something does not work.
+    LM Studio? token accepted? state readable? log stream open? is a tap before it? Exits 1 if something does not work.
     """
     from daemonpulse import check as checking
     from exporter import settings
@@ -85,9 +85,10 @@ def check(*, as_json: bool, **flags: str | None) -> None:
 def demo(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> None:
     """Show everything on a simulated daemon. No LM Studio, no GPU, no root, no Docker.
 
-    Starts the simulator, the exporter and the actions API, and of the stack what is on PATH: prometheus, alertmanager,
-    tempo, loki, grafana. All on free ports of this host; prints where to look, and alerts as they come. Ctrl-C stops
-    everything and leaves nothing behind.
+    Starts the simulator, a tap that simulated clients ask through, the exporter and the actions API, and of the stack
+    what is on PATH: prometheus, alertmanager, tempo, loki, grafana. All on free ports of this host.
+    Prints where to look, and alerts as they come; a terminal then shows `top`. q or Ctrl-C stops everything and leaves
+    nothing behind.
     """
     from daemonpulse.demo import run as demonstration
 

@@ -11,9 +11,11 @@ import re
 from pathlib import Path
 from typing import Final
 
+from exporter.shared import bounded_file
 from exporter.shared.settings_table import SettingsError
 
 _TOKEN: Final = re.compile(r"[\x21-\x7e]{32,512}")
+_MAX_FILE_BYTES: Final = 4096
 _SCHEME: Final = "bearer "
 
 
@@ -48,10 +50,10 @@ def from_file(value: str, key: str) -> LiveToken | None:
     if not value:
         return None
     try:
-        text = Path(value).read_text(encoding="utf-8").strip()
+        text = bounded_file.read_text(Path(value), at_most=_MAX_FILE_BYTES).strip()
     except (OSError, ValueError) as error:
-        reason = error.strerror if isinstance(error, OSError) else "not text"
-        raise SettingsError(key=key, value=value, fix=f"the token file cannot be read ({reason})") from None
+        fix = f"the token file cannot be read ({bounded_file.why(error)})"
+        raise SettingsError(key=key, value=value, fix=fix) from None
     if not _TOKEN.fullmatch(text):
         fix = "put 32 or more printable characters in it: head -c 32 /dev/urandom | base64"
         raise SettingsError(key=key, value=value, fix=fix)

@@ -20,6 +20,8 @@ from exporter.shared.settings_table import SettingsError
 
 SHUTDOWN_S: Final = 3
 """Seconds a request in progress has left after a signal."""
+CANCELLED_S: Final = 1.0
+"""The same where the owner of the server cancels it."""
 
 
 def listen(host: str, port: int, *, key: str = "listen") -> socket.socket:
@@ -105,6 +107,15 @@ class Server(uvicorn.Server):
             for server in getattr(self, "servers", ()):
                 server.close()
             listener.close()
+            await self._end_requests()
+
+    async def _end_requests(self) -> None:
+        """Let requests in progress end, then end them: cancelled, uvicorn leaves them with the event loop, too."""
+        tasks = tuple(self.server_state.tasks)
+        if tasks:
+            _, late = await asyncio.wait(tasks, timeout=CANCELLED_S)
+            for task in late:
+                task.cancel()
 
     def _stop(self) -> None:
         self.should_exit = True

@@ -72,8 +72,8 @@ async def serve(
         counts=registry.counts,
         max_connections=settings.max_connections,
     )
-    served = _Server(Reports(registry, relay, settings), relay, registry, drain_s=settings.drain_s)
     url, reports_url = server.url_of(clients, tls=False), server.url_of(reports, tls=False)
+    served = _Server(Reports(registry, relay, settings, url=url), relay, registry, drain_s=settings.drain_s)
 
     def announce() -> None:
         log.info("tap started", extra={"url": url, "upstream": relay.upstream, "reports": reports_url})
@@ -119,14 +119,15 @@ class Reports:
     /text, what a running request writes, answers only where `capture` is full, and only to the token.
     """
 
-    def __init__(self, registry: Registry, relay: Relay, settings: TapSettings) -> None:
+    def __init__(self, registry: Registry, relay: Relay, settings: TapSettings, *, url: str) -> None:
+        """`url` is where clients reach the tap."""
         self._registry = registry
         self._relay = relay
         self._token = settings.live_token
         self._health = msgspec.json.encode(
             {
                 "status": "ok",
-                "listen": f"{settings.listen_host}:{settings.listen_port}",
+                "listen": url.partition("://")[2],
                 "upstream": relay.upstream,
             }
         )

@@ -13,6 +13,7 @@ from typing import Any
 import pytest
 
 from daemonpulse import check
+from daemonpulse.finding import Finding
 from exporter import settings as exporter_settings
 from exporter.settings import ExporterSettings
 from llmster_sim.server import SimConfig, Simulator
@@ -121,7 +122,7 @@ async def test_a_daemon_is_looked_for_by_the_home_that_was_configured(
         assert "lms daemon up" in await check.how_to_find(daemon), "without a home there is nowhere to look"
 
 
-async def found(url: str, **changes: Any) -> dict[str, check.Finding]:
+async def found(url: str, **changes: Any) -> dict[str, Finding]:
     """Check one daemon; gives the last finding of each kind."""
     daemon = dataclasses.replace(exporter_settings.load({}, environ={}).daemons[0], url=url, **changes)
     return {finding.what: finding async for finding in check._check(daemon)}

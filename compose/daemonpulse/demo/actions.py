@@ -19,15 +19,26 @@ from actions.store.database import Storage
 from daemonpulse.demo import mcp_policy
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.settings import DaemonSettings
+from exporter.shared.live_token import LiveToken
 from llmster_sim.server import Simulator
 
 DAEMON_NAME: Final = "demo"
+TEXT_TOKEN: Final = "text-token"  # noqa: S105 - a file
+"""Name of the file that holds the token with which Grafana sees text of running requests."""
 
 
 async def start_actions(
-    stack: contextlib.AsyncExitStack, simulator: Simulator, folder: Path, mcp_json: Path
+    stack: contextlib.AsyncExitStack,
+    simulator: Simulator,
+    folder: Path,
+    mcp_json: Path,
+    *,
+    exporter_url: str,
+    live_token: LiveToken,
 ) -> tuple[str, Path]:
     """Start it on a free port; returns its URL and the file that holds its token. It ends with `stack`.
+
+    A token of scope text is in TEXT_TOKEN beside it.
 
     `mcp_json` is written for the daemon, which then calls its tools through the gate.
     """
@@ -37,12 +48,14 @@ async def start_actions(
     try:
         tokens = TokenStore(storage)
         _, token = await storage.write(lambda db: tokens.add(db, name="demo", scope=Scope.OPERATE))
+        _, text_token = await storage.write(lambda db: tokens.add(db, name="demo-text", scope=Scope.TEXT))
         _, daemons_token = await storage.write(lambda db: tokens.add(db, name=TOKEN_NAME, scope=Scope.READ))
     finally:
         await storage.close()
     mcp_policy.write_policy(state, mcp_json)
-    token_file.touch(mode=0o600)
-    token_file.write_text(token + "\n", encoding="utf-8")
+    for file, secret in ((token_file, token), (folder / TEXT_TOKEN, text_token)):
+        file.touch(mode=0o600)
+        file.write_text(secret + "\n", encoding="utf-8")
     settings = ActionsSettings(
         listen_host="127.0.0.1",
         listen_port=0,
@@ -55,6 +68,8 @@ async def start_actions(
         log_level="info",
         log_format="logfmt",
         daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=None),),
+        exporter_url=exporter_url,
+        live_token=live_token,
     )
     loop = asyncio.get_running_loop()
     urls: asyncio.Queue[str] = asyncio.Queue()

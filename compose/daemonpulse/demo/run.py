@@ -10,6 +10,7 @@ import asyncio
 import contextlib
 import json
 import os
+import secrets
 import shutil
 import signal
 import sys
@@ -25,14 +26,18 @@ from prometheus_client.parser import text_string_to_metric_families
 from daemonpulse.demo import stack as programs
 from daemonpulse.demo.actions import DAEMON_NAME, end, start_actions
 from daemonpulse.demo.alert_sink import Alert, alert_sink
+from daemonpulse.demo.clients import ask_for_ever
 from daemonpulse.demo.leftovers import Leftovers, leftovers
 from daemonpulse.demo.programs import Program, ProgramFailed, free_port, running
+from daemonpulse.demo.screen import DemoScreen, is_possible
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from daemonpulse.demo.status_line import Pulse
+from daemonpulse.demo.tap import start_tap
 from exporter import app
 from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared import logs
+from exporter.shared.live_token import LiveToken
 from exporter.shared.settings_table import SettingsError
 from exporter.shared.terminal import fail, say
 from llmster_sim.engine.daemon import Settings
@@ -46,6 +51,7 @@ FIRST_SCRAPE_S: Final = 15.0
 
 _PARTS: Final = {
     "llmster": "the simulated daemon: WebSockets and REST, as LM Studio's",
+    "tap": "the same daemon through the tap: OPENAI_BASE_URL is this and /v1",
     "exporter": "what DaemonPulse says about it; /metrics for Prometheus",
     "actions": "load, eject, pre-flight and the MCP gate; /docs says how",
     "prometheus": "a real Prometheus that scrapes the exporter and the actions API",
@@ -54,6 +60,18 @@ _PARTS: Final = {
     "loki": "keeps the daemon's log",
     "grafana": "the boards; user admin, password admin",
 }
+
+_LINKS: Final = {
+    "exporter": (("/live", "requests while they run"),),
+    "actions": (("/docs", "every route of the API"),),
+    "prometheus": (("/alerts", "what fires"),),
+    "grafana": (
+        ("/d/daemonpulse-overview", "is all well?"),
+        ("/d/daemonpulse-pulse", "requests, and what they write while they run"),
+        ("/d/daemonpulse-forge", "what is loaded, with buttons"),
+    ),
+}
+"""Where to look first, below the address of a part."""
 
 
 def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> int:
@@ -74,6 +92,8 @@ def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | No
 class _Demo:
     """One run of the demo in a folder of its own."""
 
+    _screen: DemoScreen
+
     def __init__(self, left: Leftovers, scenario: str, seed: int, urls_file: Path | None) -> None:
         self._left = left
         self._folder = folder = left.folder
@@ -89,6 +109,7 @@ class _Demo:
             settings=Settings(allow_mcp_json=True),
             start_ms=round(time.time() * 1000),
         )
+        self._live_token = LiveToken(secrets.token_urlsafe(32))
         self._urls: dict[str, str] = {}
         self._notes: list[str] = []
 
@@ -96,15 +117,25 @@ class _Demo:
         with (self._folder / "log").open("w", encoding="utf-8") as log_stream:
             logs.configure(level="info", format_="logfmt", stream=log_stream)
             self._notes.append(f"exporter and actions API log to {self._folder / 'log'}")
+            self._screen = DemoScreen()
             async with contextlib.AsyncExitStack() as stack:
                 simulator = await stack.enter_async_context(Simulator(self._sim))
                 self._urls["llmster"] = simulator.url
                 await self._start_receivers(stack)
-                exporter = await self._start_exporter(stack, simulator)
+                self._urls["tap"], reports_url = await start_tap(stack, simulator, self._live_token)
+                exporter = await self._start_exporter(stack, simulator, reports_url)
                 self._urls["actions"], token_file = await start_actions(
-                    stack, simulator, self._folder, self._mcp_json
+                    stack,
+                    simulator,
+                    self._folder,
+                    self._mcp_json,
+                    exporter_url=self._urls["exporter"],
+                    live_token=self._live_token,
                 )
                 state = self._folder / "actions"
+                if self._sim.scenario != "idle":
+                    asking = asyncio.create_task(ask_for_ever(self._urls["tap"], seed=self._sim.seed))
+                    stack.push_async_callback(end, asking)
                 where = f"--url {self._urls['actions']} --token-file {token_file}"
                 self._notes += [
                     f"one screen: {_command()} top --url {self._urls['exporter']}",
@@ -115,13 +146,15 @@ class _Demo:
                 await self._start_stack(stack, token_file)
                 told = stack.enter_context(_told_to_stop())
                 self._announce()
-                await self._pulse({exporter, told}, seconds)
-                if seconds is None:
-                    return 0
-                return await self._verify()
+                ends: set[asyncio.Future[None]] = {exporter, told}
+                if seconds is None and is_possible():
+                    await self._screen.show(self._urls["exporter"], self._urls["actions"], token_file, ends)
+                else:
+                    await self._pulse(ends, seconds)
+                return 0 if seconds is None else await self._verify()
 
     async def _start_exporter(
-        self, stack: contextlib.AsyncExitStack, simulator: Simulator
+        self, stack: contextlib.AsyncExitStack, simulator: Simulator, reports_url: str
     ) -> asyncio.Task[None]:
         port = free_port()
         settings = ExporterSettings(
@@ -132,9 +165,14 @@ class _Demo:
             log_level="info",
             log_format="logfmt",
             log_stream=True,
-            capture="off",
+            capture="full",  # simulated prompts and answers are nobody's
+            live_token=self._live_token,
             reasoning_tags=(),
-            daemons=(DaemonSettings(name=DAEMON_NAME, url=simulator.url, token=None, home=self._home),),
+            daemons=(
+                DaemonSettings(
+                    name=DAEMON_NAME, url=simulator.url, token=None, home=self._home, tap_url=reports_url
+                ),
+            ),
         )
         ready = asyncio.Event()
         loop = asyncio.get_running_loop()
@@ -166,7 +204,7 @@ class _Demo:
 
     async def _start_stack(self, stack: contextlib.AsyncExitStack, token_file: Path) -> None:
         """Start what scrapes, alerts and shows."""
-        webhook = stack.enter_context(alert_sink(_tell))
+        webhook = stack.enter_context(alert_sink(self._tell))
         await self._start(stack, programs.alertmanager(self._folder, webhook=webhook))
         targets = [self._urls["exporter"], self._urls["actions"]]
         alertmanager = self._urls.get("alertmanager")
@@ -187,12 +225,19 @@ class _Demo:
         self._urls[program.name] = url
         return True
 
+    def _tell(self, alert: Alert) -> None:
+        """Show an alert that Alertmanager sent: on the screen, else as a line."""
+        if not self._screen.tell(alert):
+            tell(alert)
+
     def _announce(self) -> None:
         rows = [(name, self._urls[name], what) for name, what in _PARTS.items() if name in self._urls]
         click.echo(f"DaemonPulse demo, scenario {self._sim.scenario}, seed {self._sim.seed}\n")
         width = max(len(url) for _, url, _ in rows)
         for name, url, what in rows:
             click.echo(f"  {name:<12} {url:<{width}}  {what}")
+            for path, shows in _LINKS.get(name, ()):
+                click.echo(f"  {'':<12} {url}{path}  {shows}")
         for note in self._notes:
             click.echo(f"  note: {note}")
         click.echo("\nCtrl-C stops everything.\n" if sys.stdout.isatty() else "")
@@ -272,10 +317,10 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
         told.cancel()
 
 
-def _tell(alert: Alert) -> None:
-    """Print an alert that Alertmanager sent."""
+def tell(alert: Alert) -> None:
+    """Print an alert; any process on this host can send one."""
     click.echo("")
-    say(f"alert {alert.status}: {alert.name}: {alert.summary}")  # any process on this host can send one
+    say(f"alert {alert.status}: {alert.name}: {alert.summary}")
 
 
 async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:

@@ -11,13 +11,15 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Final
 
+from daemonpulse.demo.actions import TEXT_TOKEN
 from daemonpulse.demo.programs import Program, free_port, stack_folder
 
 _WEBHOOK: Final = "url_file: /run/secrets/alert_webhook_url"
 """The line of alertmanager.yml that says where messages go. Alertmanager knows url_file from version 0.26 on, and
 Debian 12 has 0.25, so that the demo always writes the address itself."""
 _TOKEN: Final = "/run/daemonpulse/token"  # noqa: S105 - a path of the stack's containers
-"""Where the stack's provisioning/datasources/daemonpulse.yaml looks for the token of the actions API."""
+_TEXT_TOKEN: Final = f"/run/daemonpulse/{TEXT_TOKEN}"
+"""Where the stack's provisioning/datasources/daemonpulse.yaml looks for the tokens of the actions API."""
 
 
 def prometheus(folder: Path, *, targets: list[str], alertmanager: str | None) -> Program:
@@ -108,7 +110,9 @@ def loki(folder: Path) -> Program:
 def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Program:
     """Grafana with boards, datasources and buttons; `urls` are those of the other parts by their names."""
     home = _copied("grafana", folder)
-    _replace(home / "provisioning" / "datasources" / "daemonpulse.yaml", _TOKEN, str(token_file))
+    sources = home / "provisioning" / "datasources" / "daemonpulse.yaml"
+    _replace(sources, _TOKEN, str(token_file))
+    _replace(sources, _TEXT_TOKEN, str(token_file.with_name(TEXT_TOKEN)))
     return Program(
         name="grafana",
         binary="grafana",

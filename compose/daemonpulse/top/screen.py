@@ -70,6 +70,7 @@ class Top(App[None]):
     """
     BINDINGS: ClassVar[list[BindingType]] = [
         Binding("q", "quit", "Quit"),
+        Binding("ctrl+c", "quit", show=False, priority=True),
         Binding("p", "pause", "Pause"),
         Binding("s", "sort", "Sort"),
         Binding("slash", "filter", "Filter"),

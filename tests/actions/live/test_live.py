@@ -56,7 +56,7 @@ async def test_tags_of_a_model_are_told_from_its_text_however_it_is_cut(tmp_path
     async with chain(tmp_path, (HEAD, *pieces, end, END)) as all_of:
         asked = all_of.ask()
         request = await all_of.request()
-        text: str = ""
+        text, stretches = "", []
         async with all_of.look(request) as answer:
             async for _, value in events(answer):
                 text += value["text"]

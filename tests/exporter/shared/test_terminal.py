@@ -141,7 +141,7 @@ def test_a_complaint_about_what_was_asked_is_one_line(command: list[str]) -> Non
 
 
 def test_an_alert_that_anybody_sends_to_the_demo_is_one_line(capsys: pytest.CaptureFixture[str]) -> None:
-    run._tell(Alert(EVIL, EVIL, EVIL, {}))
+    run.tell(Alert(EVIL, EVIL, EVIL, {}))
 
     shown = capsys.readouterr().out
     assert shown.count("\n") == 2
