@@ -46,7 +46,17 @@ NOT_TEXT: Final = re.compile(
 _ENDING: Final = re.compile(rb'"ending":\d+,')
 """Declared in SECURITY.md: a 32-bit check of an answer's end, by which the exporter knows its own report of it."""
 
-GETS: Final = ("/metrics", "/live", "/", "/sd", "/readyz", "/healthz", "/probe?daemon=box", "/nothing")
+GETS: Final = (
+    "/metrics",
+    "/live",
+    "/live/text?daemon=box&request=boot-1",
+    "/",
+    "/sd",
+    "/readyz",
+    "/healthz",
+    "/probe?daemon=box",
+    "/nothing",
+)
 
 Channels = dict[str, bytes]
 
@@ -216,13 +226,14 @@ async def _tap(twin: Twin, tap: Any) -> bytes:
         connection.closed(None)
     chosen = tap_settings.load({}, {})
     relay = SimpleNamespace(links=[], is_upstream_reachable=True)
-    transport = httpx.ASGITransport(Reports(registry, relay, chosen))  # type: ignore[arg-type]
+    transport = httpx.ASGITransport(Reports(registry, relay, chosen, url="http://127.0.0.1:1235"))  # type: ignore[arg-type]
     async with httpx.AsyncClient(
         transport=transport, base_url=f"http://127.0.0.1:{chosen.reports_port}"
     ) as http:
         answers = [
             await http.get("/reports?boot=boot&after=1"),
             await http.get("/healthz"),
+            await http.get("/text?request=boot-1"),
             await http.get("/x"),
         ]
     for report in (await registry.batch("boot", 1, within_s=0)).reports:
