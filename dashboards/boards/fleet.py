@@ -9,7 +9,7 @@ from dashboards.boards.hardware import SECTIONS
 from dashboards.kit import panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source, values_of
 from dashboards.kit.labels import hosted, joined
-from dashboards.kit.promql import Expr, Selector, avg_by, both, count_by, either, max_by, sum_by
+from dashboards.kit.promql import Expr, Selector, avg_by, both, count_by, either, max_by, most, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import FOREIGN, GPU, THROTTLED
@@ -20,13 +20,15 @@ _B: Final = Selector({"instance": "$host"})
 HOST: Final = values_of(
     "host", "Host", h.DEVICE_INFO, "instance", about="Hosts to show: the exporter's address."
 )
+_FULL: Final = either(common.vram_used(_B, *GPU), max_by(_B.now(h.DEVICE_INFO) * 0, *GPU).in_unit("ratio"))
+_SHOWN: Final = both(_B.now(h.DEVICE_INFO), most(12, _FULL), *GPU)
 DEVICE: Final = Variable(
     "device",
     "GPU",
     "query",
-    f"query_result({joined(hosted(_B.now(h.DEVICE_INFO)), 'title', ' · GPU ', 'host', 'gpu')})",
+    f"query_result({joined(hosted(_SHOWN), 'title', ' · GPU ', 'host', 'gpu')})",
     regex='/title="(?<text>[^"]+)".*uuid="(?<value>[^"]+)"/',
-    about="GPUs to show one by one.",
+    about="GPUs to show one by one: the 12 fullest of the hosts that are shown.",
 )
 
 _COUNTS = panels.counts(

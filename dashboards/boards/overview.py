@@ -11,15 +11,7 @@ from dashboards.boards.exposure import EXPOSURE
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
 from dashboards.kit.labels import firing, firing_count
-from dashboards.kit.promql import (
-    Expr,
-    Selector,
-    coded,
-    count_by,
-    max_by,
-    min_by,
-    sum_by,
-)
+from dashboards.kit.promql import Expr, Selector, both, coded, count_by, least, max_by, min_by, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules import recording
@@ -129,8 +121,11 @@ _GPUS = tables.table(
 )
 _STATES = plots.timeline(
     "Daemon state",
-    "When was each daemon down or stalled?",
-    Query(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon"), "{{daemon}}"),
+    "When was each daemon down or stalled? Of many, the 12 that were up the least.",
+    Query(
+        both(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon"), least(12, max_by(_B.whole(d.UP), "daemon"))),
+        "{{daemon}}",
+    ),
     mappings=theme.DAEMON_BANDS,
 )
 
@@ -192,9 +187,9 @@ BOARD: Final = Board(
                 (4, common.waiting_stat(_B)),
                 (4, _VRAM),
             ),
-            row(7, (10, _ALERTS), (5, _BUDGET), (9, _OUTCOMES)),
-            row(7, (13, _DAEMONS), (11, _GPUS)),
-            row(6, (24, _STATES)),
+            row(6, (10, _ALERTS), (5, _BUDGET), (9, _OUTCOMES)),
+            row(6, (13, _DAEMONS), (11, _GPUS)),
+            row(4, (24, _STATES)),
         ),
         section("Load", row(8, (8, _TTFT), (8, _QUEUE), (8, _BY_MODEL))),
         EXPOSURE,

@@ -1,4 +1,4 @@
-"""PromQL that shapes results for reading: labels made or joined, headroom over a sparkline, alerts that fire.
+"""PromQL that shapes results for reading: labels made or joined, alerts that fire.
 
 Knows PromQL's functions and Prometheus' own series ALERTS; no metric of the catalogue.
 """
@@ -41,11 +41,6 @@ def joined(expr: Expr, target: str, separator: str, *sources: str) -> Expr:
 def hosted(expr: Expr) -> Expr:
     """Set `host` to the instance without its port."""
     return relabeled(expr, "host", "$1", "instance", "(.+?)(?::[0-9]+)?")
-
-
-def headroom(expr: Expr) -> Expr:
-    """Take 1.5 times the largest value of the range: the scale at which a sparkline stays below its number."""
-    return replace(expr, text=f"1.5 * max_over_time(({expr.text})[$__range:1m])", tie=6)
 
 
 def firing_count(severity: str) -> Expr:

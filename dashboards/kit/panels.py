@@ -14,7 +14,6 @@ import attr
 from grafanalib import core
 
 from dashboards.kit import style, theme
-from dashboards.kit.labels import headroom
 from dashboards.kit.targets import AnyQuery, Query
 from dashboards.kit.theme import Json
 
@@ -22,6 +21,7 @@ PLUGIN_VERSION: Final = "13.2.2"
 """Whose options these are; without it Grafana would migrate them as if they were ancient."""
 
 NO_VALUE: Final = "\u2013"
+SCALE: Final = "scale"
 RATE_STEP: Final = "1m"
 """Between the points of a rate; steps of one scrape are noise."""
 
@@ -122,14 +122,16 @@ def stat(
 ) -> Viz:
     """Show one number over its sparkline. The legend is the subtitle, and must not be empty.
 
-    `scale` gives the sparkline's ends; else a second query, not shown, sets them so that it stays below the number.
+    `scale` gives the sparkline's ends; else a second series, made of the first and not shown, sets them so that it
+    stays below the number.
     """
     if not query.legend:
         raise ValueError(f"{title}: without a subtitle Grafana draws the sparkline through the number")
     queries = [replace(query, mode="range" if spark else "instant")]
     fields = ""
+    raised: list[Json] = []
     if spark and scale is None:
-        queries.append(Query(headroom(query.expr), "scale", mode="instant"))
+        raised = [_raised(query.legend)]
         fields = f"/^{re.escape(query.legend)}$/"
     low, high = scale or (0, None)
     return panel(
@@ -159,8 +161,22 @@ def stat(
             "max": high,
             "noValue": no_value,
         },
+        transformations=raised,
         interval=RATE_STEP if spark else None,
     )
+
+
+def _raised(name: str) -> Json:
+    """Add a series 1.5 times as high, for the range that all of a panel's sparklines share."""
+    return {
+        "id": "calculateField",
+        "options": {
+            "mode": "binary",
+            "alias": SCALE,
+            "binary": {"left": name, "operator": "*", "right": "1.5"},
+            "replaceFields": False,
+        },
+    }
 
 
 def counts(

@@ -159,6 +159,12 @@ class Selector:
         unit = f"{metric.unit}/s" if function == "deriv" else metric.unit
         return self._ranged(function, metric, metric.name, window, matchers, unit=unit)
 
+    def whole(self, metric: Metric) -> Expr:
+        """Take a gauge's mean over the range of the board, the same at every point of it."""
+        _require(metric, Kind.GAUGE, "the mean of a counter says nothing")
+        selector = self._selector(metric, metric.name, {})
+        return self._expr(metric, f"avg_over_time({selector}[{RANGE}] @ end())", selector, metric.unit)
+
     def quantile(self, q: float, metric: Metric, *by: str, window: str = "", **matchers: str) -> Expr:
         """Estimate a quantile of a histogram."""
         if not 0 < q < 1:
@@ -317,6 +323,16 @@ def coded(selector: Selector, metric: Metric, states: Iterable[str], *by: str) -
     text = " or ".join(f"{number} * {part.text}" for number, part in enumerate(parts, start=1))
     selectors = tuple(selector for part in parts for selector in part.selectors)
     return _aggregate("max", replace(parts[0], text=text, selectors=selectors, unit="", tie=2), by)
+
+
+def least(count: int, expr: Expr) -> Expr:
+    """Keep the series with the smallest values."""
+    return replace(expr, text=f"bottomk({count}, {expr.text})", tie=9)
+
+
+def most(count: int, expr: Expr) -> Expr:
+    """Keep the series with the largest values."""
+    return replace(expr, text=f"topk({count}, {expr.text})", tie=9)
 
 
 def _aggregate(function: str, expr: Expr, labels: tuple[str, ...]) -> Expr:

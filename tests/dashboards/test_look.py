@@ -143,7 +143,8 @@ def test_text_of_numbers_has_a_size_and_sparklines_stay_below_it(name: str, pane
     if panel["type"] in {"stat", "gauge", "bargauge"}:
         assert panel["options"]["text"], name
     if panel["type"] == "stat" and panel["options"]["graphMode"] == "area":
-        scaled = "max" in panel["fieldConfig"]["defaults"] or panel["targets"][-1]["legendFormat"] == "scale"
+        raised = [one["options"]["binary"]["left"] for one in panel.get("transformations", [])]
+        scaled = "max" in panel["fieldConfig"]["defaults"] or raised == [panel["targets"][0]["legendFormat"]]
         assert scaled, "the sparkline would run through the number"
         assert panel["targets"][0]["legendFormat"], "without a name the number fills the panel"
         assert panel["gridPos"]["h"] >= 5

@@ -39,6 +39,8 @@ class Program:
     """Environment variables to add, for the same port."""
     adds: str = ""
     """What a person would have of it, said when it is not on PATH."""
+    port: int = 0
+    """Loopback port to serve at; 0 is a free one."""
     other_binary: str = ""
     """Another name it may have on PATH."""
 
@@ -75,7 +77,7 @@ async def running(
     if found is None:
         yield None
         return
-    port = free_port()
+    port = program.port or free_port()
     with log_file.open("wb") as log:
         process = await asyncio.create_subprocess_exec(
             found,

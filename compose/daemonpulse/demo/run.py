@@ -208,10 +208,13 @@ class _Demo:
         await self._start(stack, programs.alertmanager(self._folder, webhook=webhook))
         targets = [self._urls["exporter"], self._urls["actions"]]
         alertmanager = self._urls.get("alertmanager")
+        port = free_port()
+        grafana = programs.grafana(self._folder, urls=self._urls, token_file=token_file, port=port)
+        shown = {"grafana": f"http://localhost:{port}"} if grafana.find() else {}
         await self._start(
-            stack, programs.prometheus(self._folder, targets=targets, alertmanager=alertmanager)
+            stack, programs.prometheus(self._folder, targets=targets, alertmanager=alertmanager, **shown)
         )
-        await self._start(stack, programs.grafana(self._folder, urls=self._urls, token_file=token_file))
+        await self._start(stack, grafana)
 
     async def _start(self, stack: contextlib.AsyncExitStack, program: Program) -> bool:
         """Start a program if it is here; note what it would add if it is not."""

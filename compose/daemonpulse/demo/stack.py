@@ -22,10 +22,17 @@ _TEXT_TOKEN: Final = f"/run/daemonpulse/{TEXT_TOKEN}"
 """Where the stack's provisioning/datasources/daemonpulse.yaml looks for the tokens of the actions API."""
 
 
-def prometheus(folder: Path, *, targets: list[str], alertmanager: str | None) -> Program:
-    """Prometheus with rules and alerting; only the lists of addresses are made here."""
+GRAFANA: Final = "http://localhost:3000"
+"""Where alerts' links to runbooks lead in the stack: its Grafana, which shows the pages."""
+
+
+def prometheus(
+    folder: Path, *, targets: list[str], alertmanager: str | None, grafana: str = GRAFANA
+) -> Program:
+    """Prometheus with rules and alerting; the lists of addresses, and where runbooks are, are made here."""
     home = _copied("prometheus", folder)
-    shutil.copytree(generated() / "rules", folder / "prometheus-rules")
+    rules = Path(shutil.copytree(generated() / "rules", folder / "prometheus-rules"))
+    _replace(rules / "daemonpulse-alerts.yaml", GRAFANA, grafana)
     (home / "targets" / "exporter.json").write_text(_addresses(targets))
     (home / "alertmanagers" / "alertmanager.json").write_text(
         _addresses([alertmanager] if alertmanager else [])
@@ -107,7 +114,7 @@ def loki(folder: Path) -> Program:
     )
 
 
-def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Program:
+def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path, port: int = 0) -> Program:
     """Grafana with boards, datasources and buttons; `urls` are those of the other parts by their names."""
     home = _copied("grafana", folder)
     sources = home / "provisioning" / "datasources" / "daemonpulse.yaml"
@@ -134,6 +141,7 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path) -> Progr
             **{f"{name.upper()}_URL": urls.get(name, "") for name in GRAFANA_SOURCES},
         },
         ready_path="/api/health",
+        port=port,
     )
 
 
