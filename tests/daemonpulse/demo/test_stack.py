@@ -158,3 +158,10 @@ def posted(file: Path) -> set[str]:
     lines = [line.split() for line in file.read_text().splitlines()]
     assert all(int(size) > 0 for _, size in lines)
     return {path for path, _ in lines}
+
+
+def test_links_to_runbooks_lead_to_the_grafana_of_the_demo(tmp_path: Path) -> None:
+    stack.prometheus(tmp_path, targets=[], alertmanager=None, grafana="http://localhost:41234")
+    rules = (tmp_path / "prometheus-rules" / "daemonpulse-alerts.yaml").read_text(encoding="utf-8")
+    assert "runbook_url: http://localhost:41234/d/LlmsterDaemonDown\n" in rules
+    assert "localhost:3000" not in rules
