@@ -21,7 +21,7 @@ from actions.domain.load_keys import KEYS
 from actions.domain.preflight import MemoryReading, Need
 from exporter.llmster import rest
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.commands import DaemonCommands, namespace_of
+from exporter.llmster.commands import DaemonCommands, load_namespace_of
 from exporter.llmster.errors import CallFailed, LlmsterError
 from exporter.llmster.session import GONE_CODES
 from exporter.llmster.shared_snapshot import SharedSnapshot
@@ -139,11 +139,11 @@ class DaemonSession:
             link = await self.client.link()
         return min(found, key=lambda model: device_name(link, model.device_identifier) != LOCAL)
 
-    async def instances(self) -> Listing[InstanceInfo]:
-        """List what is loaded now, with 2 calls. Raises Problem."""
+    async def instances(self, *, optional_within_s: float = 0.0) -> Listing[InstanceInfo]:
+        """List what is loaded now, with a call per domain. Raises Problem."""
         await self.settled()
         with self._translated():
-            return await self.commands.instances()
+            return await self.commands.instances(optional_within_s=optional_within_s)
 
     def free_disk(self) -> int | None:
         """Read the free bytes of the disk that a download goes to; None when the daemon's home is not on this host.
@@ -231,7 +231,7 @@ class DaemonSession:
 
         Raises Problem when the daemon cannot be asked.
         """
-        request = command.request(namespace_of(model), model.device_identifier)
+        request = command.request(load_namespace_of(model), model.device_identifier)
         with self._translated():
             try:
                 estimate = await self.commands.estimate(request)

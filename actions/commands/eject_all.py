@@ -17,6 +17,8 @@ from exporter.llmster.state import InstanceInfo, Listing
 
 COUNT_S = 1.0
 """How long the kill switch may spend on counting what it ends."""
+OPTIONAL_S = 1.0
+"""What a namespace that a daemon may well not have gets to open, so that the kill switch sees its instances."""
 
 
 class EjectAllAction(Action[EjectAll]):
@@ -45,7 +47,7 @@ class EjectAllAction(Action[EjectAll]):
         async with self.daemon.turn(operation.cancel, wait_s=self.tools.timeouts.kill_wait_s):
             ejected: set[str] = set()
             deadline = time.monotonic() + self.tools.timeouts.verify_s
-            left = await self.daemon.instances()
+            left = await self.daemon.instances(optional_within_s=OPTIONAL_S)
             before = {
                 "pid": self.daemon.process_id(),
                 "references": {info.instance_reference: info.identifier for info in left.read},

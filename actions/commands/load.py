@@ -20,7 +20,7 @@ from actions.domain.preflight import MemoryReading
 from actions.store.database import StorageFailed
 from actions.store.operations import Operation
 from exporter.catalogue import actions as rows
-from exporter.llmster.commands import namespace_of
+from exporter.llmster.commands import load_namespace_of
 from exporter.llmster.errors import CallFailed, LlmsterError
 from exporter.llmster.state import InstanceInfo
 
@@ -100,7 +100,7 @@ class LoadAction(Action[Load]):
 
         try:
             info = await self.daemon.commands.load(
-                command.request(namespace_of(model), model.device_identifier),
+                command.request(load_namespace_of(model), model.device_identifier),
                 on_progress=progressed,
                 cancel=operation.cancel,
                 timeout_s=self.tools.timeouts.load_s,

@@ -15,8 +15,8 @@ from actions.domain.errors import from_daemon, invalid, not_found
 from actions.domain.load_options import split_config
 from actions.domain.load_plan import LoadPlan, candidates, existing
 from actions.domain.preflight import Need, Preflight, SplitPlan, judge
-from exporter.llmster.commands import NAMESPACES, namespace_of
-from exporter.llmster.domains import BY_NAME
+from exporter.llmster.commands import load_namespace_of
+from exporter.llmster.domains import BY_NAME, LOADED_HERE
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo
 
@@ -74,7 +74,7 @@ async def suited_model(daemon: DaemonSession, command: Load) -> DownloadedModel:
     """Find the model and refuse a parameter that its kind has no key for. Raises Problem."""
     model = await daemon.model(command.model)
     require_commanded_domain(model)
-    unsuited = command.unsuited(namespace_of(model))
+    unsuited = command.unsuited(load_namespace_of(model))
     if unsuited is not None:
         raise invalid(unsuited, None, "an embedding model has no such option; leave it out")
     return model
@@ -82,10 +82,10 @@ async def suited_model(daemon: DaemonSession, command: Load) -> DownloadedModel:
 
 def require_commanded_domain(model: DownloadedModel) -> None:
     """Refuse a model of a domain that has no load options here. Raises Problem."""
-    if model.type in NAMESPACES:
+    if model.type in LOADED_HERE:
         return
     seen = "is listed and watched, but" if model.type in BY_NAME else "is not known, and"
-    commanded = " and ".join(NAMESPACES)
+    commanded = " and ".join(LOADED_HERE)
     raise invalid(
         "model", model.model_key, f"its domain {model.type[:50]} {seen} only {commanded} models can be loaded"
     )

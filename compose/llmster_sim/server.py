@@ -58,6 +58,8 @@ class SimConfig:
     build: int = 1
     pid: int | None = None
     start_ms: int = DEFAULT_START_MS
+    decisions: bool = False
+    """Whether it has the namespace of decision models, as a newer daemon may."""
     settings: Settings = dataclasses.field(default_factory=Settings)
 
 
@@ -95,7 +97,9 @@ class Simulator:
             clock=self.clock,
             faults=self.faults,
             authority=self._authority,
-            namespaces=namespaces(daemon=self.daemon, shut_down=self._shut_down_soon),
+            namespaces=namespaces(
+                daemon=self.daemon, shut_down=self._shut_down_soon, decisions=self.config.decisions
+            ),
             count=self._count,
         )
         self._router = Router(

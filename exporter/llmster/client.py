@@ -214,6 +214,10 @@ class DaemonClient:
         """Return the session's socket of a namespace, for commands.py. Raises the problem when there is none."""
         return await self._require_session().sockets.connection(namespace)
 
+    async def optional_connection(self, namespace: str, *, within_s: float) -> Connection | None:
+        """Return the socket of a namespace that a daemon may well not have. Raises the problem without a session."""
+        return await self._require_session().sockets.optional(namespace, within_s=within_s)
+
     async def connected(self) -> None:
         """Wait, for as long as it takes, until there is a session."""
         await self._connected.wait()

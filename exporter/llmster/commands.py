@@ -18,13 +18,14 @@ import msgspec
 
 from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
+from exporter.llmster.domains import BY_NAME, DOMAINS
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, Listing, ProcessingState
 from exporter.llmster.wire.channel import Channel
 from exporter.llmster.wire.connection import Connection, decode
 
 Namespace = Literal["llm", "embedding"]
-NAMESPACES: Final[tuple[Namespace, ...]] = ("llm", "embedding")
+"""Of the domains whose models can be loaded here; domains.py has all of them."""
 
 UNLOAD_TIMEOUT_S: Final = 60.0
 """Assumed: freeing tens of gigabytes takes seconds, not minutes."""
@@ -70,14 +71,22 @@ class DaemonCommands:
             system, timeout_s=timeout_s, unreadable=self.client.counts.unreadable
         )
 
-    async def instances(self) -> Listing[InstanceInfo]:
-        """List what is loaded now, in both namespaces."""
+    async def instances(self, *, optional_within_s: float = 0.0) -> Listing[InstanceInfo]:
+        """List what is loaded now, in every domain's namespace that the daemon has.
+
+        `optional_within_s` is how long a namespace that a daemon may well not have gets to open.
+        """
         listings: list[Listing[InstanceInfo]] = []
-        for namespace in NAMESPACES:
-            connection = await self.client.connection(namespace)
-            listings.append(
-                await calls.loaded_instances(connection, unreadable=self.client.counts.unreadable)
+        for domain in DOMAINS:
+            connection = (
+                await self.client.optional_connection(domain.name, within_s=optional_within_s)
+                if domain.optional
+                else await self.client.connection(domain.name)
             )
+            if connection is not None:
+                listings.append(
+                    await calls.loaded_instances(connection, unreadable=self.client.counts.unreadable)
+                )
         return Listing(
             tuple(info for listing in listings for info in listing.read),
             sum(listing.unreadable for listing in listings),
@@ -161,8 +170,13 @@ class DaemonCommands:
         await connection.call("unloadModel", parameter, timeout_s=UNLOAD_TIMEOUT_S)
 
 
-def namespace_of(model: DownloadedModel) -> Namespace:
-    """Name the namespace that answers for a model."""
+def namespace_of(model: DownloadedModel) -> str:
+    """Name the namespace that answers for a model or instance; a type that is not known was listed by /llm."""
+    return model.type if model.type in BY_NAME else "llm"
+
+
+def load_namespace_of(model: DownloadedModel) -> Namespace:
+    """Name the namespace that a model is loaded over; whether its domain can be loaded is the caller's question."""
     return "embedding" if model.type == "embedding" else "llm"
 
 

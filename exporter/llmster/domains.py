@@ -20,14 +20,18 @@ class Domain:
     """Whether a daemon may well not have the namespace; it is then tried rarely and missed silently."""
     has_load_config: bool
     """Whether its load configuration is known here: parallel sessions, GPU offload, VRAM estimate."""
+    has_load_options: bool
+    """Whether what a load can be told is known here, so that actions can load it. Any domain can be unloaded."""
 
 
 DOMAINS: Final = (
-    Domain("llm", optional=False, has_load_config=True),
-    Domain("embedding", optional=False, has_load_config=False),
+    Domain("llm", optional=False, has_load_config=True, has_load_options=True),
+    Domain("embedding", optional=False, has_load_config=False, has_load_options=True),
     # Assumed: the namespace is called as the domain is, like the two others. Source of the domain: lmstudio-js,
     # decisionBackendInterface (discovery and lifecycle only). No released llmster was seen with it.
-    Domain("decision", optional=True, has_load_config=False),
+    Domain("decision", optional=True, has_load_config=False, has_load_options=False),
 )
 BY_NAME: Final = {domain.name: domain for domain in DOMAINS}
+LOADED_HERE: Final = tuple(domain.name for domain in DOMAINS if domain.has_load_options)
+"""The domains whose models actions load."""
 CORE: Final = tuple(domain.name for domain in DOMAINS if not domain.optional)

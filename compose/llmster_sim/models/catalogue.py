@@ -76,7 +76,7 @@ class Model:
     the estimate (Observed: 854 MB estimated, 1239 MB measured for a 543 MB file).
     """
 
-    type: Literal["llm", "embedding"]
+    type: Literal["llm", "embedding", "decision"]
     key: str
     display_name: str
     publisher: str

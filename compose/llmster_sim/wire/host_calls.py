@@ -33,14 +33,22 @@ _SCOPE = one_of(
 )
 
 
-def namespaces(*, daemon: Daemon, shut_down: Callable[[], None]) -> dict[str, Namespace]:
-    """Every socket path the daemon serves, with its endpoints."""
+def namespaces(
+    *, daemon: Daemon, shut_down: Callable[[], None], decisions: bool = False
+) -> dict[str, Namespace]:
+    """Every socket path the daemon serves, with its endpoints; that of decision models only with `decisions`."""
     llm = ModelEndpoints(daemon=daemon, domain="llm")
     chat = LlmEndpoints(daemon=daemon, shared=llm)
     embedding = ModelEndpoints(daemon=daemon, domain="embedding")
+    decision = ModelEndpoints(daemon=daemon, domain="decision")
+    # Assumed: the base interface of a model namespace and nothing else, as lmstudio-js' decisionBackendInterface.
+    optional = (
+        [Namespace(name="decision", rpcs=decision.rpcs(), streams=decision.streams())] if decisions else []
+    )
     return {
         space.name: space
         for space in (
+            *optional,
             Namespace(
                 name="llm", rpcs={**llm.rpcs(), **chat.rpcs()}, streams={**llm.streams(), **chat.streams()}
             ),

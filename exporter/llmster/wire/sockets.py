@@ -55,6 +55,7 @@ class Sockets:
         self._connections: dict[str, Connection] = {}
         self._running: dict[str, asyncio.Task[LlmsterError]] = {}
         self._openings: dict[str, asyncio.Task[LlmsterError | None]] = {}
+        self._started_at: dict[str, float] = {}
         self._failed_at: dict[str, float] = {}
         self._anchor: str | None = None
         self._closed = False
@@ -103,6 +104,17 @@ class Sockets:
             connection = self._connections[namespace]
         return connection
 
+    async def optional(self, namespace: str, *, within_s: float) -> Connection | None:
+        """Return the socket of a namespace that a daemon may well not have; None when it does not open.
+
+        Waits until `within_s` after the attempt to open it began. Raises nothing.
+        """
+        opening = self.start(namespace) if self.peek(namespace) is None else None
+        if opening is not None and not opening.done():
+            left_s = self._started_at[namespace] + within_s - time.monotonic()
+            await asyncio.wait({opening}, timeout=max(0.0, left_s))
+        return self.peek(namespace)
+
     def peek(self, namespace: str) -> Connection | None:
         """Return the socket of a namespace if it is open."""
         connection = self._connections.get(namespace)
@@ -115,6 +127,7 @@ class Sockets:
             return opening
         opening = self._group.create_task(self._open(namespace), name=f"open /{namespace}")
         self._openings[namespace] = opening
+        self._started_at[namespace] = time.monotonic()
         return opening
 
     async def over(self) -> LlmsterError:
