@@ -15,7 +15,7 @@ from actions.cli.client import client_flags
 from actions.cli.connection import Api
 from actions.cli.database import state_flags, with_storage
 from exporter.shared.durations import Duration
-from exporter.shared.terminal import fail, say, say_json
+from exporter.shared.terminal import fail, local_time, say, say_json
 
 if TYPE_CHECKING:
     from actions.store.audit_archive import Pruned, Report
@@ -34,21 +34,20 @@ def audit() -> None:
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="Rows at most.")
 @click.option("--before", type=click.IntRange(min=1), help="Rows older than this sequence number.")
 @client_flags
-def audit_list(*, url: str, token_file: Path | None, as_json: bool, limit: int, before: int | None) -> None:
+def audit_list(*, api: Api, as_json: bool, limit: int, before: int | None) -> None:
     """List the latest rows, newest first.
 
     \b
     Example:  daemonpulse actions audit list --limit 50
     """  # noqa: D301 - click wants a real backspace
-    with Api(url, token_file) as api:
-        answer = api.ask("GET", "/v1/audit", {"limit": limit, "before": before})
+    answer = api.ask("GET", "/v1/audit", {"limit": limit, "before": before})
     if as_json:
         say_json(answer)
         return
     if not answer["entries"]:
         say("no row yet")
     for row in answer["entries"]:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(row["at_ms"] / 1000))
+        at = local_time(row["at_ms"])
         who = row["person"] or row["actor"]
         told = " ".join(
             f"{key}={value}" for key, value in row["detail"].items() if value not in (None, "", {})
@@ -165,7 +164,7 @@ def _plain(report: Report) -> dict[str, Any]:
 
 def _print(report: Report) -> None:
     for cut in reversed(report.cuts):
-        day = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(cut.at_ms / 1000))
+        day = local_time(cut.at_ms)
         say(
             f"row {cut.signed_by} ({day}, {cut.actor}): {cut.rows} rows up to {cut.through.seq} moved to {cut.archive}"
         )

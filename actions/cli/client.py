@@ -1,7 +1,11 @@
-"""Flags that the client verbs of `daemonpulse actions` share."""
+"""Flags that the client verbs of `daemonpulse actions` share, and the connection that they make.
+
+A verb is called with `api`, which knows the daemons that are meant, and `as_json`.
+"""
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -9,11 +13,25 @@ from typing import Any
 import click
 
 from actions.cli import completion
-from actions.cli.connection import DEFAULT_URL
+from actions.cli.connection import DEFAULT_URL, Api
 
 
 def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that every client of the API has."""
+    """Add the flags that every client of the API has, and call the command with the connection they mean."""
+
+    @functools.wraps(command)
+    def run(
+        *,
+        url: str,
+        token_file: Path | None,
+        daemon: tuple[str, ...] = (),
+        site: str | None = None,
+        **given: Any,
+    ) -> None:
+        with Api(url, token_file, daemons=daemon, site=site) as api:
+            command(api=api, **given)
+
+    wrapped: Callable[..., Any] = run
     for option in reversed(
         (
             click.option(
@@ -33,12 +51,23 @@ def client_flags(command: Callable[..., Any]) -> Callable[..., Any]:
             click.option("--json", "as_json", is_flag=True, help="Print the answer as JSON."),
         )
     ):
-        command = option(command)
-    return command
+        wrapped = option(wrapped)
+    return wrapped
 
 
 def verb_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that every verb has."""
-    return click.option(
-        "--daemon", shell_complete=completion.daemons, help="Which daemon. Default: the only one there is."
-    )(client_flags(command))
+    """Add the flags that every verb about daemons has."""
+    wrapped = client_flags(command)
+    for option in reversed(
+        (
+            click.option(
+                "--daemon",
+                multiple=True,
+                shell_complete=completion.daemons,
+                help="Which daemon; may be given again. Default: the only one there is.",
+            ),
+            click.option("--site", shell_complete=completion.sites, help="All daemons of this site."),
+        )
+    ):
+        wrapped = option(wrapped)
+    return wrapped

@@ -19,6 +19,11 @@ def daemons(ctx: click.Context, _param: click.Parameter, incomplete: str) -> lis
     return _found(ctx, incomplete, lambda _api, names: names)
 
 
+def sites(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
+    """Complete the name of a site."""
+    return _found(ctx, incomplete, lambda api, _names: [one["site"] for one in _listed(api) if one["site"]])
+
+
 def models(ctx: click.Context, _param: click.Parameter, incomplete: str) -> list[CompletionItem]:
     """Complete the key of a model on disk."""
     return _found(ctx, incomplete, lambda api, names: _each(api, names, "models", "model"))
@@ -30,7 +35,11 @@ def instances(ctx: click.Context, _param: click.Parameter, incomplete: str) -> l
 
 
 def _each(api: Any, names: list[str], kind: str, key: str) -> list[str]:
-    return [one[key] for name in names for one in api.try_ask("GET", f"/v1/daemons/{name}/{kind}", {})[kind]]
+    return [one[key] for name in names for one in api.try_ask("GET", api.path(kind, daemon=name), {})[kind]]
+
+
+def _listed(api: Any) -> list[Any]:
+    return list(api.try_ask("GET", "/v1/daemons", {})["daemons"])
 
 
 def _found(
@@ -45,9 +54,8 @@ def _found(
             contextlib.redirect_stderr(io.StringIO()),
             Api(url, Path(token_file) if token_file else None, timeout_s=2.0) as api,
         ):
-            given = ctx.params.get("daemon")
-            known = [one["daemon"] for one in api.try_ask("GET", "/v1/daemons", {})["daemons"]]
-            found = look(api, [given] if given else known)
-    except (Refused, SystemExit, KeyError, TypeError):
+            given = list(ctx.params.get("daemon") or ())
+            found = [str(name) for name in look(api, given or [one["daemon"] for one in _listed(api)])]
+    except (Refused, SystemExit):
         return []
     return [CompletionItem(name) for name in dict.fromkeys(found) if name.startswith(incomplete)][:_MOST]

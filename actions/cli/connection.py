@@ -1,28 +1,46 @@
 """The connection of the client verbs to the API: sends requests, follows operations, writes refusals in flags.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+Exit codes: 0 done, 1 refused or failed, 2 wrong usage, 3 the API does not answer, or answers something else, 4 done on
+some of several daemons.
 """
 
 from __future__ import annotations
 
+import json
 import sys
-from collections.abc import Mapping
+import time
+from collections.abc import Callable, Mapping
+from concurrent.futures import ThreadPoolExecutor
 from http import HTTPStatus
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Final, Self
+from types import TracebackType
+from typing import TYPE_CHECKING, Any, Final, NoReturn, Self, TypeVar
+from urllib.parse import quote
 
 import click
 
 from actions.cli import credentials
 from exporter.shared import urls
-from exporter.shared.terminal import fail
+from exporter.shared.terminal import fail, say
 
 if TYPE_CHECKING:
     import httpx
 
+T = TypeVar("T")
+
 DEFAULT_URL: Final = "http://127.0.0.1:9811"
 POLL_S: Final = 0.5
+MAX_BYTES: Final = 64 * 1024 * 1024
+"""The longest answer that is read; a page of the audit or of operations has 512 KiB."""
+MAX_ANSWER_S: Final = 120.0
+"""The longest that one answer may take to arrive, however slowly it dribbles."""
+_AT_ONCE: Final = 16
+"""Daemons that are asked about at the same time."""
+UNREACHABLE: Final = 3
+PARTLY: Final = 4
 _ASKED_WRONGLY: Final = frozenset({400, 401, 403, 404, 405, 413, 421, 422})
+_UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, ArithmeticError, RecursionError)
+"""What reading an answer raises that has not the shape that this version expects."""
 
 
 class Refused(Exception):
@@ -74,9 +92,17 @@ CONNECT_S: Final = 2.0
 
 
 class Api:
-    """A connection to the API that ends the program with one line when something is wrong."""
+    """A connection to the API, and the daemons that are meant; ends the program with one line on any trouble."""
 
-    def __init__(self, url: str, token_file: Path | None, *, timeout_s: float = 30) -> None:
+    def __init__(
+        self,
+        url: str,
+        token_file: Path | None,
+        *,
+        daemons: tuple[str, ...] = (),
+        site: str | None = None,
+        timeout_s: float = 30,
+    ) -> None:
         import httpx
 
         if not urls.is_base(url):
@@ -84,8 +110,11 @@ class Api:
         token = credentials.token(token_file)
         self._has_token = token is not None
         self._url = url.rstrip("/")
+        self._daemons = tuple(dict.fromkeys(daemons))
+        self._site = site
+        self._latest = ""
         self._http: httpx.Client = httpx.Client(
-            headers={"Authorization": f"Bearer {token}"} if token else {},
+            headers={"Accept-Encoding": "identity"} | ({"Authorization": f"Bearer {token}"} if token else {}),
             timeout=httpx.Timeout(timeout_s, connect=CONNECT_S),
             trust_env=False,
         )
@@ -93,24 +122,63 @@ class Api:
     def __enter__(self) -> Self:
         return self
 
-    def __exit__(self, *_exc: object) -> None:
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, _trace: TracebackType | None
+    ) -> None:
         self._http.close()
+        if isinstance(error, _UNREADABLE) and self._latest:
+            what = f"no {error}" if isinstance(error, KeyError) else f"{type(error).__name__}: {error}"
+            self._odd(f"that this version cannot read ({what[:200]})")
 
-    def daemon(self, name: str | None) -> str:
-        """Name the daemon that is meant."""
-        if name is not None:
-            return name
-        names = self._names()
+    # Which daemons ----------------------------------------------------------------------------------------------------
+
+    @property
+    def is_group(self) -> bool:
+        """Whether several daemons are meant, by name or by site, so that a command is one for a group."""
+        return self._site is not None or len(self._daemons) > 1
+
+    @property
+    def is_chosen(self) -> bool:
+        """Whether --daemon or --site says which."""
+        return bool(self._daemons) or self._site is not None
+
+    @property
+    def selection(self) -> dict[str, Any]:
+        """The daemons that are meant, as parameters."""
+        return {"daemon": self._daemons, "site": self._site}
+
+    def daemon(self) -> str:
+        """Name the one daemon that is meant."""
+        names = self.daemons()
         if len(names) != 1:
             fail(f"--daemon: there are {len(names)}, say which: {', '.join(names)}")
         return names[0]
 
-    def daemons(self, name: str | None) -> list[str]:
-        """Name the daemons that are meant: this one, or all."""
-        return [name] if name is not None else self._names()
+    def daemons(self) -> list[str]:
+        """Name the daemons that are meant: those of --daemon and --site, else all."""
+        if self._daemons and self._site is None:
+            return list(self._daemons)
+        listed = self.ask("GET", "/v1/daemons", {})["daemons"]
+        named = [
+            str(one["daemon"])
+            for one in listed
+            if self._site in {None, one["site"]} and (not self._daemons or one["daemon"] in self._daemons)
+        ]
+        if not named and listed:
+            sites = sorted({str(one["site"]) for one in listed if one["site"]})
+            fail(f"--site {self._site}: no daemon of it; there is {', '.join(sites) or 'no site'}")
+        return named
 
-    def _names(self) -> list[str]:
-        return [str(one["daemon"]) for one in self.ask("GET", "/v1/daemons", {})["daemons"]]
+    def each(self, look: Callable[[str], T]) -> list[T]:
+        """Ask about every daemon that is meant, several at a time; the answers in their order."""
+        with ThreadPoolExecutor(_AT_ONCE) as pool:
+            return list(pool.map(look, self.daemons()))
+
+    def path(self, rest: str, *, daemon: str | None = None) -> str:
+        """Write the path of something of a daemon, of the one that is meant if it is not named."""
+        return f"/v1/daemons/{quote(daemon or self.daemon(), safe='')}/{rest}"
+
+    # Questions --------------------------------------------------------------------------------------------------------
 
     def ask(self, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
         """Send a request and return its answer; a refusal ends the program with its words and an exit code."""
@@ -120,57 +188,94 @@ class Api:
             fail(refusal.words(), refusal.exit_code)
 
     def try_ask(self, method: str, path: str, parameters: Mapping[str, Any]) -> Any:
-        """Send a request and return its answer. Raises Refused."""
+        """Send a request and return its answer, a JSON object. Raises Refused."""
+        status, content = self._exchange(method, path, parameters)
+        try:
+            body = json.loads(content)
+        except (ValueError, RecursionError):
+            self._odd("with an empty body" if not content else f"with {_kind(content)}")
+        if not isinstance(body, dict):
+            self._odd(f"with a JSON {type(body).__name__}, not an object")
+        if status == HTTPStatus.UNAUTHORIZED and not self._has_token:
+            fail(credentials.missing())
+        if HTTPStatus.OK <= status < HTTPStatus.MULTIPLE_CHOICES:
+            return body
+        if not isinstance(body.get("detail"), str):
+            self._odd("without a reason")
+        raise Refused(status, body)
+
+    def _exchange(self, method: str, path: str, parameters: Mapping[str, Any]) -> tuple[int, bytes]:
+        """Send a request and read the whole answer, which has an end: in bytes and in time."""
         import httpx
 
         given = {name: value for name, value in parameters.items() if value not in {None, ()}}
+        body = bytearray()
+        until = time.monotonic() + MAX_ANSWER_S
         try:
-            response = self._http.request(method, f"{self._url}{path}", params=given)
-        except (httpx.HTTPError, httpx.InvalidURL) as error:
+            with self._http.stream(method, f"{self._url}{path}", params=given) as response:
+                self._latest = f"{method} {path} with HTTP {response.status_code}"
+                for chunk in response.iter_raw():
+                    body += chunk
+                    if len(body) > MAX_BYTES:
+                        self._odd(f"with more than {MAX_BYTES // 1024**2} MiB")
+                    if time.monotonic() > until:
+                        self._odd(f"and was not done after {MAX_ANSWER_S:g} s")
+                return response.status_code, bytes(body)
+        except httpx.HTTPError as error:
             fail(
                 f"--url={self._url}: nothing answers there ({type(error).__name__}); start the service with "
-                "`daemonpulse actions serve`, or name its address"
+                "`daemonpulse actions serve`, or name its address",
+                UNREACHABLE,
             )
-        try:
-            body = response.json()
-        except ValueError:
-            fail(f"--url={self._url}: this is not the actions API (HTTP {response.status_code})")
-        if response.status_code == HTTPStatus.UNAUTHORIZED and not self._has_token:
-            fail(credentials.missing())
-        if response.is_error:
-            raise Refused(response.status_code, body)
-        return body
 
-    def command(
-        self, daemon: str | None, rest: str, parameters: Mapping[str, Any], *, bar: bool = False
-    ) -> Any:
+    def _odd(self, what: str) -> NoReturn:
+        fail(
+            f"--url={self._url}: answered {self._latest} {what}; a JSON object of the actions API was expected: is "
+            "it one, of this version, without a proxy that answers for it?",
+            UNREACHABLE,
+        )
+
+    # Commands ---------------------------------------------------------------------------------------------------------
+
+    def command(self, rest: str, parameters: Mapping[str, Any], *, bar: bool = False) -> Any:
         """Begin a command, follow it to its end, and return the finished operation."""
         try:
-            return self.try_command(daemon, rest, parameters, bar=bar)
+            return self.try_command(rest, parameters, bar=bar)
         except Refused as refusal:
             fail(refusal.words(), refusal.exit_code)
 
-    def try_command(
-        self, daemon: str | None, rest: str, parameters: Mapping[str, Any], *, bar: bool = False
-    ) -> Any:
+    def try_command(self, rest: str, parameters: Mapping[str, Any], *, bar: bool = False) -> Any:
         """Do as `command` does. Raises Refused when it is denied, or does not come to a good end."""
-        operation = self.try_ask("POST", f"/v1/daemons/{self.daemon(daemon)}/{rest}", parameters)
+        operation = self.try_ask("POST", self.path(rest), parameters)
         if operation["finished_ms"] is None:
-            operation = self._follow(operation["id"], bar=bar)
+            operation = self.follow(operation["id"], bar=bar)
         if operation["state"] != "done":
             raise Refused(None, operation["problem"] or {"detail": operation["state"]})
         return operation
 
-    def _follow(self, operation_id: str, *, bar: bool) -> Any:
-        path = f"/v1/operations/{operation_id}"
-        shown = click.progressbar(length=100, label="loading", hidden=not (bar and sys.stdout.isatty()))
+    def follow(self, operation_id: str, *, bar: bool) -> Any:
+        """Wait for the end of an operation. One that this program leaves goes on, and that is said."""
+        path = f"/v1/operations/{quote(operation_id, safe='')}"
+        shown = click.progressbar(length=100, label="waiting", hidden=not (bar and sys.stdout.isatty()))
         done = 0
-        with shown:
-            while True:
-                operation = self.ask("GET", path, {"wait": POLL_S})
-                now = round(100 * (operation["progress"] or 0))
-                shown.label = operation["phase"] or operation["state"]
-                shown.update(max(0, now - done))
-                done = max(done, now)
-                if operation["finished_ms"] is not None:
-                    return operation
+        try:
+            with shown:
+                while True:
+                    operation = self.ask("GET", path, {"wait": POLL_S})
+                    now = round(100 * (operation["progress"] or 0))
+                    shown.label = operation["phase"] or operation["state"]
+                    shown.update(max(0, now - done))
+                    done = max(done, now)
+                    if operation["finished_ms"] is not None:
+                        return operation
+        except (KeyboardInterrupt, SystemExit):
+            say(
+                f"operation {operation_id} goes on; stop it with: daemonpulse actions cancel {operation_id}",
+                err=True,
+            )
+            raise
+
+
+def _kind(content: bytes) -> str:
+    start = content[:512].lstrip().lower()
+    return "an HTML page" if start.startswith((b"<!doctype html", b"<html")) else "something that is not JSON"

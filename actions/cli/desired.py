@@ -2,9 +2,7 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any, Final
-from urllib.parse import quote
 
 import click
 
@@ -23,7 +21,7 @@ _DESIRED: Final = ("INSTANCE", "DAEMON", "MODEL", "TTL", "STATE")
 @click.argument("model", shell_complete=completion.models)
 @plan_flags
 @verb_flags
-def pin(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+def pin(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Keep MODEL loaded: load it now and whenever it is gone.
 
     Nothing is evicted for it.
@@ -31,19 +29,19 @@ def pin(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool,
     \b
     Example:  daemonpulse actions pin qwen/qwen3-8b --context-length 32768
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
-    _change(url, token_file, daemon, parameters, as_json=as_json)
+    _change(api, parameters, as_json=as_json)
 
 
 @click.command()
 @click.argument("instance_id", shell_complete=completion.instances)
 @verb_flags
-def unpin(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, instance_id: str) -> None:
+def unpin(*, api: Api, as_json: bool, instance_id: str) -> None:
     """Stop keeping INSTANCE_ID loaded. It stays loaded until somebody ejects it.
 
     \b
     Example:  daemonpulse actions unpin qwen/qwen3-8b
     """  # noqa: D301 - as above
-    _change(url, token_file, daemon, {"instance_id": instance_id, "pinned": "false"}, as_json=as_json)
+    _change(api, {"instance_id": instance_id, "pinned": "false"}, as_json=as_json)
 
 
 @click.command()
@@ -54,9 +52,7 @@ def unpin(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
 @verb_flags
 def desired(
     *,
-    url: str,
-    token_file: Path | None,
-    daemon: str | None,
+    api: Api,
     as_json: bool,
     reap_idle: int | None,
     no_reap: bool,
@@ -69,29 +65,21 @@ def desired(
     if reap_idle is not None and no_reap:
         fail("--no-reap: not together with --reap-idle")
     if reap_idle is not None or no_reap:
-        _change(url, token_file, daemon, {"reap_idle_seconds": reap_idle or 0}, as_json=as_json)
+        _change(api, {"reap_idle_seconds": reap_idle or 0}, as_json=as_json)
         return
-    with Api(url, token_file) as api:
-        answers = [api.ask("GET", _path(name), {}) for name in api.daemons(daemon)]
+    answers = [api.ask("GET", api.path("desired", daemon=name), {}) for name in api.daemons()]
     if as_json:
         say_json({"daemons": answers})
     else:
         _print(answers)
 
 
-def _change(
-    url: str, token_file: Path | None, daemon: str | None, parameters: dict[str, Any], *, as_json: bool
-) -> None:
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", _path(api.daemon(daemon)), parameters)
+def _change(api: Api, parameters: dict[str, Any], *, as_json: bool) -> None:
+    answer = api.ask("POST", api.path("desired"), parameters)
     if as_json:
         say_json(answer)
     else:
         _print([answer])
-
-
-def _path(daemon: str) -> str:
-    return f"/v1/daemons/{quote(daemon, safe='')}/desired"
 
 
 def _print(answers: list[Any]) -> None:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 
 import click
@@ -20,16 +19,13 @@ def engines() -> None:
 @engines.command("list")
 @click.option("--search", help="Show also what can be downloaded whose name has this, such as llama.cpp.")
 @verb_flags
-def engines_list(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, search: str | None
-) -> None:
+def engines_list(*, api: Api, as_json: bool, search: str | None) -> None:
     """List the installed engines, and which are selected.
 
     \b
     Example:  daemonpulse actions engines list --search llama.cpp
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
-    with Api(url, token_file) as api:
-        answer = api.ask("GET", f"/v1/daemons/{api.daemon(daemon)}/engines", {"search": search})
+    answer = api.ask("GET", api.path("engines"), {"search": search})
     if as_json:
         say_json(answer)
         return
@@ -46,16 +42,13 @@ def engines_list(
 @click.option("--model-format", default="GGUF", show_default=True, help="Format that it is selected for.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
-def engines_select(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
-) -> None:
+def engines_select(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Select an installed ENGINE for the loads from then on.
 
     \b
     Example:  daemonpulse actions engines select llama.cpp-linux-x86_64-avx2 --engine-version 2.41.0
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "engines/select", parameters)
+    operation = api.command("engines/select", parameters)
     chosen = f"{parameters['engine']} {parameters['version']} selected for {parameters['model_format']}"
     say_json(operation) if as_json else say(chosen)
 
@@ -65,9 +58,7 @@ def engines_select(
 @click.option("--engine-version", "version", required=True, help="Version that is offered.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
-def engines_update(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
-) -> None:
+def engines_update(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Download a version of ENGINE and select it.
 
     It is selected only where another version of it is selected.
@@ -75,8 +66,7 @@ def engines_update(
     \b
     Example:  daemonpulse actions engines update llama.cpp-linux-x86_64-avx2 --engine-version 2.42.0
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "engines/update", parameters, bar=not as_json)
+    operation = api.command("engines/update", parameters, bar=not as_json)
     formats = operation["result"]["selected_for"]
     words = f", selected for {', '.join(formats)}" if formats else ""
     say_json(operation) if as_json else say(

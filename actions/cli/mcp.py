@@ -5,7 +5,6 @@ Knows the API's paths and answers, and nothing of how the gate works.
 
 from __future__ import annotations
 
-from pathlib import Path
 from typing import Any
 from urllib.parse import quote
 
@@ -31,39 +30,38 @@ def mcp() -> None:
 @mcp.command()
 @click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
 @client_flags
-def adopt(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
+def adopt(*, api: Api, as_json: bool, dry_run: bool) -> None:
     """Route every server of mcp.json through the gate. Keeps a backup; `undo` takes it back.
 
     \b
     Example:  daemonpulse actions mcp adopt --dry-run
     """  # noqa: D301 - click wants a real backspace
-    _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=False)
+    _adopt(api, as_json=as_json, dry_run=dry_run, undo=False)
 
 
 @mcp.command()
 @click.option("--dry-run", is_flag=True, help="Show the change, change nothing.")
 @client_flags
-def undo(*, url: str, token_file: Path | None, as_json: bool, dry_run: bool) -> None:
+def undo(*, api: Api, as_json: bool, dry_run: bool) -> None:
     """Give mcp.json its servers back.
 
     \b
     Example:  daemonpulse actions mcp undo
     """  # noqa: D301 - click wants a real backspace
-    _adopt(url, token_file, as_json=as_json, dry_run=dry_run, undo=True)
+    _adopt(api, as_json=as_json, dry_run=dry_run, undo=True)
 
 
 @mcp.command("list")
 @click.argument("server", required=False)
 @client_flags
-def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | None) -> None:
+def list_(*, api: Api, as_json: bool, server: str | None) -> None:
     """List the servers, or the tools of SERVER with their gates.
 
     \b
     Example:  daemonpulse actions mcp list toolbox
     """  # noqa: D301 - click wants a real backspace
     path = "/v1/mcp/servers" if server is None else f"/v1/mcp/servers/{quote(server, safe='')}/tools"
-    with Api(url, token_file) as api:
-        answer = api.ask("GET", path, {})
+    answer = api.ask("GET", path, {})
     if as_json:
         say_json(answer)
     elif server is None:
@@ -77,14 +75,13 @@ def list_(*, url: str, token_file: Path | None, as_json: bool, server: str | Non
 @mcp.command()
 @click.option("--all", "everything", is_flag=True, help="Settled ones too.")
 @client_flags
-def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: bool) -> None:
+def approvals(*, api: Api, as_json: bool, everything: bool) -> None:
     """List the calls that wait for an answer.
 
     \b
     Example:  daemonpulse actions mcp approvals
     """  # noqa: D301 - click wants a real backspace
-    with Api(url, token_file) as api:
-        answer = api.ask("GET", "/v1/mcp/approvals", {} if everything else {"state": "pending"})
+    answer = api.ask("GET", "/v1/mcp/approvals", {} if everything else {"state": "pending"})
     if as_json:
         say_json(answer)
         return
@@ -104,26 +101,26 @@ def approvals(*, url: str, token_file: Path | None, as_json: bool, everything: b
 @click.argument("approval_id", metavar="ID")
 @click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
 @client_flags
-def approve(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
+def approve(*, api: Api, as_json: bool, approval_id: str, always: bool) -> None:
     """Let the waiting call ID through.
 
     \b
     Example:  daemonpulse actions mcp approve 3f2a9c0d1b
     """  # noqa: D301 - click wants a real backspace
-    _settle("approve", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
+    _settle("approve", api, as_json=as_json, approval_id=approval_id, always=always)
 
 
 @mcp.command()
 @click.argument("approval_id", metavar="ID")
 @click.option("--always", is_flag=True, help="And every later call of this tool. Needs an admin token.")
 @client_flags
-def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, always: bool) -> None:
+def deny(*, api: Api, as_json: bool, approval_id: str, always: bool) -> None:
     """Refuse the waiting call ID.
 
     \b
     Example:  daemonpulse actions mcp deny 3f2a9c0d1b
     """  # noqa: D301 - click wants a real backspace
-    _settle("deny", url, token_file, as_json=as_json, approval_id=approval_id, always=always)
+    _settle("deny", api, as_json=as_json, approval_id=approval_id, always=always)
 
 
 @mcp.command()
@@ -131,7 +128,7 @@ def deny(*, url: str, token_file: Path | None, as_json: bool, approval_id: str, 
 @click.argument("tool")
 @click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
 @client_flags
-def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool: str, decision: str) -> None:
+def gate(*, api: Api, as_json: bool, server: str, tool: str, decision: str) -> None:
     """Set the gate of TOOL of SERVER. Approves the tool as it is now, too.
 
     DECISION `policy` takes the gate away again: then mcp.toml decides, as for every other tool.
@@ -140,19 +137,15 @@ def gate(*, url: str, token_file: Path | None, as_json: bool, server: str, tool:
     Example:  daemonpulse actions mcp gate toolbox write_file ask
     """  # noqa: D301 - click wants a real backspace
     path = f"/v1/mcp/servers/{quote(server, safe='')}/tools/{quote(tool, safe='')}/gate"
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", path, {"decision": decision})
+    answer = api.ask("POST", path, {"decision": decision})
     words = f"{answer['server']}/{answer['tool']}: {answer['decision']}"
     if decision == "policy":
         words += f", by {answer['rule']}"
     say_json(answer) if as_json else say(words)
 
 
-def _adopt(url: str, token_file: Path | None, *, as_json: bool, dry_run: bool, undo: bool) -> None:
-    with Api(url, token_file) as api:
-        answer = api.ask(
-            "POST", "/v1/mcp/adopt", {"dry_run": str(dry_run).lower(), "undo": str(undo).lower()}
-        )
+def _adopt(api: Api, *, as_json: bool, dry_run: bool, undo: bool) -> None:
+    answer = api.ask("POST", "/v1/mcp/adopt", {"dry_run": str(dry_run).lower(), "undo": str(undo).lower()})
     if as_json:
         say_json(answer)
         return
@@ -171,12 +164,9 @@ def _adopt(url: str, token_file: Path | None, *, as_json: bool, dry_run: bool, u
         say(f"changed: {names}" + (f"; backup: {answer['backup']}" if answer["backup"] else ""))
 
 
-def _settle(
-    verb: str, url: str, token_file: Path | None, *, as_json: bool, approval_id: str, always: bool
-) -> None:
+def _settle(verb: str, api: Api, *, as_json: bool, approval_id: str, always: bool) -> None:
     path = f"/v1/mcp/approvals/{quote(approval_id, safe='')}/{verb}"
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", path, {"always": str(always).lower()})
+    answer = api.ask("POST", path, {"always": str(always).lower()})
     words = f"{answer['id']} {answer['state']}: {answer['server']}/{answer['tool']}"
     say_json(answer) if as_json else say(words)
 

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any, Final
 
 import click
@@ -76,14 +75,13 @@ def _whole(bound: float | None) -> int | None:
 @click.option("--force", is_flag=True, help="Load although it does not fit. Needs --reason.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
-def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+def load(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Load MODEL and wait for it. Nothing happens if it is loaded with this configuration already.
 
     \b
     Example:  daemonpulse actions load qwen/qwen3-8b --context-length 32768 --ttl 1h
     """  # noqa: D301 - as below
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "models/load", parameters, bar=not as_json)
+    operation = api.command("models/load", parameters, bar=not as_json)
     result = operation["result"]
     _print(
         operation,
@@ -106,7 +104,7 @@ def load(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool
 @click.option("--force", is_flag=True, help="Eject at once and end the requests in flight.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
-def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Eject INSTANCE_ID and make sure that it is gone.
 
     Requests in flight are a question at a terminal, and else a refusal without --force or --drain.
@@ -114,16 +112,15 @@ def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
     \b
     Example:  daemonpulse actions eject qwen/qwen3-8b --drain 30
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
-    with Api(url, token_file) as api:
-        try:
-            operation = api.try_command(daemon, "models/eject", parameters)
-        except Refused as refusal:
-            if refusal.slug != "instance-busy" or not sys.stdin.isatty():
-                fail(refusal.words(), refusal.exit_code)
-            count = refusal.body.get("queued")
-            if not click.confirm(f"{parameters['instance_id']} has {count} requests in flight. End them?"):
-                fail("nothing was ejected", 1)
-            operation = api.command(daemon, "models/eject", parameters | {"force": True})
+    try:
+        operation = api.try_command("models/eject", parameters)
+    except Refused as refusal:
+        if refusal.slug != "instance-busy" or not sys.stdin.isatty():
+            fail(refusal.words(), refusal.exit_code)
+        count = refusal.body.get("queued")
+        if not click.confirm(f"{parameters['instance_id']} has {count} requests in flight. End them?"):
+            fail("nothing was ejected", 1)
+        operation = api.command("models/eject", parameters | {"force": True})
     ended = operation["result"].get("queued_when_ejected")
     words = f"; {ended} requests in flight ended" if ended else ""
     _print(operation, as_json, f"{parameters['instance_id']} ejected{words}")
@@ -132,16 +129,13 @@ def eject(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
 @click.command("eject-all")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
-def eject_all(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
-) -> None:
+def eject_all(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Eject everything, busy or not: the kill switch.
 
     \b
     Example:  daemonpulse actions eject-all --reason "GPU 0 overheats"
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "models/eject-all", parameters)
+    operation = api.command("models/eject-all", parameters)
     names = operation["result"]["ejected"]
     _print(operation, as_json, f"ejected: {', '.join(names) or 'nothing was loaded'}")
 
@@ -151,16 +145,13 @@ def eject_all(
 @plan_flags
 @_replace_flag
 @verb_flags
-def preflight(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any
-) -> None:
+def preflight(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Tell whether MODEL would fit, and who holds the memory. Exits 1 if it does not fit.
 
     \b
     Example:  daemonpulse actions preflight qwen/qwen3-8b --context-length 32768
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/preflight", parameters)
+    answer = api.ask("POST", api.path("preflight"), parameters)
     if as_json:
         say_json(answer)
     else:
@@ -172,7 +163,7 @@ def preflight(
 @click.argument("model", shell_complete=completion.models)
 @plan_flags
 @verb_flags
-def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+def fit(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Tell which context of MODEL fits now, and on which GPUs.
 
     Exits 1 if nothing fits.
@@ -180,8 +171,7 @@ def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool,
     \b
     Example:  daemonpulse actions fit qwen/qwen3-8b --parallel 4 --kv q8
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", f"/v1/daemons/{api.daemon(daemon)}/fit", parameters)
+    answer = api.ask("POST", api.path("fit"), parameters)
     if as_json:
         say_json(answer)
     else:
@@ -197,9 +187,7 @@ def fit(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool,
 @verb_flags
 def download(
     *,
-    url: str,
-    token_file: Path | None,
-    daemon: str | None,
+    api: Api,
     as_json: bool,
     cancel: bool,
     **parameters: Any,
@@ -209,11 +197,10 @@ def download(
     \b
     Example:  daemonpulse actions download qwen/qwen3-8b
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        if cancel:
-            say(_cancel_download(api, api.daemon(daemon), parameters["model"]))
-            return
-        operation = api.command(daemon, "models/download", parameters, bar=not as_json)
+    if cancel:
+        say(_cancel_download(api, api.daemon(), parameters["model"]))
+        return
+    operation = api.command("models/download", parameters, bar=not as_json)
     _print(operation, as_json, f"{parameters['model']}: {operation['result']['status'].replace('_', ' ')}")
 
 
@@ -222,7 +209,7 @@ def download(
 @click.option("--force", is_flag=True, help="Also when loading it would not fit. Needs --reason.")
 @click.option("--reason", help="Goes into the audit.")
 @verb_flags
-def probe(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool, **parameters: Any) -> None:
+def probe(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Send one short chat to MODEL and time it.
 
     The daemon loads the model just in time.
@@ -230,8 +217,7 @@ def probe(*, url: str, token_file: Path | None, daemon: str | None, as_json: boo
     \b
     Example:  daemonpulse actions probe qwen/qwen3-8b
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        operation = api.command(daemon, "probe", parameters, bar=not as_json)
+    operation = api.command("probe", parameters, bar=not as_json)
     result = operation["result"]
     first = result["time_to_first_token_seconds"]
     load_s = result["load_seconds"]

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import time
-from pathlib import Path
 from typing import Any, Final
 from urllib.parse import quote
 
@@ -11,7 +9,7 @@ import click
 
 from actions.cli.client import client_flags, verb_flags
 from actions.cli.connection import Api, Refused
-from exporter.shared.terminal import fail, say, say_json
+from exporter.shared.terminal import fail, local_time, say, say_json
 
 _GIB: Final = 1024**3
 _PS: Final = ("INSTANCE", "DAEMON", "STATE", "RUN", "WAIT", "CONTEXT", "PARALLEL", "TTL LEFT", "VRAM")
@@ -20,7 +18,7 @@ _MODELS: Final = ("MODEL", "DAEMON", "TYPE", "SIZE", "PARAMS", "QUANT", "MAX CON
 
 @click.command()
 @verb_flags
-def ps(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) -> None:
+def ps(*, api: Api, as_json: bool) -> None:
     """List loaded instances and who else holds GPU memory.
 
     Instances are listed with their load and memory.
@@ -28,8 +26,7 @@ def ps(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) 
     \b
     Example:  daemonpulse actions ps --daemon box
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
-    with Api(url, token_file) as api:
-        seen = [_looked_at(api, name) for name in api.daemons(daemon)]
+    seen = api.each(lambda name: _looked_at(api, name))
     if as_json:
         say_json({"daemons": seen})
         return
@@ -55,14 +52,13 @@ def ps(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) 
 
 @click.command()
 @verb_flags
-def models(*, url: str, token_file: Path | None, daemon: str | None, as_json: bool) -> None:
+def models(*, api: Api, as_json: bool) -> None:
     """List the models on disk.
 
     \b
     Example:  daemonpulse actions models --json
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        answers = [api.ask("GET", f"/v1/daemons/{_part(name)}/models", {}) for name in api.daemons(daemon)]
+    answers = api.each(lambda name: api.ask("GET", api.path("models", daemon=name), {}))
     if as_json:
         say_json({"daemons": answers})
         return
@@ -89,23 +85,24 @@ def models(*, url: str, token_file: Path | None, daemon: str | None, as_json: bo
 @click.option("--limit", type=click.IntRange(1, 1000), default=20, show_default=True, help="At most so many.")
 @click.option("--before", help="Only operations older than the one with this id.")
 @verb_flags
-def operations(
-    *, url: str, token_file: Path | None, daemon: str | None, as_json: bool, limit: int, before: str | None
-) -> None:
+def operations(*, api: Api, as_json: bool, limit: int, before: str | None) -> None:
     """List the latest operations, newest first.
 
     \b
     Example:  daemonpulse actions operations --limit 5
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        answer = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": limit, "before": before})
+    answers = [
+        api.ask("GET", "/v1/operations", {"daemon": name, "limit": limit, "before": before})["operations"]
+        for name in (api.daemons() if api.is_chosen else [None])
+    ]
+    found = sorted((one for page in answers for one in page), key=lambda one: -one["created_ms"])[:limit]
     if as_json:
-        say_json(answer)
+        say_json({"operations": found})
         return
-    if not answer["operations"]:
+    if not found:
         say("no operation yet")
-    for one in answer["operations"]:
-        at = time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(one["created_ms"] / 1000))
+    for one in found:
+        at = local_time(one["created_ms"])
         why = f"  {one['problem']['detail']}" if one["problem"] else ""
         who = one["person"] or one["actor"]
         what = f"{one['state']:<9} {one['daemon']:<10} {one['action']:<9} {one['subject']}"
@@ -115,14 +112,13 @@ def operations(
 @click.command()
 @click.argument("operation_id", metavar="ID")
 @client_flags
-def cancel(*, url: str, token_file: Path | None, as_json: bool, operation_id: str) -> None:
+def cancel(*, api: Api, as_json: bool, operation_id: str) -> None:
     """Cancel the operation ID, as `operations` lists it.
 
     \b
     Example:  daemonpulse actions cancel 3f2a9c0d1b
     """  # noqa: D301 - as above
-    with Api(url, token_file) as api:
-        answer = api.ask("POST", f"/v1/operations/{_part(operation_id)}/cancel", {})
+    answer = api.ask("POST", f"/v1/operations/{quote(operation_id, safe='')}/cancel", {})
     say_json(answer) if as_json else say(
         f"{answer['id']} {answer['state']}: {answer['action']} {answer['subject']}"
     )
@@ -140,8 +136,8 @@ def _looked_at(api: Api, name: str) -> dict[str, Any]:
     """Read instances and memory of a daemon; one that is down does not hide the others."""
     nothing: dict[str, Any] = {"gpus": [], "holders": [], "instances": {}, "problem": None, "source": None}
     try:
-        instances = api.try_ask("GET", f"/v1/daemons/{_part(name)}/instances", {})["instances"]
-        memory = api.try_ask("GET", f"/v1/daemons/{_part(name)}/memory", {})
+        instances = api.try_ask("GET", api.path("instances", daemon=name), {})["instances"]
+        memory = api.try_ask("GET", api.path("memory", daemon=name), {})
     except Refused as refusal:
         if refusal.exit_code != 1:
             fail(refusal.words(), refusal.exit_code)
@@ -183,10 +179,6 @@ def _left(seconds: float | None, *, has_ttl: bool) -> str | None:
     minutes, rest = divmod(max(0, round(seconds)), 60)
     hours, minutes = divmod(minutes, 60)
     return f"{hours}h{minutes:02d}m" if hours else f"{minutes}m{rest:02d}s"
-
-
-def _part(name: str) -> str:
-    return quote(name, safe="")
 
 
 STATUS_COMMANDS: Final = (ps, models, operations, cancel)

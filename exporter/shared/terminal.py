@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import json
 import sys
+import time
 from typing import Any, NoReturn
 
 import click
@@ -32,3 +33,11 @@ def fail(message: str, code: int = 2) -> NoReturn:
 def say_json(value: Any) -> None:
     """Print JSON, in ASCII: json escapes every control character but DEL."""
     click.echo(json.dumps(value, indent=2).replace("\x7f", "\\u007f"))
+
+
+def local_time(at_ms: float) -> str:
+    """Write a moment in milliseconds since 1970 as local time. Raises ValueError for one that no calendar has."""
+    try:
+        return time.strftime("%Y-%m-%d %H:%M:%S", time.localtime(at_ms / 1000))
+    except (OSError, OverflowError) as error:
+        raise ValueError(f"{at_ms} ms is no time") from error
