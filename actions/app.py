@@ -273,13 +273,21 @@ def _controlled(
     if settings.prometheus_url is not None:
         sources.append(
             PrometheusMemory(
-                settings.prometheus_url, selector=settings.prometheus_selector, daemon=daemon.name
+                settings.prometheus_url,
+                selector=daemon.prometheus_selector or settings.prometheus_selector,
+                daemon=daemon.name,
             )
         )
     elif not daemon.is_loopback:
         sources.append(NoMemory(f"daemon {daemon.name} is on another host and prometheus_url is not set"))
     client = DaemonClient(name=daemon.name, url=daemon.url, token=daemon.current_token, estimates=False)
-    return DaemonSession(client, memory=FirstThatAnswers(sources), history=history, home=daemon.home)
+    return DaemonSession(
+        client,
+        memory=FirstThatAnswers(sources),
+        history=history,
+        home=daemon.home,
+        site=daemon.site,
+    )
 
 
 async def _require_token(settings: ActionsSettings, storage: Storage) -> None:

@@ -23,6 +23,7 @@ from exporter.shared.settings_table import (
     SettingsError,
     base_url,
     host_names,
+    label_matchers,
     listen_address,
     read_toml,
     reader,
@@ -77,6 +78,7 @@ SHARED: Final = (
     "daemon_token",
     "daemon_token_file",
     "daemon_home",
+    "daemon_site",
 )
 """Keys of the exporter's table that are read here too."""
 
@@ -127,7 +129,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         allowed_hosts=host_names(*raw("allowed_hosts")),
         commands_per_minute=_whole(*raw("commands_per_minute")),
         prometheus_url=_optional_url(*raw("prometheus_url")),
-        prometheus_selector=_selector(*raw("prometheus_selector")),
+        prometheus_selector=label_matchers(*raw("prometheus_selector")),
         log_level=common.log_level,
         log_format=common.log_format,
         daemons=common.daemons,
@@ -169,9 +171,3 @@ def _whole(value: str, key: str) -> int:
     if not re.fullmatch(r"[0-9]{1,5}", value):
         raise SettingsError(key=key, value=value, fix="write a whole number from 0 to 99999")
     return int(value)
-
-
-def _selector(value: str, key: str) -> str:
-    if not re.fullmatch(r'([a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\{}]*"(,(?=.)|$))*', value):
-        raise SettingsError(key=key, value=value, fix='write matchers such as instance="gpu-box:9810"')
-    return value

@@ -172,7 +172,7 @@ def watch(daemon: DaemonSettings, *, max_age_s: float, opening: asyncio.Semaphor
         token=daemon.current_token,
         opening=opening,
     )
-    return DaemonWatch(client, local_home=_local_home(daemon), max_age_s=max_age_s)
+    return DaemonWatch(client, local_home=_local_home(daemon), max_age_s=max_age_s, site=daemon.site)
 
 
 def _local_home(daemon: DaemonSettings) -> Path | None:

@@ -27,6 +27,7 @@ from exporter.shared.settings_table import (
     existing_file,
     existing_folder,
     host_names,
+    label_matchers,
     listen_address,
     number,
     read_toml,
@@ -74,6 +75,10 @@ class DaemonSettings:
     """The daemon's LM Studio home if it is on this host; None leaves that to the URL."""
     tap_url: str | None = None
     """Where the reports of the tap before it are fetched, without a trailing slash."""
+    site: str = ""
+    """The group that it belongs to: label of the exporter, selector of the actions API; "" for none."""
+    prometheus_selector: str = ""
+    """Picks its host in the Prometheus that the actions API reads free GPU memory from; "" for the common one."""
 
     token_file: Path | None = None
     """The file the token came from, if any."""
@@ -159,9 +164,19 @@ SETTINGS: Final = (
     Setting(
         "daemon_tap_url", "", "Where a tap before it is asked for reports, such as http://127.0.0.1:9812."
     ),
+    Setting("daemon_site", "", "The group of daemons that it belongs to, such as a rack or a town."),
 )
 _BY_KEY: Final = {setting.key: setting for setting in SETTINGS}
-_DAEMON_KEYS: Final = ("name", "url", "token_env", "token_file", "home", "tap_url")
+_DAEMON_KEYS: Final = (
+    "name",
+    "url",
+    "token_env",
+    "token_file",
+    "home",
+    "tap_url",
+    "site",
+    "prometheus_selector",
+)
 
 
 def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = None) -> ExporterSettings:
@@ -221,6 +236,7 @@ def _single_daemon(raw: Raw, environ: Mapping[str, str]) -> DaemonSettings:
         home=existing_folder(home, home_key) if home else None,
         token_file=Path(token_file) if token_file else None,
         tap_url=base_url(tap_url, tap_key, example=_TAP_URL) if tap_url else None,
+        site=_site(*raw("daemon_site")),
     )
 
 
@@ -251,6 +267,10 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
                 tap_url=base_url(texts["tap_url"], f"{where} tap_url", example=_TAP_URL)
                 if texts.get("tap_url")
                 else None,
+                site=_site(texts.get("site", ""), f"{where} site"),
+                prometheus_selector=label_matchers(
+                    texts.get("prometheus_selector", ""), f"{where} prometheus_selector"
+                ),
             )
         )
     seen: set[str] = set()
@@ -285,6 +305,10 @@ def _daemon_name(value: str, key: str) -> str:
             key=key, value=value, fix="use letters, digits, '.', '_' and '-', at most 63 characters"
         )
     return value
+
+
+def _site(value: str, key: str) -> str:
+    return _daemon_name(value, key) if value else ""
 
 
 def _token(value: str, key: str) -> Secret | None:

@@ -68,4 +68,4 @@ async def _describe(service: Service, name: str) -> DaemonResponse:
         snapshot = await daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
     except Problem:
         snapshot = None
-    return DaemonResponse.of(name, daemon.client.url, daemon.client.health(), snapshot)
+    return DaemonResponse.of(name, daemon.site, daemon.client.url, daemon.client.health(), snapshot)

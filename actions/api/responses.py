@@ -36,6 +36,7 @@ class DaemonResponse(BaseModel):
     """A configured daemon and its state."""
 
     daemon: str
+    site: str = Field(description='The group that it belongs to; "" for none.')
     url: str
     state: str
     problem: str | None
@@ -44,10 +45,11 @@ class DaemonResponse(BaseModel):
     instances: int | None
 
     @classmethod
-    def of(cls, name: str, url: str, health: Health, snapshot: Snapshot | None) -> Self:
+    def of(cls, name: str, site: str, url: str, health: Health, snapshot: Snapshot | None) -> Self:
         """Describe a daemon; without a snapshot, say why there is none."""
         return cls(
             daemon=name,
+            site=site,
             url=url,
             state=health.state.value,
             problem=str(health.problem) if health.problem is not None else None,
@@ -159,6 +161,7 @@ class MemoryResponse(BaseModel):
 
     daemon: str
     source: str | None
+    age_seconds: float | None = Field(description="Age of the oldest number; 0 when read now.")
     problem: str | None = Field(description="Why nothing is known.")
     gpus: list[dict[str, Any]]
     holders: list[dict[str, Any]]
@@ -168,10 +171,19 @@ class MemoryResponse(BaseModel):
     def of(cls, daemon: str, reading: MemoryReading | str) -> Self:
         """Describe a reading, or why there is none."""
         if isinstance(reading, str):
-            return cls(daemon=daemon, source=None, problem=reading, gpus=[], holders=[], instances={})
+            return cls(
+                daemon=daemon,
+                source=None,
+                age_seconds=None,
+                problem=reading,
+                gpus=[],
+                holders=[],
+                instances={},
+            )
         return cls(
             daemon=daemon,
             source=reading.source,
+            age_seconds=reading.age_s,
             problem=None,
             gpus=[asdict(gpu) for gpu in reading.gpus],
             holders=[asdict(holder) for holder in reading.holders],
@@ -268,6 +280,7 @@ class PreflightResponse(BaseModel):
     learned: dict[str, Any] | None = Field(description="What past loads took, over the estimate.")
     needed_bytes: int | None
     memory_source: str | None
+    memory_age_seconds: float | None = Field(description="Age of the free memory; 0 when read now.")
     gpus: list[dict[str, Any]]
     holders: list[dict[str, Any]] = Field(description="Who holds the rest.")
     eject_would_free: list[dict[str, Any]]
@@ -326,6 +339,7 @@ class FitResponse(BaseModel):
     estimates: int = Field(description="Estimates that this cost the daemon.")
     max_estimates: int
     memory_source: str
+    memory_age_seconds: float
 
 
 class EngineResponse(BaseModel):

@@ -34,8 +34,8 @@ class PrometheusMemory:
     async def read(self, _daemon_pid: int | None, _loaded: Sequence[LoadedModel]) -> MemoryReading:
         """Read what was scraped last. Raises MemoryUnknown."""
         async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as http:
-            totals = await self._by_gpu(http, hardware.MEMORY_TOTAL)
-            free = await self._by_gpu(http, hardware.MEMORY_FREE)
+            totals, _ = await self._by_gpu(http, hardware.MEMORY_TOTAL)
+            free, age_s = await self._by_gpu(http, hardware.MEMORY_FREE)
             processes = await self._query(http, self._select(hardware.PROCESS_MEMORY))
             vram = await self._query(http, self._select(hardware.INSTANCE_VRAM, daemon=self._daemon))
         if totals.keys() != free.keys():
@@ -57,12 +57,14 @@ class PrometheusMemory:
                 for labels, value in processes
             ),
             held_by_instance=held,
+            age_s=round(age_s, 1),
         )
 
     async def close(self) -> None:
         """Do nothing: every reading has its own connection."""
 
-    async def _by_gpu(self, http: httpx.AsyncClient, metric: Metric) -> dict[int, int]:
+    async def _by_gpu(self, http: httpx.AsyncClient, metric: Metric) -> tuple[dict[int, int], float]:
+        """Read a value of each GPU, and how old the oldest is. Raises MemoryUnknown."""
         select = self._select(metric)
         ages = await self._query(http, f"time() - timestamp({select})")
         if not ages:
@@ -78,7 +80,7 @@ class PrometheusMemory:
                     'pick one with prometheus_selector, such as instance="gpu-box:9810"'
                 )
             found[_index(labels)] = round(value)
-        return found
+        return found, max(0.0, oldest_s)
 
     def _select(self, metric: Metric, **labels: str) -> str:
         matchers = [self._selector, *(f'{name}="{value}"' for name, value in labels.items())]

@@ -1,6 +1,6 @@
 """`daemonpulse actions`: serve the actions API, manage its tokens and audit, or use it from a terminal.
 
-Exit codes: 0 done, 1 refused or failed, 2 wrong usage.
+Exit codes: see connection.py.
 """
 
 from __future__ import annotations

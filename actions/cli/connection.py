@@ -265,6 +265,7 @@ class Api:
                     now = round(100 * (operation["progress"] or 0))
                     shown.label = operation["phase"] or operation["state"]
                     shown.update(max(0, now - done))
+                    shown.render_progress()  # update() shows no new phase without a new percent
                     done = max(done, now)
                     if operation["finished_ms"] is not None:
                         return operation

@@ -11,10 +11,11 @@ import click
 from actions.cli import completion
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api, Refused
+from actions.cli.status import age_of
 from actions.domain.load_key import LoadKey
 from actions.domain.load_keys import ROWS
 from exporter.shared.durations import Duration
-from exporter.shared.terminal import fail, say, say_json
+from exporter.shared.terminal import fail, plain, say, say_json
 
 _GIB: Final = 1024**3
 
@@ -117,12 +118,12 @@ def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
     except Refused as refusal:
         if refusal.slug != "instance-busy" or not sys.stdin.isatty():
             fail(refusal.words(), refusal.exit_code)
-        count = refusal.body.get("queued")
-        if not click.confirm(f"{parameters['instance_id']} has {count} requests in flight. End them?"):
+        asked = f"{parameters['instance_id']} has {_requests(refusal.body.get('queued'))} in flight."
+        if not click.confirm(f"{plain(asked)} End them?", err=True):
             fail("nothing was ejected", 1)
         operation = api.command("models/eject", parameters | {"force": True})
     ended = operation["result"].get("queued_when_ejected")
-    words = f"; {ended} requests in flight ended" if ended else ""
+    words = f"; {_requests(ended)} in flight ended" if ended else ""
     _print(operation, as_json, f"{parameters['instance_id']} ejected{words}")
 
 
@@ -230,6 +231,10 @@ def probe(*, api: Api, as_json: bool, **parameters: Any) -> None:
     )
 
 
+def _requests(count: Any) -> str:
+    return f"{count} request{'' if count == 1 else 's'}"
+
+
 def _cancel_download(api: Api, daemon: str, model: str) -> str:
     recent = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": 1000})["operations"]
     wanted = ("download", model, None)
@@ -255,10 +260,9 @@ def _print_preflight(answer: Any) -> None:
         estimate = answer["estimate"]["vram_bytes"] / _GIB
         say(f"  needs {answer['needed_bytes'] / _GIB:.2f} GiB ({estimate:.2f} GiB estimated{ratio})")
     for gpu in answer["gpus"]:
-        say(
-            f"  GPU {gpu['index']}: {gpu['free_bytes'] / _GIB:.2f} of {gpu['total_bytes'] / _GIB:.2f} GiB free, "
-            f"{gpu['needed_bytes'] / _GIB:.2f} needed"
-        )
+        free = f"{gpu['free_bytes'] / _GIB:.2f} of {gpu['total_bytes'] / _GIB:.2f} GiB free"
+        age = age_of(answer["memory_age_seconds"])
+        say(f"  GPU {gpu['index']}: {free}{age}, {gpu['needed_bytes'] / _GIB:.2f} needed")
     for holder in answer["holders"]:
         who = holder["instance_id"] or holder["process"] or "unknown"
         pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
@@ -271,10 +275,10 @@ def _print_fit(answer: Any) -> None:
         parallel = answer["parallel"]
         each = f" ({now['context_length'] // parallel} for each of {parallel} requests)" if parallel else ""
         say(f"fits now: a context of {now['context_length']} tokens{each}")
-        _print_needs(now)
+        _print_needs(now, answer)
     if wanted is not None:
         say(f"does not fit now: a context of {wanted['context_length']} tokens")
-        _print_needs(wanted)
+        _print_needs(wanted, answer)
         if wanted["evict"]:
             say(f"  would have to go: {', '.join(wanted['evict'])}")
         else:
@@ -285,11 +289,12 @@ def _print_fit(answer: Any) -> None:
     say(f"from {answer['estimates']} of at most {answer['max_estimates']} estimates, corrected by {loads}")
 
 
-def _print_needs(one: Any) -> None:
+def _print_needs(one: Any, answer: Any) -> None:
+    age = age_of(answer["memory_age_seconds"])
     say(f"  needs {one['needed_bytes'] / _GIB:.2f} GiB ({one['estimate_bytes'] / _GIB:.2f} GiB estimated)")
     for gpu in one["gpus"]:
         freed = f" + {gpu['freed_bytes'] / _GIB:.2f} freed" if gpu["freed_bytes"] else ""
         say(
             f"  GPU {gpu['index']}: {gpu['needed_bytes'] / _GIB:.2f} of "
-            f"{gpu['free_bytes'] / _GIB:.2f} GiB free{freed}"
+            f"{gpu['free_bytes'] / _GIB:.2f} GiB free{age}{freed}"
         )

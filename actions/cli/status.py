@@ -134,7 +134,8 @@ def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
 
 def _looked_at(api: Api, name: str) -> dict[str, Any]:
     """Read instances and memory of a daemon; one that is down does not hide the others."""
-    nothing: dict[str, Any] = {"gpus": [], "holders": [], "instances": {}, "problem": None, "source": None}
+    nothing: dict[str, Any] = {"gpus": [], "holders": [], "instances": {}}
+    nothing |= dict.fromkeys(("problem", "source", "age_seconds"))
     try:
         instances = api.try_ask("GET", api.path("instances", daemon=name), {})["instances"]
         memory = api.try_ask("GET", api.path("memory", daemon=name), {})
@@ -158,9 +159,14 @@ def _print_memory(daemon: str, memory: dict[str, Any], problem: str | None) -> N
         )
         free, total = gpu["free_bytes"] / _GIB, gpu["total_bytes"] / _GIB
         say(
-            f"{daemon} GPU {gpu['index']}: {free:.2f} of {total:.2f} GiB free"
+            f"{daemon} GPU {gpu['index']}: {free:.2f} of {total:.2f} GiB free{age_of(memory['age_seconds'])}"
             + (f"; {others}" if others else "")
         )
+
+
+def age_of(seconds: float | None) -> str:
+    """Say how old a reading of memory is, where it was not read now."""
+    return f", {seconds:.0f} s ago" if seconds else ""
 
 
 def _pid(holder: dict[str, Any]) -> str:

@@ -67,8 +67,10 @@ class DaemonSession:
         memory: MemorySource,
         history: LoadHistory,
         home: Path | None = None,
+        site: str = "",
     ) -> None:
-        """`home` is the LM Studio home of a daemon on this host, None where it is not known."""
+        """`home` is the LM Studio home of a daemon on this host, None where it is not known; `site` its group."""
+        self.site = site
         self.client = client
         self.commands = DaemonCommands(client)
         self.history = history

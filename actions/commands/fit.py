@@ -111,6 +111,7 @@ class Fit:
             "estimates": self._asked,
             "max_estimates": MAX_ESTIMATES,
             "memory_source": reading.source,
+            "memory_age_seconds": reading.age_s,
         }
 
     async def _estimate(self, command: Load, context: int, samples: list[Sample], room: _Room) -> _Estimated:

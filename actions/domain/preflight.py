@@ -58,6 +58,8 @@ class MemoryReading:
     held_by_instance: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
     """Bytes by GPU of each instance whose engine could be told; an eject of it would free them."""
     host_available_bytes: int | None = None
+    age_s: float = 0.0
+    """How old the oldest number is; 0 for what was read now."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,6 +117,7 @@ class Preflight:
     needed_bytes: int | None
     """The estimate times the learned ratio."""
     memory_source: str | None
+    memory_age_seconds: float | None = None
     gpus: tuple[GpuPlan, ...] = ()
     holders: tuple[Holder, ...] = ()
     eject_would_free: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
@@ -175,6 +178,7 @@ def judge(
         learned=learned,
         needed_bytes=needed,
         memory_source=reading.source if reading else None,
+        memory_age_seconds=reading.age_s if reading else None,
         gpus=gpus,
         holders=reading.holders if reading else (),
         eject_would_free=reading.held_by_instance if reading else {},

@@ -41,6 +41,13 @@ BUILD_INFO = gauge(
     "kind",
     source="system.version, system.info",
 )
+SITE_INFO = gauge(
+    "llmster_site_info",
+    "Always 1. The group of daemons that it belongs to, if it is configured to belong to one.",
+    "daemon",
+    "site",
+    source="setting `site`",
+)
 SNAPSHOT_DURATION = gauge(
     "llmster_snapshot_duration_seconds",
     "Time the reading behind these numbers took.",

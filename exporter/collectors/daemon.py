@@ -23,6 +23,8 @@ def collect(scrape: Scrape, out: Samples) -> None:
         for state in DaemonState:
             out.add(m.STATE, reading.health.state is state, daemon=name, state=state)
         out.add(m.RESTARTS, reading.counts.restarts, daemon=name)
+        if reading.site:
+            out.add(m.SITE_INFO, 1, daemon=name, site=reading.site)
         snapshot = reading.snapshot
         if snapshot is None:
             continue

@@ -279,9 +279,10 @@ class Routes:
                     "__scheme__": request.scheme,
                     "__metrics_path__": "/probe",
                     "__param_daemon": name,
+                    **({"site": watch.site} if watch.site else {}),
                 },
             }
-            for name in self._watches
+            for name, watch in self._watches.items()
         ]
         return Response(200, json.dumps(targets, indent=2).encode() + b"\n", "application/json")
 

@@ -63,6 +63,8 @@ class DaemonReading:
     age_s: float
     posture: LocalPosture | None
     counts: DaemonCounts = field(default_factory=DaemonCounts)
+    site: str = ""
+    """The group of daemons that it belongs to, "" for none."""
 
 
 class DaemonWatch:
@@ -74,9 +76,11 @@ class DaemonWatch:
         *,
         local_home: Path | None,
         max_age_s: float = 1.0,
+        site: str = "",
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
         self.client = client
+        self.site = site
         self.changes = Changes()
         self.observers: list[Callable[[Snapshot], None]] = []
         """Told of every new snapshot. One that raises is counted, and the others are told all the same."""
@@ -132,7 +136,9 @@ class DaemonWatch:
         except LlmsterError as error:
             return self._without_snapshot(self._explain(error))
         posture = await self._join_posture(until)
-        return DaemonReading(self.name, health, snapshot, self._snapshots.age_s, posture, self._counts())
+        return DaemonReading(
+            self.name, health, snapshot, self._snapshots.age_s, posture, self._counts(), self.site
+        )
 
     def instance(self, identifier: str) -> InstanceInfo | None:
         """Look up a loaded instance in the latest reading, without asking the daemon."""
@@ -170,7 +176,7 @@ class DaemonWatch:
         )
 
     def _without_snapshot(self, health: Health) -> DaemonReading:
-        return DaemonReading(self.name, health, None, 0.0, None, self._counts())
+        return DaemonReading(self.name, health, None, 0.0, None, self._counts(), self.site)
 
     async def _join_posture(self, until: float) -> LocalPosture | None:
         """Give the posture, of a minute ago at most; a home that answers later serves the next reading."""

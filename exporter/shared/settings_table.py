@@ -205,3 +205,10 @@ def choice(value: str, key: str, *, choices: tuple[str, ...]) -> str:
     if value not in choices:
         raise SettingsError(key=key, value=value, fix=f"choose one of {', '.join(choices)}")
     return value
+
+
+def label_matchers(value: str, key: str) -> str:
+    """Check matchers of Prometheus' query language, as between braces; "" matches everything."""
+    if not re.fullmatch(r'([a-zA-Z_][a-zA-Z0-9_]*(=|!=|=~|!~)"[^"\\{}]*"(,(?=.)|$))*', value):
+        raise SettingsError(key=key, value=value, fix='write matchers such as instance="gpu-box:9810"')
+    return value

@@ -76,6 +76,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "daemon_token_file": str(tmp_path / "token"),
         "daemon_home": str(tmp_path),
         "daemon_tap_url": "http://gpu.example:9812/",
+        "daemon_site": "attic",
     }
     chosen = from_env(**values)
 
@@ -90,6 +91,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     [daemon] = chosen.daemons
     assert (daemon.name, daemon.url, daemon.home) == ("gpu_1", "https://gpu.example:4321", tmp_path)
     assert daemon.tap_url == "http://gpu.example:9812"
+    assert daemon.site == "attic"
     assert daemon.token is not None
     assert daemon.token.reveal() == TOKEN  # the file wins: it is the better place
     assert daemon.token_file == tmp_path / "token", "it is read again when the daemon is connected to again"
