@@ -111,7 +111,7 @@ class Approval:
             "rule": self.rule,
             "reason": self.reason,
             "arguments": self.preview,
-            "arguments_sha256": self.digest,
+            "arguments_digest": self.digest,
             "definition": self.definition,
             "definition_sha256": self.definition_sha256,
             "policy_sha256": self.policy_sha256,
@@ -304,7 +304,7 @@ class Approvals:
             )
             detail = {
                 "rule": ask.rule,
-                "arguments_sha256": ask.digest,
+                "arguments_digest": ask.digest,
                 "definition_sha256": ask.definition_sha256,
                 "policy_sha256": ask.policy_sha256,
             }

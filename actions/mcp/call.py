@@ -9,6 +9,7 @@ import asyncio
 import functools
 import logging
 import os
+import secrets
 import time
 import uuid
 from collections.abc import Callable, Mapping
@@ -71,6 +72,8 @@ class CallHandler:
         self.metrics = metrics
         self.capture = capture_arguments
         self.tracer = tracer
+        self.digest_key = secrets.token_bytes(32)
+        """Never shown: digests of arguments can be compared with each other, within the life of this service."""
         self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
 
     async def handle(self, upstream: Upstream, request: ProxyRequest[R], actor: Actor) -> tuple[R, Grant]:
@@ -111,7 +114,7 @@ class _Call(Generic[R]):
         self._is_big = chars > _ON_LOOP_CHARS
         constraints = handler.policy_store.policy.written(self._subject).constraints
         self._arguments = await self._off_loop(constraints.normal, self._arguments)
-        self._digest = await self._off_loop(digest, self._arguments)
+        self._digest = await self._off_loop(digest, self._arguments, self._handler.digest_key)
         await self._prepare()
         self._policy_result = await self._decide()
         if self._policy_result.decision is Decision.DENY:
@@ -364,7 +367,7 @@ class _Call(Generic[R]):
             "kind": self._subject.kind,
             "decision": self._policy_result.decision.value,
             "rule": self._policy_result.rule,
-            "arguments_sha256": self._digest,
+            "arguments_digest": self._digest,
         }
         if self._approval is not None:
             detail["approval"] = self._approval

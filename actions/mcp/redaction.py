@@ -6,7 +6,7 @@ show every character around a secret, because a command must not be hidden as on
 
 from __future__ import annotations
 
-import hashlib
+import hmac
 import json
 import math
 import unicodedata
@@ -99,9 +99,12 @@ def canonical(value: Any) -> bytes:
     return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str).encode()
 
 
-def digest(value: Any) -> str:
-    """Return the SHA-256 of JSON in canonical form."""
-    return hashlib.sha256(canonical(value)).hexdigest()
+def digest(value: Any, key: bytes = b"") -> str:
+    """Return the HMAC-SHA-256 of JSON in canonical form.
+
+    Without the `key`, a digest does not confirm a guess of the value.
+    """
+    return hmac.digest(key, canonical(value), "sha256").hex()
 
 
 def redact_command(words: Iterable[str]) -> list[str]:

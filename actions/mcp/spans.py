@@ -66,7 +66,7 @@ def set_outcome(span: Span, outcome: str) -> None:
 
 
 def set_decision(
-    span: Span, subject: Subject, policy_result: PolicyResult, outcome: str, arguments_sha256: str
+    span: Span, subject: Subject, policy_result: PolicyResult, outcome: str, arguments_digest: str
 ) -> None:
     """Set decision and outcome on the SERVER span."""
     span.set_attributes(
@@ -75,7 +75,7 @@ def set_decision(
             "daemonpulse.mcp.decision": policy_result.decision.value,
             "daemonpulse.mcp.rule": policy_result.rule,
             "daemonpulse.mcp.outcome": outcome,
-            "daemonpulse.mcp.arguments_sha256": arguments_sha256,
+            "daemonpulse.mcp.arguments_digest": arguments_digest,
         }
     )
     set_outcome(span, outcome)

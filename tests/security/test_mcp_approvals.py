@@ -71,9 +71,9 @@ async def test_an_approval_holds_for_the_policy_it_was_asked_under(start: Start)
         assert text_of(await again) == "y"
     (row,) = [row for row in await gate.audit(action="mcp.ask") if row["operation"] == approval["id"]]
     assert {
-        key: len(row["detail"][key]) for key in ("arguments_sha256", "definition_sha256", "policy_sha256")
+        key: len(row["detail"][key]) for key in ("arguments_digest", "definition_sha256", "policy_sha256")
     } == {
-        "arguments_sha256": 64,
+        "arguments_digest": 64,
         "definition_sha256": 64,
         "policy_sha256": 64,
     }

@@ -48,7 +48,7 @@ async def test_every_call_is_on_record_with_a_digest_and_without_arguments(start
     assert rows[0]["subject"] == "toolbox/echo"
     assert rows[0]["operation"] == rows[1]["operation"]
     assert "diary" not in json.dumps(rows)
-    assert len(rows[0]["detail"]["arguments_sha256"]) == 64
+    assert len(rows[0]["detail"]["arguments_digest"]) == 64
 
 
 async def test_captured_arguments_are_redacted(start: Start) -> None:

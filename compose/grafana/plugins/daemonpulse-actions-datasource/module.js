@@ -25,7 +25,7 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
       label: 'Approvals: tool calls that wait for a person',
       columns: {
         id: string, created_ms: time, state: string, server: string, kind: string, tool: string, rule: string,
-        reason: string, arguments: string, arguments_sha256: string, definition: string, definition_sha256: string,
+        reason: string, arguments: string, arguments_digest: string, definition: string, definition_sha256: string,
         policy_sha256: string, age_seconds: number, expires_in_seconds: number, token: string, decided_by: string,
         decided_ms: time, always: boolean,
       },
