@@ -9,6 +9,8 @@ import io
 import itertools
 import logging
 import re
+import sys
+import threading
 import time
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from types import SimpleNamespace
@@ -125,22 +127,23 @@ def stopped_clock() -> Iterator[None]:
 
 @contextlib.contextmanager
 def printed(into: io.StringIO) -> Iterator[None]:
-    """Keep all that the programs log, at the most talkative level and as they print it."""
-    handler = logging.StreamHandler(into)
-    handler.setFormatter(logs.LogfmtFormatter())
-    root = logging.getLogger()
-    level = root.level
-    root.addHandler(handler)
-    root.setLevel(logging.DEBUG)
-    # The names of the loop's and the clients' own loggers are not the programs'.
-    quiet = [logging.getLogger(name) for name in ("asyncio", "httpx", "httpcore", "urllib3", "faker")]
-    for logger in quiet:
-        logger.setLevel(logging.WARNING)
+    """Keep what a program prints at level debug; logging is put back as it was."""
+    root, programs = (
+        logging.getLogger(),
+        [logging.getLogger(name) for name in ("exporter", "actions", "daemonpulse")],
+    )
+    handlers, level, levels = root.handlers[:], root.level, [one.level for one in programs]
+    hooks = sys.excepthook, threading.excepthook
+    root.handlers = []
+    logs.configure(level="debug", format_="logfmt", stream=into)
     try:
         yield
     finally:
-        root.removeHandler(handler)
+        root.handlers = handlers
         root.setLevel(level)
+        for one, before in zip(programs, levels, strict=True):
+            one.setLevel(before)
+        sys.excepthook, threading.excepthook = hooks
 
 
 def run(twin: Twin) -> Channels:
