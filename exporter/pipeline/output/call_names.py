@@ -33,6 +33,8 @@ _KIMI: Final = re.compile(
 _DEEPSEEK: Final = re.compile(r"<｜tool▁call▁begin｜>([^<\n]{1,64})<｜tool▁sep｜>([^<{\n]{0,64})")
 _STEP: Final = re.compile(r"<｜tool_sep｜>\s{0,8}([^<\n{]{1,64})")
 _SOLAR: Final = re.compile(r"<\|tool_call:name\|>\s{0,8}([^<\n]{1,64})")
+_SEPARATED: Final = re.compile(r"<tool_call>\s{0,8}([^<\n]{1,64}?)\s{0,8}<tool_sep>")
+_MCP: Final = re.compile(r"<tool_name>\s{0,8}([^<\n]{1,64}?)\s{0,8}</tool_name>")
 _METHOD: Final = re.compile(r"\b([A-Za-z_]\w{0,63})\.call\(")
 _WORD: Final = re.compile(r"[\w .:/-]{1,64}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w.]{0,63}")
@@ -164,6 +166,31 @@ def pythonic_names(text: str) -> list[str]:
             depth = max(0, depth - 1)
         at += 1
     return names
+
+
+def python_or_json_names(text: str) -> list[str]:
+    """Read calls in Python's notation or, as the template allows too, in JSON."""
+    return json_names(text) if re.match(r"\[?\s{0,8}\{", text) else pythonic_names(text)
+
+
+def python_code(text: str) -> list[str]:
+    """Read a list of calls in Python's notation; anything else is code."""
+    return (pythonic_names(text) if text[:1] == "[" else []) or [_PYTHON]
+
+
+def separated_names(text: str) -> list[str]:
+    """Read the name before each `<tool_sep>`."""
+    return list(_SEPARATED.findall(text))
+
+
+def quoted_name(text: str) -> list[str]:
+    """Read what precedes the closing quote."""
+    return [text.partition('"')[0]]
+
+
+def mcp_names(text: str) -> list[str]:
+    """Read `<tool_name>name</tool_name>`."""
+    return list(_MCP.findall(text)[:1])
 
 
 def _names_of(value: Any) -> list[str]:

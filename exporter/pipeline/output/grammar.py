@@ -87,7 +87,6 @@ def grammar(custom: Pairs = (), custom_tools: Pairs = ()) -> Grammar:
     tails = (
         rf"(?:{re.escape(tag.open)}(?:{_BUDGET})?\s{{0,8}}(?:{re.escape(tag.close)}\s{{0,8}})?)"
         for tag in reasoning
-        if not tag.at_start
     )
     return Grammar(
         reasoning,
@@ -96,7 +95,7 @@ def grammar(custom: Pairs = (), custom_tools: Pairs = ()) -> Grammar:
         _any_of({text: marker for text, marker in markers.items() if not marker.closes}),
         _any_of(starters),
         re.compile(rf"(?:{'|'.join(tails)})\Z"),
-        (_BUDGET, *(text for tag in reasoning if not tag.at_start for text in (tag.open, tag.close))),
+        (_BUDGET, *(text.rstrip() for tag in reasoning for text in (tag.open, tag.close))),
         tuple(sorted({text[0] for text in anywhere})),
     )
 

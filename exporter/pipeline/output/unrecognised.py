@@ -19,7 +19,7 @@ _BEGINNINGS: Final = ("<|", "<｜", "◁")
 _HARMLESS: Final = re.compile(
     r"<[|｜](?:im_start|im_end|endoftext|eot_id|eom_id|end|start|return|call|channel|message|constrain|user|assistant"
     r"|system|START_RESPONSE|END_RESPONSE|END_OF_TURN_TOKEN|begin_of_solution|end_of_solution|end▁of▁sentence"
-    r"|begin▁of▁sentence|action_end|plugin|observation|role_sep|message_sep)[|｜]>"
+    r"|begin▁of▁sentence|begin_of_box|end_of_box|action_end|plugin|observation|role_sep|message_sep)[|｜]>"
 )
 """Tokens that end turns or fence off answers."""
 _TAG: Final = re.compile(
