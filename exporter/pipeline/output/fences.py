@@ -30,6 +30,7 @@ class Fences:
         self._fence = ""
         self._seen = 0
         self._start = 0
+        self._ahead: dict[str, int] = {}  # by mark: none begins before this offset
         self.scanned = 0
 
     @property
@@ -41,40 +42,43 @@ class Fences:
         """Begin a new text at offset `at`, which counts as the start of a line."""
         self._fence = ""
         self._seen = self._start = at
+        self._ahead.clear()
 
     def see(self, text: str, base: int, end: int) -> None:
         """Follow the text up to index `end` of `text`, whose first character has offset `base`.
 
         The caller shows at least 128 characters past `end`, or all there is, so a fence is never cut.
         """
-        at = self._seen - base
-        marks = [-1, -1] if self._fence else [self._find(text, mark, at, end) for mark in _MARKS]
-        while at < end:
-            if self._fence:
-                at = self._find(text, self._fence, at, end)
-            else:
-                marks = [
-                    self._find(text, mark, at, end) if place < at else place
-                    for mark, place in zip(_MARKS, marks, strict=True)
-                ]
-                at = min(marks)
-            if at >= end:
-                break
-            run = self._run_end(text, at)
-            if base + at == self._start or first_on_line(text, at, from_start=base == 0):
-                if not self._fence:
-                    self._fence = text[at:run]
-                elif _REST_OF_LINE.match(text, run):  # a closing fence names no language
-                    self._fence = ""
-            at = run
-        self._seen = base + max(at, end)
+        while (at := self.edge(text, base, end)) < end:
+            self.cross(text, base, at)
+        self._seen = max(self._seen, base + end)
 
-    def _find(self, text: str, mark: str, at: int, end: int) -> int:
-        """Return where `mark` next begins before `end`, else `end`."""
-        found = text.find(mark, at, end + len(mark) - 1)
-        place = end if found < 0 else found
-        self.scanned += max(0, place - at) + 1
-        return place
+    def edge(self, text: str, base: int, end: int) -> int:
+        """Return the index of the next mark that may be a fence, else `end`. Asks nothing twice."""
+        nearest = end
+        for mark in (self._fence,) if self._fence else _MARKS:
+            place = max(self._ahead.get(mark, 0), self._seen) - base
+            if place < end and not text.startswith(mark, place):
+                found = text.find(mark[0], place, end)  # several times as fast as to look for all of it
+                if found >= 0:
+                    found = text.find(mark, found, end + len(mark) - 1)
+                stop = end if found < 0 else found
+                self.scanned += stop - place + 1
+                place = stop
+            self._ahead[mark] = base + place
+            nearest = min(nearest, place)
+        return nearest
+
+    def cross(self, text: str, base: int, at: int) -> int:
+        """Pass the mark at index `at`, which `edge` returned; return the index behind it."""
+        run = self._run_end(text, at)
+        if base + at == self._start or first_on_line(text, at, from_start=base == 0):
+            if not self._fence:
+                self._fence = text[at:run]
+            elif _REST_OF_LINE.match(text, run):  # a closing fence names no language
+                self._fence = ""
+        self._seen = base + run
+        return run
 
     def _run_end(self, text: str, at: int) -> int:
         match = (_BACKTICKS if text[at] == "`" else _TILDES).match(text, at)

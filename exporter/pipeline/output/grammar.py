@@ -148,9 +148,10 @@ class MarkerSearch:
                 self._ahead[index] = found if found >= 0 else len(text)
                 self.scanned += self._ahead[index] - at
         near = min(self._ahead)
-        match = self._grammar.marker.search(text, near) if near < limit else None
-        if near < limit:
-            self.scanned += (match.end() if match else len(text)) - near
+        if near >= limit:
+            return None
+        match = self._grammar.marker.search(text, near, limit + MAX_MARKER_CHARS)
+        self.scanned += (match.end() if match else min(len(text), limit + MAX_MARKER_CHARS)) - near
         return match if match and match.start() < limit else None
 
 

@@ -194,18 +194,19 @@ class Splitter:
         self._fences.restart(self._content)
 
     def _scan_answer(self, limit: int) -> None:
-        text = self._text
-        found = None if self._is_noise else self._markers.next(self._at, limit)
+        text, fences = self._text, self._fences
+        edge = fences.edge(text, self._base, limit)
+        found = None
+        if not self._is_noise and not fences.inside:  # in code nothing counts
+            found = self._markers.next(self._at, min(edge + 1, limit))
         if found is None:
-            self._fences.see(text, self._base, limit)
-            self._move(limit)
+            self._move(limit if edge >= limit else fences.cross(text, self._base, edge))
             return
         self._marks += 1
         start = found.start()
-        self._fences.see(text, self._base, start)
         self._move(start)
         quoted = start > 0 and text[start - 1] in grammar.QUOTES
-        if self._fences.inside or not self._marker_counts(found, quoted=quoted):
+        if not self._marker_counts(found, quoted=quoted):
             self._move(found.end())
 
     def _marker_counts(self, found: re.Match[str], *, quoted: bool) -> bool:
