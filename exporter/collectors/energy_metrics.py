@@ -9,11 +9,11 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Final
 
-from prometheus_client import Counter, Histogram
 from prometheus_client.metrics_core import Metric as Family
 
 from exporter.catalogue import Metric
 from exporter.catalogue import energy as m
+from exporter.collectors.tally import Tally
 from exporter.pipeline.energy_watch import EnergyWatch
 
 MAX_MODELS: Final = 200
@@ -34,10 +34,7 @@ class EnergyMetrics:
     """Counters and histograms of the requests of all daemons."""
 
     def __init__(self) -> None:
-        self._requests = Histogram(
-            m.REQUEST.name, m.REQUEST.help, m.REQUEST.labels, buckets=m.REQUEST.buckets, registry=None
-        )
-        self._clients = Counter(m.CLIENT.name, m.CLIENT.help, m.CLIENT.labels, registry=None)
+        self._tally = Tally()
         self._models: set[tuple[str, str]] = set()
         self._pairs: set[tuple[str, str, str]] = set()
 
@@ -46,17 +43,14 @@ class EnergyMetrics:
         if (daemon, model) not in self._models and len(self._models) >= MAX_MODELS:
             model = OTHER
         self._models.add((daemon, model))
-        self._requests.labels(daemon, model).observe(joules)
+        self._tally.distribution(m.REQUEST, daemon, model).observe(joules)
         if client is None:
             return
         if (daemon, client, model) not in self._pairs and len(self._pairs) >= MAX_PAIRS:
             client = model = OTHER
         self._pairs.add((daemon, client, model))
-        self._clients.labels(daemon, client, model).inc(joules)
+        self._tally.count(m.CLIENT, daemon, client, model).inc(joules)
 
     def collect(self) -> Iterator[tuple[Metric, Family]]:
-        """Yield each metric that has samples with a family of it."""
-        for row, metric in ((m.REQUEST, self._requests), (m.CLIENT, self._clients)):
-            for family in metric.collect():
-                if family.samples:
-                    yield row, family
+        """Give each metric that has samples with a family of it."""
+        return self._tally.collect()

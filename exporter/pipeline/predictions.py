@@ -234,7 +234,8 @@ class PredictionBuilder:
         self._release(self._pairing.put(event.model, event.timestamp_ms, len(prompt), remembered))
 
     def _release(self, inputs: list[_Input]) -> None:
-        self._kept_chars -= sum(len(given.prompt) for given in inputs if given.prompt is not None)
+        if self._kept_chars:
+            self._kept_chars -= sum(len(given.prompt) for given in inputs if given.prompt is not None)
 
     def _complete(self, event: PredictionOutput) -> Prediction:
         stats = event.stats or _NO_STATS

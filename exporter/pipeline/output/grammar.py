@@ -131,13 +131,14 @@ class MarkerSearch:
 
     def __init__(self, known: Grammar) -> None:
         self._grammar = known
+        self._text = ""
+        self._ahead: list[int] = []  # where each first character occurs next
         self.scanned = 0
-        self.restart("")
 
     def restart(self, text: str) -> None:
         """Search in `text` from now on."""
         self._text = text
-        self._ahead = [-1] * len(self._grammar.first_chars)  # where each first character occurs next
+        self._ahead = [-1] * len(self._grammar.first_chars)
 
     def next(self, at: int, limit: int) -> re.Match[str] | None:
         """Return the first marker that begins in text[at:limit]."""
@@ -161,7 +162,9 @@ def prompt_opening(prompt: str, tags: Grammar) -> str:
     Strict on purpose: only white space may follow the tag, so a question about tags opens nothing.
     """
     tail = prompt[-2 * MAX_MARKER_CHARS :]
-    match = search_prompt_tail(tail, tags) or harmony.PROMPT.search(tail)
+    match = search_prompt_tail(tail, tags)
+    if match is None and harmony.ASSISTANT in tail:
+        match = harmony.PROMPT.search(tail)
     return match.group() if match else ""
 
 

@@ -18,6 +18,7 @@ END: Final = re.compile(
     r"<\|(?:(?P<stop>(?:end|return|call)\|>)|start\|>assistant|channel\|>(?:analysis|commentary|final))"
 )
 """What ends a message. Observed: gpt-oss at times starts the next header without `<|end|>`."""
+ASSISTANT: Final = "<|start|>assistant"
 PROMPT: Final = re.compile(
     r"<\|start\|>assistant[^<]{0,80}(?:<\|channel\|>[^<]{0,80}(?:<\|message\|>\s{0,8})?)?\Z"
 )

@@ -21,7 +21,7 @@ Where a marker counts (families.py lists the texts):
 from __future__ import annotations
 
 import re
-from enum import StrEnum
+from enum import IntEnum
 
 from exporter.pipeline.output import grammar, harmony
 from exporter.pipeline.output.call_names import CallHead
@@ -36,15 +36,17 @@ _MAX_HEADER_CHARS = 512
 _CONTEXT_CHARS = 64  # kept before the position: the line start and the quote before a marker
 _IN_A_STRING = ('"', "\\")  # what follows a marker that is part of an argument's string
 _INK = re.compile(r"\S")
+_NO_HEAD = CallHead()
+"""Never added to: a call that is opened has its own."""
 
 
-class _Mode(StrEnum):
-    GAP = "gap"  # between blocks
-    ANSWER = "answer"
-    REASONING = "reasoning"
-    TOOL = "tool"
-    HEADER = "header"  # of a gpt-oss message
-    BODY = "body"  # of a gpt-oss message
+class _Mode(IntEnum):
+    GAP = 0  # between blocks
+    ANSWER = 1
+    REASONING = 2
+    TOOL = 3
+    BODY = 4  # of a gpt-oss message
+    HEADER = 5  # of a gpt-oss message
 
 
 _OPEN_KINDS = {_Mode.REASONING: Kind.REASONING, _Mode.TOOL: Kind.TOOL_CALL}
@@ -67,7 +69,7 @@ class Splitter:
         self._pair: ReasoningTag = REASONING_TAGS[0]
         self._tool: ToolTag = TOOL_TAGS[0]
         self._tools: tuple[str, ...] = ()
-        self._head = CallHead()
+        self._head = _NO_HEAD
         self._kind = Kind.ANSWER  # of the gpt-oss message
         self._harmony = False
         self._header = ""  # the part of a header that the prompt already holds
@@ -116,7 +118,7 @@ class Splitter:
         return self._out[start:]
 
     def _enter_from_prompt(self, tail: str) -> None:
-        self._harmony = "<|start|>assistant" in tail
+        self._harmony = harmony.ASSISTANT in tail
         if self._harmony and "<|message|>" in tail:
             self._open_message(tail, 0)
         elif self._harmony:
@@ -135,20 +137,14 @@ class Splitter:
     def _run(self, limit: int, *, final: bool) -> None:
         """Decide everything that begins before `limit`; beyond it a marker might still be incomplete."""
         self._markers.restart(self._text)
+        scans = (self._scan_gap, self._scan_answer, self._scan_reasoning, self._scan_tool, self._scan_body)
         while self._at < limit:
-            if self._marks > MAX_MARKERS and self._mode is not _Mode.GAP:
+            mode = self._mode
+            if self._marks > MAX_MARKERS and mode is not _Mode.GAP:
                 self._see_ink(limit)
                 self._move(limit)
-            elif self._mode is _Mode.ANSWER:
-                self._scan_answer(limit)
-            elif self._mode is _Mode.REASONING:
-                self._scan_reasoning(limit)
-            elif self._mode is _Mode.GAP:
-                self._scan_gap(limit)
-            elif self._mode is _Mode.TOOL:
-                self._scan_tool(limit)
-            elif self._mode is _Mode.BODY:
-                self._scan_body(limit)
+            elif mode is not _Mode.HEADER:
+                scans[mode](limit)
             elif not self._scan_header(limit, final=final):
                 return
 
@@ -358,8 +354,9 @@ class Splitter:
         self._ink = self._ink or _INK.search(self._text, self._at, stop) is not None
 
     def _move(self, to: int) -> None:
-        self._scanned += max(0, to - self._at)
-        self._at = max(self._at, to)
+        if to > self._at:
+            self._scanned += to - self._at
+            self._at = to
 
     def _segment(self, kind: Kind, content_end: int, end: int, *, closed: bool) -> Segment:
         tools = self._tools
