@@ -1,1 +1,1 @@
-"""The Forge: commands for daemons over HTTP. Every one is authorised, decided, audited, then done, then verified."""
+"""The actions API: commands for daemons over HTTP, each authorised, decided, audited, run and verified."""

@@ -1,6 +1,6 @@
-"""The actions API put together: settings in, controlled daemons and an HTTP server out, until somebody says stop.
+"""Composes the actions API from its settings, and serves it until a signal.
 
-Knows how the parts fit and nothing of what they do.
+Only wiring: each part is in its own module.
 """
 
 from __future__ import annotations

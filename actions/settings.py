@@ -1,6 +1,6 @@
 """Every setting of the actions API that the exporter does not have: one table, read from flags, environment and file.
 
-Knows no daemon: which daemons there are is read with the exporter's own settings, so that both see the same ones.
+The daemons are read with the exporter's settings, so that both programs watch the same ones.
 """
 
 from __future__ import annotations

@@ -1,6 +1,7 @@
-"""The dependency of every route that wants a token: who is asking, and what the OpenAPI document says about it.
+"""The FastAPI dependency of every route that requires a token, and its entry in the OpenAPI document.
 
-Knows no route and no token; the authenticator does. Annotations are evaluated here, not postponed: FastAPI reads them.
+Does not depend on routes or tokens; the authenticator checks them. Annotations are evaluated here, not postponed:
+FastAPI reads them.
 """
 
 from fastapi import Request

@@ -1,4 +1,4 @@
-"""Routes that read a daemon: how it is, what is on its disk, what is loaded.
+"""Routes that read a daemon: its state, the models on its disk, the loaded instances.
 
 Annotations are evaluated here, not postponed: FastAPI reads them.
 """

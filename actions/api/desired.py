@@ -1,4 +1,4 @@
-"""Routes about the desired state: what shall stay loaded, and after how much idleness the rest may go.
+"""Routes about the desired state: the pinned instances, and the idle time after which others are ejected.
 
 Annotations are evaluated here, not postponed: FastAPI reads them.
 """

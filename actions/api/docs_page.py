@@ -1,7 +1,6 @@
-"""The page at /docs: what can be asked, written out of the OpenAPI document, without a script.
+"""The page at /docs: the routes of the OpenAPI document as HTML without a script.
 
-Knows no route of its own. FastAPI's page loads its scripts from elsewhere, into the place where tokens are typed; this
-one loads nothing, and works where there is no way out.
+FastAPI's page loads scripts from a CDN into a page where tokens are typed. This page loads nothing and works offline.
 """
 
 from __future__ import annotations

@@ -1,8 +1,8 @@
 """ASGI middleware of the actions API: checks Host and Origin headers and the size of bodies.
 
-Knows no command. CORS is closed by answering no preflight; there are no cookies, so a browser that is lured here
-brings no rights along. One that is lured by DNS rebinding brings a Host that is not ours, and one that was not brings
-an Origin that is not this place: neither changes anything or calls a tool.
+Does not depend on commands. CORS preflights get no answer, and there are no cookies, so a browser sends no
+credentials. DNS rebinding shows as a Host header that is not accepted, a cross-site request as a foreign Origin:
+neither changes anything or calls a tool.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Parameters of requests, once for the query string and the OpenAPI document alike.
+"""Parameters of requests, defined once for the query string and the OpenAPI document.
 
 Values travel in the query string only: Grafana's buttons need them there. The exception is PUT of the desired state.
 """

@@ -1,4 +1,4 @@
-"""Answers of the API as Pydantic models: what routes return, and what the OpenAPI document says of it.
+"""Responses of the API as Pydantic models, for the routes and the OpenAPI document.
 
 Missing data is null, never 0.
 """

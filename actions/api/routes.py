@@ -1,6 +1,6 @@
-"""All routes of the API put together: those behind a token, and those that need none.
+"""All routes of the API: those that require a token, and those that do not.
 
-Knows no route's meaning; each resource has a file of its own. Answers are JSON; errors are application/problem+json.
+Each resource has its own module. Responses are JSON; errors are application/problem+json.
 """
 
 from fastapi import APIRouter, Request, Response

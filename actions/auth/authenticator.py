@@ -1,6 +1,6 @@
 """Authenticates requests by bearer token, checks scopes, limits wrong tokens per address and commands per token.
 
-A correct token is accepted whatever others did before: only wrong ones are limited. Does not depend on any route.
+Only wrong tokens are limited: a correct one is always accepted. Does not depend on any route.
 """
 
 from __future__ import annotations

@@ -1,7 +1,7 @@
-"""Writes denials to the audit log, sampled: every denial is counted, and only so many rows are written.
+"""Writes denials to the audit log, sampled: every denial is counted, the number of rows is limited.
 
-Unauthenticated callers share one budget, however many they are; each token has its own. A row says how many denials
-before it were counted only.
+Unauthenticated callers share one budget; each token has its own. A row says how many denials before it were only
+counted.
 """
 
 from __future__ import annotations

@@ -1,10 +1,9 @@
-"""Verifies X-Grafana-Id: who a person is by Grafana's signature, where X-Grafana-User only says so.
+"""Verifies X-Grafana-Id, a JWT signed by Grafana that names the person; X-Grafana-User is not signed.
 
-Knows no audit and no scope: what is found out is written down and grants nothing. A Grafana that cannot be asked for
-its keys costs the proof, never the command.
+The result is recorded and grants nothing. When Grafana's keys cannot be fetched, the command continues without proof.
 
 Source: grafana/grafana pkg/services/auth/idimpl/service.go (claims, 10 minutes), pkg/util/proxyutil (the header), and
-its documentation of GET /api/signing-keys/keys (a JWK set). No Grafana was there to try it on.
+its documentation of GET /api/signing-keys/keys (a JWK set). Not tested with a running Grafana.
 """
 
 from __future__ import annotations

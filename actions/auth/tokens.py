@@ -1,4 +1,4 @@
-"""Bearer tokens: made once, shown once, kept as hashes, compared in constant time.
+"""Bearer tokens: shown once, stored as hashes, compared in constant time.
 
 A token reads `dp_<id>_<secret>`: the id finds the row and may be logged, the secret (256 random bits)
 is only ever stored as SHA-256, which needs no salt or stretching at that length.

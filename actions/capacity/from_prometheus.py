@@ -1,7 +1,6 @@
-"""Free GPU memory out of a Prometheus that scrapes the exporter beside the daemon, for when NVML is elsewhere.
+"""Reads free GPU memory from a Prometheus that scrapes the daemon's exporter, where the daemon is on another host.
 
-Knows the names of our own metrics and Prometheus' query API. A sample that is old, or of several hosts at once, is
-not an answer.
+A sample that is old, or of several hosts at once, is rejected.
 """
 
 from __future__ import annotations

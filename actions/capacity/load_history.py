@@ -1,6 +1,6 @@
-"""What loads really took: one row per measured load, and what they teach about the daemon's estimates.
+"""Stores the measured memory of past loads, which corrects the daemon's estimates.
 
-Knows no NVML: readings before and after a load are handed in.
+Does not depend on NVML: the caller passes readings before and after a load.
 """
 
 from __future__ import annotations

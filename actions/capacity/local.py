@@ -1,6 +1,6 @@
-"""What the host's memory looks like for a daemon: NVML when it is on this host, else a Prometheus.
+"""Reads the free memory of a daemon's host: from the GPU drivers on this host, else from a Prometheus.
 
-Knows no verdicts; preflight.py judges. Whoever cannot say raises MemoryUnknown, with the reason for the answer.
+preflight.py decides what fits. A source that has no reading raises MemoryUnknown with the reason.
 """
 
 from __future__ import annotations
@@ -20,7 +20,7 @@ from exporter.llmster.state import InstanceInfo
 
 
 class MemoryUnknown(Exception):
-    """Free memory cannot be told; the message says why, and how it could."""
+    """Free memory is unknown; the message says why, and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -47,7 +47,7 @@ def serve(**flags: str | None) -> None:
     """Serve the actions API.
 
     Unconfigured, it controls http://127.0.0.1:1234 and serves http://127.0.0.1:9811 (/docs says how to use it).
-    Until a token is made, this host may look and nobody may touch.
+    Until a token exists, clients on this host may read and none may change anything.
 
     \b
     Example:  daemonpulse actions serve --daemon-url http://127.0.0.1:1234

@@ -1,4 +1,4 @@
-"""Shell completion of daemons, models and instances, asked from the API. Whatever goes wrong completes nothing."""
+"""Shell completion of daemons, models and instances, from the API. Any error completes nothing."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Opens the database of the state folder for a command, and turns what is wrong with it into one line."""
+"""Opens the database of the state folder for a command; errors become one line."""
 
 from __future__ import annotations
 

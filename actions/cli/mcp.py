@@ -1,6 +1,6 @@
-"""`daemonpulse actions mcp`: the MCP gate from a terminal: adopt mcp.json, look at tools, answer waiting calls.
+"""`daemonpulse actions mcp`: the MCP gate from a terminal: adopt mcp.json, list tools, approve or deny calls.
 
-Knows the API's paths and answers, and nothing of how the gate works.
+Uses only the API.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""The client verbs that look: ps, models, operations, and cancel."""
+"""The client verbs ps, models, operations and cancel."""
 
 from __future__ import annotations
 

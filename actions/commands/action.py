@@ -1,6 +1,6 @@
-"""What an action is: what must be known before it is decided, how it runs, how its end is found out after a restart.
+"""The interface of an action: facts for the decision, run, and recover after a restart.
 
-Knows no action in particular; registry.py lists them.
+registry.py lists the actions.
 """
 
 from __future__ import annotations

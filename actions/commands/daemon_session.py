@@ -1,7 +1,6 @@
-"""One daemon under control: its connection, its turn-taking, and what can be read from it.
+"""One daemon under control: its connection, its turn, and its readings.
 
-Knows no HTTP and no policy. Whatever changes the daemon waits for its turn here, so that conflicting commands come
-one after the other.
+Does not depend on HTTP or policy. Commands that change the daemon wait for its turn here and run one after the other.
 """
 
 from __future__ import annotations
@@ -111,7 +110,7 @@ class DaemonSession:
                 acquiring.cancel()
 
     async def settled(self) -> None:
-        """Wait until the first attempt to connect has ended, so that a request right after a start is not refused."""
+        """Wait for the end of the first connection attempt, so that a request right after a start succeeds."""
         await self.client.settled(within_s=FIRST_ATTEMPT_S)
 
     async def snapshot(self, *, max_age_s: float = 0.0) -> Snapshot:

@@ -1,4 +1,4 @@
-"""Probe a model: chat once with a canned prompt and time it, as a client that waits would.
+"""Probe a model: chat once with a canned prompt and measure its times.
 
 Times are taken as events arrive. Source of the events' order: the official docs page "Streaming events".
 """
@@ -73,7 +73,7 @@ class ProbeAction(Action[Probe]):
                     await reading
 
     async def recover(self, _operation: Operation, _command: Probe) -> Result:
-        """Tell that there are no times: nobody read the events."""
+        """Report no times: the events were not read."""
         raise Problem("interrupted", "the service stopped while it was probing")
 
     def finished(self, operation: Operation) -> None:

@@ -1,8 +1,8 @@
-"""Keeps daemons as desired: brings back what must be loaded, reaps what idles, notices what went by itself.
+"""Reconciles a daemon with its desired state: loads pinned instances, ejects idle ones, records changes.
 
-Knows no daemon call: it reads one snapshot per tick and submits commands like anybody else, decided and audited.
-It never evicts anything to make room, and never ejects what works. Idleness is counted on our monotonic clock, from
-what was seen: a clock that jumps, here or at the daemon, ejects nobody.
+It reads one snapshot per tick and submits ordinary commands, which are decided and audited. It never evicts to make
+room and never ejects a busy instance. Idle time is counted on this host's monotonic clock, so a clock that jumps
+ejects nothing.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class _Idle:
 
 @dataclass(slots=True)
 class _Retry:
-    """When a desired instance may be tried again, and how long to wait after the next failure."""
+    """When to try a desired instance again, and how long to wait after the next failure."""
 
     not_before: float
     wait_s: float
@@ -60,7 +60,7 @@ class _Memory:
     idle: dict[str, _Idle] = field(default_factory=dict)
     retries: dict[str, _Retry] = field(default_factory=dict)
     loading: dict[str, Operation] = field(default_factory=dict)
-    """Loads of ours under way, by instance id."""
+    """The reconciler's loads in progress, by instance id."""
 
 
 class Reconciler:
@@ -88,7 +88,7 @@ class Reconciler:
             except StorageFailed as error:
                 self._service.unrecordable(error)
             except Problem as problem:
-                log.debug("the reconciler could not look", extra={"problem": problem.detail})
+                log.debug("reconciler tick failed", extra={"problem": problem.detail})
             await asyncio.sleep(self._timeouts.tick_s)
 
     async def tick(self) -> None:
@@ -102,10 +102,11 @@ class Reconciler:
             await self._reconcile(snapshot, desired)
         await self._reap(snapshot, desired)
 
-    # What went by itself ----------------------------------------------------------------------------------------------
+    # Changes without a command
+    # ----------------------------------------------------------------------------------------------
 
     async def _notice(self, snapshot: Snapshot) -> None:
-        """Put on record what the daemon loaded or unloaded without us: JIT, TTL, crashes, other people."""
+        """Record what the daemon loaded or unloaded without a command: JIT, TTL, crashes, other clients."""
         if self._is_acting():
             return
         memory = self._memory
@@ -143,13 +144,14 @@ class Reconciler:
         )
 
     def _is_acting(self) -> bool:
-        """Whether an operation of ours is changing this daemon: then the next tick tells what it left."""
+        """Whether an operation is changing this daemon; the next tick then sees its result."""
         return any(
             operation.command.daemon == self._daemon.name and operation.command.CHANGES_INSTANCES
             for operation in self._service.operations.live.values()
         )
 
-    # What must be there -----------------------------------------------------------------------------------------------
+    # Desired instances
+    # -----------------------------------------------------------------------------------------------
 
     async def _reconcile(self, snapshot: Snapshot, desired: DesiredState) -> None:
         memory = self._memory
@@ -201,10 +203,11 @@ class Reconciler:
             self._clock() + wait_s, min(2 * wait_s, self._timeouts.retry_most_s)
         )
 
-    # What may go ------------------------------------------------------------------------------------------------------
+    # Idle instances
+    # ------------------------------------------------------------------------------------------------------
 
     async def _reap(self, snapshot: Snapshot, desired: DesiredState) -> None:
-        """Eject what was idle for so long. It is asked once more, under its turn, right before it goes."""
+        """Eject instances that were idle long enough. The eject checks again, in the daemon's turn."""
         idle, now = self._memory.idle, self._clock()
         wanted = {one.instance_id for one in desired.instances}
         present: set[str] = set()
@@ -235,7 +238,7 @@ class Reconciler:
         try:
             await self._service.submit(REAPER, command)
         except Problem as problem:
-            log.info("the reaper left an instance", extra={"problem": problem.detail})
+            log.info("idle instance not ejected", extra={"problem": problem.detail})
 
 
 def _why_gone(gone: LoadedInstance, snapshot: Snapshot) -> dict[str, object]:

@@ -1,7 +1,7 @@
-"""What became of a command whose answer was lost, because a socket broke, the daemon restarted, or we did.
+"""Finds the outcome of a command whose response was lost: a socket broke, or the daemon or this service restarted.
 
-Knows no command's order of things: it looks at the daemon, and says done or raises the Problem that says failed.
-It never repeats a call that changes anything.
+It reads the daemon, and returns done or raises the Problem that means failed. It never repeats a call that changes
+anything.
 """
 
 from __future__ import annotations
@@ -92,7 +92,7 @@ class Recovery:
         )
 
     async def ejected(self, operation: Operation, *, everything: bool = False) -> dict[str, Any]:
-        """Find out, after a restart of ours, whether an eject came to its end. Raises Problem."""
+        """Find out, after a restart of this service, whether an eject finished. Raises Problem."""
         references: dict[str, str] = dict(operation.before.get("references", {}))
         snapshot = await self.until_readable(operation)
         present = {one.info.instance_reference: one.info.identifier for one in snapshot.instances}

@@ -1,7 +1,7 @@
-"""The order of things: command, decision, intent on disk, daemon, outcome on disk, metric.
+"""Runs commands in this order: decision, intent on disk, daemon, outcome on disk, metric.
 
-Knows no HTTP. Whatever cannot be put on record is not done (StorageFailed becomes 503); what was left without an
-outcome by a former process is resolved by looking at the daemon.
+Does not depend on HTTP. What cannot be recorded is not done (StorageFailed becomes 503). Operations that a former
+process left without an outcome are resolved by reading the daemon.
 """
 
 from __future__ import annotations
@@ -76,7 +76,7 @@ class Service:
         audit.sinks.append(lambda entry: metrics.count(rows.AUDIT_ENTRIES, entry.kind))
 
     async def prepare(self) -> None:
-        """Take up what a former process left without an outcome, before anybody can ask. Raises StorageFailed."""
+        """Resume what a former process left without an outcome, before requests are served. Raises StorageFailed."""
         self._left = await self.operations.unfinished()
 
     async def run(self) -> None:
@@ -294,7 +294,7 @@ class Service:
 
 
 async def _holds(still_wanted: Callable[[], Awaitable[bool]]) -> bool:
-    """Ask; what cannot be read is no yes, and must not leave behind an operation that nobody carries out."""
+    """Ask; an error counts as no, so that no operation stays pending for ever."""
     try:
         return await still_wanted()
     except StorageFailed:

@@ -1,6 +1,6 @@
-"""Who may: scopes and actors. Pure.
+"""Scopes and actors. Pure.
 
-Knows no HTTP and no database; tokens.py keeps the tokens, routes ask here.
+Does not depend on HTTP or the database; tokens.py stores the tokens.
 """
 
 from __future__ import annotations
@@ -59,7 +59,7 @@ class Actor:
 
 
 LOOPBACK: Final = Actor("loopback", Scope.READ)
-"""Anyone on this host, while no token was ever made: may look, may not touch."""
+"""Any client on this host while no token exists: scope read."""
 
 
 def internal(name: str) -> Actor:

@@ -1,6 +1,6 @@
-"""Commands: what somebody wants done, checked and frozen, with what it means on the daemon's wire.
+"""Commands: validated, immutable requests, and how they are written on the daemon's wire.
 
-Pure. Knows neither HTTP nor whether the command is allowed; a command survives a restart as JSON.
+Pure. Does not depend on HTTP or policy; a command is stored as JSON and survives a restart.
 """
 
 from __future__ import annotations
@@ -43,7 +43,7 @@ class Command:
 
     @property
     def is_internal(self) -> bool:
-        """Whether the reconciler wants it, and not a person."""
+        """Whether the reconciler submitted it, and not a person."""
         return False
 
     @property
@@ -89,7 +89,7 @@ class Load(Command):
         return self.replace
 
     def unsuited(self, namespace: Namespace) -> str | None:
-        """Name an option that this kind of model has no key for, None when all is well."""
+        """Name an option that this kind of model has no key for; None when there is none."""
         return next((name for name in self.options if KEYS[name].wire(namespace) is None), None)
 
     def request(self, namespace: Namespace, device_identifier: str | None) -> LoadRequest:
@@ -131,13 +131,13 @@ class Eject(Command):
     force: bool = False
     """Also when it ends requests in flight."""
     only_if_idle: bool = False
-    """Of the reaper: rather leave it than interrupt anybody."""
+    """Of the reaper: leave a busy instance."""
     reference: str | None = None
-    """Of the reaper: the very load that was seen idle."""
+    """Of the reaper: the instance reference that was seen idle."""
 
     @property
     def is_internal(self) -> bool:
-        """Whether the reaper wants it."""
+        """Whether the reaper submitted it."""
         return self.only_if_idle
 
     @property

@@ -1,6 +1,6 @@
-"""What can be wrong with a request, as RFC 9457 problems: a stable type, the thing, the value and the fix.
+"""The errors of the API as RFC 9457 problems: a stable type, the field, the value and the fix.
 
-Knows no HTTP framework. A daemon's error is translated here: its words are kept, its stack never arrives.
+Does not depend on an HTTP framework. A daemon's error is translated here: the message is kept, the stack is dropped.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "not-verified": (409, "The daemon's state is not what was asked for"),
     "interrupted": (409, "The operation was interrupted before it reached its end"),
     "too-large": (413, "The request is too large"),
-    "misdirected": (421, "This name is not one of ours"),
+    "misdirected": (421, "The Host header is not accepted"),
     "invalid-parameter": (422, "A parameter is not right"),
     "idempotency-key-reused": (422, "This Idempotency-Key belongs to another request"),
     "too-many-failures": (429, "Too many wrong tokens"),

@@ -1,4 +1,4 @@
-"""Which context fits now, and what would have to go for more: a search over contexts and one over evictions. Pure.
+"""Finds the largest context that fits now, and the evictions that a larger one needs. Pure.
 
 Assumed: a longer context never takes less memory. Only contexts that were estimated are ever called fitting.
 """

@@ -1,6 +1,6 @@
-"""What one option of a load is: API field, CLI flag, wire key, values, default.
+"""One option of a load: API field, CLI flag, wire key, values, default.
 
-Knows no option in particular; load_keys.py is the table of them.
+load_keys.py is the table of options.
 """
 
 from __future__ import annotations

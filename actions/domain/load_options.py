@@ -1,4 +1,4 @@
-"""Options of a load as a set: what goes together, what they are on the wire, and whether an instance has them.
+"""The options of one load as a set: their consistency, their wire fields, and whether an instance has them.
 
 Pure. The options themselves are in load_keys.py.
 """

@@ -1,6 +1,6 @@
-"""May it be done? Pure: actor, command and facts in, one decision out, with the rule that made it.
+"""Decides whether a command is allowed. Pure: actor, command and facts in, one decision and its rule out.
 
-Knows no daemon and no database. Rules are asked in order; the first that objects decides.
+Does not depend on the daemon or the database. Rules apply in order; the first that denies decides.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Will it fit? Pure: the daemon's estimate, corrected by experience, against what each GPU has free.
+"""Decides whether a load fits: the corrected estimate against the free memory of each GPU. Pure.
 
-Knows no NVML and no daemon. What is not known stays unknown: the verdict says so instead of guessing.
+Does not depend on NVML or the daemon. Missing values give the verdict unknown.
 """
 
 from __future__ import annotations

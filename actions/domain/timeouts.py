@@ -1,6 +1,6 @@
-"""How long things may take, in seconds, in one place and replaceable as a whole by tests.
+"""Timeouts and intervals in seconds, in one place, so that tests can replace them.
 
-Knows nothing of what takes so long.
+Does not depend on what is timed.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Timeouts:
     kill_wait_s: float = 3.0
     """The kill switch waits this long for its turn, then goes ahead."""
     tick_s: float = 5.0
-    """Between two looks of the reconciler: one snapshot, what a scrape costs."""
+    """Interval of the reconciler; each tick costs one snapshot, as much as a scrape."""
     retry_first_s: float = 10.0
     retry_most_s: float = 600.0
     """Before a desired instance that could not be loaded is tried again, doubling."""

@@ -1,8 +1,8 @@
-"""Audit rows of many calls at once: whoever writes waits for the disk, and all who wait share one fsync.
+"""Writes the audit rows of many calls together: callers wait for the disk and share one fsync.
 
-Knows no tool. A row that nobody waits for (an outcome) goes with the next that somebody waits for, or alone a moment
-later, and is kept until that works, as long as memory allows; without it, its intent shows for ever that the end is not
-known.
+Does not depend on tools. A row without a waiting caller (an outcome) is written with the next row that has one, or
+alone a moment later, and is kept until that works, as long as memory allows; without it, its intent shows for ever
+that the end is not known.
 """
 
 from __future__ import annotations
@@ -22,12 +22,12 @@ from actions.store.database import Storage, StorageFailed
 log = logging.getLogger(__name__)
 
 BATCH: Final = 256
-"""Of rows that somebody waits for, and of others, in one transaction."""
+"""Rows in one transaction, with and without a waiting caller."""
 
 _KEPT: Final = 10_000
 _RETRY_S: Final = 1.0
 _BEHIND_S: Final = 0.05
-"""How long a row that nobody waits for waits for one that somebody waits for, to share its fsync."""
+"""How long a row without a waiting caller is held for one that has one, to share its fsync."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -91,7 +91,7 @@ class Journal:
                 pass
 
     def _arrange(self, delay_s: float) -> None:
-        """See to it that those behind are written, if nothing that somebody waits for takes them along."""
+        """Write the held rows, if no row with a waiting caller did."""
         if self._timer is None:
             self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
 
@@ -117,7 +117,7 @@ class Journal:
         except (StorageFailed, sqlite3.IntegrityError) as error:
             self._put_back(batch, error if isinstance(error, StorageFailed) else StorageFailed(str(error)))
             return False
-        except Exception:  # noqa: BLE001 - a row that no database takes, a bug of ours: the others must not suffer for it
+        except Exception:  # noqa: BLE001 - a row that the schema rejects must not cost the others
             for one in batch:
                 await self._write_alone(*one)
             return True

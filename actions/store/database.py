@@ -136,7 +136,7 @@ class Storage:
         return result
 
     async def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Run long reading work on a connection of its own, so that nobody waits behind it. Raises StorageFailed."""
+        """Run long reads on a separate connection, so that they delay no other. Raises StorageFailed."""
         return await asyncio.to_thread(self._scan, work)
 
     def stamp(self) -> Stamp:

@@ -1,6 +1,6 @@
 """Stores the desired state: which instances must be loaded, and after how much idle time others are ejected.
 
-reconciler.py acts on it. An entry that a person ejected is suspended until somebody sets it again, so that the
+reconciler.py acts on it. An entry that a person ejected is suspended until it is set again, so that the
 reconciler does not undo a kill switch.
 """
 
@@ -47,21 +47,21 @@ class Desired:
 
 @dataclass(frozen=True, slots=True)
 class DesiredState:
-    """Everything wished for one daemon."""
+    """The desired state of one daemon."""
 
     instances: tuple[Desired, ...]
     reap_idle_seconds: float | None
 
 
 class DesiredStore:
-    """The wishes of one database."""
+    """The desired states of one database."""
 
     def __init__(self, storage: Storage, audit: Audit) -> None:
         self._storage = storage
         self._audit = audit
 
     async def get(self, daemon: str) -> DesiredState:
-        """Read what is wished for a daemon. Raises StorageFailed."""
+        """Read the desired state of a daemon. Raises StorageFailed."""
         return await self._storage.read(lambda db: _read(db, daemon))
 
     async def replace(

@@ -50,11 +50,11 @@ def stamp_of(identity: Identity) -> Stamp:
 
 
 def require_private(path: Path) -> None:
-    """Refuse a folder that everybody may write to; take other users' rights from the file. Raises OSError."""
+    """Refuse a folder that every user may write to; remove other users' rights from the file. Raises OSError."""
     folder = path.parent.stat()
     if folder.st_mode & stat.S_IWOTH:
         raise PermissionError(
-            errno.EPERM, f"everybody may write to the folder {path.parent}; run: chmod 700 {path.parent}"
+            errno.EPERM, f"every user may write to the folder {path.parent}; run: chmod 700 {path.parent}"
         )
     for suffix in _SUFFIXES:
         file = Path(f"{path}{suffix}")
