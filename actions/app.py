@@ -88,7 +88,7 @@ async def serve(
 ) -> None:
     """Control the daemons and answer requests until SIGTERM, SIGINT or cancellation.
 
-    `ready` is called with our URL and parts once the port answers. `gpus` and `host` stand in for this host's.
+    `ready` is called with the URL and the parts once the port answers. `gpus` and `host` replace this host's sources.
     Raises SettingsError.
     """
     timeouts = timeouts or Timeouts()
@@ -210,7 +210,7 @@ def application(api: Api) -> FastAPI:
         docs_url=None,
         redoc_url=None,
     )
-    # Not include_router(): FastAPI looks an included router through once more per level, at every request.
+    # Not include_router(): FastAPI searches an included router again per level, at every request.
     app.router.routes += api.routes()
 
     @app.get("/docs", include_in_schema=False)
@@ -307,6 +307,6 @@ def _tls(settings: ActionsSettings) -> Any:
         raise SettingsError(
             key="web_config basic_auth_users",
             value="",
-            fix="people are told apart by tokens here; leave it out of the file given to actions",
+            fix="the actions API authenticates by tokens; remove it from the file given to actions",
         )
     return web.tls

@@ -114,5 +114,5 @@ class McpGate:
 
 
 def _reachable(url: str) -> str:
-    """Write where a program on this host reaches us, who may listen on every address."""
+    """Return the URL at which a program on this host reaches the service, which may listen on every address."""
     return url.replace("://0.0.0.0:", "://127.0.0.1:").replace("://[::]:", "://[::1]:")

@@ -63,7 +63,7 @@ class Metrics(Collector):
         self.count(rows.AUDIT_DENIALS_SAMPLED, by=0)
 
     def count(self, metric: Metric, *labels: str, by: float = 1) -> None:
-        """Add to a counter (or a gauge that goes both ways)."""
+        """Add to a counter or a gauge."""
         values = self._values[metric]
         labels = _within(values, _checked(metric, labels))
         values[labels] = values.get(labels, 0.0) + by
@@ -86,7 +86,7 @@ class Metrics(Collector):
         histogram.sum += value
 
     def collect(self) -> Iterator[Family]:
-        """Yield the families in catalogue order, as prometheus-client's encoders want them."""
+        """Yield the families in catalogue order, for prometheus-client's encoders."""
         for signal, delivered in (self.deliveries() if self.deliveries is not None else {}).items():
             counts = (delivered.exported, delivered.failed, delivered.dropped)
             for metric, count in zip(OTLP[signal], counts, strict=True):

@@ -85,7 +85,7 @@ SHARED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class ActionsSettings:
-    """Everything the actions API is told."""
+    """The settings of the actions API."""
 
     listen_host: str
     listen_port: int
@@ -149,7 +149,7 @@ def state_folder(flags: Mapping[str, str | None], environ: Mapping[str, str] | N
 
 
 def default_state(environ: Mapping[str, str]) -> Path:
-    """Say where state goes by default. Source: XDG Base Directory Specification."""
+    """Return the default state folder. Source: XDG Base Directory Specification."""
     base = environ.get("XDG_STATE_HOME") or ""
     return (Path(base) if Path(base).is_absolute() else Path.home() / ".local" / "state") / "daemonpulse"
 

@@ -57,7 +57,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         named = query.instance_id or query.model
         if named is None and query.reap_idle_seconds is None:
             raise invalid(
-                "model", None, "say which instance to add (model) or to remove (instance_id, pinned=false)"
+                "model", None, "give model to pin an instance, or instance_id with pinned=false to unpin one"
             )
         add = load_command(daemon, query) if query.pinned and named is not None else None
         await require_options(authenticator, actor, [add] if add is not None else [], action="desired")

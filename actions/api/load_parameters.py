@@ -11,7 +11,7 @@ from actions.domain.load_keys import ROWS
 
 
 def _split(value: Any) -> Any:
-    """Let a list be written `a,b` as well as `a` and `b` in two parameters."""
+    """Accept a list as `a,b` or as one parameter for each value."""
     items = [value] if isinstance(value, str) else value
     if not isinstance(items, list) or not all(isinstance(item, str) for item in items):
         return items

@@ -29,10 +29,10 @@ Asgi = Callable[
 
 
 class RequestGuard:
-    """ASGI middleware: turns away foreign Host and Origin headers, and bodies that are too large.
+    """ASGI middleware: rejects foreign Host and Origin headers, and bodies that are too large.
 
-    `hosts` are the names that are ours, None for any (a listener beyond loopback, where tokens guard). `origins` are
-    names whose pages may send more than a look, besides our own.
+    `hosts` are the accepted Host names, None for any (a listener beyond loopback, where tokens are required).
+    `origins` are further names whose pages may send requests that change something.
     """
 
     def __init__(

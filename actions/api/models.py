@@ -83,7 +83,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         response: Response,
         key: Key = None,
     ) -> OperationResponse:
-        """Eject one instance and make sure that it is gone."""
+        """Eject one instance and verify that it is gone."""
         command = Eject(
             daemon=daemon,
             reason=query.reason,

@@ -307,7 +307,7 @@ class FittingContext(BaseModel):
     context_length: int
     estimate_bytes: int = Field(description="The daemon's own.")
     expected_bytes: int = Field(description="Corrected by past loads.")
-    needed_bytes: int = Field(description="At most, as far as past loads tell; what was compared.")
+    needed_bytes: int = Field(description="Upper bound by past loads; this is what was compared.")
     gpus: list[FitGpu]
 
 

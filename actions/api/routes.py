@@ -37,7 +37,7 @@ class Api:
         """Make the routes. Handlers are closures, so that FastAPI sees plain functions."""
         service, authenticator = self._service, self._authenticator
         guarded = APIRouter(prefix="/v1", responses=ERRORS)
-        # Not include_router(): FastAPI looks an included router through once more at every request.
+        # Not include_router(): FastAPI searches an included router again at every request.
         daemons.add_routes(guarded, service, authenticator, self._history)
         models.add_routes(guarded, service, authenticator)
         engines.add_routes(guarded, service, authenticator)
@@ -49,7 +49,7 @@ class Api:
 
 
 def _open(service: Service) -> APIRouter:
-    """Make the routes that need no token: they tell numbers, never names or contents of prompts."""
+    """Make the routes that require no token: they return numbers, never names or prompt content."""
     router = APIRouter()
 
     @router.get("/healthz", tags=["service"], response_class=PlainTextResponse)

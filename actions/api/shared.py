@@ -22,7 +22,7 @@ from actions.store.operations import Operation
 ERRORS: Final = errors(
     {
         403: "The token's scope is too low, or a page of another place asks",
-        404: "No such thing",
+        404: "Not found",
         409: "It does not fit, is busy, exists already, or the daemon refused; the numbers are inside",
         503: "The daemon cannot be reached, or nothing can be recorded",
         504: "The daemon does not answer",
@@ -68,7 +68,7 @@ async def submit(
 async def require_options(
     authenticator: Authenticator, actor: Actor, loads: Iterable[Load], *, action: str
 ) -> None:
-    """Refuse an actor, on record, that asks about or wishes a load with options beyond its scope. Raises Problem."""
+    """Refuse, on record, a load with options beyond the actor's scope. Raises Problem."""
     beyond = next((load for load in loads if load.needs is Scope.ADMIN), None)
     if beyond is not None:
         await authenticator.require(actor, Scope.ADMIN, action=action, subject=beyond.subject)

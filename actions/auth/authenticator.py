@@ -75,7 +75,7 @@ class Authenticator:
             raise Problem("audit-unavailable", f"tokens cannot be read: {error}") from error
 
     async def _proof(self, request: Request) -> Proof | None:
-        """Check who Grafana says it is, where that will be written down."""
+        """Check the person that Grafana names, where it is recorded."""
         presented = request.headers.get("x-grafana-id")
         if self._grafana is None or presented is None or request.method in _ONLY_LOOKS:
             return None
@@ -103,7 +103,7 @@ class Authenticator:
             self._metrics.count(rows.AUTH_FAILURES, "too_fast")
             raise Problem(
                 "too-fast",
-                f"{actor.name} sends more commands than commands_per_minute allows; the kill switch is still heard",
+                f"{actor.name} exceeds commands_per_minute; the kill switch is not limited",
                 headers={"Retry-After": str(math.ceil(wait_s))},
             )
 

@@ -25,7 +25,7 @@ KEYS_PATH: Final = "/api/signing-keys/keys"
 KEYS_AGE_S: Final = 3600.0
 """Keys older than this are asked for again, so that one that was taken back ends."""
 RETRY_S: Final = 60.0
-"""Not asked more often than this, whatever key a token names and whatever went wrong."""
+"""The keys are fetched at most this often, even after errors or for unknown key ids."""
 _TIMEOUT_S: Final = 2.0
 _LONGEST_LIFE_S: Final = 600 + 60
 """Grafana signs for 10 minutes."""
@@ -56,7 +56,7 @@ class GrafanaId:
         self._asked_at = float("-inf")
 
     async def check(self, token: str) -> Proof:
-        """Find out who it speaks of. Never raises for what is in it."""
+        """Verify a token and name its subject. Never raises for its content."""
         try:
             claims = await self._verified(token)
         except (jwt.PyJWTError, ValueError) as error:

@@ -28,7 +28,7 @@ class Bucket:
         return 0.0 if self._left >= 1 else (1 - self._left) * self._refill_s
 
     def take(self) -> float:
-        """Take one if there is, and return 0; else tell how long to wait."""
+        """Take one and return 0, or return the seconds to wait."""
         wait_s = self.wait_s()
         if wait_s == 0:
             self._left -= 1

@@ -22,7 +22,7 @@ from actions.store.database import Storage
 _FORM: Final = re.compile(r"dp_([a-z2-7]{8})_([A-Za-z0-9_-]{43})")
 _ID_ALPHABET: Final = "abcdefghijklmnopqrstuvwxyz234567"
 _NO_HASH: Final = bytes(32)
-"""Compared with when there is no such token, so that an id cannot be told from the time the answer takes."""
+"""Compared with when the token does not exist, so that timing does not reveal an id."""
 
 UNKNOWN_ID: Final = "unknown"
 """Stands for every id that is not a token's, in limits and in the audit."""

@@ -25,7 +25,7 @@ class MemoryUnknown(Exception):
 
 @dataclass(frozen=True, slots=True)
 class LoadedModel:
-    """A loaded instance, with the pid that was seen to appear when we loaded it."""
+    """A loaded instance, with the pid that appeared when this service loaded it."""
 
     info: InstanceInfo
     pid: int | None
@@ -103,9 +103,10 @@ class FirstThatAnswers:
 def read_memory(
     gpus: HostGpus, host: HostReading, names: Mapping[int, str], loaded: Sequence[LoadedModel]
 ) -> MemoryReading:
-    """Bring GPUs, processes and instances together. Pure. Raises MemoryUnknown when a GPU does not say.
+    """Combine GPUs, processes and instances. Pure. Raises MemoryUnknown when a GPU reports no memory.
 
-    Without sight of the daemon's processes, an instance is believed to be the process that appeared when we loaded it.
+    Where the daemon's processes are not visible, an instance is the process that appeared when this service loaded
+    it.
     """
     for problem in gpus.problems.values():
         raise MemoryUnknown(f"free GPU memory is not known: {problem}")
@@ -114,7 +115,7 @@ def read_memory(
         raise MemoryUnknown("free GPU memory is not known: no GPU driver answers on this host")
     for device in devices:
         if device.lost or device.memory is None:
-            raise MemoryUnknown(f"GPU {device.index} does not say how much memory is free")
+            raise MemoryUnknown(f"GPU {device.index} does not report its free memory")
     names = {**names, **names_of(devices)}
     tree = tree_of(host, names)
     if tree is None:

@@ -110,12 +110,19 @@ def audit_verify(*, head: str | None, archives: tuple[Path, ...], as_json: bool,
 
 @audit.command("archive")
 @state_flags
-@click.option("--older-than", type=Duration(), required=True, help="What goes, such as 90d.")
+@click.option(
+    "--older-than",
+    type=Duration(),
+    required=True,
+    help="Minimum age of the rows that are moved, such as 90d.",
+)
 @click.option(
     "--to", "archive", type=click.Path(path_type=Path), required=True, help="New file; .gz compresses."
 )
 def audit_archive(*, older_than: int, archive: Path, **flags: str | None) -> None:
-    """Move old rows into a file, signed off in the chain that stays. The service also does it by size and age.
+    """Move old rows into a file; a row of the remaining chain signs them off.
+
+    The service also does it by size and age.
 
     \b
     Example:  daemonpulse actions audit archive --older-than 90d --to audit-2026.jsonl.gz

@@ -46,7 +46,7 @@ def _serve_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 def serve(**flags: str | None) -> None:
     """Serve the actions API.
 
-    Unconfigured, it controls http://127.0.0.1:1234 and serves http://127.0.0.1:9811 (/docs says how to use it).
+    Unconfigured, it controls http://127.0.0.1:1234 and serves http://127.0.0.1:9811 (with documentation at /docs).
     Until a token exists, clients on this host may read and none may change anything.
 
     \b

@@ -44,7 +44,7 @@ _UNREADABLE: Final = (LookupError, TypeError, ValueError, AttributeError, Arithm
 
 
 class Refused(Exception):
-    """The API says no, or what was begun did not come to a good end. `status` is None for the latter."""
+    """The API refused, or the operation failed. `status` is None for the latter."""
 
     def __init__(self, status: int | None, body: Mapping[str, Any]) -> None:
         self.status = status
@@ -151,7 +151,7 @@ class Api:
         """Name the one daemon that is meant."""
         names = self.daemons()
         if len(names) != 1:
-            fail(f"--daemon: there are {len(names)}, say which: {', '.join(names)}")
+            fail(f"--daemon: required, as there are {len(names)}: {', '.join(names)}")
         return names[0]
 
     def daemons(self) -> list[str]:

@@ -18,7 +18,7 @@ T = TypeVar("T")
 
 
 def state_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that say where the database is."""
+    """Add the flags that locate the database."""
     command = click.option("--state", help="Folder of the database.  [env: DAEMONPULSE_ACTIONS_STATE]")(
         command
     )
@@ -28,7 +28,7 @@ def state_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 def with_storage(
     flags: Mapping[str, str | None], work: Callable[[Storage], Awaitable[T]], *, create: bool = False
 ) -> T:
-    """Open the database, do one thing and close it. A folder without a database is an error unless `create`."""
+    """Open the database, run one function and close it. A folder without a database is an error unless `create`."""
     from actions.settings import state_folder
     from actions.store.database import FILE_NAME, Storage, StorageFailed
     from exporter.shared.settings_table import SettingsError

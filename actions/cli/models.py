@@ -21,7 +21,7 @@ _GIB: Final = 1024**3
 
 
 def plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that say how to load, one for each row of the table of options."""
+    """Add the flags of a load, one for each row of the table of options."""
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option("--instance-id", help="Name of the instance. Default: the model key."),
         click.option("--ttl", "ttl_seconds", type=Duration(), help="Idle time, such as 1h. Default: never."),
@@ -39,7 +39,7 @@ def _replace_flag(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _option(row: LoadKey) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the flag of one option. What a plain type does not tell is checked by the API."""
+    """Make the flag of one option. The API checks what a click type cannot."""
     flag = row.cli_flag
     if row.kind == "bool":
         negated = f"--no-{flag.removeprefix('--')}"
@@ -108,7 +108,7 @@ def load(*, api: Api, as_json: bool, **parameters: Any) -> None:
 def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """Eject INSTANCE_ID and make sure that it is gone.
 
-    Requests in flight are a question at a terminal, and else a refusal without --force or --drain.
+    With requests in flight it asks at a terminal, else it requires --force or --drain.
 
     \b
     Example:  daemonpulse actions eject qwen/qwen3-8b --drain 30

@@ -46,7 +46,7 @@ class Action(ABC, Generic[C]):
 
     @abstractmethod
     async def facts(self, command: C) -> Facts:
-        """Read what the decision needs. Raises Problem for what cannot be meant."""
+        """Read what the decision needs. Raises Problem for invalid parameters."""
 
     async def before_intent(self, command: C) -> None:
         """Do what must be on disk before the intent is. Raises StorageFailed."""

@@ -36,7 +36,7 @@ from exporter.llmster.state import (
 
 SNAPSHOT_TIMEOUT_S: Final = 15.0
 SNAPSHOT_MAX_AGE_S: Final = 0.5
-"""Reads that come together share one snapshot; a decision never uses an old one."""
+"""Reads at the same time share one snapshot; a decision always takes a new one."""
 FIRST_ATTEMPT_S: Final = 2.0
 """How long the first request waits for the first attempt to connect."""
 REST_TIMEOUT_S: Final = 5.0
@@ -47,9 +47,9 @@ REST_CONFIG: Final = {
     "num_experts": "experts",
     "offload_kv_cache_to_gpu": "offload_kv_cache",
 }
-"""REST's names of options; the context is told by the instance itself."""
+"""REST's names of options; the instance itself states its context."""
 UNREADABLE: Final = "the daemon lists an instance that could not be read"
-"""Why it cannot be said that something is not loaded."""
+"""Why an instance may be loaded although it is not listed."""
 
 
 class Cancelled(Exception):
@@ -94,7 +94,7 @@ class DaemonSession:
 
     @contextlib.asynccontextmanager
     async def turn(self, cancel: asyncio.Event, *, wait_s: float | None = None) -> AsyncIterator[None]:
-        """Wait for this daemon's turn. Raises Cancelled; goes ahead out of turn when `wait_s` is over."""
+        """Wait for this daemon's turn, at most `wait_s`; after that, continue without it. Raises Cancelled."""
         acquiring = asyncio.ensure_future(self._turn.acquire())
         cancelling = asyncio.ensure_future(cancel.wait())
         try:
@@ -160,12 +160,12 @@ class DaemonSession:
             return None
 
     def process_id(self) -> int | None:
-        """Tell the pid of the daemon that this session is with, None where it has not told. Raises Problem."""
+        """Return the daemon's pid; None when it does not report one. Raises Problem."""
         with self._translated():
             return self.client.process().pid
 
     async def queued(self, instance: InstanceInfo) -> int | None:
-        """Count an instance's requests in flight; 0 when it is gone, None when the daemon does not say.
+        """Count an instance's requests in flight; 0 when it is gone, None when the daemon does not report them.
 
         Raises Problem when the daemon cannot be asked.
         """
@@ -206,7 +206,7 @@ class DaemonSession:
         return config | {wire: told[name] for name, wire in missing.items() if wire and name in told}
 
     async def memory(self, instances: Iterable[InstanceInfo], model: DownloadedModel) -> MemoryReading | str:
-        """Read the memory a model would be loaded into; a string says why that is not known."""
+        """Read the memory a model would be loaded into; a string is the reason why it is unknown."""
         with self._translated():
             link = await self.client.link()
         device = device_name(link, model.device_identifier)
@@ -215,7 +215,7 @@ class DaemonSession:
         return await self.local_memory(instances)
 
     async def local_memory(self, instances: Iterable[InstanceInfo]) -> MemoryReading | str:
-        """Read the memory of the daemon's host; a string says why it is not known. Raises Problem."""
+        """Read the memory of the daemon's host; a string is the reason why it is unknown. Raises Problem."""
         with self._translated():
             link = await self.client.link()
             pid = self.client.process().pid
@@ -228,7 +228,7 @@ class DaemonSession:
             return str(error)
 
     async def estimate(self, command: Load, model: DownloadedModel) -> Need | str:
-        """Ask what a load would take, which is costly for the daemon; a string says why that is not known.
+        """Get the daemon's estimate of a load, which is costly for it; a string is the reason why there is none.
 
         Raises Problem when the daemon cannot be asked.
         """
@@ -264,7 +264,7 @@ def find(listing: Listing[InstanceInfo], instance_id: str) -> InstanceInfo | Non
 
 
 def in_hand(state: ProcessingState) -> int:
-    """Count the requests in flight; an instance that is not idle has one, whatever it counts."""
+    """Count the requests in flight; an instance that is not idle has at least one."""
     return state.queued if state.status == "idle" else max(1, state.queued)
 
 

@@ -32,7 +32,7 @@ FREE_AFTER_BYTES: Final = 1024**3
 
 
 class DownloadAction(Action[Download]):
-    """Downloads over the WebSocket, which can be cancelled; over REST what its search does not know."""
+    """Downloads over the WebSocket, which can be cancelled; over REST where the daemon's search finds nothing."""
 
     COMMAND = Download
 
@@ -87,7 +87,7 @@ class DownloadAction(Action[Download]):
         return await self._follow(operation, command)
 
     async def _option(self, command: Download) -> DownloadOption | None:
-        """Find what to download; None when the daemon's search does not know the model. Raises Problem."""
+        """Find what to download; None when the daemon's search does not find the model. Raises Problem."""
         await self.daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
         try:
             options = await transfers.find_options(self.daemon.client, command.model)
@@ -137,9 +137,9 @@ class DownloadAction(Action[Download]):
         return {"model": key or command.model, "status": "completed", "size_bytes": option.size_bytes}
 
     async def _watch_disk(self, operation: Operation, command: Download) -> Result:
-        """Wait until a model that was not there is listed; the daemon goes on without its client.
+        """Wait until a new model is listed; the daemon continues without its client.
 
-        Assumed: a daemon process that ended has given the download up.
+        Assumed: a download ends with the daemon's process.
         """
         known = set(operation.before.get("models", ()))
         while True:
@@ -176,7 +176,7 @@ class DownloadAction(Action[Download]):
             except (*LOST, NotLlmster):  # one HTTP 500 with a web page was seen while a load began
                 operation.phase = "waiting for the daemon"
             except CallFailed:
-                return await self._on_disk(command, f"the daemon does not know download {job_id} any more")
+                return await self._on_disk(command, f"the daemon no longer lists download {job_id}")
             except LlmsterError as error:
                 raise from_daemon(error, daemon=self.daemon.name) from error
             else:
@@ -192,11 +192,11 @@ class DownloadAction(Action[Download]):
             await asyncio.sleep(self.tools.timeouts.download_poll_s)
 
     async def _on_disk(self, command: Download, because: str) -> Result:
-        """Decide by what is there, where the name tells."""
+        """Decide by the listed models, where the name identifies one."""
         name = command.model
         if command.quantization is not None or "@" in name or "://" in name:  # a list of keys
             raise Problem(
-                "interrupted", f"{because}; the daemon's list of models does not tell whether it is there"
+                "interrupted", f"{because}; the daemon's list of models does not show whether it arrived"
             )
         if await self._is_on_disk(name):
             return {"model": name, "status": "completed", "size_bytes": None}

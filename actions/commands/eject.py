@@ -1,4 +1,4 @@
-"""Eject one instance: wait for its queue as long as asked, unload it, make sure that it is gone."""
+"""Eject one instance: drain its queue, unload it, verify that it is gone."""
 
 from __future__ import annotations
 
@@ -30,7 +30,7 @@ class EjectAction(Action[Eject]):
         return Facts(queued={command.instance_id: await self.daemon.queued(target)})
 
     async def before_intent(self, command: Eject) -> None:
-        """Suspend the pin of what a person ejects: else it comes back in seconds."""
+        """Suspend the pin of what a person ejects; the reconciler would load it again."""
         if not command.is_internal:
             await self.tools.desired.suspend(command.daemon, command.instance_id)
 
@@ -50,7 +50,7 @@ class EjectAction(Action[Eject]):
                 return await self._eject(operation, command, target, queued)
 
     async def recover(self, operation: Operation, _command: Eject) -> Result:
-        """Look whether it is gone."""
+        """Check whether it is gone."""
         return await self.tools.recovery.ejected(operation)
 
     async def _target(self, command: Eject) -> InstanceInfo | None:

@@ -85,7 +85,7 @@ class EjectAllAction(Action[EjectAll]):
         return await self.tools.recovery.ejected(operation, everything=True)
 
     async def _in_flight(self, listing: Listing[InstanceInfo]) -> dict[str, int]:
-        """Count the requests in flight by instance; what the daemon does not say in time is left out."""
+        """Count the requests in flight by instance, for those that answer in time."""
 
         async def count(info: InstanceInfo) -> tuple[str, int | None]:
             return info.identifier, await self.daemon.queued(info)

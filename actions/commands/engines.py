@@ -15,7 +15,7 @@ from exporter.llmster.transfers import Engine, EngineExtension, Progress
 
 
 class SelectEngineAction(Action[SelectEngine]):
-    """Selects an engine, and looks whether it is selected."""
+    """Selects an engine and verifies it."""
 
     COMMAND = SelectEngine
 
@@ -32,7 +32,7 @@ class SelectEngineAction(Action[SelectEngine]):
         return Facts()
 
     async def run(self, operation: Operation, command: SelectEngine, _facts: Facts) -> Result:
-        """Select it once, then look."""
+        """Select it once, then verify."""
         operation.phase = "selecting"
         async with self.daemon.turn(operation.cancel):
             await self.tools.operations.start(operation, {})
@@ -76,7 +76,7 @@ class UpdateEngineAction(Action[UpdateEngine]):
         return Facts()
 
     async def run(self, operation: Operation, command: UpdateEngine, _facts: Facts) -> Result:
-        """Download it and look whether it is installed."""
+        """Download it and verify that it is installed."""
         await self.tools.operations.start(operation, {})
         operation.phase, operation.progress = "downloading", 0.0
 

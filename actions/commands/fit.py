@@ -30,7 +30,7 @@ from exporter.llmster.state import InstanceInfo
 
 @dataclass(frozen=True, slots=True)
 class _Estimated:
-    """A context with what the daemon and past loads say of it."""
+    """A context with the daemon's estimate and the correction by past loads."""
 
     context: int
     estimate_bytes: int
@@ -88,7 +88,9 @@ class Fit:
         wanted = command.options.get("context_length")
         most = min(wanted or model.max_context_length or 0, model.max_context_length or wanted or 0)
         if not most:
-            raise invalid("context_length", None, "the daemon does not say the model's maximum; give one")
+            raise invalid(
+                "context_length", None, "the daemon does not report the model's maximum; set this parameter"
+            )
         search = ContextSearch(least=most if wanted else LEAST_CONTEXT, most=most)
         seen: dict[int, _Estimated] = {}
         while (context := search.next()) is not None:

@@ -1,4 +1,4 @@
-"""Load a model: make room, tell the daemon, follow its progress, learn what it really took."""
+"""Load a model: eject what it replaces, load, follow the progress, measure the memory it took."""
 
 from __future__ import annotations
 
@@ -73,7 +73,7 @@ class LoadAction(Action[Load]):
         }
 
     async def _replace(self, operation: Operation, plan: LoadPlan, name: str) -> str | None:
-        """Eject one instance to make room; None when it was gone already."""
+        """Eject one instance to make room; None when it is already gone."""
         target = next((info for info in plan.instances if info.identifier == name), None)
         if target is None:
             return None
@@ -124,7 +124,7 @@ class LoadAction(Action[Load]):
         return info
 
     async def _cancelled(self, operation: Operation, command: Load) -> InstanceInfo:
-        """After a cancel an error of the channel is the daemon's yes, unless the instance is there all the same."""
+        """After a cancel, an error of the channel confirms it, unless the instance is loaded."""
         listing = await self.daemon.instances()
         found = self.tools.recovery.new_instance(listing.read, command, operation.before)
         if found is not None:
@@ -140,7 +140,7 @@ class LoadAction(Action[Load]):
         kept: tuple[InstanceInfo, ...],
         before: MemoryReading | str,
     ) -> None:
-        """Keep what the load really took, where that could be told apart."""
+        """Store the measured memory, where one new process was found."""
         try:
             after = await self.daemon.memory((*kept, info), plan.model)
         except Problem:

@@ -1,6 +1,6 @@
-"""Fills in a LoadPlan: reads the daemon once when a load is decided, and once more when its turn comes.
+"""Fills in a LoadPlan: reads the daemon once when a load is decided, and once more in its turn.
 
-The daemon's estimate is asked once per load; what changes meanwhile is what is loaded and what memory is free.
+The daemon's estimate is asked once per load; loaded instances and free memory are read again.
 """
 
 from __future__ import annotations

@@ -95,9 +95,7 @@ class Reconciler:
         """Look once and act. Raises Problem or StorageFailed when that is not possible now."""
         desired = await self._service.desired.get(self._daemon.name)
         snapshot = await self._daemon.snapshot()
-        if (
-            not snapshot.unreadable_instances
-        ):  # else what is missing may be there, and is neither gone nor wanted
+        if not snapshot.unreadable_instances:  # else an instance that is missing may be loaded
             await self._notice(snapshot)
             await self._reconcile(snapshot, desired)
         await self._reap(snapshot, desired)
@@ -112,7 +110,7 @@ class Reconciler:
         memory = self._memory
         now = {one.info.instance_reference: one for one in snapshot.instances}
         before, memory.seen = memory.seen, now
-        pid = snapshot.process.pid or memory.pid  # not told this time: the one known before
+        pid = snapshot.process.pid or memory.pid  # not reported this time: the last known one
         restarted, memory.pid = memory.pid not in {None, pid}, pid
         if before is None:
             return
@@ -222,7 +220,7 @@ class Reconciler:
             if desired.reap_idle_seconds is None or one.info.identifier in wanted:
                 continue
             if now - known.since >= desired.reap_idle_seconds:
-                known.since = now  # whatever comes of it, not again at the next tick
+                known.since = now  # not again at the next tick, even when it fails
                 await self._eject(one)
         for reference in idle.keys() - present:
             del idle[reference]
@@ -233,7 +231,7 @@ class Reconciler:
             instance_id=one.info.identifier,
             reference=one.info.instance_reference,
             only_if_idle=True,
-            reason="idle for as long as the reaper was told to wait",
+            reason="idle for reap_idle_seconds",
         )
         try:
             await self._service.submit(REAPER, command)

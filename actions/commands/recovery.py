@@ -22,7 +22,7 @@ from exporter.llmster.state import InstanceInfo, Snapshot
 
 REST_TIMEOUT_S: Final = 5.0
 MISSES: Final = 2
-"""So many looks in a row must find no load under way before it counts as given up."""
+"""A load counts as abandoned after so many readings in a row without it."""
 LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable)
 """What leaves open whether the daemon has done it."""
 UNTOLD: Final = "whether it was loaded is not known: the daemon lists an instance that could not be read"
@@ -38,9 +38,9 @@ class Recovery:
     async def loaded(
         self, operation: Operation, command: Load, *, cause: LlmsterError | None
     ) -> InstanceInfo:
-        """Find out whether a load came to its end; waits for the daemon, and while it is still loading.
+        """Find out whether a load finished; waits for the daemon, and while it is still loading.
 
-        The daemon goes on with a load whose client went away. Raises Problem.
+        The daemon continues a load whose client disconnected. Raises Problem.
         """
         because = f" ({cause})" if cause is not None else ""
         misses = 0
@@ -55,7 +55,7 @@ class Recovery:
                 found = self.new_instance((one.info for one in snapshot.instances), command, operation.before)
                 if found is not None:
                     return found
-                # An instance that could not be read may be the one we look for.
+                # An instance that could not be read may be the one that was loaded.
                 is_open = snapshot.unreadable_instances or await self._is_loading(command)
                 misses = 0 if is_open else misses + 1
                 if misses >= MISSES:
@@ -66,7 +66,7 @@ class Recovery:
         raise Problem("timeout", f"what became of {command.subject} was not found out{because}")
 
     async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
-        """Wait until an instance is not listed any more. Raises Problem when it stays."""
+        """Wait until an instance is no longer listed. Raises Problem when it stays listed."""
         limit_s = self._timeouts.load_s if cause is not None else self._timeouts.verify_s
         deadline = time.monotonic() + limit_s
         seen_since: float | None = None
@@ -106,13 +106,13 @@ class Recovery:
         return {"ejected": sorted(references.values())}
 
     async def until_readable(self, operation: Operation) -> Snapshot:
-        """Wait for the daemon, for as long as it takes. Raises Problem when we are told to give up."""
+        """Wait for the daemon without a limit. Raises Problem when cancelled."""
         while (snapshot := await self.look(operation)) is None or snapshot.unreadable_instances:
             await sleep_unless(operation.cancel, self._timeouts.poll_s)
         return snapshot
 
     async def look(self, operation: Operation) -> Snapshot | None:
-        """Take a fresh snapshot; None while the daemon cannot be read. Raises Problem when we are told to give up."""
+        """Take a fresh snapshot; None while the daemon cannot be read. Raises Problem when cancelled."""
         if operation.cancel.is_set():
             raise Problem("interrupted", "given up before it was found out what the daemon has done")
         try:
@@ -124,7 +124,7 @@ class Recovery:
         return snapshot
 
     async def _is_loading(self, command: Load) -> bool:
-        """Ask the only place that says `loading`. Source: `state` of GET /api/v0/models."""
+        """Read the only field that reports `loading`. Source: `state` of GET /api/v0/models."""
         base = command.model.partition("@")[0]
         try:
             states = await rest.model_states(
@@ -133,7 +133,7 @@ class Recovery:
                 timeout_s=REST_TIMEOUT_S,
             )
         except LlmsterError:
-            return True  # it cannot be said, so it is not given up yet
+            return True  # unknown, so the load does not count as abandoned
         return any(state.id == base and state.state == "loading" for state in states)
 
     @staticmethod

@@ -42,7 +42,7 @@ Sink = Callable[[Operation], None]
 
 
 class Service:
-    """Every command goes through here: of people, of the reconciler and of the command line."""
+    """Runs every command: of people, of the reconciler and of the command line."""
 
     def __init__(
         self,
@@ -289,7 +289,7 @@ class Service:
         if name not in self.daemons:
             raise Problem("interrupted", f"daemon {name} is not configured any more")
         if operation.state == "pending":
-            raise Problem("interrupted", "the service stopped before the daemon was told anything")
+            raise Problem("interrupted", "the service stopped before the daemon received the command")
         return await self._action(operation.command).recover(operation, operation.command)
 
 

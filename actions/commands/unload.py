@@ -1,4 +1,4 @@
-"""Unload one instance and make sure that it is gone; used by eject, eject-all and loads that replace."""
+"""Unloads one instance and verifies that it is gone; used by eject, eject-all and loads that replace."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.llmster.state import InstanceInfo
 
 
 async def unload(tools: Tools, target: InstanceInfo) -> None:
-    """Tell the daemon once, then look until the instance is not listed any more. Raises Problem when it stays."""
+    """Unload once, then wait until the instance is no longer listed. Raises Problem when it stays listed."""
     lost: LlmsterError | None = None
     try:
         await tools.daemon.commands.unload(target)

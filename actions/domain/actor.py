@@ -42,14 +42,14 @@ class Actor:
     scope: Scope
     token_id: str | None = None
     person: str | None = None
-    """Who Grafana says it is. For the audit only; it grants nothing."""
+    """The person that Grafana names. For the audit only; it grants nothing."""
     grafana: Mapping[str, Any] | None = None
     """What became of X-Grafana-Id, if there was one: whether Grafana's signature proves the person."""
     address: str | None = None
 
     @property
     def token_name(self) -> str:
-        """The name of the token, as the MCP gate's rules know it; for others the name as it is."""
+        """The name of the token, as the MCP gate's rules use it; for others the name as it is."""
         return self.name.removeprefix("token:")
 
     @property

@@ -25,7 +25,7 @@ class Command:
     NEEDS: ClassVar[Scope] = Scope.OPERATE
     """The scope it needs; `needs` may be more."""
     CHANGES_INSTANCES: ClassVar[bool] = False
-    """Whether it loads or unloads; while such an operation runs, what comes and goes is its doing."""
+    """Whether it loads or unloads; changes of instances belong to it while it runs."""
     EJECTS: ClassVar[bool] = False
     """Whether it ejects every instance that it noted before it began."""
     STOPPED_BY_KILL_SWITCH: ClassVar[bool] = True
@@ -48,7 +48,7 @@ class Command:
 
     @property
     def subject(self) -> str:
-        """The thing it is about, for the audit: the instance, the model, the engine, else the daemon."""
+        """Its subject in the audit: the instance, the model, the engine, else the daemon."""
         names = (getattr(self, name, None) for name in ("instance_id", "model", "engine", "daemon"))
         return next(str(name) for name in names if name)
 
@@ -217,7 +217,7 @@ def from_json(stored: Mapping[str, Any]) -> Command:
     options: dict[str, Any] = {}
     for key, value in stored.items():
         if key in names:
-            is_tuple = str(names[key].type).startswith("tuple")  # JSON knows lists only
+            is_tuple = str(names[key].type).startswith("tuple")  # JSON has lists only
             values[key] = tuple(value) if is_tuple else value
         elif "options" in names and key in KEYS:
             options[key] = value

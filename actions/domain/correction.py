@@ -38,7 +38,7 @@ class Sample:
 
 @dataclass(frozen=True, slots=True)
 class Corrected:
-    """What a load is expected to take, and what it takes at most as far as experience goes, in bytes."""
+    """Expected memory of a load and its upper bound by past loads, in bytes."""
 
     expected: int
     upper: int

@@ -25,7 +25,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "unauthorized": (401, "A token is needed"),
     "forbidden": (403, "This token may not do that"),
     "foreign-origin": (403, "A page of another place may not do that"),
-    "not-found": (404, "There is no such thing"),
+    "not-found": (404, "Not found"),
     "method-not-allowed": (405, "This path does not take this method"),
     "does-not-fit": (409, "The model does not fit into the free memory"),
     "instance-exists": (409, "An instance of this name is loaded with another configuration"),
@@ -71,7 +71,7 @@ class Param:
 
 
 class Problem(Exception):
-    """A refusal or failure that is told to the client. `extra` are further members, such as the numbers behind it.
+    """A refusal or failure in the response. `extra` are further members, such as the numbers behind it.
 
     The detail is made of text and of parameters, so that each interface can name them in its own words.
     """
@@ -132,7 +132,9 @@ def from_daemon(error: LlmsterError, *, daemon: str) -> Problem:
             return Problem("daemon-refused", f"daemon {daemon}: {error}", daemon=daemon, code=error.code)
         case AuthenticationRefused():
             fix = "give the actions API the daemon's token (daemon_token_file)"
-            return Problem("daemon-unreachable", f"daemon {daemon} refuses us: {error}; {fix}", daemon=daemon)
+            return Problem(
+                "daemon-unreachable", f"daemon {daemon} refuses the connection: {error}; {fix}", daemon=daemon
+            )
         case DaemonStalled():
             return Problem("timeout", f"daemon {daemon} does not answer: {error}", daemon=daemon)
         case _:

@@ -18,11 +18,11 @@ STEP: Final = 256
 CLOSE_ENOUGH: Final = 0.02
 """The search ends when less than this share of the context is left open."""
 MAX_SUBSETS: Final = 20_000
-"""Combinations of evictions that are tried; beyond it the plan is irreducible, and said not to be proved minimal."""
+"""Combinations of evictions that are tried; beyond it the plan is irreducible and marked as not proved minimal."""
 
 
 class ContextSearch:
-    """Finds the longest context that fits. Ask `next()`, estimate it, `tell()` what it needs and whether that fits."""
+    """Finds the longest context that fits. Call `next()`, estimate it, `tell()` its need and whether it fits."""
 
     def __init__(self, *, least: int, most: int, budget: int = MAX_ESTIMATES) -> None:
         self.least, self.most = min(least, most), most

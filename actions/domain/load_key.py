@@ -41,9 +41,9 @@ class LoadKey:
     most: float | None = None
     choices: tuple[str, ...] = ()
     unchecked: Any = None
-    """Of a key with a switch, `{checked, value}`: the value that goes with unchecked. The option takes "off", too."""
+    """Of a key with a switch, `{checked, value}`: the value sent with unchecked. The option also accepts "off"."""
     default: Any = UNKNOWN
-    """What a missing key means, by the schema; UNKNOWN where the schema says that it depends on the host."""
+    """The schema's default for a missing key; UNKNOWN where it depends on the host."""
     is_manual: bool = False
     """Whether it switches autoFit off, under which it would be a mere default."""
     needs_admin: bool = False

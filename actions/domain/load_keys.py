@@ -255,7 +255,7 @@ ROWS: Final[tuple[LoadKey, ...]] = (
     LoadKey(
         "draft_min_probability",
         "number",
-        "Drafting goes on while a token's probability is at least this, 0 to 1.",
+        "Drafting continues while a token's probability is at least this, 0 to 1.",
         least=0,
         most=1,
         default=0,

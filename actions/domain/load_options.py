@@ -22,7 +22,7 @@ _SIDECARS: Final = tuple(
 
 @dataclass(frozen=True, slots=True)
 class Invalid:
-    """A combination of options that cannot be meant: the option, why, and the other option that is the reason."""
+    """An invalid combination of options: the option, the reason, and the conflicting option."""
 
     parameter: str
     why: str
@@ -205,7 +205,7 @@ def _actual(key: LoadKey, namespace: Namespace, config: Mapping[str, Any]) -> An
 
 
 def _same(wanted: Any, actual: Any) -> bool:
-    """Compare values: for a ratio "max" is 1 and "off" is 0; what is switched off is equal whatever else it says."""
+    """Compare values: for a ratio "max" is 1 and "off" is 0; two keys that are switched off are equal."""
     if isinstance(wanted, Mapping) and isinstance(actual, Mapping):
         switch = next((name for name in ("checked", "enabled") if name in wanted), None)
         if switch is not None and not wanted[switch]:

@@ -30,7 +30,7 @@ class LoadPlan:
     """The daemon's estimate, or why there is none. Costly for the daemon, so it is asked once per load."""
     preflight: Preflight | None = None
     queued: Mapping[str, int | None] = field(default_factory=dict)
-    """Requests in flight by instance that is to be replaced; None where the daemon does not say."""
+    """Requests in flight by instance that is to be replaced; None where the daemon does not report them."""
 
     def require_room(self) -> None:
         """Raise Problem when it does not fit and is not forced: what ran before may have taken the memory."""

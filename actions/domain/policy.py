@@ -22,7 +22,7 @@ class Facts:
 
     preflight: Preflight | None = None
     queued: Mapping[str, int | None] = field(default_factory=dict)
-    """Requests in flight by instance id; None where the daemon does not say."""
+    """Requests in flight by instance id; None where the daemon does not report them."""
     plan: LoadPlan | None = None
     """Of a load: what was found out, for its turn."""
     download: object = None
@@ -31,7 +31,7 @@ class Facts:
 
 @dataclass(frozen=True, slots=True)
 class CommandDecision:
-    """Allowed or not, by which rule, and how to say it."""
+    """Allowed or not, the rule that decided, and the reason as text."""
 
     rule: str
     problem: Problem | None = None

@@ -19,7 +19,7 @@ RATIO_BOUNDS: Final = (0.25, 4.0)
 
 
 class Verdict(enum.StrEnum):
-    """What a pre-flight says."""
+    """The result of a pre-flight."""
 
     FITS = "fits"
     TIGHT = "tight"
@@ -29,7 +29,7 @@ class Verdict(enum.StrEnum):
 
 @dataclass(frozen=True, slots=True)
 class Gpu:
-    """One GPU, as far as memory goes."""
+    """The memory of one GPU."""
 
     index: int
     total_bytes: int
@@ -56,7 +56,7 @@ class MemoryReading:
     gpus: tuple[Gpu, ...]
     holders: tuple[Holder, ...] = ()
     held_by_instance: Mapping[str, Mapping[int, int]] = field(default_factory=dict)
-    """Bytes by GPU of each instance whose engine could be told; an eject of it would free them."""
+    """Bytes by GPU of each instance whose engine is known; ejecting it frees them."""
     host_available_bytes: int | None = None
     age_s: float = 0.0
     """How old the oldest number is; 0 for what was read now."""
@@ -145,7 +145,7 @@ def judge(
     split: SplitPlan,
     replace: tuple[str, ...] = (),
 ) -> Preflight:
-    """Judge a load. A string in place of `need` or `memory` says why it is not known."""
+    """Judge a load. A string in place of `need` or `memory` is the reason why it is unknown."""
     estimate = need if isinstance(need, Need) else None
     reading = memory if isinstance(memory, MemoryReading) else None
     ratio = min(max(learned.ratio, RATIO_BOUNDS[0]), RATIO_BOUNDS[1]) if learned is not None else 1.0
@@ -186,7 +186,7 @@ def judge(
 
 
 def _judge_host(needed: int, reading: MemoryReading, reasons: list[str]) -> Verdict:
-    """Without GPUs everything lies in RAM."""
+    """Judge a host without GPUs by its RAM."""
     available = reading.host_available_bytes
     if available is None:
         reasons.append("there is no GPU, and the free RAM is not known")

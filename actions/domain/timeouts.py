@@ -18,16 +18,16 @@ class Timeouts:
     cancel_s: float = 10.0
     """How long the daemon may take to answer the cancel of a load."""
     verify_s: float = 10.0
-    """How long an instance may still be listed after the daemon said that it was unloaded."""
+    """How long an instance may still be listed after the daemon confirmed the unload."""
     poll_s: float = 0.25
-    """Between two looks while something is awaited."""
+    """Interval of polling while waiting."""
     download_poll_s: float = 1.0
-    """Between two looks at a download."""
+    """Interval of polling a download."""
     probe_silence_s: float = 600.0
     """A big model loads for minutes without an event."""
     probe_s: float = 1800.0
     kill_wait_s: float = 3.0
-    """The kill switch waits this long for its turn, then goes ahead."""
+    """The kill switch waits this long for its turn, then runs without it."""
     tick_s: float = 5.0
     """Interval of the reconciler; each tick costs one snapshot, as much as a scrape."""
     retry_first_s: float = 10.0

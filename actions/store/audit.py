@@ -1,7 +1,7 @@
-"""The audit log: who asked for what, whether it was allowed, and the result, as a chain of hashes.
+"""The audit log: actor, command, decision and result, as a chain of hashes.
 
-`append` runs inside the caller's transaction, so that an intent and the row it speaks of are on disk together or not
-at all. How rows are hashed and verified is in chain.py.
+`append` runs inside the caller's transaction, so that an intent and its row are on disk together or not at all. How
+rows are hashed and verified is in chain.py.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Moves the beginning of the audit into an archive file, signed off by a row of the chain that stays.
+"""Moves the beginning of the audit into an archive file, signed off by a row of the remaining chain.
 
 The file is written and verified first. Archives and database together prove the whole chain: each archive begins where
 the one before it ends, and the last ends where the database begins.
@@ -69,7 +69,7 @@ async def prune(
     actor: Actor,
     most_rows: int = 2**62,
 ) -> Pruned | None:
-    """Move the oldest rows, those older than `before_ms`, into a new file; None if there are none that may go.
+    """Move the oldest rows, those older than `before_ms`, into a new file; None if no row may be moved.
 
     What stays: the first younger row and what follows, the first intent whose outcome can still come and what follows,
     and the last row. A name that ends in .gz is compressed. Raises AuditBroken (nothing is moved), StorageFailed, and
@@ -106,7 +106,7 @@ async def verify_all(storage: Storage, archives: Sequence[Path], *, expected: He
 
 
 def read_archive(file: Path, expected: Head | None = None) -> tuple[Archived, bool]:
-    """Check a file that `prune` wrote; tell too whether the row of `expected` is in it. Raises AuditBroken, OSError."""
+    """Check a file that `prune` wrote, and whether the row of `expected` is in it. Raises AuditBroken, OSError."""
     found = False
 
     def rows() -> Iterator[Mapping[str, Any]]:
@@ -188,7 +188,10 @@ def _written(db: sqlite3.Connection, last: int, out: IO[bytes]) -> Iterator[Mapp
 
 
 def _last_to_go(db: sqlite3.Connection, before_ms: int, most_rows: int) -> int | None:
-    """Name the last row that may go. A day-old intent of no unfinished operation has lost its outcome, and goes."""
+    """Name the last row that may be moved.
+
+    A day-old intent without an unfinished operation has lost its outcome and may be moved.
+    """
     (limit,) = db.execute(
         "SELECT min(seq) FROM ("
         " SELECT min(seq) AS seq FROM audit WHERE at_ms >= ?"

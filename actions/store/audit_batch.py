@@ -105,7 +105,10 @@ class Journal:
         ]
 
     async def _flush(self) -> bool:
-        """Write one batch; return whether it worked. A failure reaches those who wait; the others stay for later."""
+        """Write one batch; return whether it worked.
+
+        A failure is raised in the waiting callers; the other rows are kept.
+        """
         batch = self._take()
         try:
             entries = await self._storage.write(lambda db: [self._append(db, row) for row, _ in batch])

@@ -57,7 +57,7 @@ class Rotation:
             await asyncio.sleep(CHECK_EVERY_S)
 
     async def rotate(self) -> bool:
-        """Move one archive's worth of rows if a limit is exceeded; tell whether anything was moved.
+        """Move one archive's worth of rows if a limit is exceeded; return whether rows were moved.
 
         Raises StorageFailed, AuditBroken, OSError.
         """

@@ -24,7 +24,7 @@ GENESIS: Final = "0" * 64
 """`previous` of the first row."""
 
 PRUNE: Final = "audit.prune"
-"""Action of a row that says up to which row, by number and hash, the beginning was moved into an archive."""
+"""Action of a row that signs off an archive: the number and hash of the last row moved."""
 
 COVER: Final = "audit.cover"
 """Action of a row that only covers rows of other tables."""
@@ -88,12 +88,12 @@ class Head:
 
 @dataclass(frozen=True, slots=True)
 class Cut:
-    """A beginning that was moved into an archive, as a row of the chain says."""
+    """The beginning of the chain that was moved into an archive, by the row that signs it off."""
 
     through: Head
     """The last row that went."""
     signed_by: int
-    """The row that says so."""
+    """The row that signs it off."""
     at_ms: int
     actor: str
     rows: int
@@ -225,7 +225,7 @@ def entry_of(row: sqlite3.Row) -> Entry:
 
 
 def start_of(db: sqlite3.Connection) -> Head:
-    """Say what the first row follows: nothing, or what a row of the chain says was moved away. Raises AuditBroken."""
+    """Return what the first row follows: nothing, or the last archived row. Raises AuditBroken."""
     first = db.execute("SELECT seq, previous FROM audit ORDER BY seq LIMIT 1").fetchone()
     if first is not None and first["seq"] > 1:
         start = Head(first["seq"] - 1, first["previous"])

@@ -31,7 +31,7 @@ BUSY_TIMEOUT_S: Final = 5.0
 """How long a writer waits for another process (`daemonpulse actions token ...`) to finish its transaction."""
 
 PROBE_AFTER_S: Final = 30.0
-"""A success older than this is not believed any more: `check_writable` writes again."""
+"""A success older than this has expired: `check_writable` writes again."""
 
 
 class StorageFailed(Exception):
@@ -54,8 +54,8 @@ _MAX_RECALLED: Final = 32
 class Storage:
     """An open database. Make it with `open()`, and `close()` it.
 
-    `write` and `read` take a function of a connection; it runs in a thread of its own, inside one transaction, and its
-    result is returned. An exception of its own, and sqlite3.IntegrityError, rolls back and comes out as it is.
+    `write` and `read` take a function of a connection; it runs in the storage's thread, inside one transaction, and
+    its result is returned. Its exceptions, and sqlite3.IntegrityError, roll back and are raised unchanged.
     """
 
     def __init__(self, path: Path, *, monotonic: Callable[[], float] = time.monotonic) -> None:
@@ -97,7 +97,7 @@ class Storage:
 
     @property
     def head(self) -> tuple[int, str] | None:
-        """Sequence number and hash of the last audit row that this process knows of."""
+        """Sequence number and hash of the last audit row that this process has seen."""
         return self._head
 
     @property
@@ -190,7 +190,7 @@ class Storage:
             entries = self._cover(connection)
             head = _last_row(connection)
             connection.execute("COMMIT")
-        except sqlite3.IntegrityError:  # a rule of the schema: says nothing about the disk
+        except sqlite3.IntegrityError:  # a constraint of the schema, and no fault of the disk
             _roll_back(connection)
             raise
         except sqlite3.Error as error:
@@ -221,7 +221,7 @@ class Storage:
         ]
 
     def _require_same_content(self, connection: sqlite3.Connection) -> None:
-        """Compare shape and audit with what this process knows. Raises StorageFailed."""
+        """Compare shape and audit with what this process has seen. Raises StorageFailed."""
         schema = int(connection.execute("PRAGMA schema_version").fetchone()[0])
         if schema != self._schema[0]:
             if _shape(connection) != self._schema[1]:
@@ -317,7 +317,7 @@ class Storage:
         version = int(connection.execute("PRAGMA user_version").fetchone()[0])
         if version > len(MIGRATIONS):
             raise StorageTooNew(
-                f"{self.path} has version {version} and this program knows {len(MIGRATIONS)}; "
+                f"{self.path} has version {version} and this program supports {len(MIGRATIONS)}; "
                 "use the newer program, or another state folder"
             )
         return version

@@ -144,7 +144,7 @@ def _read(db: sqlite3.Connection, daemon: str) -> DesiredState:
 
 
 def _load(row: sqlite3.Row) -> tuple[Load | None, str | None]:
-    """Read a stored load, or say why it cannot be read."""
+    """Read a stored load, or return the reason why it cannot be read."""
     try:
         load = from_json(json.loads(row["request"]))
         if not isinstance(load, Load):

@@ -36,7 +36,7 @@ def of(path: Path) -> Identity:
 
 
 def stamp_of(identity: Identity) -> Stamp:
-    """Look at the files. Raises OSError when one is gone or is another file than at the beginning."""
+    """Check the files. Raises OSError when one is missing or replaced."""
     seen: list[tuple[int, int]] = []
     newest_ns = 0
     for name, device, inode in identity:

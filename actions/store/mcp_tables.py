@@ -1,6 +1,6 @@
-"""What the MCP gate keeps: rules set through the API, what tools looked like when approved, and approvals.
+"""Tables of the MCP gate: policy overrides, definitions of approved tools, and approvals.
 
-Knows no Python types; a step of actions/store/migrations.py.
+A step of actions/store/migrations.py.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The database's shape, as steps. A step that was released is never edited: add the next one.
+"""The schema of the database, as migrations. A released step is never edited: add the next one.
 
-Knows no Python types; each step runs in one transaction and counts up `PRAGMA user_version`.
+Each step runs in one transaction and increments `PRAGMA user_version`.
 """
 
 from __future__ import annotations

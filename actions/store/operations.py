@@ -40,7 +40,7 @@ class Unreadable(Command):
     action: str
     about: str
     stored: Mapping[str, Any] = field(default_factory=dict)
-    """What the row says, as far as it is JSON."""
+    """The content of the row, as far as it is JSON."""
 
     @property
     def subject(self) -> str:
@@ -63,7 +63,7 @@ class Operation:
     state: State
     created_ms: int
     before: Mapping[str, Any] = field(default_factory=dict)
-    """What the daemon held right before it was told, and what else finding out later needs."""
+    """What the daemon had loaded before the command, and what recovery needs."""
     phase: str = ""
     progress: float | None = None
     result: Mapping[str, Any] | None = None
@@ -173,7 +173,7 @@ class Operations:
         return operation, True
 
     async def start(self, operation: Operation, before: Mapping[str, Any]) -> None:
-        """Write that the daemon is about to be told, and what it holds now; synced to disk."""
+        """Write that the command starts, and what the daemon has loaded now; synced to disk."""
         text = canonical(dict(before))
         await self._storage.write(
             lambda db: db.execute(

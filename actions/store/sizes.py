@@ -33,8 +33,8 @@ def text(value: str) -> str:
 def bounded(value: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any], str]:
     """Return a JSON object of at most `most_bytes` and its canonical text.
 
-    What is too large keeps its structure with texts and lists cut ever shorter, and says `cut_from_bytes`; what is too
-    large even so is only named by its size and SHA-256.
+    A larger one keeps its structure with texts and lists cut shorter, and has `cut_from_bytes`; one that is still too
+    large is replaced by its size and SHA-256.
     """
     written = canonical(value)
     if len(written) <= most_bytes:
