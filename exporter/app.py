@@ -1,6 +1,6 @@
-"""Composition root of the exporter: settings in, watched daemons and an HTTP server out, until a signal.
+"""Composes the exporter from its settings, and runs it until a signal.
 
-Knows how the parts fit and nothing of what they do.
+Only wiring: each part is in its own module.
 """
 
 from __future__ import annotations
@@ -62,8 +62,8 @@ async def serve(
     """Watch the daemons and answer scrapes until SIGTERM, SIGINT or cancellation.
 
     `ready` is called with the URL once the port answers. With a `recording` (the output of `lms log stream --json`)
-    no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` stand in for
-    this host's (simulated GPUs, say). Raises SettingsError.
+    no daemon is watched: its events are replayed under the name of the first daemon. `gpus` and `host` replace this
+    host's sources (simulated GPUs, for example). Raises SettingsError.
     """
     if recording is not None:
         _check_recording(recording, settings)
@@ -178,8 +178,8 @@ def watch(daemon: DaemonSettings, *, max_age_s: float, opening: asyncio.Semaphor
 def _local_home(daemon: DaemonSettings) -> Path | None:
     """Find the daemon's home if it is on this host.
 
-    A loopback URL may lead through a tunnel to another host, so a home that was not configured is believed only
-    if its daemon listens on the port of the URL.
+    A loopback URL may lead through a tunnel to another host, so a home that is not configured is used only if its
+    daemon listens on the port of the URL.
     """
     if daemon.home is not None:
         return daemon.home

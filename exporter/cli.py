@@ -1,6 +1,6 @@
 """`daemonpulse exporter`: serve metrics of the daemons. `daemonpulse tap`: relay requests to one, and read a copy.
 
-Imports what they do when a command runs, so that `--help` is quick.
+Imports their modules when a command runs, so that `--help` is fast.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def exporter(*, replay: BinaryIO | None, **flags: str | None) -> None:
 def tap(**flags: str | None) -> None:
     """Relay requests to a daemon unchanged, and read a copy.
 
-    The exporter then knows who asked, and when which part of an answer came.
+    The exporter then has the client of each request and the arrival time of each part of its response.
     Unconfigured, it listens on http://127.0.0.1:1235 in place of http://127.0.0.1:1234. Give the exporter
     `--daemon-tap-url http://127.0.0.1:9812`, and clients the tap's address. docs/TAP.md says what it costs.
     """

@@ -1,6 +1,6 @@
-"""Every metric, once. Dashboards, rules, docs and collectors all take them from here.
+"""Every metric, defined once. Dashboards, rules, docs and collectors use these definitions.
 
-Knows no values. To add a metric: a row in the module of its subject, a line in a collector, a test.
+To add a metric: a row in the module of its subject, a line in a collector, a test.
 """
 
 from __future__ import annotations

@@ -178,7 +178,7 @@ CONTEXT_BELOW_DEFAULT = gauge(
 )
 PARALLEL = gauge(
     "llmster_instance_parallel",
-    "Sessions the instance can run at the same time; the schema's default where the load config does not say.",
+    "Sessions the instance can run at the same time; the schema's default where the load config does not set it.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
 )
@@ -211,7 +211,7 @@ PINNED = gauge(
 )
 GPU_OFFLOAD = gauge(
     "llmster_instance_gpu_offload_ratio",
-    "Share of the layers asked to be on GPUs, 0 to 1; absent while autoFit decides or the load config does not say.",
+    "Share of the layers asked to be on GPUs, 0 to 1; absent while autoFit decides or the load config does not set it.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
     unit="ratio",

@@ -1,6 +1,6 @@
 """Prints docs/METRICS.md from the catalogue: `python -m exporter.catalogue.document > docs/METRICS.md`.
 
-Knows how the page looks and nothing of what the metrics mean: that is said in the catalogue.
+The meaning of each metric is in the catalogue.
 """
 
 from __future__ import annotations
@@ -41,8 +41,8 @@ _INTRODUCTION: Final = f"""# Metrics
 
 Made from the catalogue; do not edit. To refresh: `{COMMAND}`
 
-What is not known is absent: a series that is missing is never a zero in disguise. Units are base units, and part of
-the name. Counters start when the program that serves them starts, unless their meaning says otherwise.
+Missing data is an absent series, never 0. Units are base units, and part of
+the name. Counters start with the program that serves them, unless their meaning states otherwise.
 """
 _HEAD: Final = "| Metric | Kind | Labels | Meaning | Source |\n| --- | --- | --- | --- | --- |"
 

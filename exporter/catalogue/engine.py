@@ -1,6 +1,6 @@
-"""Catalogue: what inference engines say of themselves in the log: slots, context, prompt cache, failures, queue.
+"""Catalogue: what inference engines log: slots, context, prompt cache, failures, queue.
 
-Series of an engine whose wordings are not known, or that logs nothing, are absent. Counts per instance grow as long as
+Series of an engine with unknown log wordings, or that logs nothing, are absent. Counts per instance grow as long as
 the engine runs and the log stream is open.
 """
 
@@ -47,7 +47,7 @@ ENGINE_CONTEXT = gauge(
 )  # fmt: skip
 SLOT_CONTEXT = gauge(
     "llmster_slot_context_tokens",
-    "Tokens in the context of a slot, as of the last line that told it.",
+    "Tokens in the context of a slot, as of the last log line with it.",
     *_SLOT,
     source=_ENGINE, unit="tokens",
 )  # fmt: skip
@@ -71,7 +71,7 @@ PROCESSED_TOKENS = counter(
 )  # fmt: skip
 CACHE_RATIO = gauge(
     "llmster_prompt_cache_hit_ratio",
-    "Share of prompt tokens taken from the prompt cache since the engine was first heard.",
+    "Share of prompt tokens taken from the prompt cache since the engine's first log line.",
     *_INSTANCE,
     source=_ENGINE, unit="ratio",
 )  # fmt: skip

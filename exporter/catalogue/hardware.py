@@ -72,7 +72,7 @@ LOST = gauge(
 MEMORY_TOTAL = gauge("gpu_memory_total_bytes", "Memory of the GPU.", "gpu", source=_MEMORY, unit="bytes")
 MEMORY_USED = gauge(
     "gpu_memory_used_bytes",
-    "Memory that processes hold; contains the reserved part where the driver does not tell them apart.",
+    "Memory that processes hold; contains the reserved part where the driver does not separate them.",
     "gpu",
     source=_MEMORY,
     unit="bytes",

@@ -1,7 +1,7 @@
-"""Catalogue: what the daemon's log stream tells: every prediction, every slot of a batch, the stream itself.
+"""Catalogue: what the daemon's log stream contains: predictions, slots of a batch, the stream itself.
 
-Labels stay bounded: no prompt, no request id, no argument. `model` is the model key where the instance is known to
-us, else the identifier the log names.
+Labels stay bounded: no prompt, no request id, no argument. `model` is the model key where the instance is known, else
+the identifier in the log.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ LAST_PROGRESS = gauge(
 # The stream itself ---------------------------------------------------------------------------------------------------
 STREAM_UP = gauge(
     "llmster_log_stream_up",
-    "Whether the daemon's log stream is open. Open and quiet is possible: prompt logging can be off.",
+    "Whether the daemon's log stream is open. An open stream may have no events: prompt logging can be off.",
     "daemon",
     source=_STREAM,
 )
@@ -205,13 +205,13 @@ PLUGIN_MESSAGES = counter(
 )  # fmt: skip
 HTTP_REQUESTS = counter(
     "llmster_http_requests_total",
-    "HTTP requests that the daemon's log tells of, by method and documented route; any other path is other.",
+    "HTTP requests in the daemon's log, by method and documented route; any other path is other.",
     "daemon", "method", "route",
     source="server.log lines `Received request`; needs verbose logging",
 )  # fmt: skip
 HTTP_RESPONSES = counter(
     "llmster_http_responses_total",
-    "HTTP responses whose status the daemon's log tells, by method, documented route and status.",
+    "HTTP responses with a status in the daemon's log, by method, documented route and status.",
     "daemon", "method", "route", "status",
     source="server.log lines that name a status, such as `Unexpected endpoint or method`",
 )  # fmt: skip

@@ -1,4 +1,4 @@
-"""Catalogue: what the MCP gate saw. Served on the actions API's own /metrics, not by the exporter."""
+"""Catalogue: the MCP gate. Served on the actions API's own /metrics, not by the exporter."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ ITEMS_DROPPED = counter(
 )
 TOOL_CALLS = counter(
     "daemonpulse_mcp_tool_calls_total",
-    "Calls through the gate, by what the policy said (allow, deny, ask) and what came of it.",
+    "Calls through the gate, by policy decision (allow, deny, ask) and outcome.",
     "server",
     "tool",
     "decision",
@@ -101,7 +101,7 @@ TOOL_CHANGED = gauge(
 )
 POLICY_LOADED = gauge(
     "daemonpulse_mcp_policy_loaded",
-    "Whether the policy file as it is now is in force: 0 while it cannot be read, and an older one stays.",
+    "Whether the current policy file is in force: 0 while it cannot be read and the last one stays in force.",
     source="mcp.toml",
 )
 CONFIG_DRIFT = gauge(

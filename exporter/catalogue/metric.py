@@ -1,6 +1,6 @@
-"""What one catalogued metric is: name, kind, help, labels, unit, buckets, source. Checked when it is written.
+"""One catalogued metric: name, kind, help, labels, unit, buckets, source. Validated at definition.
 
-Knows no values and no library: collectors fill metrics, dashboards query them, docs/METRICS.md lists them.
+Does not depend on values or a metrics library: collectors fill metrics, dashboards query them.
 """
 
 from __future__ import annotations
@@ -58,7 +58,7 @@ def gauge(name: str, help_: str, *labels: str, source: str, unit: str = "") -> M
 
 
 def counter(name: str, help_: str, *labels: str, source: str, unit: str = "") -> Metric:
-    """Write a row for a value that only grows, until whoever counts starts anew."""
+    """Write a row for a value that only grows, until its counter restarts."""
     return Metric(name, Kind.COUNTER, help_, labels, source, unit)
 
 

@@ -1,4 +1,4 @@
-"""Catalogue: health of the program itself, so that a gap in a graph can be told from an idle daemon."""
+"""Catalogue: health of the exporter itself, which separates a gap in a graph from an idle daemon."""
 
 from __future__ import annotations
 
@@ -97,7 +97,7 @@ OTLP_POINTS_EXPORTED = counter(
 )
 OTLP_POINTS_FAILED = counter(
     "daemonpulse_otlp_metric_points_failed_total",
-    "Metric data points of pushes that failed or were refused. Values are cumulative: the next push makes up for it.",
+    "Metric data points of pushes that failed or were refused. Values are cumulative: the next push contains them.",
     source=_SELF,
 )
 OTLP: Final = {

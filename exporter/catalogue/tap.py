@@ -1,4 +1,4 @@
-"""Catalogue: what the tap adds: who asked, what the client saw, and how far estimates are off.
+"""Catalogue: what the tap adds: the client, the times at the client, and the error of estimates.
 
 Only requests that went through a tap count here. `client` is a configured name or the family of the program, `model`
 the model key; both are bounded, see docs/TAP.md.
@@ -98,7 +98,7 @@ GAPS = histogram(
 CLAIMS = counter(
     "daemonpulse_tap_claims_total",
     "Predictions by how the tap and the log stream agree: matched, log_only (it went past the tap), tap_only (the log "
-    "stream tells of no predictions), unmatched (seen by the tap, not found in the log), compound (several in one).",
+    "stream has no predictions), unmatched (seen by the tap, not found in the log), compound (several in one).",
     "daemon", "outcome",
     source=_CLAIM,
 )  # fmt: skip

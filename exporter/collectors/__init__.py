@@ -1,4 +1,4 @@
-"""From observations to catalogued samples, one file per subject. The tuple below is the feature list."""
+"""Collectors: observations to catalogued samples, one module per subject, in the tuple below."""
 
 from __future__ import annotations
 

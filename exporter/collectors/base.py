@@ -1,7 +1,7 @@
-"""How observations become samples: the scrape a collector sees, the samples it fills, the runner that guards it.
+"""The scrape that a collector reads, the samples that it adds, and the runner that isolates its failures.
 
-Knows no collector's subject. A collector is a function that only reads the scrape and only adds catalogued samples;
-the runner turns its failure into `daemonpulse_collector_success 0`, so one bug never costs the other metrics.
+A collector is a function that only reads the scrape and only adds catalogued samples. The runner turns its failure
+into `daemonpulse_collector_success 0`, so that one bug never affects other metrics.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ class Deliveries(Protocol):
 
 @dataclass(frozen=True, slots=True)
 class Scrape:
-    """Everything collectors may look at, read before they run: they do no I/O."""
+    """The input of collectors, read before they run: they do no I/O."""
 
     now_s: float
     """Our wall clock, seconds since the epoch."""
@@ -64,11 +64,11 @@ class Scrape:
     deliveries: Mapping[str, Deliveries] = field(default_factory=dict)
     """By signal, spans or logs; only the signals that have a receiver."""
     host: HostSnapshot | None = None
-    """The host we run on; None when only one daemon is asked for."""
+    """The exporter's host; None when only one daemon is requested."""
     energy: Energy | None = None
     """The energy of the host's GPUs."""
     own: OwnProcess | None = None
-    """This process; None where the system does not tell."""
+    """This process; None where the system does not report it."""
 
 
 class Samples:
@@ -119,7 +119,7 @@ class Samples:
             append(sample)
 
     def collect(self) -> Iterator[Family]:
-        """Yield the families in catalogue order, as prometheus-client's exposition wants them."""
+        """Yield the families in catalogue order, for prometheus-client's exposition."""
         return (self._open[row][0] for row in CATALOGUE if row in self._open)
 
     def merge(self, other: Samples) -> None:
@@ -139,7 +139,7 @@ _new: Final = tuple.__new__
 """Makes a Sample as its class does (name, labels, value; no timestamp, exemplar, native histogram) at half the cost."""
 
 _names: Final = cache(frozenset[str])
-"""One set for all metrics of the same labels, so that these can be told by identity."""
+"""One set for all metrics of the same labels, so that they compare by identity."""
 
 
 def _short(values: dict[str, str]) -> dict[str, str]:

@@ -1,7 +1,7 @@
-"""Counts what the tap saw: requests, latencies and tokens by client, and how far estimates are off.
+"""Counts requests, latencies and tokens by client, and the error of estimates, from the reports of a tap.
 
-Knows no tap and no exposition; collectors/tap.py hands the samples out. Labels stay bounded: so many pairs of client
-and model, the rest under `other`.
+Does not depend on the tap or an exposition format; collectors/tap.py adds the samples. Labels stay bounded: a limit
+of pairs of client and model, the rest under `other`.
 """
 
 from __future__ import annotations
@@ -51,7 +51,7 @@ class ClientMetrics:
         self._tally = Tally()
 
     def take_report(self, report: Report) -> None:
-        """Count a request that is over; its tokens come with settle()."""
+        """Count a finished request; settle() adds its tokens."""
         client, model = self._pair(report.client, report.model, named=report.is_prediction)
         code = str(report.status) if report.status in _STATUSES else "none"
         self._tally.count(m.REQUESTS, self._daemon, client, report.route, model, code).inc()

@@ -8,7 +8,7 @@ from exporter.collectors.energy_metrics import Energy
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add nothing where GPUs tell neither energy nor power."""
+    """Add nothing where GPUs report neither energy nor power."""
     energy, host = scrape.energy, scrape.host
     if energy is None or host is None:
         return

@@ -1,6 +1,6 @@
 """Counts the energy of single requests: a distribution by model, and sums by client.
 
-Knows no ledger and no exposition; collectors/energy.py hands the samples out. Labels stay bounded.
+Does not depend on the ledger or an exposition format; collectors/energy.py adds the samples. Labels stay bounded.
 """
 
 from __future__ import annotations

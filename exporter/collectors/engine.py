@@ -8,7 +8,7 @@ from exporter.collectors.slots import heard_engines
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add what is known of engines that were heard; what an engine never said is absent."""
+    """Add the values that engines logged; a value that an engine never logged is absent."""
     for stream, instance_id, own in heard_engines(scrape):
         state = stream.flow.slots.engine(instance_id)
         counts = stream.flow.slots.counts(instance_id)

@@ -1,4 +1,4 @@
-"""Collects the GPUs of every vendor: every value each reports, nothing for what it does not."""
+"""Collects the GPUs of every vendor: each value that they report."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collects the loaded instances: what each does, how many wait, how long it stays; and loads and unloads seen."""
+"""Collects the loaded instances: state, waiting requests, TTL, and the loads and unloads seen."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collects the log stream itself: open or not, how often and how long it was gone, what came through."""
+"""Collects the log stream itself: open or not, disconnects, time without it, events."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collects the models on disk: what there is, how large, and on which device of the LM Link network."""
+"""Collects the models on disk: name, size, and device of the LM Link network."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Collects how exposed a daemon is: what it listens on, whom it lets in, what it writes down."""
+"""Collects the security posture of a daemon: listen address, authentication, logging of content."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A sink that counts: every prediction becomes counters and histograms, at once and without loss.
+"""A sink that counts every prediction in counters and histograms, immediately and without loss.
 
 Knows no stream and no exposition; collectors/predictions.py hands the samples out.
 """

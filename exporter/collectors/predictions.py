@@ -1,4 +1,4 @@
-"""Collects what predictions took and made, from the tallies the log streams fill."""
+"""Collects the metrics of predictions, which the log streams fill."""
 
 from __future__ import annotations
 

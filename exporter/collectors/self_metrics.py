@@ -1,4 +1,4 @@
-"""Collects our own health: failed connections, odd messages, deliveries by OTLP, memory and CPU of this process."""
+"""Collects self-metrics: failed connections, unreadable messages, OTLP deliveries, memory and CPU of this process."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from exporter.collectors.base import Samples, Scrape
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Everything here is ours, so it shows whatever the daemons do."""
+    """Add the exporter's own values, which do not depend on the daemons' state."""
     out.add(m.BUILD_INFO, 1, version=_version(), python=platform.python_version())
     for daemon in scrape.daemons:
         counts = daemon.reading.counts

@@ -11,9 +11,9 @@ from exporter.collectors.prediction_metrics import Stream
 
 
 def heard_engines(scrape: Scrape) -> Iterator[tuple[Stream, str, dict[str, str]]]:
-    """Yield the engines that are heard now, with their stream, instance and labels.
+    """Yield the engines that log now, with their stream, instance and labels.
 
-    Only while their stream is open and their daemon answers: else what an engine does is not known.
+    Only while their stream is open and their daemon answers: otherwise the state of an engine is unknown.
     """
     unreadable = {daemon.name for daemon in scrape.daemons if daemon.reading.snapshot is None}
     for stream in scrape.streams:
@@ -28,7 +28,7 @@ def heard_engines(scrape: Scrape) -> Iterator[tuple[Stream, str, dict[str, str]]
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add the slots that were told of."""
+    """Add the slots that appeared in the log."""
     for stream, instance_id, own in heard_engines(scrape):
         slots = stream.flow.slots.slots(instance_id, stream.flow.now_ms())
         last_ms = stream.flow.slots.last_progress_ms(instance_id)

@@ -1,4 +1,4 @@
-"""Collects what went through the taps: their tallies, what is in flight, and how each tap is."""
+"""Collects the taps: their metrics, requests in flight, and the state of each tap."""
 
 from __future__ import annotations
 
@@ -19,7 +19,7 @@ OUTCOMES: Final = ("matched", "log_only", "tap_only", "unmatched", "compound")
 
 
 def collect(scrape: Scrape, out: Samples) -> None:
-    """Add every tap; what was counted here stays while a tap is away, what it counts itself does not."""
+    """Add every tap. Counts of this process stay while a tap is away; the tap's own counts are then absent."""
     for tap in scrape.taps:
         daemon, reader = tap.daemon, tap.reader
         out.add(m.UP, reader.is_up, daemon=daemon)

@@ -1,4 +1,4 @@
-"""Collects who holds GPU memory: each loaded instance, the daemon's loose processes, and everybody else."""
+"""Collects who holds GPU memory: loaded instances, other processes of the daemon, and foreign processes."""
 
 from __future__ import annotations
 

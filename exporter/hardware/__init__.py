@@ -1,1 +1,4 @@
-"""Reads the host: GPUs, memory, LM Studio's processes on it. Knows no daemon's wire and no metric."""
+"""Reads the host: GPUs, memory, LM Studio's processes on it.
+
+Does not depend on the daemon's protocol or on metrics.
+"""

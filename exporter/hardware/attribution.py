@@ -1,9 +1,9 @@
-"""Ties GPU memory to loaded instances: which model holds how much of which GPU, and who else is on it.
+"""Attributes GPU memory to loaded instances: the bytes of each GPU by model, and by other processes.
 
-Pure, and knows no llmster: an instance is a name, a model path and perhaps a pid. What the evidence does not settle is
-reported as unattributed; nothing is guessed and nothing is counted twice.
+Pure. Does not depend on llmster: an instance is a name, a model path and perhaps a pid. Without evidence a process is
+unattributed; nothing is guessed or counted twice.
 
-Evidence, the first that settles a process:
+Evidence, in this order:
 1. the pid that the runtime log named for an instance, or a process started under it;
 2. the model path on the engine's command line, when exactly one engine and one instance carry it;
 3. the last engine on the GPUs and the last instance without one.
@@ -23,7 +23,7 @@ OTHER: Final = "other"
 
 @dataclass(frozen=True, slots=True)
 class GpuUse:
-    """Memory that one process holds on one GPU; a process may come more than once (MIG instances)."""
+    """Memory that one process holds on one GPU; a process may be listed more than once (MIG instances)."""
 
     gpu: int
     pid: int
@@ -47,7 +47,7 @@ class ProcessTree:
 
     daemon_pid: int | None = None
     parents: Mapping[int, int | None] = field(default_factory=dict)
-    """Parent pid of everything under the daemon; whatever is neither here nor the daemon is foreign."""
+    """Parent pid of every process under the daemon; all others but the daemon are foreign."""
     model_paths: Mapping[int, str] = field(default_factory=dict)
     """By pid: the model on the command line of an engine."""
     names: Mapping[int, str] = field(default_factory=dict)
@@ -100,7 +100,7 @@ def attribute(
     *,
     top_foreign: int = TOP_FOREIGN,
 ) -> Attribution:
-    """Share out the memory of every GPU. A process whose memory is not known (None) takes part in nothing."""
+    """Attribute the memory of every GPU. A process of unknown memory (None) is left out."""
     held: Counter[tuple[int, int]] = Counter()
     for use in uses:
         if use.memory_bytes is not None:
@@ -179,7 +179,7 @@ def _claims_by_path(
 ) -> dict[int, str]:
     """Pair instances and engines that carry the same model, where each is the other's only choice.
 
-    Engines that hold no GPU memory take part: one that runs on the CPU may be the one.
+    Engines without GPU memory are candidates too: an engine may run on the CPU.
     """
     engines = {pid: path for pid, path in tree.model_paths.items() if _claimant(pid, claims, tree) is None}
     found: dict[int, str] = {}
@@ -218,10 +218,10 @@ def _claimant(pid: int, claims: Container[int], tree: ProcessTree) -> int | None
 
 
 def is_same_model(command_line_path: str, model_path: str | None) -> bool:
-    """Tell whether an absolute path on a command line is the model that the daemon names by a relative path.
+    """Return whether an absolute path on a command line is the model that the daemon names by a relative path.
 
-    Observed: the daemon says `publisher/repository/file.gguf`, below a models folder that can be anywhere; a model made
-    of a folder is named without its files.
+    Observed: the daemon names `publisher/repository/file.gguf`, below a models folder that can be anywhere; a model
+    made of a folder is named without its files.
     """
     if not model_path:
         return False

@@ -1,7 +1,7 @@
-"""Reads hardware without ever waiting longer than allowed: a wedged driver costs a reading, never a caller.
+"""Reads hardware within a deadline: a driver that hangs costs a reading and never blocks a caller.
 
-Knows no NVML and no /proc. One thread per subject asks, and never more than one: while it is stuck, every new question
-fails at once, and the first one after it has come back is asked as usual.
+Does not depend on NVML or /proc. Each subject has one thread. While it is stuck, new reads fail at once; reads work
+again when it has returned.
 """
 
 import asyncio
@@ -25,9 +25,9 @@ DEADLINE_S: Final = 5.0
 
 
 class DeadlineReader(Generic[T]):
-    """Asks one blocking question from a thread of its own, for any number of concurrent callers.
+    """Runs one blocking read in its own thread, for any number of concurrent callers.
 
-    The thread is a daemon: a process can always exit, even when the answer never comes.
+    The thread is a daemon thread: the process can always exit.
     """
 
     def __init__(
@@ -82,7 +82,7 @@ class DeadlineReader(Generic[T]):
         if self._asked is not None and not self._asked.done():
             overdue_s = self._clock() - self._asked_at - self._deadline_s
             if overdue_s >= 0:
-                raise self._overdue(f"{self._subject} still owes an answer, {overdue_s:.0f} s overdue")
+                raise self._overdue(f"{self._subject} has not answered, {overdue_s:.0f} s overdue")
             return self._asked
         if self._thread is None:
             self._thread = threading.Thread(target=self._work, name=f"reads {self._subject}", daemon=True)
@@ -97,7 +97,7 @@ class DeadlineReader(Generic[T]):
         while (question := self._questions.get()) is not None:
             try:
                 reading = self._read()
-            except Exception as error:  # noqa: BLE001 - handed to whoever asked, who counts it
+            except Exception as error:  # noqa: BLE001 - raised in the caller, which counts it
                 question.set_exception(error)
             else:
                 question.set_result(reading)

@@ -1,7 +1,7 @@
-"""Pure: how much energy each GPU used between two readings, from its counter or by integrating its power.
+"""Computes the energy that each GPU used between two readings, from its counter or by integrating its power. Pure.
 
 A counter is exact whatever the time between two readings. Power is integrated by the trapezoidal rule, and only while
-readings are close enough to mean something.
+readings are close enough.
 """
 
 from collections.abc import Iterable
@@ -12,11 +12,11 @@ from typing import Final
 from exporter.hardware.gpus import Device
 
 MOST_GAP_S: Final = 60.0
-"""Power is not integrated over a longer time without a reading: nothing tells what was drawn in between."""
+"""Power is not integrated over a longer time without a reading."""
 
 
 class Method(StrEnum):
-    """Where joules come from, the label `method`."""
+    """The source of joules, the label `method`."""
 
     COUNTER = "counter"
     INTEGRATED = "integrated"
@@ -34,7 +34,7 @@ class Interval:
 
 @dataclass(frozen=True, slots=True)
 class Total:
-    """Energy of one GPU: as its counter tells, since the driver was loaded; else integrated since the first reading."""
+    """Energy of one GPU: by its counter, since the driver was loaded; else integrated since the first reading."""
 
     joules: float
     method: Method
@@ -56,7 +56,7 @@ class EnergyMeter:
         self._last: dict[int, _Last] = {}
 
     def advance(self, devices: Iterable[Device], at_s: float) -> list[Interval]:
-        """Take a reading and tell the energy since the one before, for each GPU that had one.
+        """Take a reading and return the energy since the last one, for each GPU in both.
 
         `at_s` are Unix seconds; a clock that was set back begins anew. So does a counter that went back (the driver was
         loaded again), a GPU that was lost, and a number that another GPU has now.

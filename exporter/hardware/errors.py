@@ -1,7 +1,6 @@
-"""Says what can go wrong when the host is asked about itself, as one tree.
+"""The errors of reading the host, as one tree.
 
-Knows no metric: `kind` is a short stable word that callers may count or print; whether an absence is a fault is
-for them to decide.
+`kind` is a short stable word that callers may count or print. The caller decides whether an absence is a fault.
 
 HardwareError
  ├── HostStalled            the host's processes could not be read within the deadline

@@ -1,6 +1,6 @@
-"""Pure: reads out of GPUs and host what attribution.py weighs: who uses which GPU, named how, and whose child it is.
+"""Extracts the input of attribution.py from readings of GPUs and host: GPU use, process names, process tree. Pure.
 
-Knows no instance and settles nothing.
+Does not depend on instances; attribution.py decides.
 """
 
 from collections.abc import Iterable, Mapping
@@ -25,7 +25,7 @@ def pids_of(devices: Iterable[Device]) -> frozenset[int]:
 
 
 def names_of(devices: Iterable[Device]) -> dict[int, str]:
-    """Collect the names that the GPUs' source knows by itself."""
+    """Collect the process names that the GPUs' source reports."""
     return {
         process.pid: process.name for device in devices for process in device.processes or () if process.name
     }

@@ -1,7 +1,7 @@
-"""Holds what one reading of the host's GPUs says, and the one interface every source of it offers.
+"""Types of one reading of the host's GPUs, and the interface of its sources.
 
-Knows no NVML: a simulated GPU fills the same types. Whatever a GPU does not report is None (or missing from
-its mapping), never a sentinel and never 0.
+Does not depend on NVML: a simulated GPU fills the same types. A value that a GPU does not report is None (or missing
+from its mapping), never a sentinel and never 0.
 """
 
 from collections.abc import Mapping
@@ -19,23 +19,23 @@ class GpuProcess:
     pid: int
     """As seen from the driver: a process in another pid namespace carries the number it has on the host."""
     memory_bytes: int | None
-    """None where the platform cannot tell (Windows WDDM, some containers)."""
+    """None where the platform does not report it (Windows WDDM, some containers)."""
     gpu_instance_id: int | None = None
     """The MIG GPU instance it runs in; None on a GPU without MIG."""
     name: str | None = None
-    """Only from a source that knows it without asking the host."""
+    """Only from a source that reports it itself."""
 
 
 @dataclass(frozen=True, slots=True)
 class Memory:
-    """Device memory in bytes; `used` does not contain `reserved` where the driver tells them apart.
+    """Device memory in bytes; `used` does not contain `reserved` where the driver separates them.
 
     Source: nvmlDeviceGetMemoryInfo_v2, else nvmlDeviceGetMemoryInfo (then reserved is None and part of used).
     """
 
     total_bytes: int
     used_bytes: int | None
-    """On unified memory what the GPU's processes hold; None where these do not tell."""
+    """On unified memory the sum of the GPU's processes; None where it is unknown."""
     free_bytes: int
     reserved_bytes: int | None = None
 
@@ -105,7 +105,7 @@ class Device:
     vendor: str = "nvidia"
     """nvidia, amd or intel."""
     lost: bool = False
-    """The GPU has fallen off the bus or wants a reset; nothing else can be said of it."""
+    """The GPU has fallen off the bus or requires a reset; it has no other values."""
     unified: bool = False
     """The GPU shares the host's memory: total and free of `memory` are the host's, used is what processes hold."""
     memory: Memory | None = None
@@ -131,7 +131,7 @@ class Device:
     """By clock: graphics, sm, memory, video."""
     clocks_max_hertz: Mapping[str, float] = field(default_factory=dict)
     throttle_reasons: Mapping[str, bool] | None = None
-    """Every reason this driver knows, active or not; None where the GPU does not say."""
+    """Every reason that this driver has, active or not; None where the GPU does not report them."""
     fan_ratios: Mapping[int, float] = field(default_factory=dict)
     """By fan number, of its full speed; may exceed 1. Empty on a passively cooled GPU."""
     pcie: PcieLink = PcieLink()
@@ -150,7 +150,7 @@ class Device:
 
 @dataclass(frozen=True, slots=True)
 class GpuReading:
-    """Everything one reading says. `simulated` marks GPUs that do not exist, wherever they show."""
+    """One reading. `simulated` marks simulated GPUs in every output."""
 
     driver_version: str | None
     cuda_version: str | None
@@ -160,7 +160,7 @@ class GpuReading:
 
 
 class GpuSource(Protocol):
-    """Where readings come from: NVML, or simulated GPUs. Called from one thread at a time."""
+    """A source of readings: NVML, DRM, or simulated GPUs. Called from one thread at a time."""
 
     def read(self) -> GpuReading:
         """Ask every GPU now; may block for as long as the driver does. Raises GpuError."""

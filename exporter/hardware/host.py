@@ -1,7 +1,7 @@
 """Reads the host's memory, the daemon's process and its engines' processes.
 
-Knows of llmster only what its processes look like. What cannot be seen (another pid namespace, another user, a process
-that has just gone) is absent, never 0.
+Of llmster it depends only on process names. What is not visible (another pid namespace, another user, a process that
+just ended) is absent, never 0.
 """
 
 import itertools
@@ -23,7 +23,7 @@ _MODEL_SUFFIXES: Final = (".gguf", ".safetensors")
 
 
 class ProcessRole(StrEnum):
-    """What a process is to us."""
+    """The role of a process."""
 
     DAEMON = "daemon"
     ENGINE = "engine"
@@ -64,7 +64,7 @@ class HostReading:
 
 
 class HostSource(Protocol):
-    """Where readings of the host come from: this host, or a simulated one. Called from one thread at a time."""
+    """A source of readings: this host, or a simulated one. Called from one thread at a time."""
 
     def read(self, daemon_pid: int | None) -> HostReading:
         """Read memory and the processes below one daemon."""
@@ -76,7 +76,7 @@ class HostSource(Protocol):
 
 
 class LocalHost:
-    """The HostSource of the host we run on."""
+    """The HostSource of this host."""
 
     def read(self, daemon_pid: int | None) -> HostReading:
         """Read memory and the processes below one daemon."""
@@ -90,7 +90,7 @@ class LocalHost:
 def read_host(daemon_pid: int | None) -> HostReading:
     """Read memory and, when `daemon_pid` is an LM Studio process of this host, the processes under it.
 
-    A pid says nothing across pid namespaces or hosts, so one that belongs to anything else is taken as not visible.
+    A pid is meaningless in another pid namespace or host, so a pid of any other process counts as not visible.
     """
     memory = read_memory()
     daemon = _find_daemon(daemon_pid)
@@ -146,7 +146,7 @@ def _is_engine(process: psutil.Process) -> bool:
 
 
 def _texts(process: psutil.Process) -> Iterator[str]:
-    """Everything that tells what a process is; the program and its script, not the arguments after them."""
+    """Yield the texts that identify a process: the program and its script, not the arguments after them."""
     yield _try(process.name) or ""
     yield from (_try(process.cmdline) or [])[:2]
 
@@ -167,7 +167,7 @@ def _describe(process: psutil.Process, role: ProcessRole) -> HostProcess:
 
 
 def _try(question: Callable[[], T]) -> T | None:
-    """Answer, or None when the process has gone, is a zombie or is not ours to look at."""
+    """Answer, or None when the process has ended, is a zombie or is not readable."""
     try:
         return question()
     except (psutil.Error, OSError):

@@ -1,4 +1,4 @@
-"""The GPUs of a host, whoever made them: every vendor's source in a thread of its own, and what answered together.
+"""Reads the GPUs of all vendors together, each vendor's source in its own thread.
 
 A vendor whose driver fails or does not answer costs its own GPUs only.
 """
@@ -158,8 +158,8 @@ class _Numbers:
 def _without_shadowed_memory(readings: Mapping[str, GpuReading]) -> Mapping[str, GpuReading]:
     """Take the memory of integrated GPUs out where the host has dedicated ones.
 
-    It is the host's memory, which models go to only where there is nothing better; added to that of dedicated GPUs it
-    would make a host look as if it could hold models that it cannot.
+    It is the host's memory, which models use only without a dedicated GPU; added to that of dedicated GPUs it would
+    show room for models that do not fit.
     """
     if all(_is_integrated(device) for reading in readings.values() for device in reading.devices):
         return readings

@@ -1,7 +1,7 @@
 """Reads one AMD GPU at one moment from the attributes that amdgpu gives it.
 
-Source: Documentation/gpu/amdgpu/{driver-misc,thermal,ras}.rst. pcie_bw is left alone: reading it takes the driver a
-whole second. Nothing here is read while the GPU sleeps (see source.py).
+Source: Documentation/gpu/amdgpu/{driver-misc,thermal,ras}.rst. pcie_bw is not read: that takes the driver a second.
+Nothing here is read while the GPU sleeps (see source.py).
 """
 
 import re
@@ -51,7 +51,7 @@ def busy_ratio(gpu: DrmGpu, what: str) -> float | None:
 
 
 def clocks(gpu: DrmGpu, sensors: SensorValues) -> tuple[Mapping[str, float], Mapping[str, float]]:
-    """Read clocks now and at most: now from the sensors where they tell, else from the level in use."""
+    """Read clocks now and at most: now from the sensors where there are some, else from the level in use."""
     now = dict(sensors.clocks_hertz)
     highest: dict[str, float] = {}
     for clock, name in _LEVELS.items():

@@ -1,8 +1,8 @@
 """Finds the DRM clients of all processes in /proc, at the cost of those that use a GPU.
 
-Looking through every descriptor of every process takes most of a reading, so a process is looked through when it is
-new, when its number of descriptors changed (Linux 6.2 and newer tell it as the size of /proc/<pid>/fd), and otherwise
-once in a few readings. Descriptors known to be DRM files are read every time.
+Scanning every descriptor of every process takes most of a reading. A process is scanned when it is new, when its
+number of descriptors changed (the size of /proc/<pid>/fd on Linux 6.2 and newer), and once in a few readings.
+Descriptors known to be DRM files are read every time.
 """
 
 import os
@@ -24,10 +24,10 @@ _NODES: Final = "/dev/dri/"
 
 @dataclass(frozen=True, slots=True)
 class ClientScan:
-    """What one look at /proc found."""
+    """The result of one scan of /proc."""
 
     clients: tuple[tuple[int, Client], ...]
-    """With the pid of the process. A client that several descriptors share comes several times."""
+    """With the pid of the process. A client that several descriptors share is listed several times."""
     hidden_pids: frozenset[int]
     """Processes whose descriptors this user may not see."""
 
@@ -99,7 +99,7 @@ class ClientScanner:
 
     @staticmethod
     def _is_kernel_thread(directory: str) -> bool:
-        """Tell threads of the kernel, which only root may look into, from processes: they have no command line."""
+        """Return whether a process is a kernel thread, which only root can inspect: it has no command line."""
         return read_bytes(f"{directory}/cmdline") == b""
 
     def _clients(self) -> Iterator[tuple[int, Client]]:

@@ -32,7 +32,7 @@ VENDORS: Final = {Driver.AMDGPU: "amd", Driver.XE: "intel", Driver.I915: "intel"
 
 @dataclass(frozen=True, slots=True)
 class DrmGpu:
-    """What stays true of one GPU for as long as its driver is bound."""
+    """The constant properties of one GPU while its driver is bound."""
 
     driver: Driver
     pci_address: str
@@ -116,8 +116,8 @@ def _outer_port(device: str) -> str:
     """Find the port whose link leads to the host.
 
     Discrete AMD and Intel GPUs sit behind a PCIe switch of their own: the link of the GPU's function is inside it and
-    says nothing of the slot (Intel Arc shows 2.5 GT/s x1 there). The switch has the GPU's vendor id; the topmost port
-    of it that is not on the root bus is the one in the slot.
+    not the slot's (Intel Arc shows 2.5 GT/s x1 there). The switch has the GPU's vendor id; the topmost port of it
+    that is not on the root bus is the one in the slot.
     """
     vendor = read_int(f"{device}/vendor")
     port = device

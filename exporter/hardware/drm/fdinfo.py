@@ -1,4 +1,4 @@
-"""Pure: reads what /proc/<pid>/fdinfo/<fd> says of a DRM client.
+"""Parses /proc/<pid>/fdinfo/<fd> of a DRM client. Pure.
 
 Source: Documentation/gpu/drm-usage-stats.rst. Engine times are not used: AMD's do not count compute queues, and what is
 denied for one process would make the sum wrong.
@@ -35,14 +35,14 @@ class Client:
     host_bytes: int
     """Resident host memory that the GPU has mapped, shared buffers included."""
     local_shared_bytes: int
-    """How much of it other clients have as well."""
+    """The part of it that other clients share."""
     host_shared_bytes: int
 
 
 def parse(content: bytes) -> Client | None:
-    """Read one fdinfo file; None when it is not a DRM client's, or does not say which GPU and client it is.
+    """Read one fdinfo file; None when it is not a DRM client's, or does not name its GPU and client.
 
-    Without a drm-client-id nothing tells one client seen twice from two clients.
+    Without a drm-client-id, one client seen twice and two clients look the same.
     """
     identity = dict(_IDENTITY.findall(content))
     client_id = identity.get(b"client-id", b"")

@@ -1,7 +1,7 @@
-"""Reads small files of sysfs and procfs; whatever cannot be read is None.
+"""Reads small files of sysfs and procfs; a file that cannot be read is None.
 
 A driver may refuse an attribute with any errno (EPERM while it resets, EINVAL for a sensor that is off, EBUSY), so
-every errno means the same here: the value is not known now.
+every errno means the same here: no value now.
 """
 
 import os

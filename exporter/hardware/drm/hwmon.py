@@ -120,7 +120,7 @@ def _by_label(path: str, names: frozenset[str], kind: str, meanings: Mapping[str
 def _fans(path: str, names: frozenset[str]) -> dict[int, tuple[str, float]]:
     """Find the fans whose full speed is known: revolutions of fanN_max, else the duty cycle of pwmN.
 
-    xe tells revolutions and no highest, of which no ratio can be made.
+    xe reports revolutions without a maximum, which gives no ratio.
     """
     fans: dict[int, tuple[str, float]] = {}
     for name in sorted(names):

@@ -1,7 +1,7 @@
 """Reads one Intel GPU at one moment from the attributes that xe and i915 give it.
 
-Source: drivers/gpu/drm/xe/xe_gt_{freq,idle,throttle}.c, drivers/gpu/drm/i915/gt/intel_gt_sysfs_pm.c. Neither tells
-how much device memory there is: that takes an ioctl on the render node.
+Source: drivers/gpu/drm/xe/xe_gt_{freq,idle,throttle}.c, drivers/gpu/drm/i915/gt/intel_gt_sysfs_pm.c. Neither reports
+the size of device memory: that takes an ioctl on the render node.
 """
 
 from collections.abc import Mapping
@@ -75,7 +75,7 @@ def awake_ratio(before: Mapping[str, int], now: Mapping[str, int], elapsed_s: fl
 
 
 def throttle_reasons(gts: list[Gt]) -> dict[str, bool] | None:
-    """Tell what holds the clocks of any GT back; None where the driver does not say."""
+    """Return the active throttle reasons of any GT; None where the driver does not report them."""
     found: dict[str, bool] = {}
     for gt in gts:
         for reason, names in _REASONS.items():

@@ -1,4 +1,4 @@
-"""Reads what amdkfd, ROCm's half of the AMD driver, tells any user: partitions, and the memory of compute processes.
+"""Reads what amdkfd, the compute part of the AMD driver, exposes to every user: partitions and memory of processes.
 
 Source: drivers/gpu/drm/amd/amdkfd/kfd_topology.c (/sys/class/kfd/kfd/topology/nodes) and kfd_process.c
 (/sys/class/kfd/kfd/proc/<pid>/vram_<gpu id>). Both are readable without any right over the processes.

@@ -1,4 +1,4 @@
-"""Names a GPU as its box does, from the lists that distributions install, else by its PCI ids.
+"""Names a GPU by its product name, from the lists that distributions install, else by its PCI ids.
 
 amdgpu.ids comes with libdrm and tells revisions of one chip apart; pci.ids comes with pciutils or hwdata.
 """

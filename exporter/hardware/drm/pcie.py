@@ -10,7 +10,7 @@ _GENERATIONS: Final = {"2.5": 1, "5.0": 2, "8.0": 3, "16.0": 4, "32.0": 5, "64.0
 
 
 def read_link(port: str) -> PcieLink:
-    """Read what a port says of its link; reading it does not wake a sleeping GPU."""
+    """Read the link of a port; this does not wake a sleeping GPU."""
     return PcieLink(
         generation=_generation(f"{port}/current_link_speed"),
         generation_max=_generation(f"{port}/max_link_speed"),

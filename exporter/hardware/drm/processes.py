@@ -1,8 +1,7 @@
 """Pure: turns DRM clients into how much memory each process holds on each GPU, every buffer counted once.
 
-A client that shows under several descriptors or processes (a file that was inherited or passed on) belongs to the
-lowest pid. A buffer that several clients share is in the resident size of each; it is given to the one that shares
-most, because nothing tells which buffers they are.
+A client under several descriptors or processes (an inherited file) belongs to the lowest pid. A buffer that several
+clients share is in the resident size of each; it is counted for the client that shares most.
 """
 
 from collections import Counter
@@ -18,7 +17,7 @@ def memory_by_process(
 ) -> dict[str, tuple[GpuProcess, ...]]:
     """Sum memory by GPU (PCI address) and process, in the order of pids.
 
-    `integrated` are the GPUs whose device memory is the host's: there what is mapped of it counts as well.
+    `integrated` are the GPUs whose device memory is the host's: there its mapped part counts too.
     """
     owners: dict[tuple[str, int], tuple[int, Client]] = {}
     for pid, client in clients:

@@ -1,6 +1,6 @@
-"""The GpuSource of AMD and Intel GPUs: what the kernel's files say of every GPU that amdgpu, xe or i915 drives.
+"""The GpuSource of AMD and Intel GPUs: reads the kernel's files of each GPU of amdgpu, xe and i915.
 
-Knows neither deadlines nor threads (see deadline.py): a driver that is stuck blocks the read of its file.
+Does not depend on deadlines or threads (see deadline.py): a driver that hangs blocks the read of its file.
 """
 
 import os
@@ -128,7 +128,7 @@ class DrmSource:
             processes=self._processes(held.get(gpu.pci_address, ()), own_nodes, hidden_pids),
             hidden_pids=hidden_pids,
         )
-        if asleep:  # reading a sensor would wake it
+        if asleep:  # reading a sensor wakes the GPU
             one.idle_ms, one.energy_joules = {}, None
             return device
         sensors = SensorValues() if one.sensors is None else read_sensors(one.sensors)

@@ -1,6 +1,6 @@
-"""Learns, once per session with the driver, what does not change about a GPU and which questions it answers.
+"""Reads, once per session with the driver, the constant properties of a GPU and the queries that it supports.
 
-Knows no readings: what changes from one to the next is in readings.py.
+What changes from one reading to the next is in readings.py.
 """
 
 from collections.abc import Mapping
@@ -57,7 +57,7 @@ _ECC_LOCATIONS_BEFORE_AMPERE: Final = {
 
 @dataclass(frozen=True, slots=True)
 class Capabilities:
-    """What stays true of one GPU for as long as the session with the driver lasts."""
+    """The constant properties of one GPU in one session with the driver."""
 
     index: int
     handle: Handle
@@ -75,7 +75,7 @@ class Capabilities:
     temperature_v: bool
     """Whether the driver has nvmlDeviceGetTemperatureV; the older call leaves with CUDA 14."""
     memory_v2: bool
-    """Whether the driver tells reserved memory apart."""
+    """Whether the driver reports reserved memory separately."""
     unified: bool
     """Whether the GPU has no memory of its own and shares the host's.
 

@@ -1,8 +1,8 @@
-"""Loads and unloads the NVML library for the whole process, and knows what of pynvml is private.
+"""Loads and unloads the NVML library for the whole process; the only user of pynvml's private parts.
 
-pynvml keeps one library for the process, and every source of this process uses it: whoever unloads it while another
-source is inside crashes the process. So sessions are counted here, under one lock, and the library is let go of only
-when nobody has one.
+pynvml keeps one library for the process, and every source of this process uses it. Unloading it while another source
+is inside crashes the process, so sessions are counted here, under one lock, and the library is unloaded after the
+last one.
 """
 
 import _ctypes
@@ -19,7 +19,7 @@ _sessions = 0
 
 
 def begin() -> None:
-    """Begin a session with the driver. Raises NVMLError; the library is unloaded first if nobody else uses it."""
+    """Begin a session with the driver. Raises NVMLError; the library is unloaded first if it has no other user."""
     global _sessions  # noqa: PLW0603 - one library per process, so one count
     with _LOCK:
         try:
@@ -32,7 +32,7 @@ def begin() -> None:
 
 
 def end() -> None:
-    """End a session; a driver that went away has ended it already, and says so."""
+    """End a session; a driver that was unloaded has ended it already and raises."""
     global _sessions  # noqa: PLW0603 - see begin()
     with _LOCK:
         _sessions = max(0, _sessions - 1)

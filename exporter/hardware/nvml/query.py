@@ -1,6 +1,6 @@
 """Asks NVML one question at a time and turns every "not supported" and every impossible value into None.
 
-It knows the error codes and the sentinels of NVML, not what the questions mean.
+Only error codes and sentinels of NVML are interpreted here.
 """
 
 from collections.abc import Callable
@@ -20,7 +20,7 @@ SESSION_OVER: Final = frozenset(
 """Errors after which every handle is worthless and NVML has to be initialised anew."""
 
 GPU_LOST: Final = frozenset({pynvml.NVML_ERROR_GPU_IS_LOST, pynvml.NVML_ERROR_RESET_REQUIRED})
-"""Errors after which nothing can be said of this one GPU."""
+"""Errors after which this one GPU has no values."""
 
 _SENTINELS: Final = frozenset({0xFFFF_FFFF, 0xFFFF_FFFF_FFFF_FFFF})
 """NVML_VALUE_NOT_AVAILABLE as 32 and 64 bit: some GPUs answer "success" with it."""

@@ -1,6 +1,6 @@
 """Reads one GPU at one moment through NVML.
 
-Knows neither sessions nor other GPUs: a GPU that is lost raises, and the session says so of that GPU alone.
+Does not depend on sessions or other GPUs: a lost GPU raises, and the session marks that GPU alone.
 """
 
 from collections.abc import Callable, Iterable
@@ -129,7 +129,7 @@ def _memory(handle: Handle, *, v2: bool) -> Memory | None:
     if info is None or info.total == 0 or within(info.total, _MAX_BYTES) is None:
         return None
     if max(info.used, info.free) > info.total:
-        return None  # a sentinel inside the struct: no part of it can be believed
+        return None  # a sentinel inside the struct makes all of it invalid
     return Memory(
         total_bytes=info.total,
         used_bytes=info.used,
@@ -158,7 +158,7 @@ def _clocks(handle: Handle) -> dict[str, float]:
 
 def _throttle_reasons(handle: Handle) -> dict[str, bool] | None:
     mask = ask(pynvml.nvmlDeviceGetCurrentClocksEventReasons, handle)
-    if mask is None:  # drivers before R535 know the call by its older name only
+    if mask is None:  # drivers before R535 have the call under its older name only
         mask = ask(pynvml.nvmlDeviceGetCurrentClocksThrottleReasons, handle)
     if mask is None:
         return None
@@ -235,8 +235,8 @@ def _partitions(handle: Handle) -> list[tuple[Handle, MigInstance]]:
 def _processes(handles: Iterable[Handle]) -> tuple[GpuProcess, ...] | None:
     """List each (pid, GPU instance) once.
 
-    A process that computes and draws is in both lists with the same memory, and one in a MIG instance is listed for the
-    GPU (if we may see it there) and for the instance: taking the larger figure instead of the sum counts it once.
+    A process that computes and draws is in both lists with the same memory, and one in a MIG instance is listed for
+    the GPU (if it is visible there) and for the instance: the larger figure instead of the sum counts it once.
     """
     listed = False
     found: dict[tuple[int, int | None], GpuProcess] = {}

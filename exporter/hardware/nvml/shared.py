@@ -1,6 +1,6 @@
-"""One NVML source for everybody in this process: made by the first user, closed by the last.
+"""One NVML source shared by this process: made by the first user, closed by the last.
 
-Several users would otherwise ask every GPU several times per reading, and watch its XID errors several times.
+Otherwise several users would query every GPU several times per reading, and watch its XID errors several times.
 """
 
 import threading
@@ -74,5 +74,5 @@ _NVML = SharedSource(NvmlSource)
 
 
 def shared_nvml() -> SharedUse:
-    """Use the NVIDIA GPUs of this host together with everybody else in this process."""
+    """Use the NVIDIA GPUs of this host together with the other users in this process."""
     return _NVML.use()

@@ -1,6 +1,6 @@
 """Reads the host's NVIDIA GPUs through NVML, and recovers when the driver comes, goes or is replaced.
 
-Knows neither deadlines nor threads (see deadline.py): a read blocks for as long as the driver does.
+Does not depend on deadlines or threads (see deadline.py): a read blocks for as long as the driver does.
 """
 
 import logging
@@ -41,7 +41,7 @@ def memory_shared_with_host() -> Memory | None:
 
 @dataclass(frozen=True, slots=True)
 class _Session:
-    """What one nvmlInit gave: versions, and every GPU that was asked who it is (a lost one knows its index only)."""
+    """One session (nvmlInit): versions, and every GPU (a lost one has its index only)."""
 
     opened_at: float
     driver_version: str | None

@@ -1,6 +1,6 @@
-"""Counts XID errors as the driver reports them, in a thread of its own.
+"""Counts XID errors as the driver reports them, in its own thread.
 
-Knows no metrics and keeps no history: an XID that happened while nobody watched is not counted.
+Keeps no history: an XID while no thread watches is not counted.
 """
 
 import ctypes
@@ -18,7 +18,7 @@ from exporter.hardware.nvml.query import SESSION_OVER, ask
 log = logging.getLogger(__name__)
 
 WAIT_MS: Final = 500
-"""How long one wait for an event lasts: what a shutdown may have to wait for, against two wake-ups a second."""
+"""Length of one wait for an event: a shutdown waits as long, and the thread wakes up as often."""
 _PAUSE_AFTER_ERROR_S: Final = 1.0
 """A lost GPU makes every wait fail at once; the other GPUs' events are still wanted, without a busy loop."""
 
@@ -60,7 +60,7 @@ class XidWatcher:
         self._thread.start()
 
     def stop(self) -> bool:
-        """End the thread; False when it does not come back from the driver in time and must be left alone."""
+        """End the thread; False when the driver does not return in time and the thread is left behind."""
         self._stop.set()
         if self._thread is not None:
             self._thread.join(timeout=2 * self._wait_ms / 1000 + _PAUSE_AFTER_ERROR_S)
