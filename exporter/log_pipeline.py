@@ -1,6 +1,6 @@
 """Composes the log pipeline of each daemon: log stream reader, event flow, prediction metrics, and OTLP sinks.
 
-Knows how the parts fit and nothing of what they do. The OpenTelemetry SDK is imported only when the environment
+The OpenTelemetry SDK is imported only when the environment
 names a receiver: a GPU node without tracing does not pay for it.
 """
 
@@ -137,7 +137,7 @@ class Streams:
 
 
 class _Lookup:
-    """What the latest snapshot says of an instance the log names; a recording has no snapshot."""
+    """Looks up an instance of the log in the latest snapshot; a recording has no snapshot."""
 
     def __init__(self, watch: DaemonWatch | None) -> None:
         self._watch = watch

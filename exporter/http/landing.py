@@ -1,7 +1,6 @@
-"""The page a person sees who opens the exporter's address in a browser: what there is, and what it does now.
+"""The exporter's page for browsers: daemons, instances, GPUs and requests now.
 
-Knows readings only; everything that came from outside is escaped, and no token is ever near it. It reloads itself
-without a script.
+Made of readings only: text from outside is escaped, and no token is in reach. It reloads without a script.
 """
 
 from __future__ import annotations
@@ -16,7 +15,7 @@ from exporter.pipeline.snapshots import DaemonReading
 
 REFRESH_S: Final = 5
 MAX_ROWS: Final = 100
-"""Of one table; how many more there are is said below it."""
+"""Rows of one table; the number of further rows is below it."""
 _WORDS: Final = {"running": "Running", "stalled": "Stalled", "refused": "Refused", "down": "Down"}
 _GIB: Final = 1024**3
 
@@ -74,7 +73,7 @@ def page(
 <p><code>/probe?daemon=NAME</code> — one daemon, for multi-target scraping</p>
 <p><a href="/live">/live</a> — requests in flight and recent ones, as JSON</p>
 <p><a href="/sd">/sd</a> — the daemons as Prometheus HTTP service discovery</p>
-<p><a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a> — for whoever supervises this process</p>
+<p><a href="/healthz">/healthz</a>, <a href="/readyz">/readyz</a> — for the supervisor of this process</p>
 </main></body></html>
 """
 

@@ -80,7 +80,7 @@ def _slots(stream: Stream, now_s: float) -> Iterable[dict[str, Any]]:
 
 
 def _phase(slot: Slot) -> str:
-    """Tell prefill from decode; `running` where the engine has said neither since the task began."""
+    """Return prefill or decode; `running` where the engine has logged neither since the task began."""
     if slot.prompt_progress is not None and slot.prompt_progress < 1:
         return "prefill"
     return "running" if slot.tokens_per_second is None else "decode"

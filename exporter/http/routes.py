@@ -1,7 +1,7 @@
-"""What the exporter answers over HTTP, as one small ASGI application.
+"""The exporter's HTTP routes, as one small ASGI application.
 
-Knows no server and no signals (shared/server.py does). The scrapes and the landing page read daemons; every other path
-answers from what is known.
+Does not depend on the server or signals (shared/server.py). Scrapes and the landing page read daemons; the other
+paths answer from known values.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ Receive = Callable[[], Awaitable[Mapping[str, Any]]]
 Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 DEFAULT_SCRAPE_TIMEOUT_S: Final = 10.0
-"""Prometheus' own default, for scrapers that do not say how long they wait."""
+"""Prometheus' default, for scrapers that send no timeout."""
 
 SCRAPE_RESERVE_S: Final = 0.5
 """Kept of the scraper's timeout for collecting, encoding and the network."""
@@ -46,7 +46,8 @@ SCRAPE_RESERVE_S: Final = 0.5
 LEAST_WAIT_S: Final = 0.1
 
 MAX_PASSWORD_CHECKS: Final = 2
-"""At once. bcrypt is slow on purpose, and whoever guesses must not take every thread and core from the scrapes."""
+"""Password checks at the same time. bcrypt is slow on purpose, and guesses must leave threads and cores to
+scrapes."""
 
 _LIVE: Final = frozenset({"/live", "/live/text"})
 _NOT_KEPT: Final = (("cache-control", "no-store"),)
@@ -58,7 +59,7 @@ _TEXT: Final = "text/plain; charset=utf-8"
 
 @dataclass(frozen=True, slots=True)
 class Request:
-    """The part of an ASGI scope we use."""
+    """The used part of an ASGI scope."""
 
     path: str
     query: Mapping[str, list[str]]
@@ -67,7 +68,7 @@ class Request:
 
     @property
     def wait_s(self) -> float:
-        """How long this scrape may wait for daemons: the scraper's timeout less our reserve."""
+        """How long this scrape may wait for daemons: the scraper's timeout less the reserve."""
         try:
             timeout_s = float(self.headers.get("x-prometheus-scrape-timeout-seconds", ""))
         except ValueError:
@@ -88,7 +89,7 @@ class Response:
 
 
 class Routes:
-    """The ASGI application over a fixed set of watched daemons. `hosts` are the names that are ours, None for any."""
+    """The ASGI application over a fixed set of watched daemons. `hosts` are the accepted Host names, None for any."""
 
     def __init__(
         self,
@@ -163,7 +164,7 @@ class Routes:
             return Response(500, b"Internal error; the exporter's log has it\n")
 
     async def _refusal(self, request: Request) -> Response | None:
-        """Turn away who asks under a name that is not ours, or without a password."""
+        """Reject requests with a foreign Host header or without a password."""
         host = request.headers.get("host", "")
         if self._hosts is not None and name_of(host) not in self._hosts:
             fix = "add it to allowed_hosts if it is yours"
@@ -322,7 +323,7 @@ class Routes:
         return Response(200, b"ok\n")
 
     async def _readyz(self, _: Request) -> Response:
-        """Ready means that every daemon was tried once; a daemon that is down does not make us unready."""
+        """Ready means that every daemon was tried once; a daemon that is down does not change it."""
         waiting = [name for name, watch in self._watches.items() if not watch.client.is_settled]
         if waiting:
             return Response(503, f"not tried yet: {', '.join(waiting)}\n".encode())

@@ -1,1 +1,1 @@
-"""Speaks to the daemon: wire protocol, REST, typed state. Knows neither Prometheus nor OpenTelemetry."""
+"""The daemon's client: wire protocol, REST, typed state. Does not depend on Prometheus or OpenTelemetry."""

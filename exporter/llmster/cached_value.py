@@ -1,6 +1,6 @@
-"""Remembers answers that change rarely, so that a scrape costs only what really changes, and never waits for them.
+"""Caches values that change rarely, so that a scrape neither reads nor waits for them.
 
-A failed reading is remembered too (as None): asking again at once would spend the very budget this is here to keep.
+A failed reading is cached too (as None), so that failures stay within the polling budget.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""The one facade to a daemon: stay connected, say how it is, take snapshots, open its log stream.
+"""The client of one daemon: stays connected, reports its health, takes snapshots, opens its log stream.
 
-It starts no program: it only ever connects to an address, so it cannot wake a stopped daemon.
+It starts no program: it only connects to an address, so it cannot start a stopped daemon.
 """
 
 from __future__ import annotations
@@ -40,7 +40,7 @@ STALLED_AFTER_S: Final = 5.0
 
 BACKOFF_FIRST_S: Final = 0.25
 BACKOFF_MOST_S: Final = 3.0
-"""So that a daemon that comes back is seen within 5 s, and one that stays away costs next to nothing."""
+"""A daemon that comes back is seen within 5 s, and one that stays down costs little."""
 
 STEADY_AFTER_S: Final = 10.0
 """A session that lived this long was a good one: the next reconnect starts again with the shortest delay."""
@@ -128,7 +128,7 @@ class DaemonClient:
             try:
                 await self._run_session()
             except Exception as error:
-                # A defect, or bytes nobody foresaw: it costs this session, not the process.
+                # A defect or unforeseen bytes: it costs this session, not the process.
                 log.exception("session failed", extra={"daemon": self.name})
                 self._note(LlmsterError(f"internal error: {type(error).__name__}"))
             attempt = 0 if self._was_steady() else attempt + 1
@@ -339,7 +339,7 @@ class DaemonClient:
         self._attempt_ended.set()
 
     async def _pause(self, delay_s: float) -> None:
-        """Wait before the next attempt; not as long when somebody asks how the daemon is."""
+        """Wait before the next attempt; shorter when a scrape asks for the daemon."""
         least_s = min(delay_s, BACKOFF_FIRST_S / 2)
         await asyncio.sleep(least_s)
         await _wait(self._retry_now, delay_s - least_s)

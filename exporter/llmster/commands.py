@@ -1,7 +1,7 @@
-"""What changes a daemon, and what is asked right before: load, unload, estimate, configuration, over the WebSocket.
+"""Calls that change a daemon, and those before them: load, unload, estimate, configuration, over the WebSocket.
 
-Knows no policy: who may, whether it fits and what to do when it is not sure is decided by the caller. Nothing here is
-repeated by itself, because none of it is idempotent on the daemon.
+Does not depend on policy: the caller decides what is allowed and what fits. Nothing is retried, because no call is
+idempotent on the daemon.
 
 Source: frames 08, 09, 15, 22 and 30 in tests/fixtures/protocol.
 """

@@ -17,7 +17,7 @@ class Domain:
     name: str
     """Value of a model's `type`, and the path of its WebSocket namespace."""
     optional: bool
-    """Whether a daemon may well not have the namespace; it is then tried rarely and missed silently."""
+    """Whether a daemon may lack the namespace; it is then tried rarely and not logged."""
     has_load_config: bool
     """Whether its load configuration is known here: parallel sessions, GPU offload, VRAM estimate."""
     has_load_options: bool

@@ -1,4 +1,4 @@
-"""What can go wrong between the exporter and a daemon, as one tree.
+"""The errors of talking to a daemon, as one tree.
 
 `kind` is a short stable word that callers may count or print.
 
@@ -8,10 +8,10 @@ LlmsterError
  │   ├── UpgradeRefused     it answers the WebSocket upgrade with an HTTP status
  │   └── TlsFailed          it does not speak TLS, or its certificate is not trusted
  ├── AuthenticationRefused  the daemon answers and refuses the identity or token
- ├── DaemonStalled          the daemon accepted and then left us waiting too long
+ ├── DaemonStalled          the daemon accepted and then did not answer in time
  ├── ConnectionLost         a socket that worked went away
  ├── ProtocolViolation      the daemon sent what no version of the protocol allows
- └── CallFailed             the daemon answered our call with an error of its own
+ └── CallFailed             the daemon answered a call with an error
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Turns one entry of the daemon's log stream into a typed event.
 
-Knows nothing of channels, queues or metrics, and keeps no content longer than its caller does.
+Does not depend on channels, queues or metrics. Keeps no content longer than its caller.
 
 Source of every shape: `diagnosticsLogEventSchema` of lmstudio-js, carried by `diagnostics.streamLogs` as
 `{"type":"log","log":{"timestamp":ms,"data":{"type":...}}}` and printed one `log` object per line by

@@ -1,6 +1,6 @@
-"""HTTP answers with an end: read as they are sent, never unpacked, and given up when they grow too long.
+"""Reads HTTP response bodies up to a limit, without decompression.
 
-Knows no endpoint. A thousand bytes of gzip can be a million bytes of JSON, so none is asked for and none is taken.
+A thousand bytes of gzip can be a million bytes of JSON, so compression is neither requested nor accepted.
 """
 
 from __future__ import annotations
@@ -72,7 +72,7 @@ async def _plain(response: httpx.Response) -> AsyncIterator[bytes]:
     packed = response.headers.get("content-encoding", "identity").lower()
     if packed != "identity":
         raise httpx.RemoteProtocolError(
-            f"the answer is packed ({packed[:20]!r}), and we asked for none that is"
+            f"the response is compressed ({packed[:20]!r}), although identity was requested"
         )
     async for chunk in response.aiter_raw():
         yield chunk

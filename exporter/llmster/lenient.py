@@ -1,4 +1,4 @@
-"""Decodes JSON from the daemon so that an odd part costs only that part.
+"""Decodes JSON from the daemon so that an invalid part costs only that part.
 
 The strict msgspec decoder comes first, because nearly everything is well formed. What it refuses is read again by
 Python's own parser and fitted field by field. Three kinds of oddity are known:

@@ -1,4 +1,4 @@
-"""Reads what a local daemon keeps in its LM Studio home that tells how exposed it is. Files only, no prompts.
+"""Reads the security posture from the files of a local daemon's LM Studio home. Files only, no prompts.
 
 Every part that cannot be read is None: absent, not "off".
 """
@@ -26,7 +26,7 @@ _MAX_HISTORY_FILES: Final = 100_000
 
 @dataclass(frozen=True, slots=True)
 class LocalPosture:
-    """What the daemon's own files say about it."""
+    """The posture in the daemon's files."""
 
     listens_beyond_loopback: bool | None
     sensitive_logging: bool | None
@@ -135,7 +135,7 @@ def _guardrail_mode(value: object) -> str | None:
 def _size_of_tree(top: Path) -> int | None:
     try:
         return sum(_sizes(top)) if top.is_dir() else None
-    except OSError:  # is_dir() raises it for a folder above that is closed to us
+    except OSError:  # is_dir() raises it for a parent folder without permission
         return None
 
 

@@ -1,6 +1,7 @@
-"""The daemon's REST endpoints that the WebSocket does not replace: greeting, status, models, "do you want a token?".
+"""The daemon's REST endpoints without a WebSocket equivalent: greeting, status, models, and the token check.
+required.
 
-Knows that HTTP 200 proves nothing here: unknown routes answer 200 with an `error` body, so bodies are checked.
+HTTP 200 proves nothing here: unknown routes answer 200 with an `error` body, so bodies are checked.
 
 Source: published captures and the official docs; shapes in tests/fixtures.
 """
@@ -110,7 +111,7 @@ async def request(
     what = f"{method} {path}"
     try:
         # httpx's timeout is per read: one byte now and then would go on for ever. To connect it gets a little less,
-        # so that nobody there (ConnectTimeout) is told from somebody who does not answer.
+        # so that an unreachable host (ConnectTimeout) differs from one that does not answer.
         limits = httpx.Timeout(timeout_s, connect=0.9 * timeout_s)
         async with httpx.AsyncClient(timeout=limits, trust_env=False) as http, asyncio.timeout(timeout_s):
             url = f"{base_url.rstrip('/')}{path}"
@@ -120,7 +121,7 @@ async def request(
             raise DaemonUnreachable(f"no connection to {base_url} within {timeout_s:g} s") from None
         raise DaemonStalled(f"{what} did not answer within {timeout_s:g} s") from None
     except httpx.RemoteProtocolError as error:
-        raise NotLlmster(f"{base_url} does not speak HTTP that we take: {error}") from None
+        raise NotLlmster(f"{base_url} sent an invalid HTTP response: {error}") from None
     except httpx.HTTPError as error:
         raise DaemonUnreachable(f"{method} {base_url}{path} failed: {error}") from None
     return body_of(response, what)

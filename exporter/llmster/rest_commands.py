@@ -1,6 +1,6 @@
-"""What only the REST side can do: download a model, and chat with exact times as server-sent events.
+"""Commands that only REST has: download a model, and chat with exact times as server-sent events.
 
-Knows no policy. Never sends what a person wrote: the caller brings the canned prompt.
+Does not depend on policy. Sends only the canned prompt of the caller, never a person's text.
 
 Source: the official docs pages "Download a model", "Get download status" and "Streaming events" of the v1 REST API.
 """

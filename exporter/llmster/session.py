@@ -1,7 +1,7 @@
-"""One authenticated visit to a daemon: its slow facts, and what a snapshot reads.
+"""One authenticated session with a daemon: its slowly changing values, and the calls of a snapshot.
 
-Each part fails alone: a namespace that does not open, a call that hangs or an odd answer costs what it would have told
-and nothing else. client.py starts the next session when this one is over.
+Each part fails alone: a namespace that does not open, a call that hangs or an invalid response costs its own values
+only. client.py starts the next session when this one is over.
 """
 
 from __future__ import annotations
@@ -285,7 +285,7 @@ class Session:
         )
 
     async def _read_auth_required(self) -> bool:
-        """Without a token, being let in says that none is needed; with one, ask REST as a stranger would, once."""
+        """Without a token, a session proves that none is required; with one, ask REST once without it."""
         if self._rest_url is None:
             return False
         return await rest.requires_token(self._rest_url, timeout_s=FACT_TIMEOUT_S)

@@ -1,4 +1,4 @@
-"""One snapshot of a daemon for all who ask at the same time: single flight, bounded age, bounded wait.
+"""One snapshot of a daemon shared by concurrent callers: single flight, bounded age, bounded wait.
 
 A snapshot belongs to the session it was read in; one of an earlier session is never given out.
 """
@@ -44,7 +44,7 @@ class SharedSnapshot:
         on_new: Callable[[Snapshot], None] = lambda _snapshot: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_new` is told of every snapshot once; `limit_s` bounds one fetch (None: FETCH_LIMIT_S)."""
+        """`on_new` is called with every snapshot once; `limit_s` bounds one fetch (None: FETCH_LIMIT_S)."""
         self.latest: Snapshot | None = None
         self._client = client
         self._limit_s = FETCH_LIMIT_S if limit_s is None else limit_s

@@ -1,9 +1,9 @@
-"""What a daemon is and holds at one moment, as frozen values; and how its lists are read into them.
+"""The state of a daemon at one moment, as frozen values, and the parsing of its lists.
 
 Pure. The only times in here are the daemon's own (milliseconds since the epoch, as on the wire).
 
 Source: schemas of lmstudio-js (ModelInfo, ModelInstanceInfo, LLMInstanceProcessingState, LMLinkStatus) and frames
-in tests/fixtures/protocol. Keys we do not use are not declared; keys that only some versions send are optional.
+in tests/fixtures/protocol. Unused keys are not declared; keys that only some versions send are optional.
 """
 
 from __future__ import annotations
@@ -74,14 +74,14 @@ class ProcessingState(msgspec.Struct, frozen=True):
 
 
 class DaemonVersion(msgspec.Struct, frozen=True):
-    """Source: system.version. All None while the daemon has not told."""
+    """Source: system.version. All None while the daemon has not reported them."""
 
     version: str | None
     build: int | str | None = None
 
 
 class DaemonProcess(msgspec.Struct, frozen=True, rename="camel"):
-    """Source: system.info. All None while the daemon has not told."""
+    """Source: system.info. All None while the daemon has not reported them."""
 
     pid: int | None
     is_daemon: bool | None
@@ -138,7 +138,7 @@ class Engine(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     version: str
     engine: str | None = None
-    """llama.cpp, mlx-llm and so on; the name says the platform as well."""
+    """llama.cpp, mlx-llm and so on; the name contains the platform."""
     supported_model_format_names: tuple[str, ...] = ()
 
 
@@ -171,7 +171,7 @@ class LoadedInstance:
 
     @property
     def parallel(self) -> int | None:
-        """Sessions it can run at the same time; None where neither the config nor the schema tells."""
+        """Sessions it can run at the same time; None where neither the config nor the schema sets it."""
         return self.config.parallel if self.config is not None else None
 
     @property
@@ -198,8 +198,8 @@ class LoadedInstance:
     def ttl_remaining_ms(self, now_ms: float) -> float | None:
         """Idle time left before the daemon unloads it, never below 0; None without a TTL.
 
-        Source: `lms ps`. `now_ms` is our clock, `last_used_time` the daemon's.
-        Assumed: the two differ by less than anyone minds; a skew shows as an offset here.
+        Source: `lms ps`. `now_ms` is this host's clock, `last_used_time` the daemon's. Assumed: the two agree; a skew
+        shows as an offset here.
         """
         if self.info.ttl_ms is None:
             return None

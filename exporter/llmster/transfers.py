@@ -1,6 +1,6 @@
-"""What a daemon fetches from outside over the WebSocket: models (/repository) and engines (/runtime), with cancel.
+"""Downloads of a daemon over the WebSocket: models (/repository) and engines (/runtime), with cancel.
 
-Knows no policy. Nothing here is repeated by itself.
+Does not depend on policy. Nothing is retried.
 
 Source: `createRepositoryBackendInterface` and `createRuntimeBackendInterface` of the official SDK 2.0.0. Not verified
 against a released llmster.
@@ -111,7 +111,7 @@ class _Selections(msgspec.Struct, frozen=True):
 
 
 async def find_options(client: DaemonClient, model: str) -> tuple[DownloadOption, ...]:
-    """List what can be downloaded of exactly this model; empty when the search does not know it.
+    """List the downloads of exactly this model; empty when the search does not find it.
 
     Raises LlmsterError.
     """
@@ -206,7 +206,7 @@ async def _until_done(
     cancel: asyncio.Event,
     cancel_timeout_s: float,
 ) -> _Message | None:
-    """Follow a download to its end; None when it was cancelled. An error after a cancel is the daemon's yes."""
+    """Follow a download to its end; None when it was cancelled. An error after a cancel confirms it."""
     reading = asyncio.create_task(following)
     cancelling = asyncio.create_task(cancel.wait())
     try:

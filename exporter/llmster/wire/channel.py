@@ -1,6 +1,6 @@
-"""A server-to-client stream inside one connection: what has come waits here for its reader, in order and bounded.
+"""A server-to-client stream inside one connection: a bounded queue of messages for its reader.
 
-Knows no socket: connection.py puts in what the daemon sends, and the error that ended it.
+Does not depend on the socket: connection.py adds messages, and the error that ended it.
 """
 
 from __future__ import annotations
@@ -27,7 +27,7 @@ class Channel:
         self._queue: asyncio.Queue[msgspec.Raw | LlmsterError | None] = asyncio.Queue(CHANNEL_BACKLOG)
         self._error: LlmsterError | None = None
         self.silent_s = 0.0
-        """For how long the daemon had said nothing, although it owed an answer, when the socket ended."""
+        """How long an answer had been due without any frame when the socket ended."""
         self._send = send
         self._abandoned = False
 
@@ -46,7 +46,7 @@ class Channel:
             await self._queue.put(item)
 
     def abandon(self) -> None:
-        """Stop reading: what is held and what still comes is dropped, so that it does not hold up the socket."""
+        """Stop reading: queued and later messages are dropped, so that they do not block the socket."""
         self._abandoned = True
         while not self._queue.empty():
             self._queue.get_nowait()

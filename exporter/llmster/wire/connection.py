@@ -50,9 +50,9 @@ class Timeouts:
     """How long each wait may take, in seconds."""
 
     connect_s: float = 3.0
-    """TCP only: a host that drops packets is down, and must not look like a daemon that thinks."""
+    """TCP only: a host that drops packets is down, not stalled."""
     handshake_s: float = 5.0
-    """Upgrade and authentication: a daemon that accepts and then says nothing is stalled."""
+    """Upgrade and authentication: a daemon that accepts and then sends nothing is stalled."""
     call_s: float = 15.0
     keep_alive_every_s: float = 5.0
     dead_after_s: float = 15.0
@@ -74,11 +74,11 @@ class WireCounts:
 
 @dataclass(slots=True)
 class Liveness:
-    """When a daemon was last heard, over all the sockets of one session: any frame is a sign of life."""
+    """Time of the last frame from a daemon, over all sockets of one session."""
 
     heard_at: float = field(default_factory=time.monotonic)
     acknowledges: bool = False
-    """Whether it answers keepAlive at all; one that does not is judged by whatever else it sends."""
+    """Whether it answers keepAlive; one that does not is judged by its other frames."""
 
 
 class Connection:
@@ -149,7 +149,7 @@ class Connection:
 
     @property
     def unanswered_s(self) -> float:
-        """For how long a keepAlive has been unanswered and nothing else was heard of the daemon; 0 if neither."""
+        """How long a keepAlive has been unanswered without any other frame from the daemon; 0 if neither."""
         return self._silent_s(self._liveness.heard_at)
 
     @property
@@ -214,7 +214,7 @@ class Connection:
         await self._flush()
 
     async def close(self) -> None:
-        """Close in good order, within close_s; whoever waits gets ConnectionLost.
+        """Close in good order, within close_s; waiting callers get ConnectionLost.
 
         Channels get what has come for them first: a daemon that dies closes all its sockets at once, and the last of
         its log must not be lost to whichever of them we notice first. Nothing is sent before that: a socket whose
@@ -230,7 +230,7 @@ class Connection:
         self._end(reason)
 
     async def _heard_out(self) -> None:
-        """Wait until the connection is over, or nothing more comes although we are listening."""
+        """Wait until the connection ends, or no frames arrive while it is read."""
         while not self._done.is_set():
             before = self._heard_at
             with contextlib.suppress(TimeoutError):
@@ -308,7 +308,7 @@ class Connection:
                 self._keep_alive_sent_at = None
                 self._liveness.acknowledges = True
             case protocol.Warned(warning=_, kind=kind):
-                # The text of a warning can quote what we sent, so only its kind is kept.
+                # The text of a warning can quote the request, so only its kind is kept.
                 self._count_once(self._counts.warnings, kind, "protocol warning received")
             case protocol.Unreadable(what=what):
                 self._count_once(self._counts.unreadable, what, "unreadable frame received")
@@ -316,12 +316,12 @@ class Connection:
                 pass
 
     async def _hand_over(self, channel: Channel | None, item: msgspec.Raw | LlmsterError | None) -> None:
-        if channel is None:  # ended by us between the daemon's message and now
+        if channel is None:  # ended by this side between the daemon's message and now
             return
         if not channel.is_full:
             await channel.put(item)
             return
-        # Until the reader catches up nothing is read here: an unanswered keepAlive would be our own doing.
+        # Until the reader catches up nothing is read here, so an unanswered keepAlive is no fault of the daemon.
         self._held_up = True
         try:
             await channel.put(item)
@@ -342,7 +342,7 @@ class Connection:
             raise self._lost.anew()
 
     def _end(self, reason: LlmsterError) -> LlmsterError:
-        """Let everyone who waits know; the first reason is the true one and is returned."""
+        """End every waiting call; the first reason counts and is returned."""
         lost = self._fail_calls(reason)
         is_owed = self._keep_alive_sent_at is not None and not self._held_up
         for channel in self._channels.values():

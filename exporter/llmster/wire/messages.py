@@ -1,6 +1,6 @@
 """Wire messages of llmster's WebSocket protocol: text frames <-> typed values.
 
-Knows no socket and no state: see protocol.py for order, ids and liveness.
+Does not depend on sockets or state: see protocol.py for order, ids and liveness.
 
 Source: the wire framework of lmstudio-js (envelope schemas) and frames recorded from the official clients
 (tests/fixtures/protocol). Unknown keys are ignored, because every release adds some.
@@ -36,7 +36,7 @@ ABSENT: Final = _Absent()
 
 @dataclass(frozen=True, slots=True)
 class Identity:
-    """Who we are to the daemon: ONE pair for all namespaces, because its first use fixes the passkey."""
+    """The client's identity: ONE pair for all namespaces, because its first use fixes the passkey."""
 
     client_identifier: str
     client_passkey: str
@@ -75,7 +75,7 @@ class WireError(msgspec.Struct, frozen=True, rename="camel"):
 
 
 class Envelope(msgspec.Struct, frozen=True, rename="camel"):
-    """Any frame a server may send, decoded one level deep; payloads stay raw bytes until they are wanted."""
+    """Any frame a server may send, decoded one level deep; payloads stay raw bytes until they are used."""
 
     type: str | msgspec.UnsetType = msgspec.UNSET
     success: bool | msgspec.UnsetType = msgspec.UNSET
@@ -103,7 +103,7 @@ def decode_envelope(frame: str | bytes) -> Envelope:
 
 
 def decode_error(raw: msgspec.Raw | msgspec.UnsetType) -> WireError:
-    """Read an error object leniently: whatever arrives, an error comes out."""
+    """Read an error object leniently: any value becomes an error."""
     if raw is msgspec.UNSET:
         return WireError()
     try:

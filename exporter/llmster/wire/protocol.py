@@ -1,7 +1,7 @@
 """One namespace socket as a state machine without I/O: frames in, events and frames out.
 
-Knows no socket, no clock and no asyncio; connection.py drives it. The shape follows the `websockets` library's own
-sans-I/O core: `receive()` takes what arrived and returns events, `frames_to_send()` drains what must go out.
+Does not depend on sockets, clocks or asyncio; connection.py drives it. The shape follows the `websockets` library's
+own sans-I/O core: `receive()` takes what arrived and returns events, `frames_to_send()` drains what must go out.
 
 Order on the wire (source: wire framework of lmstudio-js, frames in tests/fixtures/protocol):
 handshake frame -> answer -> then calls and channels in any order, each with client-chosen ids from its own space.
@@ -36,7 +36,7 @@ class Authenticated:
 
 @dataclass(frozen=True, slots=True)
 class Refused:
-    """The daemon refused the handshake; `reason` is its own text and never holds our passkey."""
+    """The daemon refused the handshake; `reason` is the daemon's text and never holds the passkey."""
 
     reason: str
 
@@ -87,7 +87,7 @@ class KeepAliveAnswered:
 
 @dataclass(frozen=True, slots=True)
 class Warned:
-    """The daemon said we did something wrong; the call in question will then never be answered."""
+    """The daemon reported a client error; the call in question is never answered."""
 
     warning: str
     kind: str
@@ -95,7 +95,7 @@ class Warned:
 
 @dataclass(frozen=True, slots=True)
 class Unreadable:
-    """A frame that could not be used: not JSON, an unknown type, an id nobody waits for.
+    """A frame that could not be used: not JSON, an unknown type, an unknown id.
 
     `what` is one of a handful of fixed words, fit for a label.
     """
@@ -116,7 +116,7 @@ Event = (
     | Unreadable
 )
 
-# Types of the official schema that answer things we never ask for: harmless, and not worth a count.
+# Types of the official schema that answer calls this client never makes: not counted.
 _IGNORED_TYPES: Final = frozenset(
     {"channelAck", "signalUpdate", "signalError", "writableSignalUpdate", "writableSignalError"}
 )
@@ -175,7 +175,7 @@ class Protocol:
         self._outgoing.append(KEEP_ALIVE_FRAME)
 
     def receive(self, frame: str | bytes) -> Event | None:
-        """Take one frame from the daemon. Never raises on its content; None means there is nothing to tell."""
+        """Take one frame from the daemon. Never raises on its content; None means no event."""
         try:
             envelope = messages.decode_envelope(frame)
         except UNDECODABLE:

@@ -1,6 +1,6 @@
 """The sockets of one session: one per namespace, opened together or when first needed, each failing alone.
 
-What is said over them is session.py's.
+session.py makes the calls.
 """
 
 from __future__ import annotations
@@ -23,7 +23,7 @@ OPEN_GRACE_S: Final = 1.0
 REOPEN_S: Final = 10.0
 """After a namespace did not open, it is tried again at the earliest."""
 REOPEN_OPTIONAL_S: Final = 600.0
-"""The same for namespaces that a daemon may well not have."""
+"""The same for namespaces that a daemon may lack."""
 
 
 class Sockets:

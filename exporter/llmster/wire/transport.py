@@ -1,4 +1,4 @@
-"""Opens a raw WebSocket to a daemon, telling apart "nothing there", "does not let us in" and "says nothing".
+"""Opens a raw WebSocket to a daemon; errors separate down, refused and stalled.
 
 Handshake and frames are connection.py's. Addresses are tried as happy eyeballs does (RFC 8305): a first address that
 answers nothing does not hide a second one that works.
@@ -49,7 +49,7 @@ async def open_websocket(
                 ssl=ssl.create_default_context() if url.startswith("wss:") else None,
                 compression=None,  # the daemon offers none
                 max_size=MAX_FRAME_BYTES,
-                open_timeout=None,  # the one above tells the stages apart
+                open_timeout=None,  # the one above separates the stages
                 ping_interval=None,  # keepAlive asks the daemon itself, not its WebSocket library
                 proxy=None,
                 user_agent_header="daemonpulse",
@@ -64,7 +64,7 @@ async def open_websocket(
         raise UpgradeRefused(
             f"{url} answered the WebSocket upgrade with HTTP {error.response.status_code}"
         ) from None
-    except ssl.SSLError as error:  # before ValueError, which a refused certificate is as well
+    except ssl.SSLError as error:  # before ValueError, which a refused certificate is too
         tcp.close()
         raise TlsFailed(f"TLS to {url} failed: {error.reason or error}") from None
     except (WebSocketException, ValueError, EOFError) as error:
