@@ -1,6 +1,6 @@
-"""Every setting of the exporter: one table, read once from flags, environment and an optional TOML file.
+"""The settings of the exporter: one table, read once from flags, environment and an optional TOML file.
 
-Knows no daemon and no socket: inner code gets the frozen result and never reads os.environ. Flags win over the
+Other modules get the frozen result and never read os.environ. Flags win over the
 environment, the environment over the file, the file over the defaults.
 """
 
@@ -108,7 +108,7 @@ class DaemonSettings:
 
 @dataclass(frozen=True, slots=True)
 class ExporterSettings:
-    """Everything the exporter is told."""
+    """The settings of the exporter."""
 
     listen_host: str
     listen_port: int

@@ -1,5 +1,4 @@
 """The daemon's REST endpoints without a WebSocket equivalent: greeting, status, models, and the token check.
-required.
 
 HTTP 200 proves nothing here: unknown routes answer 200 with an `error` body, so bodies are checked.
 

@@ -1,6 +1,6 @@
 """Recognises the next turn of a conversation by the beginning of its prompt, from hashes alone.
 
-Knows no requests, users or clients: the log stream names none. It never stores text.
+Does not depend on requests, users or clients: the log stream names none. It stores no text.
 
 A turn leaves up to two marks, each the hash of a text which the next prompt then begins with:
 - `exact`: prompt + output. Templates that keep the history whole, tool loops of reasoning models among them.

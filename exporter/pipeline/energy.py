@@ -1,8 +1,8 @@
 """Pure: shares the energy of GPUs among the requests that ran on them; what is left is idle.
 
-Knows no clock, no reading and no metric. Energy comes as intervals, requests as changes of how many run. Within an
-interval energy is taken to flow evenly, and at every moment it is shared evenly among all requests on the GPU: every
-joule is either some model's or idle, so the parts always add up to the whole.
+Does not depend on clocks, readings or metrics. Energy comes as intervals, requests as changes of how many run. Within
+an interval energy is taken to flow evenly, and at every moment it is shared evenly among all requests on the GPU:
+every joule is either some model's or idle, so the parts always add up to the whole.
 
 A request's own joules are what one running request was given while it ran: the difference of a curve that grows by
 energy / requests. Where nothing told that a request ran (engines that log no slots) its energy is still unclaimed when

@@ -1,7 +1,7 @@
 """Watches the energy of this host's GPUs, and tells each request's joules once the energy of its time is known.
 
 Follows which requests run where, and has the GPUs read often enough while any does.
-Knows no metric. How energy is measured is in exporter.hardware.energy, how it is shared in exporter.pipeline.energy.
+How energy is measured is in exporter.hardware.energy, how it is shared in exporter.pipeline.energy.
 """
 
 from __future__ import annotations

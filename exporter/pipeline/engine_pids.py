@@ -1,6 +1,6 @@
-"""Remembers which process serves which instance, as the engines themselves say in the log stream.
+"""Stores which process serves which instance, from the engines' lines in the log stream.
 
-Knows no process: whether a pid is still alive, or was ever ours, is checked where it is used.
+The user of a pid checks that the process exists and belongs to the daemon.
 """
 
 from __future__ import annotations

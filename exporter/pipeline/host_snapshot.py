@@ -1,6 +1,6 @@
-"""The host under watch: its GPUs and the processes of the daemons that run on it, read for a scrape.
+"""Reads the host for a scrape: its GPUs, and the processes of the daemons that run on it.
 
-Knows no metric. Whatever happens, `read()` answers: a part that could not be read carries its reason.
+`read()` always answers: a part that could not be read carries its reason.
 """
 
 from __future__ import annotations
@@ -39,7 +39,7 @@ class HostSnapshot:
 
 
 class HostWatch:
-    """Reads the host for whoever asks. `local` are the names of the daemons that run on it."""
+    """Reads the host. `local` are the names of the daemons that run on it."""
 
     def __init__(
         self,
@@ -106,14 +106,14 @@ class HostWatch:
 
     @staticmethod
     def _problem_of(error: Exception) -> HardwareError:
-        """Name what went wrong: a bug of ours must cost this part of the reading, not the scrape."""
+        """Name the error: a defect costs this part of the reading, not the scrape."""
         if isinstance(error, HardwareError):
             return error
         log.error("reading the host failed", exc_info=error)
         return HardwareError(f"internal error: {type(error).__name__}")
 
     def _learn_labels(self, gpus: HostGpus) -> None:
-        if not gpus.devices:  # what was known stays true until they can be read again
+        if not gpus.devices:  # the last labels stay in use until GPUs can be read again
             return
         present = {device.uuid: str(device.index) for device in gpus.devices if device.uuid is not None}
         # A driver that was reloaded may count its GPUs anew: two GPUs must not have one number.

@@ -55,7 +55,7 @@ class LineJoiner:
 
         A line may be returned again when its rest says more. `only_engine`: every line of the channel is an engine's.
         Otherwise an event counts only if it begins with an engine line, or with the rest of one, because what follows
-        may be anybody's words.
+        may be a user's text.
         """
         tail = self._tails.pop(channel, None) if self._tails else None
         if "\n" in text:

@@ -1,6 +1,6 @@
-"""Finds the prompt that belongs to an output, which the log stream does not say.
+"""Finds the prompt that belongs to an output; the log stream does not connect them.
 
-Knows nothing of what is paired beyond its time and size; holds it for a bounded time, in a bounded number.
+Uses only time and size of what is paired; holds it for a bounded time, in a bounded number.
 
 There is no request id, and with parallel predictions inputs and outputs interleave. What there is:
 - the model, which must agree;

@@ -1,6 +1,6 @@
 """Turns the input and the output event of a prediction into one `Prediction`: times, phases, finish, conversation.
 
-Knows no spans and no metrics. Keeps no content unless asked to, and reads no clock: time is what events say, so
+Does not depend on spans or metrics. Keeps no content unless configured, and reads no clock: times are the events', so
 that replaying a recorded stream yields the same predictions, ids included.
 
 Times: the end is the output's timestamp. The portable duration is TTFT + predicted tokens / tokens per second;
@@ -167,7 +167,7 @@ class PredictionBuilder:
         """`context_length` maps an instance identifier to tokens; `turns` bounds the memory of conversations.
 
         With `sum_endings` they carry a checksum of how they end, for a tap that saw them, too.
-        Without `identify` predictions get no ids and no conversation: whoever only counts need not pay for hashing.
+        Without `identify` predictions get no ids and no conversation: metrics alone need no hashing.
         """
         self.errors = InternalErrors(*STAGES)
         self.cached_tokens: Callable[[str, int | None, int | None, int], int | None] = _not_told

@@ -1,7 +1,7 @@
 """Feeds a recorded log stream, `lms log stream --json`, through the flow that a live one goes through.
 
-Knows no daemon and no clock, so the same recording gives the same predictions, ids included. A thread reads: a pipe
-that is open and quiet keeps nobody waiting, and is left behind at the end.
+Does not depend on a daemon or a clock, so the same recording gives the same predictions, ids included. A thread
+reads: an open pipe without data blocks nothing and is left behind at the end.
 """
 
 from __future__ import annotations
@@ -55,7 +55,7 @@ async def replay(recording: BinaryIO, flow: EventFlow) -> int:
     room = threading.Semaphore(_CHUNKS_AHEAD)
 
     def give(chunk: list[bytes] | OSError | None) -> None:
-        with contextlib.suppress(RuntimeError):  # the loop has ended, and nobody wants it any more
+        with contextlib.suppress(RuntimeError):  # the loop has ended, and the result has no reader
             loop.call_soon_threadsafe(chunks.put_nowait, chunk)
 
     descriptor = os.dup(recording.fileno())

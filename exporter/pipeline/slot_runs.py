@@ -1,4 +1,4 @@
-"""Pure: remembers from when to when slots worked, so that a request can be told from the time it waited for one.
+"""Stores when slots worked, which separates a request's run from its wait for a slot. Pure.
 
 The log does not say which slot served a request. Both end at the same moment, which is enough to find it.
 """

@@ -1,6 +1,6 @@
-"""One daemon under watch: snapshots on demand, single-flight, never older than asked, never waited for too long.
+"""Reads one daemon on demand: shared snapshots, with a maximum age and a maximum wait.
 
-Knows no metric. Whatever happens, `read()` answers: a failure becomes a reading that carries its reason.
+`read()` always answers: a failure becomes a reading that carries its reason.
 """
 
 from __future__ import annotations
@@ -36,7 +36,7 @@ log = logging.getLogger(__name__)
 
 @dataclass(frozen=True, slots=True)
 class DaemonCounts:
-    """Running counts of one daemon, as of a reading; they stay while the daemon is away."""
+    """Counts of one daemon, as of a reading; they stay while the daemon is away."""
 
     restarts: int = 0
     failures: Mapping[str, int] = field(default_factory=dict)
@@ -68,7 +68,7 @@ class DaemonReading:
 
 
 class DaemonWatch:
-    """Reads one daemon for whoever asks. `run()` must be kept going by the owner's task group."""
+    """Reads one daemon. The owner's task group runs `run()`."""
 
     def __init__(
         self,
@@ -83,7 +83,7 @@ class DaemonWatch:
         self.site = site
         self.changes = Changes()
         self.observers: list[Callable[[Snapshot], None]] = []
-        """Told of every new snapshot. One that raises is counted, and the others are told all the same."""
+        """Called with every new snapshot. One that raises is counted; the others are still called."""
         self.errors = InternalErrors("observer")
         self._max_age_s = max_age_s
         self._clock = clock

@@ -1,6 +1,6 @@
-"""Pure: brings daemons, their processes and the GPUs' processes together into who holds how much of which GPU.
+"""Combines daemons, their processes and the GPUs' processes into VRAM by instance and GPU. Pure.
 
-Knows no I/O. The evidence itself is weighed in exporter.hardware.attribution, one daemon at a time.
+exporter.hardware.attribution decides, one daemon at a time.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def share_out(
     *,
     names: Mapping[int, str],
 ) -> Vram:
-    """Share out what the GPUs' processes hold; whatever belongs to no daemon we can see is foreign."""
+    """Attribute the memory of the GPUs' processes; what belongs to no visible daemon is foreign."""
     listed = [device for device in gpus if device.processes is not None]
     uses = uses_of(listed)
     names = {**names, **names_of(listed)}

@@ -1,6 +1,6 @@
-"""Reads a small text file that a person named: bounded, so that a wrong path (a disk image, /dev/zero) costs nothing.
+"""Reads a small text file whose path is a setting.
 
-Knows no setting. Pipes are read, too: `<(command)` in a shell is one.
+Bounded, so that a wrong path (a disk image, /dev/zero) is harmless. Pipes are read, too: `<(command)` in a shell is one.
 """
 
 from __future__ import annotations

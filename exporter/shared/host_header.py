@@ -1,9 +1,8 @@
 """Pure: checks Host headers against the listener's names, and Origin headers against the Host.
 
-Knows no socket and no answer. Why it is asked at all: a page that a browser was lured to can point its own name at
-127.0.0.1 (DNS rebinding) and then read a listener of this host as if it were its own. What it cannot change is the
-Host that the browser sends. Beyond loopback the name says nothing, because whoever knows it may use it; there tokens,
-passwords and certificates guard.
+By DNS rebinding, a web page can point its own name at 127.0.0.1 and read a listener of this host as its own origin.
+It cannot change the Host header that the browser sends. Beyond loopback the name proves nothing; tokens, passwords
+and certificates protect such a listener.
 """
 
 from __future__ import annotations

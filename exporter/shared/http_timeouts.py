@@ -1,7 +1,7 @@
 """uvicorn's HTTP protocol with header, body and write timeouts, and a limit of connections.
 
-Knows no route. uvicorn itself only ends connections that are idle between two requests; whoever sends a byte now and
-then, or reads none, would hold one for ever, and a thousand of those are all that a process may have.
+uvicorn itself only ends connections that are idle between two requests. A client that sends a byte now and then, or
+reads nothing, would hold its connection for ever, until the process has no descriptors left.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Counts exceptions that a bug of DaemonPulse caused, and logs each kind once.
 
-Does not decide what is lost: the caller catches the exception where it costs the least.
+The caller catches the exception where it costs the least.
 """
 
 from __future__ import annotations
@@ -44,7 +44,7 @@ class InternalErrors:
 
 
 class _Catch:
-    """Notes an exception and goes on behind the `with` block. Holds no state, so it may be nested."""
+    """Counts an exception and continues after the `with` block. Holds no state, so it may be nested."""
 
     __slots__ = ("_errors", "_stage")
 

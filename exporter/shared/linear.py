@@ -1,7 +1,7 @@
 """Regular expressions whose work grows linearly with the text, whatever the text is: RE2's, behind Python's names.
 
-Patterns have no lookaround and no back-references, and their classes of characters (blanks, digits, letters) are ASCII.
-Use it for every pattern that meets text from outside. Does not bound the text: the caller does.
+Patterns have no lookaround and no back-references, and their classes of characters (blanks, digits, letters) are
+ASCII. Use it for every pattern on text from outside. The caller bounds the text.
 """
 
 from __future__ import annotations
@@ -16,7 +16,7 @@ _OPTIONS.log_errors = False  # an invalid pattern is an exception, not a line on
 
 
 class PatternError(ValueError):
-    """The pattern is not one of RE2's: the message says why."""
+    """RE2 rejects the pattern; the message is the reason."""
 
 
 class Pattern:

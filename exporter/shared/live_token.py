@@ -1,6 +1,6 @@
-"""The token that opens the text of running requests: read from a file, compared in constant time.
+"""The token for the text of running requests: read from a file, compared in constant time.
 
-Tap, exporter and actions API share one. Knows no route.
+Tap, exporter and actions API share one.
 """
 
 from __future__ import annotations

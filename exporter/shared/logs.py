@@ -1,4 +1,4 @@
-"""Log output of this process: one line per event, logfmt as Prometheus' own programs write it, or JSON.
+"""Log output: one line per event, as logfmt like Prometheus, or JSON.
 
 Callers pass a short message and `extra={...}`; line breaks and quotes cannot forge another line. Of an exception the
 type and the lines of code are written. Its message is left out, because it may quote a prompt, an answer or a secret.
@@ -52,7 +52,10 @@ def _log_unhandled(error: BaseException | None) -> None:
 
 
 def withhold(record: logging.LogRecord) -> bool:
-    """Keep of a record that may quote content only who spoke, where, and the kind of error. A filter; lets all pass."""
+    """Reduce a record that may quote content to its logger, place and kind of error.
+
+    A filter that passes every record.
+    """
     if record.name.partition(".")[0] in _QUOTES_CONTENT:
         record.msg = f"a library reports a problem ({record.funcName}:{record.lineno})"
         record.args = None

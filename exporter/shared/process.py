@@ -1,7 +1,7 @@
-"""This process itself: what it takes (memory, CPU, open files), and what it is allowed to.
+"""Reads this process: memory, CPU, open files, and their limits.
 
-Knows no metric. Asks for less than prometheus-client's ProcessCollector: what cannot change is read once, and the
-limits' file, which was most of its cost, not at all. Where there is no /proc, there is no reading.
+Cheaper than prometheus-client's ProcessCollector: constants are read once, and the limits file, most of its cost, is
+not read. None without /proc.
 """
 
 import gc
@@ -36,7 +36,7 @@ class OwnProcess:
 
 
 def read() -> OwnProcess | None:
-    """Read this process; None where the system does not tell."""
+    """Read this process; None where the system does not report it."""
     try:
         virtual_pages, resident_pages = _STATM.read_bytes().split()[:2]
         # The listing has the file it is read from, which is closed again by now.
@@ -64,7 +64,7 @@ def raise_open_files_limit() -> None:
 
 
 def raise_gc_threshold() -> None:
-    """Let more objects come together before Python looks for cycles among them, and among all the older ones."""
+    """Raise the thresholds of Python's garbage collector."""
     gc.set_threshold(NEW_OBJECTS_PER_COLLECTION)
 
 

@@ -1,6 +1,6 @@
-"""An ASGI application on a port of its own, until a signal: what the exporter and the actions API share of serving.
+"""Serves an ASGI application on its own port until a signal; the exporter, the actions API and the tap use it.
 
-Knows no route. Finds out before anything is started that the port is taken, and ends with exit code 0 on a signal.
+Fails before anything else starts when the port is taken, and ends with exit code 0 on a signal.
 """
 
 from __future__ import annotations
@@ -103,7 +103,8 @@ class Server(uvicorn.Server):
             for number in signals:
                 with contextlib.suppress(RuntimeError, ValueError):
                     loop.remove_signal_handler(number)
-            # Cancelled, uvicorn leaves its listeners with the event loop: a later one of the same number stays deaf.
+            # A cancelled uvicorn leaves its listeners in the event loop: a later one with the same descriptor gets no
+            # events.
             for server in getattr(self, "servers", ()):
                 server.close()
             listener.close()

@@ -1,6 +1,6 @@
-"""A command's flags from the table of settings that documents the environment and the file, too.
+"""Makes a command's flags from a table of settings.
 
-Knows no setting.
+Does not depend on single settings.
 """
 
 from __future__ import annotations

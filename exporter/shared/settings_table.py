@@ -1,7 +1,7 @@
 """One table of settings, read from flags, the environment and a TOML file.
 
-Flags win over the environment, the environment over the file, the file over the defaults. Each product has a table
-of its own: exporter/settings.py, actions/settings.py.
+Flags win over the environment, the environment over the file, the file over the defaults. Each program has its own
+table: exporter/settings.py, actions/settings.py.
 """
 
 from __future__ import annotations
@@ -118,7 +118,7 @@ def refuse_unknown_keys(table: Mapping[str, Any], known: Sequence[str], where: s
 
 
 def _unknown(given: str, known: Sequence[str]) -> str:
-    # What all variables start with would make any two of them look alike.
+    # Without the common prefix, which would make any two of them similar.
     by_rest = {name.removeprefix(PREFIX): name for name in known}
     close = [by_rest[rest] for rest in difflib.get_close_matches(given.removeprefix(PREFIX), by_rest, n=1)]
     return (
@@ -164,7 +164,7 @@ def base_url(value: str, key: str, *, example: str, is_secret: bool = False) -> 
 
 
 def _without_credentials(url: str) -> str:
-    """Hide everything that might be meant as a user and a password: up to the last @."""
+    """Hide what may be a user and a password: everything up to the last @."""
     return re.sub(r"^([a-z]+://)?.*@", r"\1…@", url, flags=re.DOTALL)
 
 

@@ -1,7 +1,7 @@
-"""Prints what came from elsewhere so that it stays text: names, reasons and arguments cannot steer a terminal.
+"""Prints text from outside safely: names, reasons and arguments cannot control the terminal.
 
-Knows no command, only how one ends that cannot go on. Whatever is not printable (escape sequences, line separators,
-NUL) is shown as Python would write it.
+Also ends a command with an error line. Unprintable characters (escape sequences, line separators, NUL) are shown as
+Python writes them.
 """
 
 from __future__ import annotations

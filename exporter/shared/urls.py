@@ -1,7 +1,6 @@
-"""Pure: tells whether a text is a URL that can be used, for every setting and every file that names one.
+"""Validates URLs of settings and files. Pure.
 
-Knows no setting and no answer. urlsplit() takes nearly anything, and overlooks line breaks and tabs as it goes; what
-it takes fails later, far from the line that is wrong.
+urlsplit() accepts nearly anything and drops line breaks and tabs; such a URL would fail later, far from its setting.
 """
 
 from __future__ import annotations
@@ -20,9 +19,9 @@ def is_http(text: str) -> bool:
 
 
 def is_base(text: str) -> bool:
-    """Tell whether paths can be put behind a URL: is_http(), with no user, query or fragment, no `//` in its path.
+    """Return whether paths can be appended to a URL: is_http(), with no user, query or fragment, no `//` in its path.
 
-    The last is what a URL pasted into another one looks like: of https://http://host, the host is "http".
-    An @ is refused wherever it stands: of http://user:1/2@host, the host is "user" and the password a path.
+    A `//` comes from a URL pasted into another one: the host of https://http://host is "http". An @ is always
+    refused: the host of http://user:1/2@host is "user" and the password a path.
     """
     return is_http(text) and not any(sign in text for sign in "@?#") and text.count("//") == 1

@@ -1,6 +1,6 @@
-"""TLS and basic auth from a `--web-config` file shaped like Prometheus' exporter-toolkit writes it.
+"""TLS and basic auth from a `--web-config` file in the format of Prometheus' exporter-toolkit.
 
-Knows no route. An unsupported key is refused by name: half a security configuration is worse than none. A renewed
+An unsupported key is an error that names it. A renewed
 certificate, key or CA is used from the next connection on.
 
 Source of the format: prometheus/exporter-toolkit, docs/web-configuration.md.
@@ -36,7 +36,7 @@ _CLIENT_AUTH: Final = {
     "RequireAndVerifyClientCert": ssl.CERT_REQUIRED,
 }
 _UNKNOWN_USER_HASH: Final = bcrypt.hashpw(secrets.token_bytes(16), bcrypt.gensalt(rounds=10))
-"""Checked for unknown users, so that their names cannot be told by the time the answer takes."""
+"""Checked for unknown users, so that timing does not reveal user names."""
 
 _BCRYPT: Final = re.compile(r"\$2[abxy]\$(0[4-9]|[12]\d|3[01])\$(?P<salt>[./A-Za-z0-9]{22})[./A-Za-z0-9]{31}")
 

@@ -1,6 +1,6 @@
-"""Reads the body of an answer into a meter: a stream of events or one JSON value, compressed or not, a bounded copy.
+"""Reads a bounded copy of a response body into a meter: a stream of events or one JSON value, compressed or not.
 
-Knows no connection. What it cannot read is noted and left alone.
+Does not depend on the connection. What it cannot read is counted and skipped.
 """
 
 from __future__ import annotations
@@ -105,7 +105,7 @@ class AnswerReader:
 
 
 def model_of(body: bytes, tail: bytes) -> str:
-    """Find the model that a request names; "" when its kept parts do not tell. A hint: the answer knows better."""
+    """Find the model that a request names; "" when the kept parts have none. A hint: the response decides."""
     if not tail:
         try:
             value = msgspec.json.decode(body)

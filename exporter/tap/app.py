@@ -1,7 +1,7 @@
-"""The tap put together: a relay for clients, and a small server where the exporter fetches what passed through it.
+"""Composes the tap: a relay for clients, and a small server from which the exporter fetches reports.
 
-A process of its own: what the exporter does (scrapes, log streams) would hold up bytes in the same process, and a new
-version of the exporter should not cut a running answer.
+It is a separate process: scrapes and log streams would delay bytes in the same process, and an upgrade of the
+exporter must not cut a running response.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ class _Server(server.Server):
 
 
 class Reports:
-    """The ASGI application behind `reports_listen`: /reports for the exporter, /healthz for whoever supervises.
+    """The ASGI application behind `reports_listen`: /reports for the exporter, /healthz for the supervisor.
 
     /text, what a running request writes, answers only where `capture` is full, and only to the token.
     """

@@ -1,4 +1,4 @@
-"""Joins what the tap saw of a request with the log stream's report of the same one, so that nothing counts twice.
+"""Joins the tap's report of a request with the log stream's, so that nothing counts twice.
 
 Pure but for the clock it is given. The daemon's log names no request, so the two are matched by what both know: the
 model, the token counts, the length of the text, how it ends, and when. Where that agrees they are joined at once. What
@@ -21,7 +21,7 @@ LOG_WAITS_S: Final = 3.0
 """A log report waits so long for the tap's: a fetch takes a fraction of a second."""
 TAP_WAITS_S: Final = 10.0
 LOG_SPEAKS_S: Final = 600.0
-"""For so long after a prediction in it, a log stream counts as one that tells of predictions."""
+"""A log stream counts as one with predictions for so long after its last one."""
 MAX_WAITING: Final = 20_000
 MAX_LOOKED_AT: Final = 512
 """Of those that wait under one model, the oldest."""
@@ -80,7 +80,7 @@ class _Waiting:
         self.size -= 1
 
     def expired(self, now_s: float) -> list[_Entry]:
-        """Take out what has waited long enough. All entries wait equally long, so the oldest comes first."""
+        """Take out the entries that have waited long enough, the oldest first."""
         expired: list[_Entry] = []
         while self._in_order:
             model, entry = self._in_order[0]
@@ -203,7 +203,7 @@ class Claims:
         self._emit(prediction)
 
     def _give_up(self, report: Report) -> None:
-        """Count what was not found in the log by itself, where the log does not tell of predictions at all."""
+        """Count what was not found in the log, where the log has no predictions at all."""
         if self._clock() - self._log_spoke_at < LOG_SPEAKS_S:
             self.outcomes["unmatched"] += 1
         else:

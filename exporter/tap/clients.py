@@ -1,4 +1,4 @@
-"""Names who asks: by the hash of the API key, by a header, else by the family of the program.
+"""Names the client: by the hash of the API key, by a header, else by the family of the program.
 
 Keys are compared by their SHA-256 and never kept. Names are bounded in number, so that they can be a label.
 """

@@ -1,6 +1,6 @@
-"""One request and its answer as the tap sees them pass, from the head of the one to the end of the other.
+"""One request and its response as they pass through the tap, from the head of the request to the end of the response.
 
-Knows no connection: whoever reads one tells it what comes. Clocks are injected.
+Does not depend on the connection: its reader passes the parts. Clocks are injected.
 """
 
 from __future__ import annotations
@@ -21,7 +21,7 @@ _METHODS: Final = frozenset({"GET", "HEAD", "POST", "PUT", "DELETE", "OPTIONS", 
 
 @dataclass(frozen=True, slots=True)
 class Clocks:
-    """Where time comes from."""
+    """The clocks."""
 
     monotonic: Callable[[], float] = time.monotonic
     """Seconds, for durations."""
@@ -29,7 +29,7 @@ class Clocks:
 
 
 class Exchange:
-    """A request in flight. `meter` is filled by whoever reads the answer."""
+    """A request in flight. The reader of the response fills `meter`."""
 
     def __init__(
         self,
@@ -53,7 +53,7 @@ class Exchange:
         self.status: int | None = None
         self.predicts = predicts
         self.cancelled = False
-        """The client said so, on a connection that goes on."""
+        """Cancelled by a message on a connection that stays open."""
         self.meter = Meter(gap_bounds, custom_tags)
         self._clocks = clocks
         self._started_s = clocks.monotonic()

@@ -40,7 +40,7 @@ class Format:
     """An API whose events name their type."""
 
     subtypes: tuple[Path, ...]
-    """Where an event's type is told more exactly; the first that is there is put behind it, after a slash."""
+    """Fields with a finer type of an event; the first that exists is appended after a slash."""
     rules: Mapping[str, Rule]
     finish: tuple[Path, ...] = field(default=())
     """Where the reason for the end stands, below `whole`."""
@@ -284,7 +284,7 @@ def _read_summary(part: dict[str, Any], finish: tuple[Path, ...], meter: Meter) 
 
 
 def _usage(counts: dict[str, Any], known: Usage) -> Usage:
-    """Read counts; what this part does not state stays as it was."""
+    """Read counts; those missing in this part stay unchanged."""
     found: dict[str, int | None] = {}
     for name, paths in _USAGE.items():
         found[name] = getattr(known, name)

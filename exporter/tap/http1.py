@@ -1,7 +1,7 @@
 """Cuts one direction of an HTTP/1.1 connection into heads, body pieces and ends: a copy is read, nothing is answered.
 
-Sans-I/O. Knows no route. It follows RFC 9112 as far as reading needs it: a message that cannot be framed raises
-FramingError and ends the reading of that connection, never the connection.
+Sans-I/O. Does not depend on routes. It follows RFC 9112 as far as reading requires: a message that cannot be framed
+raises FramingError and ends the reading of that connection, never the connection.
 """
 
 from __future__ import annotations
@@ -36,21 +36,21 @@ class Head:
 
 
 class Body(Enum):
-    """What follows a head, as whoever knows the exchange says."""
+    """What follows a head; the caller, which has the exchange, decides."""
 
     FRAMED = "framed"
-    """As its headers say."""
+    """By its headers."""
     NONE = "none"
-    """Nothing, whatever the headers say: the answer to HEAD, 204, 304."""
+    """No body in spite of its headers: the response to HEAD, 204, 304."""
     TUNNEL = "tunnel"
     """Another protocol, to the end of the connection."""
 
 
 class Handler(Protocol):
-    """What is told of a direction, in order."""
+    """The events of a direction, in order."""
 
     def on_head(self, head: Head) -> Body:
-        """Take a head; say what follows."""
+        """Take a head; return what follows."""
 
     def on_body(self, data: bytes) -> None:
         """Take a piece of the body, without framing."""
@@ -122,7 +122,7 @@ class MessageReader:
         return end
 
     def feed_eof(self) -> bool:
-        """End the direction; tell whether it ended between two messages, or with one that only the end delimits."""
+        """End the direction; return whether it ended between two messages, or with one that only the end delimits."""
         if self._at is _At.UNTIL_CLOSE:
             self._at = _At.HEAD
             self._handler.on_end()

@@ -1,4 +1,4 @@
-"""Pure: makes one prediction of the log stream's report and the tap's, or of the tap's alone.
+"""Makes one prediction from the log stream's report and the tap's, or from the tap's alone. Pure.
 
 Counts, TTFT and rates stay the daemon's; when what arrived, client and trace are the tap's. Without the log stream
 there is neither conversation nor the daemon's rate, and a count only where the answer stated it.
@@ -41,7 +41,7 @@ _FINISHED: Final = {
 
 
 def merged(prediction: Prediction, report: Report) -> Prediction:
-    """Give the log stream's prediction with what only the tap can know."""
+    """Return the log stream's prediction with the values that only the tap has."""
     share = report.reasoning_share
     prompt, predicted = prediction.prompt_tokens, prediction.predicted_tokens
     if prompt is None and predicted is None:  # logged without stats
@@ -74,7 +74,7 @@ def merged(prediction: Prediction, report: Report) -> Prediction:
 
 
 def alone(daemon: str, report: Report) -> Prediction:
-    """Make a prediction of what the tap saw, where the log stream tells of none."""
+    """Make a prediction of the tap's report, where the log stream has none."""
     key = f"{daemon}\0{report.start_ns}\0{report.id}\0{report.client}\0{report.model}".encode()
     digest = hashlib.sha256(key).digest()
     own_trace = int.from_bytes(digest[:16], "big") or 1

@@ -1,6 +1,6 @@
 """The timeline of one answer: what kind of text arrived when, the gaps between, and what the answer says of itself.
 
-Knows no format and reads no clock: whoever reads the answer says what came and when. No text is kept beyond the few
+Does not depend on formats or clocks: the reader of the response passes text and times. No text is kept beyond the few
 hundred characters in which a marker might still be incomplete.
 """
 
@@ -82,7 +82,7 @@ class Meter:
         """Take text of the answer, in which a model may have fenced off its reasoning by tags."""
         if (
             self._text is None and self._open is not None
-        ):  # the API tells reasoning apart, so there are no tags
+        ):  # the API marks reasoning itself, so there are no tags
             self.delta(Kind.ANSWER, text, now_s, tokens)
             return
         self._tick(now_s, tokens)

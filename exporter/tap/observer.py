@@ -1,7 +1,7 @@
 """Reads a copy of one connection: which requests pass, how each is answered, and where it becomes a WebSocket.
 
-Knows no socket. Called after the bytes have been passed on; what cannot be read ends the reading of this connection
-and is counted, and the connection goes on.
+Does not depend on sockets. Called after the bytes have been passed on; what cannot be read ends the reading of this
+connection and is counted, and the connection goes on.
 """
 
 from __future__ import annotations

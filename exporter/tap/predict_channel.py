@@ -1,7 +1,7 @@
 """Reads the predict channels of a WebSocket of the SDKs: each prediction on it is a request of its own.
 
-Knows no frames: messages come in whole, both ways. Source: lmstudio-js, the envelopes `channelCreate`, `channelSend`,
-`channelClose` and `channelError`, and the messages of `predict` and `completeRawText`.
+Does not depend on frames: messages come in whole, both ways. Source: lmstudio-js, the envelopes `channelCreate`,
+`channelSend`, `channelClose` and `channelError`, and the messages of `predict` and `completeRawText`.
 """
 
 from __future__ import annotations

@@ -27,7 +27,7 @@ _NUMBER: Final = re.compile(r"[0-9]{1,15}")
 
 
 class Registry:
-    """What the tap knows of requests."""
+    """The tap's requests."""
 
     def __init__(
         self,
@@ -106,7 +106,7 @@ class Registry:
     async def batch(self, boot: str, after: int, *, within_s: float) -> Batch:
         """Give reports from number `after` on, waiting for one at most `within_s`.
 
-        Another life's numbers say nothing: a reader that names one starts with what ends from now on.
+        Numbers of a former process are ignored: a reader with one starts with the requests that end from now on.
         """
         if self._transcripts is not None:
             self._transcripts.forget()

@@ -1,8 +1,8 @@
 """Passes bytes between clients and the daemon, one connection to the daemon for each of a client's, unchanged.
 
-Knows no HTTP. Because connections are not shared, nothing has to be rewritten: chunk boundaries, pipelining, trailers,
-upgrades, half-closed connections and resets reach the other side as they were. A reader that is full stops the writer
-(backpressure); what waits between the two is at most twice BUFFER_BYTES and direction.
+Does not depend on HTTP. Because connections are not shared, nothing has to be rewritten: chunk boundaries,
+pipelining, trailers, upgrades, half-closed connections and resets reach the other side as they were. A reader that is
+full stops the writer (backpressure); what waits between the two is at most twice BUFFER_BYTES and direction.
 """
 
 from __future__ import annotations
@@ -86,7 +86,7 @@ class _End(asyncio.BufferedProtocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         assert isinstance(transport, asyncio.Transport)  # noqa: S101 - what TCP gives
         self.transport = transport
-        # Low 0: resume_writing() says that everything is with the kernel.
+        # Low 0: resume_writing() then means that the kernel has all bytes.
         transport.set_write_buffer_limits(high=BUFFER_BYTES, low=0)
         self._link.connected(self)
 
@@ -182,7 +182,7 @@ class RelayedConnection:
         self._open += 1
         if end is self.client:
             self._relay.connections.add(self)
-            self.client.hold()  # until there is somebody to pass it on to
+            self.client.hold()  # until the daemon's connection is open
             self._opening = asyncio.get_running_loop().create_task(self._reach())
         else:
             self.client.go_on()
@@ -213,7 +213,7 @@ class RelayedConnection:
                     each.transport.close()
 
     def lost(self, end: _End, problem: Exception | None) -> None:
-        """One end is gone, so the other one goes: by a reset if that is how it went."""
+        """One end has closed, so close the other one, by a reset if that was one."""
         self._first = self._first or end.side
         end.transport = None
         self._open -= 1
@@ -338,7 +338,7 @@ class _Rejecting(asyncio.Protocol):
 
 
 def keep_alive(sock: socket.socket) -> None:
-    """Let the kernel find out that a silent peer is gone; accepted sockets inherit it from their listener."""
+    """Let the kernel detect that a silent peer is gone; accepted sockets inherit it from their listener."""
     sock.setsockopt(socket.SOL_SOCKET, socket.SO_KEEPALIVE, 1)
     for name, value in _KEEPALIVE:
         if (option := getattr(socket, name, None)) is not None:
@@ -346,7 +346,7 @@ def keep_alive(sock: socket.socket) -> None:
 
 
 def _unsent(sock: socket.socket) -> int:
-    """Return how many bytes the peer's kernel has not acknowledged yet; 0 where the system does not tell."""
+    """Return how many bytes the peer's kernel has not acknowledged yet; 0 where the system does not report it."""
     try:
         answer = fcntl.ioctl(sock.fileno(), termios.TIOCOUTQ, b"\0\0\0\0")
     except OSError:

@@ -1,4 +1,4 @@
-"""What the tap tells of a request: a report when it is over, and a line of the live list while it runs.
+"""The tap's data of a request: a report when it has ended, and an entry of the live list while it runs.
 
 These cross from the tap's process to the exporter's as JSON. They hold counts, times and names, and never content, a
 key or a prompt.

@@ -1,4 +1,4 @@
-"""Names the routes of the daemon's API that the tap knows, and the format in which each lets a model write.
+"""The routes of the daemon's API that the tap reads, and the response format of each.
 
 Sources: LM Studio's docs (REST API v0 and v1, OpenAI and Anthropic compatibility); the WebSocket namespaces are those
 of lmstudio-js.

@@ -1,4 +1,4 @@
-"""Every setting of the tap that the exporter does not have: one table, read from flags, environment and file."""
+"""The settings of the tap: one table, read from flags, environment and file."""
 
 from __future__ import annotations
 
@@ -49,7 +49,7 @@ SHARED: Final = (
 
 @dataclass(frozen=True, slots=True)
 class TapSettings:
-    """Everything the tap is told."""
+    """The settings of the tap."""
 
     listen_host: str
     listen_port: int

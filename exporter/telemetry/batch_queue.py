@@ -23,7 +23,7 @@ BATCH: Final = 512
 """Items handed over at once; the receivers' usual batch."""
 
 LINGER_S: Final = 0.2
-"""How long a lonely item waits for company, so that quiet times do not cost a request per item."""
+"""How long a single item waits for others, so that low traffic does not cost a request per item."""
 
 
 @dataclass(slots=True)
@@ -97,7 +97,7 @@ class Pump(Generic[T]):
         return True
 
     def close(self, *, within_s: float) -> None:
-        """Deliver what can still be delivered, then count the rest as lost. Returns in time, whatever happens.
+        """Deliver what can still be delivered, then count the rest as lost. Always returns in time.
 
         A receiver that is away is not waited for.
         """
@@ -133,7 +133,7 @@ class Pump(Generic[T]):
                 self._wake.notify_all()
 
     def _hand_over(self, items: Sequence[T]) -> bool:
-        """Deliver a batch. What goes wrong is told when it begins and when it is over, not for every batch."""
+        """Deliver a batch. Failures are logged when they begin and end, not for every batch."""
         with export_errors.heard() as words:
             try:
                 taken = self._deliver(items)

@@ -1,6 +1,6 @@
-"""Pure: what of prompts, answers and log lines may leave, and in what size.
+"""Decides which content of prompts, answers and log lines may be exported, and bounds its size. Pure.
 
-Knows no sink. With capture off nothing a person or a model wrote leaves: log lines pass only in known shapes.
+With capture off, no text of a person or a model is exported: log lines pass only in known shapes.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Capture(StrEnum):
 
     OFF = "off"
     REDACTED = "redacted"
-    """Content with what looks like a secret or an address masked. A help, no guarantee."""
+    """Content with secrets and addresses masked. Best effort, no guarantee."""
     FULL = "full"
 
 
@@ -47,7 +47,7 @@ def log_body(event: ServerLog | RuntimeLog, capture: Capture) -> str:
         return cut(redact(text, limit_chars=BODY_BYTES), BODY_BYTES)
     text = text.rstrip()
     first = text.partition("\n")[0][:_LINE_CHARS].rstrip("\r")
-    # Only server.log is stamped: what an engine prints in brackets may be anybody's words.
+    # Only server.log is stamped: what an engine prints in brackets may be a user's text.
     stamp = stamps.read(first) if isinstance(event, ServerLog) else stamps.NO_STAMP
     kept = first if _is_known(event, first[stamp.end :], stamp) else first[: stamp.end]
     withheld = len(text) - len(kept)
@@ -76,7 +76,7 @@ def messages(prediction: Prediction, capture: Capture) -> str:
             text = json.dumps([message], ensure_ascii=False)
             if len(text.encode("utf-8", "replace")) <= ATTRIBUTE_BYTES:
                 return text
-        if limit > 16:  # noqa: PLR2004 - shorter pieces than this tell nothing
+        if limit > 16:  # noqa: PLR2004 - shorter pieces identify nothing
             limit //= 2
         else:
             parts = parts[: len(parts) // 2]
@@ -96,7 +96,7 @@ _PART_TYPES: Final = {Kind.REASONING: "reasoning", Kind.ANSWER: "text", Kind.TOO
 
 
 def _is_known(event: ServerLog | RuntimeLog, line: str, stamp: stamps.Stamp) -> bool:
-    """Tell whether a line, its stamp aside, has a known shape: an engine's may come in server.log, at level debug."""
+    """Return whether a line has a known shape, without its stamp; engine lines may come in server.log."""
     if isinstance(event, ServerLog) and stamp.end and daemon.is_known(line):
         return True
     if isinstance(event, ServerLog) and event.level != "debug":

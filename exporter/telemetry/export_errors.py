@@ -1,6 +1,6 @@
-"""Keeps what OpenTelemetry's exporters say about a receiver for whoever asked them, instead of a line for every try.
+"""Collects the messages of OpenTelemetry's exporters for their caller, instead of one log line per attempt.
 
-Knows no receiver and no signal: words belong to the thread they were said in.
+A message belongs to the thread that logged it.
 """
 
 from __future__ import annotations
@@ -18,7 +18,7 @@ _MOST_CHARS: Final = 400
 
 
 class _Listener(logging.Handler):
-    """Takes the exporters' records; what no thread listens to goes on as if we were not there."""
+    """Takes the exporters' records; a record without a collecting thread passes through."""
 
     def __init__(self) -> None:
         super().__init__()
@@ -26,7 +26,7 @@ class _Listener(logging.Handler):
 
     @contextlib.contextmanager
     def heard(self) -> Iterator[list[str]]:
-        """Give the list that what is said in this thread meanwhile is added to."""
+        """Return the list to which this thread's messages are added meanwhile."""
         words: list[str] = []
         self._local.words = words
         try:
@@ -47,7 +47,7 @@ _LISTENER: Final = _Listener()
 
 
 def heard() -> contextlib.AbstractContextManager[list[str]]:
-    """Collect, within the block, what the exporters say in this thread."""
+    """Collect the exporters' messages in this thread, within the block."""
     logger = logging.getLogger(_LOGGER)
     logger.addHandler(_LISTENER)  # once: adding it again changes nothing
     logger.propagate = False
@@ -55,7 +55,7 @@ def heard() -> contextlib.AbstractContextManager[list[str]]:
 
 
 def gist(words: list[str]) -> str:
-    """Say why a batch was not taken: the first complaint tells, the last one only that tries are over."""
+    """Return why a batch was rejected: the first message has the reason, the last one only that retries ended."""
     first = words[0] if words else "no reason was given"
     # Source: "Transient error %s encountered while exporting %s batch, retrying in %.2fs." of the SDK's exporters.
     return first.removeprefix("Transient error ").partition(" encountered while exporting")[0][:_MOST_CHARS]

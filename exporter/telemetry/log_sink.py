@@ -1,6 +1,6 @@
 """Log events as OTLP log records, and one record per prediction that leads to its trace.
 
-Knows no stream and no socket; what a body may hold is decided in content.py.
+content.py decides what a body may contain.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""Pure: the samples of a scrape as OTLP metrics data, under their own names and under those of the conventions.
+"""Converts the samples of a scrape to OTLP metrics data, under their own and the conventions' names. Pure.
 
 Cumulative. Names keep their unit and lose `_total`, so that Prometheus' OTLP receiver, which adds what is missing,
 gives them the names that a scrape has.

@@ -1,7 +1,7 @@
 """Pushes what a scrape would show to an OTLP receiver, at the interval of OTEL_METRIC_EXPORT_INTERVAL.
 
-Cumulative values need no queue: a push that fails is made up for by the next one. Its data points are counted as lost.
-Does not know how a scrape is made.
+Cumulative values need no queue: the push after a failed one contains its values. The data points of a failed push are
+counted as lost.
 """
 
 from __future__ import annotations

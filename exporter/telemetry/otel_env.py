@@ -1,4 +1,4 @@
-"""Pure: what the standard OTEL_* variables say about receivers. Imports nothing of the SDK, which costs memory."""
+"""Reads the receivers of the standard OTEL_* variables. Pure. Does not import the SDK, which costs memory."""
 
 from __future__ import annotations
 

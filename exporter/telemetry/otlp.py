@@ -1,7 +1,6 @@
-"""The way out for spans and log records: OTLP exporters as the standard OTEL_* variables describe them.
+"""OTLP exporters for spans and log records, configured by the standard OTEL_* variables.
 
-Knows no span's meaning. Imported only when a receiver is configured: the SDK costs memory that a GPU node without
-tracing should not pay.
+Imported only when a receiver is configured, because the SDK costs memory.
 """
 
 from __future__ import annotations
@@ -52,7 +51,7 @@ class Otlp:
 def from_environment(
     resource_of: Callable[[str], Resource], capture: Capture, environ: Mapping[str, str] = os.environ
 ) -> Otlp:
-    """Make the pumps for the signals that have a receiver; `resource_of` describes a daemon by name.
+    """Make the queues for the signals that have a receiver; `resource_of` describes a daemon by name.
 
     Headers, TLS, compression and timeouts are read by the SDK's exporters themselves. The protocol is http/protobuf
     unless OTEL_EXPORTER_OTLP_PROTOCOL says grpc.

@@ -1,6 +1,6 @@
 """Reads `partial_success` of an OTLP receiver's answers: how many items of an accepted request it rejected.
 
-Over HTTP only: the SDK passes answers on to nobody, but takes an HTTP session.
+Over HTTP only: the SDK returns no responses, but accepts an HTTP session.
 Source: OTLP specification, "Partial Success"; a client must not send such items again.
 """
 

@@ -1,9 +1,9 @@
 """A prediction as a trace: the request, its prefill, and each stretch of reasoning, answer and tool call.
 
-Knows no stream and no socket. Names follow OpenTelemetry's GenAI conventions (v1.41.1), kept here as our own
-constants; what they do not name is ours and says so. Times inside the decode phase are shared out by characters and
-marked `daemonpulse.timing=estimated`, but for what the tap saw arrive (`exact`). Estimates stay out
-of `gen_ai.usage.*`, which only the daemon's counts may fill.
+Names follow OpenTelemetry's GenAI conventions (v1.41.1), as constants; other names begin with `daemonpulse.` or
+`llmster.`. Times inside the decode phase are split by characters and marked `daemonpulse.timing=estimated`, but
+for what the tap saw arrive (`exact`). Estimates stay out of `gen_ai.usage.*`, which only the daemon's counts may
+fill.
 """
 
 from __future__ import annotations
@@ -163,7 +163,7 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
     if capture is not Capture.OFF and prediction.output is not None:
         attributes["gen_ai.output.messages"] = content.messages(prediction, capture)
         if prediction.prompt is not None:
-            # The templated prompt, not messages: it is ours to name, not the conventions'.
+            # The templated prompt, not messages: the conventions have no name for it.
             text = content.prepared(prediction.prompt, capture)
             attributes["daemonpulse.prompt"] = content.cut(text, content.ATTRIBUTE_BYTES)
     return attributes

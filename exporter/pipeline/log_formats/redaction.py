@@ -1,4 +1,4 @@
-"""Masks what looks like a secret or an address in text that may leave. A help, no guarantee."""
+"""Masks text that looks like a secret or an address before export. Best effort, no guarantee."""
 
 from __future__ import annotations
 

@@ -1,1 +1,1 @@
-"""What a model wrote: reasoning, answer and tool calls told apart by the markers of its family."""
+"""Splits a model's output into reasoning, answer and tool calls by the markers of its family."""

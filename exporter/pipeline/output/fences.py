@@ -1,6 +1,6 @@
 """Follows the code fences of a text that passes by in pieces.
 
-Knows nothing of models or tags: only whether a position is inside fenced code.
+Reports only whether a position is inside fenced code.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Says what a part of a model's output is: reasoning, answer or tool call, and where it lies.
+"""The segment of a model's output: its kind (reasoning, answer, tool call) and position.
 
-Knows nothing of how the parts are told apart.
+splitter.py makes them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Splits a model's raw output into reasoning, answer and tool calls, in one pass, in chunks of any size.
 
-Knows nothing of tokens, times or the daemon: characters in, segments out, and no text is kept. The segments tile
+Does not depend on tokens, times or the daemon: characters in, segments out, and no text is kept. The segments tile
 the output: each character lies in exactly one, markup in the segment of the block it fences.
 
 Where a marker counts (families.py lists the texts):

@@ -1,6 +1,6 @@
-"""Tells an answer that looks as if it held markup of a family that families.py does not know.
+"""Detects an answer that looks like markup of a family that is not in families.py.
 
-A hint, not a count of anything: it makes a new family visible on the day it is first run.
+A hint: it shows a new family of models when it is first used.
 """
 
 from __future__ import annotations
