@@ -1,6 +1,7 @@
 """Reads a small text file whose path is a setting.
 
-Bounded, so that a wrong path (a disk image, /dev/zero) is harmless. Pipes are read, too: `<(command)` in a shell is one.
+Bounded, so that a wrong path (a disk image, /dev/zero) is harmless. Pipes are read, too: `<(command)` in a shell is
+one.
 """
 
 from __future__ import annotations
