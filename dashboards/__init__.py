@@ -1,1 +1,1 @@
-"""Grafana boards, recording rules and alerts, written from the catalogue: what it does not hold cannot be asked."""
+"""Grafana boards, recording rules and alerts, written from the catalogue; a query can only use its metrics."""

@@ -1,6 +1,6 @@
-"""Writes everything that is generated: boards, rules, their document. One source, so that no copy can drift.
+"""Writes the generated files from one source: boards, rules, their document.
 
-Knows file names and formats. Writing the same twice gives the same bytes.
+Writing the same twice gives the same bytes.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""`daemonpulse dashboards`: write the boards and rules, or tell whether they are fresh.
+"""`daemonpulse dashboards`: write the boards and rules, or check that they are current.
 
-Knows folders and exit codes; what is written is in the package `dashboards`, which needs the extra of that name.
+Needs the extra `dashboards`.
 """
 
 from __future__ import annotations

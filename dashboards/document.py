@@ -1,4 +1,4 @@
-"""Writes docs/DASHBOARDS.md: for each panel the question it answers and what it asks of which datasource."""
+"""Writes docs/DASHBOARDS.md: for each panel its question, its queries and their datasource."""
 
 from __future__ import annotations
 

@@ -1,6 +1,6 @@
 """Makes a board of a runbook page, so that the link of an alert opens where its boards are.
 
-Knows Markdown's headings only: the pages are in docs/runbook.
+The pages are in docs/runbook.
 """
 
 from __future__ import annotations

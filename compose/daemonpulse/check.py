@@ -1,6 +1,6 @@
-"""`daemonpulse check`: look at each configured daemon as the exporter would, and say what to do about the rest.
+"""`daemonpulse check`: checks each configured daemon as the exporter uses it, and prints the fix of each problem.
 
-Knows the order in which things can go wrong; every finding carries the fix. Changes nothing and starts no daemon.
+Every finding contains the fix. Changes nothing and starts no daemon.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ async def _check_session(client: DaemonClient, *, has_token: bool) -> AsyncItera
             "create a token in LM Studio (Developer > API tokens) and put it in the file "
             "DAEMONPULSE_DAEMON_TOKEN_FILE names"
             if not has_token
-            else "the daemon does not know this token; create a new one and replace it",
+            else "the daemon rejects this token; create a new one and replace it",
         )
         return
     if problem is not None:
@@ -215,7 +215,7 @@ def check_otlp(environ: Mapping[str, str]) -> list[Finding]:
 
 
 async def how_to_find(daemon: DaemonSettings) -> str:
-    """Look where else the daemon may be; say how to reach or start it."""
+    """Look for the daemon at other addresses; return how to reach or start it."""
     if not daemon.is_loopback and daemon.home is None:
         return "start it there (lms daemon up, lms server start), let it listen on the network, check the firewall"
     known = set(INTERNAL_PORTS)

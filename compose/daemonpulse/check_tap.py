@@ -1,4 +1,4 @@
-"""What `daemonpulse check` finds out about a tap: does it answer, is it before this daemon, does the exporter know it.
+"""The checks of a tap: it answers, relays to this daemon, and the exporter is configured for it.
 
 Asks the tap's port for reports and, through the tap, the daemon's greeting; changes nothing.
 """

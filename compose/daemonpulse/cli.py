@@ -1,6 +1,6 @@
-"""The `daemonpulse` command. Every subcommand's code is imported only when it is asked for, so --help is quick.
+"""The `daemonpulse` command. A subcommand's code is imported when it runs, so that --help is fast.
 
-Knows words and exit codes: 0 fine, 1 it did not work out, 2 it was asked wrongly (one line says what and how to fix).
+Exit codes: 0 success, 1 failure, 2 wrong usage (one line with the value and the fix).
 """
 
 from __future__ import annotations
@@ -49,7 +49,7 @@ main.add_command(actions)
 @settings_flags(SETTINGS)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(*, as_json: bool, **flags: str | None) -> None:
-    """Tell what of your own set-up works, and how to fix the rest.
+    """Check your configuration against each daemon, and print the fix of each problem.
 
     Takes the same settings as `daemonpulse exporter` and looks at each daemon the way the exporter would: found?
     LM Studio? token accepted? state readable? log stream open? is a tap before it? Exits 1 if something does not work.

@@ -1,6 +1,6 @@
 """`daemonpulse healthcheck`: whether the service of this container, or of this host, answers. For HEALTHCHECK lines.
 
-Reads the settings of process 1 when that is a `daemonpulse` command, flags included, so that it knocks where that
+Reads the settings of process 1 when that is a `daemonpulse` command, flags included, so that it connects where that
 process listens, with TLS if it has TLS. Any answer below 500 counts: a service that asks for a password is alive.
 """
 

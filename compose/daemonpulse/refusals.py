@@ -1,6 +1,6 @@
 """Ends a command that cannot run with one line: wrong usage, and packages that this installation lacks.
 
-Knows which extra a command needs and how this installation was made; not what the command does.
+Depends on the extras of commands and on the installation, not on what a command does.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Run one simulated daemon from the command line until it is told to stop.
 
-Knows options, signals and exit codes; everything simulated is in the server.
+Options, signals and exit codes; the simulation is in the server.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def main(
             version=version_string,
             models=models,
             gpus=gpus,
-            # Its own pid and the real time, so that whoever reads this host's processes and clock agrees.
+            # Its own pid and the real time, so that they match this host's processes and clock.
             pid=os.getpid(),
             start_ms=int(time.time() * 1000),
         )

@@ -1,6 +1,6 @@
 """Run due callbacks in order on a virtual clock, driven by real time or by hand.
 
-Knows nothing of daemons, sockets or models: only instants, callbacks and their order.
+Does not depend on daemons, sockets or models: only on instants, callbacks and their order.
 """
 
 from __future__ import annotations

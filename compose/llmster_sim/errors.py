@@ -1,6 +1,6 @@
 """Name the refusals a daemon gives, in the words its own errors use.
 
-Knows no transport: the WebSocket and REST layers each turn these into their own shape.
+Does not depend on the transport: the WebSocket and REST layers each convert these to their own shape.
 """
 
 from __future__ import annotations

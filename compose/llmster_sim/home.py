@@ -1,6 +1,6 @@
 """Write the files a daemon keeps in its home directory, as far as an observer reads them.
 
-Knows settings and a port; it reads nothing back and holds no prompt of anyone.
+Writes from settings and a port; contains no prompts.
 """
 
 from __future__ import annotations
@@ -56,7 +56,7 @@ def write_home(*, home: Path, port: int, host: str, daemon: Daemon) -> None:
     if not (home / "mcp.json").exists():
         _write(home / "mcp.json", {"mcpServers": {}})
     for number in range(3):
-        # Assumed: the names. The real files hold prompts; these hold none, and nobody should open them.
+        # Assumed: the names. The real files hold prompts; these hold none, and readers must not open them.
         _write(history / f"{1_795_351_872_000 + number}.json", {"note": "simulated, without content"})
 
 

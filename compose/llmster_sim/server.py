@@ -1,6 +1,6 @@
 """Run a simulated daemon on one port: WebSockets and REST, start, stop and restart.
 
-Knows how the parts fit together and nothing of what they do.
+Only wiring: each part is in its own module.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What one alert is: a condition, how long it must hold, how bad it is, and one sentence about it.
+"""One alert: a condition, its duration, its severity, and a summary.
 
-Knows no receiver: who is woken by what severity is decided in Alertmanager.
+Alertmanager decides who receives which severity.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from dashboards.kit.promql import Expr, QueryError
 from dashboards.kit.theme import Json
 
 CRITICAL: Final = "critical"
-"""Somebody should get up: people are without their models, or a GPU is failing."""
+"""Requires action at once: models are unavailable, or a GPU is failing."""
 WARNING: Final = "warning"
 """Look at it today."""
 INFO: Final = "info"
@@ -38,7 +38,7 @@ class Alert:
     lasting: str = "0m"
     """How long the condition must hold."""
     keep: str = ""
-    """How long it goes on firing after the condition ended, so that what comes and goes is one alert."""
+    """How long it keeps firing after the condition ended, so that a flapping condition is one alert."""
 
     def __post_init__(self) -> None:
         """Refuse a sentence that names a label the condition does not have. Raises QueryError."""

@@ -1,4 +1,4 @@
-"""Alerts about GPUs: their memory, who holds it, their heat, their faults."""
+"""Alerts about GPUs: memory, foreign processes, temperature, faults."""
 
 from __future__ import annotations
 

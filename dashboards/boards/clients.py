@@ -1,6 +1,6 @@
-"""What only the tap knows: who asks, what clients see, what it costs by client, and whether the tap works.
+"""Sections with the tap's data: clients, their latencies, cost by client, and the tap's health.
 
-Sections of Pulse, Economics and Overview; each is closed, and its title says that it needs the tap.
+Sections of Pulse, Economics and Overview; each is closed, and its title names the tap.
 """
 
 from __future__ import annotations

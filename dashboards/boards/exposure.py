@@ -75,7 +75,7 @@ _ENGINES = tables.table(
 )
 _LINK = tables.table(
     "LM Link",
-    "Is the daemon's LM Link online, and what does it complain of?",
+    "Is the daemon's LM Link online, and which issues does it report?",
     Query(coded(_B, d.LINK_STATE, theme.LINK_STATES, "daemon")),
     Query(sum_by(_B.now(d.LINK_ISSUE), "daemon")),
     columns=[

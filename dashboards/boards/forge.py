@@ -214,7 +214,7 @@ _ACTIONS = plots.series(
 )
 _VERDICTS = panels.bars(
     "Pre-flight verdicts",
-    "Would models have fitted when somebody asked?",
+    "Which verdicts did pre-flights give?",
     Query(sum_by(_B.increase(a.PREFLIGHTS, RANGE), "verdict"), "{{verdict}}"),
     decimals=0,
 )

@@ -180,7 +180,7 @@ _SHARE = plots.series(
 )
 _REJECTED = plots.series(
     "Rejected requests",
-    "Does somebody try without the right token?",
+    "Do requests arrive with a missing, wrong or too weak token?",
     Query(sum_by(_B.increase(a.AUTH_FAILURES), "reason"), "{{reason}}"),
     unit="none",
     decimals=0,

@@ -1,6 +1,6 @@
 """Boards for a Grafana that may not load the plugin: its own Alertmanager datasource carries what buttons it can.
 
-Knows what needs the plugin, the lists of the actions API, and says in the place of each where else it can be read.
+Panels that need the plugin (the lists of the actions API) become a text with the equivalent command.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Puts panels on a board: rows of 24 columns, variables, annotations, links between the boards.
 
-Knows the grid and what every board has in common; which panels there are is in dashboards/boards.
+The panels are in dashboards/boards.
 """
 
 from __future__ import annotations
@@ -328,7 +328,7 @@ class _Page(core.Dashboard):  # type: ignore[misc]
 
 
 def _plain(value: Any) -> Any:
-    """Turn what knows how to write itself into dicts and lists, as grafanalib's encoder would."""
+    """Turn grafanalib's objects into dicts and lists, as its encoder does."""
     if hasattr(value, "to_json_data"):
         return _plain(value.to_json_data())
     if isinstance(value, dict):

@@ -1,6 +1,6 @@
 """Buttons: Grafana fetch actions that POST to the actions API through Grafana's datasource proxy.
 
-Knows the API's routes and no secret: the proxy adds the token on Grafana's server, so that none is in any board.
+The proxy adds the token on Grafana's server, so that no board contains one.
 """
 
 from __future__ import annotations

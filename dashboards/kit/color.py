@@ -1,6 +1,6 @@
 """Colour arithmetic: WCAG contrast, colour blindness after Machado, distance as the eye sees it (CIE Lab).
 
-Knows no palette. The tests use it to prove that colours which mean different things can be told apart.
+Does not depend on the palette. The tests use it to prove that colours of different meaning differ enough.
 """
 
 from __future__ import annotations

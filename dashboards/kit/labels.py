@@ -1,6 +1,6 @@
 """PromQL that shapes results for reading: labels made or joined, alerts that fire.
 
-Knows PromQL's functions and Prometheus' own series ALERTS; no metric of the catalogue.
+Does not depend on the catalogue.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Final
 from dashboards.kit.promql import Expr, QueryError
 
 OBJECT: Final = ("daemon", "instance_id", "model", "server", "tool", "host", "gpu", "collector", "objective")
-"""Labels of an alert that may say what it is about, in the order in which they are read."""
+"""Labels of an alert that may name its object, in order of preference."""
 
 
 def relabeled(expr: Expr, target: str, replacement: str, source: str, pattern: str) -> Expr:

@@ -1,6 +1,6 @@
-"""Panels of numbers: stat, counts, gauge, bars, and what all panels are. Everything they say is written here.
+"""Panels of numbers: stat, counts, gauge, bars; and the base of all panels.
 
-grafanalib numbers and serializes; its defaults are those of old Grafanas. Knows no metric and no board.
+grafanalib numbers and serializes; its defaults are those of old Grafanas. Does not depend on metrics or boards.
 """
 
 from __future__ import annotations
@@ -73,7 +73,7 @@ def panel(
     transformations: Sequence[Json] = (),
     interval: str | None = None,
 ) -> Viz:
-    """Make a panel of any kind. Raises ValueError when its description says nothing."""
+    """Make a panel of any kind. Raises ValueError when its description is empty."""
     if not ask.endswith((".", "?")):
         raise ValueError(f"{title}: the description is a question or a sentence")
     targets = [query.named(chr(ord("A") + number)) for number, query in enumerate(queries)]

@@ -1,6 +1,6 @@
 """Panels of time: series, state timelines, heatmaps, logs. Each is one preset.
 
-Knows no metric and no board.
+Does not depend on metrics or boards.
 """
 
 from __future__ import annotations
@@ -93,7 +93,7 @@ def timeline(
     interval: str = "15s",
     short_names: bool = False,
 ) -> Viz:
-    """Show which state a thing was in, as bands. One base colour, so that Grafana keeps the words of the mappings."""
+    """Show states over time, as bands. One base colour, so that Grafana keeps the words of the mappings."""
     return panel(
         "state-timeline",
         title,

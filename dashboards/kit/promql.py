@@ -1,7 +1,7 @@
 """Writes PromQL from rows of the catalogue, and refuses at build time what would be empty or wrong at query time.
 
-Knows kinds, labels and units; no panel, no threshold. A counter without rate, a quantile of a gauge, a label that a
-metric does not have, a division of vectors that never match: each raises QueryError before anybody sees a board.
+Uses kinds, labels and units of the catalogue. A counter without rate, a quantile of a gauge, a label that a metric
+does not have, a division of vectors that never match: each raises QueryError when the board is built.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ _TIES: Final = {
 
 
 class QueryError(ValueError):
-    """A query that cannot give what was meant. Says which metric, what is wrong, what to write instead."""
+    """An invalid query. Names the metric, the error and the fix."""
 
 
 @dataclass(frozen=True, slots=True)

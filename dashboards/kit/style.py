@@ -1,6 +1,6 @@
-"""What is said of single series and columns of a panel: overrides, by name, by expression, by query.
+"""Overrides of single series and columns of a panel: by name, by expression, by query.
 
-Knows the palette and Grafana's matchers; no metric.
+Does not depend on metrics.
 """
 
 from __future__ import annotations

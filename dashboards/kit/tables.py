@@ -1,6 +1,6 @@
-"""Tables: one row per thing, a column per question about it, buttons where something can be done about it.
+"""Tables: one row per object, one column per value, and buttons.
 
-Knows how Grafana merges, orders and names columns; no metric and no board.
+Does not depend on metrics or boards.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""What a panel asks of which datasource: PromQL, LogQL, TraceQL, and the actions API's lists.
+"""Queries of panels by datasource: PromQL, LogQL, TraceQL, and the actions API's lists.
 
-Datasources are named by a board's variables, so that no uid of anybody's set-up is written down.
+Datasources are variables of a board, so that no uid is fixed.
 """
 
 from __future__ import annotations

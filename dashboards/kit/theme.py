@@ -1,7 +1,7 @@
-"""How the boards look: the palette, the colour and the word of every state, the units. One colour per meaning.
+"""The theme of the boards: palette, colour and text of every state, units. One colour per meaning.
 
-Slate and indigo on Grafana's dark and light theme. Amber is attention, red is "act now" and nothing else. A state is
-never told by colour alone: it has a word as well.
+Slate and indigo on Grafana's dark and light theme. Amber is attention, red is "act now" and nothing else. A state
+always has a text, never a colour alone.
 """
 
 from __future__ import annotations
@@ -126,7 +126,7 @@ def words(**states: tuple[str, str]) -> list[Json]:
 NAN_DASH: Final[list[Json]] = [
     {"type": "special", "options": {"match": "nan", "result": {"index": 0, "text": "\u2013"}}}
 ]
-"""A division by nothing is no number; a cell says so as every empty cell does."""
+"""A division by zero is no number; its cell shows the text of an empty cell."""
 
 # Cells: what is as it should be has no colour.
 YES_NO: Final = words(_0=("No", CLEAR), _1=("Yes", CLEAR))

@@ -1,6 +1,6 @@
-"""Recording rules: what alerts and other people's boards ask again and again, named level:metric:operations.
+"""Recording rules: expressions that alerts and boards share, named level:metric:operations.
 
-Knows how rules become a file of Prometheus; which of them alert is `alerts`' business.
+Writes rules as a Prometheus rule file; the alerts are in `alerts`.
 """
 
 from __future__ import annotations
@@ -144,7 +144,8 @@ _OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *GPU)
 
 FOREIGN: Final = Recording(
     "instance_gpu:gpu_process_memory_bytes:foreign",
-    # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere nobody is foreign.
+    # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere no process is
+    # foreign.
     (sum_by(_P.now(h.PROCESS_MEMORY), *GPU) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
     GPU,
 )

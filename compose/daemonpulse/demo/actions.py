@@ -1,6 +1,6 @@
 """The demo's actions API and MCP gate: over the simulated daemon and its GPUs, with an operator's token in a file.
 
-Knows where the demo keeps its things, and nothing of what the API does.
+Depends only on the demo's folders and the API's settings.
 """
 
 from __future__ import annotations

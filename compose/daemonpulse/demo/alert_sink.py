@@ -1,6 +1,6 @@
-"""A receiver of Alertmanager's webhook messages: the demo's stand-in for whatever wakes people.
+"""A receiver of Alertmanager's webhook messages: the demo's receiver of alerts.
 
-Knows the few fields it shows. Source: <webhook_config> in Alertmanager's documentation, version 4 of its message.
+Source: <webhook_config> in Alertmanager's documentation, version 4 of its message.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ class Alert:
 
 @contextlib.contextmanager
 def alert_sink(told: Callable[[Alert], None]) -> Iterator[str]:
-    """Listen on a free port of this host and yield the URL; `told` hears each alert, from another thread."""
+    """Listen on a free port of this host and yield the URL; `told` is called with each alert, from another thread."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_POST(self) -> None:

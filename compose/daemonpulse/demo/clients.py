@@ -1,6 +1,6 @@
-"""The demo's clients: programs that ask the daemon through the tap, each with a key of its own and its way of asking.
+"""The demo's clients: programs that use the daemon through the tap, each with its own key and API.
 
-Knows the daemon's HTTP API and nothing of the simulator.
+Depends on the daemon's HTTP API, not on the simulator.
 """
 
 from __future__ import annotations

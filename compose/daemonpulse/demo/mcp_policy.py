@@ -1,6 +1,6 @@
 """The demo's MCP gate: a policy for its tool server, and the mcp.json that points the simulated daemon at the gate.
 
-Knows what the files must say and nothing of who reads them.
+Only writes the files.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Real programs of the stack as child processes: found on PATH, started with the shipped files, always ended.
 
-Knows how to start and stop a process; what its files mean is in compose/.
+Starts and stops processes; their files are in compose/.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ STOP_S: Final = 5.0
 
 
 class ProgramFailed(Exception):
-    """A program ended or stayed silent although it should serve; the message ends with its last words."""
+    """A program ended or did not serve in time; the message ends with its last output."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -115,7 +115,7 @@ async def _wait_until_ready(
 
 def _last_words(log_file: Path) -> str:
     lines = log_file.read_text(errors="replace").strip().splitlines()
-    return " | ".join(lines[-3:]) or "it said nothing"
+    return " | ".join(lines[-3:]) or "it printed nothing"
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

@@ -1,7 +1,6 @@
 """`daemonpulse demo`: a simulated daemon, exporter, actions API, and what of the stack is installed, in one command.
 
-Knows how the parts meet. Simulator and exporter share this process but not a line of code: they meet on a socket,
-as they would on two hosts.
+Simulator and exporter share this process but no code: they are connected by a socket, as on two hosts.
 """
 
 from __future__ import annotations
@@ -66,7 +65,7 @@ _LINKS: Final = {
     "actions": (("/docs", "every route of the API"),),
     "prometheus": (("/alerts", "what fires"),),
     "grafana": (
-        ("/d/daemonpulse-overview", "is all well?"),
+        ("/d/daemonpulse-overview", "start here: is everything up?"),
         ("/d/daemonpulse-pulse", "requests, and what they write while they run"),
         ("/d/daemonpulse-forge", "what is loaded, with buttons"),
     ),
@@ -165,7 +164,7 @@ class _Demo:
             log_level="info",
             log_format="logfmt",
             log_stream=True,
-            capture="full",  # simulated prompts and answers are nobody's
+            capture="full",  # simulated prompts and answers are no one's content
             live_token=self._live_token,
             reasoning_tags=(),
             daemons=(
@@ -258,7 +257,7 @@ class _Demo:
                 try:
                     line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
                 except httpx.TransportError:
-                    break  # a signal ended the exporter between two looks
+                    break  # a signal ended the exporter between two checks
                 if sys.stdout.isatty():
                     columns = shutil.get_terminal_size().columns
                     click.echo(f"\r{line[: columns - 1]:<{columns - 1}}", nl=False)
@@ -304,7 +303,7 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
 
     def stop(number: signal.Signals) -> None:
         if number == signal.SIGHUP:  # the terminal is gone: what is printed from now on has nowhere to go
-            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - no path of ours
+            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a file descriptor, no path
                 for stream in (sys.stdout, sys.stderr):
                     os.dup2(nowhere.fileno(), stream.fileno())
         if not told.done():

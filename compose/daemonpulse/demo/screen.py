@@ -1,6 +1,6 @@
 """The demo on a terminal: `daemonpulse top` over its exporter, until q, Ctrl-C or a signal.
 
-Knows the screen and the addresses it reads, and nothing of what else runs.
+Depends only on the screen and the addresses it reads.
 """
 
 from __future__ import annotations
@@ -38,7 +38,7 @@ class DemoScreen:
     async def show(
         self, exporter_url: str, actions_url: str, token_file: Path, ends: Iterable[asyncio.Future[None]]
     ) -> None:
-        """Show it until somebody quits, or one of `ends` is done."""
+        """Show it until the user quits, or one of `ends` is done."""
         from daemonpulse.top.commands import Commands
         from daemonpulse.top.screen import Top
         from daemonpulse.top.source import Source

@@ -1,7 +1,7 @@
-"""`daemonpulse simulate`: a simulated daemon on a port of its own, and an exporter that sees its simulated GPUs.
+"""`daemonpulse simulate`: a simulated daemon on its own port, and an exporter that reads its simulated GPUs.
 
-Knows how the two meet, as they do in the demo, and nothing of what else runs: the stack's containers bring the rest.
-One process, because an exporter in another one could not see GPUs that exist only in the simulator's memory.
+The stack's containers run the other programs.
+One process, because the GPUs exist only in the simulator's memory.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
-"""Shows the exporter the simulator's GPUs and processes through the interfaces that real ones come through.
+"""Gives the exporter the simulator's GPUs and processes through the interfaces of real ones.
 
-Neither side knows the other: this is where a demo ties them together, and everything here is marked as simulated.
+Neither side depends on the other; everything here is marked as simulated.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class SimulatedHost(_Simulated):
     """A HostSource of a host that does not exist: the simulated daemon with one engine per loaded model."""
 
     def read(self, daemon_pid: int | None) -> HostReading:
-        """Read the simulated host; it has only the one daemon, whatever its pid is called."""
+        """Read the simulated host; it has one daemon, so the pid is ignored."""
         return self._ask(lambda: self._read(daemon_pid), HardwareError)
 
     def name_of(self, pid: int) -> str | None:

@@ -1,6 +1,6 @@
-"""The stack's programs as the demo runs them: each with the very file of compose/, on free ports of this host.
+"""The stack's programs as the demo runs them: each with its file of compose/, on free ports of this host.
 
-Knows what each needs to be told when it does not run in a container of its own; what the files mean is in compose/.
+Sets what differs outside a container; the files are in compose/.
 """
 
 from __future__ import annotations
@@ -15,7 +15,7 @@ from daemonpulse.demo.actions import TEXT_TOKEN
 from daemonpulse.demo.programs import Program, free_port, stack_folder
 
 _WEBHOOK: Final = "url_file: /run/secrets/alert_webhook_url"
-"""The line of alertmanager.yml that says where messages go. Alertmanager knows url_file from version 0.26 on, and
+"""The line of alertmanager.yml with the webhook's address. Alertmanager has url_file from version 0.26 on, and
 Debian 12 has 0.25, so that the demo always writes the address itself."""
 _TOKEN: Final = "/run/daemonpulse/token"  # noqa: S105 - a path of the stack's containers
 _TEXT_TOKEN: Final = f"/run/daemonpulse/{TEXT_TOKEN}"

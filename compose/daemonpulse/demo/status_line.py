@@ -1,6 +1,6 @@
-"""Pure: one line that says how a daemon is doing, from the scrapes of the last seconds.
+"""Makes the status line of a daemon from the scrapes of the last seconds. Pure.
 
-Knows the names of metrics by the catalogue, and no terminal.
+Does not depend on the terminal.
 """
 
 from __future__ import annotations
@@ -13,7 +13,7 @@ from exporter.catalogue import daemon, log_stream
 Samples = list[tuple[str, dict[str, str], float]]
 
 WINDOW_S: Final = 10.0
-"""Tokens are counted when a prediction ends, so that a shorter look back shows 0 most of the time."""
+"""Tokens are counted when a prediction ends, so a shorter window shows 0 most of the time."""
 
 
 class Pulse:

@@ -1,6 +1,6 @@
 """The demo's tool server: a few tools over made-up notes, spoken to on stdin and stdout with the official SDK.
 
-Knows no gate and touches no file. Started by the demo's gate as `python -m daemonpulse.demo.tool_server`.
+Does not depend on the gate and uses no file. Started by the demo's gate as `python -m daemonpulse.demo.tool_server`.
 """
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What keys of the screen change: the verbs of `daemonpulse actions`, run as a program, so that both do the same."""
+"""Commands of the screen's keys: the verbs of `daemonpulse actions`, run as a program, so that both do the same."""
 
 from __future__ import annotations
 

@@ -80,7 +80,7 @@ class Top(App[None]):
     ]
 
     def __init__(self, source: Source, *, interval_s: float, commands: Commands | None = None) -> None:
-        """Prepare. Without `commands` (no token) the keys that change something say so."""
+        """Prepare. Without `commands` (no token) the keys that change something print the reason."""
         super().__init__()
         self._source = source
         self._interval_s = interval_s
@@ -113,7 +113,7 @@ class Top(App[None]):
 
     @work(exclusive=True)
     async def refresh_screen(self) -> None:
-        """Read once and draw; a reading that fails leaves the last one and says so."""
+        """Read once and draw; a reading that fails keeps the last one and shows the error."""
         if self._paused:
             return
         problem = self.query_one("#problem", Static)

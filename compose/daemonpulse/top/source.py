@@ -1,4 +1,4 @@
-"""Where the screen gets its data: an exporter that answers, or one that is started for as long as the screen is up."""
+"""The source of the screen's data: a running exporter, or one that is started with the screen."""
 
 from __future__ import annotations
 

@@ -42,7 +42,7 @@ _FOREIGN_PID = 2211
 class Settings:
     """What an operator sets: `settings.json` and `http-server-config.json` in daemon terms.
 
-    `ttl_ignored` leaves idle instances in memory, as operators complained of. `log_prompts` off means no
+    `ttl_ignored` leaves idle instances in memory, as operators reported. `log_prompts` off means no
     prediction events at all; `engine_lines_in_server_log` repeats engine lines as DEBUG server.log lines,
     as 0.4.24 did.
     """
@@ -123,7 +123,7 @@ class Daemon:
         return stop
 
     def log(self, event: log_events.Event) -> None:
-        """Publish a log event to whoever watches; there is no history."""
+        """Publish a log event to the current subscribers; there is no history."""
         for watcher in list(self._watchers):
             watcher(event)
 
@@ -158,7 +158,7 @@ class Daemon:
 
     @property
     def keeps_expired(self) -> bool:
-        """Whether idle instances stay loaded past their TTL, as operators complained of."""
+        """Whether idle instances stay loaded past their TTL, as operators reported."""
         return self.settings.ttl_ignored
 
     def keeps_stats(self, task: int) -> bool:
@@ -168,7 +168,7 @@ class Daemon:
     # Identity
 
     def new_pid(self) -> int:
-        """Give a process id nobody else has."""
+        """Give an unused process id."""
         self._last_pid += self.rng.randrange(1, 40)
         return self._last_pid
 

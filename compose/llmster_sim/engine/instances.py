@@ -1,6 +1,6 @@
 """Hold a loaded (or loading) instance of a model and describe it as the daemon does.
 
-Knows no queue policy and no placement; it is the record both work on.
+Does not depend on queue policy or placement, which use it.
 """
 
 from __future__ import annotations

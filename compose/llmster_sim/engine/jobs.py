@@ -1,6 +1,6 @@
 """Describe one piece of work for an instance, and what is told about it while it runs.
 
-Knows no queue and no clock: these are the values that queue and listeners exchange.
+Does not depend on queues or clocks: these are the values that queue and listeners exchange.
 """
 
 from __future__ import annotations

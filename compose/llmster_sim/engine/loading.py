@@ -1,6 +1,6 @@
 """Bring models into memory and out again: explicit and just-in-time loads, TTL, eviction, crashes.
 
-Knows nothing of prompts or sockets; whoever asked is told through one callback per load.
+Does not depend on prompts or sockets; one callback per load informs the requester.
 """
 
 from __future__ import annotations
@@ -33,7 +33,7 @@ _CPU_SLOWDOWN = 8.0
 
 @dataclasses.dataclass(frozen=True, slots=True, kw_only=True)
 class Resolved:
-    """The daemon knows which model is meant."""
+    """The model key is known."""
 
     model: Model
 
@@ -97,7 +97,7 @@ class LoaderHost(Desk, Protocol):
         """Whether idle instances stay loaded past their TTL."""
 
     def new_pid(self) -> int:
-        """Give a process id nobody else has."""
+        """Give an unused process id."""
 
     def new_reference(self) -> str:
         """Give a fresh instanceReference."""
@@ -212,7 +212,7 @@ class Loader:
         load.tell(Loaded(instance=instance, load_s=round(daemon.clock.now_s - load.started_s, 3)))
 
     def abort(self, load: Load, *, error: errors.DaemonError | None = None) -> None:
-        """Give a load up; nobody is told unless there is an error to tell."""
+        """Abandon a load; the callback is called only with an error."""
         if load.done:
             return
         load.done = True
@@ -235,7 +235,7 @@ class Loader:
         self._daemon.totals.unloads += 1
 
     def evict_jit(self, *, but_not: Model, notify: Callable[[LoadEvent], None]) -> None:
-        """Unload former JIT instances before a new JIT load, busy or not (operators complain of that)."""
+        """Unload former JIT instances before a new JIT load, busy or not (operators report that)."""
         for instance in list(self._daemon.instances):
             if instance.jit and instance.loaded and instance.model is not but_not:
                 notify(Evicting(instance=instance))

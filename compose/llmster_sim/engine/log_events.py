@@ -1,6 +1,6 @@
 """Word the daemon's log events: the four types of the diagnostics stream and their known lines.
 
-Pure text; knows no subscribers and keeps nothing. Shapes come from published samples and captures.
+Pure text; does not depend on subscribers and stores nothing. Shapes come from published samples and captures.
 """
 
 from __future__ import annotations

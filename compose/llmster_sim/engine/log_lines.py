@@ -1,6 +1,6 @@
 """Tell the log what happens to the jobs of one instance, in the order a real engine and server would.
 
-Knows jobs and wordings; it moves nothing and decides nothing.
+Formats jobs as lines; changes no state.
 """
 
 from __future__ import annotations

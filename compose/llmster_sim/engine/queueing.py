@@ -1,6 +1,6 @@
 """Run asks on one instance: slots and queue, prefill and decode rates, and the log lines of both.
 
-Knows one instance only; loading, unloading and who asked are decided elsewhere.
+One instance only; loading, unloading and requesters are elsewhere.
 """
 
 from __future__ import annotations

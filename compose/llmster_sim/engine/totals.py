@@ -1,6 +1,6 @@
 """Keep the exact truth about what the daemon did, for tests to compare sums with.
 
-Knows nothing of how it is observed; `logged_*` says what a perfect reader of the log stream could add up.
+Does not depend on observers; `logged_*` are the sums that a perfect reader of the log stream gets.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Simulate GPUs: memory per process, load, heat and power as functions of virtual time.
 
-Knows no models or daemons: a process is a pid with so many bytes, and load is told from outside.
+Does not depend on models or daemons: a process is a pid with bytes, and load is set from outside.
 """
 
 from __future__ import annotations
@@ -89,7 +89,7 @@ class Gpu:
 
     @property
     def used_bytes(self) -> int:
-        """Bytes taken by every process, ours and foreign."""
+        """Bytes of every process, the daemon's and foreign."""
         return sum(self.processes.values())
 
     @property

@@ -1,6 +1,6 @@
 """List the models on the simulated disk: what the daemon says of them and how fast they run.
 
-Knows nothing of loading, queues or wire formats; sizes and rates are data, never behaviour.
+Does not depend on loading, queues or wire formats; sizes and rates are data, never behaviour.
 """
 
 from __future__ import annotations

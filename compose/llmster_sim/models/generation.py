@@ -1,6 +1,6 @@
 """Make up what a model writes: reasoning, answer and tool calls in the raw tags of its family.
 
-Pure and seeded; knows no time, no daemon and no wire. Token counts are exact in the simulator's own terms.
+Pure and seeded; does not depend on time, daemon or wire. Token counts are exact in the simulator's own terms.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read and complete a load configuration: the key/value fields of the daemon's `loadConfigStack`.
 
-Knows no instances or GPUs; unknown keys are kept as they came, as the daemon keeps them.
+Does not depend on instances or GPUs; unknown keys are kept as they came, as the daemon keeps them.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Format conversations the way each model family's chat template does.
 
-Knows only text in and text out; what the model answers is made elsewhere.
+Text in, text out; generation.py makes the answers.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Serve `POST /api/v1/chat`: plain or as server-sent events, with reasoning, model loads and tools.
 
-Knows the request and event shapes of the official docs; one run is a chain of callbacks in virtual time.
+Request and event shapes follow the official docs; one run is a chain of callbacks in virtual time.
 """
 
 from __future__ import annotations

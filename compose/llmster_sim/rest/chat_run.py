@@ -1,6 +1,6 @@
 """Run one v1 chat to its end: load, predict, call tools, predict again, and tell each step as an event.
 
-Knows the event shapes of the official docs page on streaming events; it writes to no socket.
+Event shapes follow the official docs page on streaming events; it writes to no socket.
 """
 
 from __future__ import annotations

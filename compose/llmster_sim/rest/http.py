@@ -1,6 +1,6 @@
 """Route HTTP requests: who may pass, what a fault does instead, what an unknown route answers.
 
-Knows no model and no body schema; each route's work is done in the `rest_*` modules.
+Does not depend on models or body schemas; the other modules of this folder do each route's work.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Read the `integrations` of a chat request and decide whether their tools may be used.
 
-Knows settings and shapes, and no MCP: a `ToolBench` reaches real servers; without one, tools are made up.
+Does not depend on MCP: a `ToolBench` reaches real servers; without one, tools are made up.
 """
 
 from __future__ import annotations

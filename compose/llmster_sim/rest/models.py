@@ -1,6 +1,6 @@
 """Serve the HTTP routes about models: listing, loading, unloading and downloads, in all three API families.
 
-Knows the daemon and the router; chats are served elsewhere.
+Chats are served elsewhere.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Serve the OpenAI-compatible routes and their /api/v0 twins: chat, completion, embeddings.
 
-Knows the smallest useful part of those shapes; /api/v0 adds the daemon's own stats to them.
+Implements the smallest useful part of those shapes; /api/v0 adds the daemon's own stats to them.
 """
 
 from __future__ import annotations

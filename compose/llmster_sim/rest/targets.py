@@ -1,6 +1,6 @@
 """Find the model a REST request means, the way the daemon forgives wrong names, and word what failed.
 
-Knows the daemon and REST errors; what is asked of the model is the caller's business.
+The caller makes the request to the model.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Ask the daemon for one prediction as something a coroutine can wait for, and send server-sent events.
 
-Knows no API: each shapes its own answers.
+Does not depend on an API: each shapes its own responses.
 """
 
 from __future__ import annotations

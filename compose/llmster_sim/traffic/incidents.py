@@ -1,6 +1,6 @@
-"""Generate trouble on top of the steady mix: stuck instances, crashes, stalls, restarts, heat, odd frames, leaks.
+"""Generate incidents on top of the steady mix: stuck instances, crashes, stalls, restarts, heat, odd frames, leaks.
 
-Knows the daemon's public methods and the faults; each trouble is what operators reported.
+Uses the daemon's public methods and the faults; operators reported each incident.
 """
 
 from __future__ import annotations
@@ -29,7 +29,7 @@ class Stuck(Steady):
     """After 20 s one instance stops making progress: `generating` for ever, its queue grows."""
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         self.later(20.0, self._stall)
 
@@ -45,7 +45,7 @@ class Crash(Steady):
     """After 20 s, and every two minutes, the engine process of a busy instance dies."""
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         self.later(20.0, self._crash)
 
@@ -75,7 +75,7 @@ class Stall(Steady):
         self._faults = faults
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         self.later(20.0, self._freeze)
 
@@ -109,7 +109,7 @@ class Heat(Steady):
     """After 20 s the fans of every GPU are blocked for six minutes, then free for two: they slow down by heat."""
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         self.later(20.0, lambda: self._block(True))
 
@@ -123,7 +123,7 @@ class BadMemory(Steady):
     """Corrected ECC errors on the first GPU every few seconds; every minute an uncorrected one, with its XID."""
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         if not self.daemon.gpus.all:
             return
@@ -150,7 +150,7 @@ class Malformed(Steady):
         self._kinds = itertools.cycle(range(9))
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         self.later(2.0, self._odd)
 
@@ -207,7 +207,7 @@ class Leak(Steady):
         self._ballast: list[bytearray] = []
 
     def begin(self) -> None:
-        """Schedule the trouble."""
+        """Schedule the incident."""
         super().begin()
         self.every(3.0, self._leak)
 

@@ -1,6 +1,6 @@
 """Generate agents whose tools the daemon runs: each chat calls several tools of the servers that mcp.json names.
 
-Knows chats as an API client would ask for them; what the servers are and how they are reached it does not.
+Sends chats as an API client does; does not depend on the servers or their transport.
 """
 
 from __future__ import annotations

@@ -1,6 +1,6 @@
 """Run the tool servers of an mcp.json as the daemon's plugins: connect, list their tools, call them, tell their stderr.
 
-Knows MCP through its official client, and neither models nor chats. Imported only when an mcp.json is given.
+Uses MCP's official client; does not depend on models or chats. Imported only when an mcp.json is given.
 
 Documented: where servers are named, and the ids `mcp/NAME`. Assumed: a server is connected to on first use and stays
 connected; mcp.json is read anew for each chat; the client speaks the protocol of 2025 and gives a call up after 60 s,
@@ -118,7 +118,7 @@ class ToolServer:
         except Exception as error:  # noqa: BLE001 - a plugin that fails is no failure of the daemon
             if not ready.done():
                 ready.set_exception(ServerUnreachable(str(error) or type(error).__name__))
-                ready.exception()  # perhaps nobody waits any more
+                ready.exception()  # perhaps without a waiting caller
 
     async def _transport(
         self, stack: AsyncExitStack

@@ -1,6 +1,6 @@
 """Name the scenarios a simulator can play, and load what is in memory when it starts.
 
-Knows no events itself; the generators are in `traffic` and `incidents`.
+The generators are in `traffic` and `incidents`.
 """
 
 from __future__ import annotations

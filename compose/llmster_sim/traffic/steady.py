@@ -1,6 +1,6 @@
 """Generate ordinary traffic on the daemon model: a steady mix, bursts, and agents with tools.
 
-Knows the daemon's public methods only; every arrival is a seeded event on the virtual clock.
+Uses the daemon's public methods only; every arrival is a seeded event on the virtual clock.
 """
 
 from __future__ import annotations
@@ -156,7 +156,7 @@ class Steady(Traffic):
             level="debug",
             text=log_events.received_request(method="POST", path="/v1/embeddings", body={"model": _EMBEDDER}),
         )
-        # Without that model on disk there is nobody to ask.
+        # Without that model on disk there is no target.
         with contextlib.suppress(DaemonError):
             self.daemon.request(
                 _EMBEDDER, domain="embedding", ask=lambda _i: embedding_ask(text, route="/v1/embeddings")

@@ -1,6 +1,6 @@
 """Decide who may connect: API tokens, and passkeys fixed by the first connection under an identifier.
 
-Knows no sockets; it is asked with a packet and answers with None or the reason of the refusal.
+Does not depend on sockets: a packet in, None or the reason of the refusal out.
 """
 
 from __future__ import annotations
@@ -22,7 +22,7 @@ REST_UNAUTHORIZED = (
 
 
 class Authority:
-    """Knows the token and the passkeys of the clients that are connected."""
+    """Holds the token and the passkeys of connected clients."""
 
     def __init__(self, *, token: str | None) -> None:
         if token is not None and _TOKEN.fullmatch(token) is None:

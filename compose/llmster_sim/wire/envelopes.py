@@ -1,6 +1,6 @@
 """Speak the daemon's WebSocket protocol on one authenticated socket: envelopes, calls, channels, warnings.
 
-Knows no endpoint by name and no daemon; endpoints are given, frames go to `send_text`.
+Does not depend on endpoints or the daemon; endpoints are passed in, frames go to `send_text`.
 """
 
 from __future__ import annotations
@@ -135,7 +135,7 @@ class Channel:
             self.port.send({"type": "channelSend", "channelId": self.channel_id, "message": message})
 
     def close(self) -> None:
-        """End the channel well."""
+        """End the channel without an error."""
         if self._end():
             self.port.send({"type": "channelClose", "channelId": self.channel_id})
 
@@ -206,7 +206,7 @@ class Port:
                 return
 
     def warn(self, warning: str, kind: str) -> None:
-        """Complain about the client; what it asked for is never answered then."""
+        """Send a communicationWarning; the request in question is then never answered."""
         if self._warnings < _MOST_WARNINGS:
             self._warnings += 1
             self.send({"type": "communicationWarning", "warning": warning, "kind": kind})

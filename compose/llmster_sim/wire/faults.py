@@ -1,6 +1,6 @@
 """Make a simulated daemon misbehave on demand: hangs, delays, odd answers, refused or dropped sockets.
 
-Knows what passes through (calls, channels, HTTP requests), never what it means.
+Works on calls, channels and HTTP requests, whatever their meaning.
 """
 
 from __future__ import annotations
@@ -91,7 +91,7 @@ class Faults:
     def unknown_enum(
         self, target: str, *, key: str, value: str = "surprising", times: int | None = None
     ) -> None:
-        """Put a value no schema knows under `key`, wherever it is in the answer."""
+        """Put a value outside every schema under `key`, anywhere in the answer."""
         self.alter(target, lambda result: _replace(result, key, value), times=times)
 
     def wrong_types(self, target: str, *, times: int | None = None) -> None:
@@ -119,7 +119,7 @@ class Faults:
         self._add(target, "html", times, status=status)
 
     def clear(self) -> None:
-        """Behave well again."""
+        """Clear all faults."""
         self._rules.clear()
         self.refuse_upgrades = False
         self.upgrade_status = 403

@@ -1,6 +1,6 @@
-"""Serve /system, /runtime, /repository and /diagnostics: what the daemon says of itself and its host.
+"""Serve /system, /runtime, /repository and /diagnostics: the daemon and its host.
 
-Knows the wire and the daemon; model work is served elsewhere.
+Model work is served elsewhere.
 """
 
 from __future__ import annotations

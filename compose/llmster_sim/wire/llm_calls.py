@@ -1,6 +1,6 @@
 """Serve what only /llm has: predictions over a channel, raw completion, prompt templates.
 
-Knows the wire and the daemon; what the model writes is made in `asks`.
+The engine makes the model's output.
 """
 
 from __future__ import annotations

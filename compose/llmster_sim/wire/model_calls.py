@@ -1,6 +1,6 @@
 """Serve what /llm and /embedding share: listing, states, configurations, loading and unloading.
 
-Knows the wire's calls and channels and the daemon; what only one of the two namespaces has is elsewhere.
+Calls and channels of only one of the two namespaces are elsewhere.
 """
 
 from __future__ import annotations

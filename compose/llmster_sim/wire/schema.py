@@ -1,6 +1,6 @@
 """Check client parameters and word the mistakes the way the daemon's validator does.
 
-Knows no endpoints; a checker takes a value and a path and yields one line per mistake.
+Does not depend on endpoints; a checker takes a value and a path and yields one line per mistake.
 """
 
 from __future__ import annotations

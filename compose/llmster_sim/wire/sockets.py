@@ -1,6 +1,6 @@
 """Carry the WebSocket protocol over aiohttp: upgrades, the auth handshake, frames in and out, closing.
 
-Knows no endpoint; each accepted socket gets a `Port`, which does.
+Does not depend on endpoints; each accepted socket gets a `Port`, which serves them.
 """
 
 from __future__ import annotations

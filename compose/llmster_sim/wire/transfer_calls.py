@@ -1,6 +1,6 @@
 """Serve what fetches from outside: models of /repository and engines of /runtime, over channels with progress.
 
-Knows the wire and a clock. Downloaded models are made up and do not appear on the disk by themselves.
+Downloaded models are made up and do not appear on the disk by themselves.
 """
 
 from __future__ import annotations
