@@ -65,6 +65,16 @@ def _faketime() -> Path | None:
     return next(iter(Path("/usr/lib").glob("*/faketime/libfaketimeMT.so.1")), None)
 
 
+def _debian(name: str) -> Callable[[], Path | None]:
+    """Find what the distribution installs, also where another build comes first on PATH."""
+
+    def find() -> Path | None:
+        path = Path("/usr/bin") / name
+        return path if path.is_file() else _program(name)()
+
+    return find
+
+
 def _prometheus_3() -> Path | None:
     """Find a Prometheus 3: beside what Go installs, or the one on PATH if it is one."""
     for candidate in (*_go_binaries("prometheus"), _program("prometheus")()):
@@ -77,6 +87,16 @@ def _go_binaries(name: str) -> Iterator[Path]:
     for folder in (os.environ.get("GOBIN"), f"{os.environ.get('GOPATH') or Path.home() / 'go'}/bin"):
         if folder and (Path(folder) / name).is_file():
             yield Path(folder) / name
+
+
+def version_of(program: Path) -> str:
+    """Say which version a program is, by itself or, where it was built by `go install`, by its module."""
+    told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
+    first = (told.stdout + told.stderr).partition("\n")[0]
+    if "version  " in first and shutil.which("go"):
+        built = subprocess.run(["go", "version", "-m", program], capture_output=True, text=True, check=False)
+        first = next((line.strip() for line in built.stdout.splitlines() if "\tmod\t" in line), first)
+    return " ".join(first.split())
 
 
 @cache
@@ -100,7 +120,7 @@ TOOLS: dict[str, Tool] = {
             "@modelcontextprotocol/server-filesystem",
         )
     },
-    "prometheus": Tool(_program("prometheus"), "apt-get install prometheus"),
+    "prometheus": Tool(_debian("prometheus"), "apt-get install prometheus"),
     "prometheus-3": Tool(
         _prometheus_3,
         "go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0",

@@ -70,7 +70,7 @@ def _open(service: Service) -> APIRouter:
         head = service.storage.head
         service.metrics.set(rows.AUDIT_HEAD_SEQUENCE, head[0] if head else None)
         service.metrics.set(rows.AUDIT_HEAD_FINGERPRINT, fingerprint(head[1]) if head else None)
-        body, content_type = service.metrics.expose(request.headers.get("accept", ""))
+        body, content_type = service.metrics.expose(", ".join(request.headers.getlist("accept")))
         return Response(body, headers={"content-type": content_type})
 
     @router.get("/", include_in_schema=False)

@@ -146,7 +146,7 @@ class Routes:
         request = Request(
             path=scope["path"],
             query=parse_qs(scope["query_string"].decode("latin-1"), keep_blank_values=True),
-            headers={name.decode("latin-1"): value.decode("latin-1") for name, value in scope["headers"]},
+            headers=_joined(scope["headers"]),
             scheme=scope["scheme"],
         )
         refusal = await self._refusal(request)
@@ -347,3 +347,12 @@ class Routes:
     @staticmethod
     async def _read(watches: tuple[DaemonWatch, ...], *, within_s: float) -> list[DaemonReading]:
         return await asyncio.gather(*(watch.read(within_s=within_s) for watch in watches))
+
+
+def _joined(headers: Iterable[tuple[bytes, bytes]]) -> dict[str, str]:
+    """Give headers by name; one that comes several times is a list. Source: RFC 9110, section 5.3."""
+    found: dict[str, str] = {}
+    for raw_name, raw_value in headers:
+        name, value = raw_name.decode("latin-1"), raw_value.decode("latin-1")
+        found[name] = f"{found[name]}, {value}" if name in found else value
+    return found

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import math
 import re
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from typing import Final, NamedTuple
 
 from prometheus_client.exposition import generate_latest
@@ -36,22 +36,42 @@ def encoder(accept: str) -> tuple[Callable[[Collector], bytes], str]:
 
 
 def choose(accept: str) -> str:
-    """Return TEXT or OPENMETRICS: what the client prefers, TEXT where it has no preference or asks for neither."""
+    """Return TEXT or OPENMETRICS: what the client prefers, TEXT where it has no preference or asks for neither.
+
+    For each format the most specific range counts, so `text/plain;q=0, */*` asks for the other one.
+    """
     ranges = [_parse(text) for text in _RANGE.findall(accept)]
-    text_quality, openmetrics_quality = 0.0, 0.0
-    first = ""
-    for kind, version, quality in ranges:
-        if kind == "application/openmetrics-text" and version in _OPENMETRICS_VERSIONS:
-            first = first or (OPENMETRICS if quality else "")
-            openmetrics_quality = max(openmetrics_quality, quality)
-        elif kind == "text/plain":
-            first = first or (TEXT if quality else "")
-            text_quality = max(text_quality, quality)
-        elif kind in {"*/*", "text/*"}:
-            text_quality = max(text_quality, quality)
-    if openmetrics_quality == text_quality:
-        return first or TEXT
-    return OPENMETRICS if openmetrics_quality > text_quality else TEXT
+    text = max(_matches(ranges, "text/plain", None), default=_UNWANTED)
+    openmetrics = max(
+        _matches(ranges, "application/openmetrics-text", _OPENMETRICS_VERSIONS), default=_UNWANTED
+    )
+    if openmetrics.quality == text.quality:
+        return OPENMETRICS if openmetrics.quality and openmetrics > text and openmetrics.is_exact else TEXT
+    return OPENMETRICS if openmetrics.quality > text.quality else TEXT
+
+
+class _Match(NamedTuple):
+    """A range that covers a format. The greatest one counts: the most specific, the most wanted, the first."""
+
+    specific: int
+    quality: float
+    before: int
+
+    @property
+    def is_exact(self) -> bool:
+        return self.specific == 2  # noqa: PLR2004
+
+
+_UNWANTED: Final = _Match(-1, 0.0, 0)
+
+
+def _matches(ranges: list[_Range], kind: str, versions: tuple[str, ...] | None) -> Iterator[_Match]:
+    wildcards = ("*/*", kind.partition("/")[0] + "/*")
+    for place, wanted in enumerate(ranges):
+        if wanted.kind == kind and (versions is None or wanted.version in versions):
+            yield _Match(2, wanted.quality, -place)
+        elif wanted.kind in wildcards:
+            yield _Match(wildcards.index(wanted.kind), wanted.quality, -place)
 
 
 def _parse(text: str) -> _Range:

@@ -1,9 +1,10 @@
-"""A real Prometheus with the shipped configuration scrapes the exporter over the simulator."""
+"""A real Prometheus, Debian's and a 3, scrapes exporter and actions API over the simulator."""
 
 import asyncio
 import json
 import shutil
 import time
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,9 +13,13 @@ import pytest
 
 from daemonpulse.demo.programs import Program, running, stack_folder
 from daemonpulse.demo.stack import generated
+from exporter.catalogue import actions as actions_metrics
 from exporter.catalogue import daemon as state_metrics
+from exporter.catalogue.metric import Kind
 from exporter.llmster.load_config import AUTO_FIT, OFFLOAD_RATIO
 from llmster_sim.server import SimConfig, Simulator
+from tests.actions.conftest import forges
+from tests.external import FindTool, version_of
 from tests.otlp_sink import otlp_sink
 from tests.system.conftest import StartExporter, daemon
 
@@ -25,9 +30,24 @@ async def query(http: httpx.AsyncClient, url: str, expression: str) -> list[dict
     return list(answer["data"]["result"])
 
 
-@pytest.mark.external("prometheus")
+@pytest.fixture(params=["prometheus", "prometheus-3"])
+def prometheus(
+    request: pytest.FixtureRequest,
+    external_tool: FindTool,
+    record_property: Callable[[str, object], None],
+    capsys: pytest.CaptureFixture[str],
+) -> str:
+    """Give each Prometheus that the host has, and say which version it is."""
+    binary = external_tool(request.param)
+    version = version_of(binary)
+    record_property("prometheus", version)
+    with capsys.disabled():
+        print(f"\n{request.node.name}: {version}")
+    return str(binary)
+
+
 async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and_go(
-    tmp_path: Path, start_exporter: StartExporter
+    tmp_path: Path, start_exporter: StartExporter, prometheus: str
 ) -> None:
     folder = tmp_path / "prometheus"
     shutil.copytree(stack_folder() / "prometheus", folder)
@@ -36,7 +56,7 @@ async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and
     (folder / "prometheus.yml").write_text(configuration.replace("5s", "1s"), encoding="utf-8")
     program = Program(
         name="prometheus",
-        binary="prometheus",
+        binary=prometheus,
         arguments=lambda port: [
             f"--config.file={folder / 'prometheus.yml'}",
             f"--storage.tsdb.path={folder / 'data'}",
@@ -75,14 +95,52 @@ async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and
             )
 
 
-@pytest.mark.external("prometheus")
+async def test_prometheus_takes_what_the_actions_api_serves(tmp_path: Path, prometheus: str) -> None:
+    program = Program(
+        name="prometheus",
+        binary=prometheus,
+        arguments=lambda port: [
+            f"--config.file={tmp_path / 'prometheus.yml'}",
+            f"--storage.tsdb.path={tmp_path / 'data'}",
+            f"--web.listen-address=127.0.0.1:{port}",
+        ],
+        ready_path="/-/ready",
+    )
+    async with Simulator(SimConfig(scenario="idle", speed=100.0)) as sim, forges(tmp_path) as start:
+        forge = await start(sim)
+        assert (await forge.load()).status_code == 200
+        (tmp_path / "token").write_text(await forge.token("read"))
+        (tmp_path / "prometheus.yml").write_text(
+            "scrape_configs: [{job_name: actions, scrape_interval: 1s, authorization: {credentials_file: token}, "
+            f"static_configs: [{{targets: ['{forge.url.removeprefix('http://')}']}}]}}]"
+        )
+        async with (
+            running(program, log_file=tmp_path / "log") as url,
+            httpx.AsyncClient(trust_env=False) as http,
+        ):
+            assert url is not None
+            done = 'daemonpulse_actions_total{action="load",outcome="done"} == 1'
+            async with asyncio.timeout(20):
+                while not await query(http, url, done):  # noqa: ASYNC110
+                    await asyncio.sleep(0.1)  # Prometheus scrapes by its own clock
+            targets = (await http.get(f"{url}/api/v1/targets")).json()["data"]["activeTargets"]
+            assert [(target["health"], target["lastError"]) for target in targets] == [("up", "")]
+            names = {row.name for row in actions_metrics.ROWS if row.kind is not Kind.HISTOGRAM}
+            served = {
+                line.partition("{")[0].partition(" ")[0]
+                for line in (await forge.http.get("/metrics")).text.splitlines()
+            }
+            missing = [name for name in names & served if not await query(http, url, name)]
+            assert not missing
+
+
 async def test_prometheus_stores_exemplars_that_name_the_trace_of_a_prediction(
-    tmp_path: Path, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+    tmp_path: Path, start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, prometheus: str
 ) -> None:
     configuration = tmp_path / "prometheus.yml"
     program = Program(
         name="prometheus",
-        binary="prometheus",
+        binary=prometheus,
         arguments=lambda port: [
             f"--config.file={configuration}",
             f"--storage.tsdb.path={tmp_path / 'data'}",

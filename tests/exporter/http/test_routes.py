@@ -87,7 +87,8 @@ async def ask(app: Routes, target: str, *, method: str = "GET", **headers: str) 
         "query_string": query.encode(),
         "scheme": "http",
         "headers": [
-            (name.replace("_", "-").encode(), value.encode("latin-1")) for name, value in headers.items()
+            (name.replace("_", "-").lower().encode(), value.encode("latin-1"))
+            for name, value in headers.items()
         ],
     }
     await app(scope, receive, send)
@@ -138,8 +139,10 @@ async def test_a_scrape_can_ask_for_names_and_formats() -> None:
 
     named = await ask(app, "/metrics?name[]=llmster_up&name[]=llmster_restarts_total")
     openmetrics = await ask(app, "/metrics", accept="application/openmetrics-text; version=1.0.0")
+    twice = await ask(app, "/metrics", accept="text/plain;q=0.1", Accept="application/openmetrics-text")
     zipped = await ask(app, "/metrics", accept_encoding="gzip")
 
+    assert twice.body.endswith(b"# EOF\n"), "a header that comes twice is a list"
     assert set(named.samples) == {"llmster_up a", "llmster_restarts_total a"}
     assert openmetrics.body.endswith(b"# EOF\n")
     assert zipped.headers["content-encoding"] == "gzip"

@@ -47,6 +47,18 @@ PROMETHEUS_2 = (
         ('application/openmetrics-text; x="a,b;c"; version=1.0.0', OPENMETRICS),
         ('application/openmetrics-text; version="1.0.0', OPENMETRICS),
         (",,;;,=", TEXT),
+        ("*/*;q=0", TEXT),
+        ("text/plain;q=0, */*", OPENMETRICS),
+        ("text/plain;q=0, application/openmetrics-text;q=0", TEXT),
+        ("application/openmetrics-text;q=0, */*", TEXT),
+        ("application/*, text/*;q=0.9", OPENMETRICS),
+        ("application/*, text/*", TEXT),
+        ("application/openmetrics-text, */*", OPENMETRICS),
+        ("application/openmetrics-text;q=0.4, text/*;q=0.5, */*;q=0.1", TEXT),
+        ("text/html,application/xhtml+xml,application/xml;q=0.9,*/*;q=0.8", TEXT),
+        ("application/openmetrics-text; version=1.0.0; charset=utf-8;q=0.5,text/plain;q=0.3", OPENMETRICS),
+        ("text/plain;version=1.0.0;q=0.5,application/openmetrics-text;version=1.0.0;q=0.4", TEXT),
+        ("\xff\xfe, application/openmetrics-text", OPENMETRICS),
     ],
 )
 def test_the_format_is_the_one_the_client_prefers(accept: str, chosen: str) -> None:
@@ -56,3 +68,8 @@ def test_the_format_is_the_one_the_client_prefers(accept: str, chosen: str) -> N
 @given(st.text() | st.text(alphabet='aqv=;,"*/. 01'))
 def test_any_header_gets_one_of_the_formats_that_are_written(accept: str) -> None:
     assert choose(accept) in {TEXT, OPENMETRICS}
+
+
+@pytest.mark.parametrize("accept", ["a" * 100_000, "," * 100_000, '"' * 100_000, "text/plain;q=0.1," * 6_000])
+def test_the_work_follows_the_length(accept: str) -> None:
+    assert choose(accept) == TEXT
