@@ -24,6 +24,8 @@ import pytest
 STRICT_VARIABLE = "DAEMONPULSE_TEST_STRICT"
 
 NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
+NEXT_PYTHON_SDK = Path(__file__).parent / "conformance" / "python"
+"""Where pip puts the Python SDK of the next release, beside the one that is installed."""
 MCP_SERVERS = Path(__file__).parent / "actions" / "mcp" / "node"
 BOARDS_NODE_PROJECT = Path(__file__).parent / "dashboards" / "node"
 
@@ -109,6 +111,10 @@ def _is_version_3(program: Path) -> bool:
 TOOLS: dict[str, Tool] = {
     "node": Tool(_program("node"), "install Node.js 20 or newer"),
     "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
+    "lmstudio 1.6.0b1": Tool(
+        lambda: next(iter(NEXT_PYTHON_SDK.glob("lmstudio-1.6.0b1.dist-info")), None),
+        "pip install --no-deps --target tests/conformance/python lmstudio==1.6.0b1",
+    ),
     **{
         name: Tool(_node_package(name, BOARDS_NODE_PROJECT), "npm ci --prefix tests/dashboards/node")
         for name in ("@grafana/data", "@grafana/schema")

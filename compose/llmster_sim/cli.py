@@ -46,7 +46,12 @@ _SCENARIO_HELP = "What happens. Join several with '+'.\n\n\b\n" + "\n".join(
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same traffic.")
 @click.option("--scenario", default="steady", show_default=True, help=_SCENARIO_HELP)
-@click.option("--speed", default=1.0, show_default=True, help="Virtual seconds per real second.")
+@click.option(
+    "--speed",
+    default=1.0,
+    show_default=True,
+    help="Virtual seconds per real second. TTLs keep real time, because observers count them by their own clock.",
+)
 @click.option(
     "--home",
     type=click.Path(file_okay=False, path_type=Path),

@@ -47,6 +47,10 @@ class Clock:
         self.speed = speed
         self.manual = manual
         self._now_s = 0.0
+        self._attached_at = (
+            0.0,
+            0.0,
+        )  # seconds on the wall, and virtual ones; the speed is the same since then
         self._queue: list[tuple[float, int, Timer]] = []
         self._order = itertools.count()
         self._loop: asyncio.AbstractEventLoop | None = None
@@ -69,6 +73,12 @@ class Clock:
     def now_ms(self) -> int:
         """Virtual wall-clock time in epoch milliseconds, the unit of every daemon timestamp."""
         return self.start_ms + round(self.now_s * 1000)
+
+    @property
+    def wall_ms(self) -> int:
+        """What the clock on the wall shows, whatever the speed: TTLs are counted by it, and so do observers."""
+        wall_s, now_s = self._attached_at
+        return self.start_ms + round((wall_s + (self.now_s - now_s) / self.speed) * 1000)
 
     def call_later(self, delay_s: float, action: Callable[[], None]) -> Timer:
         """Run `action` after `delay_s` virtual seconds; equal instants run in the order of these calls."""
@@ -119,6 +129,7 @@ class Clock:
             self._wake = None
         if self._loop is not None:
             self._now_s = self.now_s
+            self._attached_at = ((self.wall_ms - self.start_ms) / 1000, self._now_s)
             self._loop = None
 
     def _run_until(self, until_s: float) -> None:

@@ -15,6 +15,7 @@ from websockets.asyncio.server import ServerConnection, serve
 from websockets.http11 import Request, Response
 
 from llmster_sim.server import Simulator
+from llmster_sim.wire.transfer_calls import HUB_MODEL, HUB_SIZES
 
 CHAT = "qwen/qwen3-8b"
 OTHER_CHAT = "openai/gpt-oss-20b"
@@ -98,6 +99,15 @@ async def test_python_sdk_lists_downloaded_and_loaded_models(sim: Simulator) -> 
     assert {CHAT, OTHER_CHAT, PLAIN, EMBEDDING} <= {model.model_key for model in downloaded}
     assert len(llms) + len(embeddings) == len(downloaded)
     assert {model.identifier for model in loaded} == {i.identifier for i in sim.daemon.loaded}
+
+
+async def test_python_sdk_uploads_an_image_and_searches_the_hub(sim: Simulator) -> None:
+    async with lmstudio.AsyncClient(_host(sim)) as client:
+        handle = await client.files.prepare_image(b"not really a picture", "dot.png")
+        (found,) = await client.repository.search_models(HUB_MODEL)
+        options = await found.get_download_options()
+    assert (handle.file_type, handle.size_bytes, handle.name) == ("image", 20, "dot.png")
+    assert {option.info.quantization for option in options} == set(HUB_SIZES)
 
 
 async def test_python_sdk_loads_with_ttl_and_config_and_unloads(sim: Simulator) -> None:

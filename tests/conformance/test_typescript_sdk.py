@@ -12,6 +12,7 @@ from llmster_sim.engine.daemon import Settings
 from llmster_sim.models.catalogue import CATALOGUE
 from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.wire.host_calls import namespaces
+from llmster_sim.wire.transfer_calls import HUB_MODEL
 from tests.conformance.conftest import SPEED
 from tests.conformance.node_judge import judge
 
@@ -211,6 +212,11 @@ async def test_every_model_family_streams_what_its_result_says(key: str) -> None
     # Tags that open a channel are generated, but belong to no fragment.
     assert seen["stats"]["predictedTokensCount"] >= sum(fragment["tokensCount"] for fragment in fragments)
     assert all(fragment["isStructural"] for fragment in fragments if "Tag" in fragment["reasoningType"])
+
+
+async def test_sdk_asks_for_the_login_uploads_an_image_and_searches_the_hub(sim: Simulator) -> None:
+    answer = (await judge("beside", sim.url, {"term": HUB_MODEL})).accept()
+    assert answer == {"status": {"type": "none"}, "image": ["image", 20, "dot.png"], "found": [HUB_MODEL]}
 
 
 async def test_draft_model_shows_in_the_stats(sim: Simulator) -> None:

@@ -115,3 +115,19 @@ async def test_failing_callback_does_not_stop_a_live_clock() -> None:
     await done
     assert reported == [failure]
     clock.detach()
+
+
+async def test_the_clock_on_the_wall_goes_on_at_its_own_pace_whatever_the_speed() -> None:
+    loop = asyncio.get_running_loop()
+    clock = Clock(start_ms=1_000_000, speed=1000.0)
+    clock.attach(loop)
+    began = loop.time()
+    await asyncio.sleep(0.02)
+    clock.detach()
+    clock.speed = 100.0
+    clock.attach(loop)
+    await asyncio.sleep(0.02)
+    shown_ms, virtual_ms = clock.wall_ms - 1_000_000, clock.now_ms - 1_000_000
+    assert 40 <= shown_ms <= (loop.time() - began) * 1000 + 1
+    assert virtual_ms >= 20_000
+    clock.detach()

@@ -300,13 +300,13 @@ class Daemon:
 
     def used(self, instance: Instance) -> None:
         """Start the idle countdown of an instance over."""
-        instance.last_used_ms = self.clock.now_ms
+        instance.last_used_ms = self.clock.wall_ms
         if instance.expiry is not None:
             instance.expiry.cancel()
             instance.expiry = None
         if instance.ttl_ms is not None and not instance.gone:
             instance.expiry = self.clock.call_later(
-                instance.ttl_ms / 1000, lambda: self.loader.expire(instance)
+                instance.ttl_ms / 1000 * self.clock.speed, lambda: self.loader.expire(instance)
             )
 
     # Working

@@ -167,7 +167,7 @@ class ModelRoutes:
 
     def _v1_instance(self, instance: Instance) -> dict[str, Any]:
         entry: dict[str, Any] = {"id": instance.identifier, "config": v1_config(instance)}
-        left_ms = instance.remaining_ttl_ms(self._clock.now_ms)
+        left_ms = instance.remaining_ttl_ms(self._clock.wall_ms)
         if left_ms is not None:
             # Observed: undocumented, seen on 0.4.24.
             entry["remaining_ttl_seconds"] = max(0, left_ms // 1000)

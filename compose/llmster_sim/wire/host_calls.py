@@ -11,6 +11,7 @@ from llmster_sim.engine.instances import model_info
 from llmster_sim.host import memory
 from llmster_sim.models import catalogue
 from llmster_sim.wire.envelopes import Channel, Namespace, Rpc, Stream
+from llmster_sim.wire.files import files
 from llmster_sim.wire.llm_calls import LlmEndpoints
 from llmster_sim.wire.model_calls import ModelEndpoints, answering, embed
 from llmster_sim.wire.schema import ABSENT, anything, array, nothing, one_of, optional, record, string
@@ -61,8 +62,8 @@ def namespaces(
             _runtime(daemon),
             _repository(daemon),
             _diagnostics(daemon),
+            files(),
             # Accepted so that official clients can connect; nothing of theirs is simulated.
-            Namespace(name="files", rpcs={}, streams={}),
             Namespace(name="plugins", rpcs={}, streams={}),
         )
     }
@@ -213,6 +214,9 @@ def _repository(daemon: Daemon) -> Namespace:
         rpcs={
             "lmLinkStatus": Rpc(handle=answering(lambda _: status), check=_VOID),
             "isAuthenticated": Rpc(handle=answering(lambda _: {"authenticated": False}), check=_VOID),
+            "getAuthenticationStatus": Rpc(
+                handle=answering(lambda _: {"authenticationStatus": {"type": "none"}}), check=_VOID
+            ),
             **rpcs,
         },
         streams=streams,

@@ -187,6 +187,15 @@ export const scenarios = {
     return { before, after: (await client.llm.listLoaded()).map((model) => model.identifier), error, progress };
   },
 
+  // What SDKs ask beside models: the login, a file, a search of the hub. args: term
+  async beside({ connect, args }) {
+    const client = connect();
+    const status = await client.repository.getAuthenticationStatus();
+    const image = await client.files.prepareImageBase64("dot.png", Buffer.from("not really a picture").toString("base64"));
+    const found = await client.repository.searchModels({ searchTerm: args.term });
+    return { status, image: [image.type, image.sizeBytes, image.name], found: found.map((one) => one.name) };
+  },
+
   // Every endpoint that the SDK knows, by namespace and sort.
   async endpoints({ connect }) {
     const client = connect();
