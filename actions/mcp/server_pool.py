@@ -13,7 +13,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from mcp.shared.exceptions import MCPError
-from opentelemetry import trace
 from pydantic import ValidationError
 
 from actions.domain.actor import RECOVERY, Actor, internal
@@ -69,7 +68,7 @@ class ServerPool:
             journal=self._journal,
             metrics=metrics,
             capture_arguments=config.capture_arguments,
-            tracer=self._tracing.tracer if self._tracing is not None else trace.NoOpTracer(),
+            tracer=self._tracing.tracer if self._tracing is not None else None,
         )
         self._endpoints: dict[str, Endpoint] = {}
         self._leaving: set[asyncio.Task[None]] = set()

@@ -9,7 +9,7 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
 
-from opentelemetry.trace import Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 
 from actions.mcp.policy.rules import Kind, PolicyResult, Subject
 from actions.mcp.upstream.connection import upstream_request
@@ -25,8 +25,11 @@ _NAME_CHARS: Final = 200
 
 
 @contextmanager
-def server_span(tracer: Tracer, subject: Subject, about: Mapping[str, str]) -> Iterator[Span]:
-    """Open the SERVER span of a received request; `about` holds the attributes of its transport."""
+def server_span(tracer: Tracer | None, subject: Subject, about: Mapping[str, str]) -> Iterator[Span]:
+    """Open the SERVER span of a received request; `about` holds the attributes of its transport. No tracer, no work."""
+    if tracer is None:
+        yield INVALID_SPAN
+        return
     with tracer.start_as_current_span(
         _name(subject),
         kind=SpanKind.SERVER,
@@ -38,8 +41,11 @@ def server_span(tracer: Tracer, subject: Subject, about: Mapping[str, str]) -> I
 
 
 @contextmanager
-def client_span(tracer: Tracer, subject: Subject, upstream: Upstream) -> Iterator[Span]:
+def client_span(tracer: Tracer | None, subject: Subject, upstream: Upstream) -> Iterator[Span]:
     """Open the CLIENT span of the upstream request."""
+    if tracer is None:
+        yield INVALID_SPAN
+        return
     with tracer.start_as_current_span(
         _name(subject),
         kind=SpanKind.CLIENT,
@@ -69,6 +75,8 @@ def set_decision(
     span: Span, subject: Subject, policy_result: PolicyResult, outcome: str, arguments_digest: str
 ) -> None:
     """Set decision and outcome on the SERVER span."""
+    if not span.is_recording():
+        return
     span.set_attributes(
         {
             "daemonpulse.mcp.server": subject.server,

@@ -111,7 +111,9 @@ class Journal:
         """
         batch = self._take()
         try:
-            entries = await self._storage.write(lambda db: [self._append(db, row) for row, _ in batch])
+            entries = await self._storage.write(
+                lambda db: [self._append(db, row) for row, _ in batch], audit_only=True
+            )
         except asyncio.CancelledError:
             for _, done in batch:
                 if done is not None:
@@ -142,7 +144,7 @@ class Journal:
     async def _write_alone(self, row: Row, done: asyncio.Future[None] | None) -> None:
         """Write one row of a batch that could not be written; what cannot be written alone either is given up."""
         try:
-            entry = await self._storage.write(lambda db: self._append(db, row))
+            entry = await self._storage.write(lambda db: self._append(db, row), audit_only=True)
         except asyncio.CancelledError:
             if done is not None:
                 done.cancel()

@@ -20,7 +20,7 @@ from typing import Any, Final, TypeVar, cast
 from actions.domain.actor import DATABASE
 from actions.store import chain, covered, file_identity
 from actions.store.chain import Entry
-from actions.store.file_identity import Identity, Stamp
+from actions.store.file_identity import Identity, WalIndex
 from actions.store.migrations import MIGRATIONS
 
 T = TypeVar("T")
@@ -66,9 +66,10 @@ class Storage:
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
         self._identity: Identity = ()
+        self._wal_index: WalIndex | None = None
         self._head: tuple[int, str] | None = None
         self._schema: tuple[int, str] = (0, "")
-        self._recalled: dict[Hashable, tuple[Stamp, Any]] = {}
+        self._recalled: dict[Hashable, tuple[bytes, Any]] = {}
         self.listeners: list[Callable[[Entry], None]] = []
         """Receive, in the event loop, audit rows that a transaction got besides those its caller appended."""
         self._last_write_worked: bool | None = None
@@ -87,6 +88,7 @@ class Storage:
             )
             storage._read_connection = await loop.run_in_executor(storage._reader, storage._connect)
             storage._identity = file_identity.of(storage.path)
+            storage._wal_index = WalIndex(storage.path)
         except (sqlite3.Error, OSError, ValueError) as error:
             storage._shut_down()
             raise StorageFailed(f"{storage.path} cannot be opened: {error}") from error
@@ -105,12 +107,14 @@ class Storage:
         """Whether the last write worked; True before the first, for opening has written."""
         return self._last_write_worked is not False
 
-    async def write(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    async def write(self, work: Callable[[sqlite3.Connection], T], *, audit_only: bool = False) -> T:
         """Run `work` in an immediate transaction; it is on disk when this returns. Raises StorageFailed.
+
+        With `audit_only`, `work` changes the audit alone, and what is recalled of other tables stays valid.
 
         A caller that is cancelled does not stop the transaction: it is done or not done, never half.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._writer, self._write, work)
+        future = asyncio.get_running_loop().run_in_executor(self._writer, self._write, work, audit_only)
         future.add_done_callback(self._announce)
         result, _ = await asyncio.shield(future)
         return result
@@ -122,27 +126,27 @@ class Storage:
     async def recall(self, key: Hashable, work: Callable[[sqlite3.Connection], T]) -> T:
         """Read as `read` does, and answer from memory as long as no process has written. Raises StorageFailed.
 
-        The result is shared: callers must not change it. `key` stands for `work`.
+        The result is shared: callers must not change it. `key` stands for `work`, which does not read the audit.
         """
         stamp = self.stamp()
         known = self._recalled.get(key)
         if known is not None and known[0] == stamp:
             return cast("T", known[1])
         result = await self.read(work)
-        if stamp.is_settled:
-            if len(self._recalled) >= _MAX_RECALLED:
-                self._recalled.clear()
-            self._recalled[key] = stamp, result
+        if len(self._recalled) >= _MAX_RECALLED:
+            self._recalled.clear()
+        self._recalled[key] = stamp, result
         return result
 
     async def scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run long reads on a separate connection, so that they delay no other. Raises StorageFailed."""
         return await asyncio.to_thread(self._scan, work)
 
-    def stamp(self) -> Stamp:
-        """Tell, by its files' sizes and times, whether the database has changed. Raises StorageFailed."""
+    def stamp(self) -> bytes:
+        """Return what every commit changes; look at the files, too. Raises StorageFailed."""
         try:
-            return file_identity.stamp_of(self._identity)
+            file_identity.require_same(self._identity)
+            return self._wal_index.read() if self._wal_index is not None else b""
         except OSError as error:
             raise self._was_replaced(error) from error
 
@@ -172,6 +176,9 @@ class Storage:
     def _shut_down(self) -> None:
         self._reader.shutdown(wait=False)
         self._writer.shutdown(wait=False)
+        if self._wal_index is not None:
+            self._wal_index.close()
+            self._wal_index = None
 
     def _announce(self, future: asyncio.Future[tuple[Any, list[Entry]]]) -> None:
         if future.cancelled() or future.exception() is not None:
@@ -180,11 +187,11 @@ class Storage:
             for listener in self.listeners:
                 listener(entry)
 
-    def _write(self, work: Callable[[sqlite3.Connection], T]) -> tuple[T, list[Entry]]:
+    def _write(self, work: Callable[[sqlite3.Connection], T], audit_only: bool) -> tuple[T, list[Entry]]:  # noqa: FBT001
         connection = self._write_connection
         try:
-            self.stamp()
             connection.execute("BEGIN IMMEDIATE")
+            before = self.stamp()
             self._require_same_content(connection)
             result = work(connection)
             entries = self._cover(connection)
@@ -203,7 +210,18 @@ class Storage:
             raise
         self._last_write_worked, self._last_write_at = True, self._monotonic()
         self._head = head
+        if audit_only:
+            self._still_valid(before)
         return result, entries
+
+    def _still_valid(self, before: bytes) -> None:
+        """Keep what is recalled over a commit to the audit, if no other process has committed meanwhile."""
+        with contextlib.suppress(StorageFailed):
+            after = self.stamp()
+            if file_identity.commits_between(before, after) == 1:
+                for key, (stamp, value) in list(self._recalled.items()):
+                    if stamp == before:
+                        self._recalled[key] = after, value
 
     def _cover(self, connection: sqlite3.Connection) -> list[Entry]:
         """Put on record what changed without an audit row of its own."""

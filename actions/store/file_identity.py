@@ -6,27 +6,54 @@ import errno
 import logging
 import os
 import stat
-import time
-from dataclasses import dataclass
+import sys
 from pathlib import Path
-from typing import Final
+from typing import ClassVar, Final
 
 log = logging.getLogger(__name__)
 
 _SUFFIXES: Final = ("", "-wal", "-shm")
-SETTLED_NS: Final = 100_000_000
-"""A file that was changed more recently could be changed again within one tick of its file system's clock."""
+_HEADER_BYTES: Final = 48
 
 Identity = tuple[tuple[str, int, int], ...]
 """Name, device and inode of the database, its log and its index, as far as they were there."""
 
 
-@dataclass(frozen=True, slots=True)
-class Stamp:
-    """Sizes and times of a database's files. Two equal ones that are settled mean that nothing was written between."""
+class WalIndex:
+    """The header of a database's WAL index, which every commit of any process changes.
 
-    sizes_and_times: tuple[tuple[int, int], ...]
-    is_settled: bool
+    Source: https://www.sqlite.org/walformat.html, section 2.1. Closing a file drops the locks that SQLite has on it in
+    this process, so there is one descriptor per file, closed after the connections of all who use it.
+    """
+
+    _open: ClassVar[dict[tuple[int, int], tuple[int, int]]] = {}
+    """By device and inode: the descriptor and how many use it."""
+
+    def __init__(self, path: Path) -> None:
+        """Open it, while a connection to the database is open. Raises OSError."""
+        status = os.stat(f"{path}-shm")  # noqa: PTH116 - as below
+        self._key = status.st_dev, status.st_ino
+        descriptor, users = self._open.get(self._key) or (os.open(f"{path}-shm", os.O_RDONLY), 0)
+        self._open[self._key] = descriptor, users + 1
+        self._descriptor = descriptor
+
+    def read(self) -> bytes:
+        """Return the header: equal ones mean that nothing was committed in between. Raises OSError."""
+        return os.pread(self._descriptor, _HEADER_BYTES, 0)
+
+    def close(self) -> None:
+        """Close it, after the connections to the database."""
+        descriptor, users = self._open.pop(self._key)
+        if users > 1:
+            self._open[self._key] = descriptor, users - 1
+        else:
+            os.close(descriptor)
+
+
+def commits_between(before: bytes, after: bytes) -> int:
+    """Return the number of commits between two headers, modulo 2**32."""
+    first, last = (int.from_bytes(header[8:12], sys.byteorder) for header in (before, after))
+    return (last - first) % 2**32
 
 
 def of(path: Path) -> Identity:
@@ -35,18 +62,12 @@ def of(path: Path) -> Identity:
     return tuple((name, *inode) for name, inode in found if inode is not None)
 
 
-def stamp_of(identity: Identity) -> Stamp:
+def require_same(identity: Identity) -> None:
     """Check the files. Raises OSError when one is missing or replaced."""
-    seen: list[tuple[int, int]] = []
-    newest_ns = 0
     for name, device, inode in identity:
         status = os.stat(name)  # noqa: PTH116 - at every request, and a Path costs more than the call
         if status.st_ino != inode or status.st_dev != device:
             raise OSError(errno.ESTALE, "it is another file now")
-        if not name.endswith("-shm"):  # written through memory, which its time does not show
-            seen.append((status.st_size, status.st_mtime_ns))
-            newest_ns = max(newest_ns, status.st_mtime_ns)
-    return Stamp(tuple(seen), time.time_ns() - newest_ns > SETTLED_NS)
 
 
 def require_private(path: Path) -> None:

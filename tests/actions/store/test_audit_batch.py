@@ -140,7 +140,7 @@ def fail_writing(monkeypatch: pytest.MonkeyPatch, storage: Storage, *, times: in
     left = times
     failed: asyncio.Queue[None] = asyncio.Queue()
 
-    async def fail(work: Any) -> Any:
+    async def fail(work: Any, **_options: Any) -> Any:
         nonlocal left
         if not left:
             return await write(work)

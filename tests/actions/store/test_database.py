@@ -7,8 +7,10 @@ from pathlib import Path
 
 import pytest
 
+from actions.domain.actor import Actor, Scope
 from actions.store import database as storage_module
-from actions.store import file_identity, migrations
+from actions.store import migrations
+from actions.store.audit import Audit
 from actions.store.database import FILE_NAME, Storage, StorageFailed, StorageTooNew
 
 
@@ -178,10 +180,7 @@ async def test_what_is_recalled_is_read_again_when_any_process_has_written(
     assert await storage.recall("reapers", _reapers) == 2
 
 
-async def test_what_is_recalled_costs_no_read_while_nobody_writes(
-    storage: Storage, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    monkeypatch.setattr(file_identity, "SETTLED_NS", -(2**62))
+async def test_what_is_recalled_costs_no_read_while_nobody_writes(storage: Storage, tmp_path: Path) -> None:
     reads = 0
 
     def counted(db: sqlite3.Connection) -> int:
@@ -193,3 +192,19 @@ async def test_what_is_recalled_costs_no_read_while_nobody_writes(
     assert reads == 1
     await storage.write(lambda db: db.execute("INSERT INTO reaper VALUES ('box', 1.0)"))
     assert await storage.recall("reapers", counted) == 1
+    audit = Audit(storage)
+    actor = Actor("me", Scope.READ)
+    for number in range(5):
+        await storage.write(
+            lambda db: audit.append(db, "event", actor=actor, action="a", subject="s"), audit_only=True
+        )
+        assert (await storage.recall("reapers", counted), reads) == (1, 2), number
+    other = await Storage.open(tmp_path / "state")
+    await other.write(lambda db: db.execute("INSERT INTO reaper VALUES ('other', 1.0)"))
+    await storage.write(
+        lambda db: audit.append(db, "event", actor=actor, action="a", subject="s"), audit_only=True
+    )
+    assert await storage.recall("reapers", counted) == 2, "what another process wrote meanwhile is seen"
+    await other.close()
+    await storage.write(lambda db: db.execute("DELETE FROM reaper"))
+    assert await storage.recall("reapers", counted) == 0
