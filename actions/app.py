@@ -20,6 +20,7 @@ from fastapi.responses import HTMLResponse, JSONResponse
 from starlette.exceptions import HTTPException
 
 from actions.api import docs_page
+from actions.api.authentication import require_scope
 from actions.api.middleware import RequestGuard
 from actions.api.requests import explain
 from actions.api.routes import Api
@@ -234,7 +235,11 @@ async def _on_problem(_request: Request, error: Exception) -> JSONResponse:
     return _answer(error if isinstance(error, Problem) else Problem("internal", "the service's log has it"))
 
 
-async def _on_invalid(_request: Request, error: Exception) -> JSONResponse:
+async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
+    try:
+        await require_scope(request)
+    except Problem as problem:
+        return _answer(problem)
     return _answer(explain(error.errors() if isinstance(error, RequestValidationError) else []))
 
 

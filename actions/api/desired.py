@@ -21,6 +21,7 @@ from actions.store.database import StorageFailed
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    operator_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     path = "/daemons/{daemon}/desired"
 
@@ -31,10 +32,10 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         return DesiredResponse.of(daemon, await service.desired.get(daemon))
 
     @router.put(path, tags=["desired"])
-    async def put_desired(actor: actor_of, daemon: Daemon, body: DesiredSet) -> DesiredResponse:
+    async def put_desired(actor: operator_of, daemon: Daemon, body: DesiredSet) -> DesiredResponse:
         """Replace the pinned instances."""
-        service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
+        service.daemon(daemon)
         loads = [load_command(daemon, one) for one in body.instances]
         await require_options(authenticator, actor, loads, action="desired")
         try:
@@ -47,13 +48,13 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
 
     @router.post(path, tags=["desired"])
     async def change_desired(
-        actor: actor_of,
+        actor: operator_of,
         daemon: Daemon,
         query: Annotated[DesiredChange, Query()],
     ) -> DesiredResponse:
         """Pin or unpin one instance."""
-        service.daemon(daemon)
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
+        service.daemon(daemon)
         named = query.instance_id or query.model
         if named is None and query.reap_idle_seconds is None:
             raise invalid(

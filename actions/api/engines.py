@@ -19,13 +19,14 @@ from actions.api.shared import OPERATION, Daemon, Key, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.engines import installed_engines, offered_engines, selected_engines
 from actions.commands.service import Service
-from actions.domain.actor import Actor
+from actions.domain.actor import Actor, Scope
 from actions.domain.command import SelectEngine, UpdateEngine
 
 
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    admin_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.ADMIN))]
     path = "/daemons/{daemon}/engines"
 
     @router.get(path, tags=["engines"])
@@ -63,7 +64,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
 
     @router.post(f"{path}/select", tags=["engines"], responses=OPERATION)
     async def select(
-        actor: actor_of,
+        actor: admin_of,
         daemon: Daemon,
         query: Annotated[SelectEngineParameters, Query()],
         response: Response,
@@ -81,7 +82,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
 
     @router.post(f"{path}/update", tags=["engines"], responses=OPERATION)
     async def update(
-        actor: actor_of,
+        actor: admin_of,
         daemon: Daemon,
         query: Annotated[UpdateEngineParameters, Query()],
         response: Response,

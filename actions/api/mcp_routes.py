@@ -83,18 +83,20 @@ def routes(
     """Return the routes."""
     made = APIRouter(prefix="/v1/mcp", tags=["mcp"], responses=_ERRORS)
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    operator_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
+    admin_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.ADMIN))]
     _add_reads(made, actor_of, pool, adoption=adoption, policy=policy)
 
     @made.post("/gate")
     async def set_override_by_name(
-        actor: actor_of, query: Annotated[NamedOverrideParameters, Query()]
+        actor: admin_of, query: Annotated[NamedOverrideParameters, Query()]
     ) -> OverrideResponse:
         """Set or remove the override of a tool, with the names as parameters, for buttons."""
         return await change(actor, query.server, query.tool, query.decision)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_override(
-        actor: actor_of, server: ServerName, tool: ToolName, query: Annotated[OverrideParameters, Query()]
+        actor: admin_of, server: ServerName, tool: ToolName, query: Annotated[OverrideParameters, Query()]
     ) -> OverrideResponse:
         """Set or remove the override of a tool."""
         return await change(actor, server, tool, query.decision)
@@ -108,13 +110,13 @@ def routes(
     def settling(verb: str, says: str, *, approve: bool) -> None:
         @made.post(f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} The id is a parameter.")
         async def settle_by_id(
-            actor: actor_of, query: Annotated[NamedApprovalParameters, Query()]
+            actor: operator_of, query: Annotated[NamedApprovalParameters, Query()]
         ) -> ApprovalResponse:
             return await decide(actor, query.id, always=query.always)
 
         @made.post(f"/approvals/{{approval_id}}/{verb}", name=verb, description=says)
         async def settle(
-            actor: actor_of, approval_id: Name, query: Annotated[ApprovalParameters, Query()]
+            actor: operator_of, approval_id: Name, query: Annotated[ApprovalParameters, Query()]
         ) -> ApprovalResponse:
             return await decide(actor, approval_id, always=query.always)
 
@@ -129,7 +131,7 @@ def routes(
 
     @made.post("/adopt")
     async def adopt(
-        actor: actor_of,
+        actor: admin_of,
         query: Annotated[AdoptParameters, Query()],
     ) -> AdoptionResponse:
         """Route every server of mcp.json through the gate, or undo that."""

@@ -4,7 +4,7 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 """
 
 from collections.abc import Callable
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any
 
 from fastapi import APIRouter, Depends, Query, Response
 
@@ -15,23 +15,29 @@ from actions.api.requests import (
     EjectParameters,
     FitParameters,
     LoadParameters,
+    NamedDownload,
+    NamedEject,
+    NamedEjectAll,
+    NamedLoad,
+    NamedProbe,
+    OnDaemon,
     PreflightParameters,
     ProbeParameters,
+    Reasoned,
     load_command,
 )
 from actions.api.responses import FitResponse, OperationResponse, PreflightResponse
 from actions.api.shared import OPERATION, Daemon, Key, require_options, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
-from actions.domain.actor import Actor
-from actions.domain.command import Download, Eject, EjectAll, Probe
-
-Handler = TypeVar("Handler", bound=Callable[..., Any])
+from actions.domain.actor import Actor, Scope
+from actions.domain.command import Command, Download, Eject, EjectAll, Load, Probe
 
 
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    operator_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     @router.post(
         "/daemons/{daemon}/preflight",
@@ -60,83 +66,72 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         await require_options(authenticator, actor, [command], action="fit")
         return FitResponse(**await service.fit(command))
 
-    def post(path: str) -> Callable[[Handler], Handler]:
-        return router.post(path, tags=["commands"], responses=OPERATION)
+    def command_routes(
+        path: str,
+        description: str,
+        parameters: type[Reasoned],
+        named: type[OnDaemon],
+        command: Callable[[str, Any], Command],
+    ) -> None:
+        """Add a command below `/daemons/{daemon}` and, with the daemon as a parameter, below `/` for buttons."""
+        options: dict[str, Any] = {"tags": ["commands"], "responses": OPERATION}
 
-    @post("/daemons/{daemon}/models/load")
-    async def load(
-        actor: actor_of,
-        daemon: Daemon,
-        query: Annotated[LoadParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Load a model, if it fits."""
-        command = load_command(daemon, query, replace=query.replace, force=query.force, reason=query.reason)
-        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
+        @router.post(f"/daemons/{{daemon}}/{path}", description=description, **options)
+        async def of_path(
+            actor: operator_of,
+            daemon: Daemon,
+            query: Annotated[parameters, Query()],  # type: ignore[valid-type]
+            response: Response,
+            key: Key = None,
+        ) -> OperationResponse:
+            return await run(actor, command(daemon, query), query, response, key)
 
-    @post("/daemons/{daemon}/models/eject")
-    async def eject(
-        actor: actor_of,
-        daemon: Daemon,
-        query: Annotated[EjectParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Eject one instance and verify that it is gone."""
-        command = Eject(
-            daemon=daemon,
-            reason=query.reason,
-            instance_id=query.instance_id,
-            drain_seconds=query.drain_seconds,
-            force=query.force,
+        @router.post(
+            f"/{path}", description=f"{description} The daemon is a parameter, for buttons.", **options
         )
+        async def of_parameters(
+            actor: operator_of,
+            query: Annotated[named, Query()],  # type: ignore[valid-type]
+            response: Response,
+            key: Key = None,
+        ) -> OperationResponse:
+            return await run(actor, command(query.daemon, query), query, response, key)  # type: ignore[attr-defined]
+
+    async def run(
+        actor: Actor, command: Command, query: Reasoned, response: Response, key: str | None
+    ) -> OperationResponse:
         return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
-    @post("/daemons/{daemon}/models/eject-all")
-    async def eject_all(
-        actor: actor_of,
-        daemon: Daemon,
-        query: Annotated[EjectAllParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Eject everything, busy or not: the kill switch."""
-        return await submit(
-            service,
-            authenticator,
-            actor,
-            EjectAll(daemon=daemon, reason=query.reason),
-            response,
-            key=key,
-            wait_s=query.wait,
-        )
+    command_routes("models/load", "Load a model, if it fits.", LoadParameters, NamedLoad, _load)
+    command_routes("models/eject", "Eject one instance and verify that it is gone.", EjectParameters, NamedEject, _eject)
+    command_routes(
+        "models/eject-all",
+        "Eject everything, busy or not: the kill switch.",
+        EjectAllParameters,
+        NamedEjectAll,
+        lambda daemon, query: EjectAll(daemon=daemon, reason=query.reason),
+    )
+    command_routes("models/download", "Download a model.", DownloadParameters, NamedDownload, _download)
+    command_routes("probe", "Send one short chat and time it.", ProbeParameters, NamedProbe, _probe)
 
-    @post("/daemons/{daemon}/models/download")
-    async def download(
-        actor: actor_of,
-        daemon: Daemon,
-        query: Annotated[DownloadParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Download a model."""
-        command = Download(
-            daemon=daemon,
-            reason=query.reason,
-            model=query.model,
-            quantization=query.quantization,
-        )
-        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
-    @post("/daemons/{daemon}/probe")
-    async def probe(
-        actor: actor_of,
-        daemon: Daemon,
-        query: Annotated[ProbeParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Send one short chat and time it."""
-        command = Probe(daemon=daemon, reason=query.reason, model=query.model, force=query.force)
-        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
+def _load(daemon: str, query: LoadParameters) -> Load:
+    return load_command(daemon, query, replace=query.replace, force=query.force, reason=query.reason)
+
+
+def _eject(daemon: str, query: EjectParameters) -> Eject:
+    return Eject(
+        daemon=daemon,
+        reason=query.reason,
+        instance_id=query.instance_id,
+        drain_seconds=query.drain_seconds,
+        force=query.force,
+    )
+
+
+def _download(daemon: str, query: DownloadParameters) -> Download:
+    return Download(daemon=daemon, reason=query.reason, model=query.model, quantization=query.quantization)
+
+
+def _probe(daemon: str, query: ProbeParameters) -> Probe:
+    return Probe(daemon=daemon, reason=query.reason, model=query.model, force=query.force)

@@ -8,7 +8,7 @@ from typing import Annotated
 from fastapi import APIRouter, Depends, Query, Response
 
 from actions.api.authentication import Bearer
-from actions.api.requests import MAX_WAIT_S, Name
+from actions.api.requests import MAX_WAIT_S, Name, NamedOperation
 from actions.api.responses import OperationResponse, OperationsResponse
 from actions.api.shared import OPERATION, Limit, answer, wait_for_end
 from actions.auth.authenticator import Authenticator
@@ -19,6 +19,7 @@ from actions.domain.actor import Actor, Scope
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    operator_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     @router.get("/operations", tags=["operations"])
     async def operations(
@@ -45,10 +46,20 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         return OperationResponse.of(found)
 
     @router.post("/operations/{operation_id}/cancel", tags=["operations"], responses=OPERATION)
-    async def cancel(actor: actor_of, operation_id: Name, response: Response) -> OperationResponse:
-        """Give up an operation that has not ended."""
-        found = await service.operations.get(operation_id)
+    async def cancel(actor: operator_of, operation_id: Name, response: Response) -> OperationResponse:
+        """Cancel an operation that has not ended."""
+        return await give_up(actor, operation_id, response)
+
+    @router.post("/operations/cancel", tags=["operations"], responses=OPERATION)
+    async def cancel_by_id(
+        actor: operator_of, query: Annotated[NamedOperation, Query()], response: Response
+    ) -> OperationResponse:
+        """Cancel an operation that has not ended. The id is a parameter, for buttons."""
+        return await give_up(actor, query.id, response)
+
+    async def give_up(actor: Actor, operation_id: str, response: Response) -> OperationResponse:
         await authenticator.require(actor, Scope.OPERATE, action="cancel", subject=operation_id)
+        found = await service.operations.get(operation_id)
         await service.cancel(actor, found)
         await wait_for_end(found, 1.0, authenticator.waits, actor)
         return answer(found, response)

@@ -145,6 +145,38 @@ class ProbeParameters(Reasoned):
     force: bool = Field(default=False, description="Also when loading it would not fit. Needs a reason.")
 
 
+class OnDaemon(Reasoned):
+    """Names the daemon in a parameter, for buttons: Grafana encodes parameters, and not paths."""
+
+    daemon: Name = Field(description="Name of a configured daemon.")
+
+
+class NamedLoad(OnDaemon, LoadParameters):
+    """How to load a model, and on which daemon."""
+
+
+class NamedEject(OnDaemon, EjectParameters):
+    """What to eject, and from which daemon."""
+
+
+class NamedEjectAll(OnDaemon, EjectAllParameters):
+    """From which daemon everything is ejected."""
+
+
+class NamedDownload(OnDaemon, DownloadParameters):
+    """What to download, and to which daemon."""
+
+
+class NamedProbe(OnDaemon, ProbeParameters):
+    """What to probe, and on which daemon."""
+
+
+class NamedOperation(Parameters):
+    """Which operation."""
+
+    id: Name = Field(description="Its id.")
+
+
 class DesiredChange(Plan):
     """One change of what is desired. Nothing is replaced for it."""
 

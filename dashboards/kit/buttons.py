@@ -26,7 +26,7 @@ class Button:
     title: str
     """Verb and object."""
     path: str
-    """Below the API's root, such as /v1/daemons/…/models/load."""
+    """Below the API's root, such as /v1/models/load. Holds no value of a row."""
     confirmation: str
     """Names the target and the consequence."""
     values: dict[str, str] = field(default_factory=dict)
@@ -77,39 +77,45 @@ LOAD_FORM: Final = (
 )
 """The form of a load, as variables of the board: every Grafana has those, and they are encoded as parameters."""
 
-_DAEMON: Final = "/v1/daemons/" + cell("daemon")
-
 LOAD: Final = Button(
     "Load model",
-    f"{_DAEMON}/models/load",
+    "/v1/models/load",
     f"Load {cell('model')} on {cell('daemon')} (context $context, TTL $ttl s, parallel $parallel)? It takes VRAM "
     "at once. A model that does not fit is refused.",
-    {"model": cell("model"), "context_length": "$context", "ttl_seconds": "$ttl", "parallel": "$parallel"},
+    {
+        "daemon": cell("daemon"),
+        "model": cell("model"),
+        "context_length": "$context",
+        "ttl_seconds": "$ttl",
+        "parallel": "$parallel",
+    },
 )
 EJECT: Final = Button(
     "Eject instance",
-    f"{_DAEMON}/models/eject",
+    "/v1/models/eject",
     f"Eject {cell('instance_id')} from {cell('daemon')}? Running requests have 30 s to end; later ones fail "
     "or load the model again.",
-    {"instance_id": cell("instance_id"), "drain_seconds": "30"},
+    {"daemon": cell("daemon"), "instance_id": cell("instance_id"), "drain_seconds": "30"},
     danger=True,
 )
 EJECT_ALL: Final = Button(
     "Eject all",
-    f"{_DAEMON}/models/eject-all",
+    "/v1/models/eject-all",
     f"Eject every model from {cell('daemon')} NOW? Running requests are aborted. This is the kill switch.",
+    {"daemon": cell("daemon")},
     danger=True,
 )
 PROBE: Final = Button(
     "Probe model",
-    f"{_DAEMON}/probe",
+    "/v1/probe",
     f"Send one short chat to {cell('model')} on {cell('daemon')}? It loads the model if it is not loaded.",
-    {"model": cell("model")},
+    {"daemon": cell("daemon"), "model": cell("model")},
 )
 CANCEL: Final = Button(
     "Cancel operation",
-    f"/v1/operations/{cell('id')}/cancel",
+    "/v1/operations/cancel",
     f"Cancel {cell('action')} of {cell('subject')}? A load is undone where the daemon allows it.",
+    {"id": cell("id")},
     danger=True,
 )
 APPROVE: Final = Button(

@@ -47,7 +47,7 @@ async def press(http: httpx.AsyncClient, board_name: str, title: str, row: dict[
 
 
 def pressed(http: httpx.AsyncClient, data: Json, title: str, row: dict[str, Any]) -> httpx.Request:
-    """Make a button's request. Grafana encodes query parameters, and puts fields into paths as they are."""
+    """Make a button's request. Grafana encodes query parameters, and paths not at all: no button has a value there."""
     form = {f"${name}": value for name, value in chosen(data).items()}
 
     def put(text: str) -> str:

@@ -180,6 +180,7 @@ def test_button_names_target_and_consequence_and_carries_values_as_parameters(
     assert used <= columns, "a button can only use what its row shows"
     assert fetch["method"] == "POST"
     assert fetch["url"].startswith("/api/datasources/proxy/uid/${actions}/v1/")
+    assert "${__data." not in fetch["url"], "Grafana does not encode a path: a label could name another route"
     assert fetch["headers"] == []
     assert "body" not in fetch
     assert "${__data.fields." in button["confirmation"]

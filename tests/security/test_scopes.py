@@ -34,6 +34,7 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
     "gate": {"decision": "ask"},
     "select": {"engine": "none", "version": "1.0.0", "model_format": "gguf"},
     "update": {"engine": "none", "version": "1.0.0"},
+    "/v1/operations/cancel": {"id": "none"},
     "/v1/mcp/gate": {"server": "none", "tool": "none", "decision": "ask"},
     "/v1/mcp/approvals/approve": {"id": "none"},
     "/v1/mcp/approvals/deny": {"id": "none"},
@@ -58,6 +59,8 @@ async def ask(http: httpx.AsyncClient, path: str, method: str, token: str | None
     headers = {"Authorization": f"Bearer {token}"} if token is not None else {}
     body: dict[str, Any] | None = {"instances": []} if method == "put" else None
     query = QUERIES.get(path, QUERIES.get(path.rpartition("/")[2], {})) if method == "post" else {}
+    if path.startswith(("/v1/models/", "/v1/probe")):
+        query = {**query, "daemon": "box"}
     answer = await http.request(method, where, params=query, json=body, headers=headers)
     return answer.status_code
 
@@ -161,3 +164,17 @@ async def test_no_way_of_writing_a_path_leads_around_the_token(
             assert answer.status_code in {307, 400, 401, 404, 422}, path
             assert b"entries" not in answer.content
             assert b"root:" not in answer.content
+
+
+async def test_a_scope_that_is_too_low_is_told_before_any_parameter_is_explained(
+    start_forge: StartForge, sim: Simulator
+) -> None:
+    forge = await start_forge(sim, scope="read")
+    for path, method in await routes(forge):
+        needs = needed(path, method)
+        if method == "get" or needs in {None, Scope.READ}:
+            continue
+        where = path.format(daemon="box", server="none", tool="none", operation_id="none", approval_id="none")
+        answer = await forge.http.request(method, where, params={"no-such-parameter": "1"})
+        assert answer.status_code == 403, (path, method, answer.text)
+        assert answer.json()["has"] == "read", (path, method)
