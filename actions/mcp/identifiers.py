@@ -6,11 +6,12 @@ programs could read it in two ways.
 
 from __future__ import annotations
 
+import ipaddress
 import posixpath
 import re
 import unicodedata
 from typing import Final
-from urllib.parse import unquote_to_bytes
+from urllib.parse import quote, unquote_to_bytes
 
 MAX_URI: Final = 8_192
 """Characters of a URI. RFC 9110 advises 8,000 octets."""
@@ -30,7 +31,19 @@ _DOUBLE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _AUTHORITY: Final = re.compile(r"(?:([^@\[\]]*)@)?([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]*))?")
 _DOTS: Final = frozenset({".", ".."})
-_DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443"}
+_DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
+"""Schemes whose URLs always have a host (WHATWG's special schemes): parsers read `http:/a` as `http://a/`."""
+_MAX_PORT: Final = 65_535
+_NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
+"""A host whose last label is a number is an IPv4 address in some spelling: 127.1, 0x7f.1, 2130706433."""
+_FILE_SAFE: Final = "-._~!$&'()*+,;=:@"
+"""RFC 3986's pchar: characters that stand unescaped in the normal form of a `file:` path."""
+_INVISIBLE: Final = re.compile(
+    r"[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
+)
+"""Characters that isprintable() passes and that show as nothing: Default_Ignorable_Code_Point, and U+2800."""
+_ALPHABETS: Final = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")
+"""Scripts with letters that look like those of another one."""
 _PATH_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _PATH_ENCODED: Final = re.compile(r"%(2e|2f|5c|00|25)", re.IGNORECASE)
 _DISGUISED: Final = re.compile(r"^[\s\ufeff'\"]|[\s\ufeff'\"]\Z|^[\s\ufeff'\".]+\Z")
@@ -45,8 +58,9 @@ def normal_uri(text: str) -> str | None:
 
     Case of scheme, host and escapes, escapes of unreserved characters, dot segments, default ports (RFC 3986, 6.2.2 and
     6.2.3); other characters than ASCII are escaped (RFC 3987, 3.1). Refused: relative references, control characters,
-    escapes of escapes and of separators that hide a dot segment, fragments, user names before a web host; for `file:`
-    also another host than this one, a query, and segments that servers trim.
+    escapes of escapes and of separators that hide a dot segment, fragments, text that is not in normal form C; in web
+    URLs user names, a missing host, and other spellings of an address; for `file:` also another host than this one, a
+    query, and segments that servers trim.
     """
     if len(text) > MAX_URI or _FORBIDDEN.search(text):
         return None
@@ -67,6 +81,8 @@ def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str
     """Join the normal forms of all parts. Raises _Ambiguous."""
     if authority is not None:
         authority = _normal_authority(scheme, _normal_escapes(authority))
+    elif scheme in _DEFAULT_PORTS:
+        raise _Ambiguous
     path = _normal_escapes(path)
     path = _normal_path(path, rooted=authority is not None or path.startswith("/"))
     query = _normal_escapes(query)
@@ -76,6 +92,9 @@ def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str
         path = "/"
     if authority is None and path.startswith("//"):
         raise _Ambiguous
+    if scheme == "urn":  # RFC 8141: the namespace has no case
+        namespace, colon, rest = path.partition(":")
+        path = namespace.lower() + colon + rest
     before = f"//{authority}" if authority is not None else ""
     return f"{scheme}:{before}{path}" + (f"?{query}" if query else "")
 
@@ -98,8 +117,10 @@ def glob_fault(glob: str) -> str | None:
     if re.search(r"(^|/)\.\.?(/|$)", rest) or re.search(r"[\\\x00-\x20]|[^\x00-\x7f]", glob):
         return "has a dot segment, a blank, or a character that must be written as %XX"
     for escape in _ESCAPE.finditer(glob):
-        if escape[1] is None or escape[1] != escape[1].upper() or chr(int(escape[1], 16)) in _UNRESERVED:
-            return f"{escape[0]}: write escapes in upper case, and letters, digits, '-', '.', '_' and '~' unescaped"
+        char = chr(int(escape[1], 16)) if escape[1] is not None else ""
+        plain = _UNRESERVED.union(_FILE_SAFE) if scheme == "file" else _UNRESERVED
+        if escape[1] is None or escape[1] != escape[1].upper() or char in plain:
+            return f"{escape[0]}: write escapes in upper case, and only where they are needed"
     return None
 
 
@@ -107,10 +128,14 @@ def name_fault(name: str) -> str | None:
     """Return why the name of a tool or prompt is refused; None if it is valid."""
     if not name or len(name) > MAX_NAME:
         return f"a name has 1 to {MAX_NAME} characters"
-    if name != name.strip() or unicodedata.normalize("NFC", name) != name:
-        return "the name has blanks around it, or is not in Unicode's normal form C"
-    if not name.isprintable():  # control and format characters, line separators
+    if name != name.strip() or unicodedata.normalize("NFKC", name) != name:
+        return "the name has blanks around it, or is not in Unicode's normal form KC"
+    # controls, formats (zero-width blanks, direction marks), line separators; then what isprintable() passes
+    if not name.isprintable() or _INVISIBLE.search(name) is not None:
         return "the name has invisible characters"
+    alphabets = {script for char in name if (script := _alphabet(char)) is not None}
+    if len(alphabets) > 1:
+        return f"the name mixes letters of {' and '.join(sorted(alphabets))}"
     return None
 
 
@@ -130,6 +155,12 @@ def path_fault(path: str) -> str | None:
 def normal_path(path: str) -> str:
     """Return an absolute path without `.`, `..` and doubled slashes, without reading the file system."""
     return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def _alphabet(char: str) -> str | None:
+    """Return the script of a letter, if it is one of those that look alike."""
+    script = unicodedata.name(char, "").partition(" ")[0]
+    return script if script in _ALPHABETS and char.isalpha() else None
 
 
 def _is_disguised(part: str) -> bool:
@@ -163,23 +194,53 @@ def _normal_escapes(text: str) -> str:
 
 
 def _unescaped(text: str) -> str:
-    """Decode every escape. Raises _Ambiguous for invalid UTF-8, such as over-long forms of "." and "/"."""
+    """Decode every escape. Raises _Ambiguous for invalid UTF-8 (over-long forms of "." and "/") and beyond form C."""
     try:
-        return unquote_to_bytes(text).decode()
+        decoded = unquote_to_bytes(text).decode()
     except UnicodeDecodeError:
         raise _Ambiguous from None
+    if unicodedata.normalize("NFC", decoded) != decoded:
+        raise _Ambiguous
+    return decoded
 
 
 def _normal_authority(scheme: str, authority: str) -> str:
     parts = _AUTHORITY.fullmatch(authority)
     if parts is None:
         raise _Ambiguous
-    user, port = parts[1], parts[3]
+    user, port = parts[1], parts[3].lstrip("0") if parts[3] else ""
     host = _ESCAPE.sub(lambda match: match[0].upper(), parts[2].lower())
-    if scheme in _DEFAULT_PORTS and (user is not None or not host or "%" in host):
+    if len(port) > len(str(_MAX_PORT)) or int(port or 0) > _MAX_PORT or (parts[3] and not port):
+        raise _Ambiguous
+    if host.startswith("["):
+        host = _normal_ipv6(host)
+    elif scheme in _DEFAULT_PORTS and (user is not None or not _is_one_host(host)):
         raise _Ambiguous
     shown_port = f":{port}" if port and port != _DEFAULT_PORTS.get(scheme) else ""
-    return (f"{user}@" if user is not None else "") + host + shown_port
+    return (f"{user}@" if user else "") + host + shown_port
+
+
+def _normal_ipv6(host: str) -> str:
+    """Return an IPv6 address in its short form. Raises _Ambiguous for one that stands for an IPv4 address."""
+    try:
+        address = ipaddress.IPv6Address(host[1:-1])
+    except ValueError:
+        raise _Ambiguous from None
+    if address.ipv4_mapped is not None:
+        raise _Ambiguous
+    return f"[{address.compressed}]"
+
+
+def _is_one_host(host: str) -> bool:
+    """Tell whether a host has one spelling: no root dot, no escape, addresses as four decimal numbers."""
+    if not host or "%" in host or host.endswith("."):
+        return False
+    if _NUMERIC_LABEL.fullmatch(host.rpartition(".")[2]) is None:
+        return True
+    try:
+        return str(ipaddress.IPv4Address(host)) == host
+    except ValueError:
+        return False
 
 
 def _normal_path(path: str, *, rooted: bool) -> str:
@@ -210,4 +271,4 @@ def _file_uri(authority: str | None, path: str, query: str) -> str:
     )
     if not is_local or any(_is_disguised(_unescaped(part)) for part in segments):
         raise _Ambiguous
-    return "file:///" + "/".join(segments)
+    return "file:///" + "/".join(quote(_unescaped(part), safe=_FILE_SAFE) for part in segments)

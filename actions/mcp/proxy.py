@@ -224,7 +224,12 @@ class ServerProxy:
             params.arguments or {},
             (request, types.GetPromptResult),
             fault=name_fault(params.name),
+            prepare=lambda: self._find_prompt(params.name),
         )
+
+    async def _find_prompt(self, name: str) -> str | None:
+        """Return why a prompt cannot be got: a lenient server may read another spelling as a denied name."""
+        return None if await self.upstream.has_prompt(name) else "the server has no such prompt"
 
     async def _list_resources(
         self, context: Context, params: types.PaginatedRequestParams | None
@@ -267,6 +272,7 @@ class ServerProxy:
             {"uri": shown},
             (request, types.ReadResourceResult),
             fault="the URI has no normal form (RFC 3986)" if uri is None else None,
+            prepare=_no_preparation,
         )
 
     async def _complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
@@ -289,18 +295,15 @@ class ServerProxy:
         how: tuple[Callable[[Mapping[str, Any]], types.Request[Any, Any]], type[R]],
         *,
         fault: str | None,
+        prepare: Callable[[], Awaitable[str | None]],
     ) -> R:
         """Forward a request for a prompt or a resource."""
-
-        async def no_preparation() -> None:
-            return None
-
         limit: ResultLimit[R] = SizeLimit(self.upstream.spec.limits.output_cap_bytes)
         make, result_type = how
         proxied = ProxyRequest(
             Subject(self.name, *what, token_of(context)),
             arguments,
-            prepare=no_preparation,
+            prepare=prepare,
             invoke=lambda timeout_s, decided: self._request(context, make(decided), result_type, timeout_s),
             limit=limit,
             about=span_attributes(context),
@@ -371,6 +374,10 @@ class ServerProxy:
         by_name = name if name_fault(name) is None else None
         normal = normal_template(name) if kind == "resource" else by_name
         return normal is not None and not self._tools.policy.hides(Subject(self.name, kind, normal, token))
+
+
+async def _no_preparation() -> None:
+    return None
 
 
 def _unrecordable(error: StorageFailed) -> MCPError:

@@ -30,6 +30,14 @@ OTHER_SPELLINGS = [
     "file:///etc\\passwd",
     "//localhost/etc/passwd",
     "/etc/passwd",
+    "file:///etc/%70asswd",
+    "file://127.0.0.1/etc/passwd",
+    "file://localhost./etc/passwd",
+    "file://user@localhost/etc/passwd",
+    "file://localhost:80/etc/passwd",
+    "file:///srv/../etc//passwd",
+    "file:///srv/.%2E/etc/passwd",
+    "file:///srv/%2E%2E%2Fetc/passwd",
 ]
 
 
@@ -66,7 +74,17 @@ async def test_what_has_no_normal_form_is_neither_listed_nor_completed(start: St
     gate = await start(rawbox() + '[[rules]]\nprompt = "mail"\ndecision = "deny"\n')
     async with gate.client("rawbox") as client:
         assert [one.uri for one in (await client.list_resources()).resources] == ["file:///srv/a"]
-        for name in ("mail", " mail", "mail\n", "mail\u200b", "ma\u200dil", "mail\u00a0"):
+        for name in (
+            "mail",
+            " mail",
+            "mail\n",
+            "mail\u200b",
+            "ma\u200dil",
+            "mail\u00a0",
+            "MAIL",
+            "m\u0430il",
+            "mail/",
+        ):
             with pytest.raises(MCPError):
                 await client.get_prompt(name)
 

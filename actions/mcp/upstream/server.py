@@ -21,7 +21,7 @@ from actions.mcp.coalesced import Coalesced
 from actions.mcp.redaction import redact_text
 from actions.mcp.upstream.connection import Connection, ConnectionLost
 from actions.mcp.upstream.limits import Usage
-from actions.mcp.upstream.listing import Listing, read_tools
+from actions.mcp.upstream.listing import MAX_PAGES, Listing, read_tools
 from actions.mcp.upstream.spec import ServerSpec
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
@@ -172,6 +172,25 @@ class Upstream:
         if self.listing is None or self._listed_on is not self._current:
             return await self.list_tools()
         return await self._lists.run(paced=True) if self._is_stale else self.listing
+
+    async def has_prompt(self, name: str) -> bool:
+        """Tell whether a prompt is listed now, by exactly this name. Raises as `request`."""
+        async with self.lease() as connection:
+            if not connection.offers("prompts"):
+                return False
+        cursor = None
+        for _ in range(MAX_PAGES):
+            page = await self.request(
+                types.ListPromptsRequest(params=types.PaginatedRequestParams(cursor=cursor)),
+                types.ListPromptsResult,
+                timeout_s=self.spec.limits.start_timeout_s,
+            )
+            cursor = page.next_cursor
+            if any(one.name == name for one in page.prompts):
+                return True
+            if cursor is None:
+                break
+        return False
 
     async def _list_now(self) -> Listing:
         async def read() -> Listing:

@@ -39,6 +39,14 @@ from actions.mcp.identifiers import (
         ("http://[::1]:80/", "http://[::1]/"),
         ("a://h/b/..", "a://h/"),
         ("a://h/b/.", "a://h/b/"),
+        ("http://[0:0:0:0:0:0:0:1]/", "http://[::1]/"),
+        ("http://example.org:080/", "http://example.org/"),
+        ("ftp://example.org:21/x", "ftp://example.org/x"),
+        ("db://@host/x", "db://host/x"),
+        ("postgres://me@Host/db", "postgres://me@host/db"),
+        ("file:///srv/%28private%29%3Bx", "file:///srv/(private);x"),
+        ("URN:Example:A", "urn:example:A"),
+        ("http://127.0.0.1/", "http://127.0.0.1/"),
     ],
 )
 def test_a_uri_has_one_normal_form(text: str, normal: str) -> None:
@@ -55,6 +63,10 @@ def test_a_uri_has_one_normal_form(text: str, normal: str) -> None:
         "file:///a/.. /x", "file:///a/%2E%2E%20/x", "file:///a/'x'", "file:///a/%20b", "file:///a/\uff0e\uff0e/b",
         "file:///a/%c0%ae%c0%ae/b", "file:///a\\..\\b", "file:///a\tb", "file:///a b", "memo:a/../b", "a:/..//b",
         "http://me:pw@host/", "http:///x", "http://a%2eb%2f/", "http://host:x/", "x://[", "a://h/%", "a://h/%zz",
+        "http:/a", "http:a", "https:example.org/x", "http://example.org./x", "http://127.1/", "http://0x7f.0.0.1/",
+        "http://2130706433/", "http://0177.0.0.1/", "http://[::ffff:127.0.0.1]/", "http://[::1%25eth0]/",
+        "http://[1::2::3]/", "http://example.org:65536/", "x://h:99999999/", "http://h:0/", "file:///srv/e%CC%81",
+        "http://ex\u00e4mple.org/", "http://\uff45xample.org/", "http://exa\u200bmple.org/",
         "a://h/..%2f..%2fetc", "a://h/\u200b{x}", "x:" + "y" * MAX_URI,
     ],
 )  # fmt: skip
@@ -108,7 +120,8 @@ def test_a_normal_form_is_its_own_and_a_files_has_no_way_up(scheme: str, pieces:
         ("http://example.org/%2F*", None), ("[fh]*", None),
         ("FILE:///srv/*", "scheme in lower case: file"), ("memo://Insights", "host in lower case: insights"),
         ("file://localhost/x", "file:///path"), ("file:///a/../b", "dot segment"), ("file:///ä", "%XX"),
-        ("file:///%65tc", "unescaped"), ("x://a/%2f", "upper case"), ("x://a/%", "upper case"),
+        ("file:///%65tc", "only where they are needed"), ("file:///a%28b", "only where they are needed"),
+        ("x:///a%28b", None), ("x://a/%2f", "upper case"), ("x://a/%", "upper case"),
     ],
 )  # fmt: skip
 def test_a_glob_that_can_match_no_normal_form_is_told_apart(glob: str, fault: str | None) -> None:
@@ -123,13 +136,34 @@ def test_templates_are_compared_with_their_braces_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    "name", ["", " a", "a ", "a\n", "a\u200bb", "a\u202eb", "e\u0301", "x" * (MAX_NAME + 1)]
+    "name",
+    [
+        "",
+        " a",
+        "a ",
+        "a\n",
+        "a\u200bb",
+        "a\u202eb",
+        "e\u0301",
+        "x" * (MAX_NAME + 1),
+        "r\u0435ad",
+        "re\ufb01ll",
+        "\uff32ead",
+        "a\u3164",
+        "\u115fa",
+        "a\u2800b",
+        "a\ufe0f",
+        "a\u034fb",
+        "a\u00adb",
+    ],
 )
 def test_names_that_are_not_seen_as_they_are_are_refused(name: str) -> None:
     assert name_fault(name) is not None
 
 
-@pytest.mark.parametrize("name", ["read_file", "a b", "größe", "search/web.v2", "x" * MAX_NAME])
+@pytest.mark.parametrize(
+    "name", ["read_file", "a b", "größe", "search/web.v2", "поиск", "検索", "x" * MAX_NAME]
+)
 def test_ordinary_names_are_not(name: str) -> None:
     assert name_fault(name) is None
 
