@@ -64,7 +64,7 @@ class CallHandler:
         journal: Journal,
         metrics: Metrics,
         capture_arguments: bool,
-        tracer: Tracer,
+        tracer: Tracer | None,
     ) -> None:
         self.policy_store = policy_store
         self.approvals = approvals
@@ -120,30 +120,29 @@ class _Call(Generic[R]):
         if self._policy_result.decision is Decision.DENY:
             why = f": {self._policy_result.reason}" if self._policy_result.reason else ""
             await self._refuse("refused", f"denied by rule {self._policy_result.rule!r}{why}")
-        wait_s = usage.rate.take()
+        limits, owner = upstream.spec.limits, self._actor.owner
+        wait_s = usage.rate.of(owner).take()
         if wait_s > 0:
-            per_minute = upstream.spec.limits.calls_per_minute
-            await self._refuse("limited", f"calls_per_minute is {per_minute:g}; try again in {wait_s:.1f} s")
+            await self._refuse(
+                "limited", f"calls_per_minute is {limits.calls_per_minute:g}; try again in {wait_s:.1f} s"
+            )
         if self._policy_result.decision is Decision.ASK:
             await self._get_approval()
         if upstream.is_closed:
             await self._refuse("unavailable", f"the server {LEFT}")
-        if usage.running >= upstream.spec.limits.concurrent_calls:
+        if not usage.running.take(owner):
             await self._refuse(
-                "limited",
-                f"concurrent_calls is {upstream.spec.limits.concurrent_calls}, and as many are running",
+                "limited", f"concurrent_calls is {limits.concurrent_calls}, and as many are running"
             )
-        wait_s = usage.breaker.wait_s()
-        if wait_s > 0:
-            await self._refuse(
-                "unavailable",
-                f"the circuit breaker is open for {wait_s:.1f} s ({upstream.why()})",
-            )
-        usage.running += 1
         try:
+            wait_s = usage.breaker.wait_s()
+            if wait_s > 0:
+                await self._refuse(
+                    "unavailable", f"the circuit breaker is open for {wait_s:.1f} s ({upstream.why()})"
+                )
             return await self._execute(usage.breaker)
         finally:
-            usage.running -= 1
+            usage.running.give_back(owner)
 
     async def _off_loop(self, what: Callable[P, T], *args: P.args, **kwargs: P.kwargs) -> T:
         """Call `what`, in a thread if the arguments are large."""

@@ -1,21 +1,21 @@
-"""Rate limit and circuit breaker of one server. Pure; the clock is given. call.py consults it before each call."""
+"""Rate limits and circuit breaker of one server. Pure; the clock is given. call.py consults it before each call."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
 
-from actions.auth.rate_limit import Bucket
+from actions.auth.rate_limit import Buckets, Shares
 from actions.mcp.upstream.spec import Limits
 
 
 class Usage:
-    """The use of one server's limits."""
+    """The use of one server's limits. Rate and concurrency are counted per token, so that none starves the others."""
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
-        self.rate = Bucket(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
+        self.rate = Buckets(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
+        self.running = Shares(limits.concurrent_calls)
         self.breaker = Breaker(limits.breaker_failures, limits.breaker_open_s, clock)
-        self.running = 0
 
 
 class Breaker:

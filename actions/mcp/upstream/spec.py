@@ -79,7 +79,9 @@ class Limits:
     output_cap_bytes: int = 1_000_000
     """Of one result; about 250,000 tokens."""
     calls_per_minute: float = 600.0
+    """Of one token."""
     concurrent_calls: int = 256
+    """Of one token."""
     breaker_failures: int = 5
     breaker_open_s: float = 30.0
     approval_timeout_s: float = 50.0

@@ -9,7 +9,8 @@ import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 
-from tests.actions.mcp.conftest import Start, gate_of, holds, rule, stop, text_of, toolbox
+from tests.actions.conftest import make_token
+from tests.actions.mcp.conftest import Start, eventually, gate_of, holds, rule, stop, text_of, toolbox
 from tests.actions.store.test_audit import tamper
 
 ALLOW = rule("allow")
@@ -182,6 +183,24 @@ async def test_too_many_calls_a_minute_are_refused(start: Start) -> None:
     assert [result.is_error for result in results] == [False, False, True]
     assert "calls_per_minute is 2" in text_of(results[2])
     assert gate_of(results[2])["outcome"] == "limited"
+
+
+async def test_the_limits_of_a_server_count_each_token_by_itself(start: Start) -> None:
+    gate = await start(toolbox(calls_per_minute=2, concurrent_calls=1) + ALLOW)
+    other = await make_token(gate.parts.service.storage, "read", name="other")
+    async with gate.client() as client, gate.client(token=other) as others:
+        busy = asyncio.create_task(client.call_tool("slow", {"seconds": 30}))
+
+        async def is_running() -> bool:
+            return len(await gate.audit("intent")) == 1
+
+        await eventually(is_running)
+        beyond = await client.call_tool("echo", {"text": "x"})
+        assert "concurrent_calls is 1" in text_of(beyond)
+        assert gate_of(await client.call_tool("echo", {"text": "x"}))["outcome"] == "limited"
+        assert not (await others.call_tool("echo", {"text": "x"})).is_error, "another token has its own share"
+        busy.cancel()
+        await asyncio.gather(busy, return_exceptions=True)
 
 
 async def test_refused_calls_do_not_fill_the_audit(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
