@@ -41,6 +41,7 @@ def add_routes(
 ) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    reader_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.TEXT))]
 
     @router.get("/live", tags=["live"], response_class=StreamingResponse, responses=_EVENTS)
     async def requests(_actor: actor_of, seconds: Seconds = 0) -> StreamingResponse:
@@ -53,7 +54,7 @@ def add_routes(
     @router.post("/live/text", tags=["live"], response_class=StreamingResponse, responses=_EVENTS)
     async def text(
         asked: Request,
-        actor: actor_of,
+        actor: reader_of,
         daemon: Annotated[str, Query(min_length=1, max_length=64)],
         request: Annotated[str, Query(pattern=r"^[A-Za-z0-9-]{1,64}$", description="As /v1/live names it.")],
         seconds: Seconds = 0,

@@ -103,7 +103,9 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
 
     command_routes("models/load", "Load a model, if it fits.", LoadParameters, NamedLoad, _load)
-    command_routes("models/eject", "Eject one instance and verify that it is gone.", EjectParameters, NamedEject, _eject)
+    command_routes(
+        "models/eject", "Eject one instance and verify that it is gone.", EjectParameters, NamedEject, _eject
+    )
     command_routes(
         "models/eject-all",
         "Eject everything, busy or not: the kill switch.",

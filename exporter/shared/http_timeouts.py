@@ -14,6 +14,8 @@ from typing import Any, Final
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
+from exporter.shared.joined_writes import JoinedWrites
+
 log = logging.getLogger(__name__)
 
 MAX_CONNECTIONS: Final = 512
@@ -42,7 +44,7 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection, or turn it away when there are too many."""
-        super().connection_made(transport)
+        super().connection_made(JoinedWrites(transport, self.loop))
         if len(self.connections) > MAX_CONNECTIONS:
             self._tell()
             transport.abort()
