@@ -144,6 +144,17 @@ TOOLS: dict[str, Tool] = {
         everywhere=False,  # builds for ten minutes on two cores
     ),
     "systemd-analyze": Tool(_program("systemd-analyze"), "run where systemd is installed", everywhere=False),
+    "debootstrap": Tool(
+        lambda: _program("debootstrap")() if os.geteuid() == 0 else None,
+        "as root: apt-get install debootstrap",
+        everywhere=False,  # fetches a Debian
+    ),
+    "nfpm": Tool(
+        lambda: next((path for path in (*_go_binaries("nfpm"), _program("nfpm")()) if path), None),
+        "go install github.com/goreleaser/nfpm/v2/cmd/nfpm@v2.45.0",
+        everywhere=False,  # builds for a minute or two, and packs 120 MB
+    ),
+    "rpm": Tool(_program("rpm"), "apt-get install rpm", everywhere=False),
     "libfaketime": Tool(_faketime, "apt-get install faketime"),
     "gcc": Tool(_program("gcc"), "apt-get install gcc libc6-dev"),
 }

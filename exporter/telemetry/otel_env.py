@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import importlib.util
 import os
 import re
 from collections.abc import Mapping
@@ -26,6 +27,9 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
         protocol = environ.get(key := f"{_OTLP}{part}PROTOCOL", "")
         if protocol not in ("", *_PROTOCOLS):
             raise SettingsError(key=key, value=protocol, fix=f"choose one of {', '.join(_PROTOCOLS)}")
+        if protocol == "grpc" and not _has_grpc():
+            fix = "needs the extra `grpc` (pip install 'daemonpulse[grpc]'); http/protobuf, at port 4318, needs nothing"
+            raise SettingsError(key=key, value=protocol, fix=fix)
         protocol = protocol or environ.get(f"{_OTLP}PROTOCOL", "")
         endpoint = environ.get(key := f"{_OTLP}{part}ENDPOINT", "")
         if endpoint and not is_endpoint(endpoint, protocol):
@@ -35,6 +39,13 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
         timeout = environ.get(key := f"{_OTLP}{part}TIMEOUT", "").strip()
         if timeout and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", timeout, re.ASCII):
             raise SettingsError(key=key, value=timeout, fix="write a number of seconds, such as 10")
+
+
+def _has_grpc() -> bool:
+    try:
+        return importlib.util.find_spec("opentelemetry.exporter.otlp.proto.grpc") is not None
+    except ModuleNotFoundError:  # not even the packages above it
+        return False
 
 
 def is_endpoint(text: str, protocol: str) -> bool:

@@ -11,17 +11,23 @@ LINES = [
     for line in re.sub(r"\\\n", " ", TEXT).splitlines()
     if line.strip() and not line.lstrip().startswith("#")
 ]
-FINAL = LINES[max(number for number, line in enumerate(LINES) if line.startswith("FROM ")) :]
+STARTS = [number for number, line in enumerate(LINES) if line.startswith("FROM ")]
+ARGUMENTS, BUILD, RUN, FINAL = (
+    LINES[start:end] for start, end in zip([0, *STARTS], [*STARTS, None], strict=True)
+)
+
+
+def copied(stage: list[str]) -> list[str]:
+    return [line for line in stage if line.startswith(("COPY", "ADD"))]
 
 
 def test_what_builds_stays_in_a_stage_of_its_own() -> None:
-    assert sum(line.startswith("FROM ") for line in LINES) == 2
-    copied = [line for line in FINAL if line.startswith(("COPY", "ADD"))]
-    assert copied == ["COPY --from=build /opt/daemonpulse /opt/daemonpulse"]
-    assert not any(word in " ".join(FINAL) for word in ("pip install", "apt-get", "gcc", "curl"))
-    assert "rm -rf /usr/local/lib/python3.11/site-packages/* " in " ".join(FINAL), (
-        "pip of the base image goes"
-    )
+    assert copied(RUN) == ["COPY --from=build /opt/daemonpulse /opt/daemonpulse"]
+    assert not any(word in " ".join(RUN) for word in ("pip install", "apt-get", "gcc", "curl"))
+    removed = " ".join(RUN)
+    assert "rm -rf site-packages/* ensurepip" in removed, "pip of the base image goes"
+    assert (FINAL[0], copied(FINAL)) == ("FROM scratch", ["COPY --from=run / /"]), "and is in no layer below"
+    assert "/opt/daemonpulse/bin:/usr/local/bin:/usr/bin:/bin" in " ".join(FINAL), "scratch has no PATH"
 
 
 def test_the_environment_is_made_without_pip_and_with_the_pins() -> None:
@@ -43,7 +49,11 @@ def test_the_image_says_whether_it_is_well() -> None:
 
 def test_the_base_is_a_minor_version_that_receives_fixes() -> None:
     assert re.search(r"(?m)^ARG PYTHON=python:3\.11-slim-bookworm$", TEXT)
-    assert {line.split()[1] for line in LINES if line.startswith("FROM ")} == {"${PYTHON}"}
+    assert {BUILD[0].split()[1], RUN[0].split()[1]} == {"${PYTHON}"}
+    assert "ARG EXTRAS=actions,sim" in ARGUMENTS
+    assert "ARG EXTRAS" in BUILD, (
+        "an argument before the first stage is unknown in one that does not repeat it"
+    )
 
 
 def test_every_file_the_build_copies_is_let_through_and_secrets_are_not() -> None:

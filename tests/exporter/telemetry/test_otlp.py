@@ -13,6 +13,7 @@ from opentelemetry.sdk.resources import Resource
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, ServerLog
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
+from exporter.shared.settings_table import SettingsError
 from exporter.telemetry import otel_env, otlp
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
@@ -64,6 +65,16 @@ def test_the_standard_variables_decide_which_signals_have_a_receiver(
 ) -> None:
     assert (otel_env.wanted("TRACES", environ)[0], otel_env.wanted("LOGS", environ)[0]) == (traces, logs)
     assert otel_env.are_configured(environ) == (traces or logs)
+
+
+def test_grpc_without_its_extra_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
+    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
+    otel_env.check(chosen)
+    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
+    with pytest.raises(
+        SettingsError, match=r"PROTOCOL=grpc: needs the extra `grpc`.*http/protobuf, at port 4318"
+    ):
+        otel_env.check(chosen)
 
 
 def test_spans_and_records_arrive_over_http_with_the_headers_the_user_set(
