@@ -102,6 +102,16 @@ def version_of(program: Path) -> str:
 
 
 @cache
+def _docker_engine() -> Path | None:
+    """Find the client, if an engine answers it."""
+    client = _program("docker")()
+    if client is None:
+        return None
+    told = subprocess.run([client, "version"], capture_output=True, check=False, timeout=30)
+    return client if told.returncode == 0 else None
+
+
+@cache
 def _is_version_3(program: Path) -> bool:
     # A build by `go install` knows its module version, v0.3xx.y, and no number of a release.
     told = subprocess.run([program, "--version"], capture_output=True, text=True, check=False)
@@ -144,6 +154,11 @@ TOOLS: dict[str, Tool] = {
         everywhere=False,  # builds for ten minutes on two cores
     ),
     "systemd-analyze": Tool(_program("systemd-analyze"), "run where systemd is installed", everywhere=False),
+    "docker engine": Tool(
+        _docker_engine,
+        "start a Docker engine, or name one in DOCKER_HOST",
+        everywhere=False,
+    ),
     "debootstrap": Tool(
         lambda: _program("debootstrap")() if os.geteuid() == 0 else None,
         "as root: apt-get install debootstrap",

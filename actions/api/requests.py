@@ -5,6 +5,7 @@ Values travel in the query string only: Grafana's buttons need them there. The e
 
 from __future__ import annotations
 
+import difflib
 from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING, Annotated, Any, Final
 
@@ -233,7 +234,8 @@ def explain(errors: list[Mapping[str, Any]] | Any) -> Problem:
         place = [str(part) for part in error.get("loc", ())]
         where = place[0] if place else "request"
         name = ".".join(place[1:]) or where
-        found.append({"parameter": name[:100], "in": where, "what": str(error.get("msg", ""))[:300]})
+        what = _unknown(place[-1]) if error.get("type") == "extra_forbidden" else str(error.get("msg", ""))
+        found.append({"parameter": name[:100], "in": where, "what": what[:300]})
     first = found[0] if found else {"parameter": "request", "what": "it is not right"}
     return Problem(
         "invalid-parameter",
@@ -242,3 +244,15 @@ def explain(errors: list[Mapping[str, Any]] | Any) -> Problem:
         parameter=first["parameter"],
         errors=found,
     )
+
+
+def _unknown(name: str) -> str:
+    """Say that a parameter is none, and which one was perhaps meant."""
+    kinds: list[type[Parameters]] = [Parameters]
+    known: set[str] = set()
+    while kinds:
+        kind = kinds.pop()
+        known |= kind.model_fields.keys()
+        kinds += kind.__subclasses__()
+    near = difflib.get_close_matches(name[:100], sorted(known), 1)
+    return "no such parameter here" + (f"; did you mean {near[0]}?" if near else "")

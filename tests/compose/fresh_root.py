@@ -80,8 +80,11 @@ class Debian:
 
 def environment() -> dict[str, str]:
     """Give what a login would, and what this host tells pip about mirrors and certificates."""
+    certificates = ("SSL_CERT_FILE", "REQUESTS_CA_BUNDLE", "CURL_CA_BUNDLE")
     kept = {
-        key: value for key, value in os.environ.items() if key.startswith("PIP_") or key.endswith("_proxy")
+        key: value
+        for key, value in os.environ.items()
+        if key.startswith("PIP_") or key.endswith("_proxy") or key in certificates
     }
     return {
         "PATH": "/usr/sbin:/usr/bin:/sbin:/bin",
