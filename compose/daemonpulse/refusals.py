@@ -82,9 +82,10 @@ def install_command(extra: str) -> str:
     words.append("install")
     source = json.loads(metadata.distribution("daemonpulse").read_text("direct_url.json") or "{}")
     url = urlsplit(str(source.get("url", "")))
-    if url.scheme != "file":
-        return shlex.join([*words, f"daemonpulse{what}"])
     path = unquote(url.path)
+    if url.scheme != "file" or not Path(path).exists():
+        # Not by its name alone: whose package an index has under that name is not known here.
+        return f"{shlex.join(words)} 'CHECKOUT_OR_WHEEL{what}'"
     pins = Path(path) / "compose" / "constraints.txt"
     if pins.is_file():
         words += ["-c", str(pins)]

@@ -25,7 +25,7 @@ except ModuleNotFoundError as missing:
     if (missing.name or "").startswith("llmster_sim"):
         raise
     click.echo(
-        f"llmster-sim: {missing.name} is not installed; run: {sys.executable} -m pip install 'daemonpulse[sim]'",
+        f"llmster-sim: {missing.name} is not installed; add the extra `sim` of daemonpulse to {sys.prefix}",
         err=True,
     )
     sys.exit(2)

@@ -28,7 +28,7 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
         if protocol not in ("", *_PROTOCOLS):
             raise SettingsError(key=key, value=protocol, fix=f"choose one of {', '.join(_PROTOCOLS)}")
         if protocol == "grpc" and not _has_grpc():
-            fix = "needs the extra `grpc` (pip install 'daemonpulse[grpc]'); http/protobuf, at port 4318, needs nothing"
+            fix = "needs the extra `grpc` of daemonpulse; http/protobuf, at port 4318, needs nothing"
             raise SettingsError(key=key, value=protocol, fix=fix)
         protocol = protocol or environ.get(f"{_OTLP}PROTOCOL", "")
         endpoint = environ.get(key := f"{_OTLP}{part}ENDPOINT", "")

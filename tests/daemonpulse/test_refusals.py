@@ -233,35 +233,35 @@ def test_the_simulator_without_its_extra_says_what_to_install() -> None:
     ended = subprocess.run([sys.executable, "-c", program], capture_output=True, text=True, check=False)
     assert ended.returncode == 2
     assert ended.stderr == (
-        f"llmster-sim: aiohttp is not installed; run: {sys.executable} -m pip install 'daemonpulse[sim]'\n"
+        f"llmster-sim: aiohttp is not installed; add the extra `sim` of daemonpulse to {sys.prefix}\n"
     )
 
 
 @pytest.mark.parametrize(
     ("source", "has_pip", "line"),
     [
-        (None, True, "PY -m pip install 'daemonpulse[top]'"),
-        (None, False, "pip --python PY install 'daemonpulse[top]'"),
-        (
-            {"url": "file:///dist/d%20p-1.whl", "archive_info": {}},
-            True,
-            "PY -m pip install '/dist/d p-1.whl[top]'",
-        ),
-        ({"url": "file:///src", "dir_info": {"editable": True}}, True, "PY -m pip install -e '/src[top]'"),
-        ({"url": "https://example.org/d.git", "vcs_info": {}}, True, "PY -m pip install 'daemonpulse[top]'"),
+        (None, True, "PY -m pip install 'CHECKOUT_OR_WHEEL[top]'"),
+        (None, False, "pip --python PY install 'CHECKOUT_OR_WHEEL[top]'"),
+        ({"url": "HERE/d%20p-1.whl", "archive_info": {}}, True, "PY -m pip install 'HERE/d p-1.whl[top]'"),
+        ({"url": "HERE", "dir_info": {"editable": True}}, True, "PY -m pip install -e 'HERE[top]'"),
+        ({"url": "file:///gone", "dir_info": {}}, True, "PY -m pip install 'CHECKOUT_OR_WHEEL[top]'"),
+        ({"url": "https://example.org/d.git"}, True, "PY -m pip install 'CHECKOUT_OR_WHEEL[top]'"),
     ],
 )
 def test_what_to_install_names_where_this_was_installed_from(
-    monkeypatch: pytest.MonkeyPatch, source: dict[str, object] | None, *, has_pip: bool, line: str
+    monkeypatch: pytest.MonkeyPatch,
+    tmp_path: Path,
+    source: dict[str, object] | None,
+    *,
+    has_pip: bool,
+    line: str,
 ) -> None:
-    class Told(metadata.PathDistribution):
-        def read_text(self, filename: str | os.PathLike[str]) -> str | None:
-            assert filename == "direct_url.json"
-            return None if source is None else json.dumps(source)
-
-    monkeypatch.setattr(metadata, "distribution", lambda _name: Told(Path("/")))
+    (tmp_path / "d p-1.whl").touch()
+    told = None if source is None else json.dumps(source).replace("HERE", tmp_path.as_uri())
+    monkeypatch.setattr(metadata.PathDistribution, "read_text", lambda _self, _name: told)
     monkeypatch.setattr(importlib.util, "find_spec", lambda _name: object() if has_pip else None)
-    assert refusals.install_command("top").replace(sys.executable, "PY") == line
+    said = refusals.install_command("top")
+    assert said.replace(sys.executable, "PY").replace(str(tmp_path), "HERE") == line
 
 
 def test_what_to_install_uses_the_pins_of_a_checkout(monkeypatch: pytest.MonkeyPatch, tmp_path: Path) -> None:
