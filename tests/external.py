@@ -24,7 +24,7 @@ import pytest
 STRICT_VARIABLE = "DAEMONPULSE_TEST_STRICT"
 
 NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
-NEXT_PYTHON_SDK = Path(__file__).parent / "conformance" / "python"
+NEXT_PYTHON_SDK = Path(__file__).parents[1] / ".venv-lmstudio-next"
 """Where pip puts the Python SDK of the next release, beside the one that is installed."""
 MCP_SERVERS = Path(__file__).parent / "actions" / "mcp" / "node"
 BOARDS_NODE_PROJECT = Path(__file__).parent / "dashboards" / "node"
@@ -123,7 +123,7 @@ TOOLS: dict[str, Tool] = {
     "@lmstudio/sdk": Tool(_node_package("@lmstudio/sdk"), "npm ci --prefix tests/conformance/node"),
     "lmstudio 1.6.0b1": Tool(
         lambda: next(iter(NEXT_PYTHON_SDK.glob("lmstudio-1.6.0b1.dist-info")), None),
-        "pip install --no-deps --target tests/conformance/python lmstudio==1.6.0b1",
+        "pip install --no-deps --target .venv-lmstudio-next lmstudio==1.6.0b1",
     ),
     **{
         name: Tool(_node_package(name, BOARDS_NODE_PROJECT), "npm ci --prefix tests/dashboards/node")
