@@ -53,7 +53,12 @@ class Streams:
             is_local = watch.name in engines
             learners: list[Sink] = [engines[watch.name]] if is_local else []
             stream = self._stream(watch.name, _Lookup(watch), learners, uses_energy=is_local)
-            watch.observers += [stream.flow.forget_unloaded, stream.metrics.expect]
+            watch.engine_slots = stream.flow.slots.engine_slots
+            watch.observers += [
+                stream.flow.forget_unloaded,
+                stream.flow.learn_reasoning,
+                stream.metrics.expect,
+            ]
             if is_local and energy is not None:
                 watch.observers.append(functools.partial(energy.snapshot_taken, watch.name))
             self.streams.append(stream)

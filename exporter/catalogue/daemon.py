@@ -178,7 +178,7 @@ CONTEXT_BELOW_DEFAULT = gauge(
 )
 PARALLEL = gauge(
     "llmster_instance_parallel",
-    "Sessions the instance can run at the same time; the schema's default where the load config does not set it.",
+    "Sessions the instance can run at the same time: as configured, else as its engine logged, else the default.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
 )

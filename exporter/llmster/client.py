@@ -244,7 +244,9 @@ class DaemonClient:
             )
             session = Session(
                 sockets,
-                rest_url=self.url if self._has_token else None,
+                rest_url=self.url,
+                token=self.current_token,
+                has_token=self._has_token,
                 counts=self.counts,
                 estimates=self._estimates,
             )

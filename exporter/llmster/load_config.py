@@ -49,6 +49,11 @@ class LoadConfig:
     format: str = ""
     """The model's format, in small letters: it decides which keys the engine knows."""
 
+    @property
+    def sets_parallel(self) -> bool:
+        """Whether `parallel` was set, and is not the schema's default."""
+        return self.parallel is not None and PARALLEL in self.fields
+
     def as_loaded(self, context_length: int | None) -> dict[str, Any]:
         """Give the keys to ask for an estimate of this very load with: all that was set, and the effective context."""
         fields = dict(self.fields)

@@ -47,6 +47,17 @@ class RestModel(msgspec.Struct, frozen=True):
 
     key: str
     loaded_instances: tuple[RestInstance, ...] = ()
+    capabilities: Any = None
+
+    @property
+    def reasons(self) -> bool:
+        """Whether the daemon says that the model can reason, be it turned off by default.
+
+        Source: `capabilities.reasoning`, `{"allowed_options":["off","on"],"default":"on"}`.
+        """
+        found = self.capabilities.get("reasoning") if isinstance(self.capabilities, dict) else None
+        options = found.get("allowed_options") if isinstance(found, dict) else None
+        return isinstance(options, list) and any(option != "off" for option in options)
 
 
 class _RestModels(msgspec.Struct, frozen=True):

@@ -51,16 +51,25 @@ GONE_CODES: Final = frozenset({"generic.specificModelUnloaded", "generic.identif
 class Session:
     """What one visit reads: `open()`, use, `close()`.
 
-    `rest_url` is given when a token is held: then the REST side is asked once whether it needs one. Without `estimates`
-    a snapshot leaves out what the daemon believes its instances take, which is costly for it.
+    The REST side is asked once whether it requires a token, if one is held, and which models reason. Without
+    `estimates` a snapshot leaves that out, and what the daemon believes its instances take, which is costly for it.
     """
 
     def __init__(
-        self, sockets: Sockets, *, rest_url: str | None, counts: WireCounts, estimates: bool = True
+        self,
+        sockets: Sockets,
+        *,
+        rest_url: str,
+        token: Callable[[], Awaitable[str | None]],
+        has_token: bool,
+        counts: WireCounts,
+        estimates: bool = True,
     ) -> None:
         self._wants_estimates = estimates
         self.sockets = sockets
         self._rest_url = rest_url
+        self._token = token
+        self._has_token = has_token
         self._counts = counts
         self._version = _fact(self._read_version, max_age_s=None)
         self._process = _fact(self._read_process, max_age_s=None)
@@ -68,6 +77,7 @@ class Session:
         self._link = _fact(self._read_link)
         self._engines = _fact(self._read_engines)
         self._auth_required = _fact(self._read_auth_required, max_age_s=None)
+        self._reasoning = _fact(self._read_reasoning)
         self._configs: dict[str, CachedValue[LoadConfig]] = {}
         self._estimates: dict[str, CachedValue[float]] = {}
         self._estimating = asyncio.Semaphore(1)  # costly for the daemon: never two at once
@@ -99,7 +109,7 @@ class Session:
 
     async def close(self, *, is_dead: bool = False) -> None:
         """Give up what is being read, and close every socket."""
-        for fact in self._facts():
+        for fact in (*self._facts(), self._reasoning):
             fact.close()
         await self.sockets.close(is_dead=is_dead)
 
@@ -108,6 +118,8 @@ class Session:
         started = time.monotonic()
         for fact in self._facts():
             fact.refresh()
+        if self._wants_estimates:
+            self._reasoning.refresh()  # no snapshot waits for REST
         listings = await self._list_all()
         listed = [(domain, info) for domain, listing in listings.items() for info in listing.read]
         for domain, info in listed:
@@ -137,6 +149,7 @@ class Session:
             auth_required=self._auth_required.value,
             unreadable_instances=unreadable,
             engines=self._engines.value,
+            reasoning_models=self._reasoning.value or frozenset(),
             unread_domains=unread,
         )
 
@@ -286,9 +299,13 @@ class Session:
 
     async def _read_auth_required(self) -> bool:
         """Without a token, a session proves that none is required; with one, ask REST once without it."""
-        if self._rest_url is None:
+        if not self._has_token:
             return False
         return await rest.requires_token(self._rest_url, timeout_s=FACT_TIMEOUT_S)
+
+    async def _read_reasoning(self) -> frozenset[str]:
+        models = await rest.models(self._rest_url, token=await self._token(), timeout_s=FACT_TIMEOUT_S)
+        return frozenset(model.key for model in models if model.reasons)
 
 
 class _Gone:

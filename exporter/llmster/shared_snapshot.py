@@ -41,13 +41,18 @@ class SharedSnapshot:
         client: SnapshotClient,
         *,
         limit_s: float | None = None,
+        complete: Callable[[Snapshot], Snapshot] = lambda snapshot: snapshot,
         on_new: Callable[[Snapshot], None] = lambda _snapshot: None,
         clock: Callable[[], float] = time.monotonic,
     ) -> None:
-        """`on_new` is called with every snapshot once; `limit_s` bounds one fetch (None: FETCH_LIMIT_S)."""
+        """`complete` adds what is known besides the daemon's answers.
+
+        `on_new` is called with every snapshot once; `limit_s` bounds one fetch (None: FETCH_LIMIT_S).
+        """
         self.latest: Snapshot | None = None
         self._client = client
         self._limit_s = FETCH_LIMIT_S if limit_s is None else limit_s
+        self._complete = complete
         self._on_new = on_new
         self._clock = clock
         self._latest_at = float("-inf")
@@ -112,7 +117,7 @@ class SharedSnapshot:
         session = self._client.sessions
         try:
             async with asyncio.timeout(self._limit_s):
-                snapshot = await self._client.snapshot()
+                snapshot = self._complete(await self._client.snapshot())
         except LlmsterError as error:
             return error
         except TimeoutError:

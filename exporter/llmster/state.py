@@ -168,11 +168,16 @@ class LoadedInstance:
     config: LoadConfig | None
     vram_estimate_bytes: float | None = None
     """What the daemon itself believes it takes on its GPUs, asked once per load."""
+    engine_slots: int | None = None
+    """Slots that its engine said at its start to have."""
 
     @property
     def parallel(self) -> int | None:
-        """Sessions it can run at the same time; None where neither the config nor the schema sets it."""
-        return self.config.parallel if self.config is not None else None
+        """Sessions it can run at the same time: as configured, else as its engine logged, else the schema's default."""
+        config = self.config
+        if self.engine_slots is None or (config is not None and config.sets_parallel):
+            return config.parallel if config is not None else None
+        return self.engine_slots
 
     @property
     def running(self) -> int | None:
@@ -229,6 +234,8 @@ class Snapshot:
     """Entries of listLoaded that could not be read, and one for each list that could not: loaded, and not among
     `instances`."""
     engines: tuple[Engine, ...] | None = None
+    reasoning_models: frozenset[str] = frozenset()
+    """Keys of the models that the daemon says can reason; empty where it was not asked or did not say."""
     unread_domains: tuple[str, ...] = ()
     """Domains whose list of loaded instances could not be read this time."""
 

@@ -199,6 +199,12 @@ class EventFlow:
             self.slots.keep_only(loaded)
             self.builder.keep_only(loaded, now_s=snapshot.monotonic_s)
 
+    def learn_reasoning(self, snapshot: Snapshot) -> None:
+        """Learn which instances' models reason, as the daemon says."""
+        for instance in snapshot.instances:
+            if instance.info.model_key in snapshot.reasoning_models:
+                self.builder.reasons(instance.info.identifier)
+
     def _count(self, event: LogEvent) -> None:
         counts = self.counts
         type_ = event.type if isinstance(event, UnknownEvent) else _TYPES[type(event)]

@@ -219,6 +219,10 @@ class PredictionBuilder:
             if now_s - since_s >= FORGET_AFTER_S:
                 self._release(self._pairing.forget(model))
 
+    def reasons(self, instance: str) -> None:
+        """Learn that an instance's model reasons: where an output holds no reasoning, there was none."""
+        self._reader.reasons(instance)
+
     def _remember(self, event: PredictionInput) -> None:
         prompt = event.prompt
         keep = self._keep and self._kept_chars + len(prompt) <= _MAX_KEPT_CHARS

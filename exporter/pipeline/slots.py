@@ -108,6 +108,11 @@ class SlotMonitor:
         state = self._instances.get(instance)
         return state.leading() if state else None
 
+    def engine_slots(self, instance: str) -> int | None:
+        """Return how many slots an instance's engine said at its start to have."""
+        state = self._instances.get(instance)
+        return (state.runtime.n_slots or state.server.n_slots) if state else None
+
     def counts(self, instance: str) -> EngineCounts:
         """Return what happened in an instance's engine; whichever channel told, it counts once."""
         state = self._instances.get(instance)

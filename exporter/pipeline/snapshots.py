@@ -9,7 +9,7 @@ import asyncio
 import logging
 import time
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Final
 
@@ -84,11 +84,13 @@ class DaemonWatch:
         self.changes = Changes()
         self.observers: list[Callable[[Snapshot], None]] = []
         """Called with every new snapshot. One that raises is counted; the others are still called."""
+        self.engine_slots: Callable[[str], int | None] = lambda _identifier: None
+        """Tells how many slots an instance's engine said to have."""
         self.errors = InternalErrors("observer")
         self._max_age_s = max_age_s
         self._clock = clock
         self._group: asyncio.TaskGroup | None = None
-        self._snapshots = SharedSnapshot(client, on_new=self._observe, clock=clock)
+        self._snapshots = SharedSnapshot(client, complete=self._with_slots, on_new=self._observe, clock=clock)
         self._home_reader = _reader_of(local_home) if local_home is not None else None
         self._posture: LocalPosture | None = None
         self._posture_reading: asyncio.Task[None] | None = None
@@ -146,6 +148,15 @@ class DaemonWatch:
         if latest is None:
             return None
         return next((i.info for i in latest.instances if i.info.identifier == identifier), None)
+
+    def _with_slots(self, snapshot: Snapshot) -> Snapshot:
+        instances = tuple(
+            replace(instance, engine_slots=slots)
+            if (slots := self.engine_slots(instance.info.identifier)) is not None
+            else instance
+            for instance in snapshot.instances
+        )
+        return replace(snapshot, instances=instances)
 
     def _observe(self, snapshot: Snapshot) -> None:
         for observe in (self.changes.observe, *self.observers):

@@ -378,3 +378,34 @@ async def test_a_replayed_recording_gives_the_same_numbers_and_ids_every_time(
     assert runs[0] == runs[1]
     assert all(runs[0][0])
     assert len(runs[0][1]) > outputs
+
+
+async def test_an_output_without_reasoning_counts_as_0_where_the_daemon_says_that_the_model_reasons(
+    start_exporter: StartExporter,
+) -> None:
+    reasons, does_not = "qwen/qwen3-8b", "google/gemma-3-12b"
+
+    def says(key: str) -> None:
+        data = {
+            "type": "llm.prediction.output",
+            "modelIdentifier": key,
+            "output": "Forty-two.",
+            "stats": {"stopReason": "eosFound", "predictedTokensCount": 4, "tokensPerSecond": 10},
+        }
+        sim.daemon.log({"timestamp": sim.clock.now_ms, "data": data})
+
+    async with Simulator(SimConfig(scenario="idle")) as sim:
+        sim.daemon.load(does_not, instant=True)
+        exporter = await start_exporter(daemon("box", sim.url))
+        await stream_open(exporter)
+
+        def known(scraped: Scraped) -> bool:
+            says(reasons)  # the daemon is asked in the background
+            return scraped.value(m.REASONING_TOKENS.name, model=reasons) == 0
+
+        await exporter.until(known)
+        says(does_not)
+        scraped = await exporter.until(
+            lambda scraped: scraped.value(m.GENERATION_TOKENS.name, model=does_not) == 4
+        )
+    assert scraped.value(m.REASONING_TOKENS.name, model=does_not) is None

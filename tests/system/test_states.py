@@ -6,12 +6,15 @@ import dataclasses
 import socket
 from collections.abc import AsyncIterator, Callable, Iterator
 from pathlib import Path
+from typing import Any
 
 import pytest
 
 from exporter.llmster import client, session
+from exporter.llmster.load_config import DEFAULT_PARALLEL, PARALLEL
 from exporter.llmster.wire import sockets
 from exporter.pipeline import snapshots
+from llmster_sim.engine import log_events
 from llmster_sim.server import SimConfig, Simulator
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
 from tests.system.test_bad_days import assert_unreadable, is_up
@@ -225,3 +228,30 @@ async def test_a_rotated_token_is_read_again_without_a_restart(
         assert_unreadable(await exporter.scrape(), "refused")
         file.write_text(new)
         assert is_up(await exporter.until(is_up))
+
+
+async def test_the_engines_own_slots_say_how_many_requests_can_run_where_the_config_does_not(
+    sim: Simulator, start_exporter: StartExporter
+) -> None:
+    def without_parallel(config: dict[str, Any]) -> dict[str, Any]:
+        return {"fields": [one for one in config["fields"] if one["key"] != PARALLEL]}
+
+    sim.faults.alter("llm.getLoadConfig", without_parallel)
+    exporter = await start_exporter(daemon("box", sim.url))
+    await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1)
+    (loaded, *_) = (one for one in sim.daemon.loaded if one.model.type == "llm")
+    name = "llmster_instance_parallel"
+    assert (await exporter.scrape()).value(name, instance_id=loaded.identifier) == DEFAULT_PARALLEL
+    started = "srv    load_model: initializing, n_slots = 7, n_ctx_slot = 4096, kv_unified = 'false'"
+    sim.daemon.log(
+        log_events.runtime(
+            at_ms=sim.clock.now_ms,
+            level="info",
+            text=started,
+            engine=loaded.model.engine,
+            identifier=loaded.identifier,
+            reference=loaded.reference,
+            pid=loaded.pid,
+        )
+    )
+    await exporter.until(lambda scraped: scraped.value(name, instance_id=loaded.identifier) == 7)

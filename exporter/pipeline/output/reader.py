@@ -45,14 +45,18 @@ class OutputReader:
         """Return the end of a prompt that opens, or opens and closes, a block for the model."""
         return prompt_opening(prompt, self.grammar)
 
+    def reasons(self, model: str) -> None:
+        """Learn that a model reasons."""
+        self._reasoners[model] = None
+        self._reasoners.move_to_end(model)
+        if len(self._reasoners) > MAX_MODELS:
+            self._reasoners.popitem(last=False)
+
     def read(self, model: str, output: str, opened: str, *, called: bool) -> Reading:
         """Read an output. `opened` is what `opening` returned; `called`: the daemon says that it called a tool."""
         segments = split(output, opened, self.grammar)
         if opened or any(segment.kind is Kind.REASONING for segment in segments):
-            self._reasoners[model] = None
-            self._reasoners.move_to_end(model)
-            if len(self._reasoners) > MAX_MODELS:
-                self._reasoners.popitem(last=False)
+            self.reasons(model)
         calls = tuple(tool for segment in segments for tool in segment.tools)
         if called and not calls:  # the daemon's own word wins, also inside reasoning that was never closed
             calls = self._calls_in_reasoning(output, segments) or (UNKNOWN,)

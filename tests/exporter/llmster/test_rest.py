@@ -206,3 +206,20 @@ async def test_a_first_address_that_answers_nothing_does_not_hide_a_second_that_
         port = int(server.url.rsplit(":", 1)[1])
         with first_address_dead(port, monkeypatch) as host:
             assert await rest.greets(f"http://{host}:{port}", timeout_s=2)
+
+
+@pytest.mark.parametrize(
+    ("capabilities", "reasons"),
+    [
+        (None, False),
+        ({"vision": True, "trained_for_tool_use": True}, False),
+        ({"reasoning": {"allowed_options": ["off", "on"], "default": "on"}}, True),
+        ({"reasoning": {"allowed_options": ["off", "low", "high"], "default": "off"}}, True),
+        ({"reasoning": {"allowed_options": ["off"]}}, False),
+        ({"reasoning": {"allowed_options": "on"}}, False),
+        ({"reasoning": None}, False),
+        ([], False),
+    ],
+)
+def test_a_model_reasons_where_its_capabilities_allow_it(capabilities: Any, *, reasons: bool) -> None:
+    assert rest.RestModel("m", (), capabilities).reasons is reasons

@@ -1,5 +1,6 @@
 """Payloads into values: the recorded ones exactly, odd ones at the price of the odd part only."""
 
+import dataclasses
 import json
 from collections import Counter
 from typing import Any, TypeVar
@@ -10,7 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.llmster.errors import ProtocolViolation
-from exporter.llmster.load_config import LoadConfig
+from exporter.llmster.load_config import PARALLEL, LoadConfig
 from exporter.llmster.state import (
     PROCESSING_STATES,
     DaemonProcess,
@@ -198,6 +199,26 @@ def instance(
         processing=None if status is None else ProcessingState(status, queued),
         config=LoadConfig(parallel=parallel),
     )
+
+
+@pytest.mark.parametrize(
+    ("config", "slots", "parallel"),
+    [
+        (LoadConfig(parallel=4, fields={PARALLEL: 4}), 8, 4),
+        (LoadConfig(parallel=4), 8, 8),
+        (LoadConfig(parallel=4), None, 4),
+        (LoadConfig(), 2, 2),
+        (None, 2, 2),
+        (LoadConfig(), None, None),
+        (None, None, None),
+    ],
+)
+def test_sessions_are_those_configured_else_the_engines_slots_else_the_default(
+    config: LoadConfig | None, slots: int | None, parallel: int | None
+) -> None:
+    loaded = dataclasses.replace(instance(queued=3), config=config, engine_slots=slots)
+    assert loaded.parallel == parallel
+    assert loaded.running == (None if parallel is None else min(3, parallel))
 
 
 @pytest.mark.parametrize(
