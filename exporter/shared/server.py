@@ -112,6 +112,8 @@ class Server(uvicorn.Server):
 
     async def _end_requests(self) -> None:
         """Let requests in progress end, then end them: cancelled, uvicorn leaves them with the event loop, too."""
+        if self._stopping is not None:
+            self._stopping()
         tasks = tuple(self.server_state.tasks)
         if tasks:
             _, late = await asyncio.wait(tasks, timeout=CANCELLED_S)

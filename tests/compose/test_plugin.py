@@ -18,6 +18,7 @@ from mcp.client.streamable_http import streamable_http_client
 from dashboards.kit.targets import RESOURCES
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, StartForge, sim, start_forge  # noqa: F401 - fixtures
+from tests.actions.live.chain import END, HEAD, chain, delta
 from tests.actions.mcp.conftest import TOOLBOX
 from tests.external import FindTool
 
@@ -59,6 +60,48 @@ async def test_the_datasource_plugin_shows_the_real_api(
             external_tool("node"),
             "--test",
             str(TESTS),
+            env=environment,
+            stdout=asyncio.subprocess.PIPE,
+            stderr=asyncio.subprocess.STDOUT,
+        )
+        output, _ = await process.communicate()
+    assert process.returncode == 0, output.decode()
+
+
+@pytest.mark.external("node", "@grafana/data")
+async def test_the_datasource_plugin_shows_what_runs_while_it_runs(
+    tmp_path: Path, external_tool: FindTool
+) -> None:
+    async def wait() -> None:
+        await asyncio.sleep(0.5)
+
+    answers = [
+        (
+            *(
+                HEAD,
+                delta(reasoning_content="Two and "),
+                wait,
+                delta(reasoning_content="two."),
+                wait,
+                wait,
+                wait,
+            ),
+            *(delta(content="It is "), wait, wait, delta(content="four."), wait, END),
+        )
+        for _ in range(20)
+    ]
+    async with chain(tmp_path, *answers) as all_of, asyncio.timeout(150):
+        environment = {
+            "API": all_of.forge.url,
+            "TOKEN": all_of.forge.http.headers["Authorization"].removeprefix("Bearer "),
+            "TEXT_TOKEN": all_of.text_token,
+            "TAP": all_of.tap_url,
+            "PATH": os.environ["PATH"],
+        }
+        process = await asyncio.create_subprocess_exec(
+            external_tool("node"),
+            "--test",
+            str(TESTS.with_name("live.test.mjs")),
             env=environment,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.STDOUT,

@@ -121,17 +121,19 @@ test('what no route is for gets no token', async () => {
 test('every route adds the token on the server and asks for a role', () => {
   for (const route of pluginJson.routes) {
     assert.ok(['Viewer', 'Editor'].includes(route.reqRole));
-    assert.deepEqual(route.headers, [{ name: 'Authorization', content: 'Bearer {{ .SecureJsonData.token }}' }]);
+    const secret = route.path === 'v1/live/text' ? 'textToken' : 'token';
+    assert.deepEqual(route.headers, [{ name: 'Authorization', content: `Bearer {{ .SecureJsonData.${secret} }}` }]);
   }
-  assert.deepEqual(pluginJson.routes.filter((route) => route.method !== 'GET').map((route) => route.reqRole), ['Editor']);
+  assert.deepEqual(pluginJson.routes.filter((route) => route.method !== 'GET').map((route) => route.reqRole), ['Editor', 'Editor']);
 });
 
 test('the editors offer every list, keep the token out of sight, and hand changes on', () => {
-  const { plugin, LISTS } = load(viewer);
+  const { plugin, LISTS, LIVE_COLUMNS } = load(viewer);
   const { QueryEditor, ConfigEditor } = plugin.components;
   const said = [];
   const chooser = QueryEditor({ query: { refId: 'A' }, onChange: (query) => said.push(query), onRunQuery: () => said.push('run') });
-  assert.deepEqual(chooser.children.map((option) => option.props.value), Object.keys(LISTS));
+  assert.deepEqual(chooser.children.map((option) => option.props.value), [...Object.keys(LISTS), 'live', 'think']);
+  assert.ok(LIVE_COLUMNS.client);
   chooser.props.onChange({ target: { value: 'audit' } });
   assert.deepEqual(said, [{ refId: 'A', resource: 'audit' }, 'run']);
 
@@ -139,7 +141,11 @@ test('the editors offer every list, keep the token out of sight, and hand change
   const options = { url: 'http://actions:9811', secureJsonFields: { token: true } };
   const form = ConfigEditor({ options, onOptionsChange: (changed) => changes.push(changed) });
   const inputs = form.children.map((row) => row.children[0].children[1]);
-  assert.deepEqual(inputs.map((input) => input.props.type), ['url', 'password']);
+  assert.deepEqual(inputs.map((input) => input.props.type), ['url', 'password', 'password']);
   inputs[1].props.onChange({ target: { value: 'dp_new' } });
-  assert.deepEqual(changes, [{ ...options, secureJsonData: { token: 'dp_new' } }]);
+  inputs[2].props.onChange({ target: { value: 'dp_text' } });
+  assert.deepEqual(changes, [
+    { ...options, secureJsonData: { token: 'dp_new' } },
+    { ...options, secureJsonData: { textToken: 'dp_text' } },
+  ]);
 });

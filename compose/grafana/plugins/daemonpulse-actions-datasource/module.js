@@ -1,11 +1,12 @@
-// Shows the lists of DaemonPulse's actions API as tables. Plain JavaScript that Grafana loads as it is: no build step.
+// Shows the lists of DaemonPulse's actions API as tables, and what runs while it runs. Plain JavaScript that Grafana
+// loads as it is: no build step.
 //
 // Knows the API's lists and no token: the routes of plugin.json add it on Grafana's server, which also asks for the
 // role: Viewer to look, Editor to POST. Boards' buttons use those same routes without coming through here.
-define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, runtime) {
+define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, data, runtime, rxjs) {
   'use strict';
 
-  const { FieldType } = data;
+  const { FieldType, LoadingState } = data;
   const { time, number, boolean, string } = FieldType;
   const MAX_ROWS = 1000; // the API's own limit of a list
 
@@ -113,6 +114,267 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
     });
   }
 
+  // Queries that go on: the list of requests, and what one of them writes.
+  const LIVE = {
+    live: { label: 'Live: requests while they run', open: liveRequests },
+    think: { label: 'Think: what one request writes, for Editors', open: liveText },
+  };
+  const LIVE_COLUMNS = {
+    request: string, daemon: string, client: string, model: string, phase: string, output_tokens: number,
+    tokens_per_second: number, elapsed_seconds: number, prompt_progress_ratio: number, has_text: boolean,
+  };
+  const SECONDS = 300; // the API's limit of one answer; then it is asked again
+  const LINGER_MS = 5000; // a board that refreshes asks anew at once, and goes on with the same answer
+  const RETRY_MS = [1000, 2000, 5000, 10000, 30000];
+  const MAX_EVENT_CHARS = 1 << 20;
+  const MAX_TEXT_CHARS = 1 << 16;
+  const NEXT_MS = 2000; // how long a finished text stays before the newest request takes its place
+  const LEVELS = { reasoning: 'debug', answer: 'info', tool_call: 'warning' }; // the logs panel's colours
+  const NAMES = { reasoning: 'Reasoning', answer: 'Answer', tool_call: 'Tool call' };
+
+  // One answer of the API for all panels of a page: a browser has six connections for one server, and each takes one.
+  const shared = new Map();
+
+  function share(key, start) {
+    return new rxjs.Observable((observer) => {
+      let one = shared.get(key);
+      if (!one) {
+        one = { observers: new Set(), last: null, abort: new AbortController(), timer: null };
+        shared.set(key, one);
+        const tell = (value) => {
+          one.last = value;
+          one.observers.forEach((each) => each.next(value));
+        };
+        start(tell, one.abort.signal).catch((error) => one.abort.signal.aborted || tell({ problem: explainText(error) }));
+      }
+      clearTimeout(one.timer);
+      one.observers.add(observer);
+      if (one.last) {
+        observer.next(one.last);
+      }
+      return () => {
+        one.observers.delete(observer);
+        if (!one.observers.size) {
+          one.timer = setTimeout(() => {
+            shared.delete(key);
+            one.abort.abort();
+          }, LINGER_MS);
+        }
+      };
+    });
+  }
+
+  // Server-sent events as the API sends them: an event and one line of JSON each, comments between.
+  async function events(api, method, path, params, signal, tell) {
+    const url = `${api.url}/${path}?${new URLSearchParams(params)}`.replace(/^\//, ''); // relative to Grafana's root
+    const org = runtime.config && runtime.config.bootData && runtime.config.bootData.user && runtime.config.bootData.user.orgId;
+    const answer = await fetch(url, {
+      method, signal, credentials: 'same-origin',
+      headers: { accept: 'text/event-stream', ...(org && { 'X-Grafana-Org-Id': String(org) }) },
+    });
+    if (!answer.ok) {
+      const said = await answer.json().catch(() => ({}));
+      throw Object.assign(new Error(answer.statusText), { status: answer.status, data: said });
+    }
+    const decoder = new TextDecoder();
+    const reader = answer.body.getReader();
+    let rest = '';
+    for (;;) {
+      const { done, value } = await reader.read();
+      if (done) {
+        return;
+      }
+      const blocks = (rest + decoder.decode(value, { stream: true })).split('\n\n');
+      rest = blocks.pop();
+      if (rest.length > MAX_EVENT_CHARS) {
+        await reader.cancel();
+        throw new Error('an event is too long');
+      }
+      for (const block of blocks) {
+        const fields = Object.fromEntries(block.split('\n').map((line) => [line.split(':', 1)[0], line.slice(line.indexOf(':') + 2)]));
+        if (fields.event && fields.data) {
+          tell(fields.event, JSON.parse(fields.data));
+        }
+      }
+    }
+  }
+
+  function pause(ms, signal) {
+    return new Promise((resolve) => {
+      const timer = setTimeout(resolve, ms);
+      signal.addEventListener('abort', () => (clearTimeout(timer), resolve()), { once: true });
+    });
+  }
+
+  // Nobody looks at a page in the background: it gives its connection back until it is looked at again.
+  async function whileVisible(signal, run) {
+    const page = typeof document === 'undefined' ? null : document;
+    const inner = new AbortController();
+    const stop = () => inner.abort();
+    const hidden = () => page.hidden && stop();
+    signal.addEventListener('abort', stop, { once: true });
+    if (page) {
+      if (page.hidden) {
+        await new Promise((resolve) => {
+          const seen = () => {
+            if (!page.hidden || signal.aborted) {
+              page.removeEventListener('visibilitychange', seen);
+              resolve();
+            }
+          };
+          page.addEventListener('visibilitychange', seen);
+          signal.addEventListener('abort', seen, { once: true });
+        });
+      }
+      page.addEventListener('visibilitychange', hidden);
+    }
+    try {
+      await run(inner.signal);
+    } catch (error) {
+      if (!inner.signal.aborted) {
+        throw error;
+      }
+    } finally {
+      signal.removeEventListener('abort', stop);
+      if (page) {
+        page.removeEventListener('visibilitychange', hidden);
+      }
+    }
+  }
+
+  // The list, for ever: an answer that ends is asked for again, one that fails a little later each time.
+  function requestsOf(api) {
+    return share(`${api.url} live`, async (tell, signal) => {
+      for (let failed = 0; !signal.aborted; ) {
+        try {
+          await whileVisible(signal, (inner) =>
+            events(api, 'GET', 'v1/live', { seconds: SECONDS }, inner, (event, value) => {
+              failed = 0;
+              tell(event === 'requests' ? { rows: value.in_flight } : { problem: value.detail });
+            }),
+          );
+        } catch (error) {
+          if (!signal.aborted) {
+            tell({ problem: explain(error) });
+          }
+          await pause(RETRY_MS[Math.min(failed++, RETRY_MS.length - 1)], signal);
+        }
+      }
+    });
+  }
+
+  function liveRequests(api, query) {
+    const list = { columns: LIVE_COLUMNS };
+    const shows = (row) => !query.daemon || row.daemon === query.daemon;
+    return requestsOf(api).pipe(
+      rxjs.map(({ rows, problem }) => ({
+        key: query.refId,
+        state: problem ? LoadingState.Error : LoadingState.Streaming,
+        data: rows ? [frame(query, list, rows.filter(shows).slice(0, rowsOf(query)))] : [],
+        ...(problem && { error: { message: problem } }),
+      })),
+    );
+  }
+
+  // What one request writes: each look is a row of the audit, so a panel looks once and goes on with what it sees.
+  function liveText(api, query) {
+    const wanted = (query.request || '').trim();
+    const none = { key: query.refId, state: LoadingState.Done, data: [textFrame(query, '', [])] };
+    if (!wanted) {
+      return rxjs.of(none);
+    }
+    const told = share(`${api.url} think ${wanted}`, (tell, signal) =>
+      wanted === 'newest' ? lookAtNewest(api, tell, signal) : look(api, wanted, tell, signal),
+    );
+    return told.pipe(
+      rxjs.map(({ text, phases, isOver, problem }) => ({
+        key: query.refId,
+        state: problem ? LoadingState.Error : isOver ? LoadingState.Done : LoadingState.Streaming,
+        data: [textFrame(query, text || '', phases || [])],
+        ...(problem && { error: { message: problem } }),
+      })),
+    );
+  }
+
+  async function look(api, wanted, tell, signal) {
+    const slash = wanted.lastIndexOf('/');
+    const params = { daemon: wanted.slice(0, slash), request: wanted.slice(slash + 1), seconds: SECONDS };
+    let text = '';
+    let last = {};
+    await events(api, 'POST', 'v1/live/text', params, signal, (event, value) => {
+      if (event === 'text') {
+        text = (text.slice(0, value.start) + value.text).slice(0, MAX_TEXT_CHARS);
+        last = { text, phases: value.phases, isOver: value.is_over };
+        tell(last);
+      } else {
+        tell({ ...last, problem: value.detail });
+      }
+    });
+    tell({ ...last, isOver: true });
+  }
+
+  // One after the other: the newest request that has text, until it is over, then the next one.
+  async function lookAtNewest(api, tell, signal) {
+    let seen = '';
+    while (!signal.aborted) {
+      const wanted = await nextWithText(api, seen, signal);
+      if (signal.aborted) {
+        return;
+      }
+      seen = wanted;
+      try {
+        await look(api, wanted, (value) => tell({ ...value, isOver: false }), signal);
+      } catch (error) {
+        if (signal.aborted || error.status === 403 || error.status === 400) {
+          throw error;
+        }
+        if (error.status !== 404) {
+          tell({ problem: explainText(error) });
+        }
+      }
+      await pause(NEXT_MS, signal);
+    }
+  }
+
+  function nextWithText(api, seen, signal) {
+    return new Promise((resolve) => {
+      const subscription = new rxjs.Subscription();
+      const done = (value) => {
+        resolve(value);
+        subscription.unsubscribe();
+      };
+      signal.addEventListener('abort', () => done(''), { once: true });
+      subscription.add(
+        requestsOf(api).subscribe(({ rows }) => {
+          const withText = (rows || []).filter((row) => row.has_text && row.output_tokens > 0);
+          const newest = withText.reduce((best, row) => (!best || row.elapsed_seconds < best.elapsed_seconds ? row : best), null);
+          if (newest && `${newest.daemon}/${newest.request}` !== seen) {
+            done(`${newest.daemon}/${newest.request}`);
+          }
+        }),
+      );
+    });
+  }
+
+  // A row for each stretch, as the logs panel reads them: time, text, level.
+  function textFrame(query, text, phases) {
+    const began = 0;
+    return data.createDataFrame({
+      refId: query.refId,
+      name: query.resource,
+      meta: { preferredVisualisationType: 'logs' },
+      fields: [
+        { name: 'time', type: time, config: {}, values: phases.map((_, index) => began + index) },
+        {
+          name: 'text', type: string, config: {},
+          values: phases.map(({ kind, start, end }) => `${NAMES[kind] || kind}: ${text.slice(start, end).trim()}`),
+        },
+        { name: 'level', type: string, config: {}, values: phases.map(({ kind }) => LEVELS[kind] || 'unknown') },
+        { name: 'id', type: string, config: {}, values: phases.map((_, index) => String(index)) },
+      ],
+    });
+  }
+
   class ActionsDataSource extends data.DataSourceApi {
     constructor(settings) {
       super(settings);
@@ -128,16 +390,27 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
     }
 
     filterQuery(query) {
-      return !query.hide && query.resource in LISTS;
+      return !query.hide && (query.resource in LISTS || query.resource in LIVE);
     }
 
-    async query(request) {
+    // Lists answer once. What goes on is an Observable, in which each query has a key of its own.
+    query(request) {
+      const replaced = (text) => text && runtime.getTemplateSrv().replace(text, request.scopedVars);
       const asked = request.targets.filter((query) => this.filterQuery(query)).map((query) => ({
-        ...query,
-        daemon: query.daemon && runtime.getTemplateSrv().replace(query.daemon, request.scopedVars),
+        ...query, daemon: replaced(query.daemon), request: replaced(query.request),
       }));
-      const frames = asked.map(async (query) => frame(query, LISTS[query.resource], await LISTS[query.resource].rows(this, query)));
-      return { data: await Promise.all(frames) };
+      const frames = async (queries) => ({
+        data: await Promise.all(
+          queries.map(async (query) => frame(query, LISTS[query.resource], await LISTS[query.resource].rows(this, query))),
+        ),
+      });
+      const live = asked.filter((query) => query.resource in LIVE);
+      const lists = asked.filter((query) => query.resource in LISTS);
+      if (!live.length) {
+        return frames(lists);
+      }
+      const opened = live.map((query) => LIVE[query.resource].open(this, query));
+      return rxjs.merge(...opened, ...(lists.length ? [rxjs.from(frames(lists))] : []));
     }
 
     async testDatasource() {
@@ -160,6 +433,20 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
       : `The actions API does not answer: ${said}`;
   }
 
+  // Of text: who may see it is decided by Grafana (the role), its second token (the scope) and the settings.
+  function explainText(error) {
+    const said = (error && error.data && (error.data.detail || error.data.message)) || String((error && error.message) || error);
+    switch (error && error.status) {
+      case 403:
+        return /access denied/.test(said) ? 'Only Editors see what a request writes' : said;
+      case 400:
+      case 401:
+        return 'Grafana has no token of scope text that is accepted. Make one: daemonpulse actions token new --scope text --name grafana-text';
+      default:
+        return said;
+    }
+  }
+
   const h = React.createElement;
 
   function QueryEditor({ query, onChange, onRunQuery }) {
@@ -167,24 +454,35 @@ define(['react', '@grafana/data', '@grafana/runtime'], function (React, data, ru
       onChange({ ...query, resource: event.target.value });
       onRunQuery();
     };
-    const options = Object.entries(LISTS).map(([value, { label }]) => h('option', { key: value, value }, label));
-    return h('select', { 'aria-label': 'List', value: query.resource || 'operations', onChange: choose }, options);
+    const options = Object.entries({ ...LISTS, ...LIVE }).map(([value, { label }]) => h('option', { key: value, value }, label));
+    const list = h('select', { 'aria-label': 'List', value: query.resource || 'operations', onChange: choose }, options);
+    if (query.resource !== 'think') {
+      return list;
+    }
+    const request = (event) => onChange({ ...query, request: event.target.value });
+    const hint = 'daemon/request, newest, or $request';
+    return h('div', null, [list, h('input', {
+      key: 'request', 'aria-label': 'Request', placeholder: hint, value: query.request || '', onChange: request, onBlur: onRunQuery,
+    })]);
   }
 
   function ConfigEditor({ options, onOptionsChange }) {
-    const isSet = Boolean(options.secureJsonFields && options.secureJsonFields.token);
+    const isSet = (name) => Boolean(options.secureJsonFields && options.secureJsonFields[name]);
     const url = (event) => onOptionsChange({ ...options, url: event.target.value });
-    const token = (event) =>
-      onOptionsChange({ ...options, secureJsonData: { ...options.secureJsonData, token: event.target.value } });
+    const secret = (name) => (event) =>
+      onOptionsChange({ ...options, secureJsonData: { ...options.secureJsonData, [name]: event.target.value } });
     const row = (label, input) => h('p', { key: label }, h('label', null, `${label} `, input));
+    const token = (name, hint) =>
+      h('input', {
+        type: 'password', size: 50, autoComplete: 'off', placeholder: isSet(name) ? 'set; type to replace it' : hint, onChange: secret(name),
+      });
     return h('div', null, [
       row('URL', h('input', { type: 'url', size: 50, value: options.url || '', placeholder: 'http://actions:9811', onChange: url })),
-      row('Token', h('input', {
-        type: 'password', size: 50, autoComplete: 'off', placeholder: isSet ? 'set; type to replace it' : 'dp_…', onChange: token,
-      })),
+      row('Token', token('token', 'dp_…')),
+      row('Token of scope text', token('textToken', 'none: what requests write is not shown')),
     ]);
   }
 
   const plugin = new data.DataSourcePlugin(ActionsDataSource).setConfigEditor(ConfigEditor).setQueryEditor(QueryEditor);
-  return Object.defineProperty({ plugin, LISTS }, '__esModule', { value: true });
+  return Object.defineProperty({ plugin, LISTS, LIVE_COLUMNS }, '__esModule', { value: true });
 });
