@@ -65,6 +65,10 @@ def _query(query: AnyQuery) -> str:
             return f"```logql\n{query.expr}\n```\n"
         case TraceQuery():
             return f"```traceql\n{query.query}\n```\n"
+        case ApiQuery(resource="live"):
+            return "The actions API's `GET /v1/live`, as it goes on.\n"
+        case ApiQuery(resource="think"):
+            return "The actions API's `POST /v1/live/text`, as it goes on.\n"
         case ApiQuery():
             return f"The actions API's list of {query.resource}.\n"
 

@@ -6,6 +6,7 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.boards.clients import CLIENTS
+from dashboards.boards.live import LIVE, REQUEST
 from dashboards.boards.slots import SLOTS
 from dashboards.boards.traces import CONVERSATION, SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
@@ -188,10 +189,12 @@ BOARD: Final = Board(
     variables=(
         source("prometheus", "Prometheus"),
         source("tempo", "Tempo"),
+        source("actions", "Actions"),
         DAEMON,
         MODEL,
         SLOW,
         CONVERSATION,
+        REQUEST,
     ),
     notes=NOTES,
     since="now-30m",
@@ -211,6 +214,7 @@ BOARD: Final = Board(
             row(7, (6, _TTFT), (6, _TPOT), (6, _E2E), (6, _OUTPUT)),
             row(7, (15, _SLOTS), (9, _PHASES)),
         ),
+        LIVE,
         section("Models", row(7, (24, _MODELS))),
         section(
             "Distributions",

@@ -18,6 +18,9 @@ _ELSEWHERE: Final = {
     "approvals": "daemonpulse actions mcp approvals",
     "gates": "daemonpulse actions mcp list SERVER",
     "audit": "curl -H 'Authorization: Bearer dp_…' http://127.0.0.1:9811/v1/audit",
+    "live": "daemonpulse top",
+    "think": "curl -N -X POST -H 'Authorization: Bearer dp_…' "
+    "'http://127.0.0.1:9811/v1/live/text?daemon=DAEMON&request=REQUEST&seconds=300'",
 }
 
 

@@ -11,7 +11,7 @@ from typing import Final
 
 from dashboards.kit import style, theme
 from dashboards.kit.panels import RATE_STEP, Viz, legend_of, panel, unit_of
-from dashboards.kit.targets import LogQuery, Query
+from dashboards.kit.targets import ApiQuery, LogQuery, Query
 from dashboards.kit.theme import Json
 
 GAP_MS: Final = 300_000
@@ -152,6 +152,28 @@ def heatmap(title: str, ask: str, query: Query, *, cells: str = "requests") -> V
         },
         defaults={"unit": unit, "custom": {"scaleDistribution": {"type": "linear"}}},
         interval=RATE_STEP,
+    )
+
+
+def stretches(title: str, ask: str, query: ApiQuery) -> Viz:
+    """Show text in stretches, the first on top, each in the colour of its kind; it grows while it is written."""
+    return panel(
+        "logs",
+        title,
+        ask,
+        [query],
+        options={
+            "dedupStrategy": "none",
+            "enableLogDetails": False,
+            "prettifyLogMessage": False,
+            "showCommonLabels": False,
+            "showLabels": False,
+            "showLogContextToggle": False,
+            "showTime": False,
+            "sortOrder": "Ascending",
+            "wrapLogMessage": True,
+        },
+        defaults={"unit": "none"},
     )
 
 

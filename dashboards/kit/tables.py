@@ -13,7 +13,7 @@ from dashboards.kit import theme
 from dashboards.kit.buttons import Button
 from dashboards.kit.panels import NO_VALUE, Viz, panel
 from dashboards.kit.promql import QueryError
-from dashboards.kit.targets import RESOURCES, AnyQuery, ApiQuery, Query, TraceQuery
+from dashboards.kit.targets import LIVE, RESOURCES, AnyQuery, ApiQuery, Query, TraceQuery
 from dashboards.kit.theme import Json
 
 NARROWEST: Final = 80
@@ -124,7 +124,7 @@ def _require_columns(title: str, queries: Sequence[AnyQuery], columns: Sequence[
         if isinstance(query, Query):
             known |= query.expr.labels or frozenset()
         elif isinstance(query, ApiQuery):
-            known |= set(RESOURCES[query.resource])
+            known |= set((RESOURCES | LIVE)[query.resource])
     unknown = {column.source for column in columns} - known
     if unknown:
         raise QueryError(f"{title}: no query gives {', '.join(sorted(unknown))}")

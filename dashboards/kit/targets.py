@@ -37,6 +37,15 @@ operations is GET /v1/operations, approvals GET /v1/mcp/approvals?state=pending,
 tools of every server, GET /v1/mcp/servers/{server}/tools, with `server` and with `id` as server/tool.
 """
 
+LIVE: Final = {
+    "live": (
+        "request", "daemon", "client", "model", "phase", "output_tokens", "tokens_per_second", "elapsed_seconds",
+        "prompt_progress_ratio",
+    ),
+    "think": ("time", "text", "level"),
+}  # fmt: skip
+"""What the plugin sends on while it runs: GET /v1/live, and POST /v1/live/text for one request of that list."""
+
 _PLACEHOLDER: Final = re.compile(r"\{\{\s*(\w+)\s*\}\}")
 
 
@@ -128,15 +137,17 @@ class TraceQuery:
 
 @dataclass(frozen=True, slots=True)
 class ApiQuery:
-    """One list of the actions API, through its datasource plugin."""
+    """One list of the actions API, or what it sends while it runs, through its datasource plugin."""
 
     resource: str
+    request: str = ""
+    """For think: whose text, daemon/request, `newest`, or a variable that holds one of these."""
     ref: str = "A"
 
     def __post_init__(self) -> None:
         """Refuse a list the plugin does not have. Raises QueryError."""
-        if self.resource not in RESOURCES:
-            raise QueryError(f"{self.resource}: the actions datasource has {', '.join(RESOURCES)}")
+        if self.resource not in {*RESOURCES, *LIVE}:
+            raise QueryError(f"{self.resource}: the actions datasource has {', '.join((*RESOURCES, *LIVE))}")
 
     def named(self, ref: str) -> ApiQuery:
         """Give it its letter."""
@@ -144,7 +155,8 @@ class ApiQuery:
 
     def to_json_data(self) -> Json:
         """Write the target."""
-        return {"refId": self.ref, "datasource": ACTIONS, "resource": self.resource}
+        data: Json = {"refId": self.ref, "datasource": ACTIONS, "resource": self.resource}
+        return {**data, "request": self.request} if self.request else data
 
 
 AnyQuery: TypeAlias = Query | LogQuery | TraceQuery | ApiQuery

@@ -59,7 +59,10 @@ def test_the_document_tells_every_panels_question_and_queries() -> None:
         for panel in panels(board(name)):
             assert f"**{panel['title']}.** {panel['description']}" in text
             for target in panel["targets"]:
-                asked = target.get("expr") or target.get("query") or f"list of {target.get('resource')}"
+                streams = {"live": "`GET /v1/live`", "think": "`POST /v1/live/text`"}
+                resource = target.get("resource")
+                listed = streams.get(resource, f"list of {resource}")
+                asked = target.get("expr") or target.get("query") or listed
                 assert asked in text
 
 

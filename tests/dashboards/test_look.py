@@ -190,7 +190,9 @@ def test_text_in_tables_is_never_read_as_a_number(name: str, panel: Json) -> Non
     for one in panel["fieldConfig"]["overrides"]:
         column = one["matcher"]["options"]
         units = [entry["value"] for entry in one["properties"] if entry["id"] == "unit"]
-        numeric = column.startswith("Value") or column.endswith(("_ms", "_seconds", "progress"))
+        numeric = column.startswith("Value") or column.endswith(
+            ("_ms", "_seconds", "progress", "_tokens", "_per_second", "_ratio")
+        )
         assert bool(units) <= numeric, f"{name}: {column} is text and has the unit {units}"
 
 

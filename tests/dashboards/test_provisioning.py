@@ -10,7 +10,7 @@ import pytest
 import yaml
 
 from dashboards.kit.board import FIXED_UIDS, SOURCE_TYPES
-from dashboards.kit.targets import ACTIONS_TYPE, RESOURCES
+from dashboards.kit.targets import ACTIONS_TYPE, LIVE, RESOURCES
 from tests.dashboards.asked import NAMES, ROOT, board, panels
 
 GRAFANA = ROOT / "compose" / "grafana"
@@ -66,6 +66,14 @@ def test_no_other_datasource_may_be_posted_to() -> None:
     settings.read(GRAFANA / "grafana.ini", encoding="utf-8")
     for glob in settings["security"]["actions_allow_post_url"].split():
         assert glob.startswith(f"/api/datasources/proxy/uid/{FIXED_UIDS['actions']}/v1/")
+
+
+def test_the_plugin_gives_what_boards_show_while_it_runs() -> None:
+    source = (PLUGIN / "module.js").read_text(encoding="utf-8")
+    columns = re.search(r"const LIVE_COLUMNS = \{(.*?)\};", source, re.DOTALL)
+    assert columns is not None
+    assert set(LIVE["live"]) <= set(re.findall(r"(\w+): \w+,", columns[1]))
+    assert set(LIVE["think"]) <= set(re.findall(r"name: '(\w+)', type: ", source))
 
 
 @pytest.mark.parametrize("resource", RESOURCES)

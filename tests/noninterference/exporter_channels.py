@@ -228,7 +228,7 @@ async def _tap(twin: Twin, tap: Any) -> bytes:
             connection.from_daemon(piece)
         connection.closed(None)
     chosen = tap_settings.load({}, {})
-    relay = SimpleNamespace(links=[], is_upstream_reachable=True, upstream="http://127.0.0.1:1234")
+    relay = SimpleNamespace(connections=[], is_upstream_reachable=True, upstream="http://127.0.0.1:1234")
     transport = httpx.ASGITransport(Reports(registry, relay, chosen, url="http://127.0.0.1:1235"))  # type: ignore[arg-type]
     async with httpx.AsyncClient(
         transport=transport, base_url=f"http://127.0.0.1:{chosen.reports_port}"

@@ -12,7 +12,7 @@ from click.testing import CliRunner
 
 from daemonpulse.cli import main
 from dashboards.kit.board import FIXED_UIDS
-from dashboards.kit.targets import ACTIONS_TYPE, RESOURCES
+from dashboards.kit.targets import ACTIONS_TYPE, LIVE, RESOURCES
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, loaded
 from tests.dashboards.asked import NAMES, ROOT, Json, board, panels
@@ -108,10 +108,11 @@ def test_the_boards_need_nothing_of_the_plugin_and_differ_in_nothing_else(built:
             assert [shipped[key] for key in same] == [own[key] for key in same]
             if own["type"] == "text":
                 notes += 1
-                assert "daemonpulse actions" in own["options"]["content"] or "/v1/audit" in str(own)
+                elsewhere = ("daemonpulse actions", "/v1/audit", "daemonpulse top", "/v1/live/text")
+                assert any(words in own["options"]["content"] for words in elsewhere)
             else:
                 assert own == shipped
-    assert notes == len(RESOURCES)
+    assert notes == len(RESOURCES) + len(LIVE)
 
 
 def test_the_checkouts_own_boards_keep_the_plugin() -> None:

@@ -40,7 +40,7 @@ interface Tempo {
 }
 interface Api {
   refId: string; datasource: Source<'daemonpulse-actions-datasource'>;
-  resource: 'operations' | 'approvals' | 'audit' | 'gates';
+  resource: 'operations' | 'approvals' | 'audit' | 'gates' | 'live' | 'think'; request?: string;
 }
 
 // Fields -------------------------------------------------------------------------------------------------------------

@@ -265,12 +265,13 @@ define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, 
 
   function liveRequests(api, query) {
     const list = { columns: LIVE_COLUMNS };
+    const named = (row) => ({ ...row, request: row.has_text ? nameOf(row) : null }); // what may be looked at
     const shows = (row) => !query.daemon || row.daemon === query.daemon;
     return requestsOf(api).pipe(
       rxjs.map(({ rows, problem }) => ({
         key: query.refId,
         state: problem ? LoadingState.Error : LoadingState.Streaming,
-        data: rows ? [frame(query, list, rows.filter(shows).slice(0, rowsOf(query)))] : [],
+        data: rows ? [frame(query, list, rows.filter(shows).slice(0, rowsOf(query)).map(named))] : [],
         ...(problem && { error: { message: problem } }),
       })),
     );
@@ -336,6 +337,10 @@ define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, 
     }
   }
 
+  function nameOf({ daemon, request }) {
+    return `${daemon}/${request}`;
+  }
+
   function nextWithText(api, seen, signal) {
     return new Promise((resolve) => {
       const subscription = new rxjs.Subscription();
@@ -348,8 +353,8 @@ define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, 
         requestsOf(api).subscribe(({ rows }) => {
           const withText = (rows || []).filter((row) => row.has_text && row.output_tokens > 0);
           const newest = withText.reduce((best, row) => (!best || row.elapsed_seconds < best.elapsed_seconds ? row : best), null);
-          if (newest && `${newest.daemon}/${newest.request}` !== seen) {
-            done(`${newest.daemon}/${newest.request}`);
+          if (newest && nameOf(newest) !== seen) {
+            done(nameOf(newest));
           }
         }),
       );
