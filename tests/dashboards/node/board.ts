@@ -76,7 +76,7 @@ type AnyPanel =
   | Panel<'state-timeline', StateTimeline.Options, StateTimeline.FieldConfig, Prom<'time_series', false>>
   | Panel<'heatmap', Heatmap.Options, Heatmap.FieldConfig, Prom<'heatmap', false>>
   | Panel<'table', Table.Options, Table.FieldConfig, Prom<'table', true> | Tempo | Api>
-  | Panel<'logs', Logs.Options, {}, Loki>
+  | Panel<'logs', Logs.Options, {}, Loki | Api>
   | (Omit<Common, 'datasource' | 'links' | 'transformations'> & { type: 'text'; options: Written<Text.Options> });
 type Heading = Required<Omit<Written<Schema.RowPanel>, 'datasource' | 'repeat' | 'panels'>> & (
   | { collapsed: true; panels: [AnyPanel, ...AnyPanel[]] }
