@@ -1,0 +1,157 @@
+"""The planner of a group: every state of up to four daemons, every goal and every wave."""
+
+import dataclasses
+import itertools
+from collections.abc import Iterator
+
+import pytest
+
+from actions.domain.errors import Problem
+from actions.domain.fleet import FleetPlan, Goal, Has, Member, plan, selected
+
+STATES = (
+    {"is_up": False},
+    {"has": Has.NONE},
+    {"has": Has.NONE, "failed_lately": True},
+    {"has": Has.NONE, "is_suspended": True},
+    {"has": Has.LOADING},
+    {"has": Has.WANTED},
+    {"has": Has.WANTED, "is_busy": True},
+    {"has": Has.OTHER},
+    {"has": Has.OTHER, "is_busy": True},
+    {"has": Has.OTHER, "failed_lately": True},
+)
+SITES = ("east", "west", "east", "west")
+
+
+def every_state(most: int = 4) -> Iterator[tuple[Member, ...]]:
+    for count in range(most + 1):
+        for kinds in itertools.product(STATES, repeat=count):
+            yield tuple(
+                Member(f"box-{number}", SITES[number], **kind)  # type: ignore[arg-type]
+                for number, kind in enumerate(kinds)
+            )
+
+
+def loading(members: tuple[Member, ...]) -> int:
+    return sum(one.is_up and one.has is Has.LOADING for one in members)
+
+
+def begun(members: tuple[Member, ...], planned: FleetPlan) -> tuple[Member, ...]:
+    chosen = {step.daemon for step in planned.steps}
+    return tuple(
+        dataclasses.replace(one, has=Has.LOADING, is_busy=False) if one.name in chosen else one
+        for one in members
+    )
+
+
+def test_in_every_state_no_request_is_ended_the_wave_holds_and_enough_go_on_serving() -> None:
+    for members in every_state():
+        by_name = {one.name: one for one in members}
+        serving, under_way = sum(one.serves for one in members), loading(members)
+        for at_least, wave in itertools.product(range(5), (1, 2, 4)):
+            planned = plan(Goal(at_least, wave), members)
+            boxes = [(by_name[step.daemon], step.replaces) for step in planned.steps]
+            assert len({box.name for box, _ in boxes}) == len(boxes)
+            assert under_way + len(boxes) <= max(wave, under_way)
+            for box, replaces in boxes:
+                assert box.is_up
+                assert not (box.failed_lately or box.is_suspended or box.is_busy)
+                assert box.has is (Has.OTHER if replaces else Has.NONE)
+            replaced = sum(replaces for _, replaces in boxes)
+            assert planned.serving == serving
+            assert planned.missing == max(0, at_least - serving - under_way)
+            assert len(boxes) - replaced <= planned.missing
+            assert not replaced or serving - replaced >= at_least - wave
+            assert not (replaced and any(one.failed_lately for one in members))
+            assert planned.waiting.keys().isdisjoint(box.name for box, _ in boxes)
+
+
+def test_every_state_comes_to_its_goal_when_loads_succeed_and_requests_end() -> None:
+    for members in every_state():
+        for at_least, wave in ((0, 1), (2, 1), (4, 2)):
+            now = members
+            for _ in range(2 * len(members) + 1):
+                now = begun(now, plan(Goal(at_least, wave), now))
+                now = tuple(
+                    dataclasses.replace(
+                        one,
+                        has=Has.WANTED if one.has is Has.LOADING else one.has,
+                        is_busy=False,
+                        failed_lately=False,
+                    )
+                    for one in now
+                )
+            can = [one for one in now if one.is_up and not (one.is_suspended and one.has is Has.NONE)]
+            ended = plan(Goal(at_least, wave), now)
+            assert ended.steps == ()
+            assert ended.serving >= min(at_least, len(can))
+            old = [one for one in now if one.is_up and one.has is Has.OTHER and not one.is_suspended]
+            assert not old or ended.missing, "what serves stays while too few can be read"
+
+
+def test_every_reachable_state_of_a_group_that_fails_and_dies_keeps_the_wave() -> None:
+    goal = Goal(at_least=2, wave=1)
+    start = tuple(Member(f"box-{number}", SITES[number]) for number in range(3))
+    seen, todo = {start}, [start]
+    while todo:
+        now = todo.pop()
+        after = begun(now, plan(goal, now))
+        assert sum(one.has is Has.LOADING and one.is_up for one in after) <= goal.wave
+        for number, one in enumerate(after):
+            for change in _changes(one):
+                following = (*after[:number], change, *after[number + 1 :])
+                if following not in seen and sum(each.has is Has.LOADING for each in following) <= goal.wave:
+                    seen.add(following)
+                    todo.append(following)
+    assert len(seen) > 100
+
+
+def _changes(one: Member) -> Iterator[Member]:
+    """What may happen to a daemon from one look to the next."""
+    yield dataclasses.replace(one, is_up=False, has=Has.NONE, is_busy=False)
+    yield dataclasses.replace(one, is_up=True)
+    yield dataclasses.replace(one, failed_lately=False)
+    if one.has is Has.LOADING:
+        yield dataclasses.replace(one, has=Has.WANTED)
+        yield dataclasses.replace(one, has=Has.NONE, failed_lately=True)
+    if one.has is Has.WANTED:
+        yield dataclasses.replace(one, is_busy=not one.is_busy)
+        yield dataclasses.replace(one, has=Has.OTHER)
+
+
+def test_loads_are_spread_over_sites_and_then_to_where_least_is_loaded() -> None:
+    members = (
+        Member("a", "east", has=Has.WANTED),
+        Member("b", "east"),
+        Member("c", "west", loaded=3),
+        Member("d", "west", loaded=1),
+        Member("e", "north", loaded=2),
+    )
+    planned = plan(Goal(at_least=4, wave=9), members)
+    assert [step.daemon for step in planned.steps] == ["d", "e", "b"]
+    assert planned.waiting == {"c": "waits for its wave"}
+
+
+@pytest.mark.parametrize(
+    ("daemons", "site", "found"),
+    [
+        ((), "east", ("a", "c")),
+        (("b", "a", "b"), None, ("b", "a")),
+        (("a", "b"), "east", ("a",)),
+    ],
+)
+def test_daemons_are_selected_by_name_and_site(
+    daemons: tuple[str, ...], site: str | None, found: tuple[str, ...]
+) -> None:
+    assert selected({"a": "east", "b": "west", "c": "east"}, daemons=daemons, site=site) == found
+
+
+@pytest.mark.parametrize(
+    ("daemons", "site", "slug"),
+    [((), None, "invalid-parameter"), (("x",), None, "not-found"), (("b",), "east", "not-found")],
+)
+def test_a_selection_of_nothing_is_refused(daemons: tuple[str, ...], site: str | None, slug: str) -> None:
+    with pytest.raises(Problem) as caught:
+        selected({"a": "east", "b": "west"}, daemons=daemons, site=site)
+    assert caught.value.slug == slug
