@@ -31,6 +31,7 @@ from actions.capacity.from_prometheus import PrometheusMemory
 from actions.capacity.load_history import LoadHistory
 from actions.capacity.local import FirstThatAnswers, LocalMemory, MemorySource, NoMemory
 from actions.commands.daemon_session import DaemonSession
+from actions.commands.fleet import Fleet
 from actions.commands.reconciler import Reconciler
 from actions.commands.service import Service
 from actions.domain.errors import MEDIA_TYPE, Problem
@@ -44,6 +45,7 @@ from actions.store.audit import Audit
 from actions.store.audit_rotation import Rotation
 from actions.store.database import Storage, StorageFailed
 from actions.store.desired_state import DesiredStore
+from actions.store.fleet_state import FleetStore
 from exporter.hardware.host import HostSource, LocalHost
 from exporter.hardware.vendors import Sources, local_sources
 from exporter.llmster.client import DaemonClient
@@ -69,6 +71,7 @@ class Parts:
     authenticator: Authenticator
     tokens: TokenStore
     reconcilers: tuple[Reconciler, ...]
+    fleet: Fleet
     mcp: McpGate
     telemetry: Telemetry | None
 
@@ -115,6 +118,7 @@ async def serve(
             audit=audit,
             daemons=daemons,
             desired=DesiredStore(storage, audit),
+            fleet=FleetStore(storage, audit),
             metrics=metrics,
             timeouts=timeouts,
         )
@@ -132,6 +136,7 @@ async def serve(
             commands_per_minute=settings.commands_per_minute,
             grafana=GrafanaId(settings.grafana_url) if settings.grafana_url is not None else None,
         )
+        fleet = Fleet(service, timeouts)
         mcp = McpGate(
             folder=settings.state,
             storage=storage,
@@ -142,7 +147,7 @@ async def serve(
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
         feeds = _feeds(settings, stack)
-        app = application(Api(service, authenticator, history, feeds))
+        app = application(Api(service, authenticator, history, fleet, feeds))
         door = RequestGuard(
             mcp.mount(app, authenticator),
             hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),
@@ -150,20 +155,20 @@ async def serve(
         )
         reconcilers = tuple(Reconciler(daemon, service, timeouts) for daemon in daemons.values())
         server = serving.Server(door, tls=tls, stopping=functools.partial(_stop_waiting, mcp, feeds))
-        rotation = Rotation(
-            storage, audit, max_bytes=settings.audit_max_mb * 1_000_000, max_days=settings.audit_max_days
-        )
         async with mcp.run(), asyncio.TaskGroup() as group:
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
             tasks.append(group.create_task(service.run(), name="operations"))
-            tasks.append(group.create_task(rotation.run(), name="audit rotation"))
+            tasks += [
+                group.create_task(one.run(), name="upkeep")
+                for one in (_rotation(settings, storage, audit), fleet)
+            ]
             await asyncio.sleep(0)  # so that it owns operations before the first request
             tasks += [group.create_task(one.run(), name="reconciler") for one in reconcilers]
 
             def announce() -> None:
                 log.info("actions API started", extra={"url": url, "daemons": ",".join(daemons)})
                 if ready is not None:
-                    ready(url, Parts(service, authenticator, tokens, reconcilers, mcp, telemetry))
+                    ready(url, Parts(service, authenticator, tokens, reconcilers, fleet, mcp, telemetry))
 
             try:
                 await server.serve_until_signal(listener, ready=announce)
@@ -191,6 +196,11 @@ def _feeds(settings: ActionsSettings, stack: contextlib.AsyncExitStack) -> Feeds
     feeds = Feeds(LiveSource(settings.exporter_url, settings.live_token))
     stack.push_async_callback(feeds.close)
     return feeds
+
+
+def _rotation(settings: ActionsSettings, storage: Storage, audit: Audit) -> Rotation:
+    days = settings.audit_max_days
+    return Rotation(storage, audit, max_bytes=settings.audit_max_mb * 1_000_000, max_days=days)
 
 
 def _open_telemetry() -> Telemetry | None:

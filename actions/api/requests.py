@@ -178,6 +178,45 @@ class NamedOperation(Parameters):
     id: Name = Field(description="Its id.")
 
 
+class Selection(Parameters):
+    """Which daemons a command is for; by name, by site, or both together."""
+
+    daemon: Annotated[list[Name], Commas, Field(max_length=4096)] = Field(
+        default=[], description="Names of daemons; may be given again."
+    )
+    site: Name | None = Field(
+        default=None, description="All daemons of this site, or those named that are of it."
+    )
+
+
+class GroupEjectAllParameters(Selection, EjectAllParameters):
+    """Of the kill switch on several daemons."""
+
+
+class GroupEjectParameters(Selection, EjectParameters):
+    """Of an eject on several daemons."""
+
+
+class GroupLoadParameters(Selection, LoadParameters):
+    """Of a load on several daemons."""
+
+
+class GroupDownloadParameters(Selection, DownloadParameters):
+    """Of a download on several daemons."""
+
+
+class GroupDesired(Selection, Plan):
+    """A group: a model that must be loaded on at least so many of several daemons."""
+
+    name: Name = Field(description="Name of the group.")
+    model: Name | None = Field(  # type: ignore[assignment]
+        default=None, description="Model key as the daemons list it. Required with at_least above 0."
+    )
+    at_least: int = Field(ge=0, le=4096, description="Daemons that shall have it; 0 removes the group.")
+    wave: int = Field(default=1, ge=1, le=4096, description="Daemons that may be loading at the same time.")
+    dry_run: bool = Field(default=False, description="Answer with the plan, and change nothing.")
+
+
 class DesiredChange(Plan):
     """One change of what is desired. Nothing is replaced for it."""
 

@@ -7,10 +7,11 @@ from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import BaseRoute
 
-from actions.api import audit_log, daemons, desired, engines, live, models, operations
+from actions.api import audit_log, daemons, desired, engines, fleet, live, models, operations
 from actions.api.shared import ERRORS
 from actions.auth.authenticator import Authenticator
 from actions.capacity.load_history import LoadHistory
+from actions.commands.fleet import Fleet
 from actions.commands.service import Service
 from actions.live.feeds import Feeds
 from actions.store.chain import fingerprint
@@ -25,9 +26,11 @@ class Api:
         service: Service,
         authenticator: Authenticator,
         history: LoadHistory,
+        fleet: Fleet,
         feeds: Feeds | None = None,
     ) -> None:
         """Prepare. `feeds` is the live view; None where no exporter is named."""
+        self._fleet = fleet
         self._service = service
         self._authenticator = authenticator
         self._history = history
@@ -45,6 +48,7 @@ class Api:
         audit_log.add_routes(guarded, service, authenticator)
         desired.add_routes(guarded, service, authenticator)
         live.add_routes(guarded, service, authenticator, self._feeds)
+        fleet.add_routes(guarded, self._fleet, authenticator)
         return [*guarded.routes, *_open(service).routes]
 
 

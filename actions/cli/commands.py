@@ -13,6 +13,7 @@ import click
 from actions.cli.audit import audit
 from actions.cli.desired import DESIRED_COMMANDS
 from actions.cli.engines import engines
+from actions.cli.fleet import fleet
 from actions.cli.mcp import mcp
 from actions.cli.models import MODEL_COMMANDS
 from actions.cli.status import STATUS_COMMANDS
@@ -66,5 +67,5 @@ def serve(**flags: str | None) -> None:
 
 for _command in (*STATUS_COMMANDS, *MODEL_COMMANDS, *DESIRED_COMMANDS):
     actions.add_command(_command)
-for _group in (mcp, audit, token, engines):
+for _group in (mcp, audit, token, engines, fleet):
     actions.add_command(_group)

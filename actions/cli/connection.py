@@ -30,6 +30,8 @@ T = TypeVar("T")
 
 DEFAULT_URL: Final = "http://127.0.0.1:9811"
 POLL_S: Final = 0.5
+GROUP_WAIT_S: Final = 20
+"""How long the API waits for all of a group before each is followed by itself."""
 MAX_BYTES: Final = 64 * 1024 * 1024
 """The longest answer that is read; a page of the audit or of operations has 512 KiB."""
 MAX_ANSWER_S: Final = 120.0
@@ -243,6 +245,22 @@ class Api:
             return self.try_command(rest, parameters, bar=bar)
         except Refused as refusal:
             fail(refusal.words(), refusal.exit_code)
+
+    def run(self, verb: str, parameters: Mapping[str, Any]) -> Any:
+        """Begin a command on every daemon that is meant, follow each to its end, and return the group's answer."""
+        answer = self.ask("POST", f"/v1/fleet/{verb}", {**parameters, **self.selection, "wait": GROUP_WAIT_S})
+        for result in answer["results"]:
+            operation = result["operation"]
+            if operation is not None and operation["finished_ms"] is None:
+                result["operation"] = operation = self.follow(operation["id"], bar=False)
+                result["problem"] = operation["problem"]
+        good = sum(self.is_done(one) for one in answer["results"])
+        return {**answer, "done": good, "failed": len(answer["results"]) - good, "running": 0}
+
+    @staticmethod
+    def is_done(result: Mapping[str, Any]) -> bool:
+        """Whether a daemon's part of a group's command came to a good end."""
+        return result["operation"] is not None and result["operation"]["state"] == "done"
 
     def try_command(self, rest: str, parameters: Mapping[str, Any], *, bar: bool = False) -> Any:
         """Do as `command` does. Raises Refused when it is denied, or does not come to a good end."""

@@ -9,7 +9,7 @@ import click
 from actions.cli import completion
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api
-from actions.cli.models import plan_flags
+from actions.cli.load_flags import plan_flags
 from actions.cli.status import table
 from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, say, say_json

@@ -11,62 +11,18 @@ import click
 from actions.cli import completion
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api, Refused
+from actions.cli.fleet import run_group
+from actions.cli.load_flags import plan_flags
 from actions.cli.status import age_of
-from actions.domain.load_key import LoadKey
-from actions.domain.load_keys import ROWS
-from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, plain, say, say_json
 
 _GIB: Final = 1024**3
-
-
-def plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags of a load, one for each row of the table of options."""
-    options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
-        click.option("--instance-id", help="Name of the instance. Default: the model key."),
-        click.option("--ttl", "ttl_seconds", type=Duration(), help="Idle time, such as 1h. Default: never."),
-        *(_option(row) for row in ROWS),
-    ]
-    for option in reversed(options):
-        command = option(command)
-    return command
 
 
 def _replace_flag(command: Callable[..., Any]) -> Callable[..., Any]:
     return click.option("--replace", multiple=True, help="Instance to eject first; may be given again.")(
         command
     )
-
-
-def _option(row: LoadKey) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the flag of one option. The API checks what a click type cannot."""
-    flag = row.cli_flag
-    if row.kind == "bool":
-        negated = f"--no-{flag.removeprefix('--')}"
-        return click.option(f"{flag}/{negated}", row.parameter, default=None, help=row.help)
-    kinds: dict[str, Any] = {
-        "int": click.IntRange(_whole(row.least), _whole(row.most)),
-        "number": click.FloatRange(row.least, row.most),
-        "choice": click.Choice(row.values),
-    }
-    plain = row.unchecked is None or row.kind == "choice"
-    return click.option(
-        flag,
-        row.parameter,
-        type=kinds.get(row.kind) if plain else None,
-        multiple=row.kind in {"words", "pairs"},
-        metavar=_metavar(row),
-        help=row.help,
-    )
-
-
-def _metavar(row: LoadKey) -> str | None:
-    shown = {"indices": "0,1", "shares": "2,1", "words": "KEY", "pairs": "KEY=VALUE"}
-    return None if row.kind == "choice" else shown.get(row.kind, row.kind.upper())
-
-
-def _whole(bound: float | None) -> int | None:
-    return None if bound is None else int(bound)
 
 
 @click.command()
@@ -82,14 +38,10 @@ def load(*, api: Api, as_json: bool, **parameters: Any) -> None:
     \b
     Example:  daemonpulse actions load qwen/qwen3-8b --context-length 32768 --ttl 1h
     """  # noqa: D301 - as below
+    if api.is_group:
+        run_group(api, "load", parameters, _loaded, as_json=as_json)
     operation = api.command("models/load", parameters, bar=not as_json)
-    result = operation["result"]
-    _print(
-        operation,
-        as_json,
-        f"{result['instance_id']} "
-        + ("was loaded already" if result["already_loaded"] else f"loaded in {result['took_seconds']:.1f} s"),
-    )
+    _print(operation, as_json, _loaded(operation))
 
 
 @click.command()
@@ -113,6 +65,8 @@ def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
     \b
     Example:  daemonpulse actions eject qwen/qwen3-8b --drain 30
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+    if api.is_group:
+        run_group(api, "eject", parameters, _ejected, as_json=as_json)
     try:
         operation = api.try_command("models/eject", parameters)
     except Refused as refusal:
@@ -122,9 +76,7 @@ def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
         if not click.confirm(f"{plain(asked)} End them?", err=True):
             fail("nothing was ejected", 1)
         operation = api.command("models/eject", parameters | {"force": True})
-    ended = operation["result"].get("queued_when_ejected")
-    words = f"; {_requests(ended)} in flight ended" if ended else ""
-    _print(operation, as_json, f"{parameters['instance_id']} ejected{words}")
+    _print(operation, as_json, _ejected(operation))
 
 
 @click.command("eject-all")
@@ -135,10 +87,12 @@ def eject_all(*, api: Api, as_json: bool, **parameters: Any) -> None:
 
     \b
     Example:  daemonpulse actions eject-all --reason "GPU 0 overheats"
+              daemonpulse actions eject-all --site east
     """  # noqa: D301 - as above
+    if api.is_group:
+        run_group(api, "eject-all", parameters, _all_ejected, as_json=as_json)
     operation = api.command("models/eject-all", parameters)
-    names = operation["result"]["ejected"]
-    _print(operation, as_json, f"ejected: {', '.join(names) or 'nothing was loaded'}")
+    _print(operation, as_json, _all_ejected(operation))
 
 
 @click.command()
@@ -201,8 +155,10 @@ def download(
     if cancel:
         say(_cancel_download(api, api.daemon(), parameters["model"]))
         return
+    if api.is_group:
+        run_group(api, "download", parameters, _downloaded, as_json=as_json)
     operation = api.command("models/download", parameters, bar=not as_json)
-    _print(operation, as_json, f"{parameters['model']}: {operation['result']['status'].replace('_', ' ')}")
+    _print(operation, as_json, _downloaded(operation))
 
 
 @click.command()
@@ -229,6 +185,27 @@ def probe(*, api: Api, as_json: bool, **parameters: Any) -> None:
         f"total {result['total_seconds']:.3f} s"
         + (f", loaded in {load_s:.1f} s" if load_s is not None else ""),
     )
+
+
+def _loaded(operation: Any) -> str:
+    result = operation["result"]
+    if result["already_loaded"]:
+        return f"{result['instance_id']} was loaded already"
+    return f"{result['instance_id']} loaded in {result['took_seconds']:.1f} s"
+
+
+def _ejected(operation: Any) -> str:
+    ended = operation["result"].get("queued_when_ejected")
+    words = f"; {_requests(ended)} in flight ended" if ended else ""
+    return f"{operation['subject']} ejected{words}"
+
+
+def _all_ejected(operation: Any) -> str:
+    return f"ejected: {', '.join(operation['result']['ejected']) or 'nothing was loaded'}"
+
+
+def _downloaded(operation: Any) -> str:
+    return f"{operation['subject']}: {operation['result']['status'].replace('_', ' ')}"
 
 
 def _requests(count: Any) -> str:

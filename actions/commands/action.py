@@ -6,7 +6,7 @@ registry.py lists the actions.
 from __future__ import annotations
 
 from abc import ABC, abstractmethod
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, ClassVar, Generic, TypeVar
 
@@ -16,7 +16,6 @@ from actions.domain.command import Command
 from actions.domain.policy import Facts
 from actions.domain.timeouts import Timeouts
 from actions.metrics import Metrics
-from actions.store.desired_state import DesiredStore
 from actions.store.operations import Operation, Operations
 
 Result = Mapping[str, Any]
@@ -29,7 +28,8 @@ class Tools:
 
     daemon: DaemonSession
     operations: Operations
-    desired: DesiredStore
+    suspend: Callable[[str, str | None], Awaitable[None]]
+    """Takes a daemon and an instance (None: every one) that must not come back by itself. Raises StorageFailed."""
     metrics: Metrics
     timeouts: Timeouts
     recovery: Recovery

@@ -32,7 +32,7 @@ class EjectAction(Action[Eject]):
     async def before_intent(self, command: Eject) -> None:
         """Suspend the pin of what a person ejects; the reconciler would load it again."""
         if not command.is_internal:
-            await self.tools.desired.suspend(command.daemon, command.instance_id)
+            await self.tools.suspend(command.daemon, command.instance_id)
 
     async def run(self, operation: Operation, command: Eject, _facts: Facts) -> Result:
         """Drain, unload and verify."""

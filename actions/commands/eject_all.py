@@ -33,7 +33,7 @@ class EjectAllAction(Action[EjectAll]):
 
     async def before_intent(self, command: EjectAll) -> None:
         """Suspend every pin: a kill switch that is undone in seconds is none."""
-        await self.tools.desired.suspend(command.daemon, None)
+        await self.tools.suspend(command.daemon, None)
 
     def begun(self, operation: Operation) -> None:
         """Cancel what could load something after the kill switch has looked."""

@@ -5,7 +5,7 @@ Changes nothing. Costs the daemon at most MAX_ESTIMATES estimates, one listing a
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
 from typing import Any
 
@@ -24,7 +24,6 @@ from actions.domain.fit import (
     lacking,
 )
 from actions.domain.preflight import Gpu, MemoryReading, Need, SplitPlan, shares_of
-from actions.store.desired_state import DesiredStore
 from exporter.llmster.state import InstanceInfo
 
 
@@ -69,9 +68,9 @@ class _Room:
 class Fit:
     """One question about one daemon."""
 
-    def __init__(self, daemon: DaemonSession, desired: DesiredStore) -> None:
+    def __init__(self, daemon: DaemonSession, kept: Callable[[str], Awaitable[Collection[str]]]) -> None:
         self._daemon = daemon
-        self._desired = desired
+        self._kept = kept
         self._asked = 0
 
     async def answer(self, command: Load) -> dict[str, Any]:
@@ -130,8 +129,7 @@ class Fit:
         self, instances: tuple[InstanceInfo, ...], reading: MemoryReading
     ) -> tuple[list[Evictable], list[Kept]]:
         """Tell what may be evicted: never what is busy, pinned, or of unknown size."""
-        state = await self._desired.get(self._daemon.name)
-        pinned = {one.instance_id for one in state.instances if not one.suspended}
+        pinned = await self._kept(self._daemon.name)
         candidates: list[Evictable] = []
         kept: list[Kept] = []
         for info in instances:

@@ -16,6 +16,7 @@ from dataclasses import dataclass, field
 from typing import Final
 
 from actions.commands.daemon_session import DaemonSession, in_hand
+from actions.commands.retries import Retries
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope, internal
 from actions.domain.command import Eject
@@ -43,14 +44,6 @@ class _Idle:
 
 
 @dataclass(slots=True)
-class _Retry:
-    """When to try a desired instance again, and how long to wait after the next failure."""
-
-    not_before: float
-    wait_s: float
-
-
-@dataclass(slots=True)
 class _Memory:
     """What the reconciler remembers of one daemon."""
 
@@ -58,7 +51,6 @@ class _Memory:
     """By instance reference, at the last tick; None before the first."""
     pid: int | None = None
     idle: dict[str, _Idle] = field(default_factory=dict)
-    retries: dict[str, _Retry] = field(default_factory=dict)
     loading: dict[str, Operation] = field(default_factory=dict)
     """The reconciler's loads in progress, by instance id."""
 
@@ -79,6 +71,7 @@ class Reconciler:
         self._timeouts = timeouts
         self._clock = clock
         self._memory = _Memory()
+        self._retries = Retries(timeouts, clock)
 
     async def run(self) -> None:
         """Tick until cancelled."""
@@ -120,7 +113,7 @@ class Reconciler:
                 one.info.identifier for reference, one in before.items() if not _did_eject(ours, reference)
             ]
             await self._record("daemon-restarted", self._daemon.name, {"lost": sorted(lost)})
-            memory.retries.clear()
+            self._retries.clear()
             return
         for reference in before.keys() - now.keys():
             if not _did_eject(ours, reference):
@@ -162,7 +155,7 @@ class Reconciler:
             if operation is not None:
                 del memory.loading[name]
                 self._learn_from(name, operation)
-            if wanted.suspended or name in loaded or not self._may_try(name):
+            if wanted.suspended or name in loaded or not self._retries.may_try(name):
                 continue
             if wanted.load is None:
                 self._failed(name, wanted.problem)
@@ -180,26 +173,17 @@ class Reconciler:
 
     def _learn_from(self, name: str, operation: Operation) -> None:
         if operation.state == "done":
-            self._memory.retries.pop(name, None)
+            self._retries.succeeded(name)
         else:
-            self._failed(name)
+            self._retries.failed(name)
 
-    def _may_try(self, name: str) -> bool:
-        retry = self._memory.retries.get(name)
-        return retry is None or self._clock() >= retry.not_before
-
-    def _failed(self, name: str, problem: str | None = None) -> None:
-        """Wait twice as long as before the last attempt; a `problem` is why it could not even be submitted."""
-        if problem is not None:
-            log.warning(
-                "desired instance not loaded",
-                extra={"daemon": self._daemon.name, "instance_id": name, "problem": problem},
-            )
-        retry = self._memory.retries.get(name)
-        wait_s = retry.wait_s if retry is not None else self._timeouts.retry_first_s
-        self._memory.retries[name] = _Retry(
-            self._clock() + wait_s, min(2 * wait_s, self._timeouts.retry_most_s)
+    def _failed(self, name: str, problem: str | None) -> None:
+        """Note that a desired instance could not even be submitted."""
+        log.warning(
+            "desired instance not loaded",
+            extra={"daemon": self._daemon.name, "instance_id": name, "problem": problem},
         )
+        self._retries.failed(name)
 
     # Idle instances
     # ------------------------------------------------------------------------------------------------------
@@ -208,6 +192,7 @@ class Reconciler:
         """Eject instances that were idle long enough. The eject checks again, in the daemon's turn."""
         idle, now = self._memory.idle, self._clock()
         wanted = {one.instance_id for one in desired.instances}
+        wanted |= await self._service.fleet.kept(self._daemon.name, self._daemon.site)
         present: set[str] = set()
         for one in snapshot.instances:
             reference = one.info.instance_reference

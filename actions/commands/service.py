@@ -29,6 +29,7 @@ from actions.metrics import Metrics
 from actions.store.audit import Audit
 from actions.store.database import Storage, StorageFailed
 from actions.store.desired_state import DesiredStore
+from actions.store.fleet_state import FleetStore
 from actions.store.operations import Operation, Operations, State
 from exporter.catalogue import actions as rows
 from exporter.llmster.errors import LlmsterError
@@ -51,6 +52,7 @@ class Service:
         audit: Audit,
         daemons: Mapping[str, DaemonSession],
         desired: DesiredStore,
+        fleet: FleetStore,
         metrics: Metrics,
         timeouts: Timeouts,
     ) -> None:
@@ -58,13 +60,14 @@ class Service:
         self.audit = audit
         self.daemons = daemons
         self.desired = desired
+        self.fleet = fleet
         self.metrics = metrics
         self.operations = Operations(storage, audit)
         self.sinks: list[Sink] = []
         self._timeouts = timeouts
         self._actions = {
             name: actions_of(
-                Tools(daemon, self.operations, desired, metrics, timeouts, Recovery(daemon, timeouts))
+                Tools(daemon, self.operations, self._suspend, metrics, timeouts, Recovery(daemon, timeouts))
             )
             for name, daemon in daemons.items()
         }
@@ -97,6 +100,15 @@ class Service:
             raise not_found("daemon", name, tuple(self.daemons))
         return self.daemons[name]
 
+    async def kept(self, daemon: str) -> frozenset[str]:
+        """Name the instances that must stay on a daemon: pinned, or wanted by a group. Raises StorageFailed."""
+        pinned = {one.instance_id for one in (await self.desired.get(daemon)).instances if not one.suspended}
+        return await self.fleet.kept(daemon, self.daemons[daemon].site) | pinned
+
+    async def _suspend(self, daemon: str, instance_id: str | None) -> None:
+        await self.desired.suspend(daemon, instance_id)
+        await self.fleet.suspend(daemon, instance_id)
+
     async def preflight(self, command: Load) -> Preflight:
         """Judge a load without doing it. Raises Problem."""
         daemon = self.daemon(command.daemon)
@@ -109,7 +121,7 @@ class Service:
 
     async def fit(self, command: Load) -> dict[str, Any]:
         """Tell which context fits now, and what would have to go for more. Raises Problem."""
-        return await Fit(self.daemon(command.daemon), self.desired).answer(command)
+        return await Fit(self.daemon(command.daemon), self.kept).answer(command)
 
     async def submit(
         self,

@@ -35,6 +35,8 @@ class Command:
 
     daemon: str
     reason: str | None = None
+    group: str | None = None
+    """What commands for several daemons have in common; None for a command by itself."""
 
     @property
     def needs(self) -> Scope:
@@ -59,7 +61,10 @@ class Command:
 
     def to_json(self) -> dict[str, Any]:
         """Write every field; `from_json` reads it back."""
-        return {"action": self.ACTION, **dataclasses.asdict(self)}
+        written = {"action": self.ACTION, **dataclasses.asdict(self)}
+        if self.group is None:
+            del written["group"]
+        return written
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)

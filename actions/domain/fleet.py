@@ -104,10 +104,12 @@ def plan(goal: Goal, members: Iterable[Member]) -> FleetPlan:
         stale = [one for one in members if one.has is Has.OTHER and _refusal(one) is None]
         steps += [Step(one.name, replaces=True) for one in stale[:room]]
     chosen = {step.daemon for step in steps}
+    lacks = missing > added
     waiting = {
-        one.name: _refusal(one) or ("waits until enough serve" if missing > added else "waits for its wave")
+        one.name: _refusal(one)
+        or ("waits until enough serve" if lacks and one.has is Has.OTHER else "waits for its wave")
         for one in members
-        if one.name not in chosen and (one.has is Has.OTHER or (one.has is Has.NONE and missing))
+        if one.name not in chosen and (one.has is Has.OTHER or (one.has is Has.NONE and lacks))
     }
     return FleetPlan(tuple(steps), serving, missing, waiting)
 

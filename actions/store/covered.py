@@ -47,6 +47,7 @@ TABLES: Final = (
     Table("mcp_pins", ("server", "tool")),
     Table("desired", ("daemon", "instance_id")),
     Table("reaper", ("daemon",)),
+    Table("fleet", ("name",)),
     Table("operations", ("id",), when="NEW.finished_ms IS NOT NULL"),
 )
 _BY_NAME: Final = {table.name: table for table in TABLES}

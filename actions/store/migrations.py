@@ -126,11 +126,19 @@ DROP TABLE tokens;
 ALTER TABLE tokens_with_text RENAME TO tokens;
 """
 
+_FLEET: Final = """
+CREATE TABLE fleet (
+    name        TEXT PRIMARY KEY,
+    request     TEXT NOT NULL               -- JSON: load, goal, selection, and daemons where a person ejected it
+) STRICT;
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _TOKENS_AUDIT_OPERATIONS,
     MCP_GATE,
     _COVERS_AND_CUTS,
     MCP_BOUND,
     _TEXT_SCOPE,
+    _FLEET,
 )
 """In order; the version of a database is how many of them it has seen."""

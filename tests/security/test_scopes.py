@@ -24,6 +24,11 @@ ADMIN: Final = {
 """What stands after it was done."""
 
 QUERIES: Final[dict[str, dict[str, Any]]] = {
+    "/v1/fleet/desired": {"name": "none", "at_least": 0},
+    "/v1/fleet/eject-all": {"daemon": "box"},
+    "/v1/fleet/eject": {"daemon": "box", "instance_id": "none"},
+    "/v1/fleet/load": {"daemon": "box", "model": "no/such"},
+    "/v1/fleet/download": {"daemon": "box", "model": "no/such"},
     "load": {"model": "no/such"},
     "preflight": {"model": SMALL},
     "fit": {"model": SMALL},
