@@ -3,6 +3,7 @@
 Annotations are evaluated here, not postponed: FastAPI reads them.
 """
 
+import functools
 from typing import Annotated
 
 from fastapi import APIRouter, Depends, Query, Response
@@ -14,6 +15,7 @@ from actions.api.shared import OPERATION, Limit, answer, wait_for_end
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
+from actions.store.operations import Operation
 
 
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
@@ -32,7 +34,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
     ) -> OperationsResponse:
         """List operations, newest first. A page ends at `limit` operations or 512 KiB."""
         found = await service.operations.recent(daemon=daemon, limit=limit, before=before)
-        return OperationsResponse(operations=[OperationResponse.of(one) for one in found])
+        return OperationsResponse.model_construct(operations=[_described(one) for one in found])
 
     @router.get("/operations/{operation_id}", tags=["operations"])
     async def operation(
@@ -63,3 +65,11 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         await service.cancel(actor, found)
         await wait_for_end(found, 1.0, authenticator.waits, actor)
         return answer(found, response)
+
+
+def _described(operation: Operation) -> OperationResponse:
+    """Describe an operation; one that has ended is described once."""
+    return _ended(operation) if operation.is_finished else OperationResponse.of(operation)
+
+
+_ended = functools.lru_cache(maxsize=512)(OperationResponse.of)

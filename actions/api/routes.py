@@ -42,9 +42,9 @@ class Api:
         guarded = APIRouter(prefix="/v1", responses=ERRORS)
         # Not include_router(): FastAPI searches an included router again at every request.
         daemons.add_routes(guarded, service, authenticator, self._history)
+        operations.add_routes(guarded, service, authenticator)
         models.add_routes(guarded, service, authenticator)
         engines.add_routes(guarded, service, authenticator)
-        operations.add_routes(guarded, service, authenticator)
         audit_log.add_routes(guarded, service, authenticator)
         desired.add_routes(guarded, service, authenticator)
         live.add_routes(guarded, service, authenticator, self._feeds)

@@ -61,7 +61,11 @@ class Command:
 
     def to_json(self) -> dict[str, Any]:
         """Write every field; `from_json` reads it back."""
-        written = {"action": self.ACTION, **dataclasses.asdict(self)}
+        # Not asdict(), which copies what is in a field: a command is frozen and so are its values.
+        written = {
+            "action": self.ACTION,
+            **{one.name: getattr(self, one.name) for one in dataclasses.fields(self)},
+        }
         if self.group is None:
             del written["group"]
         return written

@@ -235,14 +235,14 @@ class Operations:
         A page ends at `limit` operations or MAX_PAGE_BYTES. Raises Problem for an unknown `before`, StorageFailed.
         """
 
-        def page(db: sqlite3.Connection) -> list[sqlite3.Row]:
+        def page(db: sqlite3.Connection) -> list[Operation]:
             last = 2**62
             if before is not None:
                 row = db.execute("SELECT rowid FROM operations WHERE id = ?", (before,)).fetchone()
                 if row is None:
                     raise not_found("operation", before)
                 last = row["rowid"]
-            found: list[sqlite3.Row] = []
+            found: list[Operation] = []
             size = 0
             for row in db.execute(
                 "SELECT * FROM operations WHERE (? IS NULL OR daemon = ?) AND rowid < ? ORDER BY rowid DESC LIMIT ?",
@@ -251,11 +251,11 @@ class Operations:
                 size += sum(len(row[name] or "") for name in ("request", "result", "problem"))
                 if found and size > MAX_PAGE_BYTES:
                     break
-                found.append(row)
+                found.append(_operation(row))
             return found
 
-        rows = await self._storage.recall(("operations", daemon, limit, before), page)
-        return [self.live.get(row["id"]) or _operation(row) for row in rows]
+        found = await self._storage.recall(("operations", daemon, limit, before), page)
+        return [self.live.get(one.id, one) for one in found]
 
     async def unfinished(self) -> list[Operation]:
         """Take up again what a former process left without an outcome, oldest first."""
