@@ -1,4 +1,4 @@
-"""The flags that say how to load, one for each row of the table of options."""
+"""The flags of a load, one for each row of the table of options."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ from exporter.shared.durations import Duration
 
 
 def plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
-    """Add the flags that say how to load, one for each row of the table of options."""
+    """Add the flags of a load, one for each row of the table of options."""
     options: list[Callable[[Callable[..., Any]], Callable[..., Any]]] = [
         click.option("--instance-id", help="Name of the instance. Default: the model key."),
         click.option("--ttl", "ttl_seconds", type=Duration(), help="Idle time, such as 1h. Default: never."),
@@ -25,7 +25,7 @@ def plan_flags(command: Callable[..., Any]) -> Callable[..., Any]:
 
 
 def _option(row: LoadKey) -> Callable[[Callable[..., Any]], Callable[..., Any]]:
-    """Make the flag of one option. What a plain type does not tell is checked by the API."""
+    """Make the flag of one option. The API checks what a click type cannot."""
     flag = row.cli_flag
     if row.kind == "bool":
         negated = f"--no-{flag.removeprefix('--')}"
