@@ -24,7 +24,7 @@ async def test_a_site_is_looked_at_and_acted_on_and_what_fails_in_part_is_exit_c
     here: dict[str, str], sims: dict[str, Simulator]
 ) -> None:
     unsaid = await run("eject-all", **here)
-    assert (unsaid.code, "--daemon: there are 3, say which: a, b, c" in unsaid.err) == (2, True)
+    assert (unsaid.code, "--daemon: required, as there are 3: a, b, c" in unsaid.err) == (2, True)
     seen = json.loads((await run("ps", "--site", "east", "--json", **here)).out)["daemons"]
     assert [one["daemon"] for one in seen] == ["a", "b"]
     nowhere = await run("ps", "--site", "north", **here)
