@@ -14,6 +14,7 @@ from exporter.shared import process
 from tests.benchmarks import (
     bench_actions,
     bench_drm,
+    bench_fleet,
     bench_mcp,
     bench_nvml,
     bench_pulse,
@@ -32,6 +33,7 @@ BENCHMARKS: Final[dict[str, Callable[..., Iterator[Row]]]] = {
     "nvml": bench_nvml.rows,
     "drm": bench_drm.rows,
     "actions": bench_actions.rows,
+    "fleet": bench_fleet.rows,
     "mcp": bench_mcp.rows,
     "tap": bench_tap.rows,
     "curves": curves.rows,
