@@ -69,7 +69,13 @@ def _rows(said: dict[str, str], process: psutil.Process, count: int) -> Iterator
         yield row(f"{verb}, CPU of the service", used_s * 1e3, "ms")
     headers = {"Authorization": f"Bearer {said['token']}"}
     with httpx.Client(base_url=said["url"], headers=headers, trust_env=False, timeout=120) as http:
-        group = {"name": "bench", "model": SMALL, "at_least": count, "wave": count, "site": "lab"}
+        group: dict[str, str | int] = {
+            "name": "bench",
+            "model": SMALL,
+            "at_least": count,
+            "wave": count,
+            "site": "lab",
+        }
         started = time.monotonic()
         http.post("/v1/fleet/desired", params=group).raise_for_status()
         while http.get("/v1/fleet/desired").json()["groups"][0]["plan"]["serving"] < count:
