@@ -6,10 +6,10 @@ from typing import Final
 
 from dashboards.kit import panels, theme
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import Expr, Selector, max_by, sum_by
+from dashboards.kit.promql import Expr, Selector, either, max_by, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
-from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
+from dashboards.rules.recording import GPU, THROTTLED, TPOT_S, TTFT_S, error_rate
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
@@ -75,6 +75,13 @@ def waiting_stat(selector: Selector) -> Viz:
 def vram_used(selector: Selector, *by: str) -> Expr:
     """Take how full GPUs are."""
     return max_by(selector.now(h.MEMORY_USED) / selector.now(h.MEMORY_TOTAL), *by).in_unit("ratio")
+
+
+def gpu_state(selector: Selector) -> Expr:
+    """Take the state of each GPU: 0 fine, 1 throttled by heat or power brake, 2 lost."""
+    lost = max_by(selector.now(h.LOST), *GPU)
+    throttled = max_by(selector.now(h.THROTTLE, reason=THROTTLED), *GPU)
+    return (lost * 2 + either(throttled, lost * 0)).in_unit("")
 
 
 GPU_COLUMN: Final = Column("gpu", "GPU", width=50)

@@ -85,7 +85,7 @@ _TABLE = tables.table(
     Query(max_by(_B.now(h.TEMPERATURE, sensor="gpu"), *GPU)),
     Query(max_by(_B.over("avg_over_time", h.POWER, "1m"), *GPU)),
     Query(max_by(_B.now(h.POWER_LIMIT), *GPU)),
-    Query(max_by(_B.now(h.LOST), *GPU)),
+    Query(common.gpu_state(_B)),
     columns=[
         Column("instance", "Host", width=130, mappings=theme.HOSTS),
         common.GPU_COLUMN,
@@ -96,7 +96,7 @@ _TABLE = tables.table(
         Column("E", "Temp", unit="celsius", decimals=0, width=70),
         Column("F", "Power", unit="watt", decimals=0, width=75),
         Column("G", "Limit", unit="watt", decimals=0, width=75),
-        Column("H", "State", width=75, mappings=theme.FAULTY),
+        Column("H", "State", width=90, mappings=theme.GPU_CELLS),
     ],
     largest="VRAM used",
 )

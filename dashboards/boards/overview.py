@@ -104,11 +104,12 @@ _DAEMONS = tables.table(
 )
 _GPUS = tables.table(
     "GPUs",
-    "How full, busy and hot is each GPU? The host opens its board.",
+    "How full, busy and hot is each GPU, and is it throttled? The host opens its board.",
     Query(common.vram_used(Selector(), *GPU)),
     Query(max_by(Selector().over("avg_over_time", h.UTILIZATION, "1m"), *GPU)),
     Query(max_by(Selector().now(h.TEMPERATURE, sensor="gpu"), *GPU)),
     Query(max_by(Selector().over("avg_over_time", h.POWER, "1m"), *GPU)),
+    Query(common.gpu_state(Selector())),
     columns=[
         Column("instance", "Host", mappings=theme.HOSTS, link="daemonpulse-fleet?var-host=${__value.raw}"),
         common.GPU_COLUMN,
@@ -116,6 +117,7 @@ _GPUS = tables.table(
         Column("B", "Busy", unit="percentunit", decimals=0, width=62),
         Column("C", "Temp", unit="celsius", decimals=0, width=66),
         Column("D", "Power", unit="watt", decimals=0, width=72),
+        Column("E", "State", width=90, mappings=theme.GPU_CELLS),
     ],
     largest="VRAM used",
 )

@@ -134,6 +134,7 @@ UP_DOWN: Final = words(_0=("Down", RED_BACK), _1=("Up", CLEAR))
 RISK: Final = words(_0=("No", CLEAR), _1=("Yes", AMBER_BACK))
 GUARD: Final = words(_0=("No", AMBER_BACK), _1=("Yes", CLEAR))
 FAULTY: Final = words(_0=("OK", CLEAR), _1=("Fault", RED_BACK))
+GPU_CELLS: Final = words(_0=("OK", CLEAR), _1=("Throttled", AMBER_BACK), _2=("Lost", RED_BACK))
 SEVERITIES: Final = words(
     critical=("critical", RED_BACK), warning=("warning", AMBER_BACK), info=("info", CLEAR)
 )
