@@ -10,7 +10,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import RANGE, Selector, max_by, sum_by, variable
+from dashboards.kit.promql import RANGE, Expr, Selector, either, max_by, sum_by, variable
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from exporter.catalogue import energy as e
@@ -22,14 +22,22 @@ _WH_J: Final = 3600
 _KWH_J: Final = 3.6e6
 
 # Pulse ---------------------------------------------------------------------------------------------------------------
+_ASKED: Final = sum_by(_B.increase(t.REQUESTS, RANGE), "client")
+
+
+def _some(part: Expr) -> Expr:
+    """Count by client: 0 where a client had requests and none of these."""
+    return either(sum_by(part, "client"), _ASKED * 0)
+
+
 _CLIENTS = tables.table(
     "Clients",
     "Who asks, how much, and what do they see? Cancelled: the client went away. Cut: the daemon's side ended it.",
-    Query(sum_by(_B.increase(t.REQUESTS, RANGE), "client") > 0),
+    Query(_ASKED > 0),
     Query(sum_by(_D.now(t.RUNNING), "client")),
-    Query(sum_by(_B.increase(t.REQUESTS, RANGE, code="=~4..|5..|none"), "client")),
-    Query(sum_by(_D.increase(t.CANCELLED, RANGE), "client")),
-    Query(sum_by(_D.increase(t.CUT, RANGE), "client")),
+    Query(_some(_B.increase(t.REQUESTS, RANGE, code="=~4..|5..|none"))),
+    Query(_some(_D.increase(t.CANCELLED, RANGE))),
+    Query(_some(_D.increase(t.CUT, RANGE))),
     Query(sum_by(_B.increase(t.TOKENS, RANGE, type="input"), "client")),
     Query(sum_by(_B.increase(t.TOKENS, RANGE, type="output"), "client")),
     Query(_B.quantile(0.95, t.TTFT, "client", window=RANGE)),
@@ -113,7 +121,7 @@ _SPENDERS = tables.table(
         Column("client", "Client"),
         Column("A", "Output tokens", unit="short", width=115),
         Column("B", "Energy", unit="watth", decimals=1, width=95),
-        Column("C", "Energy per token", unit="joule", decimals=2, width=130),
+        Column("C", "Energy per token", unit="joule", decimals=2, width=145),
         Column("D", "Electricity", unit="currencyUSD", decimals=3, width=95),
         Column("E", "CO2", unit="massg", decimals=1, width=85),
     ],

@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.kit import latency, panels, plots, style, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, Variable, row, section, source
-from dashboards.kit.promql import RANGE, Selector, sum_by
+from dashboards.kit.promql import RANGE, Selector, either, sum_by
 from dashboards.kit.targets import LogQuery, Query
 from exporter.catalogue import log_stream as s
 
@@ -29,12 +29,13 @@ _SERVER: Final = _ALL + ' | llmster_log="server" |= `$find`'
 _RUNTIME: Final = _ALL + ' | llmster_log="runtime" | llmster_instance_id=~"$model.*" |= `$find`'
 _PREDICTION: Final = _ALL + ' | llmster_log="prediction" | llmster_instance_id=~"$model.*" |= `$find`'
 
+_LINES: Final = sum_by(_B.increase(s.SERVER_MESSAGES, RANGE))
 _LOG = panels.counts(
     "Server log",
     "How many errors and warnings did the daemon log in this time?",
-    Query(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE, level="error")), "errors"),
-    Query(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE, level="warn")), "warnings"),
-    Query(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE)), "lines"),
+    Query(either(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE, level="error")), _LINES * 0), "errors"),
+    Query(either(sum_by(_B.increase(s.SERVER_MESSAGES, RANGE, level="warn")), _LINES * 0), "warnings"),
+    Query(_LINES, "lines"),
     marks={"errors": theme.ANY_RED, "warnings": theme.ANY_AMBER},
 )
 _LEVELS = plots.series(

@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import plots, style, tables, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import RANGE, Selector, avg_by, max_by, min_by, now, share, sum_by
+from dashboards.kit.promql import RANGE, Selector, avg_by, either, max_by, min_by, now, share, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
@@ -90,7 +90,7 @@ _OTLP = plots.series(
         + sum_by(_B.rate(o.OTLP_SPANS_FAILED))
         + sum_by(_B.rate(o.OTLP_LOGS_DROPPED))
         + sum_by(_B.rate(o.OTLP_LOGS_FAILED))
-        + sum_by(_B.rate(o.OTLP_POINTS_FAILED)),
+        + either(sum_by(_B.rate(o.OTLP_POINTS_FAILED)), sum_by(_B.rate(o.OTLP_SPANS_FAILED)) * 0),
         "lost",
     ),
     unit="cps",

@@ -124,10 +124,10 @@ _PER_DAY = _number(
     unit=_USD,
 )
 _JOULES = _number(
-    "Energy per output token",
+    "Energy per token",
     "How much energy does one output token take, idle time included?",
     _joules_per_token(RANGE),
-    "idle included",
+    "output tokens",
     decimals=1,
 )
 _API_LIST = panels.counts(
@@ -203,7 +203,7 @@ _MODELS = tables.table(
         Column("A", "Output tokens", unit="short", width=115),
         Column("B", "Requests", unit="short", decimals=0, width=85),
         Column("C", "Energy", unit="watth", decimals=1, width=95),
-        Column("D", "Energy per token", unit="joule", decimals=2, width=130),
+        Column("D", "Energy per token", unit="joule", decimals=2, width=145),
         Column("E", "Electricity", unit=_USD, decimals=3, width=95),
         Column("F", "CO2", unit="massg", decimals=1, width=90),
         Column("G", "API value", unit=_USD, decimals=2, width=90),
@@ -250,7 +250,7 @@ BOARD: Final = Board(
         "Cost per 1M tokens",
         "Cost per request",
         "Cost per day",
-        "Energy per output token",
+        "Energy per token",
         "Against the API",
         "Energy",
         "Power by model",

@@ -45,7 +45,7 @@ _ALERTS = tables.table(
     Query(firing()),
     columns=[
         Column("severity", "Severity", width=82, mappings=theme.SEVERITIES),
-        Column("alertname", "Alert", link="${__value.raw}"),
+        Column("alertname", "Alert", width=190, link="${__value.raw}"),
         Column("object", "Object"),
         Column("A", "Since", unit="dateTimeFromNow", width=125),
     ],
@@ -113,13 +113,13 @@ _GPUS = tables.table(
     columns=[
         Column("instance", "Host", mappings=theme.HOSTS, link="daemonpulse-fleet?var-host=${__value.raw}"),
         common.GPU_COLUMN,
-        Column("A", "VRAM used", unit="percentunit", decimals=0, gauge_to=1, thresholds=theme.VRAM),
+        Column("A", "VRAM", unit="percentunit", decimals=0, gauge_to=1, thresholds=theme.VRAM),
         Column("B", "Busy", unit="percentunit", decimals=0, width=62),
         Column("C", "Temp", unit="celsius", decimals=0, width=66),
         Column("D", "Power", unit="watt", decimals=0, width=72),
-        Column("E", "State", width=90, mappings=theme.GPU_CELLS),
+        Column("E", "State", width=84, mappings=theme.GPU_CELLS),
     ],
-    largest="VRAM used",
+    largest="VRAM",
 )
 _STATES = plots.timeline(
     "Daemon state",

@@ -73,7 +73,7 @@ def _attained(title: str, ask: str, bad: Expr, objective: str) -> panels.Viz:
     return panels.stat(
         title,
         ask,
-        Query((1 - bad).in_unit("ratio"), f"objective ${objective}"),
+        Query((1 - bad).in_unit("ratio"), f"objective ${{{objective}:text}}"),
         decimals=2,
         spark=False,
     )

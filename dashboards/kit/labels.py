@@ -69,7 +69,11 @@ def firing() -> Expr:
     )
     gpu = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
     short = relabeled(gpu, "model", "$1", "model", "(?:.*/)?(.+)")
-    of = joined(short, "object", " ", "daemon", "model", "gpu", "server", "tool", "collector")
+    # The host tells of what only an alert without a daemon is about.
+    both = joined(short, "host", "|", "daemon", "instance")
+    alone = relabeled(both, "host", "$1", "host", r"\|(.*?)(?::[0-9]+)?")
+    other = relabeled(alone, "host", "", "host", r".+\|.*")
+    of = joined(other, "object", " ", "daemon", "model", "gpu", "server", "tool", "collector", "host")
     return relabeled(of, "object", "\u2013", "object", "\\s*")
 
 

@@ -19,6 +19,9 @@ GAP_MS: Final = 300_000
 LEVEL_STEP: Final = "30s"
 """Between the points of a gauge."""
 
+_FEW: Final = 4
+"""Top of an axis of counts while all are 0, where Grafana would write 100."""
+
 SHORT_NAMES: Final = ({"id": "renameByRegex", "options": {"regex": "^[^/]+/(.*)$", "renamePattern": "$1"}},)
 """Drops the publisher before a model's name."""
 
@@ -48,6 +51,7 @@ def series(
 
     `limits` are thresholds drawn as dashed lines. `shades` colours series that no override names by shades of slate.
     """
+    top = _FEW if bars and soft_high is None else soft_high
     color = {"mode": "shades", "fixedColor": theme.SLATE} if shades else theme.fixed(theme.INDIGO)
     return panel(
         "timeseries",
@@ -71,7 +75,7 @@ def series(
                 "axisPlacement": "auto",
                 "scaleDistribution": {"type": "log", "log": 10} if log else {"type": "linear"},
                 "thresholdsStyle": {"mode": "dashed" if limits else "off"},
-                **({"axisSoftMax": soft_high} if soft_high is not None else {}),
+                **({"axisSoftMax": top} if top is not None else {}),
                 **({"axisSoftMin": low} if log else {}),
             },
             "thresholds": limits or theme.QUIET,

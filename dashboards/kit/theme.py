@@ -130,6 +130,7 @@ NAN_DASH: Final[list[Json]] = [
 
 # Cells: what is as it should be has no colour.
 YES_NO: Final = words(_0=("No", CLEAR), _1=("Yes", CLEAR))
+TRUE_FALSE: Final = words(false=("No", CLEAR), true=("Yes", AMBER_BACK))
 UP_DOWN: Final = words(_0=("Down", RED_BACK), _1=("Up", CLEAR))
 RISK: Final = words(_0=("No", CLEAR), _1=("Yes", AMBER_BACK))
 GUARD: Final = words(_0=("No", AMBER_BACK), _1=("Yes", CLEAR))

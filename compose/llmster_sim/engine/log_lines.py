@@ -84,8 +84,7 @@ class LogLines:
                 log_events.draft_acceptance(accepted=stats.draft_accepted, total=stats.draft_total)
             )
         self._engine_line(log_events.slot_released(slot=job.slot, task=job.number))
-        if self._desk.logs_prompts:
-            self._events(job, generation, stats)
+        self.output(job, generation, stats)
         if job.ask.stream:
             self._server_line("Finished streaming response")
         elif job.ask.route is not None:
@@ -96,7 +95,10 @@ class LogLines:
         """No slot is busy any more."""
         self._engine_line(log_events.ALL_SLOTS_IDLE)
 
-    def _events(self, job: Job, generation: Generation, stats: Stats) -> None:
+    def output(self, job: Job, generation: Generation, stats: Stats) -> None:
+        """Publish what a job wrote, and first what it was asked where that is told at the end."""
+        if not self._desk.logs_prompts:
+            return
         if not self._engine.prompt_at_start:
             self._input(job)
         kept = stats if self._desk.keeps_stats(job.number) else None

@@ -103,9 +103,11 @@ class Queue:
             self._finish(job, "modelUnloaded")
 
     def break_off(self, error: DaemonError) -> None:
-        """End everything because the engine died: nothing is kept."""
+        """End everything because the engine died. Assumed: what was written by then is logged, with reason `failed`."""
         for job in [*self.running.values(), *self.waiting]:
             job.stop_timers()
+            if self._written(job) and not job.ask.embedding:
+                self._log_failed(job)
             job.phase = "done"
             self._desk.totals.failed += not job.ask.embedding
             job.notify(Failed(error=error))
@@ -267,6 +269,13 @@ class Queue:
             draft_total=drafted,
             draft_accepted=round(drafted * 0.83),
         )
+
+    def _log_failed(self, job: Job) -> None:
+        job.generation = (job.generation or job.ask.generation).cut(self._written(job))
+        job.stop_reason = "failed"
+        stats = self._stats(job, self._decoded_s(job))
+        self._desk.totals.add(model_key=self._model.key, generation=job.generation, stats=stats)
+        self._log_lines.output(job, job.generation, stats)
 
     def _finish(self, job: Job, reason: StopReason) -> None:
         desk = self._desk

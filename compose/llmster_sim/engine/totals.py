@@ -18,7 +18,8 @@ if TYPE_CHECKING:
 class Totals:
     """Running sums since the simulator was made; a restart of the daemon does not reset them.
 
-    `predictions` counts finished ones that left output, `failed` those that left none; embeddings are in neither.
+    `predictions` counts ended ones that left output, `failed` those whose client got an error; embeddings are in
+    neither.
     """
 
     predictions: int = 0

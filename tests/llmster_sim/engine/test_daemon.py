@@ -282,7 +282,8 @@ def test_crash_takes_the_instance_and_its_jobs_and_says_so(
     clock.advance(0.5)
     daemon.crash(QWEN, exit_code=139)
     assert daemon.instances == []
-    assert (daemon.totals.crashes, daemon.totals.failed, daemon.totals.predictions) == (1, 1, 0)
+    assert (daemon.totals.crashes, daemon.totals.failed) == (1, 1)
+    assert daemon.totals.by_stop_reason == {"failed": 1}
     texts = [event["data"].get("message", "") for event in events]
     assert "The model has crashed without additional information. (Exit code: 139)" in texts
 
