@@ -34,7 +34,7 @@ _CLIENTS = tables.table(
     "Clients",
     "Who asks, how much, and what do they see? Cancelled: the client went away. Cut: the daemon's side ended it.",
     Query(_ASKED > 0),
-    Query(sum_by(_D.now(t.RUNNING), "client")),
+    Query(either(sum_by(_D.now(t.RUNNING), "client"), _ASKED * 0)),
     Query(_some(_B.increase(t.REQUESTS, RANGE, code="=~4..|5..|none"))),
     Query(_some(_D.increase(t.CANCELLED, RANGE))),
     Query(_some(_D.increase(t.CUT, RANGE))),
@@ -62,14 +62,14 @@ _TOKENS = plots.series(
     Query(sum_by(_B.rate(t.TOKENS, type="output"), "client") > 0, "{{client}}"),
     unit="tok/s",
     stack=True,
-    shades=True,
+    overrides=style.NAMES,
     decimals=0,
 )
 _TTFT = plots.series(
     "TTFT p95 by client",
     "Which client waits? Seen from the client's side, queue included.",
     Query(_B.quantile(0.95, t.TTFT, "client"), "{{client}}"),
-    shades=True,
+    overrides=style.NAMES,
     bridged=True,
 )
 _CODES = plots.series(
@@ -132,7 +132,7 @@ _POWER = plots.series(
     "Whose requests use the energy?",
     Query(sum_by(_D.rate(e.CLIENT, "5m"), "client").in_unit("watts"), "{{client}}"),
     stack=True,
-    shades=True,
+    overrides=style.NAMES,
     decimals=0,
 )
 

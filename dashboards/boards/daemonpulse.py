@@ -67,7 +67,7 @@ _ERRORS = plots.series(
     Query(sum_by(_B.increase(o.CONNECTION_FAILURES), "reason"), "connection: {{reason}}"),
     Query(sum_by(_B.increase(o.UNREADABLE_MESSAGES), "kind"), "unreadable: {{kind}}"),
     Query(sum_by(_B.increase(o.PROTOCOL_WARNINGS), "kind"), "warning: {{kind}}"),
-    Query(sum_by(_B.increase(o.INTERNAL_ERRORS), "stage"), "internal: {{stage}}"),
+    Query(sum_by(_B.increase(o.INTERNAL_ERRORS)), "internal"),
     unit="none",
     decimals=0,
     stack=True,

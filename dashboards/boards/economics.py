@@ -102,7 +102,7 @@ def _number(
 
 
 _COST = _number(
-    "Cost per 1M tokens",
+    "Cost/1M tokens",
     "What did a million output tokens cost in this time, GPUs and electricity together?",
     _usd_per_million(RANGE),
     "output tokens",
@@ -136,22 +136,22 @@ _API_LIST = panels.counts(
     Query(_usd_per_million(RANGE) / variable("api"), "of API price"),
     Query(
         (_tokens_per_second(RANGE) / _MILLION * variable("api") - _usd_per_second(RANGE)) * _DAY_S,
-        "saved per day",
+        "saved/day",
     ),
     Query(_usd_per_second(RANGE) * _DAY_S / variable("api") * _MILLION, "break-even/day"),
     marks={"of API price": theme.steps(theme.TEXT, (1, theme.AMBER))},
-    units={"of API price": ("percentunit", 0), "saved per day": (_USD, 2), "break-even/day": ("short", 1)},
+    units={"of API price": ("percentunit", 0), "saved/day": (_USD, 2), "break-even/day": ("short", 1)},
 )
 _ENERGY_LIST = panels.counts(
     "Energy",
     "How much energy and carbon does a day at this pace take, and which share of it is used while nothing runs?",
-    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH, "energy per day"),
-    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH * variable("carbon"), "CO2 per day"),
+    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH, "energy/day"),
+    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH * variable("carbon"), "CO2/day"),
     Query(share(sum_by(_B.rate(e.IDLE, RANGE)), sum_by(_B.rate(e.GPU, RANGE))), "idle share"),
     Query(avg_by(_B.over("avg_over_time", h.UTILIZATION, RANGE)), "GPU utilization"),
     units={
-        "energy per day": ("kwatth", 2),
-        "CO2 per day": ("massg", 2),
+        "energy/day": ("kwatth", 2),
+        "CO2/day": ("massg", 2),
         "idle share": ("percentunit", 0),
         "GPU utilization": ("percentunit", 0),
     },
@@ -247,7 +247,7 @@ BOARD: Final = Board(
     variables=(source("prometheus", "Prometheus"), HOST, DAEMON, _GPU_HOUR, _KWH, _CARBON, _API),
     notes=NOTES,
     answer=(
-        "Cost per 1M tokens",
+        "Cost/1M tokens",
         "Cost per request",
         "Cost per day",
         "Energy per token",
@@ -262,10 +262,10 @@ BOARD: Final = Board(
                 5,
                 (4, _COST),
                 (4, _PER_REQUEST),
-                (3, _PER_DAY),
-                (3, _JOULES),
-                (5, _API_LIST),
-                (5, _ENERGY_LIST),
+                (4, _PER_DAY),
+                (4, _JOULES),
+                (4, _API_LIST),
+                (4, _ENERGY_LIST),
             ),
             row(7, (8, _COST_OVER_TIME), (8, _SPENT), (8, _BY_MODEL)),
             row(7, (24, _MODELS)),

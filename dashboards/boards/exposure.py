@@ -42,8 +42,8 @@ _VERSIONS = tables.table(
         common.DAEMON_COLUMN,
         Column("version", "Version", width=90),
         Column("build", "Build", width=70),
-        Column("kind", "Kind", width=80),
-        Column("B", "Restarts", decimals=0, width=80, thresholds=common.ANY_CELL),
+        Column("kind", "Kind", width=70),
+        Column("B", "Restarts", decimals=0, width=76, thresholds=common.ANY_CELL),
     ],
 )
 _JIT = tables.table(
@@ -98,7 +98,7 @@ _PEERS = tables.table(
 
 EXPOSURE: Final = section(
     "Exposure, versions and LM Link",
-    row(6, (15, _POSTURE), (9, _VERSIONS)),
+    row(6, (16, _POSTURE), (8, _VERSIONS)),
     row(6, (11, _JIT), (13, _ENGINES)),
     row(5, (10, _LINK), (14, _PEERS)),
 )

@@ -299,7 +299,7 @@ SECTIONS: Final = (
     section("Memory bus and codecs", row(8, (12, _MEMORY_BUSY), (12, _CODEC))),
     section(
         "Links (optional)",
-        row(6, (14, _PCIE), (4, _DEGRADED), (6, _NVLINK_UP)),
+        row(6, (13, _PCIE), (5, _DEGRADED), (6, _NVLINK_UP)),
         row(8, (12, _TRAFFIC), (12, _NVLINK)),
     ),
     section("Faults (optional)", row(7, (9, _ECC), (15, _XID)), row(7, (9, _ROWS), (15, _NVLINK_ERRORS))),

@@ -114,18 +114,18 @@ _SERVERS = tables.table(
 _BY_TOOL = plots.series(
     "Calls by tool",
     "Which tools are called?",
-    Query(sum_by(_B.increase(m.TOOL_CALLS), "server", "tool") > 0, "{{server}}/{{tool}}"),
+    Query(sum_by(_B.increase(m.TOOL_CALLS), "server", "tool") > 0, "{{tool}} ({{server}})"),
     unit="none",
     decimals=0,
     stack=True,
     bars=True,
-    shades=True,
+    overrides=style.NAMES,
 )
 _LATENCY = plots.series(
     "Tool latency p95",
     "Which tool is slow?",
-    Query(_B.quantile(0.95, m.TOOL_CALL_DURATION, "server", "tool"), "{{server}}/{{tool}}", exemplars=True),
-    shades=True,
+    Query(_B.quantile(0.95, m.TOOL_CALL_DURATION, "server", "tool"), "{{tool}} ({{server}})", exemplars=True),
+    overrides=style.NAMES,
     bridged=True,
 )
 _GATE = plots.series(
@@ -154,7 +154,7 @@ _ASKED = plots.series(
     decimals=0,
     stack=True,
     bars=True,
-    shades=True,
+    overrides=style.NAMES,
 )
 _BY_MODEL = panels.bars(
     "Tool calls by model",
@@ -236,7 +236,7 @@ BOARD: Final = Board(
     sections=(
         section(
             "",
-            row(6, (4, _PENDING), (20, _APPROVALS)),
+            row(6, (5, _PENDING), (19, _APPROVALS)),
             row(5, (5, _GUARD), (5, _RECORD), (14, _CALLS)),
             row(8, (24, _POLICY)),
         ),

@@ -13,7 +13,7 @@ import attr
 from grafanalib import core
 
 from dashboards.kit import theme
-from dashboards.kit.labels import firing_notes
+from dashboards.kit.labels import began_firing
 from dashboards.kit.panels import Viz
 from dashboards.kit.promql import RATE_INTERVAL, Expr, Selector
 from dashboards.kit.targets import ACTIONS_TYPE, PROMETHEUS
@@ -363,5 +363,8 @@ RESTARTED: Final = Note(
 UPGRADED: Final = Note(
     "Versions", _TOP.appeared(d.BUILD_INFO, RATE_INTERVAL), "{{daemon}} runs {{version}}", theme.VIOLET
 )
-ALERTED: Final = Note("Alerts", firing_notes(), "{{alertname}} ({{severity}})", theme.RED)
-NOTES: Final = (ALERTED, LOADED, UNLOADED, RESTARTED, UPGRADED)
+CRITICAL: Final = Note(
+    "Critical alerts", began_firing("critical", RATE_INTERVAL), "{{alertname}} fires", theme.RED
+)
+WARNED: Final = Note("Warnings", began_firing("warning", RATE_INTERVAL), "{{alertname}} fires", theme.AMBER)
+NOTES: Final = (CRITICAL, WARNED, LOADED, UNLOADED, RESTARTED, UPGRADED)

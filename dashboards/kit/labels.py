@@ -77,10 +77,12 @@ def firing() -> Expr:
     return relabeled(of, "object", "\u2013", "object", "\\s*")
 
 
-def firing_notes() -> Expr:
-    """Give what fires, for an annotation."""
+def began_firing(severity: str, window: str) -> Expr:
+    """Give the alerts of a severity that began to fire within the window, for an annotation."""
+    alerts = f'max by (alertname) (ALERTS{{alertstate="firing",severity="{severity}"}}'
     return Expr(
-        'max by (alertname, severity) (ALERTS{alertstate="firing",severity=~"critical|warning"})',
-        frozenset({"alertname", "severity"}),
+        f"{alerts}) unless {alerts} offset {window})",
+        frozenset({"alertname"}),
         selectors=('ALERTS{alertstate="firing"}',),
+        tie=3,
     )

@@ -55,6 +55,12 @@ MODELS: Final = tuple(
 """A hue per family of models, a shade per model."""
 
 
+NAMES: Final = tuple(
+    matching(f"^[{initials}].*", color={"mode": "shades", "fixedColor": color})
+    for initials, color in zip(("a-c", "d-f", "g-l", "m-o", "p-r", "s-z"), theme.HUES, strict=True)
+)
+"""A hue by the initial of a name, for names that nobody can know: clients, tools, routes; shades within."""
+
 GPUS: Final = tuple(
     matching(f".*GPU {index}( .*)?$", color={"mode": "shades", "fixedColor": color})
     for index, color in enumerate(theme.GPUS)

@@ -134,6 +134,11 @@ def _require_columns(title: str, queries: Sequence[AnyQuery], columns: Sequence[
             raise QueryError(f"{title}: column {column.title} is a number without a unit")
 
 
+def header_px(title: str) -> int:
+    """Give the width that the title of a column needs, in pixels: its letters and the padding."""
+    return 8 * len(title) + 12
+
+
 def _of_column(name: str, column: Column) -> Json:
     properties: list[Json] = [{"id": "displayName", "value": column.title}]
 
@@ -144,7 +149,7 @@ def _of_column(name: str, column: Column) -> Json:
         "unit": (column.unit or "none") if column.numeric else None,
         "custom.align": "right" if column.numeric and column.gauge_to is None else None,
         "decimals": column.decimals,
-        "custom.width": column.width or None,
+        "custom.width": max(column.width, header_px(column.title)) if column.width else None,
         "mappings": column.mappings or (theme.NAN_DASH if column.numeric else None),
         "thresholds": column.thresholds,
     }

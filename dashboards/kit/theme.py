@@ -74,6 +74,9 @@ FAMILIES: Final = (
 )
 """A model's hue by the family in its name, never amber or red; models of one family differ by shade."""
 
+HUES: Final = (INDIGO, TEAL, VIOLET, SKY, SAND, STEEL)
+"""Hues for what has no meaning of its own."""
+
 GPUS: Final = (INDIGO, TEAL, VIOLET, SKY, SAND, STEEL, SLATE, DIM)
 """A GPU's hue by its index; those of an index from 8 on begin again."""
 

@@ -100,7 +100,7 @@ def test_boards_know_which_daemon_and_annotate_what_happened_there(name: str) ->
     data = board(name)
     assert "daemon" in variables(data)
     names = [note["name"] for note in data["annotations"]["list"]]
-    assert names == ["Alerts", "Model loads", "Model unloads", "Restarts", "Versions"]
+    assert names == ["Critical alerts", "Warnings", "Model loads", "Model unloads", "Restarts", "Versions"]
 
 
 # The grid ------------------------------------------------------------------------------------------------------------

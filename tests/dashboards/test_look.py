@@ -182,6 +182,19 @@ def test_no_table_is_wider_than_its_panel(name: str, panel: Json, screen: int) -
     assert sum(widths) <= room, f"{name}: {sum(widths)} of {room:.0f} px"
 
 
+@every_panel
+def test_titles_are_not_cut_off_at_1280(name: str, panel: Json) -> None:
+    room = (1280 - SIDE_PX) * panel["gridPos"]["w"] / 24 - 8 - 82  # the gap, and the marks beside a title
+    assert 7 * len(panel["title"]) <= room, name
+
+
+@every_table
+def test_titles_of_columns_are_not_cut_off(name: str, panel: Json) -> None:
+    for one in panel["fieldConfig"]["overrides"]:
+        told = {entry["id"]: entry["value"] for entry in one["properties"]}
+        assert told.get("custom.width", 999) >= 8 * len(told["displayName"]) + 12, name
+
+
 @every_table
 def test_text_in_tables_is_never_read_as_a_number(name: str, panel: Json) -> None:
     if panel["datasource"]["type"] == "tempo":

@@ -10,6 +10,7 @@ import json
 import math
 import re
 import shutil
+import time
 from collections.abc import Awaitable, Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -20,6 +21,7 @@ import pytest
 from daemonpulse.demo.programs import Program, running, stack_folder
 from dashboards.alerts.groups import ALERTS
 from dashboards.rules.recording import RECORDINGS
+from exporter.hardware.gpus import GpuReading
 from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic import scenarios
 from tests.actions.conftest import StartForge
@@ -30,17 +32,22 @@ from tests.external import FindTool
 from tests.hosts import FULL_GPU, GPUS, Gpus, Host, family
 from tests.otlp_sink import otlp_sink
 from tests.system.conftest import StartExporter, daemon
+from tests.system.running_tap import key_of, running_tap
 
-_NO_TAP = "no tap stands before these daemons; tests/system/test_tap.py has one"
-NOT_SERVED: dict[str, str] = {"daemonpulse_tap_up": _NO_TAP, "daemonpulse_tap_tokens_total": _NO_TAP}
+NOT_SERVED: dict[str, str] = {}
 """Metrics that nothing in this run serves."""
 
+_FAST = "the daemon's clock is four times as fast as the GPUs', so that no request's energy is known"
 QUIET: dict[str, str] = {
     "overview / Log stream / E": "no event was dropped",
     "fleet / Clocks of maximum / B": "the GPUs of this run report no memory clock",
-    "forge / Load settings / C": "every load of this run leaves GPU offload to the daemon",
+    "overview / OTLP throughput / C": "this exporter pushes no metrics",
+    "toolchain / Tool servers / D": "the tool server's answers are well-formed",
+    **{f"economics / Energy per request / {letter}": _FAST for letter in "ABC"},
+    **{f"economics / Cost by client / {letter}": _FAST for letter in "BCDE"},
+    "economics / Power by client / A": _FAST,
+    "forge / Load settings / F": "every load of this run leaves GPU offload to the daemon",
     **{f"pulse / Queue time / {letter}": "no engine of this run logs deferred tasks" for letter in "ABC"},
-    "console / Server log / B": "the daemon logs no warning",
     "alert DaemonPulseDroppingEvents reads llmster_log_events_dropped_total": "no event was dropped",
 }
 """Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
@@ -64,6 +71,18 @@ SLOWED = dataclasses.replace(
     FULL_GPU, throttle_reasons={**(FULL_GPU.throttle_reasons or {}), "hw_thermal_slowdown": True}
 )
 SLOWED_GPUS = dataclasses.replace(GPUS, devices=(SLOWED, *GPUS.devices[1:]))
+
+
+class Working(Gpus):
+    """GPUs that use energy while time goes by."""
+
+    def read(self) -> GpuReading:
+        reading = super().read()
+        joules = 150 * time.monotonic()
+        return dataclasses.replace(
+            reading,
+            devices=tuple(dataclasses.replace(one, energy_joules=joules) for one in reading.devices),
+        )
 
 
 class Prometheus:
@@ -163,14 +182,17 @@ async def test_every_query_of_every_board_and_rule_returns_data(
     wanted = [one for one in asked if not excused(one)]
     assert {one.where for one in asked} >= QUIET.keys(), "an entry of QUIET names no query"
 
-    async with Simulator(SimConfig(scenario="steady+agent+burst+malformed", speed=4.0, home=home)) as sim:
+    async with (
+        Simulator(SimConfig(scenario="crash+agent+burst+malformed", speed=4.0, home=home)) as sim,
+        running_tap(sim) as (tap_url, reports_url),
+    ):
         exporter = await start_exporter(
-            daemon("box", sim.url, home=home),
-            gpus=Gpus(SLOWED_GPUS, xids={("GPU-0000", 79): 2}),
+            dataclasses.replace(daemon("box", sim.url, home=home), tap_url=reports_url),
+            gpus=Working(SLOWED_GPUS, xids={("GPU-0000", 79): 2}),
             host=Host(HOST, {9000: "Xorg"}),
         )
         policy(tmp_path / "state", tmp_path / "mcp.json")
-        forge = await start_forge(sim, selector="admin", state=tmp_path / "state")
+        forge = await start_forge(sim, scope="admin", state=tmp_path / "state")
         for part, address in (("exporter", exporter.url), ("actions", forge.url)):
             targets = [{"targets": [address.removeprefix("http://")]}]
             (folder / "targets" / f"{part}.json").write_text(json.dumps(targets))
@@ -185,9 +207,12 @@ async def test_every_query_of_every_board_and_rule_returns_data(
             await press_toolchain(forge)
             sim.faults.send_raw('{"type":"communicationWarning","warning":"seeded"}')
             async with caller(forge) as client:
-                unanswered = await settle(
-                    wanted, prometheus, beat=lambda: client.call_tool("echo", {"text": "long " * 1000})
-                )
+
+                async def beat() -> None:
+                    await client.call_tool("echo", {"text": "long " * 1000})
+                    await ask_through(http, tap_url)
+
+                unanswered = await settle(wanted, prometheus, beat=beat)
             assert not unanswered, "\n".join(f"{one.where}: {one.promql}" for one in unanswered)
             await assert_lists_are_true(prometheus, [one for one in asked if excused(one)])
             await assert_variables_have_values(prometheus)
@@ -200,6 +225,17 @@ async def test_every_query_of_every_board_and_rule_returns_data(
     found, judged = await faults(external_tool("node"), shown)
     assert not found, "\n".join(found)
     assert judged > MOST_PANELS
+
+
+async def ask_through(http: httpx.AsyncClient, tap_url: str) -> None:
+    """Let two clients chat through the tap, one with a stream, one with a model that there is none of."""
+    for client, path, body in (
+        ("ci", "responses", {"model": "qwen/qwen3-8b", "stream": True, "input": "Think about it."}),
+        ("chat", "responses", {"model": "no/such-model", "input": "Nothing"}),
+        ("chat", "there-is-no-such-thing", {}),
+    ):
+        headers = {"authorization": f"Bearer {key_of(client)}"}
+        await http.post(f"{tap_url}/v1/{path}", json=body, headers=headers)
 
 
 async def settle(

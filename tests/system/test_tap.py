@@ -1,8 +1,6 @@
 """The exporter, a tap and a simulated daemon together: who asked, counted once, in the caller's trace."""
 
 import asyncio
-import contextlib
-import hashlib
 import os
 from collections import Counter
 from collections.abc import AsyncIterator
@@ -14,12 +12,10 @@ import httpx
 import lmstudio
 import pytest
 
-from exporter.tap import app
-from exporter.tap.exchange import Clocks
-from exporter.tap.settings import TapSettings
 from llmster_sim.server import SimConfig, Simulator
 from tests.otlp_sink import attributes, otlp_sink
 from tests.system.conftest import RunningExporter, Scraped, StartExporter, daemon
+from tests.system.running_tap import running_tap
 
 MODELS = ("qwen/qwen3-8b", "openai/gpt-oss-20b")
 BURST = int(os.environ.get("DAEMONPULSE_TEST_TAP_BURST", "120"))
@@ -50,48 +46,16 @@ class Together:
 
 @asynccontextmanager
 async def together(start: StartExporter, **config: Any) -> AsyncIterator[Together]:
-    keys = {hashlib.sha256(f"key-{name}".encode()).hexdigest(): name for name in ("ci", "chat")}
-    async with Simulator(SimConfig(**{"seed": 7, "scenario": "idle", "speed": SPEED, **config})) as simulator:
-        clock = simulator.clock
-        settings = TapSettings(
-            listen_host="127.0.0.1",
-            listen_port=0,
-            upstream_host="127.0.0.1",
-            upstream_port=simulator.port,
-            upstream_tls=False,
-            reports_host="127.0.0.1",
-            reports_port=0,
-            allowed_hosts=(),
-            client_keys=keys,
-            client_header="",
-            max_connections=1000,
-            drain_s=0,
-            reasoning_tags=(),
-            log_level="debug",
-            log_format="logfmt",
+    async with (
+        Simulator(SimConfig(**{"seed": 7, "scenario": "idle", "speed": SPEED, **config})) as simulator,
+        running_tap(simulator) as (url, reports_url),
+    ):
+        watched = replace(daemon("local", simulator.url), tap_url=reports_url)
+        exporter = await start(watched)
+        await exporter.until(
+            lambda seen: seen.value("daemonpulse_tap_up") == 1 and seen.value("llmster_log_stream_up") == 1
         )
-        urls: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        task = asyncio.create_task(
-            app.serve(
-                settings,
-                ready=lambda *found: urls.put_nowait(found),
-                clocks=Clocks(lambda: clock.now_s, lambda: clock.now_ms * 1_000_000),
-            )
-        )
-        try:
-            url, reports_url = await asyncio.wait_for(urls.get(), 10)
-            watched = replace(daemon("local", simulator.url), tap_url=reports_url)
-            exporter = await start(watched)
-            await exporter.until(
-                lambda seen: (
-                    seen.value("daemonpulse_tap_up") == 1 and seen.value("llmster_log_stream_up") == 1
-                )
-            )
-            yield Together(simulator, url, reports_url, exporter)
-        finally:
-            task.cancel()
-            with contextlib.suppress(asyncio.CancelledError):
-                await task
+        yield Together(simulator, url, reports_url, exporter)
 
 
 def total(seen: Scraped, name: str, **labels: str) -> float:

@@ -209,6 +209,8 @@ class Loader:
         instance.loaded = True
         daemon.totals.loads += 1
         daemon.used(instance)
+        text = log_events.initializing(slots=instance.config.parallel, context=instance.config.context_length)
+        daemon.engine_line(instance=instance, text=text)
         load.tell(Loaded(instance=instance, load_s=round(daemon.clock.now_s - load.started_s, 3)))
 
     def abort(self, load: Load, *, error: errors.DaemonError | None = None) -> None:

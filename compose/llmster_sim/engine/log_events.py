@@ -132,6 +132,11 @@ def draft_acceptance(*, accepted: int, total: int) -> str:
     return f"draft acceptance = {share:.5f} ( {accepted} accepted / {total} generated), mean len = {1 + share * 2:.2f}"
 
 
+def initializing(*, slots: int, context: int) -> str:
+    """Word how an engine sets up its slots when it has loaded, as recorded of llama-server."""
+    return f"srv    load_model: initializing, n_slots = {slots}, n_ctx_slot = {context}, kv_unified = 'false'"
+
+
 def slot_released(*, slot: int, task: int) -> str:
     """Word that a slot is free again."""
     return f"slot release: id  {slot} | task {task} | stop processing"
