@@ -43,6 +43,7 @@ QUIET: dict[str, str] = {
     "fleet / Clocks of maximum / B": "the GPUs of this run report no memory clock",
     "overview / OTLP throughput / C": "this exporter pushes no metrics",
     "toolchain / Tool servers / D": "the tool server's answers are well-formed",
+    **{f"{name} / annotation / Critical alerts": "no critical alert fires in this run" for name in NAMES},
     **{f"economics / Energy per request / {letter}": _FAST for letter in "ABC"},
     **{f"economics / Cost by client / {letter}": _FAST for letter in "BCDE"},
     "economics / Power by client / A": _FAST,
