@@ -146,7 +146,7 @@ _BY_DAEMON = tables.table(
     Query(1 - _late(s.PER_TOKEN, "tpot", "daemon")),
     columns=[
         common.DAEMON_COLUMN,
-        Column("A", "Requests", unit="short", width=95),
+        Column("A", "Requests", decimals=0, width=95),
         Column("B", "Availability", unit="percentunit", decimals=2, width=105),
         Column("C", "TTFT on time", unit="percentunit", decimals=1, width=110),
         Column("D", "TPOT on time", unit="percentunit", decimals=1, width=110),
@@ -163,7 +163,7 @@ _SPENDERS = tables.table(
     columns=[
         Column("model", "Model"),
         Column("daemon", "Daemon", width=95),
-        Column("A", "Requests", unit="short", width=90),
+        Column("A", "Requests", decimals=0, width=90),
         Column("B", "Errors", unit="percentunit", decimals=1, width=75, thresholds=common.ERROR_CELL),
         Column("C", "TTFT late", unit="percentunit", decimals=1, width=85, thresholds=common.ERROR_CELL),
         Column("D", "TPOT late", unit="percentunit", decimals=1, width=85, thresholds=common.ERROR_CELL),
