@@ -9,6 +9,7 @@ from __future__ import annotations
 import functools
 from collections.abc import Mapping, Sequence
 from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
 
 from exporter.collectors.base import Deliveries
 from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
     from opentelemetry.sdk.resources import Resource
 
     from exporter.telemetry.otlp import Otlp
+    from exporter.telemetry.spans import SpanSink
 
 
 class Streams:
@@ -45,6 +47,10 @@ class Streams:
         self._tapped = {daemon.name for daemon in settings.daemons if daemon.tap_url is not None}
         self._energy = energy
         self._clients = {watch.name: watch.client for watch in watches}
+        self._captures = captures(settings)
+        self._servers = {
+            daemon.name: (urlsplit(daemon.url).hostname or "", daemon.port) for daemon in settings.daemons
+        }
         self._resources: dict[tuple[str, str | None], Resource] = {}
         self._otlp = self._open_otlp() if otel_env.are_configured() else None
         self.streams: list[Stream] = []
@@ -90,33 +96,43 @@ class Streams:
             context_length=lookup.context_length,
             reasoning_tags=self._settings.reasoning_tags,
             tool_tags=self._settings.tool_tags,
-            keep_content=self._otlp is not None and self._settings.capture != "off",
+            keep_content=self._otlp is not None and any(captured != "off" for captured in self._captures),
             identify=self._otlp is not None,
             sum_endings=daemon in self._tapped,
         )
         metrics = PredictionMetrics(daemon, model_key=lookup.model_key, exemplars=has_traces)
         spans, logs = self._otlp_sinks(daemon)
+        take_operation = spans.take_operation if spans is not None else None
         energy = self._energy if uses_energy else None
+        first: Sink | None = spans
         if energy is not None:
-            spans = EnergySink(daemon, energy, model_key=lookup.model_key, then=spans)
+            first = EnergySink(daemon, energy, model_key=lookup.model_key, then=spans)
         # Metrics come first: they take every event, even where another sink fails.
         recent = RecentPredictions(lookup.model_key)
-        outwards = [sink for sink in (spans, logs) if sink is not None]
+        outwards = [sink for sink in (first, logs) if sink is not None]
         flow = EventFlow(builder, [metrics, recent, *learners, *outwards])
         if energy is not None:
             flow.slots.busy_changed = lambda instance, slots: energy.slots_changed(
                 daemon, lookup.model_key(instance), instance, slots
             )
         flow.on_queue_time = metrics.take_queue_time
-        return Stream(daemon, flow, metrics, lookup.model_key, recent)
+        return Stream(daemon, flow, metrics, lookup.model_key, recent, take_operation)
 
     def _open_otlp(self) -> Otlp:
-        from exporter.telemetry import otlp  # noqa: PLC0415 - see the module's docstring
+        from opentelemetry.trace import SpanKind  # noqa: PLC0415 - see the module's docstring
+
+        from exporter.telemetry import otlp  # noqa: PLC0415
         from exporter.telemetry.content import Capture  # noqa: PLC0415
+        from exporter.telemetry.spans import Style  # noqa: PLC0415
 
-        return otlp.from_environment(self._resource, Capture(self._settings.capture))
+        style = Style(
+            capture=Capture(self._captures[0]),
+            kind=SpanKind[self._settings.span_kind.upper()],
+            server_of=self._servers.get,
+        )
+        return otlp.from_environment(self._resource, style)
 
-    def _otlp_sinks(self, daemon: str) -> tuple[Sink | None, Sink | None]:
+    def _otlp_sinks(self, daemon: str) -> tuple[SpanSink | None, Sink | None]:
         """Make the sinks of spans and of log records, for those that have a receiver."""
         if self._otlp is None:
             return None, None
@@ -126,8 +142,10 @@ class Streams:
 
         otlp = self._otlp
         spans = SpanSink(otlp.spans) if otlp.spans is not None else None
-        capture = Capture(self._settings.capture)
-        logs = LogSink(daemon, otlp.logs, self._resource, capture) if otlp.logs is not None else None
+        logs = None
+        if otlp.logs is not None:
+            capture, of_predictions = Capture(self._settings.capture), Capture(self._captures[1])
+            logs = LogSink(daemon, otlp.logs, self._resource, capture, of_predictions=of_predictions)
         return spans, logs
 
     def _resource(self, daemon: str) -> Resource:
@@ -139,6 +157,18 @@ class Streams:
         if key not in self._resources:
             self._resources[key] = otlp.resource(daemon=daemon, version=key[1])
         return self._resources[key]
+
+
+def captures(settings: ExporterSettings) -> tuple[str, str]:
+    """Return what may leave on spans, and in the records of predictions. Our setting wins; off is a setting, too.
+
+    Raises SettingsError for a value of OpenTelemetry's variable that it does not have.
+    """
+    wanted = otel_env.content_wanted()
+    if settings.is_capture_given:
+        return settings.capture, settings.capture
+    on_spans, in_records = ("full" if is_wanted else "off" for is_wanted in wanted)
+    return on_spans, in_records
 
 
 class _Lookup:

@@ -128,6 +128,10 @@ class ExporterSettings:
     live_token: LiveToken | None = None
     """Opens the text of running requests; None where `capture` is not full or no file is named."""
     allowed_hosts: tuple[str, ...] = ()
+    is_capture_given: bool = True
+    """Whether `capture` was set; if not, OpenTelemetry's own variable decides what messages leave."""
+    span_kind: str = "server"
+    """Kind of a request's span: server, client or internal."""
     """Names besides the loopback ones that a Host header may carry while the listener is on loopback."""
 
 
@@ -143,6 +147,11 @@ SETTINGS: Final = (
     Setting("log_format", "logfmt", "logfmt or json."),
     Setting("log_stream", "on", "on or off. Off: no prediction metrics, spans or logs, only state."),
     Setting("capture", "off", "off, redacted or full: how much of prompts and answers may leave by OTLP."),
+    Setting(
+        "span_kind",
+        "server",
+        "server, client or internal: kind of a request's span, for backends that want one.",
+    ),
     Setting(
         "live_token_file",
         "",
@@ -201,6 +210,10 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
         log_format=choice(*raw("log_format"), choices=("logfmt", "json")),
         log_stream=choice(*raw("log_stream"), choices=("on", "off")) == "on",
         capture=choice(*raw("capture"), choices=("off", "redacted", "full")),
+        is_capture_given=flags.get("capture") is not None
+        or bool(environ.get(_BY_KEY["capture"].env))
+        or "capture" in table,
+        span_kind=choice(*raw("span_kind"), choices=("server", "client", "internal")),
         live_token=_live_token(raw),
         reasoning_tags=_tag_pairs(*raw("reasoning_tags")),
         tool_tags=_tag_pairs(*raw("tool_tags")),

@@ -17,6 +17,7 @@ from exporter.collectors.tally import Count, Tally
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.llmster.state import Snapshot
 from exporter.pipeline.log_stream import EventFlow
+from exporter.pipeline.operations import Operation
 from exporter.pipeline.predictions import FinishedReason, Prediction
 from exporter.pipeline.recent import RecentPredictions
 from exporter.shared import labels
@@ -52,6 +53,8 @@ class Stream:
     model_key: Callable[[str], str]
     """Maps an instance identifier to the model's key."""
     recent: RecentPredictions = field(default_factory=lambda: RecentPredictions(str))
+    take_operation: Callable[[Operation], None] | None = None
+    """Takes what the tap saw besides predictions; None where no spans are sent."""
 
 
 class PredictionMetrics:

@@ -16,7 +16,7 @@ from exporter.tap.http1 import Body, FramingError, Head, MessageReader
 from exporter.tap.predict_channel import PredictSocket
 from exporter.tap.registry import Registry
 from exporter.tap.relay import Side
-from exporter.tap.routes import EMBEDDINGS, PREDICTIONS, route_of
+from exporter.tap.routes import OPERATIONS, PREDICTIONS, route_of
 from exporter.tap.websocket import FrameReader
 
 log = logging.getLogger(__name__)
@@ -116,7 +116,7 @@ class _Requests:
         return Body.TUNNEL if self.upgrade is not None else Body.FRAMED
 
     def on_body(self, data: bytes) -> None:
-        if self._latest is None or not (self._latest.predicts or self._latest.route in EMBEDDINGS):
+        if self._latest is None or not (self._latest.predicts or self._latest.route in OPERATIONS):
             return
         room = _MAX_REQUEST_BYTES - len(self._body)
         self._body += data[:room]
@@ -212,4 +212,4 @@ class _Answers:
 
     @staticmethod
     def _is_read(exchange: Exchange) -> bool:
-        return exchange.predicts or exchange.route in EMBEDDINGS
+        return exchange.predicts or exchange.route in OPERATIONS

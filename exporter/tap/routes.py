@@ -20,6 +20,10 @@ PREDICTIONS: Final = {
 """Routes on which a model writes, and the format it is delivered in."""
 
 EMBEDDINGS: Final = frozenset({"/v1/embeddings", "/api/v0/embeddings"})
+DECISIONS: Final = frozenset({"/v1/decisions"})
+"""Source: the base model interface of lmstudio-js. Assumed: answers name model and usage as those of embeddings do."""
+OPERATIONS: Final = dict.fromkeys(EMBEDDINGS, "embeddings") | dict.fromkeys(DECISIONS, "decision")
+"""Routes that a model answers without text, and what is done there."""
 
 _OTHERS: Final = frozenset(
     {
@@ -47,6 +51,6 @@ OTHER: Final = "other"
 def route_of(target: str) -> str:
     """Give the label for a request's target: a known path, or `other`."""
     path = target.partition("?")[0].rstrip("/") or "/"
-    if path in PREDICTIONS or path in EMBEDDINGS or path in _OTHERS or path in NAMESPACES:
+    if path in PREDICTIONS or path in OPERATIONS or path in _OTHERS or path in NAMESPACES:
         return path
     return OTHER

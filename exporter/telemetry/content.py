@@ -5,15 +5,20 @@ With capture off, no text of a person or a model is exported: log lines pass onl
 
 from __future__ import annotations
 
+import contextlib
 import json
 from enum import StrEnum
-from typing import Final
+from typing import Any, Final
+
+import msgspec
 
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.pipeline.log_formats import daemon, engine, stamps
 from exporter.pipeline.log_formats.redaction import redact
+from exporter.pipeline.output.call_names import UNKNOWN, call_arguments
 from exporter.pipeline.output.segments import Kind
-from exporter.pipeline.predictions import Prediction
+from exporter.pipeline.phases import Phase
+from exporter.pipeline.predictions import FinishedReason, Prediction
 
 ATTRIBUTE_BYTES: Final = 2048
 """Tempo cuts attributes here, in the middle of the JSON if it must; so we cut first, inside the strings."""
@@ -54,25 +59,32 @@ def log_body(event: ServerLog | RuntimeLog, capture: Capture) -> str:
     return f"{kept.rstrip()} (… {withheld} characters withheld)".lstrip() if withheld > 0 else kept
 
 
+def finish_reason(reason: FinishedReason) -> str:
+    """Give the conventions' word for why a prediction ended; metrics have vLLM's."""
+    return "tool_call" if reason is FinishedReason.TOOL_CALLS else reason.value
+
+
 def messages(prediction: Prediction, capture: Capture) -> str:
     """Give `gen_ai.output.messages` of a prediction as JSON of at most ATTRIBUTE_BYTES.
 
-    Source of the shape: OpenTelemetry GenAI conventions v1.41, one assistant message with typed parts.
+    Source of the shape: gen-ai-output-messages.json of the GenAI conventions, one assistant message with typed parts.
+    Where there is no room, texts are cut, and arguments with them become texts.
     """
     output = prediction.output or ""
     parts = [
-        {
-            "type": _PART_TYPES[phase.kind],
-            "content": prepared(output[phase.start_char : phase.end_char], capture),
-        }
+        part
         for phase in prediction.phases
+        for part in _parts(phase, output[phase.start_char : phase.end_char], capture)
     ]
     limit = ATTRIBUTE_BYTES
     while True:
         # What is too long before it is JSON need not become JSON to be found so.
-        if sum(min(len(part["content"]), limit) for part in parts) <= ATTRIBUTE_BYTES:
-            shortened = [part | {"content": cut(part["content"], limit)} for part in parts]
-            message = {"role": "assistant", "parts": shortened, "finish_reason": prediction.finished_reason}
+        if sum(min(part.length, limit) for part in parts) <= ATTRIBUTE_BYTES:
+            message = {
+                "role": "assistant",
+                "parts": [part.shortened(limit) for part in parts],
+                "finish_reason": finish_reason(prediction.finished_reason),
+            }
             text = json.dumps([message], ensure_ascii=False)
             if len(text.encode("utf-8", "replace")) <= ATTRIBUTE_BYTES:
                 return text
@@ -80,6 +92,39 @@ def messages(prediction: Prediction, capture: Capture) -> str:
             limit //= 2
         else:
             parts = parts[: len(parts) // 2]
+
+
+class _Part(msgspec.Struct, frozen=True):
+    """One part of a message. `text` is the content; for a call its arguments, as JSON if they are `value`."""
+
+    fields: dict[str, str]
+    key: str
+    text: str
+    value: Any = None
+
+    @property
+    def length(self) -> int:
+        return len(self.text)
+
+    def shortened(self, limit_bytes: int) -> dict[str, Any]:
+        text = cut(self.text, limit_bytes)
+        return {**self.fields, self.key: self.value if self.value is not None and text == self.text else text}
+
+
+def _parts(phase: Phase, text: str, capture: Capture) -> list[_Part]:
+    if phase.kind is not Kind.TOOL_CALL:
+        kind = "reasoning" if phase.kind is Kind.REASONING else "text"
+        return [_Part({"type": kind}, "content", prepared(text, capture))]
+    arguments = call_arguments(text, phase.tools)
+    parts = []
+    for tool, given in zip(phase.tools or (UNKNOWN,), arguments, strict=True):
+        shown = prepared(given if isinstance(given, str) else json.dumps(given, ensure_ascii=False), capture)
+        value = None
+        if not isinstance(given, str):
+            with contextlib.suppress(ValueError, RecursionError):  # masking may leave what is no JSON
+                value = json.loads(shown)
+        parts.append(_Part({"type": "tool_call", "name": tool}, "arguments", shown, value))
+    return parts
 
 
 def cut(text: str, limit_bytes: int) -> str:
@@ -90,9 +135,6 @@ def cut(text: str, limit_bytes: int) -> str:
         return text
     mark = "…"
     return data[: max(0, limit_bytes - len(mark.encode()))].decode("utf-8", "ignore") + mark
-
-
-_PART_TYPES: Final = {Kind.REASONING: "reasoning", Kind.ANSWER: "text", Kind.TOOL_CALL: "tool_call"}
 
 
 def _is_known(event: ServerLog | RuntimeLog, line: str, stamp: stamps.Stamp) -> bool:

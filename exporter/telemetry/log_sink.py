@@ -41,11 +41,15 @@ class LogSink:
         pump: Pump[Callable[[], ReadableLogRecord]],
         resource: Callable[[str], Resource],
         capture: Capture,
+        *,
+        of_predictions: Capture | None = None,
     ) -> None:
+        """`capture` is for log lines, `of_predictions` for what models wrote; None: the same."""
         self._daemon = daemon
         self._pump = pump
         self._resource = resource
         self._capture = capture
+        self._of_predictions = capture if of_predictions is None else of_predictions
 
     def take_log(self, event: ServerLog | RuntimeLog) -> None:
         """Queue a log line: of its text, only what may leave is kept in the queue."""
@@ -55,8 +59,9 @@ class LogSink:
 
     def take_prediction(self, prediction: Prediction) -> None:
         """Queue how a prediction ended or, where capture is on, its whole output: spans only carry the beginning."""
-        if self._capture is not Capture.OFF and prediction.output is not None:
-            body = content.cut(content.prepared(prediction.output, self._capture), content.BODY_BYTES)
+        capture = self._of_predictions
+        if capture is not Capture.OFF and prediction.output is not None:
+            body = content.cut(content.prepared(prediction.output, capture), content.BODY_BYTES)
         else:
             body = summary(prediction)
         # The body is all that is counted, so the queue must not hold the prompt and the output as well.

@@ -13,6 +13,16 @@ from exporter.shared.settings_table import SettingsError
 
 _OTLP: Final = "OTEL_EXPORTER_OTLP_"
 _PARTS: Final = ("", "TRACES_", "LOGS_", "METRICS_")
+CONTENT_VARIABLE: Final = "OTEL_INSTRUMENTATION_GENAI_CAPTURE_MESSAGE_CONTENT"
+_CONTENT: Final = {
+    "": (False, False),
+    "NO_CONTENT": (False, False),
+    "FALSE": (False, False),
+    "SPAN_ONLY": (True, False),
+    "EVENT_ONLY": (False, True),
+    "SPAN_AND_EVENT": (True, True),
+    "TRUE": (True, True),
+}
 _PROTOCOLS: Final = ("http/protobuf", "grpc")
 
 
@@ -86,6 +96,20 @@ def metrics_wanted(environ: Mapping[str, str] = os.environ) -> tuple[bool, str]:
     is_wanted, protocol = wanted("METRICS", environ)
     is_own = bool(environ.get("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT"))
     return is_wanted and (is_own or environ.get("OTEL_METRICS_EXPORTER", "").lower() == "otlp"), protocol
+
+
+def content_wanted(environ: Mapping[str, str] = os.environ) -> tuple[bool, bool]:
+    """Return whether the standard variable lets content out on spans, and in the records of predictions.
+
+    Source: CONTENT_VARIABLE of OpenTelemetry's GenAI instrumentations; `true` is their older way to ask for all.
+    Raises SettingsError.
+    """
+    value = environ.get(CONTENT_VARIABLE, "").strip().upper()
+    if value not in _CONTENT:
+        raise SettingsError(
+            key=CONTENT_VARIABLE, value=value[:32], fix=f"choose one of {', '.join(_CONTENT)[2:]}"
+        )
+    return _CONTENT[value]
 
 
 def milliseconds(name: str, default: int, environ: Mapping[str, str] = os.environ) -> int:

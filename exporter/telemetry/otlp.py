@@ -16,14 +16,15 @@ from typing import Final
 from opentelemetry.sdk._logs import ReadableLogRecord
 from opentelemetry.sdk._logs.export import LogRecordExporter, LogRecordExportResult
 from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
+from exporter.pipeline.operations import Operation
 from exporter.pipeline.predictions import Prediction
 from exporter.telemetry.batch_queue import Pump
-from exporter.telemetry.content import Capture
 from exporter.telemetry.otel_env import wanted
 from exporter.telemetry.partial_success import Rejections
-from exporter.telemetry.spans import build
+from exporter.telemetry.spans import Style, build, operation_span
 
 PREDICTIONS_PER_BATCH: Final = 128
 """A prediction is about four spans, so that a request carries about the usual 512."""
@@ -38,7 +39,7 @@ _NAMESPACE: Final = uuid.UUID("6c1f3b0e-5a3f-5d0b-9a55-2f6d0c1a7e11")
 class Otlp:
     """Bounded pumps to the receiver, one per signal; None for a signal without a receiver."""
 
-    spans: Pump[Prediction] | None
+    spans: Pump[Prediction | Operation] | None
     logs: Pump[Callable[[], ReadableLogRecord]] | None
 
     def close(self) -> None:
@@ -49,7 +50,7 @@ class Otlp:
 
 
 def from_environment(
-    resource_of: Callable[[str], Resource], capture: Capture, environ: Mapping[str, str] = os.environ
+    resource_of: Callable[[str], Resource], style: Style, environ: Mapping[str, str] = os.environ
 ) -> Otlp:
     """Make the queues for the signals that have a receiver; `resource_of` describes a daemon by name.
 
@@ -59,8 +60,13 @@ def from_environment(
     not_taken = Rejections("spans"), Rejections("logs")
     spans, logs = span_exporter(not_taken[0], environ), log_exporter(not_taken[1], environ)
 
-    def deliver_spans(batch: Sequence[Prediction]) -> bool:
-        built = [span for prediction in batch for span in build(prediction, resource_of, capture)]
+    def spans_of(item: Prediction | Operation) -> list[ReadableSpan]:
+        if isinstance(item, Operation):
+            return [operation_span(item, resource_of, style)]
+        return build(item, resource_of, style)
+
+    def deliver_spans(batch: Sequence[Prediction | Operation]) -> bool:
+        built = [span for item in batch for span in spans_of(item)]
         return spans is not None and spans.export(built) is SpanExportResult.SUCCESS
 
     def deliver_logs(batch: Sequence[Callable[[], ReadableLogRecord]]) -> bool:

@@ -1,14 +1,16 @@
 """A prediction as a trace: the request, its prefill, and each stretch of reasoning, answer and tool call.
 
-Names follow OpenTelemetry's GenAI conventions (v1.41.1), as constants; other names begin with `daemonpulse.` or
-`llmster.`. Times inside the decode phase are split by characters and marked `daemonpulse.timing=estimated`, but
-for what the tap saw arrive (`exact`). Estimates stay out of `gen_ai.usage.*`, which only the daemon's counts may
-fill.
+Names follow OpenTelemetry's GenAI conventions (SCHEMA), as constants; docs/TRACES.md lists where spans deviate. Other
+names begin with `daemonpulse.` or `llmster.`. Times inside the decode phase are split by characters and marked
+`daemonpulse.timing=estimated`, but for what the tap saw arrive (`exact`). Estimates stay out of `gen_ai.usage.*`, which
+only the daemon's counts may fill.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from importlib import metadata
 from typing import Final
 
 from opentelemetry.sdk.resources import Resource
@@ -18,15 +20,19 @@ from opentelemetry.trace import Link, SpanContext, SpanKind, TraceFlags
 from opentelemetry.trace.status import Status, StatusCode
 
 from exporter.llmster.events import RuntimeLog, ServerLog
+from exporter.pipeline.operations import Operation
 from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.phases import Phase
-from exporter.pipeline.predictions import FinishedReason, Prediction, child_span_id
+from exporter.pipeline.predictions import FinishedReason, Prediction, Timing, child_span_id
 from exporter.telemetry import content
 from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
 
-SCOPE: Final = InstrumentationScope("daemonpulse")
+SCHEMA: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+"""Of the GenAI conventions, which have a repository of their own since v1.41."""
+SCOPE: Final = InstrumentationScope("daemonpulse", metadata.version("daemonpulse"), SCHEMA)
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
+PROVIDER: Final = "lmstudio"
 _NS: Final = 1_000_000_000
 _OK: Final = Status(StatusCode.UNSET)
 
@@ -38,13 +44,17 @@ class SpanSink:
 
     name = "spans"
 
-    def __init__(self, pump: Pump[Prediction]) -> None:
+    def __init__(self, pump: Pump[Prediction | Operation]) -> None:
         self._pump = pump
 
     def take_prediction(self, prediction: Prediction) -> None:
         """Queue a prediction; all its spans leave together or not at all."""
         size = len(prediction.prompt or "") + len(prediction.output or "")
         self._pump.put(prediction, weight=span_count(prediction), size_bytes=size)
+
+    def take_operation(self, operation: Operation) -> None:
+        """Queue a request that wrote no text."""
+        self._pump.put(operation)
 
     def take_log(self, _event: ServerLog | RuntimeLog) -> None:
         """Log lines are not spans."""
@@ -57,10 +67,52 @@ def span_count(prediction: Prediction) -> int:
     return 2 + len(prediction.phases)
 
 
+@dataclass(frozen=True, slots=True)
+class Style:
+    """What spans of requests are made to look like."""
+
+    capture: Capture = Capture.OFF
+    kind: SpanKind = SpanKind.SERVER
+    server_of: Callable[[str], tuple[str, int] | None] = lambda _daemon: None
+    """Gives the address and port of a daemon by name."""
+
+
+def operation_span(
+    operation: Operation, resource_of: Callable[[str], Resource], style: Style
+) -> ReadableSpan:
+    """Make the span of a request that wrote no text."""
+    attributes: Attributes = {
+        "gen_ai.operation.name": operation.name,
+        "gen_ai.provider.name": PROVIDER,
+        "daemonpulse.timing": Timing.EXACT.value,
+        **_server(style, operation.daemon),
+    }
+    optional: dict[str, str | int | None] = {
+        "gen_ai.request.model": operation.model or None,
+        "gen_ai.usage.input_tokens": operation.input_tokens,
+        "daemonpulse.client": operation.client,
+        "error.type": operation.error,
+    }
+    attributes.update({key: value for key, value in optional.items() if value is not None})
+    return ReadableSpan(
+        name=f"{operation.name} {operation.model}".rstrip(),
+        context=SpanContext(operation.trace_id, operation.span_id, is_remote=False, trace_flags=_SAMPLED),
+        parent=_parent(operation),
+        resource=resource_of(operation.daemon),
+        attributes=attributes,
+        kind=style.kind,
+        status=Status(StatusCode.ERROR, operation.error) if operation.error else _OK,
+        start_time=operation.start_ns,
+        end_time=max(operation.start_ns, operation.end_ns),
+        instrumentation_scope=SCOPE,
+    )
+
+
 def build(
-    prediction: Prediction, resource_of: Callable[[str], Resource], capture: Capture = Capture.OFF
+    prediction: Prediction, resource_of: Callable[[str], Resource], style: Style | None = None
 ) -> list[ReadableSpan]:
     """Make the spans of a prediction, the root first. Ids are the prediction's own, so a replay repeats them."""
+    style = style or Style()
     context = SpanContext(prediction.trace_id, prediction.span_id, is_remote=False, trace_flags=_SAMPLED)
     start_ns = prediction.end_ns if prediction.start_ns is None else prediction.start_ns
     failed = prediction.finished_reason is FinishedReason.ERROR
@@ -69,9 +121,9 @@ def build(
         context=context,
         parent=_parent(prediction),
         resource=resource_of(prediction.daemon),
-        attributes=_root_attributes(prediction, capture),
+        attributes=_root_attributes(prediction, style),
         links=_links(prediction),
-        kind=SpanKind.SERVER,
+        kind=style.kind,
         status=Status(StatusCode.ERROR, prediction.stop_reason) if failed else _OK,
         start_time=start_ns,
         end_time=max(start_ns, prediction.end_ns),
@@ -130,16 +182,23 @@ def _child(
     )
 
 
-def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
+def _server(style: Style, daemon: str) -> Attributes:
+    server = style.server_of(daemon)
+    return {} if server is None else {"server.address": server[0], "server.port": server[1]}
+
+
+def _root_attributes(prediction: Prediction, style: Style) -> Attributes:
+    capture = style.capture
     attributes: Attributes = {
         "gen_ai.operation.name": "chat",
-        "gen_ai.provider.name": "lmstudio",
+        "gen_ai.provider.name": PROVIDER,
         "gen_ai.request.model": prediction.model,
         "gen_ai.response.model": prediction.model,
-        "gen_ai.response.finish_reasons": (prediction.finished_reason.value,),
+        "gen_ai.response.finish_reasons": (content.finish_reason(prediction.finished_reason),),
         "llmster.instance_id": prediction.model,
         "daemonpulse.timing": prediction.timing.value,
         "daemonpulse.paired": prediction.paired,
+        **_server(style, prediction.daemon),
     }
     optional: dict[str, str | int | float | None] = {
         "gen_ai.usage.input_tokens": prediction.prompt_tokens,
@@ -169,7 +228,7 @@ def _root_attributes(prediction: Prediction, capture: Capture) -> Attributes:
     return attributes
 
 
-def _parent(prediction: Prediction) -> SpanContext | None:
+def _parent(prediction: Prediction | Operation) -> SpanContext | None:
     """Give the caller's span, where the request named one."""
     if prediction.parent_span_id is None:
         return None

@@ -6,6 +6,7 @@ msgspec decoding alone, and the OpenTelemetry SDK emitting as many spans from a 
 
 import itertools
 from collections.abc import Iterator, Sequence
+from typing import Any
 
 import msgspec
 import psutil
@@ -21,7 +22,7 @@ from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
 from exporter.telemetry.otlp import resource
-from exporter.telemetry.spans import SpanSink, build
+from exporter.telemetry.spans import SpanSink, Style, build
 from tests.benchmarks.bench_events import prediction_lines
 from tests.benchmarks.processes import best_of
 from tests.benchmarks.table import Row
@@ -93,12 +94,14 @@ def with_spans(lines: Sequence[bytes], capture: Capture) -> int:
 
     def deliver(batch: Sequence[Prediction]) -> bool:
         nonlocal spans
-        built = [span for prediction in batch for span in build(prediction, lambda _: RESOURCE, capture)]
+        built = [
+            span for prediction in batch for span in build(prediction, lambda _: RESOURCE, Style(capture))
+        ]
         encode_spans(built).SerializeToString()
         spans += len(built)
         return True
 
-    pump: Pump[Prediction] = Pump("spans", deliver, batch=128, max_items=10**9, max_bytes=10**12)
+    pump: Pump[Any] = Pump("spans", deliver, batch=128, max_items=10**9, max_bytes=10**12)
     taken = flow(keep_content=capture is not Capture.OFF, sinks=[SpanSink(pump)])
     for line in lines:
         taken.take(parse(line))

@@ -68,6 +68,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "log_format": "json",
         "log_stream": "off",
         "capture": "redacted",
+        "span_kind": "client",
         "reasoning_tags": "<plan>|</plan>, <mull> | </mull>,",
         "tool_tags": "<act>|</act>",
         "daemon_url": "https://gpu.example:4321/",
@@ -86,6 +87,7 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert chosen.allowed_hosts == ("box.lan", "[fd00::1]")
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
     assert (chosen.log_stream, chosen.capture) == (False, "redacted")
+    assert (chosen.is_capture_given, chosen.span_kind) == (True, "client")
     assert chosen.reasoning_tags == (("<plan>", "</plan>"), ("<mull>", "</mull>"))
     assert chosen.tool_tags == (("<act>", "</act>"),)
     [daemon] = chosen.daemons

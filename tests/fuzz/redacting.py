@@ -21,7 +21,7 @@ from exporter.telemetry import content
 from exporter.telemetry.batch_queue import Pump
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
-from exporter.telemetry.spans import build, span_count
+from exporter.telemetry.spans import Style, build, span_count
 from tests.fuzz.choices import Choices
 from tests.fuzz.outputs import PIECES
 
@@ -182,7 +182,7 @@ def telemetry(choices: Choices) -> None:
             made = builder.add(event)
             if made is not None:
                 sink.take_prediction(made)
-                built = build(made, lambda _: _RESOURCE, capture)
+                built = build(made, lambda _: _RESOURCE, Style(capture))
                 assert len(built) == span_count(made)
                 for child in built[1:]:
                     assert child.start_time is not None

@@ -25,7 +25,7 @@ from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.telemetry import otlp
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
-from exporter.telemetry.spans import SpanSink, span_count
+from exporter.telemetry.spans import SpanSink, Style, span_count
 from llmster_sim.server import SimConfig, Simulator
 from tests.soak.footprint import Curve, Limits
 from tests.soak.hour import Hour
@@ -159,7 +159,7 @@ def receiver_away(*, predictions: int) -> tuple[Curve, list[str]]:
 def _lose(predictions: int) -> tuple[Curve, list[str]]:
     curve, put = Curve("receiver away", WAITING), _Put()
     hour = Hour(predictions=predictions, line_every=2)
-    way = otlp.from_environment(lambda _: Resource({}), Capture.OFF)
+    way = otlp.from_environment(lambda _: Resource({}), Style())
     assert way.spans is not None
     assert way.logs is not None
     log_sink = LogSink("box", way.logs, lambda _: Resource({}), Capture.OFF)

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 from collections import Counter
 from collections.abc import Sequence
+from typing import Any
 
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -40,7 +41,7 @@ class Watched:
     def __init__(self, hour: Hour, *, traced: bool) -> None:
         self.exported = 0
         self.watch = DaemonWatch(DaemonClient(name=NAME, url="http://127.0.0.1:1"), local_home=None)
-        self._pump: Pump[Prediction] | None = Pump("spans", self._deliver, batch=128) if traced else None
+        self._pump: Pump[Any] | None = Pump("spans", self._deliver, batch=128) if traced else None
         builder = PredictionBuilder(NAME, context_length=lambda _: CONTEXT, identify=traced)
         self.metrics = PredictionMetrics(NAME, model_key=hour.key_of, exemplars=traced)
         spans = [SpanSink(self._pump)] if self._pump is not None else []

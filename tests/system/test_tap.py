@@ -7,6 +7,7 @@ from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from dataclasses import dataclass, replace
 from typing import Any
+from urllib.parse import urlsplit
 
 import httpx
 import lmstudio
@@ -160,6 +161,27 @@ async def test_a_prediction_of_the_sdk_is_one_trace_with_exact_phases_below_the_
     assert parts[-1].end_time_unix_nano <= joined.end_time_unix_nano
     other = next(span for span in roots if span is not joined)
     assert other.parent_span_id == b""
+
+
+async def test_embeddings_are_spans_of_their_own(
+    start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_sink() as received:
+        for name, value in received.environment().items():
+            monkeypatch.setenv(name, value)
+        async with together(start_exporter) as all_of, httpx.AsyncClient(timeout=60, trust_env=False) as http:
+            body = {"model": "text-embedding-nomic-embed-text-v1.5", "input": ["a b c", "d"]}
+            headers = {"authorization": "Bearer key-ci", "traceparent": f"00-{TRACE}-{PARENT}-01"}
+            answer = await http.post(f"{all_of.url}/v1/embeddings", json=body, headers=headers)
+            tokens = answer.json()["usage"]["prompt_tokens"]
+            await all_of.exporter.until(lambda _: bool(received.spans))
+            server = urlsplit(all_of.simulator.url)
+        (span,) = received.spans
+    told = attributes(span.attributes)
+    assert span.name == f"embeddings {body['model']}"
+    assert (told["gen_ai.operation.name"], told["gen_ai.usage.input_tokens"]) == ("embeddings", tokens)
+    assert (told["server.address"], told["server.port"]) == (server.hostname, server.port)
+    assert (span.trace_id.hex(), span.parent_span_id.hex()) == (TRACE, PARENT)
 
 
 async def test_a_tap_that_is_away_costs_what_only_it_knows(start_exporter: StartExporter) -> None:

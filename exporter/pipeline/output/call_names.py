@@ -38,6 +38,7 @@ _MCP: Final = re.compile(r"<tool_name>\s{0,8}([^<\n]{1,64}?)\s{0,8}</tool_name>"
 _METHOD: Final = re.compile(r"\b([A-Za-z_]\w{0,63})\.call\(")
 _WORD: Final = re.compile(r"[\w .:/-]{1,64}")
 _IDENTIFIER: Final = re.compile(r"[A-Za-z_][\w.]{0,63}")
+_ARGUMENTS: Final = ("arguments", "parameters", "args")
 _decoder: Final = json.JSONDecoder()
 
 
@@ -203,6 +204,27 @@ def _names_of(value: Any) -> list[str]:
             if isinstance(name, str):
                 names.append(name)
     return names
+
+
+def call_arguments(block: str, tools: tuple[str, ...]) -> list[Any]:
+    """Return the arguments of each call in a block: a JSON value where the block is JSON that names them.
+
+    Else the block as it was written goes to the first call, and the others have "".
+    """
+    found: list[Any] = []
+    at = block.find("{")
+    while at >= 0 and len(found) < _MAX_CALLS:
+        try:
+            value, at = _decoder.raw_decode(block, at)
+        except (ValueError, RecursionError):
+            break
+        inner = value.get("function") if isinstance(value, dict) else None
+        call = inner if isinstance(inner, dict) else value
+        found += [call[key] for key in _ARGUMENTS if isinstance(call, dict) and key in call][:1]
+        at = block.find("{", at)
+    if found and len(found) == len(tools):
+        return found
+    return [block.strip(), *[""] * (len(tools) - 1)]
 
 
 class CallHead:

@@ -132,3 +132,55 @@ def test_cutting_never_breaks_a_character_and_respects_the_limit(text: str, limi
     shortened = content.cut(text, limit)
     assert len(shortened.encode("utf-8", "replace")) <= max(limit, len("…".encode()))
     shortened.encode("utf-8", "surrogatepass").decode("utf-8", "surrogatepass")
+
+
+@pytest.mark.parametrize(
+    ("output", "parts"),
+    [
+        (
+            '<tool_call>\n{"name": "f", "arguments": {"city": "Paris"}}\n</tool_call>',
+            [{"type": "tool_call", "name": "f", "arguments": {"city": "Paris"}}],
+        ),
+        (
+            '[TOOL_CALLS] [{"name": "f", "arguments": {"a": 1}}, {"name": "g", "arguments": {}}]',
+            [
+                {"type": "tool_call", "name": "f", "arguments": {"a": 1}},
+                {"type": "tool_call", "name": "g", "arguments": {}},
+            ],
+        ),
+        (
+            "<tool_call>\n<function=f>\n<parameter=a>\n1\n</parameter>\n</function>\n</tool_call>",
+            [
+                {
+                    "type": "tool_call",
+                    "name": "f",
+                    "arguments": "<function=f>\n<parameter=a>\n1\n</parameter>\n</function>",
+                }
+            ],
+        ),
+        (
+            '<think>hm</think>Look. <tool_call>{"name": "f", "arguments": "{\\"a\\": 1}"}</tool_call>',
+            [
+                {"type": "reasoning", "content": "hm"},
+                {"type": "text", "content": "Look. "},
+                {"type": "tool_call", "name": "f", "arguments": '{"a": 1}'},
+            ],
+        ),
+    ],
+)
+def test_tool_calls_are_parts_with_a_name_and_arguments(output: str, parts: list[dict[str, object]]) -> None:
+    [message] = json.loads(content.messages(prediction(output), Capture.FULL))
+    assert message["parts"] == parts
+
+
+def test_arguments_are_masked_and_cut_like_any_text() -> None:
+    output = '<tool_call>{"name": "f", "arguments": {"password": "hunter22", "mail": "me@example.org"}}</tool_call>'
+    [message] = json.loads(content.messages(prediction(output), Capture.REDACTED))
+    assert "hunter22" not in str(message)
+    assert "me@example.org" not in str(message)
+    long = '<tool_call>{"name": "f", "arguments": {"text": "' + "x" * 5000 + '"}}</tool_call>'
+    dumped = content.messages(prediction(long), Capture.FULL)
+    assert len(dumped.encode()) <= content.ATTRIBUTE_BYTES
+    [part] = json.loads(dumped)[0]["parts"]
+    assert part["arguments"].startswith('{"text": "xxx')
+    assert part["arguments"].endswith("…")

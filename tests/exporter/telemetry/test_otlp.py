@@ -11,14 +11,16 @@ import pytest
 from opentelemetry.proto.collector.trace.v1 import trace_service_pb2, trace_service_pb2_grpc
 from opentelemetry.sdk.resources import Resource
 
+from exporter import settings
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, ServerLog
+from exporter.log_pipeline import captures
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.shared.settings_table import SettingsError
 from exporter.telemetry import otel_env, otlp
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
 from exporter.telemetry.otlp import Otlp
-from exporter.telemetry.spans import SpanSink, span_count
+from exporter.telemetry.spans import SpanSink, Style, span_count
 from tests.otlp_sink import otlp_sink
 
 
@@ -42,7 +44,7 @@ def opened(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Otlp]:
     """Open the way out that these OTEL_ variables describe, and nothing else from outside."""
     for name, value in variables.items():
         monkeypatch.setenv(f"OTEL_{name}", value)
-    way = otlp.from_environment(resource_of, Capture.OFF)
+    way = otlp.from_environment(resource_of, Style())
     try:
         yield way
     finally:
@@ -148,7 +150,7 @@ def test_the_end_comes_within_five_seconds_although_the_receiver_never_answers(
         silent.bind(("127.0.0.1", 0))
         silent.listen()
         monkeypatch.setenv("OTEL_EXPORTER_OTLP_ENDPOINT", f"http://127.0.0.1:{silent.getsockname()[1]}")
-        way = otlp.from_environment(resource_of, Capture.OFF)
+        way = otlp.from_environment(resource_of, Style())
         assert way.spans is not None
         made = prediction()
         for _ in range(1000):
@@ -159,3 +161,45 @@ def test_the_end_comes_within_five_seconds_although_the_receiver_never_answers(
         counts = way.spans.counts
     assert counts.exported == 0
     assert counts.failed + counts.dropped == 1000 * span_count(made)
+
+
+@pytest.mark.parametrize(
+    ("value", "on_spans", "in_records"),
+    [
+        ("", False, False),
+        ("NO_CONTENT", False, False),
+        ("false", False, False),
+        ("span_only", True, False),
+        ("EVENT_ONLY", False, True),
+        ("SPAN_AND_EVENT", True, True),
+        ("true", True, True),
+    ],
+)
+def test_the_standard_variable_says_where_content_may_leave(
+    value: str, *, on_spans: bool, in_records: bool
+) -> None:
+    assert otel_env.content_wanted({otel_env.CONTENT_VARIABLE: value}) == (on_spans, in_records)
+
+
+def test_a_standard_value_that_there_is_not_is_refused() -> None:
+    with pytest.raises(SettingsError, match="choose one of NO_CONTENT"):
+        otel_env.content_wanted({otel_env.CONTENT_VARIABLE: "everything"})
+
+
+@pytest.mark.parametrize(
+    ("ours", "standard", "expected"),
+    [
+        (None, "", ("off", "off")),
+        (None, "SPAN_ONLY", ("full", "off")),
+        (None, "EVENT_ONLY", ("off", "full")),
+        ("off", "SPAN_AND_EVENT", ("off", "off")),
+        ("redacted", "SPAN_AND_EVENT", ("redacted", "redacted")),
+        ("full", "NO_CONTENT", ("full", "full")),
+    ],
+)
+def test_our_setting_wins_over_the_standard_variable_off_included(
+    monkeypatch: pytest.MonkeyPatch, ours: str | None, standard: str, expected: tuple[str, str]
+) -> None:
+    monkeypatch.setenv(otel_env.CONTENT_VARIABLE, standard)
+    chosen = settings.load({"capture": ours}, {})
+    assert captures(chosen) == expected

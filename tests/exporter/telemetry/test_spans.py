@@ -1,14 +1,19 @@
 """A prediction as spans: conventions' names, times that fit, the same ids on every replay."""
 
+from importlib import metadata
+
+import msgspec
+import pytest
 from opentelemetry.sdk.resources import Resource
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.trace import SpanKind
 from opentelemetry.trace.status import StatusCode
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats
+from exporter.pipeline.operations import Operation
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.telemetry.content import Capture
-from exporter.telemetry.spans import build, span_count
+from exporter.telemetry.spans import Style, build, operation_span, span_count
 
 RESOURCE = Resource({"service.name": "llmster"})
 STATS = PredictionStats(
@@ -32,7 +37,7 @@ def predictions(*turns: tuple[str, str, PredictionStats | None], keep: bool = Fa
 
 
 def spans_of(prediction: Prediction, capture: Capture = Capture.OFF) -> list[ReadableSpan]:
-    return build(prediction, lambda _daemon: RESOURCE, capture)
+    return build(prediction, lambda _daemon: RESOURCE, Style(capture))
 
 
 def test_a_reasoning_prediction_becomes_prefill_reasoning_and_answer_below_the_request() -> None:
@@ -114,3 +119,60 @@ def test_content_is_on_spans_only_when_captured() -> None:
     assert "CANARY" not in "".join(str(span.attributes) for span in spans_of(made))
     root = spans_of(made, Capture.FULL)[0]
     assert "CANARY too" in str(root.attributes)
+
+
+def test_spans_name_their_scope_version_and_the_schema_of_their_names() -> None:
+    [made] = predictions(("hi", "42", STATS))
+    for span in spans_of(made):
+        scope = span.instrumentation_scope
+        assert scope is not None
+        assert (scope.name, scope.version) == ("daemonpulse", metadata.version("daemonpulse"))
+        assert scope.schema_url == "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
+
+
+@pytest.mark.parametrize("kind", [SpanKind.SERVER, SpanKind.CLIENT, SpanKind.INTERNAL])
+def test_the_kind_of_a_request_and_the_server_are_those_that_were_set(kind: SpanKind) -> None:
+    [made] = predictions(("hi", "42", STATS))
+    style = Style(kind=kind, server_of={"box": ("gpu.lan", 1234)}.get)
+    root, *children = build(made, lambda _daemon: RESOURCE, style)
+    assert root.kind is kind
+    assert root.attributes is not None
+    assert (root.attributes["server.address"], root.attributes["server.port"]) == ("gpu.lan", 1234)
+    assert {child.kind for child in children} == {SpanKind.INTERNAL}
+
+
+def test_a_tool_call_ends_as_the_conventions_call_it() -> None:
+    stats = msgspec.structs.replace(STATS, stop_reason="toolCalls")
+    [made] = predictions(("hi", '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>', stats))
+    attributes = spans_of(made)[0].attributes
+    assert attributes is not None
+    assert attributes["gen_ai.response.finish_reasons"] == ("tool_call",)
+
+
+def test_embeddings_and_decisions_are_operations_of_their_own() -> None:
+    operation = Operation(
+        daemon="box", name="embeddings", model="nomic", start_ns=5, end_ns=9, trace_id=1, span_id=2,
+        parent_span_id=3, input_tokens=7, client="ci",
+    )  # fmt: skip
+    span = operation_span(operation, lambda _daemon: RESOURCE, Style())
+    assert (span.name, span.kind, span.start_time, span.end_time) == (
+        "embeddings nomic",
+        SpanKind.SERVER,
+        5,
+        9,
+    )
+    assert span.attributes == {
+        "gen_ai.operation.name": "embeddings",
+        "gen_ai.provider.name": "lmstudio",
+        "gen_ai.request.model": "nomic",
+        "gen_ai.usage.input_tokens": 7,
+        "daemonpulse.timing": "exact",
+        "daemonpulse.client": "ci",
+    }
+    assert span.parent is not None
+    assert (span.parent.trace_id, span.parent.span_id) == (1, 3)
+    failed = msgspec.structs.replace(operation, name="decision", model="", error="404", parent_span_id=None)
+    span = operation_span(failed, lambda _daemon: RESOURCE, Style())
+    assert (span.name, span.status.status_code, span.parent) == ("decision", StatusCode.ERROR, None)
+    assert span.attributes is not None
+    assert span.attributes["error.type"] == "404"
