@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import sys
 from pathlib import Path
+from typing import BinaryIO
 
 import click
 
@@ -47,8 +48,15 @@ main.add_command(actions)
 
 @main.command()
 @settings_flags(SETTINGS)
+@click.option(
+    "--against",
+    multiple=True,
+    type=click.File("rb"),
+    help="Instead: say which metrics, panels and alerts would be lost with the daemon version that these frames, or "
+    "lines of `lms log stream --json`, were recorded from.",
+)
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
-def check(*, as_json: bool, **flags: str | None) -> None:
+def check(*, against: tuple[BinaryIO, ...], as_json: bool, **flags: str | None) -> None:
     """Check your configuration against each daemon, and print the fix of each problem.
 
     Takes the same settings as `daemonpulse exporter` and looks at each daemon the way the exporter would: found?
@@ -58,6 +66,10 @@ def check(*, as_json: bool, **flags: str | None) -> None:
     from exporter import settings
     from exporter.shared.settings_table import SettingsError
 
+    if against:
+        from daemonpulse import against as comparing
+
+        sys.exit(comparing.run(against, as_json=as_json))
     try:
         chosen = settings.load(flags)
     except SettingsError as error:

@@ -16,6 +16,17 @@ _STATE: Final = "getInstanceProcessingState"
 _LOAD_CONFIG: Final = "llm.getLoadConfig"
 _SETTINGS: Final = "settings.json of a local daemon"
 _SERVER_CONFIG: Final = ".internal/http-server-config.json of a local daemon"
+_LISTED: Final = (
+    "listLoaded:type",
+    "listLoaded:modelKey",
+    "listLoaded:identifier",
+    "listLoaded:instanceReference",
+)
+_ON_DISK: Final = ("listDownloadedModels:type", "listDownloadedModels:modelKey")
+_PROCESSING: Final = (
+    *_LISTED, "getInstanceProcessingState:status", "getInstanceProcessingState:queued",
+)  # fmt: skip
+_ENGINE: Final = ("listEngines:name", "listEngines:version")
 
 # The daemon ----------------------------------------------------------------------------------------------------------
 UP = gauge(
@@ -74,6 +85,7 @@ LINK_PEER_UP = gauge(
     "daemon",
     "peer",
     source="repository.lmLinkStatus",
+    needs=("lmLinkStatus:peers.deviceIdentifier",),
 )
 LINK_STATE = gauge(
     "llmster_link_state",
@@ -81,6 +93,7 @@ LINK_STATE = gauge(
     "daemon",
     "state",
     source="repository.lmLinkStatus",
+    needs=("lmLinkStatus:status",),
 )
 LINK_ISSUE = gauge(
     "llmster_link_issue",
@@ -88,6 +101,7 @@ LINK_ISSUE = gauge(
     "daemon",
     "issue",
     source="repository.lmLinkStatus",
+    needs=("lmLinkStatus:issues",),
 )
 ENGINE_INFO = gauge(
     "llmster_engine_info",
@@ -96,6 +110,7 @@ ENGINE_INFO = gauge(
     "engine",
     "version",
     source="runtime.listEngines",
+    needs=_ENGINE,
 )
 
 # Models on disk ------------------------------------------------------------------------------------------------------
@@ -113,6 +128,7 @@ MODEL_INFO = gauge(
     "tools",
     "device",
     source="system.listDownloadedModels",
+    needs=_ON_DISK,
 )
 MODEL_SIZE = gauge(
     "llmster_model_size_bytes",
@@ -121,6 +137,7 @@ MODEL_SIZE = gauge(
     "model",
     "device",
     source="system.listDownloadedModels",
+    needs=(*_ON_DISK, "listDownloadedModels:sizeBytes"),
     unit="bytes",
 )
 MODELS = gauge(
@@ -129,6 +146,7 @@ MODELS = gauge(
     "daemon",
     "type",
     source="system.listDownloadedModels",
+    needs=_ON_DISK,
 )
 
 # Loaded instances ----------------------------------------------------------------------------------------------------
@@ -142,6 +160,7 @@ INSTANCE_INFO = gauge(
     "architecture",
     "quantization",
     source=_LIST_LOADED,
+    needs=_LISTED,
 )
 INSTANCE_STATE = gauge(
     "llmster_instance_state",
@@ -149,24 +168,28 @@ INSTANCE_STATE = gauge(
     *_INSTANCE,
     "state",
     source=_STATE,
+    needs=_PROCESSING,
 )
 REQUESTS_RUNNING = gauge(
     "llmster_num_requests_running",
     "Requests the instance is working on, at most its parallel sessions; absent where these are not known.",
     *_INSTANCE,
     source=_STATE,
+    needs=_PROCESSING,
 )
 REQUESTS_WAITING = gauge(
     "llmster_num_requests_waiting",
     "Requests waiting for a session of the instance.",
     *_INSTANCE,
     source=_STATE,
+    needs=_PROCESSING,
 )
 CONTEXT_LENGTH = gauge(
     "llmster_instance_context_length_tokens",
     "Effective context length of the instance.",
     *_INSTANCE,
     source=_LIST_LOADED,
+    needs=(*_LISTED, "listLoaded:contextLength"),
     unit="tokens",
 )
 CONTEXT_BELOW_DEFAULT = gauge(
@@ -175,18 +198,27 @@ CONTEXT_BELOW_DEFAULT = gauge(
     "short; absent where the default is not known.",
     *_INSTANCE,
     source="llm.listLoaded, llm.getLoadConfig, settings.json of a local daemon",
+    needs=(
+        *_LISTED,
+        "listLoaded:format",
+        "listLoaded:contextLength",
+        "getLoadConfig:fields.key",
+        "getLoadConfig:fields.value",
+    ),
 )
 PARALLEL = gauge(
     "llmster_instance_parallel",
     "Sessions the instance can run at the same time: as configured, else as its engine logged, else the default.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
+    needs=(*_LISTED, "getLoadConfig:fields.key"),
 )
 TTL = gauge(
     "llmster_instance_ttl_seconds",
     "Idle time after which the daemon unloads the instance; absent when it never does.",
     *_INSTANCE,
     source=_LIST_LOADED,
+    needs=(*_LISTED, "listLoaded:ttlMs"),
     unit="seconds",
 )
 TTL_REMAINING = gauge(
@@ -194,6 +226,7 @@ TTL_REMAINING = gauge(
     "Idle time left before the daemon unloads the instance; absent when it never does.",
     *_INSTANCE,
     source=_LIST_LOADED,
+    needs=(*_LISTED, "listLoaded:ttlMs"),
     unit="seconds",
 )
 LAST_USED = gauge(
@@ -201,6 +234,7 @@ LAST_USED = gauge(
     "When the instance was last used, by the daemon's clock; absent before its first use.",
     *_INSTANCE,
     source=_LIST_LOADED,
+    needs=(*_LISTED, "listLoaded:lastUsedTime"),
     unit="seconds",
 )
 PINNED = gauge(
@@ -208,12 +242,14 @@ PINNED = gauge(
     "Whether the instance has no TTL, and is loaded until it is ejected.",
     *_INSTANCE,
     source=_LIST_LOADED,
+    needs=_LISTED,
 )
 GPU_OFFLOAD = gauge(
     "llmster_instance_gpu_offload_ratio",
     "Share of the layers asked to be on GPUs, 0 to 1; absent while autoFit decides or the load config does not set it.",
     *_INSTANCE,
     source=_LOAD_CONFIG,
+    needs=(*_LISTED, "listLoaded:format", "getLoadConfig:fields.key", "getLoadConfig:fields.value"),
     unit="ratio",
 )
 VRAM_ESTIMATE = gauge(
@@ -221,6 +257,13 @@ VRAM_ESTIMATE = gauge(
     "What the daemon believes the instance takes on its GPUs, asked once per load. Compare with the measured bytes.",
     *_INSTANCE,
     source="llm.estimateModelUsage",
+    needs=(
+        *_LISTED,
+        "getLoadConfig:fields.key",
+        "estimateModelUsage:memory.totalVramBytes",
+        "estimateModelUsage:memory.totalBytes",
+        "estimateModelUsage:passesGuardrails",
+    ),
     unit="bytes",
 )
 LOADS = counter(

@@ -15,6 +15,15 @@ _BOTH: Final = "llm.prediction.input and .output of diagnostics.streamLogs"
 _ENGINE: Final = "engine lines in runtime.log and server.log events"
 _STREAM: Final = "diagnostics.streamLogs"
 _SLOT: Final = ("daemon", "model", "instance_id", "slot")
+_ENDED: Final = (
+    "llm.prediction.output:timestamp", "llm.prediction.output:data.type", "llm.prediction.output:data.output",
+    "llm.prediction.output:data.modelIdentifier",
+)  # fmt: skip
+_RATE_SAID: Final = "llm.prediction.output:data.stats.tokensPerSecond"
+_FIRST_SAID: Final = "llm.prediction.output:data.stats.timeToFirstTokenSec"
+_PROMPT_SAID: Final = "llm.prediction.output:data.stats.promptTokensCount"
+_COUNT_SAID: Final = "llm.prediction.output:data.stats.predictedTokensCount"
+_SERVER: Final = ("server.log:timestamp", "server.log:data.type", "server.log:data.content")
 
 # Bounds of vLLM, so that heads and dashboards carry over; finer below 0.3 s, where small local models live.
 _TTFT_S: Final = (
@@ -35,73 +44,74 @@ REQUESTS = counter(
     "llmster_request_success_total",
     "Predictions that ended, by reason: stop, length, tool_calls, abort, error, or unknown where no stats came.",
     "daemon", "model", "finished_reason",
-    source=_OUTPUT,
+    source=_OUTPUT, needs=_ENDED,
 )  # fmt: skip
 PROMPT_TOKENS = counter(
     "llmster_prompt_tokens_total",
     "Prompt tokens the daemon counted.",
     "daemon", "model",
-    source=_OUTPUT, unit="tokens",
+    source=_OUTPUT, unit="tokens", needs=(*_ENDED, _PROMPT_SAID),
 )  # fmt: skip
 GENERATION_TOKENS = counter(
     "llmster_generation_tokens_total",
     "Generated tokens the daemon counted, reasoning included.",
     "daemon", "model",
-    source=_OUTPUT, unit="tokens",
+    source=_OUTPUT, unit="tokens", needs=(*_ENDED, _COUNT_SAID),
 )  # fmt: skip
 REASONING_TOKENS = counter(
     "llmster_reasoning_tokens_estimated_total",
     "Generated tokens spent on reasoning, estimated from its share of the characters.",
     "daemon", "model",
-    source=_OUTPUT, unit="tokens",
+    source=_OUTPUT, unit="tokens", needs=(*_ENDED, _COUNT_SAID),
 )  # fmt: skip
 TTFT = histogram(
     "llmster_time_to_first_token_seconds",
     "Time from the start of a prediction to its first token.",
     "daemon", "model",
-    source=_OUTPUT, unit="seconds", buckets=_TTFT_S,
+    source=_OUTPUT, unit="seconds", buckets=_TTFT_S, needs=(*_ENDED, _FIRST_SAID),
 )  # fmt: skip
 PER_TOKEN = histogram(
     "llmster_time_per_output_token_seconds",
     "Mean time per token after the first, per prediction.",
     "daemon", "model",
-    source=_OUTPUT, unit="seconds", buckets=_PER_TOKEN_S,
+    source=_OUTPUT, unit="seconds", buckets=_PER_TOKEN_S, needs=(*_ENDED, _RATE_SAID),
 )  # fmt: skip
 E2E = histogram(
     "llmster_e2e_request_latency_seconds",
     "Time from the start of a prediction to its last token: TTFT plus tokens over rate, never the daemon's total.",
     "daemon", "model",
-    source=_OUTPUT, unit="seconds", buckets=_E2E_S,
+    source=_OUTPUT, unit="seconds", buckets=_E2E_S, needs=(*_ENDED, _FIRST_SAID, _RATE_SAID, _COUNT_SAID),
 )  # fmt: skip
 REASONING_SECONDS = histogram(
     "llmster_request_reasoning_seconds_estimated",
     "Time a prediction spent on reasoning, estimated from its share of the characters. Only predictions that reasoned.",
     "daemon", "model",
-    source=_OUTPUT, unit="seconds", buckets=_E2E_S,
+    source=_OUTPUT, unit="seconds", buckets=_E2E_S, needs=(*_ENDED, _RATE_SAID, _COUNT_SAID),
 )  # fmt: skip
 REQUEST_PROMPT_TOKENS = histogram(
     "llmster_request_prompt_tokens",
     "Prompt tokens per prediction.",
     "daemon", "model",
-    source=_OUTPUT, unit="tokens", buckets=_TOKENS,
+    source=_OUTPUT, unit="tokens", buckets=_TOKENS, needs=(*_ENDED, _PROMPT_SAID),
 )  # fmt: skip
 REQUEST_GENERATION_TOKENS = histogram(
     "llmster_request_generation_tokens",
     "Generated tokens per prediction.",
     "daemon", "model",
-    source=_OUTPUT, unit="tokens", buckets=_TOKENS,
+    source=_OUTPUT, unit="tokens", buckets=_TOKENS, needs=(*_ENDED, _COUNT_SAID),
 )  # fmt: skip
 TOKENS_PER_SECOND = histogram(
     "llmster_generation_tokens_per_second",
     "Generation rate per prediction, as the daemon reports it.",
     "daemon", "model",
-    source=_OUTPUT, unit="tokens_per_second", buckets=_RATE,
+    source=_OUTPUT, unit="tokens_per_second", buckets=_RATE, needs=(*_ENDED, _RATE_SAID),
 )  # fmt: skip
 CONTEXT_UTILIZATION = histogram(
     "llmster_context_utilization_ratio",
     "Share of the instance's context that prompt and answer filled, per prediction.",
     "daemon", "model",
     source=_OUTPUT + "; context length from listLoaded", unit="ratio", buckets=_RATIO,
+    needs=(*_ENDED, _PROMPT_SAID, _COUNT_SAID, "listLoaded:contextLength"),
 )  # fmt: skip
 DRAFT_TOKENS = counter(
     "llmster_spec_decode_draft_tokens_total",
@@ -125,7 +135,7 @@ PAIRING_MISSES = counter(
     "llmster_prediction_pairing_misses_total",
     "Outputs for which no input was found. They are counted all the same; their conversation is unknown.",
     "daemon",
-    source=_BOTH,
+    source=_BOTH, needs=_ENDED,
 )  # fmt: skip
 
 # Batching ------------------------------------------------------------------------------------------------------------
@@ -195,7 +205,7 @@ SERVER_MESSAGES = counter(
     "llmster_server_log_messages_total",
     "Messages of the daemon's server log by level.",
     "daemon", "level",
-    source="server.log of diagnostics.streamLogs",
+    source="server.log of diagnostics.streamLogs", needs=_SERVER,
 )  # fmt: skip
 PLUGIN_MESSAGES = counter(
     "llmster_mcp_plugin_messages_total",
@@ -207,7 +217,7 @@ HTTP_REQUESTS = counter(
     "llmster_http_requests_total",
     "HTTP requests in the daemon's log, by method and documented route; any other path is other.",
     "daemon", "method", "route",
-    source="server.log lines `Received request`; needs verbose logging",
+    source="server.log lines `Received request`; needs verbose logging", needs=(*_SERVER, "server.log:data.level"),
 )  # fmt: skip
 HTTP_RESPONSES = counter(
     "llmster_http_responses_total",

@@ -35,6 +35,8 @@ class Metric:
     unit: str = ""
     """Base unit as Prometheus names it (seconds, bytes, ratio, tokens...), "" for a pure number."""
     buckets: tuple[float, ...] = ()
+    needs: tuple[str, ...] = ()
+    """Fields of the daemon's answers and events without which it vanishes: `call:path`, list entries sharing a path."""
 
     def __post_init__(self) -> None:
         """Refuse a row that promtool or a reader would stumble over. Raises ValueError."""
@@ -52,21 +54,31 @@ class Metric:
             raise ValueError(f"{self.name}: a label is named twice")
 
 
-def gauge(name: str, help_: str, *labels: str, source: str, unit: str = "") -> Metric:
+def gauge(
+    name: str, help_: str, *labels: str, source: str, unit: str = "", needs: tuple[str, ...] = ()
+) -> Metric:
     """Write a row for a value that goes up and down."""
-    return Metric(name, Kind.GAUGE, help_, labels, source, unit)
+    return Metric(name, Kind.GAUGE, help_, labels, source, unit, needs=needs)
 
 
-def counter(name: str, help_: str, *labels: str, source: str, unit: str = "") -> Metric:
+def counter(
+    name: str, help_: str, *labels: str, source: str, unit: str = "", needs: tuple[str, ...] = ()
+) -> Metric:
     """Write a row for a value that only grows, until its counter restarts."""
-    return Metric(name, Kind.COUNTER, help_, labels, source, unit)
+    return Metric(name, Kind.COUNTER, help_, labels, source, unit, needs=needs)
 
 
 def histogram(
-    name: str, help_: str, *labels: str, source: str, buckets: tuple[float, ...], unit: str = ""
+    name: str,
+    help_: str,
+    *labels: str,
+    source: str,
+    buckets: tuple[float, ...],
+    unit: str = "",
+    needs: tuple[str, ...] = (),
 ) -> Metric:
     """Write a row for a distribution. `buckets` are upper bounds without +Inf, in the unit."""
-    return Metric(name, Kind.HISTOGRAM, help_, labels, source, unit, buckets)
+    return Metric(name, Kind.HISTOGRAM, help_, labels, source, unit, buckets, needs)
 
 
 def rows_of(namespace: dict[str, object]) -> tuple[Metric, ...]:

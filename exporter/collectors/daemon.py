@@ -58,6 +58,8 @@ def _add_link(out: Samples, daemon: str, link: LinkStatus) -> None:
     if link.status is not None:
         for state in LINK_STATES:
             out.add(m.LINK_STATE, link.status == state, daemon=daemon, state=state)
+    if link.issues is None:
+        return
     others = sorted({issue[:MAX_LABEL_CHARS] for issue in link.issues} - set(LINK_ISSUES))[:MAX_ISSUES]
     for issue in (*LINK_ISSUES, *others):
         out.add(m.LINK_ISSUE, issue in others or issue in link.issues, daemon=daemon, issue=issue)

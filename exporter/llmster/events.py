@@ -154,7 +154,7 @@ class _Message(msgspec.Struct, gc=False):
     log: _Entry
 
 
-_DATA_TYPES: dict[str, type[_Input | _Output | _Server | _Runtime]] = {
+DATA_SHAPES: dict[str, type[_Input | _Output | _Server | _Runtime]] = {
     "llm.prediction.input": _Input,
     "llm.prediction.output": _Output,
     "server.log": _Server,
@@ -279,7 +279,7 @@ def _salvage(data: bytes | str) -> LogEvent:
         kind = entry.data.get("type")
         if not isinstance(kind, str) or timestamp_ms is None:
             return UnknownEvent(MALFORMED, timestamp_ms)
-        shape = _DATA_TYPES.get(kind)
+        shape = DATA_SHAPES.get(kind)
         if shape is None:
             return UnknownEvent(_label(kind), timestamp_ms)
         return _typed(_Entry(timestamp_ms, lenient.fitting(entry.data, shape)))

@@ -5,13 +5,15 @@ Python's own parser and fitted field by field. Three kinds of oddity are known:
 
 - half of a surrogate pair: JavaScript sends one for text that was cut inside an emoji, and msgspec accepts none;
 - bytes that are not UTF-8;
-- an optional field of another type than its schema says: it counts as not sent.
+- an optional field of another type than its schema says: it counts as not sent, and so does an entry of a list.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
 import re
+from collections.abc import Iterator
 from typing import Any, Final, TypeVar, get_args
 
 import msgspec
@@ -83,7 +85,16 @@ def _fitted(value: Any, wanted: Any) -> Any:
     struct = next((each for each in (wanted, *get_args(wanted)) if _is_struct(each)), None)
     if struct is not None and isinstance(value, dict):
         return fitting(value, struct)
+    if struct is not None and isinstance(value, list):
+        return msgspec.convert(list(_entries(value, struct)), wanted)
     return msgspec.convert(value, wanted)
+
+
+def _entries(values: list[Any], shape: type[S]) -> Iterator[S]:
+    """Build the entries of a list that fit, and leave out the others."""
+    for value in values:
+        with contextlib.suppress(msgspec.ValidationError, OverflowError):
+            yield fitting(value, shape)
 
 
 def _is_struct(kind: Any) -> bool:

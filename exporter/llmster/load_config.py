@@ -70,13 +70,15 @@ class _Field(msgspec.Struct, frozen=True):
     value: Any = None
 
 
-class _Fields(msgspec.Struct, frozen=True):
-    fields: tuple[_Field, ...] = ()
+class ConfigFields(msgspec.Struct, frozen=True):
+    """Source: getLoadConfig. An answer without `fields` is no configuration, rather than one of defaults."""
+
+    fields: tuple[_Field, ...]
 
 
 def read_fields(raw: msgspec.Raw | None) -> dict[str, Any]:
     """Read a key-value load configuration. Raises one of UNDECODABLE if it is none."""
-    fields = msgspec.json.decode(raw if raw is not None else b"null", type=_Fields).fields
+    fields = msgspec.json.decode(raw if raw is not None else b"null", type=ConfigFields).fields
     return {field.key: field.value for field in fields}
 
 

@@ -117,7 +117,7 @@ class LinkStatus(msgspec.Struct, frozen=True, rename="camel"):
     peers: tuple[LinkPeer, ...] = ()
     status: str | None = None
     """One of LINK_STATES, or a value of a newer daemon."""
-    issues: tuple[str, ...] = ()
+    issues: tuple[str, ...] | None = None
     """Why it is not online: deviceDisabled, notLoggedIn, noAccess, badVersion, or a value of a newer daemon."""
 
 

@@ -1,0 +1,87 @@
+"""What recorded frames of another version would cost: told before the upgrade, with the panels and alerts."""
+
+import json
+from pathlib import Path
+
+import pytest
+from click.testing import CliRunner, Result
+
+from daemonpulse.cli import main
+from tests.recorded import FIXTURES
+
+FRAMES = sorted((FIXTURES / "protocol").glob("*.jsonl"))
+
+
+def against(*files: Path, as_json: bool = False) -> Result:
+    flags = [flag for file in files for flag in ("--against", str(file))]
+    return CliRunner().invoke(main, ["check", *flags, *(["--json"] if as_json else [])])
+
+
+def test_the_version_that_was_recorded_loses_nothing() -> None:
+    result = against(*FRAMES)
+    assert result.exit_code == 0, result.output
+    assert "0 metrics would be lost" in result.output
+    assert "not recorded" not in result.output
+
+
+def test_a_renamed_field_is_named_with_what_it_costs(tmp_path: Path) -> None:
+    text = (FIXTURES / "protocol" / "06-listLoaded.jsonl").read_text()
+    newer = tmp_path / "newer.jsonl"
+    newer.write_text(
+        text.replace('\\"lastUsedTime\\"', '\\"lastUsedAt\\"').replace('\\"ttlMs\\"', '\\"ttl\\"')
+    )
+    result = against(newer, as_json=True)
+    found = json.loads(result.output)
+    assert result.exit_code == 1
+    lost = {loss["metric"]: loss for loss in found["lost"]}
+    assert lost.keys() == {
+        "llmster_instance_last_used_timestamp_seconds",
+        "llmster_instance_ttl_seconds",
+        "llmster_instance_ttl_remaining_seconds",
+    }
+    assert lost["llmster_instance_ttl_remaining_seconds"]["fields"] == ["listLoaded:ttlMs"]
+    assert any(
+        panel.startswith("DaemonPulse / Forge")
+        for panel in lost["llmster_instance_ttl_remaining_seconds"]["panels"]
+    )
+    assert "estimateModelUsage" in found["not_recorded"]
+
+
+def test_a_renamed_event_field_costs_alerts_through_their_recording_rules(tmp_path: Path) -> None:
+    text = (FIXTURES / "protocol" / "10-streamLogs.jsonl").read_text()
+    newer = tmp_path / "newer.jsonl"
+    newer.write_text(text.replace("timeToFirstTokenSec", "ttft"))
+    found = json.loads(against(newer, as_json=True).output)
+    (ttft,) = [loss for loss in found["lost"] if loss["metric"] == "llmster_time_to_first_token_seconds"]
+    assert any("Ttft" in alert or "TTFT" in alert for alert in ttft["alerts"]), ttft
+
+
+def test_lines_of_the_log_stream_command_are_read_as_well(tmp_path: Path) -> None:
+    event = {
+        "timestamp": 1786253679000,
+        "data": {
+            "type": "llm.prediction.output",
+            "modelIdentifier": "m",
+            "output": "x",
+            "stats": {"promptTokens": 3},
+        },
+    }
+    file = tmp_path / "stream.ndjson"
+    file.write_text(json.dumps(event) + "\n")
+    result = against(file)
+    assert result.exit_code == 1
+    assert (
+        "lost: llmster_prompt_tokens_total\n  lacks  llm.prediction.output:data.stats.promptTokensCount"
+        in result.output
+    )
+
+
+@pytest.mark.parametrize(
+    "content", [b"", b"\xff\xfe garbage\n", b"[1,2]\n{}\n", b'{"dir": "s2c", "data": 5}\n']
+)
+def test_a_file_without_frames_is_refused(tmp_path: Path, content: bytes) -> None:
+    file = tmp_path / "x"
+    file.write_bytes(content)
+    result = against(file)
+    assert (result.exit_code, result.output.count("\n")) == (2, 1)
+    assert "--against" in result.output

@@ -1,0 +1,199 @@
+"""What the exporter shows of a daemon that answers as recorded, and as recorded but for one field.
+
+The recorded answers of tests/fixtures/protocol go through the session, the collectors and the log pipeline; no network.
+"""
+
+import copy
+import itertools
+import json
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any, Final
+
+import msgspec
+
+from exporter.collectors import DAEMON_COLLECTORS
+from exporter.collectors.base import Samples, Scrape
+from exporter.llmster.errors import CallFailed
+from exporter.llmster.session import Session
+from exporter.llmster.wire.connection import WireCounts
+from exporter.log_pipeline import Streams
+from exporter.settings import load
+from tests.exporter.readings import watched
+from tests.recorded import frames, protocol_files
+
+Answers = dict[str, Any]
+"""By call without its namespace (`listLoaded`) or by log event type, the recorded answers."""
+
+EVENTS: Final = ("llm.prediction.input", "llm.prediction.output", "server.log", "runtime.log")
+CALLS: Final = (
+    "version", "info", "listDownloadedModels", "listLoaded", "getInstanceProcessingState", "getLoadConfig",
+    "estimateModelUsage", "lmLinkStatus", "listEngines",
+)  # fmt: skip
+
+
+def recorded() -> Answers:
+    """Gather every recorded answer to a call that the exporter makes, and every event of the log stream."""
+    found: Answers = {name: [] for name in (*CALLS, *EVENTS)}
+    for file in protocol_files():
+        asked: dict[tuple[str, int, int], str] = {}
+        for frame in frames(file):
+            for name, answer in _answers(frame, asked):
+                if name in found:
+                    found[name].append(answer)
+    return found
+
+
+def _answers(frame: Any, asked: dict[tuple[str, int, int], str]) -> Iterator[tuple[str, Any]]:
+    try:
+        message = frame.json if frame.op == "text" else None
+    except ValueError:
+        return
+    if not isinstance(message, dict):
+        return
+    kind = message.get("type")
+    where = frame.ns, frame.conn, message.get("callId", -1)
+    if kind == "rpcCall":
+        asked[where] = message["endpoint"]
+    elif kind == "rpcResult" and where in asked and frame.ns != "repository_":
+        yield asked[where], message.get("result")
+    elif (
+        kind == "channelSend"
+        and isinstance(message["message"], dict)
+        and message["message"].get("type") == "log"
+    ):
+        event = message["message"]["log"]
+        yield str(event.get("data", {}).get("type")), event
+
+
+class _Connection:
+    """A namespace of a daemon that gives recorded answers."""
+
+    def __init__(self, name: str, answers: Answers) -> None:
+        self.name = name
+        self._answers = answers
+
+    async def call(
+        self, endpoint: str, _parameter: Any = None, *, timeout_s: float | None = None
+    ) -> msgspec.Raw:
+        """Answer with what was recorded: of lists with entries of this namespace, all entries."""
+        del timeout_s
+        answers = self._answers[endpoint]
+        if endpoint in ("listLoaded", "listDownloadedModels", "listEngines"):
+            entries = _distinct(entry for answer in answers for entry in answer)
+            if endpoint == "listLoaded":
+                entries = [entry for entry in entries if entry.get("type", self.name) == self.name]
+            return msgspec.Raw(json.dumps(entries).encode())
+        if not answers:
+            raise CallFailed("there is no such answer")
+        return msgspec.Raw(json.dumps(answers[-1]).encode())
+
+
+def _distinct(entries: Any) -> list[Any]:
+    return [json.loads(text) for text in dict.fromkeys(json.dumps(entry) for entry in entries)]
+
+
+class _Sockets:
+    """Namespaces that are all open."""
+
+    def __init__(self, answers: Answers) -> None:
+        self._answers = answers
+
+    async def open(self) -> None:
+        """Nothing to open."""
+
+    async def close(self, *, is_dead: bool = False) -> None:
+        """Nothing to close."""
+
+    def peek(self, namespace: str) -> _Connection:
+        """Give the open connection."""
+        return _Connection(namespace, self._answers)
+
+    async def connection(self, namespace: str) -> _Connection:
+        """Give the open connection."""
+        return _Connection(namespace, self._answers)
+
+
+async def shown(answers: Answers) -> set[str]:
+    """Name the metrics that say something of a daemon with these answers: a gauge, or a count that is not 0."""
+    session = Session(_Sockets(answers), rest_url=None, counts=WireCounts())  # type: ignore[arg-type]
+    await session.open()
+    await session.snapshot()
+    snapshot = await session.snapshot()  # what was asked in the background is there
+    await session.close()
+    streams = Streams(load({}, {"DAEMONPULSE_DAEMON_NAME": "local"}), [], {})
+    stream = streams.recording("local")
+    for event in itertools.chain.from_iterable(answers[name] for name in EVENTS):
+        stream.flow.take_line(json.dumps(event).encode())
+    streams.close()
+    out = Samples()
+    scrape = Scrape(now_s=snapshot.taken_at_s, daemons=(watched(snapshot),), streams=(stream,))
+    for _, collect in DAEMON_COLLECTORS:
+        collect(scrape, out)
+    said: set[str] = set()
+    for family in out.collect():
+        counts = family.type in ("counter", "histogram")
+        values = [s.value for s in family.samples if not s.name.endswith("_bucket")]
+        if values and (not counts or any(values)):
+            said.add(family.name + ("_total" if family.type == "counter" else ""))
+    return said
+
+
+def fields_of(answers: Answers) -> list[tuple[str, str]]:
+    """List every field of the recorded answers as (call, path); entries of lists share a path."""
+    found: dict[tuple[str, str], None] = {}
+
+    def walk(call: str, value: Any, path: str) -> None:
+        if isinstance(value, list):
+            for entry in value:
+                walk(call, entry, path)
+        elif isinstance(value, dict):
+            for key, inner in value.items():
+                here = f"{path}.{key}" if path else key
+                found[call, here] = None
+                walk(call, inner, here)
+
+    for call, values in answers.items():
+        for value in values:
+            walk(call, value, "")
+    return list(found)
+
+
+def without(answers: Answers, call: str, path: str, change: Callable[[dict[str, Any], str], None]) -> Answers:
+    """Copy answers, and let `change(object, key)` happen wherever a call's answer has a field."""
+    changed = {name: copy.deepcopy(values) if name == call else values for name, values in answers.items()}
+    *outer, last = path.split(".")
+
+    def walk(value: Any, left: list[str]) -> None:
+        if isinstance(value, list):
+            for entry in value:
+                walk(entry, left)
+        elif isinstance(value, dict):
+            if left:
+                walk(value.get(left[0]), left[1:])
+            elif last in value:
+                change(value, last)
+
+    walk(changed[call], outer)
+    return changed
+
+
+def delete(entry: dict[str, Any], key: str) -> None:
+    """Leave a field out."""
+    del entry[key]
+
+
+def rename(entry: dict[str, Any], key: str) -> None:
+    """Call it otherwise."""
+    entry[f"{key}New"] = entry.pop(key)
+
+
+def retype(entry: dict[str, Any], key: str) -> None:
+    """Give it a value of another type, which no field has."""
+    entry[key] = {"of": {"another": ["type"]}}
+
+
+CHANGES: Final[Mapping[str, Callable[[dict[str, Any], str], None]]] = {
+    "deleted": delete,
+    "renamed": rename,
+    "retyped": retype,
+}
