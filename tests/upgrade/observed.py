@@ -113,9 +113,17 @@ class _Sockets:
         return _Connection(namespace, self._answers)
 
 
+NOWHERE: Final = "http://127.0.0.1:9"
+
+
+async def _no_token() -> None:
+    """Hold none."""
+
+
 async def shown(answers: Answers) -> set[str]:
     """Name the metrics that say something of a daemon with these answers: a gauge, or a count that is not 0."""
-    session = Session(_Sockets(answers), rest_url=None, counts=WireCounts())  # type: ignore[arg-type]
+    sockets: Any = _Sockets(answers)
+    session = Session(sockets, rest_url=NOWHERE, token=_no_token, has_token=False, counts=WireCounts())
     await session.open()
     await session.snapshot()
     snapshot = await session.snapshot()  # what was asked in the background is there
