@@ -80,11 +80,16 @@ class Container:
         """Tell what the engine knows of it."""
         return json.loads(docker("inspect", self.name))[0]
 
+    def logs(self) -> str:
+        """Give what it printed."""
+        ran = subprocess.run(["docker", "logs", self.name], capture_output=True, text=True, check=True)
+        return ran.stdout + ran.stderr
+
     def healthy(self) -> None:
         """Wait until its health check passes."""
         deadline = time.monotonic() + START_S
         while (state := self.state()["State"])["Health"]["Status"] != "healthy":
-            assert state["Running"], docker("logs", self.name)
+            assert state["Running"], self.logs()
             assert time.monotonic() < deadline, state["Health"]
             time.sleep(0.5)  # the engine checks
 

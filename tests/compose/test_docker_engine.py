@@ -176,3 +176,5 @@ def test_bad_settings_end_a_container_with_two_and_one_line(image: str) -> None:
             assert time.monotonic() < deadline
             time.sleep(0.2)  # the engine runs it
         assert container.state()["State"]["ExitCode"] == 2
+        [line] = container.logs().splitlines()
+        assert "DAEMONPULSE_LISTEN=9810: write host:port" in line

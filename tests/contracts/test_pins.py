@@ -48,6 +48,16 @@ def test_pins_satisfy_what_pyproject_asks_for() -> None:
             assert requirement.specifier.contains(Version(pins[canonicalize_name(requirement.name)])), line
 
 
+def test_what_is_shipped_has_hashes_of_the_versions_that_are_pinned() -> None:
+    text = (ROOT / "compose" / "hashes.txt").read_text(encoding="utf-8")
+    entries = re.findall(r"(?m)^([\w.-]+)==(\S+)((?: \\\n    --hash=sha256:[0-9a-f]{64})+)$", text)
+    assert text.count("==") == len(entries), "each entry has hashes"
+    hashed = {canonicalize_name(name): version for name, version, _ in entries}
+    shipped = required("daemonpulse", frozenset({"all"}), set()) - {"daemonpulse"}
+    pins = pinned()
+    assert hashed == {name: pins[name] for name in shipped}, "renew it as docs/CONTRIBUTING.md says"
+
+
 def test_both_commands_of_the_readme_use_the_pins() -> None:
     readme = (ROOT / "README.md").read_text(encoding="utf-8")
     commands = re.findall(r"^python3 -m venv .*$", readme, re.MULTILINE)
