@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import dataclasses
+import json
 import re
 import sys
 import time
@@ -50,7 +51,7 @@ def audit_list(*, api: Api, as_json: bool, limit: int, before: int | None) -> No
         at = local_time(row["at_ms"])
         who = row["person"] or row["actor"]
         told = " ".join(
-            f"{key}={value}" for key, value in row["detail"].items() if value not in (None, "", {})
+            f"{key}={_short(value)}" for key, value in row["detail"].items() if value not in (None, "", {})
         )
         if len(told) > _DETAIL_CHARS:
             told = f"{told[:_DETAIL_CHARS]}…"
@@ -151,6 +152,13 @@ def audit_archive(*, older_than: int, archive: Path, **flags: str | None) -> Non
         say("nothing is old enough")
     else:
         say(f"{found.rows} rows moved to {archive}; the audit begins after {found.through.seq}")
+
+
+def _short(value: Any) -> Any:
+    """Write what is set in an object as JSON."""
+    if not isinstance(value, dict):
+        return value
+    return json.dumps({key: one for key, one in value.items() if one not in (None, "", [], {})})
 
 
 def _head(text: str) -> Head:

@@ -41,6 +41,9 @@ def unpin(*, api: Api, as_json: bool, instance_id: str) -> None:
     \b
     Example:  daemonpulse actions unpin qwen/qwen3-8b
     """  # noqa: D301 - as above
+    pinned = [one["instance_id"] for one in api.ask("GET", api.path("desired"), {})["instances"]]
+    if instance_id not in pinned:
+        fail(f"{instance_id}: not pinned; pinned: {', '.join(pinned) or 'nothing'}", 1)
     _change(api, {"instance_id": instance_id, "pinned": "false"}, as_json=as_json)
 
 

@@ -8,7 +8,10 @@ import click
 
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api
+from actions.cli.status import table
 from exporter.shared.terminal import say, say_json
+
+_COLUMNS = ("ENGINE", "VERSION", "DAEMON", "FORMATS", "SELECTED FOR")
 
 
 @click.group()
@@ -25,15 +28,28 @@ def engines_list(*, api: Api, as_json: bool, search: str | None) -> None:
     \b
     Example:  daemonpulse actions engines list --search llama.cpp
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
-    answer = api.ask("GET", api.path("engines"), {"search": search})
+    answers = api.each(lambda name: api.ask("GET", api.path("engines", daemon=name), {"search": search}))
     if as_json:
-        say_json(answer)
+        say_json({"daemons": answers})
         return
-    for one in answer["engines"]:
-        selected = f"  selected for {', '.join(one['selected_for'])}" if one["selected_for"] else ""
-        say(f"{one['engine']}  {one['version']}  {', '.join(one['formats'])}{selected}")
-    for one in answer["available"] or ():
-        say(f"{one['engine']}  {one['version']}  {'installed' if one['installed'] else 'available'}")
+    table(
+        _COLUMNS,
+        [
+            (
+                one["engine"],
+                one["version"],
+                answer["daemon"],
+                ", ".join(one["formats"]),
+                ", ".join(one["selected_for"]) or None,
+            )
+            for answer in answers
+            for one in answer["engines"]
+        ],
+    )
+    for answer in answers:
+        for one in answer["available"] or ():
+            state = "installed" if one["installed"] else "available"
+            say(f"{answer['daemon']}: {one['engine']} {one['version']} {state}")
 
 
 @engines.command("select")

@@ -153,7 +153,8 @@ def download(
     Example:  daemonpulse actions download qwen/qwen3-8b
     """  # noqa: D301 - as above
     if cancel:
-        say(_cancel_download(api, api.daemon(), parameters["model"]))
+        ended = _cancel_download(api, api.daemon(), parameters["model"])
+        _print(ended, as_json, f"{parameters['model']}: {ended['state']}")
         return
     if api.is_group:
         run_group(api, "download", parameters, _downloaded, as_json=as_json)
@@ -212,14 +213,13 @@ def _requests(count: Any) -> str:
     return f"{count} request{'' if count == 1 else 's'}"
 
 
-def _cancel_download(api: Api, daemon: str, model: str) -> str:
+def _cancel_download(api: Api, daemon: str, model: str) -> Any:
     recent = api.ask("GET", "/v1/operations", {"daemon": daemon, "limit": 1000})["operations"]
     wanted = ("download", model, None)
     found = [one for one in recent if (one["action"], one["subject"], one["finished_ms"]) == wanted]
     if not found:
         fail(f"{model}: no download of it is under way", 1)
-    ended = api.ask("POST", f"/v1/operations/{found[0]['id']}/cancel", {})
-    return f"{model}: {ended['state']}"
+    return api.ask("POST", f"/v1/operations/{found[0]['id']}/cancel", {})
 
 
 MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, fit, download, probe)

@@ -163,8 +163,8 @@ async def test_engines_are_listed_selected_and_updated(forge: Forge) -> None:
         "DAEMONPULSE_ACTIONS_TOKEN": await forge.token("admin", name="root"),
     }
     listed = await run("engines", "list", "--search", "llama.cpp", **env)
-    assert f"{name}  2.41.0  GGUF  selected for GGUF\n" in listed.out, listed.err
-    assert listed.out.endswith("2.42.0  available\n")
+    assert re.search(rf"^{name} +2\.41\.0 +box +GGUF +GGUF$", listed.out, re.MULTILINE), listed.err
+    assert listed.out.endswith("2.42.0 available\n")
     chosen = await run("engines", "select", name, "--engine-version", "1.52.0", **env)
     assert chosen.out == f"{name} 1.52.0 selected for GGUF\n", chosen.err
     updated = await run("engines", "update", name, "--engine-version", "2.42.0", **env)

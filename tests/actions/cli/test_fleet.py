@@ -1,9 +1,12 @@
 """Several daemons from a terminal: a site, partial failure, and a group."""
 
+import asyncio
 import json
 
 import pytest
+from click.shell_completion import ShellComplete
 
+from actions.cli.commands import actions
 from llmster_sim.server import Simulator
 from tests.actions.cli.test_commands import run
 from tests.actions.commands.test_fleet import forge, holders, settle, sims
@@ -64,3 +67,11 @@ async def test_a_group_is_tried_dry_set_listed_and_removed(
     assert (gone.code, gone.err) == (2, "daemonpulse: group chat is not known\n")
     unsaid = await run("fleet", "set", "chat", SMALL, "--at-least", "1", **here)
     assert (unsaid.code, "--site: say which daemons" in unsaid.err) == (2, True)
+
+
+async def test_a_shell_completes_sites(here: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:
+    for name, value in here.items():
+        monkeypatch.setenv(name, value)
+    complete = ShellComplete(actions, {}, "actions", "_X")
+    found = await asyncio.to_thread(complete.get_completions, ["eject-all", "--site"], "")
+    assert [item.value for item in found] == ["east", "west"]

@@ -74,7 +74,16 @@ async def test_every_verb_of_the_api_has_a_command(forge: Forge) -> None:
 
 
 @pytest.mark.parametrize(
-    "verb", [("ps",), ("models",), ("desired",), ("operations",), ("audit", "list"), ("unpin", "x")]
+    "verb",
+    [
+        ("ps",),
+        ("models",),
+        ("desired",),
+        ("operations",),
+        ("audit", "list"),
+        ("engines", "list"),
+        ("fleet", "list"),
+    ],
 )
 async def test_every_listing_is_json_on_demand(here: dict[str, str], verb: tuple[str, ...]) -> None:
     ended = await run(*verb, "--json", **here)
@@ -89,6 +98,8 @@ async def test_a_pinned_model_is_desired_until_it_is_unpinned(here: dict[str, st
     assert "60 s of idle time" in (await run("desired", "--reap-idle", "1m", **here)).out
     assert "idle time" not in (await run("desired", "--no-reap", **here)).out
     assert SMALL not in (await run("unpin", SMALL, **here)).out
+    again = await run("unpin", SMALL, **here)
+    assert (again.code, again.err) == (1, f"daemonpulse: {SMALL}: not pinned; pinned: nothing\n")
 
 
 async def test_what_is_cancelled_too_late_is_said(here: dict[str, str], sim: Simulator) -> None:
