@@ -85,8 +85,8 @@ async def test_every_verb_of_the_api_has_a_command(forge: Forge) -> None:
         ("fleet", "list"),
     ],
 )
-async def test_every_listing_is_json_on_demand(here: dict[str, str], verb: tuple[str, ...]) -> None:
-    ended = await run(*verb, "--json", **here)
+async def test_every_listing_is_json_on_demand(here: dict[str, str], verb: str) -> None:
+    ended = await run(*verb.split(), "--json", **here)
     assert ended.code == 0, ended.err
     assert isinstance(json.loads(ended.out), dict)
 
