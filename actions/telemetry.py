@@ -11,6 +11,7 @@ import json
 import os
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
+from importlib import metadata
 from typing import Any, Final
 
 from opentelemetry._logs import LogRecord, SeverityNumber
@@ -29,8 +30,9 @@ from actions.store.operations import Operation
 from exporter.telemetry import otlp
 from exporter.telemetry.batch_queue import Delivered, Pump
 from exporter.telemetry.partial_success import Rejections
+from exporter.telemetry.spans import SCHEMA
 
-SCOPE: Final = InstrumentationScope("daemonpulse")
+SCOPE: Final = InstrumentationScope("daemonpulse", metadata.version("daemonpulse"), SCHEMA)
 CLOSE_S: Final = 4.0
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 _NS_PER_MS: Final = 1_000_000

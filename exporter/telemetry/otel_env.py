@@ -33,6 +33,7 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
     """
     if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
         return
+    content_wanted(environ)
     for part in _PARTS:
         protocol = environ.get(key := f"{_OTLP}{part}PROTOCOL", "")
         if protocol not in ("", *_PROTOCOLS):
