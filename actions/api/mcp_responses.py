@@ -102,7 +102,7 @@ class ApprovalResponse(BaseModel):
     rule: str
     reason: str
     arguments: str | None = Field(description="Redacted; null once settled, unless capture_arguments is set.")
-    arguments_sha256: str
+    arguments_digest: str
     definition: str | None = Field(description="The tool's definition; null once settled.")
     definition_sha256: str
     policy_sha256: str
