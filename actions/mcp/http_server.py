@@ -136,5 +136,5 @@ class McpApp:
         endpoint = self._find(name)
         if endpoint is None or not endpoint.proxy.upstream.spec.admits(actor.token_name):
             raise not_found("MCP server", name)  # the same answer for a server that this token may not use
-        token = AccessToken(token="", client_id=actor.token_id, scopes=[actor.scope.value])
+        token = AccessToken.model_construct(token="", client_id=actor.token_id, scopes=[actor.scope.value])
         return endpoint, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}

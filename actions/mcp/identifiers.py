@@ -128,6 +128,8 @@ def name_fault(name: str) -> str | None:
     """Return why the name of a tool or prompt is refused; None if it is valid."""
     if not name or len(name) > MAX_NAME:
         return f"a name has 1 to {MAX_NAME} characters"
+    if name.isascii() and name.isprintable() and name[0] != " " != name[-1]:
+        return None
     if name != name.strip() or unicodedata.normalize("NFKC", name) != name:
         return "the name has blanks around it, or is not in Unicode's normal form KC"
     # controls, formats (zero-width blanks, direction marks), line separators; then what isprintable() passes

@@ -200,7 +200,7 @@ class ServerProxy:
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListPromptsResult:
         result = await self._list(
-            context, "prompts", types.ListPromptsRequest(params=params), types.ListPromptsResult
+            context, "prompts", types.ListPromptsRequest(params=_page(params)), types.ListPromptsResult
         )
         if result is None:
             return types.ListPromptsResult(prompts=[])
@@ -235,7 +235,7 @@ class ServerProxy:
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourcesResult:
         result = await self._list(
-            context, "resources", types.ListResourcesRequest(params=params), types.ListResourcesResult
+            context, "resources", types.ListResourcesRequest(params=_page(params)), types.ListResourcesResult
         )
         if result is None:
             return types.ListResourcesResult(resources=[])
@@ -246,7 +246,7 @@ class ServerProxy:
     async def _list_templates(
         self, context: Context, params: types.PaginatedRequestParams | None
     ) -> types.ListResourceTemplatesResult:
-        request = types.ListResourceTemplatesRequest(params=params)
+        request = types.ListResourceTemplatesRequest(params=_page(params))
         result = await self._list(context, "resources", request, types.ListResourceTemplatesResult)
         if result is None:
             return types.ListResourceTemplatesResult(resource_templates=[])
@@ -374,6 +374,11 @@ class ServerProxy:
         by_name = name if name_fault(name) is None else None
         normal = normal_template(name) if kind == "resource" else by_name
         return normal is not None and not self._tools.policy.hides(Subject(self.name, kind, normal, token))
+
+
+def _page(params: types.PaginatedRequestParams | None) -> types.PaginatedRequestParams:
+    """Return the page that is asked for without `_meta`, which belongs to the client's connection."""
+    return types.PaginatedRequestParams(cursor=params.cursor if params is not None else None)
 
 
 async def _no_preparation() -> None:

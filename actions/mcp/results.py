@@ -73,9 +73,7 @@ class ToolResultLimit:
                 kept.append(block.model_copy(update={"text": text}))
                 left = 0
         fits = structured <= left
-        note = (
-            f"[Cut by the DaemonPulse gate: the result had {total} bytes; output_cap_bytes is {self._cap}.]"
-        )
+        note = f"[Cut by the DaemonPulse gate: the result has more than {self._cap} bytes, its output_cap_bytes.]"
         kept.append(types.TextContent(text=note))
         cut = result.model_copy(
             update={

@@ -10,7 +10,7 @@ import contextlib
 import logging
 from collections.abc import AsyncIterator, Callable, Mapping
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Final
 
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
@@ -44,6 +44,11 @@ log = logging.getLogger(__name__)
 
 POLICY_FILE = internal("policy file")
 
+LEFT_OUT: Final = (
+    f"{FILE_NAME} is missing or invalid, and the kept policy has no secrets, which this server needs; "
+    "restore the file"
+)
+
 
 class ServerPool:
     """The servers behind the gate, with their policy, approvals and audit."""
@@ -71,6 +76,7 @@ class ServerPool:
             tracer=self._tracing.tracer if self._tracing is not None else None,
         )
         self._endpoints: dict[str, Endpoint] = {}
+        self._left_out: tuple[str, ...] = ()
         self._leaving: set[asyncio.Task[None]] = set()
         """Servers removed from the policy that are still stopping; `run` waits for them."""
         self._group: asyncio.TaskGroup | None = None
@@ -111,7 +117,9 @@ class ServerPool:
                 await asyncio.to_thread(self._tracing.close)
 
     def endpoint(self, name: str) -> Endpoint | None:
-        """Return a server's endpoint."""
+        """Return a server's endpoint. Raises Problem for a server that the kept policy leaves out."""
+        if name in self._left_out:
+            raise Problem("mcp-server-unreachable", f"{name}: {LEFT_OUT}")
         return self._endpoints.get(name)
 
     def sync(self) -> None:
@@ -291,6 +299,7 @@ class ServerPool:
 
     def _apply(self, found: PolicyFile) -> None:
         self.config = found.config
+        self._left_out = found.left_out
         self.call_handler.capture = self.approvals.keep_preview = found.config.capture_arguments
         self.policy_store.take_policy(found.config.policy, found.sha256)
         self.registry.take_config(found.config)
@@ -319,7 +328,7 @@ class ServerPool:
         return endpoint.proxy.upstream if endpoint is not None else None
 
     def _require(self, name: str) -> Endpoint:
-        endpoint = self._endpoints.get(name)
+        endpoint = self.endpoint(name)
         if endpoint is None:
             raise not_found("MCP server", name, tuple(self._endpoints))
         return endpoint

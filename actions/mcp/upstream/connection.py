@@ -22,6 +22,7 @@ from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opentelemetry.trace import Span
 
 from actions.mcp.upstream.http import http_transport
+from actions.mcp.upstream.large_messages import limit_of
 from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import ServerSpec, Stdio
 from actions.mcp.upstream.stdio import Program, stdio_transport
@@ -156,10 +157,11 @@ class Connection:
             on_end()
             self.ended.set()
 
+        whole_bytes = limit_of(self.spec.limits.output_cap_bytes)
         inner = (
-            stdio_transport(self.spec.reach, self.program, end)
+            stdio_transport(self.spec.reach, self.program, end, whole_bytes=whole_bytes)
             if isinstance(self.spec.reach, Stdio)
-            else http_transport(self.spec.reach, self.health)
+            else http_transport(self.spec.reach, self.health, whole_bytes=whole_bytes)
         )
         async with inner as streams:
             yield Exchange(self.health, self._dropped, _set_request_id).wrap(streams)

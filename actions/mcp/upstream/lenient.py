@@ -20,6 +20,8 @@ _LISTS: Final[dict[str, tuple[str, type[BaseModel]]]] = {
     "resources/list": ("resources", types.Resource),
     "resources/templates/list": ("resourceTemplates", types.ResourceTemplate),
 }
+MAX_BLOCKS: Final = 1_000
+"""Content blocks of one result."""
 _BLOCK: Final[TypeAdapter[Any]] = TypeAdapter(types.ContentBlock)
 
 
@@ -56,15 +58,18 @@ def _repaired_list(method: str, version: str, result: Result) -> tuple[Result, i
 
 def _repaired_call(result: Result) -> tuple[Result, int]:
     content = result.get("content")
-    if isinstance(content, list) and all(_is_plain(block) for block in content):
+    if isinstance(content, list) and len(content) <= MAX_BLOCKS and all(_is_plain(one) for one in content):
         return result, 0
     if "inputRequests" in result or "task" in result or result.get("resultType", "complete") != "complete":
         return result, 0  # a result of another kind
-    blocks = content if isinstance(content, list) else []
+    blocks = content[:MAX_BLOCKS] if isinstance(content, list) else []
     kept = [block for block in blocks if _is_plain(block) or _fits(_BLOCK.validate_python, block)]
     dropped = len(blocks) - len(kept) + (content is not None and not isinstance(content, list))
     if dropped:
         kept.append({"type": "text", "text": f"[{dropped} malformed content blocks were dropped.]"})
+    if isinstance(content, list) and len(content) > MAX_BLOCKS:
+        dropped += (beyond := len(content) - MAX_BLOCKS)
+        kept.append({"type": "text", "text": f"[{beyond} content blocks beyond {MAX_BLOCKS} were dropped.]"})
     return {**result, "content": kept}, dropped
 
 

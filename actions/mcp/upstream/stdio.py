@@ -20,16 +20,11 @@ import mcp_types as types
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
+from actions.mcp.upstream.large_messages import MAX_BYTES, reduced
 from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import Stdio
 
 log = logging.getLogger(__name__)
-
-MAX_LINE_BYTES: Final = 32 * 1024 * 1024
-"""Of one message. A server that sends a longer one is stopped."""
-
-_IN_THREAD_BYTES: Final = 512 * 1024
-"""Longer messages are parsed in a thread, to keep the event loop responsive."""
 
 _STOP_S: Final = 2.0
 _STDERR_WAIT_S: Final = 0.2
@@ -76,9 +71,12 @@ class Program:
 
 @contextlib.asynccontextmanager
 async def stdio_transport(
-    reach: Stdio, program: Program, on_end: Callable[[], None]
+    reach: Stdio, program: Program, on_end: Callable[[], None], *, whole_bytes: int
 ) -> AsyncIterator[TransportStreams]:
-    """Start the program and connect to it; `on_end` is called when its output ends. Raises OSError, ValueError."""
+    """Start the program and connect to it. Messages above `whole_bytes` are reduced.
+
+    `on_end` is called when its output ends. Raises OSError, ValueError.
+    """
     process = await asyncio.create_subprocess_exec(
         reach.command,
         *reach.args,
@@ -88,7 +86,7 @@ async def stdio_transport(
         env=get_default_environment() | dict(reach.env),
         cwd=reach.cwd,
         start_new_session=True,
-        limit=MAX_LINE_BYTES,
+        limit=MAX_BYTES,
     )
     program.pid = process.pid
     if process.stdin is None or process.stdout is None or process.stderr is None:
@@ -96,7 +94,7 @@ async def stdio_transport(
     stderr_reader = asyncio.create_task(_read_stderr(process.stderr, program), name="mcp stderr")
     try:
         yield (
-            _Output(process.stdout, process, program, on_end),
+            _Output(process.stdout, process, program, on_end, whole_bytes),
             _Input(process.stdin, process.stdout, program),
         )
     finally:
@@ -137,11 +135,13 @@ class _Output(_Stream):
         process: asyncio.subprocess.Process,
         program: Program,
         on_end: Callable[[], None],
+        whole_bytes: int,
     ) -> None:
         self._lines = lines
         self._process = process
         self._program = program
         self._on_end = on_end
+        self._whole_bytes = whole_bytes
 
     def __aiter__(self) -> Self:
         return self
@@ -155,14 +155,17 @@ class _Output(_Stream):
             try:
                 line = await self._lines.readline()
             except ValueError:  # readline raises it for a LimitOverrunError
-                self._program.fault = f"it sent a message of more than {MAX_LINE_BYTES} bytes"
+                self._program.fault = f"it sent a message of more than {MAX_BYTES} bytes"
                 line = b""
             except ConnectionError:
                 line = b""
         if not line:
             await self._end()
             raise StopAsyncIteration
-        message = await asyncio.to_thread(_parse, line) if len(line) > _IN_THREAD_BYTES else _parse(line)
+        short = reduced(line, self._whole_bytes)
+        message = (
+            _parse(short) if short is not None else ValueError("a message that is too large was dropped")
+        )
         if isinstance(message, Exception):
             self._program.stderr.append(line[:500].decode("utf-8", "replace").rstrip())
         return message

@@ -10,7 +10,18 @@ import pytest
 from mcp.shared.exceptions import MCPError
 
 from tests.actions.conftest import make_token
-from tests.actions.mcp.conftest import Start, eventually, gate_of, holds, rule, stop, text_of, toolbox
+from tests.actions.mcp.conftest import (
+    Start,
+    asked,
+    eventually,
+    gate_of,
+    holds,
+    rawbox,
+    rule,
+    stop,
+    text_of,
+    toolbox,
+)
 from tests.actions.store.test_audit import tamper
 
 ALLOW = rule("allow")
@@ -152,7 +163,7 @@ async def test_a_result_of_10_mb_is_cut_and_says_so(start: Start) -> None:
         text = text_of(result)
         assert len(text) < 1_000_200
         assert text.endswith(
-            "[Cut by the DaemonPulse gate: the result had 10000000 bytes; output_cap_bytes is 1000000.]"
+            "[Cut by the DaemonPulse gate: the result has more than 1000000 bytes, its output_cap_bytes.]"
         )
         assert not result.is_error
         structured = await client.call_tool("echo", {"text": "fine"})
@@ -273,3 +284,19 @@ async def test_a_call_left_open_by_a_crash_is_said_to_be_interrupted(start: Star
     (outcome,) = await gate.outcomes(1)
     assert (outcome["operation"], outcome["detail"]["outcome"]) == (intent["operation"], "interrupted")
     assert outcome["actor"] == "recovery"
+
+
+async def test_what_belongs_to_the_clients_connection_stays_there(start: Start, tmp_path: Path) -> None:
+    """A server of the older protocol refuses requests whose `_meta` names the client's newer one (Go's SDK does)."""
+    log = tmp_path / "log"
+    gate = await start(rawbox(log=log) + ALLOW)
+    async with gate.client("rawbox") as client:
+        await client.list_prompts()
+        await client.list_resources()
+        await client.get_prompt("mail")
+        await client.read_resource("file:///srv/a")
+        await client.call_tool("good", {})
+    for method in ("prompts/list", "resources/list", "prompts/get", "resources/read", "tools/call"):
+        for request in asked(log, method):
+            meta = (request.get("params") or {}).get("_meta") or {}
+            assert not [key for key in meta if key.startswith("io.modelcontextprotocol/")], method

@@ -5,6 +5,7 @@ import re
 import sys
 from pathlib import Path
 
+import httpx
 import pytest
 from mcp import Client
 
@@ -291,3 +292,20 @@ def test_a_broken_file_at_the_start_is_refused(tmp_path: Path) -> None:
     path.write_text("default = 'maybe'\n", encoding="utf-8")
     with pytest.raises(PolicyError):
         PolicyWatch(path, Metrics()).first(None)
+
+
+async def test_a_server_whose_secret_was_lost_with_the_file_says_so_and_nothing_else_suffers(
+    start: Start,
+) -> None:
+    secret = toolbox() + 'env = { API_KEY = "literal" }\n'
+    gate = await start(secret + toolbox(name="other") + rule("allow"))
+    await stop(gate.task)
+    gate = await start(None)
+    async with httpx.AsyncClient(headers={"Authorization": f"Bearer {gate.token}"}) as http:
+        answer = await http.post(f"{gate.url}/mcp/toolbox", json={})
+    assert answer.status_code == 503
+    assert "mcp.toml is missing or invalid" in answer.json()["detail"]
+    listed = await gate.admin.get("/v1/mcp/servers/toolbox/tools")
+    assert (listed.status_code, "restore the file" in listed.json()["detail"]) == (503, True)
+    async with gate.client("other") as client:
+        assert not (await client.call_tool("echo", {"text": "x"})).is_error

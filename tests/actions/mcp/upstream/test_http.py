@@ -8,6 +8,7 @@ from mcp import Client
 from mcp.shared.exceptions import MCPError
 
 from actions.mcp.upstream import http as web
+from actions.mcp.upstream.large_messages import WHOLE_BYTES
 from actions.mcp.upstream.spec import Http
 from actions.mcp.upstream.streams import Health
 from tests.exporter.llmster.test_http_body import OK, liar
@@ -17,7 +18,9 @@ SECRET = "Bearer KANARIENVOGEL"
 
 async def met(url: str) -> None:
     """Connect as the gate does. Raises what it raises."""
-    async with Client(web.http_transport(Http(url, {"Authorization": SECRET}), Health())) as client:
+    async with Client(
+        web.http_transport(Http(url, {"Authorization": SECRET}), Health(), whole_bytes=WHOLE_BYTES)
+    ) as client:
         await client.session.send_ping()
 
 
@@ -31,7 +34,7 @@ async def test_a_packed_answer_is_not_unpacked() -> None:
 
 
 async def test_an_answer_without_end_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(web, "MAX_LINE_BYTES", 200_000)
+    monkeypatch.setattr(web, "MAX_BYTES", 200_000)
     head = OK + b"Content-Type: application/json\r\n"
     async with (
         liar(head, b" " * 50_000, endless=True) as server,

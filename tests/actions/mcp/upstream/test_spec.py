@@ -112,7 +112,7 @@ async def test_garbage_and_answers_to_nothing_change_nothing(start: Start) -> No
 async def test_a_message_without_end_stops_the_server_and_not_us(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("actions.mcp.upstream.stdio.MAX_LINE_BYTES", 200_000)
+    monkeypatch.setattr("actions.mcp.upstream.stdio.MAX_BYTES", 200_000)
     gate = await start(toolbox() + ALLOW)
     async with gate.client() as client:
         result = await client.call_tool("huge_line", {"bytes": 5_000_000})

@@ -9,6 +9,7 @@ import psutil
 import pytest
 from mcp.shared.message import SessionMessage
 
+from actions.mcp.upstream.large_messages import WHOLE_BYTES
 from actions.mcp.upstream.spec import Stdio
 from actions.mcp.upstream.stdio import Program, stdio_transport
 
@@ -35,7 +36,9 @@ async def test_a_stop_that_is_cut_short_kills_and_leaves_no_zombie() -> None:
     program, inside = Program(), asyncio.Event()
 
     async def use() -> None:
-        async with stdio_transport(Stdio(sys.executable, ("-c", STUBBORN)), program, lambda: None) as (
+        async with stdio_transport(
+            Stdio(sys.executable, ("-c", STUBBORN)), program, lambda: None, whole_bytes=WHOLE_BYTES
+        ) as (
             said,
             _,
         ):
@@ -54,7 +57,10 @@ async def test_a_stop_that_is_cut_short_kills_and_leaves_no_zombie() -> None:
 async def test_a_program_that_closes_its_input_ends_the_connection() -> None:
     ended: list[None] = []
     reach = Stdio(sys.executable, ("-c", DEAF))
-    async with stdio_transport(reach, Program(), lambda: ended.append(None)) as (said, told):
+    async with stdio_transport(reach, Program(), lambda: ended.append(None), whole_bytes=WHOLE_BYTES) as (
+        said,
+        told,
+    ):
         await said.receive()
         with pytest.raises(anyio.BrokenResourceError):
             await told.send(PING)
@@ -73,7 +79,9 @@ async def test_a_flood_leaves_others_their_turn() -> None:
             turns += 1
 
     flood = "import time; print('{}\\n' * 1000, flush=True); time.sleep(600)"
-    async with stdio_transport(Stdio(sys.executable, ("-c", flood)), Program(), lambda: None) as (said, _):
+    async with stdio_transport(
+        Stdio(sys.executable, ("-c", flood)), Program(), lambda: None, whole_bytes=WHOLE_BYTES
+    ) as (said, _):
         await said.receive()
         counting = asyncio.create_task(count())
         for _ in range(999):
