@@ -55,7 +55,7 @@ def undo(*, api: Api, as_json: bool, dry_run: bool) -> None:
 @click.argument("server", required=False)
 @client_flags
 def list_(*, api: Api, as_json: bool, server: str | None) -> None:
-    """List the servers, or the tools of SERVER with their gates.
+    """List the servers, or the tools of SERVER with their decisions.
 
     \b
     Example:  daemonpulse actions mcp list toolbox
@@ -129,9 +129,9 @@ def deny(*, api: Api, as_json: bool, approval_id: str, always: bool) -> None:
 @click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
 @client_flags
 def gate(*, api: Api, as_json: bool, server: str, tool: str, decision: str) -> None:
-    """Set the gate of TOOL of SERVER. Approves the tool as it is now, too.
+    """Set an override for TOOL of SERVER, and approve the tool as it is now.
 
-    DECISION `policy` takes the gate away again: then mcp.toml decides, as for every other tool.
+    DECISION `policy` removes the override: then mcp.toml decides, as for every other tool.
 
     \b
     Example:  daemonpulse actions mcp gate toolbox write_file ask
