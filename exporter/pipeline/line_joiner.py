@@ -28,7 +28,6 @@ _ENDS: Final = {What.PROMPT: "second", What.PROMPT_DONE: ")", What.DECODE_DONE: 
 """Lines that are whole only with their end."""
 _MAY_LACK: Final = frozenset({What.LAUNCHED, What.RELEASED, What.DECODE, What.STARTED})
 """Lines whose last numbers may be missing."""
-_MAY_GROW: Final = _ENDS_OPEN | _ENDS.keys() | _MAY_LACK
 
 
 class _Tail(msgspec.Struct, gc=False):
@@ -64,9 +63,12 @@ class LineJoiner:
             found, tail = self._first(channel, tail, text, is_last=True)
         else:  # nearly all events
             line = engine.read(text)
-            found = [] if line is None else [line]
-            if line is None or line.what in _MAY_GROW:
-                tail = _Tail(text, line)
+            if line is None:
+                found, tail = [], _Tail(text, None)
+            else:
+                found = [line]
+                if _may_grow(line, text):
+                    tail = _Tail(text, line)
         if tail is not None and _may_go_on(tail):
             self._keep(channel, tail)
         if found and found[-1].stamp_ms is not None:
@@ -131,11 +133,15 @@ class LineJoiner:
 
 
 def _may_go_on(tail: _Tail) -> bool:
-    line = tail.known
-    if line is None:
+    if tail.known is None:
         return bool(tail.text) and engine.may_begin(tail.text)
+    return _may_grow(tail.known, tail.text)
+
+
+def _may_grow(line: EngineLine, text: str) -> bool:
+    """Whether a line that is known may say more, or something else, when its rest arrives."""
     what = line.what
     if what in _MAY_LACK:
         return not line.values or line.values[-1] is None
     end = _ENDS.get(what)
-    return what in _ENDS_OPEN if end is None else not tail.text.endswith(end)
+    return what in _ENDS_OPEN if end is None else not text.endswith(end)

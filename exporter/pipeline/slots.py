@@ -192,11 +192,11 @@ class SlotMonitor:
         self, instance: str, state: _Instance, told: EngineState, lines: list[EngineLine], now_ms: int
     ) -> None:
         """Take in the lines of one event. Each is told by itself: several may launch and release one slot."""
-        last_ms = lines[-1].stamp_ms
+        last = lines[-1]
         for line in lines:
             at_ms = now_ms
-            if line is not lines[-1] and last_ms is not None and line.stamp_ms is not None:
-                at_ms = min(now_ms, max(told.heard_ms, now_ms - last_ms + line.stamp_ms))
+            if line is not last and last.stamp_ms is not None and line.stamp_ms is not None:
+                at_ms = min(now_ms, max(told.heard_ms, now_ms - last.stamp_ms + line.stamp_ms))
             if told.take(line, at_ms):
                 self._moved(instance, state, told)
 
