@@ -13,9 +13,9 @@ from typing import Any, Final
 import msgspec
 
 from exporter.tap import formats
-from exporter.tap.http1 import Head
 from exporter.tap.meter import Meter
-from exporter.tap.sse import EventReader
+from exporter.tap.wire.http1 import Head
+from exporter.tap.wire.sse import EventReader
 
 MAX_BODY_BYTES: Final = 64 * 1024
 """Of one JSON value. A longer one is read from its beginning and its end, where model and usage are."""

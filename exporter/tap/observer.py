@@ -12,12 +12,13 @@ from typing import Final
 
 from exporter.tap.answers import AnswerReader, model_of
 from exporter.tap.exchange import Exchange
-from exporter.tap.http1 import Body, FramingError, Head, MessageReader
 from exporter.tap.predict_channel import PredictSocket
 from exporter.tap.registry import Registry
 from exporter.tap.relay import Side
 from exporter.tap.routes import OPERATIONS, PREDICTIONS, route_of
-from exporter.tap.websocket import FrameReader
+from exporter.tap.wire.deflate import InflateError, inflaters
+from exporter.tap.wire.http1 import Body, FramingError, Head, MessageReader
+from exporter.tap.wire.websocket import FrameReader
 
 log = logging.getLogger(__name__)
 
@@ -68,7 +69,7 @@ class ConnectionObserver:
         """Read, and take no harm: the stream matters and the copy does not."""
         try:
             reader.feed(data)
-        except FramingError as error:
+        except (FramingError, InflateError) as error:
             self._give_up("unread_framing")
             log.debug("connection not readable", extra={"problem": str(error)})
         except Exception:
@@ -90,8 +91,8 @@ class _Requests:
         self.upgrade: Head | None = None
         self.is_switched = False
         self.socket: PredictSocket | None = None
+        self.frames = FrameReader()
         self._registry = registry
-        self._frames = FrameReader()
         self._body = bytearray()
         self._tail = b""
         self._latest: Exchange | None = None
@@ -132,7 +133,7 @@ class _Requests:
         if not self.is_switched:
             raise FramingError("more bytes after an upgrade that the daemon has not agreed to")
         if self.socket is not None:
-            for message in self._frames.feed(data):
+            for message in self.frames.feed(data):
                 self.socket.from_client(message)
 
 
@@ -154,7 +155,7 @@ class _Answers:
             raise FramingError("an answer to no request")
         exchange = self._requests.waiting[0]
         if status == _SWITCHING:
-            self._switch(exchange, status)
+            self._switch(exchange, status, head)
             return Body.TUNNEL
         if status in _INFORMATIONAL:
             return Body.NONE
@@ -189,7 +190,7 @@ class _Answers:
             self._requests.socket.close(cancelled=by is Side.CLIENT, cut=by is Side.DAEMON)
             self._requests.socket = None
 
-    def _switch(self, exchange: Exchange, status: int) -> None:
+    def _switch(self, exchange: Exchange, status: int, head: Head) -> None:
         """End the upgrade's request; on /llm, what follows is read."""
         exchange.status = status
         self._requests.waiting.popleft()
@@ -198,6 +199,8 @@ class _Answers:
         self._requests.is_switched = True
         if upgrade is not None and exchange.route == "/llm":
             self._requests.socket = PredictSocket(self._registry, upgrade.headers)
+            clients, daemons = inflaters(head.header("sec-websocket-extensions"))
+            self._requests.frames, self._frames = FrameReader(clients), FrameReader(daemons)
 
     def _finish_body(self) -> None:
         body, self._body = self._body, None

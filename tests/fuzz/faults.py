@@ -30,7 +30,7 @@ from exporter.pipeline.pairing import Pairing
 from exporter.pipeline.slot_state import SlotState
 from exporter.shared import host_header, logs, settings_table, web_config
 from exporter.shared.linear import Pattern
-from exporter.tap import http1
+from exporter.tap.wire import http1
 from exporter.telemetry import content
 
 Plant = Callable[[pytest.MonkeyPatch], None]

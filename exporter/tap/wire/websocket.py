@@ -1,24 +1,33 @@
 """Cuts one direction of a WebSocket connection into text messages, unmasked and put together from their fragments.
 
-Sans-I/O, RFC 6455. Compressed messages and binary ones are passed over: the daemon's protocol has neither.
+Sans-I/O, RFC 6455. Binary messages are passed over: the daemon's protocol has none.
 """
 
 from __future__ import annotations
 
 from typing import Final
 
+from exporter.tap.wire.deflate import Inflater
+
 MAX_MESSAGE_BYTES: Final = 64 * 1024
 """Of a longer message the beginning is kept. A fragment of a prediction has a few hundred bytes, a prompt megabytes."""
 _CONTINUATION: Final = 0
 _TEXT: Final = 1
 _FIRST_CONTROL: Final = 8
+_PACKED: Final = 0x40
+"""The first reserved bit: compressed, RFC 7692."""
 _LENGTH_16, _LENGTH_64 = 126, 127
 
 
 class FrameReader:
-    """One direction, after the upgrade."""
+    """One direction, after the upgrade. Without an `inflater` compressed messages are passed over.
 
-    def __init__(self) -> None:
+    feed() raises InflateError for what cannot be inflated; after it the reader must not be fed again.
+    """
+
+    def __init__(self, inflater: Inflater | None = None) -> None:
+        self._inflater = inflater
+        self._is_packed = False
         self._head = b""
         self._left = 0  # of the payload of the frame that is being read
         self._mask = b""
@@ -41,9 +50,8 @@ class FrameReader:
             at = end
             if not self._left:
                 self._inside = False
-                if self._is_final and not self._is_control and self._message is not None:
-                    messages.append(bytes(self._message))
-                    self._message = None
+                if self._is_final and not self._is_control:
+                    self._finish(messages)
         return messages
 
     def _take_head(self, data: bytes, at: int) -> int:
@@ -68,20 +76,36 @@ class FrameReader:
         if self._is_control:
             return
         if opcode != _CONTINUATION:
-            is_plain = not head[0] & 0x70  # a reserved bit: an extension, such as compression
-            self._message = bytearray() if opcode == _TEXT and is_plain else None
+            extension = head[0] & 0x70
+            self._is_packed = extension == _PACKED and self._inflater is not None
+            is_read = opcode == _TEXT and (self._is_packed or not extension)
+            self._message = bytearray() if is_read else None
+
+    def _finish(self, messages: list[bytes]) -> None:
+        """End a message; one that is passed over is inflated all the same, because the next may refer to it."""
+        if self._is_packed and self._inflater is not None:
+            self._keep(self._inflater.end())
+            self._is_packed = False
+        if self._message is not None:
+            messages.append(bytes(self._message))
+            self._message = None
+
+    def _keep(self, data: bytes) -> None:
+        if self._message is not None:
+            self._message += data[: MAX_MESSAGE_BYTES - len(self._message)]
 
     def _take_payload(self, piece: bytes) -> None:
         offset, self._offset = self._offset, self._offset + len(piece)
-        if self._is_control or self._message is None or not piece:
+        if self._is_control or not piece or (self._message is None and not self._is_packed):
             return
-        piece = piece[: MAX_MESSAGE_BYTES - len(self._message)]
+        if self._message is not None and not self._is_packed:
+            piece = piece[: MAX_MESSAGE_BYTES - len(self._message)]
         if self._mask:
             turn = offset % 4
             key = (self._mask[turn:] + self._mask[:turn]) * (len(piece) // 4 + 1)
             number = int.from_bytes(piece, "big") ^ int.from_bytes(key[: len(piece)], "big")
             piece = number.to_bytes(len(piece), "big")
-        self._message += piece
+        self._keep(self._inflater.feed(piece) if self._is_packed and self._inflater is not None else piece)
 
 
 def _missing(head: bytes) -> int:

@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from websockets.frames import Frame, Opcode
 
-from exporter.tap.websocket import MAX_MESSAGE_BYTES, FrameReader
+from exporter.tap.wire.websocket import MAX_MESSAGE_BYTES, FrameReader
 
 
 def wire(*frames: Frame, mask: bool = True) -> bytes:

@@ -5,7 +5,7 @@ import itertools
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.tap.sse import MAX_EVENT_BYTES, EventReader
+from exporter.tap.wire.sse import MAX_EVENT_BYTES, EventReader
 
 STREAM = b': note\r\n\r\nevent: a\r\ndata: {"x":1}\r\n\r\ndata:two\ndata: lines\n\ndata: last\r\rid: 7\n\ndata: end\n\n'
 EVENTS = [b'{"x":1}', b"two\nlines", b"last", b"end"]
@@ -34,3 +34,24 @@ def test_a_stream_without_an_end_of_event_keeps_a_bounded_part() -> None:
     for _ in range(64):
         assert reader.feed(b"data: " + b"y" * 32_768) == []
     assert len(reader._rest) <= 2 * MAX_EVENT_BYTES
+
+
+@given(
+    end=st.sampled_from(["\n", "\r", "\r\n"]),
+    has_mark=st.booleans(),
+    cuts=st.lists(st.integers(0, 120), max_size=10),
+)
+def test_each_line_end_alone_comments_names_ids_and_a_mark_at_the_start(
+    *,
+    end: str,
+    has_mark: bool,
+    cuts: list[int],
+) -> None:
+    lines = ["\ufeff" * has_mark + "data: one", "", ": note", "event: x", "id: 3", "retry: 10", "data:two"]
+    lines += ["data", "data:  three", "datax: no", "", "event: without data", "", "data: [DONE]", "", ""]
+    stream = end.join(lines).encode()
+    assert read(stream + b"\n", cuts)[0] == [b"one", b"two\n\n three", b"[DONE]"]
+
+
+def test_a_mark_in_the_middle_is_text() -> None:
+    assert read("data: a\n\n\ufeffdata: b\n\ndata: \ufeffc\n\n".encode(), [])[0] == [b"a", "\ufeffc".encode()]

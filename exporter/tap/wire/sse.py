@@ -10,6 +10,8 @@ from typing import Final
 
 MAX_EVENT_BYTES: Final = 64 * 1024
 """A longer event is skipped to its end. Only final events that repeat a whole answer are longer."""
+_BOM: Final = b"\xef\xbb\xbf"
+"""May stand before the first line, and is no part of it."""
 
 
 class EventReader:
@@ -20,10 +22,17 @@ class EventReader:
         """Events that were too long to keep."""
         self._rest = b""
         self._is_skipping = False
+        self._is_first = True
 
     def feed(self, data: bytes) -> list[bytes]:
         """Take the next bytes; return the data of each event that they complete."""
         rest = self._rest + data if self._rest else data
+        if self._is_first:
+            if _BOM.startswith(rest[: len(_BOM)]) and len(rest) < len(_BOM):
+                self._rest = rest
+                return []
+            self._is_first = False
+            rest = rest.removeprefix(_BOM)
         if b"\r" in rest:
             held = b"\r" if rest.endswith(b"\r") else b""  # perhaps the first half of a CRLF
             rest = rest[: len(rest) - len(held)].replace(b"\r\n", b"\n").replace(b"\r", b"\n")
@@ -46,5 +55,6 @@ class EventReader:
 
 
 def _data_of(block: bytes) -> bytes:
-    lines = [line[5:].removeprefix(b" ") for line in block.split(b"\n") if line.startswith(b"data:")]
+    found = [line.partition(b":") for line in block.split(b"\n")]
+    lines = [value.removeprefix(b" ") for name, _, value in found if name == b"data"]
     return lines[0] if len(lines) == 1 else b"\n".join(lines)

@@ -8,7 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from exporter.tap.http1 import MAX_HEAD_BYTES, Body, FramingError, Head, MessageReader
+from exporter.tap.wire.http1 import MAX_HEAD_BYTES, Body, FramingError, Head, MessageReader
 
 
 @dataclass
@@ -115,6 +115,13 @@ def test_no_body_is_read_where_the_exchange_has_none_whatever_the_headers_say() 
         b"HTTP/1.1 200 OK\r\n" + b"a: b\r\n" * MAX_HEAD_BYTES,
         b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n" + b"0" * 5000,
         b"HTTP/2.0 200 OK\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3\r\nContent-Length: 4\r\n\r\nabcd",
+        b"HTTP/1.1 200 OK\r\nContent-Length: 3, 4\r\n\r\nabcd",
+        b"HTTP/1.1 200 OK\r\nContent-Length : 3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nContent-Length: +3\r\n\r\nabc",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n0x3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n-3\r\nabc\r\n0\r\n\r\n",
+        b"HTTP/1.1 200 OK\r\n folded: before any header\r\n\r\n",
     ],
 )
 def test_what_cannot_be_framed_is_refused(data: bytes) -> None:
@@ -136,3 +143,27 @@ def test_what_h11_writes_is_read_back(bodies: list[tuple[bytes, bool]], cuts: tu
             wire += connection.send(event) or b""
     told = read(wire, requests=True, cuts=cuts)
     assert told.whole == [body for body, _ in bodies]
+
+
+@pytest.mark.parametrize(
+    ("headers", "body", "read_as"),
+    [
+        (b"Content-Length: 3\r\nContent-Length: 3", b"abc", b"abc"),
+        (b"Content-Length: 3, 3", b"abc", b"abc"),
+        (b"Transfer-Encoding: chunked\r\nContent-Length: 1", b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+        (b"Content-Length: 1\r\nTransfer-Encoding: gzip, Chunked", b"3\r\nabc\r\n0\r\n\r\n", b"abc"),
+        (b"Transfer-Encoding:\r\n chunked", b"3;a=b;c\r\nabc\r\n0\r\nX: y\r\nZ: z\r\n\r\n", b"abc"),
+        (b"X: one\r\n\ttwo\r\nContent-Length: 3", b"abc", b"abc"),
+        (b"Content-Length: 0003", b"abc", b"abc"),
+    ],
+)
+def test_what_smugglers_use_is_read_as_the_standard_says(headers: bytes, body: bytes, read_as: bytes) -> None:
+    data = b"HTTP/1.1 200 OK\r\n" + headers + b"\r\n\r\n" + body + SIZED
+    told = read(data, requests=False)
+    assert told.whole == [read_as, b"abc"]
+    assert told.heads[0].header("x") in {"", "one two"}
+
+
+def test_a_coding_that_only_ends_like_chunked_is_read_to_the_end_of_the_connection() -> None:
+    told = read(b"HTTP/1.1 200 OK\r\nTransfer-Encoding: xchunked\r\n\r\n3\r\nabc", requests=False)
+    assert (told.bodies, told.whole) == ([b"3\r\nabc"], [])

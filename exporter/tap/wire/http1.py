@@ -6,6 +6,7 @@ raises FramingError and ends the reading of that connection, never the connectio
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass
 from enum import Enum
 from typing import Final, Protocol
@@ -14,7 +15,7 @@ MAX_HEAD_BYTES: Final = 64 * 1024
 """Start line and headers. Node, which the daemon runs on, takes 16 KiB by default."""
 MAX_LINE_BYTES: Final = 4 * 1024
 """A chunk's size with its extensions, or a line of the trailer."""
-_MAX_SIZE_DIGITS: Final = 16
+_DIGITS: Final = {10: re.compile(rb"[0-9]{1,16}"), 16: re.compile(rb"[0-9A-Fa-f]{1,16}")}
 
 
 class FramingError(ValueError):
@@ -170,10 +171,12 @@ class MessageReader:
             self._at = _At.TUNNEL
         elif follows is Body.NONE:
             self._end()
-        elif coding.endswith("chunked"):
+        elif (
+            coding.rpartition(",")[2].strip() == "chunked"
+        ):  # with a length beside it, chunks win: RFC 9112, 6.3
             self._at = _At.CHUNK_SIZE
         elif length and not coding:
-            self._left = _size(length.partition(",")[0].strip().encode(), base=10)
+            self._left = _length(length)
             self._at = _At.FIXED
             if not self._left:
                 self._end()
@@ -204,21 +207,29 @@ def _parse_head(raw: bytes) -> Head:
     if not second or not version.startswith("HTTP/1."):
         raise FramingError("not a start line of HTTP/1.1")
     headers: dict[str, str] = {}
+    key = ""
     for line in lines[1:]:
+        if line[:1] in {" ", "\t"} and key:  # a folded line goes on with the value before: RFC 9112, 5.2
+            headers[key] = f"{headers[key]} {line.strip()}".strip()
+            continue
         name, colon, value = line.partition(":")
-        if not colon or not name:
+        if not colon or not name or name != name.strip():
             raise FramingError("not a header")
-        key = name.strip().lower()
+        key = name.lower()
         value = value.strip()
         headers[key] = f"{headers[key]}, {value}" if key in headers else value
     return Head((first, second, third), headers)
 
 
+def _length(value: str) -> int:
+    """Read Content-Length, which may be repeated alike: RFC 9112, 6.3. Two lengths are an attack or a fault."""
+    lengths = {one.strip() for one in value.split(",")}
+    if len(lengths) > 1:
+        raise FramingError("two lengths")
+    return _size(lengths.pop().encode(), base=10)
+
+
 def _size(text: bytes, *, base: int) -> int:
-    digits = text.isdigit() if base == 10 else text.isalnum()  # noqa: PLR2004 - decimal, or hexadecimal
-    if not digits or len(text) > _MAX_SIZE_DIGITS:
+    if not _DIGITS[base].fullmatch(text):
         raise FramingError("not a size")
-    try:
-        return int(text, base)
-    except ValueError:
-        raise FramingError("not a size") from None
+    return int(text, base)
