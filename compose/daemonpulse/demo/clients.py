@@ -56,9 +56,9 @@ class Client:
 
 
 CLIENTS: Final = (
-    Client("chat-ui", "/v1/chat/completions", "openai/gpt-oss-20b", 2.0),
+    Client("chat-ui", "/v1/chat/completions", "openai/gpt-oss-20b", 0.7),
     Client("code-review", "/v1/messages", "qwen/qwen3-8b", 6.0),
-    Client("support-bot", "/api/v1/chat", "openai/gpt-oss-20b", 8.0),
+    Client("support-bot", "/api/v1/chat", "openai/gpt-oss-20b", 3.0),
     Client("nightly-batch", "/v1/responses", "qwen/qwen3-8b", 12.0, streams=False),
     Client("search-index", "/v1/embeddings", "text-embedding-nomic-embed-text-v1.5", 7.0),
 )
