@@ -103,10 +103,11 @@ def test_the_link_to_metrics_asks_for_one_there_is() -> None:
 
 
 def test_the_token_is_a_file_the_service_has() -> None:
-    token = SOURCES["daemonpulse-actions"]["secureJsonData"]["token"]
-    folder = re.fullmatch(r"\$__file\{(.*)/token\}", token)
-    assert folder is not None
-    assert f"token:{folder[1]}:ro" in SERVICE["volumes"]
+    for key, name in (("token", "token"), ("textToken", "text-token")):
+        token = SOURCES["daemonpulse-actions"]["secureJsonData"][key]
+        folder = re.fullmatch(rf"\$__file\{{(.*)/{name}\}}", token)
+        assert folder is not None
+        assert f"token:{folder[1]}:ro" in SERVICE["volumes"]
 
 
 def test_buttons_may_post_where_the_boards_do_and_nowhere_else() -> None:
@@ -166,5 +167,6 @@ def test_the_demo_gives_grafana_the_same_files_and_its_own_addresses(tmp_path: P
     assert Path(told["DAEMONPULSE_RUNBOOKS"]) == ROOT / "dashboards" / "runbooks"
     provisioning = Path(told["GF_PATHS_PROVISIONING"])
     written = (provisioning / "datasources" / "daemonpulse.yaml").read_text(encoding="utf-8")
-    assert written == SOURCES_TEXT.replace("/run/daemonpulse/token", str(tmp_path / "the-token"))
+    expected = SOURCES_TEXT.replace("/run/daemonpulse/token", str(tmp_path / "the-token"))
+    assert written == expected.replace("/run/daemonpulse/text-token", str(tmp_path / "text-token"))
     assert (Path(told["GF_PATHS_PLUGINS"]) / PLUGIN_JSON["id"] / "module.js").is_file()

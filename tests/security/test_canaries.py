@@ -60,6 +60,8 @@ async def exporter_doors(url: str) -> list[str]:
             "/healthz",
             "/probe?daemon=box",
             "/probe?daemon=x",
+            "/live",
+            "/live/text?daemon=box&request=0-1",
             "/x",
         ):
             doors += [await http.get(path, auth=right), await http.get(path, auth=("prometheus", "no"))]
