@@ -55,7 +55,9 @@ async def _serve(
         ) from None
     try:
         # Whatever URL the other containers use, this exporter has the daemon in its own process.
-        daemon = DaemonSettings(name=told.name, url=simulator.url, token=told.token, home=home)
+        daemon = DaemonSettings(
+            name=told.name, url=simulator.url, token=told.token, home=home, site=told.site
+        )
         loop = asyncio.get_running_loop()
         await app.serve(
             dataclasses.replace(settings, daemons=(daemon,)),
