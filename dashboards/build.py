@@ -16,7 +16,8 @@ from dashboards.alerts import groups
 from dashboards.boards import console, economics, fleet, forge, overview, pulse, slo, toolchain
 from dashboards.document import document
 from dashboards.kit.alertmanager_variant import without_plugin
-from dashboards.rules import other_names, recording
+from dashboards.rules import other_names
+from dashboards.rules.groups import groups_file, recording_file
 from dashboards.runbook import runbook_board
 
 BOARDS: Final = (
@@ -52,10 +53,10 @@ def products(runbooks: str = RUNBOOKS, *, plugin: bool = True) -> dict[Path, str
         name = f"{board.name.lower()}.json"
         made = board.to_json()
         files[Path(name)] = _json(made if plugin else without_plugin(made))
-    files[Path("rules/daemonpulse-recording.yaml")] = _yaml(recording.recording_file())
+    files[Path("rules/daemonpulse-recording.yaml")] = _yaml(recording_file())
     files[Path("rules/daemonpulse-alerts.yaml")] = _yaml(groups.alert_file(runbooks))
     for name, rules in other_names.FILES.items():
-        content = recording.groups_file({f"daemonpulse-{name}": rules()})
+        content = groups_file({f"daemonpulse-{name}": rules()})
         files[Path(f"rules/{name}.yaml")] = _yaml(content)
     return files
 

@@ -25,6 +25,7 @@ from actions.domain.timeouts import Timeouts
 from actions.store.database import StorageFailed
 from actions.store.desired_state import DesiredState
 from actions.store.operations import Operation
+from exporter.catalogue import actions as rows
 from exporter.llmster.state import LoadedInstance, Snapshot
 
 log = logging.getLogger(__name__)
@@ -53,6 +54,8 @@ class _Memory:
     idle: dict[str, _Idle] = field(default_factory=dict)
     loading: dict[str, Operation] = field(default_factory=dict)
     """The reconciler's loads in progress, by instance id."""
+    reported: set[str] = field(default_factory=set)
+    """Instance ids with a series of DESIRED_LOADED."""
 
 
 class Reconciler:
@@ -87,7 +90,12 @@ class Reconciler:
     async def tick(self) -> None:
         """Look once and act. Raises Problem or StorageFailed when that is not possible now."""
         desired = await self._service.desired.get(self._daemon.name)
-        snapshot = await self._daemon.snapshot()
+        try:
+            snapshot = await self._daemon.snapshot()
+        except Problem:
+            self._report({})
+            raise
+        self._report(_presence(snapshot, desired))
         if not snapshot.unreadable_instances:  # else an instance that is missing may be loaded
             await self._notice(snapshot)
             await self._reconcile(snapshot, desired)
@@ -167,6 +175,15 @@ class Reconciler:
             except Problem as problem:
                 self._failed(name, problem.detail)
 
+    def _report(self, presence: Mapping[str, bool]) -> None:
+        """Show which desired instances are loaded, and nothing of those that are not known."""
+        memory, metrics, daemon = self._memory, self._service.metrics, self._daemon.name
+        for name in memory.reported - presence.keys():
+            metrics.set(rows.DESIRED_LOADED, None, daemon, name)
+        for name, is_loaded in presence.items():
+            metrics.set(rows.DESIRED_LOADED, is_loaded, daemon, name)
+        memory.reported = set(presence)
+
     async def _is_wanted(self, name: str) -> bool:
         desired = await self._service.desired.get(self._daemon.name)
         return any(wanted.instance_id == name and not wanted.suspended for wanted in desired.instances)
@@ -222,6 +239,16 @@ class Reconciler:
             await self._service.submit(REAPER, command)
         except Problem as problem:
             log.info("idle instance not ejected", extra={"problem": problem.detail})
+
+
+def _presence(snapshot: Snapshot, desired: DesiredState) -> dict[str, bool]:
+    """Say of each desired instance whether it is loaded; one that a list may be hiding is left out."""
+    loaded = {one.info.identifier for one in snapshot.instances}
+    return {
+        wanted.instance_id: wanted.instance_id in loaded
+        for wanted in desired.instances
+        if not wanted.suspended and (wanted.instance_id in loaded or not snapshot.unreadable_instances)
+    }
 
 
 def _why_gone(gone: LoadedInstance, snapshot: Snapshot) -> dict[str, object]:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.alerts import daemon, gpu
+from dashboards.alerts import daemon, gpu, sites
 from dashboards.kit.theme import Json
-from dashboards.rules import recording
+from dashboards.rules.groups import groups_file
 
 GROUPS: Final = {
     "daemonpulse-daemon": daemon.DAEMON,
@@ -15,6 +15,7 @@ GROUPS: Final = {
     "daemonpulse-gpu-memory": gpu.MEMORY,
     "daemonpulse-gpu-health": gpu.HEALTH,
     "daemonpulse-host": daemon.HOST,
+    "daemonpulse-sites": sites.SITES,
     "daemonpulse-tools": daemon.TOOLS,
     "daemonpulse-self": daemon.SELF,
 }
@@ -23,6 +24,6 @@ ALERTS: Final = tuple(alert for group in GROUPS.values() for alert in group)
 
 def alert_file(runbooks: str) -> Json:
     """Write the file of alerting rules. `runbooks` is the address of a page, with {alert} for its name."""
-    return recording.groups_file(
+    return groups_file(
         {name: [alert.to_json_data(runbooks) for alert in group] for name, group in GROUPS.items()}
     )

@@ -8,6 +8,7 @@ from dashboards.boards import common
 from dashboards.boards.clients import TAP
 from dashboards.boards.daemonpulse import SELF
 from dashboards.boards.exposure import EXPOSURE
+from dashboards.boards.sites import SITES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
 from dashboards.kit.labels import firing, firing_count
@@ -194,6 +195,7 @@ BOARD: Final = Board(
             row(4, (24, _STATES)),
         ),
         section("Load", row(8, (8, _TTFT), (8, _QUEUE), (8, _BY_MODEL))),
+        SITES,
         EXPOSURE,
         SELF,
         TAP,

@@ -224,6 +224,36 @@ def counts(
     )
 
 
+def tiles(title: str, ask: str, query: Query, *, mappings: Sequence[Json]) -> Viz:
+    """Show one coloured tile per series, by its legend: the states of many things at a glance."""
+    return panel(
+        "stat",
+        title,
+        ask,
+        [replace(query, mode="instant")],
+        options={
+            "colorMode": "background_solid",
+            "graphMode": "none",
+            "justifyMode": "center",
+            "orientation": "auto",
+            "percentChangeColorMode": "standard",
+            "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
+            "showPercentChange": False,
+            "text": {"titleSize": 13, "valueSize": 13},
+            "textMode": "name",
+            "wideLayout": False,
+        },
+        defaults={
+            "unit": "none",
+            "color": {"mode": "thresholds"},
+            "thresholds": theme.steps(theme.SLATE),
+            "mappings": list(mappings),
+            "decimals": 0,
+            "noValue": NO_VALUE,
+        },
+    )
+
+
 def gauge(title: str, ask: str, query: Query, *, thresholds: Json = theme.VRAM, high: float = 1) -> Viz:
     """Show one value between 0 and its limit."""
     return panel(

@@ -1,11 +1,10 @@
 """Recording rules: expressions that alerts and boards share, named level:metric:operations.
 
-Writes rules as a Prometheus rule file; the alerts are in `alerts`.
+Does not depend on rule files; `groups` writes them.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
@@ -161,22 +160,3 @@ GPUS: Final = (
 
 LOADED: Final = Recording("daemonpulse:rules:loaded", Expr("vector(1)", frozenset()), ())
 """Tells a board that no alert fires from a Prometheus that was given no rules."""
-
-GROUPS: Final = {
-    "daemonpulse-rules": (LOADED,),
-    "daemonpulse-predictions": PREDICTIONS,
-    "daemonpulse-clients": CLIENTS,
-    "daemonpulse-objectives": (*ERRORS.values(), *TTFT_SLOW.values(), *TPOT_SLOW.values()),
-    "daemonpulse-gpus": GPUS,
-}
-RECORDINGS: Final = tuple(recording for group in GROUPS.values() for recording in group)
-
-
-def groups_file(groups: dict[str, Iterable[Json]]) -> Json:
-    """Write a rule file."""
-    return {"groups": [{"name": name, "rules": list(rules)} for name, rules in groups.items()]}
-
-
-def recording_file() -> Json:
-    """Write the file of recording rules."""
-    return groups_file({name: [rule.to_json_data() for rule in group] for name, group in GROUPS.items()})

@@ -57,6 +57,13 @@ REQUESTS_ENDED = counter(
     "action",
     source=_API,
 )
+DESIRED_LOADED = gauge(
+    "daemonpulse_desired_instance_loaded",
+    "Whether an instance of the desired state is loaded; absent while it is suspended or the daemon cannot be read.",
+    "daemon",
+    "instance_id",
+    source=_API,
+)
 PREFLIGHTS = counter(
     "daemonpulse_preflight_total",
     "Pre-flight verdicts: fits, tight, does_not_fit or unknown.",

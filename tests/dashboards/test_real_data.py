@@ -20,7 +20,7 @@ import pytest
 
 from daemonpulse.demo.programs import Program, running, stack_folder
 from dashboards.alerts.groups import ALERTS
-from dashboards.rules.recording import RECORDINGS
+from dashboards.rules.groups import RECORDINGS
 from exporter.hardware.gpus import GpuReading
 from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic import scenarios
@@ -188,7 +188,7 @@ async def test_every_query_of_every_board_and_rule_returns_data(
         running_tap(sim) as (tap_url, reports_url),
     ):
         exporter = await start_exporter(
-            dataclasses.replace(daemon("box", sim.url, home=home), tap_url=reports_url),
+            dataclasses.replace(daemon("box", sim.url, home=home), tap_url=reports_url, site="berlin"),
             gpus=Working(SLOWED_GPUS, xids={("GPU-0000", 79): 2}),
             host=Host(HOST, {9000: "Xorg"}),
         )

@@ -86,6 +86,30 @@ async def test_what_a_person_ejected_stays_away_until_it_is_desired_again(
     assert SMALL in loaded(sim)
 
 
+async def desired_loaded(forge: Forge) -> list[str]:
+    text = (await forge.http.get("/metrics")).text
+    return [line for line in text.splitlines() if line.startswith("daemonpulse_desired_instance_loaded{")]
+
+
+async def test_metrics_show_which_desired_instances_are_loaded_while_that_is_known(
+    forge: Forge, sim: Simulator
+) -> None:
+    await desire(forge, model=SMALL)
+    await desire(forge, model=BIG)
+    await ticks(forge)
+    small, big = (
+        f'daemonpulse_desired_instance_loaded{{daemon="box",instance_id="{name}"}}' for name in (SMALL, BIG)
+    )
+    assert sorted(await desired_loaded(forge)) == sorted([f"{small} 1.0", f"{big} 0.0"])
+    await forge.post("models/eject", instance_id=SMALL)  # suspends it
+    await ticks(forge)
+    assert await desired_loaded(forge) == [f"{big} 0.0"]
+    await sim.stop()
+    with pytest.raises(Problem):
+        await forge.parts.reconcilers[0].tick()
+    assert await desired_loaded(forge) == []
+
+
 async def test_the_kill_switch_is_not_undone(forge: Forge, sim: Simulator) -> None:
     await desire(forge, model=SMALL)
     await ticks(forge)

@@ -11,14 +11,14 @@ import yaml
 from dashboards.alerts.alert import CRITICAL, INFO, WARNING
 from dashboards.alerts.groups import ALERTS
 from dashboards.build import RUNBOOKS
-from dashboards.rules.recording import RECORDINGS
-from tests.dashboards.alerts import daemon_cases, gpu_cases
+from dashboards.rules.groups import RECORDINGS
+from tests.dashboards.alerts import daemon_cases, gpu_cases, site_cases
 from tests.dashboards.alerts.case import Case
 from tests.dashboards.asked import BY_NAME as METRICS
 from tests.dashboards.asked import ROOT, RULE_FILES, board, catalogued, rules
 from tests.external import FindTool
 
-CASES = daemon_cases.CASES | gpu_cases.CASES
+CASES = daemon_cases.CASES | gpu_cases.CASES | site_cases.CASES
 BY_NAME = {alert.name: alert for alert in ALERTS}
 PAGES = ROOT / "docs" / "runbook"
 HEADINGS = ("## What it means", "## How to check", "## What to do", "## When to ignore it")
@@ -197,3 +197,37 @@ def test_recorded_ratios_are_right_and_0_where_nothing_failed(
         }
     ]
     judge(external_tool("promtool"), tests, tmp_path)
+
+
+@pytest.mark.external("promtool")
+def test_settings_and_modes_that_differ_count_for_each_site_by_itself(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    mode = 'llmster_config_guardrails{{mode="{mode}",daemon="{name}",instance="{name}"}}'
+    ttl = 'llmster_config_jit_ttl_seconds{{daemon="{name}",instance="{name}"}}'
+    site = 'llmster_site_info{{site="{site}",daemon="{name}",instance="{name}"}}'
+    series = [
+        (site.format(site="berlin", name="a"), 1),
+        (site.format(site="berlin", name="b"), 1),
+        (site.format(site="munich", name="c"), 1),
+        *((mode.format(mode=mode_, name=name), 1) for name, mode_ in (("a", "high"), ("b", "low"), ("c", "off"))),
+        *((ttl.format(name=name), value) for name, value in (("a", 60), ("b", 60), ("c", 3600), ("alone", 5))),
+    ]
+    recorded = "site_setting:llmster_config:values"
+    found = {("berlin", "guardrails"): 2, ("berlin", "jit_ttl_seconds"): 1}
+    found |= {("munich", "guardrails"): 1, ("munich", "jit_ttl_seconds"): 1}
+    test = {
+        "interval": "1m",
+        "input_series": [{"series": name, "values": f"{value}x5"} for name, value in series],
+        "promql_expr_test": [
+            {
+                "expr": recorded,
+                "eval_time": "5m",
+                "exp_samples": [
+                    {"labels": f'{recorded}{{site="{place}",setting="{name}"}}', "value": count}
+                    for (place, name), count in found.items()
+                ],
+            }
+        ],
+    }
+    judge(external_tool("promtool"), [test], tmp_path)
