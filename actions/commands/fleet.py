@@ -26,6 +26,7 @@ from actions.domain.timeouts import Timeouts
 from actions.store.database import StorageFailed
 from actions.store.fleet_state import Group
 from actions.store.operations import Operation
+from exporter.catalogue import actions as rows
 
 log = logging.getLogger(__name__)
 
@@ -73,6 +74,8 @@ class Fleet:
         self._retries = Retries(timeouts)
         self._loading: dict[tuple[str, str], Operation] = {}
         """Loads of ours under way, by group and daemon."""
+        self._reported: set[str] = set()
+        """Groups with a series of GROUP_MISSING."""
 
     @property
     def sites(self) -> Mapping[str, str]:
@@ -90,6 +93,7 @@ class Fleet:
 
     async def tick(self) -> None:
         """Plan every group once and begin its steps. Raises StorageFailed."""
+        missing: dict[str, int] = {}
         for group in await self.store.all():
             try:
                 planned = await self.planned(group, max_age_s=self.max_age_s)
@@ -98,8 +102,17 @@ class Fleet:
             except Problem as problem:
                 log.warning("group not planned", extra={"group": group.name, "problem": problem.detail})
                 continue
+            missing[group.name] = max(0, group.goal.at_least - planned.serving)
             for step in planned.steps:
                 await self._load(group, step.daemon, replaces=step.replaces)
+        self._report(missing)
+
+    def _report(self, missing: Mapping[str, int]) -> None:
+        for gone in self._reported - missing.keys():
+            self.service.metrics.set(rows.GROUP_MISSING, None, gone)
+        for name, count in missing.items():
+            self.service.metrics.set(rows.GROUP_MISSING, count, name)
+        self._reported = set(missing)
 
     async def planned(self, group: Group, *, max_age_s: float = 0.0) -> FleetPlan:
         """Read the daemons of a group and plan, without doing anything. Raises Problem when it selects none."""

@@ -40,6 +40,13 @@ SITES: Final = (
         "10m",
     ),
     Alert(
+        "LlmsterGroupIncomplete",
+        max_by(Selector().now(a.GROUP_MISSING), "group") > 0,
+        WARNING,
+        "Group {{ $labels.group }} lacks {{ $value }} daemons that serve its model.",
+        "10m",
+    ),
+    Alert(
         "GpuSiteNotRedundant",
         both(0 - sites.SPARE.series > 0, sites.HOSTS.series > 1),
         WARNING,

@@ -5,6 +5,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
+from dashboards.boards import common
 from dashboards.kit import panels, tables, theme
 from dashboards.kit.board import row, section
 from dashboards.kit.promql import Expr, Selector, coded, count_by, max_by, share, sum_by
@@ -12,6 +13,7 @@ from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.sites import hosts_memory, sited, spare, versions
 from exporter.catalogue import Metric
+from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 
@@ -48,7 +50,6 @@ _SITES = tables.table(
         Column("H", "n-1", unit="bytes", decimals=0, width=90, thresholds=_SHORT),
         Column("I", "Versions", decimals=0, width=78, thresholds=_SEVERAL),
     ],
-    none="No daemon has a site",
 )
 
 
@@ -72,4 +73,22 @@ _GRID = panels.tiles(
     mappings=theme.DAEMON_BANDS,
 )
 
-SITES: Final = section("Sites", row(7, (24, _SITES)), row(8, (24, _GRID)))
+_MISSING = tables.table(
+    "Missing instances",
+    "Which instances of the desired state are not loaded?",
+    Query(max_by(_B.now(a.DESIRED_LOADED), "daemon", "instance_id").equals(0)),
+    columns=[Column("daemon", "Daemon"), Column("instance_id", "Instance")],
+)
+
+_GROUPS = tables.table(
+    "Groups",
+    "How many daemons does each group of the desired state still lack?",
+    Query(max_by(Selector().now(a.GROUP_MISSING), "group")),
+    columns=[
+        Column("group", "Group"),
+        Column("A", "Missing", decimals=0, width=75, thresholds=common.ANY_CELL),
+    ],
+    largest="Missing",
+)
+
+SITES: Final = section("Sites", row(7, (24, _SITES)), row(8, (14, _GRID), (5, _MISSING), (5, _GROUPS)))

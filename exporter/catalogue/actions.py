@@ -64,6 +64,12 @@ DESIRED_LOADED = gauge(
     "instance_id",
     source=_API,
 )
+GROUP_MISSING = gauge(
+    "daemonpulse_group_missing_daemons",
+    "Daemons that a group still lacks: how many must serve its model, less those that do.",
+    "group",
+    source=_API,
+)
 PREFLIGHTS = counter(
     "daemonpulse_preflight_total",
     "Pre-flight verdicts: fits, tight, does_not_fit or unknown.",

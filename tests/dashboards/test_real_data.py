@@ -24,7 +24,7 @@ from dashboards.rules.groups import RECORDINGS
 from exporter.hardware.gpus import GpuReading
 from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic import scenarios
-from tests.actions.conftest import StartForge
+from tests.actions.conftest import Forge, StartForge
 from tests.dashboards.asked import GENERATED, NAMES, Asked, Json, board_queries, variable_queries
 from tests.dashboards.pressing import caller, policy, press, press_forge, press_toolchain
 from tests.dashboards.showing import answered, faults
@@ -49,6 +49,7 @@ QUIET: dict[str, str] = {
     "economics / Power by client / A": _FAST,
     "forge / Load settings / F": "every load of this run leaves GPU offload to the daemon",
     **{f"pulse / Queue time / {letter}": "no engine of this run logs deferred tasks" for letter in "ABC"},
+    "overview / Missing instances / A": "every desired instance is loaded",
     "alert DaemonPulseDroppingEvents reads llmster_log_events_dropped_total": "no event was dropped",
 }
 """Queries over served metrics that rightly have no answer while all is well, by board / panel / letter."""
@@ -148,6 +149,18 @@ async def live_through_everything(sim: Simulator, prometheus: Prometheus) -> Non
     await seen("llmster_restarts_total > 0 and llmster_up == 1")
 
 
+async def keep_as_desired(forge: Forge) -> None:
+    """Desire what is loaded, on the daemon and as a group of one."""
+    for path, query in (
+        (forge.path("desired"), {}),
+        ("/v1/fleet/desired", {"name": "chat", "at_least": "1", "daemon": forge.name}),
+    ):
+        answer = await forge.http.post(path, params={"model": "qwen/qwen3-8b", **query})
+        assert answer.status_code == 200, answer.text
+    await forge.parts.reconcilers[0].tick()
+    await forge.parts.fleet.tick()
+
+
 @pytest.fixture
 def _otlp(monkeypatch: pytest.MonkeyPatch) -> Iterator[None]:
     """A receiver that exporter and actions API find in the environment."""
@@ -205,6 +218,7 @@ async def test_every_query_of_every_board_and_rule_returns_data(
             prometheus = Prometheus(http, url)
             await live_through_everything(sim, prometheus)
             await press_forge(forge, sim)
+            await keep_as_desired(forge)
             await press_toolchain(forge)
             sim.faults.send_raw('{"type":"communicationWarning","warning":"seeded"}')
             async with caller(forge) as client:

@@ -1,6 +1,7 @@
 """Several daemons behind one service: commands for a site, partial failure, and groups kept as desired."""
 
 import dataclasses
+import re
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -97,6 +98,13 @@ async def test_a_selection_of_nothing_is_refused(forge: Forge, query: str, statu
     assert (await forge.http.post(f"/v1/fleet/eject-all{query}")).status_code == status
 
 
+async def missing(forge: Forge) -> float | None:
+    """Read how many daemons the group lacked at the last tick; None without a group."""
+    text = (await forge.http.get("/metrics")).text
+    found = re.search(r'^daemonpulse_group_missing_daemons\{group="chat"\} (\S+)$', text, re.MULTILINE)
+    return float(found[1]) if found else None
+
+
 async def desired(forge: Forge, **asked: Any) -> dict[str, Any]:
     answer = await forge.http.post("/v1/fleet/desired", params={"name": "chat", "model": SMALL, **asked})
     assert answer.status_code == 200, answer.text
@@ -114,10 +122,13 @@ async def test_a_group_is_loaded_in_waves_spread_over_sites_and_kept(
     await desired(forge, at_least=2, daemon="a,b,c")
     await settle(forge)
     assert holders(sims, SMALL) == ["a"]
+    assert await missing(forge) == 2
     await settle(forge)
     assert holders(sims, SMALL) == ["a", "c"]
+    assert await missing(forge) == 1
     await settle(forge)
     assert holders(sims, SMALL) == ["a", "c"]
+    assert await missing(forge) == 0
     await sims["a"].stop()
     await settle(forge)
     assert holders(sims, SMALL)[-2:] == ["b", "c"]
@@ -165,6 +176,8 @@ async def test_what_a_group_wants_is_not_reaped_and_a_removed_group_wants_nothin
     removed = await forge.http.post("/v1/fleet/desired?name=chat&at_least=0")
     assert removed.json()["group"] is None
     assert await forge.parts.service.kept("a") == frozenset()
+    await settle(forge)
+    assert await missing(forge) is None
     assert holders(sims, SMALL) == ["a"]
     assert (await forge.http.post("/v1/fleet/desired?name=chat&at_least=0")).status_code == 404
 

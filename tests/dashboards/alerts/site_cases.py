@@ -75,6 +75,12 @@ CASES: dict[str, Case] = {
         summary="qwen is desired on box and not loaded.",
         quiet={DESIRED: "1x25 0x40"},
     ),
+    "LlmsterGroupIncomplete": Case(
+        fires={f'daemonpulse_group_missing_daemons{{group="chat",{HERE}}}': "0x5 2x40"},
+        labels={"group": "chat"},
+        summary="Group chat lacks 2 daemons that serve its model.",
+        quiet={f'daemonpulse_group_missing_daemons{{group="chat",{HERE}}}': "0x25 2x40"},
+    ),
     "GpuSiteNotRedundant": Case(
         fires=memory("a", used=10, free=2) | memory("b", used=4, free=8),
         labels=SITE,
