@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from typing import Final
 
-from dashboards.kit.promql import Expr, Selector, count_by, max_by, sum_by
+from dashboards.kit.promql import Expr, Selector, count_by, either, max_by, sum_by
 from dashboards.rules.recording import Recording
 from exporter.catalogue import Metric
 from exporter.catalogue import daemon as d
@@ -63,7 +63,7 @@ def spare(selector: Selector) -> Expr:
 
 
 def _partly_installed() -> Expr:
-    """Count the versions of an engine that only some of a site's daemons with that engine have."""
+    """Count the versions of an engine that only some of a site's daemons with that engine have; 0 where all agree."""
     installed = sited(_P.now(d.ENGINE_INFO))
     holders = count_by(installed, "site", "engine", "version")
     daemons = count_by(count_by(installed, "site", "engine", *_DAEMON), "site", "engine")
@@ -73,7 +73,7 @@ def _partly_installed() -> Expr:
         metrics=holders.metrics + daemons.metrics,
         tie=4,
     )
-    return count_by(some, "site", "engine")
+    return either(count_by(some, "site", "engine"), daemons * 0)
 
 
 def _distinct_settings() -> Expr:
