@@ -18,7 +18,8 @@ from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 
 _B: Final = Selector({"daemon": "$daemon"})
-_SHORT: Final = theme.steps(theme.AMBER_BACK, (0, theme.CLEAR))
+_SHORT: Final = theme.steps(theme.CLEAR, (-1e18, theme.AMBER_BACK), (0, theme.CLEAR))
+"""An empty cell has the first colour."""
 _SEVERAL: Final = theme.steps(theme.CLEAR, (2, theme.AMBER_BACK))
 
 
@@ -91,4 +92,6 @@ _GROUPS = tables.table(
     largest="Missing",
 )
 
-SITES: Final = section("Sites", row(7, (24, _SITES)), row(8, (14, _GRID), (5, _MISSING), (5, _GROUPS)))
+SITES: Final = section(
+    "Sites", row(7, (24, _SITES)), row(7, (24, _GRID)), row(5, (12, _MISSING), (12, _GROUPS))
+)

@@ -100,16 +100,12 @@ def _distinct_settings() -> Expr:
     )
 
 
-VERSIONS: Final = Recording(
-    "site_kind:llmster_build_info:versions", versions(_P), ("site", "kind")
-)
+VERSIONS: Final = Recording("site_kind:llmster_build_info:versions", versions(_P), ("site", "kind"))
 ENGINES: Final = Recording(
     "site_engine:llmster_engine_info:versions_of_some", _partly_installed(), ("site", "engine")
 )
 SETTINGS: Final = Recording("site_setting:llmster_config:values", _distinct_settings(), ("site", "setting"))
-HOSTS: Final = Recording(
-    "site:gpu_hosts:count", count_by(hosts_memory(_P, h.MEMORY_FREE), "site"), ("site",)
-)
+HOSTS: Final = Recording("site:gpu_hosts:count", count_by(hosts_memory(_P, h.MEMORY_FREE), "site"), ("site",))
 SPARE: Final = Recording("site:gpu_memory_spare_bytes:without_largest", spare(_P), ("site",))
 
 RECORDINGS: Final = (VERSIONS, ENGINES, SETTINGS, HOSTS, SPARE)

@@ -210,8 +210,14 @@ def test_settings_and_modes_that_differ_count_for_each_site_by_itself(
         (site.format(site="berlin", name="a"), 1),
         (site.format(site="berlin", name="b"), 1),
         (site.format(site="munich", name="c"), 1),
-        *((mode.format(mode=mode_, name=name), 1) for name, mode_ in (("a", "high"), ("b", "low"), ("c", "off"))),
-        *((ttl.format(name=name), value) for name, value in (("a", 60), ("b", 60), ("c", 3600), ("alone", 5))),
+        *(
+            (mode.format(mode=mode_, name=name), 1)
+            for name, mode_ in (("a", "high"), ("b", "low"), ("c", "off"))
+        ),
+        *(
+            (ttl.format(name=name), value)
+            for name, value in (("a", 60), ("b", 60), ("c", 3600), ("alone", 5))
+        ),
     ]
     recorded = "site_setting:llmster_config:values"
     found = {("berlin", "guardrails"): 2, ("berlin", "jit_ttl_seconds"): 1}
