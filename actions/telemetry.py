@@ -28,7 +28,7 @@ from actions.domain.command import Probe
 from actions.store.audit import Entry
 from actions.store.operations import Operation
 from exporter.telemetry import otlp
-from exporter.telemetry.batch_queue import Delivered, Pump
+from exporter.telemetry.batch_queue import BatchQueue, Delivered
 from exporter.telemetry.partial_success import Rejections
 from exporter.telemetry.spans import SCHEMA
 
@@ -53,8 +53,8 @@ class Telemetry:
     """Queues to the receiver. Make it with `from_environment` and `close()` it."""
 
     resource: Resource
-    spans: Pump[ReadableSpan] | None
-    logs: Pump[Entry] | None
+    spans: BatchQueue[ReadableSpan] | None
+    logs: BatchQueue[Entry] | None
 
     def take_operation(self, operation: Operation) -> None:
         """Queue a finished operation."""
@@ -70,18 +70,18 @@ class Telemetry:
     @property
     def deliveries(self) -> dict[str, Delivered]:
         """What became of each signal's items."""
-        pumps: dict[str, Pump[Any] | None] = {"spans": self.spans, "logs": self.logs}
-        return {signal: pump.counts for signal, pump in pumps.items() if pump is not None}
+        queues: dict[str, BatchQueue[Any] | None] = {"spans": self.spans, "logs": self.logs}
+        return {signal: queue.counts for signal, queue in queues.items() if queue is not None}
 
     def close(self) -> None:
         """Deliver what is left, within CLOSE_S. Blocks."""
-        for pump in (self.spans, self.logs):
-            if pump is not None:
-                pump.close(within_s=CLOSE_S / 2)
+        for queue in (self.spans, self.logs):
+            if queue is not None:
+                queue.close(within_s=CLOSE_S / 2)
 
 
 def from_environment(environ: Mapping[str, str] = os.environ) -> Telemetry:
-    """Make the pumps for the signals that have a receiver."""
+    """Make the queues for the signals that have a receiver."""
     not_taken = Rejections("spans"), Rejections("logs")
     spans = otlp.span_exporter(not_taken[0], environ)
     logs = otlp.log_exporter(not_taken[1], environ)
@@ -96,8 +96,8 @@ def from_environment(environ: Mapping[str, str] = os.environ) -> Telemetry:
 
     return Telemetry(
         resource,
-        spans=Pump("action spans", deliver_spans, rejected=not_taken[0].take) if spans else None,
-        logs=Pump("audit records", deliver_logs, rejected=not_taken[1].take) if logs else None,
+        spans=BatchQueue("action spans", deliver_spans, rejected=not_taken[0].take) if spans else None,
+        logs=BatchQueue("audit records", deliver_logs, rejected=not_taken[1].take) if logs else None,
     )
 
 

@@ -75,8 +75,8 @@ class Streams:
         """What became of what went out, by signal."""
         if self._otlp is None:
             return {}
-        pumps = {"spans": self._otlp.spans, "logs": self._otlp.logs}
-        return {signal: pump.counts for signal, pump in pumps.items() if pump is not None}
+        queues = {"spans": self._otlp.spans, "logs": self._otlp.logs}
+        return {signal: queue.counts for signal, queue in queues.items() if queue is not None}
 
     def close(self) -> None:
         """Send what is left, within a few seconds. Blocks."""

@@ -115,20 +115,20 @@ class Reconciler:
         restarted, memory.pid = memory.pid not in {None, pid}, pid
         if before is None:
             return
-        ours = await self._service.operations.recent(daemon=self._daemon.name, limit=50)
+        own = await self._service.operations.recent(daemon=self._daemon.name, limit=50)
         if restarted:
             lost = [
-                one.info.identifier for reference, one in before.items() if not _did_eject(ours, reference)
+                one.info.identifier for reference, one in before.items() if not _did_eject(own, reference)
             ]
             await self._record("daemon-restarted", self._daemon.name, {"lost": sorted(lost)})
             self._retries.clear()
             return
         for reference in before.keys() - now.keys():
-            if not _did_eject(ours, reference):
+            if not _did_eject(own, reference):
                 gone = before[reference]
                 await self._record("unloaded-by-itself", gone.info.identifier, _why_gone(gone, snapshot))
         for reference in now.keys() - before.keys():
-            if not _did_load(ours, reference):
+            if not _did_load(own, reference):
                 info = now[reference].info
                 detail = {"model": info.model_key, "ttl_seconds": info.ttl_ms and info.ttl_ms / 1000}
                 await self._record("loaded-by-itself", info.identifier, detail)

@@ -16,7 +16,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.trace import Tracer
 
 from exporter.telemetry import otlp
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.partial_success import Rejections
 
 NAME: Final = "daemonpulse.actions.mcp"
@@ -31,10 +31,12 @@ class Tracing:
         def deliver(batch: Sequence[ReadableSpan]) -> bool:
             return exporter.export(batch) is SpanExportResult.SUCCESS
 
-        self._pump: Pump[ReadableSpan] = Pump("tool call spans", deliver, rejected=rejections.take)
+        self._queue: BatchQueue[ReadableSpan] = BatchQueue(
+            "tool call spans", deliver, rejected=rejections.take
+        )
         resource = Resource.create({"service.name": "daemonpulse-actions"})
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(_IntoPump(self._pump))
+        provider.add_span_processor(_IntoPump(self._queue))
         self.tracer: Tracer = provider.get_tracer(NAME)
 
     @classmethod
@@ -46,14 +48,14 @@ class Tracing:
 
     def close(self) -> None:
         """Export the queue within CLOSE_S and count the rest as lost. Blocks: call it in a thread."""
-        self._pump.close(within_s=CLOSE_S)
+        self._queue.close(within_s=CLOSE_S)
 
 
 class _IntoPump(SpanProcessor):
     """Replaces the SDK's batch processor, whose shutdown may take 30 s and whose losses are not counted."""
 
-    def __init__(self, pump: Pump[ReadableSpan]) -> None:
-        self._pump = pump
+    def __init__(self, queue: BatchQueue[ReadableSpan]) -> None:
+        self._queue = queue
 
     def on_end(self, span: ReadableSpan) -> None:
-        self._pump.put(span)
+        self._queue.put(span)

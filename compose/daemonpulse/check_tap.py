@@ -113,8 +113,8 @@ async def _is_same(upstream: str, daemon: DaemonSettings) -> bool:
         return False
     if host == own or (host_header.is_loopback(host) and host_header.is_loopback(own)):
         return True
-    theirs, ours = await _addresses(host), await _addresses(own)
-    return bool(theirs & ours)
+    theirs, own_addresses = await _addresses(host), await _addresses(own)
+    return bool(theirs & own_addresses)
 
 
 async def _addresses(host: str) -> frozenset[str]:

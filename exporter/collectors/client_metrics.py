@@ -14,7 +14,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from exporter.catalogue import Metric
 from exporter.catalogue import tap as m
-from exporter.collectors.tally import Tally
+from exporter.collectors.accumulators import Accumulators
 from exporter.pipeline.predictions import Prediction
 from exporter.tap.claims import Claims
 from exporter.tap.reader import TapReader
@@ -48,26 +48,26 @@ class ClientMetrics:
         self._model_key = model_key
         self._models: set[str] = set()
         self._pairs: set[tuple[str, str]] = set()
-        self._tally = Tally()
+        self._series = Accumulators()
 
     def take_report(self, report: Report) -> None:
         """Count a finished request; settle() adds its tokens."""
         client, model = self._pair(report.client, report.model, named=report.is_prediction)
         code = str(report.status) if report.status in _STATUSES else "none"
-        self._tally.count(m.REQUESTS, self._daemon, client, report.route, model, code).inc()
+        self._series.count(m.REQUESTS, self._daemon, client, report.route, model, code).inc()
         if report.cancelled:
-            self._tally.count(m.CANCELLED, self._daemon, client).inc()
+            self._series.count(m.CANCELLED, self._daemon, client).inc()
         if report.cut:
-            self._tally.count(m.CUT, self._daemon, client).inc()
+            self._series.count(m.CUT, self._daemon, client).inc()
         if not report.is_prediction:
             return
-        self._tally.distribution(m.E2E, self._daemon, client, model).observe(report.e2e_s)
+        self._series.distribution(m.E2E, self._daemon, client, model).observe(report.e2e_s)
         if report.ttft_s is not None:
-            self._tally.distribution(m.TTFT, self._daemon, client, model).observe(report.ttft_s)
+            self._series.distribution(m.TTFT, self._daemon, client, model).observe(report.ttft_s)
         if report.queue_s is not None:
-            self._tally.distribution(m.QUEUE, self._daemon, model).observe(report.queue_s)
+            self._series.distribution(m.QUEUE, self._daemon, model).observe(report.queue_s)
         if len(report.gaps) == len(m.GAPS.buckets) + 1:
-            self._tally.distribution(m.GAPS, self._daemon, model).add(report.gaps, report.gaps_s)
+            self._series.distribution(m.GAPS, self._daemon, model).add(report.gaps, report.gaps_s)
 
     def settle(self, report: Report, prediction: Prediction | None) -> None:
         """Count the tokens of a prediction: the log stream's counts where there is a report, else the answer's."""
@@ -86,15 +86,15 @@ class ClientMetrics:
             ("reasoning", reasoning),
         ):
             if tokens is not None:
-                self._tally.count(m.TOKENS, self._daemon, client, model, type_).inc(tokens)
+                self._series.count(m.TOKENS, self._daemon, client, model, type_).inc(tokens)
 
     def estimate_error(self, model: str, error: float) -> None:
         """Observe how far an estimated share of reasoning was off, 0 to 1."""
-        self._tally.distribution(m.ESTIMATE_ERROR, self._daemon, self._model(model)).observe(error)
+        self._series.distribution(m.ESTIMATE_ERROR, self._daemon, self._model(model)).observe(error)
 
     def collect(self) -> Iterator[tuple[Metric, Family]]:
         """Give each metric that has samples with a family of it."""
-        return self._tally.collect()
+        return self._series.collect()
 
     def _pair(self, client: str, model: str, *, named: bool) -> tuple[str, str]:
         """Bound the labels. A model counts by name only where it wrote: a request may name anything."""

@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from exporter.catalogue import Metric
 from exporter.catalogue import energy as m
-from exporter.collectors.tally import Tally
+from exporter.collectors.accumulators import Accumulators
 from exporter.pipeline.energy_watch import EnergyWatch
 
 MAX_MODELS: Final = 200
@@ -34,7 +34,7 @@ class EnergyMetrics:
     """Counters and histograms of the requests of all daemons."""
 
     def __init__(self) -> None:
-        self._tally = Tally()
+        self._series = Accumulators()
         self._models: set[tuple[str, str]] = set()
         self._pairs: set[tuple[str, str, str]] = set()
 
@@ -43,14 +43,14 @@ class EnergyMetrics:
         if (daemon, model) not in self._models and len(self._models) >= MAX_MODELS:
             model = OTHER
         self._models.add((daemon, model))
-        self._tally.distribution(m.REQUEST, daemon, model).observe(joules)
+        self._series.distribution(m.REQUEST, daemon, model).observe(joules)
         if client is None:
             return
         if (daemon, client, model) not in self._pairs and len(self._pairs) >= MAX_PAIRS:
             client = model = OTHER
         self._pairs.add((daemon, client, model))
-        self._tally.count(m.CLIENT, daemon, client, model).inc(joules)
+        self._series.count(m.CLIENT, daemon, client, model).inc(joules)
 
     def collect(self) -> Iterator[tuple[Metric, Family]]:
         """Give each metric that has samples with a family of it."""
-        return self._tally.collect()
+        return self._series.collect()

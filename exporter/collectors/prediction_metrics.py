@@ -13,7 +13,7 @@ from prometheus_client.metrics_core import Metric as Family
 
 from exporter.catalogue import Metric, engine, self_metrics
 from exporter.catalogue import log_stream as m
-from exporter.collectors.tally import Count, Tally
+from exporter.collectors.accumulators import Accumulators, Count
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.llmster.state import Snapshot
 from exporter.pipeline.log_stream import EventFlow
@@ -74,7 +74,7 @@ class PredictionMetrics:
         self._exemplars = exemplars
         self._models: dict[str, _Model] = {}
         self._tools: set[str] = set()
-        self._tally = Tally()
+        self._series = Accumulators()
         self._daemon = daemon
 
     def take_prediction(self, prediction: Prediction) -> None:
@@ -115,7 +115,7 @@ class PredictionMetrics:
                 distribution.observe(value, pointer)
         for tool in prediction.tool_calls:
             name = _bounded(tool, self._tools, MAX_TOOLS)
-            self._tally.count(m.TOOL_CALLS, self._daemon, model.name, name).inc()
+            self._series.count(m.TOOL_CALLS, self._daemon, model.name, name).inc()
 
     def expect(self, snapshot: Snapshot) -> None:
         """Start the counters of loaded models at 0: the first error of a model is an increase then."""
@@ -134,7 +134,7 @@ class PredictionMetrics:
             name = _OTHER
         model = self._models.get(name)
         if model is None:
-            model = self._models[name] = _Model(self._tally, self._daemon, name)
+            model = self._models[name] = _Model(self._series, self._daemon, name)
         return model
 
     def take_log(self, _event: ServerLog | RuntimeLog) -> None:
@@ -142,15 +142,15 @@ class PredictionMetrics:
 
     def collect(self) -> Iterator[tuple[Metric, Family]]:
         """Give each metric that has samples with prometheus-client's family of it."""
-        return self._tally.collect()
+        return self._series.collect()
 
 
 class _Model:
     """The series of one model."""
 
-    def __init__(self, tally: Tally, daemon: str, name: str) -> None:
+    def __init__(self, accumulators: Accumulators, daemon: str, name: str) -> None:
         def count(row: Metric, *more: str) -> Count:
-            return tally.count(row, daemon, name, *more)
+            return accumulators.count(row, daemon, name, *more)
 
         self.name = name
         self.requests = {reason: count(m.REQUESTS, reason.value) for reason in FinishedReason}
@@ -158,8 +158,8 @@ class _Model:
         for opened in (*self.requests.values(), self.unrecognised):
             opened.inc(0)
         self.tokens = tuple(count(row) for row in _TOKENS)
-        self.distributions = tuple(tally.distribution(row, daemon, name) for row in _DISTRIBUTIONS)
-        self.queue_time = tally.distribution(engine.QUEUE_TIME, daemon, name)
+        self.distributions = tuple(accumulators.distribution(row, daemon, name) for row in _DISTRIBUTIONS)
+        self.queue_time = accumulators.distribution(engine.QUEUE_TIME, daemon, name)
 
 
 def _bounded(name: str, known: set[str], limit: int) -> str:

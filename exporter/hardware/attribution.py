@@ -138,7 +138,7 @@ def _largest(shares: list[ProcessShare], top: int) -> list[ProcessShare]:
 
 def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) -> dict[int, str]:
     """Name the instance of every process on a GPU that the evidence settles."""
-    ours = {pid for pid in on_gpu if pid in tree}
+    own = {pid for pid in on_gpu if pid in tree}
     claims = _claims_by_pid(instances, tree)
     settled = {name for names in claims.values() for name in names}
     waiting = [one for one in instances if one.instance_id not in settled]
@@ -148,7 +148,7 @@ def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) 
         settled.add(name)
     waiting = [one for one in waiting if one.instance_id not in settled]
 
-    engines = (ours | tree.model_paths.keys()) - {tree.daemon_pid}
+    engines = (own | tree.model_paths.keys()) - {tree.daemon_pid}
     left = _topmost({pid for pid in engines if _claimant(pid, claims, tree) is None}, tree)
     if len(waiting) == 1 and len(left) == 1:
         (one,), (pid,) = waiting, left
@@ -156,7 +156,7 @@ def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) 
             claims[pid] = {one.instance_id}
 
     owners: dict[int, str] = {}
-    for pid in ours:
+    for pid in own:
         claimant = _claimant(pid, claims, tree)
         if (
             claimant is not None and len(claims[claimant]) == 1

@@ -38,7 +38,7 @@ class Delivered:
     """Never handed over: the queue was full, or time was up at the end."""
 
 
-class Pump(Generic[T]):
+class BatchQueue(Generic[T]):
     """Queue and worker for one kind of item. `deliver` returns whether the receiver took the batch.
 
     `rejected` is asked after each delivery how much of it, by weight, the receiver did not take all the same.

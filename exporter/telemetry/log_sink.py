@@ -17,7 +17,7 @@ from opentelemetry.trace import TraceFlags
 from exporter.llmster.events import RuntimeLog, ServerLog
 from exporter.pipeline.predictions import Prediction
 from exporter.telemetry import content
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.content import Capture
 from exporter.telemetry.spans import SCOPE
 
@@ -31,14 +31,14 @@ _NS_PER_MS: Final = 1_000_000
 
 
 class LogSink:
-    """Hands log events of one daemon, and captured content, to the pump; records are built by its worker."""
+    """Hands log events of one daemon, and captured content, to the queue; records are built by its worker."""
 
     name = "logs"
 
     def __init__(
         self,
         daemon: str,
-        pump: Pump[Callable[[], ReadableLogRecord]],
+        queue: BatchQueue[Callable[[], ReadableLogRecord]],
         resource: Callable[[str], Resource],
         capture: Capture,
         *,
@@ -46,7 +46,7 @@ class LogSink:
     ) -> None:
         """`capture` is for log lines, `of_predictions` for what models wrote; None: the same."""
         self._daemon = daemon
-        self._pump = pump
+        self._queue = queue
         self._resource = resource
         self._capture = capture
         self._of_predictions = capture if of_predictions is None else of_predictions
@@ -55,7 +55,7 @@ class LogSink:
         """Queue a log line: of its text, only what may leave is kept in the queue."""
         body = content.log_body(event, self._capture)
         rest = replace(event, **{"content" if isinstance(event, ServerLog) else "message": ""})
-        self._pump.put(lambda: self._record(rest, body), size_bytes=len(body))
+        self._queue.put(lambda: self._record(rest, body), size_bytes=len(body))
 
     def take_prediction(self, prediction: Prediction) -> None:
         """Queue how a prediction ended or, where capture is on, its whole output: spans only carry the beginning."""
@@ -66,7 +66,7 @@ class LogSink:
             body = summary(prediction)
         # The body is all that is counted, so the queue must not hold the prompt and the output as well.
         rest = replace(prediction, prompt=None, output=None)
-        self._pump.put(lambda: self._prediction_record(rest, body), size_bytes=len(body))
+        self._queue.put(lambda: self._prediction_record(rest, body), size_bytes=len(body))
 
     def _record(self, event: ServerLog | RuntimeLog, body: str) -> ReadableLogRecord:
         attributes: dict[str, str | int] = {"llmster.daemon": self._daemon}

@@ -37,16 +37,16 @@ _NAMESPACE: Final = uuid.UUID("6c1f3b0e-5a3f-5d0b-9a55-2f6d0c1a7e11")
 
 @dataclass(slots=True)
 class Otlp:
-    """Bounded pumps to the receiver, one per signal; None for a signal without a receiver."""
+    """Bounded queues to the receiver, one per signal; None for a signal without a receiver."""
 
     spans: Pump[Prediction | Operation] | None
     logs: Pump[Callable[[], ReadableLogRecord]] | None
 
     def close(self) -> None:
         """Deliver what is left, within CLOSE_S, and count the rest as lost."""
-        for pump in (self.spans, self.logs):
-            if pump is not None:
-                pump.close(within_s=CLOSE_S / 2)
+        for queue in (self.spans, self.logs):
+            if queue is not None:
+                queue.close(within_s=CLOSE_S / 2)
 
 
 def from_environment(
@@ -73,10 +73,10 @@ def from_environment(
         return logs is not None and logs.export([make() for make in batch]) is LogRecordExportResult.SUCCESS
 
     return Otlp(
-        spans=Pump("spans", deliver_spans, batch=PREDICTIONS_PER_BATCH, rejected=not_taken[0].take)
+        spans=BatchQueue("spans", deliver_spans, batch=PREDICTIONS_PER_BATCH, rejected=not_taken[0].take)
         if spans
         else None,
-        logs=Pump("logs", deliver_logs, rejected=not_taken[1].take) if logs else None,
+        logs=BatchQueue("logs", deliver_logs, rejected=not_taken[1].take) if logs else None,
     )
 
 

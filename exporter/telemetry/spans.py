@@ -25,7 +25,7 @@ from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.phases import Phase
 from exporter.pipeline.predictions import FinishedReason, Prediction, Timing, child_span_id
 from exporter.telemetry import content
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.content import Capture
 
 SCHEMA: Final = "https://opentelemetry.io/schemas/gen-ai-dev/1.42.0-dev"
@@ -40,7 +40,7 @@ Attributes = dict[str, str | bool | int | float | Sequence[str]]
 
 
 class SpanSink:
-    """Hands predictions to the pump; spans are built by its worker, off the event loop."""
+    """Hands predictions to the queue; spans are built by its worker, off the event loop."""
 
     name = "spans"
 
@@ -50,7 +50,7 @@ class SpanSink:
     def take_prediction(self, prediction: Prediction) -> None:
         """Queue a prediction; all its spans leave together or not at all."""
         size = len(prediction.prompt or "") + len(prediction.output or "")
-        self._pump.put(prediction, weight=span_count(prediction), size_bytes=size)
+        self._queue.put(prediction, weight=span_count(prediction), size_bytes=size)
 
     def take_operation(self, operation: Operation) -> None:
         """Queue a request that wrote no text."""

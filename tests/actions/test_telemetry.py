@@ -63,9 +63,9 @@ async def test_deliveries_and_losses_are_counted_as_the_exporter_does(
         forge = await start_forge(sim)
         assert (await forge.load()).status_code == 200
         assert forge.parts.telemetry is not None
-        for pump in (forge.parts.telemetry.spans, forge.parts.telemetry.logs):
-            assert pump is not None
-            await asyncio.to_thread(pump.wait_until_empty, within_s=20)
+        for queue in (forge.parts.telemetry.spans, forge.parts.telemetry.logs):
+            assert queue is not None
+            await asyncio.to_thread(queue.wait_until_empty, within_s=20)
         counted = {
             (signal, word): await forge.metric(f"daemonpulse_otlp_{signal}_{word}_total")
             for signal in ("spans", "logs")

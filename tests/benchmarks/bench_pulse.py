@@ -19,7 +19,7 @@ from exporter.collectors.prediction_metrics import PredictionMetrics
 from exporter.llmster.events import parse
 from exporter.pipeline.log_stream import EventFlow, Sink
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.content import Capture
 from exporter.telemetry.otlp import resource
 from exporter.telemetry.spans import SpanSink, Style, build
@@ -105,8 +105,8 @@ def with_spans(lines: Sequence[bytes], capture: Capture) -> int:
     taken = flow(keep_content=capture is not Capture.OFF, sinks=[SpanSink(pump)])
     for line in lines:
         taken.take(parse(line))
-    assert pump.wait_until_empty(within_s=600)
-    pump.close(within_s=1)
+    assert queue.wait_until_empty(within_s=600)
+    queue.close(within_s=1)
     return spans
 
 

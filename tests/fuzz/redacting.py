@@ -18,7 +18,7 @@ from exporter.llmster.events import PredictionInput, PredictionOutput, RuntimeLo
 from exporter.pipeline.predictions import PredictionBuilder
 from exporter.shared.logs import JsonFormatter, LogfmtFormatter
 from exporter.telemetry import content
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
 from exporter.telemetry.spans import Style, build, span_count
@@ -153,7 +153,7 @@ _LOG_PIECES: Final = (
 _RESOURCE: Final = Resource({"service.name": "llmster"})
 
 
-class _NoPump(Pump[Any]):
+class _NoPump(BatchQueue[Any]):
     """Keeps what is put in, without a thread."""
 
     def __init__(self) -> None:
@@ -170,8 +170,8 @@ class _NoPump(Pump[Any]):
 def telemetry(choices: Choices) -> None:
     """Spans and records of whatever a daemon sends can be encoded, and every span lies in its parent."""
     capture = choices.pick(tuple(Capture))
-    pump = _NoPump()
-    sink = LogSink("box", pump, lambda _: _RESOURCE, capture)
+    queue = _NoPump()
+    sink = LogSink("box", queue, lambda _: _RESOURCE, capture)
     builder = PredictionBuilder("box", keep_content=True)
     spans = []
     for _ in range(1 + choices.upto(5)):
@@ -196,7 +196,7 @@ def telemetry(choices: Choices) -> None:
         for span in encode_spans(spans).resource_spans[0].scope_spans[0].spans:
             names = {attribute.key for attribute in span.attributes}
             assert capture is not Capture.OFF or not names & {"gen_ai.output.messages", "daemonpulse.prompt"}
-    records = [make() for make in pump.items]
+    records = [make() for make in queue.items]
     if records:
         decoded = encode_logs(records).resource_logs[0].scope_logs[0].log_records
         assert len(decoded) == len(records)

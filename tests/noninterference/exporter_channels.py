@@ -161,7 +161,7 @@ def run(twin: Twin) -> Channels:
         stopped_clock(),
         printed(said),
         mock.patch.dict("os.environ", variables),
-        mock.patch.object(otlp, "Pump", _AtTheEnd),
+        mock.patch.object(otlp, "BatchQueue", _AtTheEnd),
         mock.patch.object(partial_success, "bounded_session", return_value=session),
     ):
         asyncio.run(_run(twin, channels))

@@ -23,7 +23,7 @@ from exporter.pipeline.engine_pids import EnginePids
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.pipeline.snapshots import DaemonReading, DaemonWatch
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.spans import SpanSink
 from tests.soak.footprint import Curve
 from tests.soak.hour import SCRAPE_S, Hour
@@ -32,7 +32,7 @@ NAME = "box"
 POINTS = 4
 CONTEXT = 8192
 QUEUED = 4096
-"""Half of what a pump holds: below it nothing is waited for."""
+"""Half of what a queue holds: below it nothing is waited for."""
 
 
 class Watched:
@@ -44,7 +44,7 @@ class Watched:
         self._pump: Pump[Any] | None = Pump("spans", self._deliver, batch=128) if traced else None
         builder = PredictionBuilder(NAME, context_length=lambda _: CONTEXT, identify=traced)
         self.metrics = PredictionMetrics(NAME, model_key=hour.key_of, exemplars=traced)
-        spans = [SpanSink(self._pump)] if self._pump is not None else []
+        spans = [SpanSink(self._queue)] if self._queue is not None else []
         self.flow = EventFlow(builder, [self.metrics, EnginePids(), *spans])
         self.watch.observers.append(self.flow.forget_unloaded)
         self._stream = Stream(NAME, self.flow, self.metrics, hour.key_of)
@@ -69,13 +69,13 @@ class Watched:
 
     def keep_up(self, *, at_most: int) -> None:
         """Let the worker of spans empty its queue: absent.py is about receivers that are away."""
-        if self._pump is not None and len(self._pump._queue) > at_most:
-            self._pump.wait_until_empty(within_s=60)
+        if self._queue is not None and len(self._queue._queue) > at_most:
+            self._queue.wait_until_empty(within_s=60)
 
     def close(self) -> None:
         """End the worker of spans."""
-        if self._pump is not None:
-            self._pump.close(within_s=1)
+        if self._queue is not None:
+            self._queue.close(within_s=1)
 
     def _deliver(self, batch: Sequence[Prediction]) -> bool:
         self.exported += len(batch)

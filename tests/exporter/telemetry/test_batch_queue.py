@@ -1,4 +1,4 @@
-"""The pump: put = exported + failed + dropped, whatever the receiver does, and nobody ever waits for it."""
+"""The queue: put = exported + failed + dropped, whatever the receiver does, and nobody ever waits for it."""
 
 import logging
 import threading
@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from exporter.telemetry import export_errors
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 
 
 @pytest.fixture
@@ -37,14 +37,14 @@ def test_everything_put_in_is_delivered_in_order() -> None:
         seen.extend(batch)
         return True
 
-    pump = Pump("test", deliver, batch=3)
+    queue = BatchQueue("test", deliver, batch=3)
     for number in range(10):
-        assert pump.put(number)
-    assert pump.wait_until_empty(within_s=10)
+        assert queue.put(number)
+    assert queue.wait_until_empty(within_s=10)
     assert seen == list(range(10))
-    assert pump.counts.exported == 10
-    pump.close(within_s=1)
-    assert (pump.counts.failed, pump.counts.dropped) == (0, 0)
+    assert queue.counts.exported == 10
+    queue.close(within_s=1)
+    assert (queue.counts.failed, queue.counts.dropped) == (0, 0)
 
 
 def test_a_refusing_and_a_raising_receiver_cost_their_batches_and_are_counted() -> None:
@@ -56,12 +56,12 @@ def test_a_refusing_and_a_raising_receiver_cost_their_batches_and_are_counted() 
             raise answer
         return answer
 
-    pump = Pump("test", deliver, batch=1)
+    queue = BatchQueue("test", deliver, batch=1)
     for number in range(3):
-        pump.put(number, weight=2)
-        assert pump.wait_until_empty(within_s=10)
-    assert (pump.counts.exported, pump.counts.failed, pump.counts.dropped) == (2, 4, 0)
-    pump.close(within_s=1)
+        queue.put(number, weight=2)
+        assert queue.wait_until_empty(within_s=10)
+    assert (queue.counts.exported, queue.counts.failed, queue.counts.dropped) == (2, 4, 0)
+    queue.close(within_s=1)
 
 
 def test_an_outage_is_told_when_it_begins_and_when_it_is_over_and_not_for_every_batch(
@@ -76,11 +76,11 @@ def test_an_outage_is_told_when_it_begins_and_when_it_is_over_and_not_for_every_
             sdk.error("Failed to export spans batch due to timeout, max retries or shutdown.")
         return answers.pop(0)
 
-    pump = Pump("spans", deliver, batch=1)
+    queue = BatchQueue("spans", deliver, batch=1)
     for number in range(6):
-        pump.put(number)
-        assert pump.wait_until_empty(within_s=10)
-    pump.close(within_s=1)
+        queue.put(number)
+        assert queue.wait_until_empty(within_s=10)
+    queue.close(within_s=1)
     told = [(record.levelname, record.__dict__.get("problem")) for record in printed]
     assert told == [("WARNING", "refused"), ("INFO", None)]
 
@@ -89,11 +89,11 @@ def test_a_bug_of_ours_in_delivering_is_told_once_with_its_trace(printed: list[l
     def deliver(_batch: Sequence[int]) -> bool:
         raise RuntimeError("a bug")
 
-    pump = Pump("spans", deliver, batch=1)
+    queue = BatchQueue("spans", deliver, batch=1)
     for number in range(3):
-        pump.put(number)
-        assert pump.wait_until_empty(within_s=10)
-    pump.close(within_s=1)
+        queue.put(number)
+        assert queue.wait_until_empty(within_s=10)
+    queue.close(within_s=1)
     assert [record.levelname for record in printed] == ["ERROR", "WARNING"]
 
 
@@ -114,12 +114,12 @@ def test_the_end_does_not_wait_for_a_receiver_that_is_away() -> None:
         entered.set()
         return threading.Event().wait(60)
 
-    pump = Pump("test", deliver, batch=1)
-    pump.put(1)
-    pump.put(2)
+    queue = BatchQueue("test", deliver, batch=1)
+    queue.put(1)
+    queue.put(2)
     assert entered.wait(10)
-    pump.close(within_s=3_600)  # it would take the hour, were the receiver waited for
-    assert pump.counts.failed == 2
+    queue.close(within_s=3_600)  # it would take the hour, were the receiver waited for
+    assert queue.counts.failed == 2
 
 
 def test_a_receiver_that_never_answers_blocks_neither_put_nor_close() -> None:
@@ -129,26 +129,26 @@ def test_a_receiver_that_never_answers_blocks_neither_put_nor_close() -> None:
         entered.set()
         return release.wait(30)
 
-    pump = Pump("test", deliver, batch=1, max_items=5)
-    pump.put(0)
+    queue = BatchQueue("test", deliver, batch=1, max_items=5)
+    queue.put(0)
     assert entered.wait(10)
-    results = [pump.put(number) for number in range(1, 11)]
+    results = [queue.put(number) for number in range(1, 11)]
     assert results == [True] * 5 + [False] * 5
-    pump.close(within_s=0.05)
-    assert pump.counts.exported + pump.counts.failed + pump.counts.dropped == 11
-    assert not pump.put(99), "a closed pump takes nothing"
+    queue.close(within_s=0.05)
+    assert queue.counts.exported + queue.counts.failed + queue.counts.dropped == 11
+    assert not queue.put(99), "a closed queue takes nothing"
     release.set()
 
 
 def test_the_queue_is_bounded_by_bytes_too() -> None:
     release = threading.Event()
-    pump: Pump[int] = Pump("test", lambda _batch: release.wait(30), batch=1, max_bytes=100)
-    taken = [pump.put(number, size_bytes=40) for number in range(6)]
+    queue: BatchQueue[int] = BatchQueue("test", lambda _batch: release.wait(30), batch=1, max_bytes=100)
+    taken = [queue.put(number, size_bytes=40) for number in range(6)]
     assert taken.count(False) >= 3
     release.set()
-    assert pump.wait_until_empty(within_s=10)
-    assert pump.put(7, size_bytes=100), "what was delivered makes room"
-    pump.close(within_s=5)
+    assert queue.wait_until_empty(within_s=10)
+    assert queue.put(7, size_bytes=100), "what was delivered makes room"
+    queue.close(within_s=5)
 
 
 @settings(max_examples=25, deadline=None)
@@ -162,9 +162,9 @@ def test_nothing_put_in_is_ever_lost_uncounted(
     weights: list[int], answers: list[bool], max_items: int, batch: int
 ) -> None:
     calls = iter(answers * 100)
-    pump: Pump[int] = Pump("test", lambda _batch: next(calls), batch=batch, max_items=max_items)
+    queue: BatchQueue[int] = BatchQueue("test", lambda _batch: next(calls), batch=batch, max_items=max_items)
     for weight in weights:
-        pump.put(weight, weight=weight)
-    pump.close(within_s=10)
-    counts = pump.counts
+        queue.put(weight, weight=weight)
+    queue.close(within_s=10)
+    counts = queue.counts
     assert counts.exported + counts.failed + counts.dropped == sum(weights)

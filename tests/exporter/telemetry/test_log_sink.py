@@ -10,7 +10,7 @@ from opentelemetry.sdk.resources import Resource
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, RuntimeLog, ServerLog
 from exporter.pipeline.predictions import PredictionBuilder
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
 
@@ -29,8 +29,8 @@ def grown_by(take: Callable[[LogSink, int], None], capture: Capture) -> tuple[in
         built.extend(make() for make in items)
         return True
 
-    pump: Pump[Callable[[], ReadableLogRecord]] = Pump("logs", deliver)
-    sink = LogSink("box", pump, lambda _: Resource({}), capture)
+    queue: BatchQueue[Callable[[], ReadableLogRecord]] = BatchQueue("logs", deliver)
+    sink = LogSink("box", queue, lambda _: Resource({}), capture)
     tracemalloc.start()
     try:
         for number in range(20):
@@ -39,8 +39,8 @@ def grown_by(take: Callable[[LogSink, int], None], capture: Capture) -> tuple[in
     finally:
         tracemalloc.stop()
         go_on.set()
-        assert pump.wait_until_empty(within_s=20)
-        pump.close(within_s=0)
+        assert queue.wait_until_empty(within_s=20)
+        queue.close(within_s=0)
 
 
 @pytest.mark.parametrize("kind", ["server", "runtime"])

@@ -81,7 +81,7 @@ class Distribution:
         yield Sample(f"{name}_sum", labels, self._sum)
 
 
-class Tally:
+class Accumulators:
     """The series of some catalogue rows. The caller bounds how many label values there are."""
 
     def __init__(self) -> None:
