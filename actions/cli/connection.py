@@ -35,7 +35,7 @@ GROUP_WAIT_S: Final = 20
 MAX_BYTES: Final = 64 * 1024 * 1024
 """The longest answer that is read; a page of the audit or of operations has 512 KiB."""
 MAX_ANSWER_S: Final = 120.0
-"""The longest that one answer may take to arrive, however slowly it dribbles."""
+"""The total time of one response."""
 _AT_ONCE: Final = 16
 """Daemons that are asked about at the same time."""
 UNREACHABLE: Final = 3

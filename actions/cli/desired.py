@@ -36,7 +36,7 @@ def pin(*, api: Api, as_json: bool, **parameters: Any) -> None:
 @click.argument("instance_id", shell_complete=completion.instances)
 @verb_flags
 def unpin(*, api: Api, as_json: bool, instance_id: str) -> None:
-    """Stop keeping INSTANCE_ID loaded. It stays loaded until somebody ejects it.
+    """Stop keeping INSTANCE_ID loaded. It stays loaded until it is ejected.
 
     \b
     Example:  daemonpulse actions unpin qwen/qwen3-8b

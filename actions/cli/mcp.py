@@ -22,7 +22,7 @@ def mcp() -> None:
     \b
     Begin:   daemonpulse actions mcp adopt --dry-run    what would change in mcp.json
              daemonpulse actions mcp adopt              route it through the gate
-    Answer:  daemonpulse actions mcp approvals          calls that wait for you
+    Answer:  daemonpulse actions mcp approvals          pending calls
              daemonpulse actions mcp approve ID
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
 
@@ -76,7 +76,7 @@ def list_(*, api: Api, as_json: bool, server: str | None) -> None:
 @click.option("--all", "everything", is_flag=True, help="Settled ones too.")
 @client_flags
 def approvals(*, api: Api, as_json: bool, everything: bool) -> None:
-    """List the calls that wait for an answer.
+    """List the pending calls.
 
     \b
     Example:  daemonpulse actions mcp approvals

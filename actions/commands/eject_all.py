@@ -18,7 +18,7 @@ from exporter.llmster.state import InstanceInfo, Listing
 COUNT_S = 1.0
 """How long the kill switch may spend on counting what it ends."""
 OPTIONAL_S = 1.0
-"""What a namespace that a daemon may well not have gets to open, so that the kill switch sees its instances."""
+"""Time for an optional namespace to open, so that the kill switch sees its instances."""
 
 
 class EjectAllAction(Action[EjectAll]):

@@ -66,7 +66,7 @@ class LoadAction(Action[Load]):
         return described(await self.tools.recovery.loaded(operation, command, cause=None))
 
     def _before(self, plan: LoadPlan) -> dict[str, Any]:
-        """Note what finding out later needs: which loads there were, and of which daemon process."""
+        """Note what recovery needs: the instance references, and the daemon's pid."""
         return {
             "pid": self.daemon.process_id(),
             "references": {info.instance_reference: info.identifier for info in plan.instances},
@@ -110,7 +110,7 @@ class LoadAction(Action[Load]):
             limit_s = self.tools.timeouts.load_s
             raise Problem("timeout", f"{command.model} was not loaded within {limit_s:g} s") from None
         except LOST as error:
-            operation.phase = "finding out"
+            operation.phase = "recovering"
             return await self.tools.recovery.loaded(operation, command, cause=error)
         except CallFailed as error:
             if operation.cancel.is_set():

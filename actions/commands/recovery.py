@@ -120,7 +120,7 @@ class Recovery:
         except Problem:
             operation.phase = "waiting for the daemon, to see what it has done"
             return None
-        operation.phase = "finding out"
+        operation.phase = "recovering"
         return snapshot
 
     async def _is_loading(self, command: Load) -> bool:

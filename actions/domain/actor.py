@@ -14,9 +14,9 @@ MAX_PERSON_CHARS: Final = 120
 
 
 class Scope(enum.Enum):
-    """What a token is good for: read, operate and admin each include the ones before.
+    """The scope of a token: read, operate and admin each include the ones before.
 
-    Text includes read only, and nothing includes it: what people ask and are answered is nobody's by another right.
+    Text includes read only, and no other scope includes it: prompts and outputs need this scope.
     """
 
     READ = "read"

@@ -1,4 +1,4 @@
-"""Reads one thing for many readers: polled once for all of them, and only while somebody reads.
+"""Reads one source for many readers: polled once for all of them, and only while there is a reader.
 
 Each reader gets the latest value when it is ready for one. A slow reader skips values, and nothing waits for it.
 Readers and things are bounded in number.

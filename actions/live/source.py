@@ -1,6 +1,6 @@
 """Reads the exporter's live view: `/live`, and with the token of `live_token_file` the text of one request.
 
-Knows no reader. Answers are bounded; an exporter that is away is an error of that reading only.
+Does not depend on readers. Responses are bounded; an unreachable exporter is an error of that reading only.
 """
 
 from __future__ import annotations

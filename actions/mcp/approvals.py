@@ -1,4 +1,4 @@
-"""Approvals: calls that wait for a person's decision. No decision in time denies the call; a restart ends it.
+"""Approvals: pending calls that require a person's decision. No decision in time denies the call; a restart ends it.
 
 Does not depend on MCP or on rules. The database decides races: an approval is settled once, by the update that finds it
 pending.

@@ -36,7 +36,7 @@ class Tracing:
         )
         resource = Resource.create({"service.name": "daemonpulse-actions"})
         provider = TracerProvider(resource=resource, shutdown_on_exit=False)
-        provider.add_span_processor(_IntoPump(self._queue))
+        provider.add_span_processor(_IntoQueue(self._queue))
         self.tracer: Tracer = provider.get_tracer(NAME)
 
     @classmethod
@@ -51,7 +51,7 @@ class Tracing:
         self._queue.close(within_s=CLOSE_S)
 
 
-class _IntoPump(SpanProcessor):
+class _IntoQueue(SpanProcessor):
     """Replaces the SDK's batch processor, whose shutdown may take 30 s and whose losses are not counted."""
 
     def __init__(self, queue: BatchQueue[ReadableSpan]) -> None:

@@ -23,7 +23,7 @@ _SOON_S: Final = 300
 _LOADED: Final = count_by(_B.now(d.INSTANCE_INFO))
 _COUNTS = panels.counts(
     "Instances",
-    "How many instances are loaded, pinned, about to be unloaded, or loaded twice?",
+    "How many instances are loaded, pinned, about to be unloaded, or duplicates?",
     Query(_LOADED, "loaded"),
     Query(sum_by(_B.now(d.PINNED)), "pinned"),
     Query(either(count_by(_B.now(d.TTL_REMAINING) < _SOON_S), _LOADED * 0), "TTL < 5 min"),

@@ -99,7 +99,7 @@ _QUIET = plots.series(
     shades=True,
     interval="15s",
 )
-_TROUBLE = plots.series(
+_REQUEST_ERRORS = plots.series(
     "Engine failures",
     "Did engines crash, fail requests, or run out of context? Cancelled: the client went away.",
     Query(sum_by(_D.increase(s.ENGINE_CRASHES), "when"), "crash while {{when}}"),
@@ -125,5 +125,5 @@ SLOTS: Final = section(
     row(8, (8, _QUEUE), (8, _WAITING_BY_MODEL), (8, _QUEUE_TIME)),
     row(8, (8, _CACHE), (8, _CONTEXT_BY_SLOT), (8, _PREFILL_PROGRESS)),
     row(8, (8, _PREFILL_RATE), (8, _SLOT_RATE), (8, _QUIET)),
-    row(7, (24, _TROUBLE)),
+    row(7, (24, _REQUEST_ERRORS)),
 )

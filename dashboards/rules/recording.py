@@ -139,13 +139,13 @@ CLIENTS: Final = (
 """What a budget is held against; docs/TAP.md has an alert as an example."""
 
 _LOOSE: Final = sum_by(_P.now(h.UNATTRIBUTED_VRAM), *GPU)
-_OURS: Final = sum_by(_P.now(h.INSTANCE_VRAM), *GPU)
+_ATTRIBUTED: Final = sum_by(_P.now(h.INSTANCE_VRAM), *GPU)
 
 FOREIGN: Final = Recording(
     "instance_gpu:gpu_process_memory_bytes:foreign",
     # Unattributed memory is 0, not absent, wherever a daemon's processes can be seen; elsewhere no process is
     # foreign.
-    (sum_by(_P.now(h.PROCESS_MEMORY), *GPU) - _LOOSE - either(_OURS, _LOOSE * 0)).in_unit("bytes"),
+    (sum_by(_P.now(h.PROCESS_MEMORY), *GPU) - _LOOSE - either(_ATTRIBUTED, _LOOSE * 0)).in_unit("bytes"),
     GPU,
 )
 GPUS: Final = (

@@ -105,7 +105,7 @@ AUDIT_HEAD_FINGERPRINT = gauge(
 )
 AUTH_FAILURES = counter(
     "daemonpulse_auth_failures_total",
-    "Requests turned away: missing (no token), wrong (unknown, expired or revoked), scope (too low), limited (too many "
+    "Rejected requests: missing (no token), wrong (unknown, expired or revoked), scope (too low), limited (too many "
     "wrong tokens) or too_fast (too many commands).",
     "reason",
     source=_API,

@@ -84,7 +84,7 @@ RESULTS_CAPPED = counter(
     source=_GATE,
 )
 APPROVALS_PENDING = gauge(
-    "daemonpulse_mcp_approvals_pending", "Calls that wait for a person to approve or deny them.", source=_GATE
+    "daemonpulse_mcp_approvals_pending", "Calls that require a person to approve or deny them.", source=_GATE
 )
 APPROVALS = counter(
     "daemonpulse_mcp_approvals_total",

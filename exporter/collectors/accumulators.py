@@ -1,7 +1,7 @@
 """Counters and histograms that outlive a scrape, by catalogue row and label values.
 
-Knows no event: whoever counts holds a series and adds to it, which costs an addition and a binary search. Series that
-nothing was added to are absent, unless they were opened at 0.
+Does not depend on events: a caller holds a series and adds to it, which costs an addition and a binary search. Series
+without a value are absent, unless they were opened at 0.
 """
 
 from __future__ import annotations

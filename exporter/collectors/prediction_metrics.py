@@ -1,6 +1,6 @@
 """A sink that counts every prediction in counters and histograms, immediately and without loss.
 
-Knows no stream and no exposition; collectors/predictions.py hands the samples out.
+Does not depend on the stream or an exposition format; collectors/predictions.py adds the samples.
 """
 
 from __future__ import annotations

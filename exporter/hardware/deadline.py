@@ -21,7 +21,7 @@ log = logging.getLogger(__name__)
 T = TypeVar("T")
 
 DEADLINE_S: Final = 5.0
-"""Half of Prometheus' default scrape timeout. Eight GPUs take well under a second, PCIe throughput included."""
+"""Half of Prometheus' default scrape timeout. Eight GPUs take less than a second, PCIe throughput included."""
 
 
 class DeadlineReader(Generic[T]):

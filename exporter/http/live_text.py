@@ -1,7 +1,7 @@
 """The answer of `/live/text`: what one running request writes, and which stretch is reasoning, answer or tool call.
 
-The text comes from the daemon's tap in pieces and is kept for a few requests, those that somebody looks at. Bounded in
-number and size; dropped soon after the last look.
+The text comes from the daemon's tap in pieces and is kept for a few requests that have a reader. Bounded in number
+and size; dropped soon after the last read.
 """
 
 from __future__ import annotations
@@ -63,7 +63,7 @@ class LiveTexts:
         }
 
     def forget(self) -> None:
-        """Drop what nobody has looked at for a while."""
+        """Drop text that has had no reader for a while."""
         before_s = self._clock() - UNWATCHED_S
         for key in [key for key, one in self._watched.items() if one.looked_at_s < before_s]:
             del self._watched[key]

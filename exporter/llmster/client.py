@@ -198,7 +198,7 @@ class DaemonClient:
     async def log_channel(self) -> AsyncIterator[Channel]:
         """Open diagnostics.streamLogs; the channel ends with ConnectionLost when its socket does.
 
-        Nobody reopens it but the caller: wait for `connected()` and subscribe again.
+        Only the caller reopens it: wait for `connected()` and subscribe again.
         """
         connection = await self._require_session().sockets.connection("diagnostics")
         channel = await calls.stream_logs(connection)
@@ -215,7 +215,7 @@ class DaemonClient:
         return await self._require_session().sockets.connection(namespace)
 
     async def optional_connection(self, namespace: str, *, within_s: float) -> Connection | None:
-        """Return the socket of a namespace that a daemon may well not have. Raises the problem without a session."""
+        """Return the socket of an optional namespace. Raises the problem without a session."""
         return await self._require_session().sockets.optional(namespace, within_s=within_s)
 
     async def connected(self) -> None:

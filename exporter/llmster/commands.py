@@ -74,7 +74,7 @@ class DaemonCommands:
     async def instances(self, *, optional_within_s: float = 0.0) -> Listing[InstanceInfo]:
         """List what is loaded now, in every domain's namespace that the daemon has.
 
-        `optional_within_s` is how long a namespace that a daemon may well not have gets to open.
+        `optional_within_s` is the time for an optional namespace to open.
         """
         listings: list[Listing[InstanceInfo]] = []
         for domain in DOMAINS:

@@ -25,7 +25,7 @@ _VOTES = 4
 _CHARS_PER_TOKEN = 4.0  # Assumed, until learnt: English prose with the usual tokenizers
 _LEARNING_RATE = 0.2
 _MAX_CHARS_PER_TOKEN = 16  # more, and the prompt is another one; fewer is normal, images are tokens too
-_LATE_S = 1.0  # clocks of one daemon, so an input well after the output is not its own
+_LATE_S = 1.0  # clocks of one daemon, so an input long after the output is not its own
 _TOKEN_WEIGHT = 2.0
 
 T = TypeVar("T")

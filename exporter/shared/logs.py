@@ -22,7 +22,7 @@ _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
 }
 
 
-_OURS: Final = ("exporter", "actions", "daemonpulse")
+_LOGGERS: Final = ("exporter", "actions", "daemonpulse")
 
 _QUOTES_CONTENT: Final = ("mcp", "asyncio")
 """Their records quote what failed: tools' arguments and answers, addresses with passwords, messages of exceptions."""
@@ -40,7 +40,7 @@ def configure(*, level: str, format_: str, stream: TextIO | None = None) -> None
     handler.addFilter(withhold)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
-    for name in _OURS:
+    for name in _LOGGERS:
         logging.getLogger(name).setLevel(_number(level))
     sys.excepthook = lambda _type, error, _trace: _log_unhandled(error)
     threading.excepthook = lambda failed: _log_unhandled(failed.exc_value)

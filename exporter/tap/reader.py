@@ -1,8 +1,9 @@
 """Fetches reports from a tap for as long as the exporter lives, and keeps the latest list of what is in flight.
 
-Text of a request is fetched when somebody asks for it, and not kept here.
+Text of a request is fetched on request, and not kept here.
 
-A tap that is away costs what only it can know. What ended while nobody fetched is counted as missed.
+An unreachable tap costs its own values only. Requests that ended meanwhile and were not fetched are counted as
+missed.
 """
 
 from __future__ import annotations

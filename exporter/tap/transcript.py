@@ -31,7 +31,7 @@ class Run(msgspec.Struct, frozen=True, gc=False):
 
 
 class Text(msgspec.Struct, frozen=True, kw_only=True):
-    """An answer of the tap to whoever may read text."""
+    """A response of the tap to a reader of text."""
 
     start: int
     """Where `text` begins in the whole."""

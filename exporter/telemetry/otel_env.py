@@ -27,7 +27,7 @@ _PROTOCOLS: Final = ("http/protobuf", "grpc")
 
 
 def check(environ: Mapping[str, str] = os.environ) -> None:
-    """Refuse what the SDK would only complain about with each export, or replace by a default. Raises SettingsError.
+    """Refuse what the SDK would only warn about at each export, or replace by a default. Raises SettingsError.
 
     Source: OpenTelemetry's specification of the OTLP exporter's variables. gRPC takes host:port without a scheme, too.
     """

@@ -266,27 +266,3 @@ def test_titles_are_the_fields_words_in_sentence_case(name: str) -> None:
         ), title
         assert len(title.split()) <= 5, f"{title}: a title is the metric's usual name"
         assert "?" not in title
-
-
-REPLACED = (
-    "half of requests", "95 of 100", "99 of 100", "not well", "Held back", "Slowed by heat", "Stay loaded",
-    "Loaded twice", "Unloads in", "Whole request", "First token", "Slots seen", "Waiting for you",
-    "past the gate", "Turned away", "Calls that wait", "too few lanes", "Replaced memory", "Video units",
-    "Our collectors", "Trouble with", "we are blind", "error of ours",
-)  # fmt: skip
-
-
-def test_boards_rules_and_runbooks_use_the_fields_words() -> None:
-    from tests.dashboards.asked import GENERATED, ROOT
-
-    files = [
-        *GENERATED.rglob("*.*"),
-        *(ROOT / "docs" / "runbook").glob("*.md"),
-        ROOT / "docs" / "DASHBOARDS.md",
-    ]
-    for file in files:
-        text = file.read_text(encoding="utf-8")
-        found = [word for word in REPLACED if word in text]
-        assert not found, f"{file.name}: {found}"
-        plain = re.sub(r"Memory of the card|graphics card", "", text)
-        assert not re.search(r"\b(cards?|machines?)\b", plain, re.IGNORECASE), file.name

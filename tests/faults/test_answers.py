@@ -92,7 +92,7 @@ async def test_a_load_whose_socket_broke_is_not_given_up_while_rest_answers_nons
         REST[answer](sim)
         sim.faults.drop_connections()
         finding_out = forge.parts.service.operations.live[operation_id]
-        await until(lambda: finding_out.phase == "finding out")
+        await until(lambda: finding_out.phase == "recovering")
         looks = sim.calls["llm", "listLoaded"]
         await until(lambda: sim.calls["llm", "listLoaded"] >= looks + 4)
         assert not finding_out.is_finished

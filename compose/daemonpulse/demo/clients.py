@@ -24,7 +24,7 @@ _QUESTIONS: Final = (
     "Which of these two log lines tells of the fault, and why?",
     "Summarise what changed between the two releases in three sentences.",
     "Name five causes of a slow disk, the most likely one first.",
-    "Translate into French: the backup ran at four and nobody noticed.",
+    "Translate into French: the backup ran at four without an error.",
 )
 
 

@@ -1,7 +1,7 @@
 """Removes a folder and ends programs when this process ends, even by kill -9, which runs no `finally`.
 
-A shell in a session of its own reads a pipe. When the pipe ends, whoever held it is gone: then the shell kills the
-groups of the programs that were named in it and removes the folder, with the tokens in it. Knows no program.
+A shell in its own session reads a pipe. The pipe ends with this process: then the shell kills the
+groups of the programs that were named in it and removes the folder, with the tokens in it.
 """
 
 from __future__ import annotations

@@ -46,7 +46,7 @@ class Commands:
         return f"{model} loaded on {daemon}"
 
     async def pending(self) -> list[Pending]:
-        """List tool calls that wait for an approval, oldest first. Raises Refused."""
+        """List pending tool calls, oldest first. Raises Refused."""
         answer = json.loads(await self._run("mcp", "approvals", "--json"))
         return [_pending(one) for one in answer.get("approvals", [])]
 

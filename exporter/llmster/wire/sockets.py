@@ -105,7 +105,7 @@ class Sockets:
         return connection
 
     async def optional(self, namespace: str, *, within_s: float) -> Connection | None:
-        """Return the socket of a namespace that a daemon may well not have; None when it does not open.
+        """Return the socket of an optional namespace; None when it does not open.
 
         Waits until `within_s` after the attempt to open it began. Raises nothing.
         """

@@ -54,7 +54,7 @@ async def test_a_socket_that_breaks_mid_load_does_not_hide_that_the_load_succeed
     operation_id = await begin_load(forge, slow)
     slow.faults.drop_connections()
     finding_out = forge.parts.service.operations.live[operation_id]
-    await until(lambda: finding_out.phase == "finding out")
+    await until(lambda: finding_out.phase == "recovering")
     slow.clock.advance(60)
     operation = await forge.operation(operation_id)
     assert operation["state"] == "done", operation

@@ -23,7 +23,7 @@ define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, 
         (await api.get('v1/operations', { limit: rowsOf(query), ...(query.daemon && { daemon: query.daemon }) })).operations,
     },
     approvals: {
-      label: 'Approvals: tool calls that wait for a person',
+      label: 'Approvals: pending tool calls',
       columns: {
         id: string, created_ms: time, state: string, server: string, kind: string, tool: string, rule: string,
         reason: string, arguments: string, arguments_digest: string, definition: string, definition_sha256: string,
