@@ -1,6 +1,6 @@
 """Serve /files: takes files that clients upload, and keeps nothing of them but their count.
 
-Knows no model: no simulated one looks at an image.
+Does not depend on models: no simulated model reads an image.
 """
 
 from __future__ import annotations
