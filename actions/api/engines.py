@@ -5,17 +5,13 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 
 from typing import Annotated
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
 
 from actions.api.authentication import Bearer
+from actions.api.command_routes import CommandRoutes, same_fields
 from actions.api.requests import Name, SelectEngineParameters, UpdateEngineParameters
-from actions.api.responses import (
-    AvailableEngineResponse,
-    EngineResponse,
-    EnginesResponse,
-    OperationResponse,
-)
-from actions.api.shared import OPERATION, Daemon, Key, submit
+from actions.api.responses import AvailableEngineResponse, EngineResponse, EnginesResponse
+from actions.api.shared import Daemon
 from actions.auth.authenticator import Authenticator
 from actions.commands.engines import installed_engines, offered_engines, selected_engines
 from actions.commands.service import Service
@@ -26,10 +22,8 @@ from actions.domain.command import SelectEngine, UpdateEngine
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
-    admin_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.ADMIN))]
-    path = "/daemons/{daemon}/engines"
 
-    @router.get(path, tags=["engines"])
+    @router.get("/daemons/{daemon}/engines", tags=["engines"])
     async def engines(
         actor: actor_of,
         daemon: Daemon,
@@ -62,37 +56,16 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             ]
         return EnginesResponse(daemon=daemon, engines=installed, available=available)
 
-    @router.post(f"{path}/select", tags=["engines"], responses=OPERATION)
-    async def select(
-        actor: admin_of,
-        daemon: Daemon,
-        query: Annotated[SelectEngineParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Select an installed engine for a model format."""
-        command = SelectEngine(
-            daemon=daemon,
-            reason=query.reason,
-            engine=query.engine,
-            version=query.version,
-            model_format=query.model_format,
-        )
-        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
-
-    @router.post(f"{path}/update", tags=["engines"], responses=OPERATION)
-    async def update(
-        actor: admin_of,
-        daemon: Daemon,
-        query: Annotated[UpdateEngineParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> OperationResponse:
-        """Download a version of an engine, and select it where another version of it is selected."""
-        command = UpdateEngine(
-            daemon=daemon,
-            reason=query.reason,
-            engine=query.engine,
-            version=query.version,
-        )
-        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
+    routes = CommandRoutes(router, service, authenticator, tag="engines", scope=Scope.ADMIN)
+    routes.add(
+        "engines/select",
+        "Select an installed engine for a model format.",
+        SelectEngineParameters,
+        same_fields(SelectEngine, SelectEngineParameters),
+    )
+    routes.add(
+        "engines/update",
+        "Download a version of an engine, and select it where another version of it is selected.",
+        UpdateEngineParameters,
+        same_fields(UpdateEngine, UpdateEngineParameters),
+    )

@@ -3,12 +3,12 @@
 Annotations are evaluated here, not postponed: FastAPI reads them.
 """
 
-from collections.abc import Callable
-from typing import Annotated, Any
+from typing import Annotated, Final
 
-from fastapi import APIRouter, Depends, Query, Response
+from fastapi import APIRouter, Depends, Query
 
 from actions.api.authentication import Bearer
+from actions.api.command_routes import CommandRoutes, same_fields
 from actions.api.requests import (
     DownloadParameters,
     EjectAllParameters,
@@ -26,8 +26,8 @@ from actions.api.requests import (
     Reasoned,
     load_command,
 )
-from actions.api.responses import FitResponse, OperationResponse, PreflightResponse
-from actions.api.shared import OPERATION, Daemon, Key, require_options, submit
+from actions.api.responses import FitResponse, PreflightResponse
+from actions.api.shared import Daemon, require_options
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
@@ -37,7 +37,6 @@ from actions.domain.command import Command, Download, Eject, EjectAll, Load, Pro
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
     """Add them to a router."""
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
-    operator_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     @router.post(
         "/daemons/{daemon}/preflight",
@@ -66,74 +65,23 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         await require_options(authenticator, actor, [command], action="fit")
         return FitResponse(**await service.fit(command))
 
-    def command_routes(
-        path: str,
-        description: str,
-        parameters: type[Reasoned],
-        named: type[OnDaemon],
-        command: Callable[[str, Any], Command],
-    ) -> None:
-        """Add a command below `/daemons/{daemon}` and, with the daemon as a parameter, below `/` for buttons."""
-        options: dict[str, Any] = {"tags": ["commands"], "responses": OPERATION}
-
-        @router.post(f"/daemons/{{daemon}}/{path}", description=description, **options)
-        async def of_path(
-            actor: operator_of,
-            daemon: Daemon,
-            query: Annotated[parameters, Query()],  # type: ignore[valid-type]
-            response: Response,
-            key: Key = None,
-        ) -> OperationResponse:
-            return await run(actor, command(daemon, query), query, response, key)
-
-        @router.post(
-            f"/{path}", description=f"{description} The daemon is a parameter, for buttons.", **options
-        )
-        async def of_parameters(
-            actor: operator_of,
-            query: Annotated[named, Query()],  # type: ignore[valid-type]
-            response: Response,
-            key: Key = None,
-        ) -> OperationResponse:
-            return await run(actor, command(query.daemon, query), query, response, key)  # type: ignore[attr-defined]
-
-    async def run(
-        actor: Actor, command: Command, query: Reasoned, response: Response, key: str | None
-    ) -> OperationResponse:
-        return await submit(service, authenticator, actor, command, response, key=key, wait_s=query.wait)
-
-    command_routes("models/load", "Load a model, if it fits.", LoadParameters, NamedLoad, _load)
-    command_routes(
-        "models/eject", "Eject one instance and verify that it is gone.", EjectParameters, NamedEject, _eject
-    )
-    command_routes(
-        "models/eject-all",
-        "Eject everything, busy or not: the kill switch.",
-        EjectAllParameters,
-        NamedEjectAll,
-        lambda daemon, query: EjectAll(daemon=daemon, reason=query.reason),
-    )
-    command_routes("models/download", "Download a model.", DownloadParameters, NamedDownload, _download)
-    command_routes("probe", "Send one short chat and time it.", ProbeParameters, NamedProbe, _probe)
+    routes = CommandRoutes(router, service, authenticator, tag="commands", scope=Scope.OPERATE)
+    routes.add("models/load", "Load a model, if it fits.", LoadParameters, _load, named=NamedLoad)
+    for path, description, parameters, kind, named in _COMMANDS:
+        routes.add(path, description, parameters, same_fields(kind, parameters), named=named)
 
 
 def _load(daemon: str, query: LoadParameters) -> Load:
     return load_command(daemon, query, replace=query.replace, force=query.force, reason=query.reason)
 
 
-def _eject(daemon: str, query: EjectParameters) -> Eject:
-    return Eject(
-        daemon=daemon,
-        reason=query.reason,
-        instance_id=query.instance_id,
-        drain_seconds=query.drain_seconds,
-        force=query.force,
-    )
-
-
-def _download(daemon: str, query: DownloadParameters) -> Download:
-    return Download(daemon=daemon, reason=query.reason, model=query.model, quantization=query.quantization)
-
-
-def _probe(daemon: str, query: ProbeParameters) -> Probe:
-    return Probe(daemon=daemon, reason=query.reason, model=query.model, force=query.force)
+_COMMANDS: Final[tuple[tuple[str, str, type[Reasoned], type[Command], type[OnDaemon]], ...]] = (
+    ("models/eject", "Eject one instance and verify that it is gone.", EjectParameters, Eject, NamedEject),
+    (
+        "models/eject-all", "Eject everything, busy or not: the kill switch.",
+        EjectAllParameters, EjectAll, NamedEjectAll,
+    ),
+    ("models/download", "Download a model.", DownloadParameters, Download, NamedDownload),
+    ("probe", "Send one short chat and time it.", ProbeParameters, Probe, NamedProbe),
+)  # fmt: skip
+"""Commands whose parameters have the names of their fields: path, description, parameters, command, for buttons."""
