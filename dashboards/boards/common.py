@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import panels, theme
+from dashboards.kit import panels, plots, style, theme
 from dashboards.kit.panels import Viz
 from dashboards.kit.promql import Expr, Selector, either, max_by, sum_by
 from dashboards.kit.tables import Column
@@ -69,6 +69,21 @@ def waiting_stat(selector: Selector) -> Viz:
         Query(sum_by(selector.over("avg_over_time", d.REQUESTS_WAITING, "1m")), "last minute"),
         thresholds=theme.steps(theme.INDIGO, (4, theme.AMBER), (16, theme.RED)),
         decimals=1,
+    )
+
+
+def queue(selector: Selector) -> Viz:
+    """Draw running and waiting requests."""
+    return plots.series(
+        "Running and waiting",
+        "Does a queue build up?",
+        Query(sum_by(selector.over("avg_over_time", d.REQUESTS_RUNNING, "$__rate_interval")), "running"),
+        Query(sum_by(selector.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval")), "waiting"),
+        overrides=[
+            style.line("running", custom__lineWidth=2),
+            style.line("waiting", theme.SLATE, custom__fillOpacity=20),
+        ],
+        interval=plots.LEVEL_STEP,
     )
 
 

@@ -141,17 +141,7 @@ _TTFT = latency.percentiles(
     log=True,
     low=0.01,
 )
-_QUEUE = plots.series(
-    "Running and waiting",
-    "Does a queue build up?",
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_RUNNING, "$__rate_interval")), "running"),
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval")), "waiting"),
-    overrides=[
-        style.line("running", custom__lineWidth=2),
-        style.line("waiting", theme.SLATE, custom__fillOpacity=20),
-    ],
-    interval=plots.LEVEL_STEP,
-)
+_QUEUE = common.queue(_B)
 _BY_MODEL = plots.series(
     "Requests/s by model",
     "Which models are asked?",

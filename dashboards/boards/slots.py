@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dashboards.boards import common
 from dashboards.kit import latency, plots, style, theme
 from dashboards.kit.board import row, section
 from dashboards.kit.promql import Selector, both, max_by, now, share, sum_by
@@ -16,17 +17,7 @@ _B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 _D: Final = Selector({"daemon": "$daemon"})
 SLOT: Final = ("instance_id", "slot")
 
-_QUEUE = plots.series(
-    "Running and waiting",
-    "Does a queue build up?",
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_RUNNING, "$__rate_interval")), "running"),
-    Query(sum_by(_B.over("avg_over_time", d.REQUESTS_WAITING, "$__rate_interval")), "waiting"),
-    overrides=[
-        style.line("running", custom__lineWidth=2),
-        style.line("waiting", theme.SLATE, custom__fillOpacity=20),
-    ],
-    interval=plots.LEVEL_STEP,
-)
+_QUEUE = common.queue(_B)
 _WAITING_BY_MODEL = plots.series(
     "Waiting by model",
     "At which model does a queue build up?",

@@ -18,13 +18,8 @@ from dataclasses import dataclass
 from exporter.hardware.errors import GpuError
 from exporter.hardware.gpus import Device, GpuReading, Memory
 from exporter.hardware.nvml.source import NvmlSource
+from tests.hardware.comparison import GRANULE_MIB, MIB, STEPS, Line
 from tests.hardware.cuda import Context, CudaError
-
-MIB = 1024 * 1024
-STEPS = 3
-"""Allocations made one on top of the other; every step after the first must show as its own size."""
-GRANULE_MIB = 8
-"""How far a step may be off: the driver rounds allocations up, and other processes on the GPU do not stand still."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -84,20 +79,6 @@ FIELDS = (
     Field("ecc.errors.corrected.aggregate.total", _ecc("corrected"), 0),
     Field("ecc.errors.uncorrected.aggregate.total", _ecc("uncorrected"), 0),
 )
-
-
-@dataclass(frozen=True, slots=True)
-class Line:
-    """One compared value."""
-
-    gpu: str
-    what: str
-    ours: str
-    theirs: str
-    agrees: bool
-
-    def __str__(self) -> str:
-        return f"{self.gpu:<4}{self.what:<42}{self.ours:>18}{self.theirs:>18}  {'ok' if self.agrees else 'DIFFERS'}"
 
 
 def ask_nvidia_smi(query: str, columns: list[str]) -> list[list[str]]:
