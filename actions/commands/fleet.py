@@ -1,6 +1,6 @@
 """Commands for several daemons at once, and groups kept as desired: one operation per daemon, one group id.
 
-Knows no daemon call: it reads shared snapshots and submits commands like anybody else, each decided and audited by
+It reads shared snapshots and submits ordinary commands, each decided and audited by
 itself. What one daemon refuses is a part of the result.
 """
 
@@ -167,7 +167,7 @@ class Fleet:
         return place
 
     def _is_loading(self, group: Group, daemon: str) -> bool:
-        """Whether a load of this instance is under way, of the group or of anybody else."""
+        """Whether a load of this instance is in progress, of the group or of another actor."""
         return any(
             isinstance(operation.command, Load)
             and operation.command.daemon == daemon

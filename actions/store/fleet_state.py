@@ -28,7 +28,7 @@ MAX_GROUPS: Final = 64
 
 @dataclass(frozen=True, slots=True)
 class Group:
-    """One wish for several daemons: those named, those of a site, or those named that are of it."""
+    """One desired instance of several daemons: those named, those of a site, or those named that are of it."""
 
     name: str
     load: Load

@@ -206,7 +206,7 @@ define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, 
     });
   }
 
-  // Nobody looks at a page in the background: it gives its connection back until it is looked at again.
+  // A page in the background closes its connection until it is visible again.
   async function whileVisible(signal, run) {
     const page = typeof document === 'undefined' ? null : document;
     const inner = new AbortController();
