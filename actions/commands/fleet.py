@@ -73,7 +73,7 @@ class Fleet:
         self._tick_s = timeouts.tick_s
         self._retries = Retries(timeouts)
         self._loading: dict[tuple[str, str], Operation] = {}
-        """Loads of ours under way, by group and daemon."""
+        """The reconciler's loads in progress, by group and daemon."""
         self._reported: set[str] = set()
         """Groups with a series of GROUP_MISSING."""
 

@@ -225,7 +225,7 @@ def counts(
 
 
 def tiles(title: str, ask: str, query: Query, *, mappings: Sequence[Json]) -> Viz:
-    """Show one coloured tile per series, by its legend: the states of many things at a glance."""
+    """Show one coloured tile per series, by its legend: the states of many objects together."""
     return panel(
         "stat",
         title,

@@ -59,7 +59,7 @@ NAMES: Final = tuple(
     matching(f"^[{initials}].*", color={"mode": "shades", "fixedColor": color})
     for initials, color in zip(("a-c", "d-f", "g-l", "m-o", "p-r", "s-z"), theme.HUES, strict=True)
 )
-"""A hue by the initial of a name, for names that nobody can know: clients, tools, routes; shades within."""
+"""A hue by the initial of a name, for names that are not known in advance: clients, tools, routes; shades within."""
 
 GPUS: Final = tuple(
     matching(f".*GPU {index}( .*)?$", color={"mode": "shades", "fixedColor": color})

@@ -21,7 +21,7 @@ from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 
 from exporter.pipeline.operations import Operation
 from exporter.pipeline.predictions import Prediction
-from exporter.telemetry.batch_queue import Pump
+from exporter.telemetry.batch_queue import BatchQueue
 from exporter.telemetry.otel_env import wanted
 from exporter.telemetry.partial_success import Rejections
 from exporter.telemetry.spans import Style, build, operation_span
@@ -39,8 +39,8 @@ _NAMESPACE: Final = uuid.UUID("6c1f3b0e-5a3f-5d0b-9a55-2f6d0c1a7e11")
 class Otlp:
     """Bounded queues to the receiver, one per signal; None for a signal without a receiver."""
 
-    spans: Pump[Prediction | Operation] | None
-    logs: Pump[Callable[[], ReadableLogRecord]] | None
+    spans: BatchQueue[Prediction | Operation] | None
+    logs: BatchQueue[Callable[[], ReadableLogRecord]] | None
 
     def close(self) -> None:
         """Deliver what is left, within CLOSE_S, and count the rest as lost."""

@@ -44,8 +44,8 @@ class SpanSink:
 
     name = "spans"
 
-    def __init__(self, pump: Pump[Prediction | Operation]) -> None:
-        self._pump = pump
+    def __init__(self, queue: BatchQueue[Prediction | Operation]) -> None:
+        self._queue = queue
 
     def take_prediction(self, prediction: Prediction) -> None:
         """Queue a prediction; all its spans leave together or not at all."""
@@ -54,7 +54,7 @@ class SpanSink:
 
     def take_operation(self, operation: Operation) -> None:
         """Queue a request that wrote no text."""
-        self._pump.put(operation)
+        self._queue.put(operation)
 
     def take_log(self, _event: ServerLog | RuntimeLog) -> None:
         """Log lines are not spans."""

@@ -101,8 +101,8 @@ def with_spans(lines: Sequence[bytes], capture: Capture) -> int:
         spans += len(built)
         return True
 
-    pump: Pump[Any] = Pump("spans", deliver, batch=128, max_items=10**9, max_bytes=10**12)
-    taken = flow(keep_content=capture is not Capture.OFF, sinks=[SpanSink(pump)])
+    queue: BatchQueue[Any] = BatchQueue("spans", deliver, batch=128, max_items=10**9, max_bytes=10**12)
+    taken = flow(keep_content=capture is not Capture.OFF, sinks=[SpanSink(queue)])
     for line in lines:
         taken.take(parse(line))
     assert queue.wait_until_empty(within_s=600)

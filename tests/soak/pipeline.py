@@ -41,7 +41,9 @@ class Watched:
     def __init__(self, hour: Hour, *, traced: bool) -> None:
         self.exported = 0
         self.watch = DaemonWatch(DaemonClient(name=NAME, url="http://127.0.0.1:1"), local_home=None)
-        self._pump: Pump[Any] | None = Pump("spans", self._deliver, batch=128) if traced else None
+        self._queue: BatchQueue[Any] | None = (
+            BatchQueue("spans", self._deliver, batch=128) if traced else None
+        )
         builder = PredictionBuilder(NAME, context_length=lambda _: CONTEXT, identify=traced)
         self.metrics = PredictionMetrics(NAME, model_key=hour.key_of, exemplars=traced)
         spans = [SpanSink(self._queue)] if self._queue is not None else []
