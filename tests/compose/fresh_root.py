@@ -118,15 +118,17 @@ def bare(folder: Path) -> Debian:
 
 
 def install_venv(debian: Debian) -> None:
-    """Install as docs/INSTALL.md says under "Only the exporter", from this checkout, with the simulator."""
+    """Install as docs/INSTALL.md says under "Only the exporter": a wheel of this checkout, by hashes."""
     debian.run("apt-get", "-qq", "install", "--no-install-recommends", "-y", "python3-venv")
-    archive = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, check=True).stdout
-    checkout = debian.path("/root/daemonpulse")
-    checkout.mkdir()
-    subprocess.run(["cpio", "-0", "-pdm", "--quiet", checkout], cwd=ROOT, input=archive, check=True)
+    here = debian.path("/root")
+    wheel = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", here, ROOT]
+    subprocess.run(wheel, check=True, stdout=subprocess.DEVNULL)
+    shutil.copy(ROOT / "compose" / "hashes.txt", here)
+    [made] = here.glob("*.whl")
     debian.run("python3", "-m", "venv", "/opt/daemonpulse")
-    pins = "/root/daemonpulse/compose/constraints.txt"
-    debian.run("/opt/daemonpulse/bin/pip", "install", "-q", "-c", pins, "/root/daemonpulse[sim]")
+    pip = ("/opt/daemonpulse/bin/pip", "install", "-q")
+    debian.run(*pip, "--require-hashes", "-r", "/root/hashes.txt")
+    debian.run(*pip, "--no-deps", f"/root/{made.name}")
 
 
 def install_deb(debian: Debian, package: Path) -> None:

@@ -165,7 +165,7 @@ def test_roles_are_those_of_the_token(image: str, volumes: dict[str, str]) -> No
             "r = u.Request(sys.argv[1], method='POST', headers={'Authorization': 'Bearer ' + sys.argv[2]})\n"
             "try: print(u.urlopen(r).status)\nexcept e.HTTPError as x: print(x.code)"
         )
-        url = "http://127.0.0.1:9811/v1/daemons/local/eject-all"
+        url = "http://127.0.0.1:9811/v1/daemons/local/models/eject-all"
         assert container.run("python3", "-c", program, url, token) == "403"
 
 
