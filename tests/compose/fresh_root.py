@@ -106,20 +106,25 @@ def bare(folder: Path) -> Debian:
         made.rename(cache)
     subprocess.run(["cp", "-a", "--reflink=auto", cache, folder], check=True)
     debian = Debian(folder)
-    # How this host reaches names, mirrors and PyPI.
-    for file in map(Path, ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")):
-        if file.is_file():
-            debian.path(str(file.parent)).mkdir(parents=True, exist_ok=True)
-            shutil.copy(file, debian.path(str(file)))
+    lend_network(debian)
     debian.path("/usr/sbin/policy-rc.d").write_text("#!/bin/sh\nexit 101\n")  # nothing is started in it
     debian.path("/usr/sbin/policy-rc.d").chmod(0o755)
     debian.run("apt-get", "-qq", "update")
     return debian
 
 
+def lend_network(debian: Debian) -> None:
+    """Let it reach names, mirrors and PyPI as this host does."""
+    for file in map(Path, ("/etc/resolv.conf", "/etc/pip.conf", "/etc/ssl/certs/ca-certificates.crt")):
+        if file.is_file():
+            debian.path(str(file.parent)).mkdir(parents=True, exist_ok=True)
+            shutil.copy(file, debian.path(str(file)))
+
+
 def install_venv(debian: Debian) -> None:
     """Install as docs/INSTALL.md says under "Only the exporter": a wheel of this checkout, by hashes."""
     debian.run("apt-get", "-qq", "install", "--no-install-recommends", "-y", "python3-venv")
+    lend_network(debian)  # ca-certificates came with it, and knows only public authorities
     here = debian.path("/root")
     wheel = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", here, ROOT]
     subprocess.run(wheel, check=True, stdout=subprocess.DEVNULL)

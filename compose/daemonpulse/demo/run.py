@@ -44,8 +44,11 @@ from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic.scenarios import SCENARIOS
 
 PULSE_EVERY_S: Final = 1.0
-_PROMISED: Final = tuple(row for row in state_metrics.ROWS if row is not state_metrics.GPU_OFFLOAD)
-"""State metrics the demo must serve. The loads of its daemon leave the GPU offload to autoFit, so it has no ratio."""
+_PROMISED: Final = tuple(
+    row for row in state_metrics.ROWS if row not in {state_metrics.GPU_OFFLOAD, state_metrics.SITE_INFO}
+)
+"""State metrics the demo must serve. The loads of its daemon leave the GPU offload to autoFit, so it has no ratio; its
+daemon belongs to no site."""
 FIRST_SCRAPE_S: Final = 15.0
 
 _PARTS: Final = {
