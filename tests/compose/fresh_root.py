@@ -2,7 +2,7 @@
 
 Makes a Debian 12 by debootstrap in a folder, installs DaemonPulse there the way docs/INSTALL.md says, starts a
 simulated daemon and an exporter in it by hand, and waits until a Prometheus outside has stored what they say. Needs
-root, debootstrap, Debian's mirror, and for the venv way PyPI. `container` does the same with the image.
+root, debootstrap, Debian's mirror, and for the venv way PyPI. The image: test_docker_engine.py.
 """
 
 import asyncio
@@ -38,7 +38,8 @@ class Debian:
     def command(self, *words: str | Path, user: str = "root") -> list[str]:
         """Give the command that runs `words` in it, with /proc for as long as it runs."""
         inside = 'mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
-        as_user = ["setpriv", f"--reuid={user}", f"--regid={user}", "--clear-groups", "--"]
+        group = {"nobody": "nogroup"}.get(user, user)
+        as_user = ["setpriv", f"--reuid={user}", f"--regid={group}", "--clear-groups", "--"]
         return [
             *("unshare", "--mount", "--propagation", "private", "sh", "-c", inside, str(self.folder)),
             *([] if user == "root" else as_user),
