@@ -127,7 +127,16 @@ def install_venv(debian: Debian) -> None:
     debian.run("apt-get", "-qq", "install", "--no-install-recommends", "-y", "python3-venv")
     lend_network(debian)  # ca-certificates came with it, and knows only public authorities
     here = debian.path("/root")
-    wheel = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", here, ROOT]
+    wheel: list[str | Path] = [
+        sys.executable,
+        "-m",
+        "build",
+        "--wheel",
+        "--no-isolation",
+        "--outdir",
+        here,
+        ROOT,
+    ]
     subprocess.run(wheel, check=True, stdout=subprocess.DEVNULL)
     shutil.copy(ROOT / "compose" / "hashes.txt", here)
     [made] = here.glob("*.whl")
