@@ -28,7 +28,10 @@ _WAITING_BY_MODEL = plots.series(
     interval=plots.LEVEL_STEP,
 )
 _QUEUE_TIME = latency.percentiles(
-    "Queue time", "How long does a request wait for a slot? Only engines that log it.", _B, e.QUEUE_TIME
+    "Queue time (optional)",
+    "How long does a request wait for a slot? Only engines that log it.",
+    _B,
+    e.QUEUE_TIME,
 )
 _CACHED: Final = sum_by(_B.rate(e.CACHED_TOKENS), "model")
 _CACHE = plots.series(
@@ -43,10 +46,13 @@ _CACHE = plots.series(
 _CONTEXT_BY_SLOT = plots.series(
     "Context by slot",
     "How full is the context of each slot, in tokens?",
-    Query(max_by(_B.now(e.SLOT_CONTEXT), *SLOT), "{{instance_id}} #{{slot}}"),
+    Query(
+        max_by(_B.over("max_over_time", e.SLOT_CONTEXT, "$__rate_interval"), *SLOT),
+        "{{instance_id}} #{{slot}}",
+    ),
     short_names=True,
     shades=True,
-    interval="15s",
+    bridged=True,
 )
 _PREFILL_PROGRESS = plots.series(
     "Prefill progress",
@@ -60,21 +66,27 @@ _PREFILL_PROGRESS = plots.series(
 _SLOT_RATE = plots.series(
     "Decode rate by slot",
     "How fast does each busy slot generate?",
-    Query(max_by(_B.now(s.SLOT_RATE), *SLOT), "{{instance_id}} #{{slot}}"),
-    stack=True,
+    Query(
+        max_by(_B.over("avg_over_time", s.SLOT_RATE, "$__rate_interval"), *SLOT),
+        "{{instance_id}} #{{slot}}",
+    ),
     short_names=True,
     shades=True,
-    interval="5s",
+    decimals=0,
+    bridged=True,
 )
 
 _PREFILL_RATE = plots.series(
     "Prefill rate by slot",
     "How fast does each busy slot read its prompt?",
-    Query(max_by(_B.now(e.SLOT_PREFILL_RATE), *SLOT), "{{instance_id}} #{{slot}}"),
+    Query(
+        max_by(_B.over("avg_over_time", e.SLOT_PREFILL_RATE, "$__rate_interval"), *SLOT),
+        "{{instance_id}} #{{slot}}",
+    ),
     short_names=True,
     shades=True,
     decimals=0,
-    interval="5s",
+    bridged=True,
 )
 _QUIET = plots.series(
     "Time since progress",
