@@ -13,7 +13,6 @@ from tests.dashboards.asked import (
 )
 
 NOT_DRAWN = {
-    "llmster_site_info": "absent unless sites are configured; a label to join by",
     "llmster_prompt_cache_hit_ratio": "a mean since the engine started; boards draw the ratio of the range",
     "gpu_last_xid": "for rules under DCGM's names; boards draw the XIDs of the range",
     "gpu_mig_enabled": "the table of MIG instances says the same of each partition",
