@@ -29,15 +29,17 @@ async def stored(http: httpx.AsyncClient, url: str, name: str) -> list[dict[str,
     return list(answer["data"]["result"])
 
 
-async def pushed(http: httpx.AsyncClient, url: str) -> Stored:
-    """Read what Prometheus stored, without what it adds to each series."""
+async def pushed(
+    http: httpx.AsyncClient, url: str, *, added: frozenset[str] = frozenset({"job", "instance"})
+) -> Stored:
+    """Read what Prometheus stored, without the labels that were `added` on the way."""
     found: Stored = {}
     for name in COUNTED:
         for series in await stored(http, url, name):
             labels = {
                 label: value
                 for label, value in series["metric"].items()
-                if label not in {"__name__", "job", "instance"} and not label.startswith("otel_scope_")
+                if label not in {"__name__", *added} and not label.startswith("otel_scope_")
             }
             found[name, frozenset(labels.items())] = float(series["value"][1])
     return found
