@@ -42,7 +42,7 @@ _SITES = tables.table(
     columns=[
         Column("site", "Site"),
         Column("A", "Up", decimals=0, width=60),
-        Column("B", "Daemons", decimals=0, width=78),
+        Column("B", "Daemons", decimals=0, width=90),
         Column("C", "Loaded", decimals=0, width=70),
         Column("D", "Running", decimals=0, width=75),
         Column("E", "Waiting", decimals=0, width=75),
