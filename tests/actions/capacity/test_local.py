@@ -48,8 +48,8 @@ def test_an_integrated_gpu_alone_is_a_place_for_a_model() -> None:
             HostGpus({"amd": gpus(DEDICATED).readings["amd"]}, {"nvidia": DriverUnavailable("unloaded")}),
             "unloaded",
         ),
-        (gpus(Device(0, vendor="intel")), "GPU 0 does not say"),
-        (gpus(DEDICATED, Device(1, vendor="amd", lost=True)), "GPU 1 does not say"),
+        (gpus(Device(0, vendor="intel")), "GPU 0 does not report"),
+        (gpus(DEDICATED, Device(1, vendor="amd", lost=True)), "GPU 1 does not report"),
     ],
 )
 def test_memory_that_is_not_known_of_every_gpu_is_not_known(found: HostGpus, reason: str) -> None:
