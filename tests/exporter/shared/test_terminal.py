@@ -21,7 +21,7 @@ HIDDEN = (
 )
 TOOL = {"tool": EVIL, "decision": "ask", "rule": EVIL, "changed": True}
 ANSWERS: dict[str, Any] = {
-    "/v1/daemons": {"daemons": [{"daemon": "box"}]},
+    "/v1/daemons": {"daemons": [{"daemon": "box", "site": EVIL}]},
     "/v1/operations": {
         "operations": [
             {
