@@ -58,6 +58,7 @@ def test_a_config_flag_wins_over_the_variable(tmp_path: Path) -> None:
 def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     for name in ("web.yml", "token"):
         (tmp_path / name).write_text(TOKEN)
+    (tmp_path / "live").write_text("l" * 32)
     values = {
         "config": file(tmp_path, ""),
         "listen": ":9",
@@ -67,7 +68,8 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
         "log_level": "warning",
         "log_format": "json",
         "log_stream": "off",
-        "capture": "redacted",
+        "capture": "full",
+        "live_token_file": str(tmp_path / "live"),
         "span_kind": "client",
         "reasoning_tags": "<plan>|</plan>, <mull> | </mull>,",
         "tool_tags": "<act>|</act>",
@@ -86,7 +88,9 @@ def test_every_setting_can_be_set_by_its_variable(tmp_path: Path) -> None:
     assert (chosen.web_config, chosen.max_age_s) == (tmp_path / "web.yml", 0)
     assert chosen.allowed_hosts == ("box.lan", "[fd00::1]")
     assert (chosen.log_level, chosen.log_format) == ("warning", "json")
-    assert (chosen.log_stream, chosen.capture) == (False, "redacted")
+    assert (chosen.log_stream, chosen.capture) == (False, "full")
+    assert chosen.live_token is not None
+    assert chosen.live_token.header == f"Bearer {'l' * 32}"
     assert (chosen.is_capture_given, chosen.span_kind) == (True, "client")
     assert chosen.reasoning_tags == (("<plan>", "</plan>"), ("<mull>", "</mull>"))
     assert chosen.tool_tags == (("<act>", "</act>"),)

@@ -76,13 +76,13 @@ async def test_every_verb_of_the_api_has_a_command(forge: Forge) -> None:
 @pytest.mark.parametrize(
     "verb",
     [
-        ("ps",),
-        ("models",),
-        ("desired",),
-        ("operations",),
-        ("audit", "list"),
-        ("engines", "list"),
-        ("fleet", "list"),
+        "ps",
+        "models",
+        "desired",
+        "operations",
+        "audit list",
+        "engines list",
+        "fleet list",
     ],
 )
 async def test_every_listing_is_json_on_demand(here: dict[str, str], verb: str) -> None:
