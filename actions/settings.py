@@ -48,7 +48,11 @@ SETTINGS: Final = (
         "TLS, in the format of Prometheus' exporter-toolkit; its basic auth is not for here.",
     ),
     _Own("allowed_hosts", "", "Further names accepted in a Host header, separated by commas."),
-    _Own("commands_per_minute", "300", "For each token; the kill switch is not counted. 0 is no limit."),
+    _Own(
+        "commands_per_minute",
+        "300",
+        "For each token; the kill switch and denials are not counted. 0 is no limit.",
+    ),
     _Own(
         "audit_max_mb",
         "512",

@@ -102,7 +102,13 @@ def routes(
         return await change(actor, server, tool, query.decision)
 
     async def change(actor: Actor, server: str, tool: str, decision: str) -> OverrideResponse:
-        await authenticator.require(actor, Scope.ADMIN, action="mcp.gate", subject=f"{server}/{tool}")
+        await authenticator.require(
+            actor,
+            Scope.ADMIN,
+            action="mcp.gate",
+            subject=f"{server}/{tool}",
+            is_limited=decision != Decision.DENY.value,
+        )
         if decision == "policy":
             return OverrideResponse(**await pool.remove_override(server, tool, actor))
         return OverrideResponse(**await pool.set_override(server, tool, Decision(decision), actor))
@@ -122,7 +128,9 @@ def routes(
 
         async def decide(actor: Actor, approval_id: str, *, always: bool) -> ApprovalResponse:
             needs = Scope.ADMIN if always else Scope.OPERATE
-            await authenticator.require(actor, needs, action=f"mcp.{verb}", subject=approval_id)
+            await authenticator.require(
+                actor, needs, action=f"mcp.{verb}", subject=approval_id, is_limited=approve
+            )
             settled = await pool.settle(approval_id, approve=approve, always=always, actor=actor)
             return ApprovalResponse(**settled)
 

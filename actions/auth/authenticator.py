@@ -81,10 +81,17 @@ class Authenticator:
             return None
         return await self._grafana.check(presented)
 
-    async def require(self, actor: Actor, needs: Scope, *, action: str, subject: str) -> None:
-        """Refuse, on record, an actor whose scope is too low, and one that is too fast. Raises Problem."""
-        self.slow_down(actor)
-        if actor.scope.includes(needs):
+    async def require(
+        self, actor: Actor, needs: Scope, *, action: str, subject: str, is_limited: bool = True
+    ) -> None:
+        """Refuse, on record, an actor whose scope is too low, and one that is too fast. Raises Problem.
+
+        Without `is_limited` an actor whose scope suffices is always heard: for what only closes, as a denial does.
+        """
+        is_allowed = actor.scope.includes(needs)
+        if is_limited or not is_allowed:
+            self.slow_down(actor)
+        if is_allowed:
             return
         self._metrics.count(rows.AUTH_FAILURES, "scope")
         problem = Problem(
@@ -103,7 +110,7 @@ class Authenticator:
             self._metrics.count(rows.AUTH_FAILURES, "too_fast")
             raise Problem(
                 "too-fast",
-                f"{actor.name} exceeds commands_per_minute; the kill switch is not limited",
+                f"{actor.name} exceeds commands_per_minute; the kill switch and denials are not limited",
                 headers={"Retry-After": str(math.ceil(wait_s))},
             )
 

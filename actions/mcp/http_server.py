@@ -23,7 +23,7 @@ from actions.domain.actor import Actor
 from actions.domain.errors import Problem, not_found
 from actions.mcp.proxy import ServerProxy
 from actions.mcp.sdk_server import ACTOR_KEY
-from actions.mcp.session_limits import MAX_SESSIONS, SESSION_IDLE_S, SessionLimits
+from actions.mcp.session_limits import MAX_SESSIONS, MAX_SESSIONS_OF_TOKEN, SESSION_IDLE_S, SessionLimits
 from actions.mcp.upstream.spec import PATH_PREFIX
 
 log = logging.getLogger(__name__)
@@ -70,8 +70,8 @@ class Endpoint:
         await self._ready.wait()
         owner = scope[ACTOR_KEY].owner
         session_id = Request(scope).headers.get(MCP_SESSION_ID_HEADER)
-        if session_id is None and (surplus := self._limits.surplus(owner)) is not None:
-            await self._end(scope, owner, surplus)
+        if session_id is None:
+            await self._end_surplus(scope, owner, MAX_SESSIONS_OF_TOKEN - 1)
 
         async def track_session(message: asgi.Message) -> None:
             if message["type"] == "http.response.start":
@@ -81,8 +81,15 @@ class Endpoint:
             await send(message)
 
         await self._manager.handle_request(scope, receive, track_session)
+        if session_id is None:  # requests that opened sessions at the same time saw each other's too late
+            await self._end_surplus(scope, owner, MAX_SESSIONS_OF_TOKEN)
         if scope["method"] == "DELETE" and session_id:
             self._forget(owner, session_id)
+
+    async def _end_surplus(self, scope: asgi.Scope, owner: str, most: int) -> None:
+        while (surplus := self._limits.surplus(owner, most)) is not None:
+            self._limits.ended(owner, surplus)
+            await self._end(scope, owner, surplus)
 
     async def _end(self, scope: asgi.Scope, owner: str, session_id: str) -> None:
         """End a session by the DELETE that its client would send."""

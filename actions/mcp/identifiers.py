@@ -38,7 +38,7 @@ _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A host whose last label is a number is an IPv4 address in some spelling: 127.1, 0x7f.1, 2130706433."""
 _FILE_SAFE: Final = "-._~!$&'()*+,;=:@"
 """RFC 3986's pchar: characters that stand unescaped in the normal form of a `file:` path."""
-_INVISIBLE: Final = re.compile(
+INVISIBLE: Final = re.compile(
     r"[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
 )
 """Characters that isprintable() passes and that show as nothing: Default_Ignorable_Code_Point, and U+2800."""
@@ -133,7 +133,7 @@ def name_fault(name: str) -> str | None:
     if name != name.strip() or unicodedata.normalize("NFKC", name) != name:
         return "the name has blanks around it, or is not in Unicode's normal form KC"
     # controls, formats (zero-width blanks, direction marks), line separators; then what isprintable() passes
-    if not name.isprintable() or _INVISIBLE.search(name) is not None:
+    if not name.isprintable() or INVISIBLE.search(name) is not None:
         return "the name has invisible characters"
     alphabets = {script for char in name if (script := _alphabet(char)) is not None}
     if len(alphabets) > 1:

@@ -13,6 +13,7 @@ import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
+from actions.mcp.identifiers import INVISIBLE
 from exporter.shared.linear import Pattern
 
 REDACTED: Final = "[redacted]"
@@ -31,15 +32,22 @@ _SECRET_NAME: Final = Pattern(
     r"(?i)pass(?:word|wd|phrase)?$|passw|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authori[sz]ation|cookie"
     r"|credential|bearer|signature|^auth$|^pin$|^otp$"
 )
+_PROGRAM_NAME: Final = Pattern(r"(?i)(?:askpass|command|cmd|helper|process|program|script|file|path|ur[li])$")
+"""SSH_ASKPASS, credential_process: an approver must see what is run or read."""
 _KEY_BLOCK: Final = Pattern(
-    r"(?s)(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----).*?(-----END [A-Z ]{0,40}PRIVATE KEY-----|\z)"
+    r"(?s)(-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----).*?(-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\z)"
 )
 _KEY_BODY: Final = Pattern(
-    r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY-----(?:\r?\n|\\n)"
+    r"(-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----(?:\r?\n|\\n)"
     r"(?:[A-Za-z-]{3,20}: [A-Za-z0-9,. -]{1,100}(?:\r?\n|\\n)){0,4}(?:\r?\n|\\n)?)"
-    r"(?:[A-Za-z0-9+/=]{60,76}(?:\r?\n|\\n))*[A-Za-z0-9+/=]{60,76}()"
+    r"((?:[A-Za-z0-9+/=]{60,76}(?:\r?\n|\\n))*[A-Za-z0-9+/=]{60,76})"
 )
 """The full lines of a key only: a command after its first line stays visible, and so does the last, short line."""
+_KEY_LINE: Final = Pattern(r"[A-Za-z0-9+/]{58,76}={0,2}")
+_KEY_LINES: Final = 256
+"""An RSA key of 16,384 bits has 200."""
+_KEY_SLASHES: Final = 6
+"""In a line of a key; a line of random base64 has more once in 10,000 times, a long path has nothing else."""
 _SECRET_SHAPES: Final = tuple(
     Pattern(pattern)
     for pattern in (
@@ -51,13 +59,20 @@ _SECRET_SHAPES: Final = tuple(
         r"()\b(?:AKIA|ASIA)[A-Z0-9]{16}\b()",
         r"()\bAIza[A-Za-z0-9_-]{30,}()",
         r"()\bdp_[a-z2-7]{8}_[A-Za-z0-9_-]{20,}()",
-        r"(://)[^/\s:@]*:[^/\s@]+(@)",
+        r"(://)[^/?#\\\s:@]*:[^/?#\\\s@]+(@)",
         r"(?i)([?&](?:api_?key|access_token|token|key|secret|signature|sig|password)=)[^&\s#]+()",
     )
 )
 """The groups before and after the secret stay."""
 _COMMAND: Final = frozenset(";|&$<>`(){}'\"\\")
 """Characters that a shell interprets and that secrets of these shapes do not have."""
+
+_TOKEN_CHARS: Final = 4_096
+"""Longer words are no tokens: an approver sees them. A JWT with an RSA signature has 1,000 to 2,000."""
+_PATH_STARTS: Final = ("/", "./", "../", "~", "-")
+_SEPARATOR: Final = Pattern(r"[^A-Za-z0-9]+")
+_SHORTEST_RANDOM: Final = 12
+"""Longer parts of a word without a separator are taken for random."""
 
 _SHORTEST_KNOWN: Final = 4
 """Shorter values (a port, "1") occur in ordinary text."""
@@ -86,7 +101,7 @@ def visible(text: str) -> str:
     """Escape invisible characters and direction marks; line breaks, tabs and spaces stay."""
     return "".join(
         char
-        if char.isprintable() or char in "\n\t"
+        if char in "\n\t" or (char.isprintable() and (char.isascii() or INVISIBLE.match(char) is None))
         else f"\\u{ord(char):04x}"
         if ord(char) < 1 << 16
         else f"\\U{ord(char):08x}"
@@ -167,29 +182,60 @@ class _Record:
 
 
 def _for_person(value: Any, known: tuple[str, ...], *, hidden: bool) -> Any:
-    """Copy JSON in full. A short, single-line value under the name of a secret is hidden."""
+    """Copy JSON in full. A short word under the name of a secret is hidden; a command or a path is not."""
     if isinstance(value, Mapping):
         return {
             _text_for_person(str(key), known): _for_person(
-                child, known, hidden=hidden or _SECRET_NAME.found_in(str(key)[:20_000])
+                child,
+                known,
+                hidden=(hidden or _SECRET_NAME.found_in(name)) and not _PROGRAM_NAME.found_in(name),
             )
             for key, child in value.items()
+            for name in (str(key)[:20_000],)
         }
     if isinstance(value, list):
+        hidden = hidden and not any(isinstance(child, str) and _is_path(child) for child in value)
         return [_for_person(child, known, hidden=hidden) for child in value]
     if isinstance(value, str):
-        short = len(value) <= _PASSWORD_CHARS and "\n" not in value
-        return REDACTED if hidden and short else _text_for_person(value, known)
+        return _value_for_person(value) if hidden and _is_value(value) else _text_for_person(value, known)
     if hidden and value is not None and not isinstance(value, bool):
         return REDACTED
     return str(value) if isinstance(value, float) and not math.isfinite(value) else value
 
 
 def _text_for_person(text: str, known: tuple[str, ...]) -> str:
-    text = _KEY_BODY.replace(_marked, _without_known(text, known))
+    text = _KEY_BODY.replace(_marked_key, _without_known(text, known))
     for shape in _SECRET_SHAPES:
         text = shape.replace(_marked_before_command, text)
     return text
+
+
+def _is_value(text: str) -> bool:
+    """Tell whether a text under the name of a secret can be a value rather than a command or a path."""
+    return len(text) <= _PASSWORD_CHARS and not any(map(str.isspace, text)) and not _is_path(text)
+
+
+def _value_for_person(text: str) -> str:
+    """Hide a value up to the first character that a shell interprets."""
+    end = next((at for at, char in enumerate(text) if char in _COMMAND), len(text))
+    return f"{REDACTED if end else ''}{text[end:]}"
+
+
+def _is_path(text: str) -> bool:
+    return text.startswith(_PATH_STARTS) or "../" in text
+
+
+def _is_token(text: str) -> bool:
+    """Tell whether a word looks random, as tokens do: not a path, nor words joined by separators."""
+    if not text.isascii() or len(text) > _TOKEN_CHARS or _is_path(text):
+        return False
+    if text.startswith("eyJ"):  # of a JWT the payload is a JSON object too
+        return ".eyJ" in text
+    return any(
+        len(part) >= _SHORTEST_RANDOM
+        or ("/" not in text and not part.isdigit() and any(map(str.isdigit, part)))
+        for part in _SEPARATOR.replace(lambda _match: " ", text).split()
+    )
 
 
 def _without_known(text: str, known: Iterable[str]) -> str:
@@ -203,10 +249,31 @@ def _marked(match: Any) -> str:
     return f"{match.group(1)}{REDACTED}{match.group(2)}"
 
 
+def _marked_key(match: Any) -> str:
+    """Hide the lines of a key up to the first one that can be a path, or another command of base64's letters."""
+    body: str = match.group(2)
+    separator = next((one for one in ("\r\n", "\n", "\\n") if one in body), "\n")
+    lines = body.split(separator)
+    end = next((at for at, line in enumerate(lines[:_KEY_LINES]) if not _is_key_line(line)), _KEY_LINES)
+    return str(match.group(1)) + separator.join([*([REDACTED] if end else []), *lines[end:]])
+
+
+def _is_key_line(line: str) -> bool:
+    return (
+        _KEY_LINE.is_all_of(line)
+        and line.count("/") <= _KEY_SLASHES
+        and any(map(str.isdigit, line))
+        and any(map(str.isupper, line))
+        and any(map(str.islower, line))
+    )
+
+
 def _marked_before_command(match: Any) -> str:
-    """Hide a secret up to the first character that a shell interprets."""
+    """Hide a secret up to the first character that a shell interprets, if it looks like one."""
     before, after = match.group(1), match.group(2)
     whole: str = match.group(0)
     secret = whole[len(before) : len(whole) - len(after)]
     end = next((at for at, char in enumerate(secret) if char in _COMMAND), len(secret))
-    return f"{before}{REDACTED if end else ''}{secret[end:]}{after}"
+    is_user = after == "@" and 0 < end <= _PASSWORD_CHARS and secret.isascii()
+    is_hidden = is_user or _is_token(secret[:end])
+    return f"{before}{REDACTED}{secret[end:]}{after}" if is_hidden else whole

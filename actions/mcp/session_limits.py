@@ -40,11 +40,11 @@ class SessionLimits:
             if not sessions:
                 del self._of[owner]
 
-    def surplus(self, owner: str) -> str | None:
-        """Return the session that must end before this owner opens another, else None."""
+    def surplus(self, owner: str, most: int) -> str | None:
+        """Return the least recent session of an owner with more than `most`, else None."""
         sessions = self._of.get(owner, OrderedDict())
         for session_id, used_at in list(sessions.items()):
             if self._clock() - used_at < SESSION_IDLE_S:
                 break
             self.ended(owner, session_id)  # the SDK ends idle sessions itself
-        return next(iter(sessions)) if len(sessions) >= MAX_SESSIONS_OF_TOKEN else None
+        return next(iter(sessions)) if len(sessions) > most else None

@@ -154,7 +154,7 @@ async def test_one_tokens_calls_that_wait_leave_others_their_turn(
 
 
 async def test_one_tokens_sessions_leave_others_theirs(start: Start, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("actions.mcp.session_limits.MAX_SESSIONS_OF_TOKEN", 3)
+    monkeypatch.setattr("actions.mcp.http_server.MAX_SESSIONS_OF_TOKEN", 3)
     gate = await start(toolbox() + rule("allow"))
     headers = {"Accept": "application/json, text/event-stream", "Authorization": f"Bearer {gate.token}"}
     url = f"{gate.url}/mcp/toolbox"

@@ -30,6 +30,7 @@ _MAX_BITS: Final = 1_024
 MAX_VALUES: Final = 1_000
 """Paths and hosts of one call. Each path costs a look at the file system."""
 
+_MAX_KEY: Final = 1_000
 _MAX_URL: Final = 8_192
 _CONTROL: Final = Pattern(r"[\x00-\x20\x7f]")
 _HOST: Final = Pattern(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:.]+")
@@ -98,9 +99,12 @@ class Constraints:
         }
         if not is_open and (unknown := arguments.keys() - known):
             return f"{_shown(min(unknown))}: is neither in the rule nor in the tool's schema"
-        exact = {*named, *properties, *self.other_arguments}
-        spelt = {_folded(name): name for name in {*named, *properties}}
+        judged = {*named, *(_property_names(self.schema) if self.schema is not None else ())}
+        exact = {*judged, *self.other_arguments}
+        spelt = {_folded(name): name for name in judged}
         for key in _keys(arguments):
+            if len(key) > _MAX_KEY:
+                return f"{_shown(key)}: is a key of more than {_MAX_KEY} characters"
             name = spelt.get(_folded(key)) if key not in exact else None
             if name is not None:
                 return f"{_shown(key)}: is spelt {name} in the rule"
@@ -241,9 +245,23 @@ def _keys(value: Any) -> Iterator[str]:
             pending.extend(here)
 
 
+def _property_names(schema: Any) -> Iterator[str]:
+    """Yield the names of properties of a JSON Schema, at any depth."""
+    pending = [schema]
+    while pending:
+        here = pending.pop()
+        if isinstance(here, Mapping):
+            properties = here.get("properties")
+            if isinstance(properties, Mapping):
+                yield from properties
+            pending.extend(here.values())
+        elif isinstance(here, list):
+            pending.extend(here)
+
+
 def _folded(key: str) -> str:
     """Return a key as a lenient server could read it: letters and digits in one case."""
-    return "".join(char for char in unicodedata.normalize("NFKC", key[:1_000]).casefold() if char.isalnum())
+    return "".join(char for char in unicodedata.normalize("NFKC", key).casefold() if char.isalnum())
 
 
 def _shown(key: str) -> str:

