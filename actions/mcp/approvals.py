@@ -39,6 +39,12 @@ MAX_PENDING_OF_TOKEN: Final = 50
 MAX_PENDING_OF_SERVER: Final = 100
 """Per token and per server, so that one of them cannot use up the approvals of the others."""
 
+MAX_SETTLED: Final = 10_000
+"""Settled approvals that are kept, the newest; the audit has every decision."""
+
+MAX_SETTLED_PREVIEW: Final = 4_096
+"""Characters of the arguments of a settled approval, where the policy keeps arguments."""
+
 MAX_LIST_CHARS: Final = 2 * 1024 * 1024
 """Of arguments and definitions in one response, which holds at least one approval."""
 
@@ -281,7 +287,9 @@ class Approvals:
         def insert(db: sqlite3.Connection) -> Entry:
             # Settled approvals expire as operations do; the audit keeps the decisions.
             db.execute(
-                "DELETE FROM mcp_approvals WHERE state != 'pending' AND created_ms < ?", (now_ms - KEPT_MS,)
+                "DELETE FROM mcp_approvals WHERE state != 'pending' AND created_ms <= max(?, coalesce((SELECT"
+                " created_ms FROM mcp_approvals ORDER BY created_ms DESC LIMIT 1 OFFSET ?), 0))",
+                (now_ms - KEPT_MS - 1, MAX_SETTLED),
             )
             db.execute(
                 "INSERT INTO mcp_approvals VALUES"
@@ -339,13 +347,14 @@ class Approvals:
                 return row["state"], None, None
             db.execute(
                 "UPDATE mcp_approvals SET state = ?, decided_by = ?, decided_ms = ?, standing = ?,"
-                " definition = NULL, preview = CASE WHEN ? THEN preview END WHERE id = ?",
+                " definition = NULL, preview = CASE WHEN ? THEN substr(preview, 1, ?) END WHERE id = ?",
                 (
                     state,
                     actor.person or actor.name,
                     self._clock_ms(),
                     int(rule is not None),
                     int(self.keep_preview),
+                    MAX_SETTLED_PREVIEW,
                     approval_id,
                 ),
             )

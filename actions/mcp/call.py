@@ -309,12 +309,10 @@ class _Call(Generic[R]):
         return visible(definition(tool)) if tool is not None and self._subject.kind == "tool" else ""
 
     def _is_changed(self) -> bool:
-        if self._subject.kind != "tool":
-            return False
-        pinned = self._handler.policy_store.pinned(self._subject.server, self._subject.name)
-        return (
-            pinned is not None and self._fingerprint() != pinned
-        )  # a tool without a pin is new and is pinned next
+        subject = self._subject
+        return subject.kind == "tool" and self._handler.policy_store.is_changed(
+            subject.server, subject.name, self._fingerprint()
+        )
 
     async def _refuse(self, outcome: str, message: str) -> NoReturn:
         """Raise a refusal, with an audit row within the token's limit for refusals."""

@@ -68,8 +68,7 @@ class ToolPins:
         """Tell whether a listed tool differs from its pin."""
         listing = upstream.listing
         mark = listing.fingerprints.get(tool) if listing is not None else None
-        pinned = self._policy_store.pinned(upstream.spec.name, tool)
-        return mark is not None and pinned is not None and mark != pinned
+        return mark is not None and self._policy_store.is_changed(upstream.spec.name, tool, mark)
 
     def effective(self, subject: Subject, upstream: Upstream | None) -> PolicyResult:
         """Return the decision for a tool before its arguments are known: a changed tool asks where its rule allows."""

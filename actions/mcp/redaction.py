@@ -64,6 +64,17 @@ _SECRET_SHAPES: Final = tuple(
     )
 )
 """The groups before and after the secret stay."""
+_NAMED: Final = tuple(
+    Pattern(
+        r"(?i)((?:password|passwd|passphrase|secret|api[_-]?key|(?:access|auth|refresh)[_-]?token|private[_-]?key)"
+        + rest
+    )
+    for rest in (
+        r"""\\{0,7}["']?[ \t]{0,4}[:=][ \t]{0,4}\\{0,7}["'])[^"'\\]+()""",  # JSON in a text, at any depth
+        r"=)[^\s\"'\\&;,]+()",
+    )
+)
+"""Values after the name of a secret, in records only: an approver must see a command after such a name."""
 _COMMAND: Final = frozenset(";|&$<>`(){}'\"\\")
 """Characters that a shell interprets and that secrets of these shapes do not have."""
 
@@ -81,7 +92,7 @@ _SHORTEST_KNOWN: Final = 4
 def redact_text(text: str, known: Iterable[str] = ()) -> str:
     """Replace everything that looks like a secret, and every `known` secret, by `[redacted]`."""
     text = _KEY_BLOCK.replace(_marked, _without_known(text, known))
-    for shape in _SECRET_SHAPES:
+    for shape in (*_SECRET_SHAPES, *_NAMED):
         text = shape.replace(_marked, text)
     return text
 

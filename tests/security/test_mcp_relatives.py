@@ -204,3 +204,54 @@ async def test_sessions_that_are_opened_at_once_leave_others_theirs(
         ]
     assert len(opened) == 200
     assert alive.count(200) <= 20
+
+
+async def test_approvals_asked_for_without_end_are_kept_up_to_a_number(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actions.mcp.approvals.MAX_SETTLED", 4)
+    monkeypatch.setattr("actions.mcp.approvals.MAX_SETTLED_PREVIEW", 20)
+    gate = await start("capture_arguments = true\n" + toolbox() + rule("ask"))
+    async with gate.client() as client:
+        kept = asyncio.create_task(client.call_tool("echo", {"text": "waits all the time"}))
+        (first,) = await gate.pending()
+        for number in range(12):
+            waiting = asyncio.create_task(client.call_tool("echo", {"text": "x" * 1_000, "n": number}))
+            newest = next(one for one in await gate.pending(2) if one["id"] != first["id"])
+            await gate.admin.post(f"/v1/mcp/approvals/{newest['id']}/deny")
+            assert (await waiting).is_error
+        found = (await gate.admin.get("/v1/mcp/approvals")).json()["approvals"]
+        settled = [one for one in found if one["state"] == "denied"]
+        assert len(settled) <= 5
+        assert {len(one["arguments"]) for one in settled} == {20}
+        assert (await gate.admin.post(f"/v1/mcp/approvals/{first['id']}/approve")).status_code == 200
+        assert text_of(await kept) == "waits all the time"
+
+
+async def test_a_server_that_lists_other_names_each_time_uses_up_its_pins_and_is_asked_about(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actions.mcp.policy.store.MAX_PINS_OF_SERVER", 8)
+    log = tmp_path / "log"
+    gate = await start(rawbox(log=log) + rule("allow"))
+    async with gate.client("rawbox") as client:
+        for number in range(6):  # six tools at first, one new name each time
+            define(log, {"name": f"good{number}"})
+            await client.list_tools()
+        for known in ("twist", "good5"):
+            calling = asyncio.create_task(client.call_tool(known, {}))
+            if known == "twist":
+                assert text_of(await calling) == "twisted"
+            else:
+                (approval,) = await gate.pending()
+                assert approval["tool"] == known
+                answer = await gate.admin.post(
+                    f"/v1/mcp/approvals/{approval['id']}/approve", params={"always": "true"}
+                )
+                assert answer.status_code == 200
+                assert not (await calling).is_error
+        assert not (await client.call_tool("good5", {})).is_error
+    pins = await gate.parts.service.storage.read(
+        lambda db: db.execute("SELECT count(*) FROM mcp_pins").fetchone()[0]
+    )
+    assert pins == 9

@@ -7,12 +7,18 @@ from __future__ import annotations
 
 import sqlite3
 import time
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, replace
+from itertools import islice
+from typing import Final
 
 from actions.domain.actor import Actor
 from actions.mcp.policy.rules import Decision, Policy, Rule
 from actions.store.database import Storage
+
+MAX_PINS_OF_SERVER: Final = 5_000
+"""A server has 500 tools at most; beyond ten times as many names its new tools require approval."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -37,6 +43,7 @@ class PolicyStore:
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
         self._overrides: dict[tuple[str, str], Override] = {}
         self._pins: dict[tuple[str, str], str] = {}
+        self._pins_of: Counter[str] = Counter()
         self.policy = policy
         """Overrides first, then the rules of the file."""
         self.policy_sha256 = ""
@@ -54,6 +61,7 @@ class PolicyStore:
             for row in rules
         }
         self._pins = {(row["server"], row["tool"]): row["fingerprint"] for row in pins}
+        self._pins_of = Counter(row["server"] for row in pins)
         eras = await self._storage.read(lambda db: db.execute("SELECT * FROM mcp_servers").fetchall())
         self._eras = {row["server"]: (row["reach"], bool(row["speaks_initialize"])) for row in eras}
         self._compose()
@@ -87,13 +95,15 @@ class PolicyStore:
         """Return the override of a tool, None if there is none."""
         return self._overrides.get((server, tool))
 
-    def pinned(self, server: str, tool: str) -> str | None:
-        """Return the fingerprint that was approved, None for a tool never seen."""
-        return self._pins.get((server, tool))
+    def is_changed(self, server: str, tool: str, fingerprint: str | None) -> bool:
+        """Tell whether a tool differs from its pin, or is one too many to be pinned. Others without a pin are new."""
+        pinned = self._pins.get((server, tool))
+        return self._pins_of[server] >= MAX_PINS_OF_SERVER if pinned is None else fingerprint != pinned
 
     async def pin_new(self, server: str, fingerprints: Mapping[str, str]) -> None:
-        """Pin tools that have no pin: trust on first use. Raises StorageFailed."""
-        new = {tool: mark for tool, mark in fingerprints.items() if (server, tool) not in self._pins}
+        """Pin tools that have no pin, up to the limit: trust on first use. Raises StorageFailed."""
+        unknown = ((tool, mark) for tool, mark in fingerprints.items() if (server, tool) not in self._pins)
+        new = dict(islice(unknown, max(0, MAX_PINS_OF_SERVER - self._pins_of[server])))
         if not new:
             return
         now_ms = self._clock_ms()
@@ -104,7 +114,7 @@ class PolicyStore:
             )
         )
         for tool, mark in new.items():
-            self._pins.setdefault((server, tool), mark)
+            self._pin(server, tool, mark)
 
     def write_override(
         self, db: sqlite3.Connection, actor: Actor, rule: tuple[str, str, Decision], fingerprint: str | None
@@ -125,7 +135,7 @@ class PolicyStore:
         def committed() -> None:
             self._overrides[(server, tool)] = override
             if fingerprint is not None:
-                self._pins[(server, tool)] = fingerprint
+                self._pin(server, tool, fingerprint, replaces=True)
             self._compose()
 
         return committed
@@ -145,6 +155,12 @@ class PolicyStore:
         self._file_policy = policy
         self.policy_sha256 = sha256
         self._compose()
+
+    def _pin(self, server: str, tool: str, mark: str, *, replaces: bool = False) -> None:
+        is_new = (server, tool) not in self._pins
+        self._pins_of[server] += is_new
+        if is_new or replaces:
+            self._pins[(server, tool)] = mark
 
     def _compose(self) -> None:
         overrides = tuple(

@@ -27,8 +27,8 @@ class Pinned(PolicyStore):
     def __init__(self) -> None:
         super().__init__(cast("Any", None), Policy())
 
-    def pinned(self, _server: str, name: str) -> str | None:
-        return Listing([tool(name)]).fingerprints[name]
+    def is_changed(self, _server: str, name: str, mark: str | None) -> bool:
+        return mark != Listing([tool(name)]).fingerprints[name]
 
 
 def shown(metrics: Metrics) -> list[str]:

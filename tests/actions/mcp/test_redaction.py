@@ -211,3 +211,22 @@ def test_secrets_are_hidden_beside_what_is_shown() -> None:
     assert "@host/?token=" in shown
     pgp = "-----BEGIN PGP PRIVATE KEY BLOCK-----\n\nlQOYBF\n-----END PGP PRIVATE KEY BLOCK-----"
     assert "lQOYBF" not in str(redact({"x": pgp}))
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        '{"password": "hunter2", "n": 1}',
+        json.dumps({"body": json.dumps({"apiKey": "hunter2"})}),
+        json.dumps(json.dumps({"body": json.dumps({"auth_token": "hunter2"})})),
+        "PGPASSWORD=hunter2 psql -h db",
+        "curl -d client_secret='hunter2' x",
+        "password = 'hunter2'",
+    ],
+)
+def test_a_record_has_no_value_after_the_name_of_a_secret_and_an_approver_sees_what_follows(
+    text: str,
+) -> None:
+    assert "hunter2" not in str(redact({"x": text}))
+    command = text.replace("hunter2", "$(reboot)")
+    assert "$(reboot)" in (preview({"x": command}) or "")
