@@ -307,8 +307,8 @@ def _told_to_stop() -> Iterator[asyncio.Future[None]]:
     def stop(number: signal.Signals) -> None:
         if number == signal.SIGHUP:  # the terminal is gone: what is printed from now on has nowhere to go
             with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a file descriptor, no path
-                for stream in (sys.stdout, sys.stderr):
-                    os.dup2(nowhere.fileno(), stream.fileno())
+                for descriptor in (1, 2):  # sys.stdout is the screen's while it is shown
+                    os.dup2(nowhere.fileno(), descriptor)
         if not told.done():
             told.set_result(None)
 

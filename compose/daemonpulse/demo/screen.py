@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Final
 
 import httpx
 
@@ -20,6 +20,10 @@ from exporter.shared.terminal import plain
 if TYPE_CHECKING:
     from daemonpulse.demo.alert_sink import Alert
     from daemonpulse.top.screen import Top
+
+
+CLOSE_S: Final = 2.0
+"""Time for the screen to give the terminal back."""
 
 
 def is_possible() -> bool:
@@ -54,7 +58,9 @@ class DemoScreen:
                 top, self._top = self._top, None
                 if not shown.done():
                     top.exit()
-                await shown
+                    await asyncio.wait({shown}, timeout=CLOSE_S)
+                    shown.cancel()  # a terminal that was closed may never say what the screen waits for
+                await asyncio.gather(shown, return_exceptions=True)
 
     def tell(self, alert: Alert) -> bool:
         """Show an alert; False while there is no screen to show it on."""

@@ -17,6 +17,7 @@ from daemonpulse.top import cells
 from daemonpulse.top.commands import Commands, Refused
 from daemonpulse.top.model import Instance, Screen
 from daemonpulse.top.source import Source, Unreadable
+from daemonpulse.top.terminal import TerminalDriver
 from exporter.shared.terminal import plain as plain_text
 
 TABLES: Final = (
@@ -81,7 +82,7 @@ class Top(App[None]):
 
     def __init__(self, source: Source, *, interval_s: float, commands: Commands | None = None) -> None:
         """Prepare. Without `commands` (no token) the keys that change something print the reason."""
-        super().__init__()
+        super().__init__(driver_class=TerminalDriver)
         self._source = source
         self._interval_s = interval_s
         self._commands = commands

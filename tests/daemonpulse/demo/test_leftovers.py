@@ -51,16 +51,21 @@ def test_a_demo_that_is_killed_leaves_no_program_and_no_token(tmp_path: Path) ->
     eventually(lambda: not mentioning(tmp_path / "daemonpulse-demo-"))
 
 
-def test_a_demo_whose_terminal_is_closed_ends_and_leaves_nothing(tmp_path: Path) -> None:
+@pytest.mark.parametrize("term", ["dumb", "xterm-256color"])
+def test_a_demo_whose_terminal_is_closed_ends_and_leaves_nothing(tmp_path: Path, term: str) -> None:
     urls_file = tmp_path / "urls.json"
     ours, theirs = pty.openpty()
-    environment = clean_environment() | {"TMPDIR": str(tmp_path), "PATH": str(Path(COMMAND).parent)}
+    environment = clean_environment() | {
+        "TMPDIR": str(tmp_path),
+        "PATH": str(Path(COMMAND).parent),
+        "TERM": term,
+    }
     process = subprocess.Popen(
         [COMMAND, "demo", "--urls-file", str(urls_file)],
         env=environment,
         stdin=theirs,
         stdout=theirs,
-        stderr=subprocess.PIPE,
+        stderr=subprocess.PIPE if term == "dumb" else theirs,  # the screen is drawn on stderr
         start_new_session=True,
         preexec_fn=lambda: os.close(os.open(os.ttyname(0), os.O_RDWR)),  # noqa: PLW1509 - it gets a terminal
     )
@@ -71,9 +76,12 @@ def test_a_demo_whose_terminal_is_closed_ends_and_leaves_nothing(tmp_path: Path)
         assert time.monotonic() < until_exists
         os.read(ours, 65536)  # a terminal that nobody reads is full at some time
     os.close(ours)
-    _, complaints = process.communicate(timeout=30)
-    assert (process.returncode, complaints) == (0, b"")
-    assert set(json.loads(urls_file.read_text())) == {"llmster", "exporter", "actions"}
+    try:
+        _, printed = process.communicate(timeout=30)
+    finally:
+        process.kill()
+    assert (process.returncode, printed or b"") == (0, b"")
+    assert set(json.loads(urls_file.read_text())) == {"llmster", "tap", "exporter", "actions"}
     eventually(lambda: [entry.name for entry in tmp_path.iterdir()] == ["urls.json"])
 
 
