@@ -77,7 +77,7 @@ def add_routes(router: APIRouter, fleet: Fleet, authenticator: Authenticator) ->
 
 
 def _add_commands(router: APIRouter, fleet: Fleet, authenticator: Authenticator) -> None:
-    actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    actor_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     async def run(
         actor: Actor, query: AnyGroup, command: Callable[..., Command], response: Response, key: str | None

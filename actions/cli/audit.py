@@ -121,9 +121,9 @@ def audit_verify(*, head: str | None, archives: tuple[Path, ...], as_json: bool,
     "--to", "archive", type=click.Path(path_type=Path), required=True, help="New file; .gz compresses."
 )
 def audit_archive(*, older_than: int, archive: Path, **flags: str | None) -> None:
-    """Move old rows into a file; a row of the remaining chain signs them off.
+    """Move old rows into a file.
 
-    The service also does it by size and age.
+    A row of the remaining chain signs them off. The service also does it by size and age.
 
     \b
     Example:  daemonpulse actions audit archive --older-than 90d --to audit-2026.jsonl.gz

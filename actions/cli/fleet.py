@@ -70,9 +70,10 @@ def fleet_list(*, api: Api, as_json: bool) -> None:
 @plan_flags
 @verb_flags
 def fleet_set(*, api: Api, as_json: bool, dry_run: bool, **parameters: Any) -> None:
-    """Keep MODEL loaded on at least so many daemons of --site or --daemon, under the group NAME.
+    """Keep MODEL loaded on several daemons, as group NAME.
 
-    Loads are spread over sites and daemons. Nothing is evicted, and no request is ended.
+    They are those of --site or --daemon. Loads are spread over sites and daemons. Nothing is evicted, and no request
+    is ended.
 
     \b
     Example:  daemonpulse actions fleet set chat qwen/qwen3-8b --at-least 3 --site east --wave 2 --dry-run

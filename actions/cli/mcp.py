@@ -129,7 +129,9 @@ def deny(*, api: Api, as_json: bool, approval_id: str, always: bool) -> None:
 @click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
 @client_flags
 def gate(*, api: Api, as_json: bool, server: str, tool: str, decision: str) -> None:
-    """Set an override for TOOL of SERVER, and approve the tool as it is now.
+    """Override the policy for TOOL of SERVER.
+
+    The tool is approved as it is now.
 
     DECISION `policy` removes the override: then mcp.toml decides, as for every other tool.
 

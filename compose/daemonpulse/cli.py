@@ -57,7 +57,7 @@ main.add_command(actions)
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(*, against: tuple[BinaryIO, ...], as_json: bool, **flags: str | None) -> None:
-    """Check your configuration against each daemon, and print the fix of each problem.
+    """Check your configuration, and print how to fix it.
 
     Takes the same settings as `daemonpulse exporter` and looks at each daemon the way the exporter would: found?
     LM Studio? token accepted? state readable? log stream open? is a tap before it? Exits 1 if something does not work.
@@ -82,8 +82,8 @@ def check(*, against: tuple[BinaryIO, ...], as_json: bool, **flags: str | None) 
     "--scenario",
     default="demo",
     show_default=True,
-    help="What the simulated daemon lives through: idle, steady, burst, agent, stuck, crash, malformed, leak, "
-    "mig, ecc, or demo, which is several of them. Join several with '+'.",
+    help="What the simulated daemon lives through: idle, steady, burst, agent, stuck, stall, restart, crash, "
+    "malformed, leak, heat, mig, ecc, or demo, which is several of them. Join several with '+'.",
 )
 @click.option("--seed", default=7, show_default=True, help="Same seed, same events.")
 @click.option(

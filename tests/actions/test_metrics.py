@@ -24,7 +24,13 @@ async def exercised(forge: Forge) -> bytes:
 
 
 async def test_every_catalogued_metric_is_served_and_no_other(forge: Forge) -> None:
-    served = {family.name for family in text((await exercised(forge)).decode())}
+    await exercised(forge)
+    await forge.post("desired", wait=None, model=SMALL)
+    group: dict[str, str | int] = {"name": "chat", "model": SMALL, "at_least": 1, "daemon": forge.name}
+    assert (await forge.http.post("/v1/fleet/desired", params=group)).status_code == 200
+    await forge.parts.reconcilers[0].tick()
+    await forge.parts.fleet.tick()
+    served = {family.name for family in text((await forge.http.get("/metrics")).text)}
     ours = {name for name in served if "_mcp_" not in name}
     assert ours == {row.name.removesuffix("_total") for row in rows.ROWS if "_mcp_" not in row.name}
 

@@ -22,7 +22,7 @@ from actions.mcp.policy.store import Override, PolicyStore
 from actions.store.database import Storage
 from tests.fuzz.choices import Choices
 
-_SCOPES: Final = {"read": 0, "operate": 1, "admin": 2}
+_SCOPES: Final = {"read": 0, "text": 0, "operate": 1, "admin": 2}
 _ORDERS: Final = tuple(itertools.permutations(policy.RULES))
 
 

@@ -35,7 +35,7 @@ async def test_what_we_write_is_for_its_owner_only_whatever_the_umask(start: Sta
     )
     assert code == 0, token
     service = await start("actions", "serve", "--listen", "127.0.0.1:0", environment=environment, umask=0)
-    headers = {"Authorization": f"Bearer {token.strip()}"}
+    headers = {"Authorization": f"Bearer {token.split()[-1]}"}
     async with httpx.AsyncClient(base_url=service.url, headers=headers, trust_env=False, timeout=60) as http:
         answer = await http.post("/v1/mcp/adopt")
     assert answer.status_code == 200, answer.text

@@ -95,9 +95,12 @@ class RunningExporter(Scraper):
 StartExporter = Callable[..., Awaitable[RunningExporter]]
 
 
-def daemon(name: str, url: str, *, token: str | None = None, home: Path | None = None) -> DaemonSettings:
+def daemon(
+    name: str, url: str, *, token: str | None = None, home: Path | None = None, site: str = ""
+) -> DaemonSettings:
     """Settings of one daemon."""
-    return DaemonSettings(name=name, url=url, token=Secret(token) if token else None, home=home)
+    secret = Secret(token) if token else None
+    return DaemonSettings(name=name, url=url, token=secret, home=home, site=site)
 
 
 @contextlib.asynccontextmanager

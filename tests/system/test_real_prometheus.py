@@ -70,7 +70,7 @@ async def test_prometheus_stores_every_state_metric_and_sees_the_daemon_come_and
         # The only instance with a GPU offload to tell: autoFit decides it for the others.
         by_hand = {AUTO_FIT["gguf"]: False, OFFLOAD_RATIO: 0.5}
         sim.daemon.load("qwen/qwen3-0.6b", overrides=by_hand, instant=True)
-        exporter = await start_exporter(daemon("box", sim.url, home=home))
+        exporter = await start_exporter(daemon("box", sim.url, home=home, site="attic"))
         target = exporter.url.removeprefix("http://")
         (folder / "targets" / "exporter.json").write_text(json.dumps([{"targets": [target]}]))
         async with (

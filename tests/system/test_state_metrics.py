@@ -38,7 +38,7 @@ def _by_hand(config: Any) -> Any:
 async def test_every_catalogued_state_metric_is_served(tmp_path: Path, start_exporter: StartExporter) -> None:
     async with Simulator(SimConfig(scenario="idle", home=tmp_path)) as sim:
         sim.faults.alter("llm.getLoadConfig", _by_hand)
-        exporter = await start_exporter(daemon("box", sim.url, home=tmp_path))
+        exporter = await start_exporter(daemon("box", sim.url, home=tmp_path, site="attic"))
         scraped = await exporter.scrape()
     missing = {row.name for row in state_metrics.ROWS} - scraped.names()
     assert not missing

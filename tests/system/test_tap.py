@@ -214,7 +214,7 @@ async def test_reports_are_given_to_no_page_of_another_name_and_hold_no_content(
         assert [door for door in doors if "CANARY" in door or "key-ci" in door] == []
         stranger = await http.get(f"{all_of.reports_url}/reports", headers={"host": "evil.example"})
         assert stranger.status_code == 421
-        assert (await http.get(f"{all_of.reports_url}/healthz")).json() == {"status": "ok"}
+        assert (await http.get(f"{all_of.reports_url}/healthz")).json()["status"] == "ok"
         assert (await http.get(f"{all_of.reports_url}/else")).status_code == 404
         assert (await http.post(f"{all_of.reports_url}/reports")).status_code == 405
         assert (await http.get(f"{all_of.reports_url}/reports?after=x")).status_code == 400

@@ -210,7 +210,7 @@ async def test_of_a_download_that_no_key_names_it_is_not_guessed_whether_it_ende
     _, (operation,) = await recovered(start_forge, sim, tmp_path / "state")
     assert operation["state"] == "failed"
     assert operation["problem"]["type"] == "urn:daemonpulse:problem:interrupted"
-    assert "does not tell" in operation["problem"]["detail"]
+    assert "does not show whether it arrived" in operation["problem"]["detail"]
 
 
 async def test_a_load_the_daemon_still_works_on_is_waited_for(

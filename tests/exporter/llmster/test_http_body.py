@@ -54,9 +54,9 @@ async def test_a_packed_answer_is_not_unpacked(coding: bytes) -> None:
     body = gzip.compress(b"{}") if coding != b"deflate" else zlib.compress(b"{}")
     head = OK + b"Content-Encoding: " + coding + b"\r\nContent-Length: " + str(len(body)).encode() + b"\r\n"
     async with liar(head, body) as daemon:
-        with pytest.raises(NotLlmster, match="packed"):
+        with pytest.raises(NotLlmster, match="compressed"):
             await rest.models(daemon.url, token=TOKEN, timeout_s=10)
-        with pytest.raises(LlmsterError, match="packed"):
+        with pytest.raises(LlmsterError, match="compressed"):
             await rest_commands.download_status(daemon.url, token=TOKEN, job_id="1")
         assert all(b"accept-encoding: identity" in request.lower() for request in daemon.asked)
 
