@@ -261,7 +261,7 @@ class Loader:
         self._daemon.server_line(level="error", text=text, scope=instance.identifier)
         self._daemon.totals.crashes += 1
         instance.gone = True
-        instance.queue.break_off(errors.DaemonError(text, kind="crashed"))
+        instance.queue.break_off(errors.DaemonError(text, kind="crashed"), logs=True)
         self._remove(instance)
 
     def drop_everything(self) -> None:
@@ -271,7 +271,7 @@ class Loader:
         self.loads.clear()
         for instance in list(self._daemon.instances):
             instance.gone = True
-            instance.queue.break_off(errors.already_unloaded())
+            instance.queue.break_off(errors.already_unloaded(), logs=False)
             self._remove(instance)
 
     def _remove(self, instance: Instance) -> None:

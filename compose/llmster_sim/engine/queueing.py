@@ -102,11 +102,14 @@ class Queue:
         for job in list(self.running.values()):
             self._finish(job, "modelUnloaded")
 
-    def break_off(self, error: DaemonError) -> None:
-        """End everything because the engine died. Assumed: what was written by then is logged, with reason `failed`."""
+    def break_off(self, error: DaemonError, *, logs: bool) -> None:
+        """End everything because the engine died, or with it the daemon, which then logs nothing.
+
+        Assumed: of an engine that died, what was written by then is logged, with reason `failed`.
+        """
         for job in [*self.running.values(), *self.waiting]:
             job.stop_timers()
-            if self._written(job) and not job.ask.embedding:
+            if logs and self._written(job) and not job.ask.embedding:
                 self._log_failed(job)
             job.phase = "done"
             self._desk.totals.failed += not job.ask.embedding
