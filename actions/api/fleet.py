@@ -147,6 +147,7 @@ def _add_commands(router: APIRouter, fleet: Fleet, authenticator: Authenticator)
 
 def _add_groups(router: APIRouter, fleet: Fleet, authenticator: Authenticator) -> None:
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
+    operator_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     @router.get("/fleet/desired", tags=["fleet"])
     async def desired(_actor: actor_of) -> GroupsDesiredResponse:
@@ -157,7 +158,9 @@ def _add_groups(router: APIRouter, fleet: Fleet, authenticator: Authenticator) -
         )
 
     @router.post("/fleet/desired", tags=["fleet"])
-    async def set_desired(actor: actor_of, query: Annotated[GroupDesired, Query()]) -> GroupDesiredResponse:
+    async def set_desired(
+        actor: operator_of, query: Annotated[GroupDesired, Query()]
+    ) -> GroupDesiredResponse:
         """Set or remove a group, or with `dry_run` only plan it."""
         await authenticator.require(
             actor, Scope.READ if query.dry_run else Scope.OPERATE, action="fleet", subject=query.name

@@ -280,11 +280,11 @@ def _is_key_line(line: str) -> bool:
 
 
 def _marked_before_command(match: Any) -> str:
-    """Hide a secret up to the first character that a shell interprets, if it looks like one."""
+    """Hide a secret up to the first character that a shell interprets or tokens do not have, if it looks like one."""
     before, after = match.group(1), match.group(2)
     whole: str = match.group(0)
     secret = whole[len(before) : len(whole) - len(after)]
-    end = next((at for at, char in enumerate(secret) if char in _COMMAND), len(secret))
+    end = next((at for at, char in enumerate(secret) if char in _COMMAND or not char.isascii()), len(secret))
     is_user = after == "@" and 0 < end <= _PASSWORD_CHARS and secret.isascii()
     is_hidden = is_user or _is_token(secret[:end])
     return f"{before}{REDACTED}{secret[end:]}{after}" if is_hidden else whole

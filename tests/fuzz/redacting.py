@@ -41,7 +41,7 @@ def _shaped(choices: Choices) -> tuple[str, str]:
         (
             (f"Bearer {word}", word),
             (f"Authorization: Basic {word}==", word),
-            (f"eyJ{word}.{word}.{word}", word),
+            (f"eyJ{word}.eyJ{word}.{word}", word),  # both parts are JSON objects in base64
             (f"sk-{word}", word),
             (f"ghp_{word}", word),
             (f"github_pat_{word}", word),
