@@ -141,6 +141,7 @@ class _Put:
 
     def take_prediction(self, prediction: Prediction) -> None:
         self.spans += span_count(prediction)
+        self.records += 1  # each prediction has a record that leads to its trace
 
     def take_log(self, _event: ServerLog | RuntimeLog) -> None:
         self.records += 1
