@@ -32,9 +32,11 @@ SLOW: Final = frozenset(
         "faults",
         "fuzz",
         "hardware",
+        "noninterference",
         "security",
         "soak",
         "system",
+        "upgrade",
     ]
 )
 """Folders of tests whose tests are marked `slow`: they start programs, or run for minutes."""
