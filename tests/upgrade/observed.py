@@ -6,11 +6,12 @@ The recorded answers of tests/fixtures/protocol go through the session, the coll
 import copy
 import itertools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from daemonpulse.against import answers_of
 from exporter.collectors import DAEMON_COLLECTORS
 from exporter.collectors.base import Samples, Scrape
 from exporter.llmster.errors import CallFailed
@@ -19,7 +20,7 @@ from exporter.llmster.wire.connection import WireCounts
 from exporter.log_pipeline import Streams
 from exporter.settings import load
 from tests.exporter.readings import watched
-from tests.recorded import frames, protocol_files
+from tests.recorded import FIXTURES
 
 Answers = dict[str, Any]
 """By call without its namespace (`listLoaded`) or by log event type, the recorded answers."""
@@ -34,35 +35,10 @@ CALLS: Final = (
 def recorded() -> Answers:
     """Gather every recorded answer to a call that the exporter makes, and every event of the log stream."""
     found: Answers = {name: [] for name in (*CALLS, *EVENTS)}
-    for file in protocol_files():
-        asked: dict[tuple[str, int, int], str] = {}
-        for frame in frames(file):
-            for name, answer in _answers(frame, asked):
-                if name in found:
-                    found[name].append(answer)
+    for file in sorted((FIXTURES / "protocol").glob("*.jsonl")):
+        for name, answer in answers_of(file.read_bytes().splitlines()):
+            found[name].append(answer)
     return found
-
-
-def _answers(frame: Any, asked: dict[tuple[str, int, int], str]) -> Iterator[tuple[str, Any]]:
-    try:
-        message = frame.json if frame.op == "text" else None
-    except ValueError:
-        return
-    if not isinstance(message, dict):
-        return
-    kind = message.get("type")
-    where = frame.ns, frame.conn, message.get("callId", -1)
-    if kind == "rpcCall":
-        asked[where] = message["endpoint"]
-    elif kind == "rpcResult" and where in asked and frame.ns != "repository_":
-        yield asked[where], message.get("result")
-    elif (
-        kind == "channelSend"
-        and isinstance(message["message"], dict)
-        and message["message"].get("type") == "log"
-    ):
-        event = message["message"]["log"]
-        yield str(event.get("data", {}).get("type")), event
 
 
 class _Connection:

@@ -158,7 +158,7 @@ class Daemon:
 
     @property
     def keeps_expired(self) -> bool:
-        """Whether idle instances stay loaded past their TTL, as operators reported."""
+        """Whether idle instances outlive their TTL, as operators reported."""
         return self.settings.ttl_ignored
 
     def keeps_stats(self, task: int) -> bool:

@@ -94,7 +94,7 @@ class LoaderHost(Desk, Protocol):
 
     @property
     def keeps_expired(self) -> bool:
-        """Whether idle instances stay loaded past their TTL."""
+        """Whether idle instances outlive their TTL."""
 
     def new_pid(self) -> int:
         """Give an unused process id."""
