@@ -6,9 +6,9 @@ from typing import Final
 import pytest
 from hypothesis import HealthCheck, Phase, settings
 
-from tests.external import _external_tool, pytest_runtest_setup
+from tests.external import _external_tool, _promtool, pytest_runtest_setup
 
-__all__ = ["_external_tool", "pytest_runtest_setup"]
+__all__ = ["_external_tool", "_promtool", "pytest_runtest_setup"]
 
 # How long one example takes says nothing on a shared host.
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])

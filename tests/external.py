@@ -77,12 +77,22 @@ def _debian(name: str) -> Callable[[], Path | None]:
     return find
 
 
-def _prometheus_3() -> Path | None:
-    """Find a Prometheus 3: beside what Go installs, or the one on PATH if it is one."""
-    for candidate in (*_go_binaries("prometheus"), _program("prometheus")()):
-        if candidate is not None and _is_version_3(candidate):
-            return candidate
-    return None
+def _version_3(name: str) -> Callable[[], Path | None]:
+    """Find a program of Prometheus 3: beside what Go installs, or the one on PATH if it is one."""
+
+    def find() -> Path | None:
+        candidates = (*_go_binaries(name), _program(name)())
+        return next((path for path in candidates if path is not None and _is_version_3(path)), None)
+
+    return find
+
+
+def _prometheus_3_tool(name: str) -> Tool:
+    return Tool(
+        _version_3(name),
+        f"go install github.com/prometheus/prometheus/cmd/{name}@v0.316.0",
+        everywhere=shutil.which("go") is not None,
+    )
 
 
 def _go_binaries(name: str) -> Iterator[Path]:
@@ -137,12 +147,9 @@ TOOLS: dict[str, Tool] = {
         )
     },
     "prometheus": Tool(_debian("prometheus"), "apt-get install prometheus"),
-    "prometheus-3": Tool(
-        _prometheus_3,
-        "go install github.com/prometheus/prometheus/cmd/prometheus@v0.316.0",
-        everywhere=shutil.which("go") is not None,
-    ),
-    "promtool": Tool(_program("promtool"), "apt-get install prometheus"),
+    "prometheus-3": _prometheus_3_tool("prometheus"),
+    "promtool": Tool(_debian("promtool"), "apt-get install prometheus"),
+    "promtool-3": _prometheus_3_tool("promtool"),
     "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),
     "prometheus-alertmanager": Tool(
         _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"
@@ -204,3 +211,12 @@ def pytest_runtest_setup(item: pytest.Item) -> None:
 @pytest.fixture(scope="session", name="external_tool")
 def _external_tool() -> FindTool:
     return require
+
+
+@pytest.fixture(
+    name="promtool",
+    params=[pytest.param(name, marks=pytest.mark.external(name)) for name in ("promtool", "promtool-3")],
+)
+def _promtool(request: pytest.FixtureRequest) -> Path:
+    """Give each promtool in turn: version 3 reads ranges without their first moment, version 2 with it."""
+    return require(request.param)

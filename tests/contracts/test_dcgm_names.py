@@ -8,7 +8,6 @@ import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE
-from tests.external import FindTool
 
 RULES = Path(__file__).parents[2] / "dashboards" / "generated" / "rules" / "dcgm-names.yaml"
 OWN = re.compile(r"\b(?:gpu|llmster|daemonpulse)_[a-z_]+\b")
@@ -55,16 +54,14 @@ def test_the_rules_name_only_catalogued_metrics() -> None:
     assert named <= {row.name for row in CATALOGUE}
 
 
-@pytest.mark.external("promtool")
-def test_the_rules_are_valid(external_tool: FindTool) -> None:
+def test_the_rules_are_valid(promtool: Path) -> None:
     ran = subprocess.run(
-        [external_tool("promtool"), "check", "rules", RULES], capture_output=True, text=True, check=False
+        [promtool, "check", "rules", RULES], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.external("promtool")
-def test_the_rules_give_dcgms_units_and_labels(external_tool: FindTool, tmp_path: Path) -> None:
+def test_the_rules_give_dcgms_units_and_labels(promtool: Path, tmp_path: Path) -> None:
     where = 'job="daemonpulse",instance="box:9810"'
     test = {
         "rule_files": [str(RULES)],
@@ -90,6 +87,6 @@ def test_the_rules_give_dcgms_units_and_labels(external_tool: FindTool, tmp_path
     path = tmp_path / "test.yaml"
     path.write_text(yaml.safe_dump(test), encoding="utf-8")
     ran = subprocess.run(
-        [external_tool("promtool"), "test", "rules", path], capture_output=True, text=True, check=False
+        [promtool, "test", "rules", path], capture_output=True, text=True, check=False
     )
     assert ran.returncode == 0, ran.stdout + ran.stderr

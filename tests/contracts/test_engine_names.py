@@ -7,7 +7,6 @@ from typing import Any
 import pytest
 import yaml
 
-from tests.external import FindTool
 
 RULES = Path(__file__).parents[2] / "dashboards" / "generated" / "rules"
 WHERE = 'job="daemonpulse",instance="box:9810"'
@@ -102,8 +101,7 @@ def judge(promtool: Path, name: str, expected: dict[str, tuple[str, float]], fol
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.external("promtool")
-def test_vllms_names_have_vllms_labels_and_our_values(external_tool: FindTool, tmp_path: Path) -> None:
+def test_vllms_names_have_vllms_labels_and_our_values(promtool: Path, tmp_path: Path) -> None:
     sums = {"llmster_time_to_first_token_seconds": 600.0, "llmster_e2e_request_latency_seconds": 3000.0}
     expected: dict[str, tuple[str, float]] = dict(VLLM)
     for name, metric in HISTOGRAMS.items():
@@ -114,10 +112,9 @@ def test_vllms_names_have_vllms_labels_and_our_values(external_tool: FindTool, t
             f"{name}_sum": (MODEL, sums.get(metric, 30 + number)),
         }
     assert expected.keys() == recorded("vllm-names")
-    judge(external_tool("promtool"), "vllm-names", expected, tmp_path)
+    judge(promtool, "vllm-names", expected, tmp_path)
 
 
-@pytest.mark.external("promtool")
-def test_llamacpps_names_have_our_values(external_tool: FindTool, tmp_path: Path) -> None:
+def test_llamacpps_names_have_our_values(promtool: Path, tmp_path: Path) -> None:
     assert LLAMACPP.keys() == recorded("llamacpp-names")
-    judge(external_tool("promtool"), "llamacpp-names", LLAMACPP, tmp_path)
+    judge(promtool, "llamacpp-names", LLAMACPP, tmp_path)

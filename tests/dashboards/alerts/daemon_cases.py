@@ -95,18 +95,18 @@ CASES: dict[str, Case] = {
         },
     ),
     "LlmsterEngineCrashed": Case(
-        fires={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "0x20 1x20"},
+        fires={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "0x24 1x20"},
         labels={"daemon": "box", "when": "running"},
         summary="An engine of box crashed while running: its requests or its load failed.",
         quiet={f'llmster_engine_crashes_total{{when="running",{BOX}}}': "3x40"},
     ),
     "LlmsterKvCacheExhausted": Case(
-        fires={f'llmster_engine_request_failures_total{{reason="kv_exhausted",{ONE}}}': "0x20 4x20"},
+        fires={f'llmster_engine_request_failures_total{{reason="kv_exhausted",{ONE}}}': "0x24 4x20"},
         labels={"daemon": "box", "instance_id": "qwen"},
         summary="qwen on box ran out of KV cache: its running requests failed.",
         quiet={
             f'llmster_engine_request_failures_total{{reason="kv_exhausted",{ONE}}}': "3x40",
-            f'llmster_engine_request_failures_total{{reason="too_large",{ONE}}}': "0x20 4x20",
+            f'llmster_engine_request_failures_total{{reason="too_large",{ONE}}}': "0x24 4x20",
         },
     ),
     "LlmsterEvictedWhileBusy": Case(

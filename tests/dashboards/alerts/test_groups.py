@@ -16,7 +16,6 @@ from tests.dashboards.alerts import daemon_cases, gpu_cases, site_cases
 from tests.dashboards.alerts.case import Case
 from tests.dashboards.asked import BY_NAME as METRICS
 from tests.dashboards.asked import ROOT, RULE_FILES, board, catalogued, rules
-from tests.external import FindTool
 
 CASES = daemon_cases.CASES | gpu_cases.CASES | site_cases.CASES
 BY_NAME = {alert.name: alert for alert in ALERTS}
@@ -50,11 +49,10 @@ def test_every_alert_has_its_cases() -> None:
     assert CASES.keys() == BY_NAME.keys()
 
 
-@pytest.mark.external("promtool")
-def test_promtool_accepts_every_rule_file(external_tool: FindTool) -> None:
+def test_promtool_accepts_every_rule_file(promtool: Path) -> None:
     assert len(RULE_FILES) == 2
     ran = subprocess.run(
-        [external_tool("promtool"), "check", "rules", *RULE_FILES],
+        [promtool, "check", "rules", *RULE_FILES],
         capture_output=True,
         text=True,
         check=False,
@@ -62,16 +60,14 @@ def test_promtool_accepts_every_rule_file(external_tool: FindTool) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
-@pytest.mark.external("promtool")
 @pytest.mark.parametrize("name", CASES)
-def test_the_alert_fires_and_says_what_it_means(external_tool: FindTool, tmp_path: Path, name: str) -> None:
+def test_the_alert_fires_and_says_what_it_means(promtool: Path, tmp_path: Path, name: str) -> None:
     case = CASES[name]
-    judge(external_tool("promtool"), [promtool_test(case, name, case.fires, fires=True)], tmp_path)
+    judge(promtool, [promtool_test(case, name, case.fires, fires=True)], tmp_path)
 
 
-@pytest.mark.external("promtool")
 def test_an_alert_about_waiting_calls_goes_on_over_the_gaps_between_them(
-    external_tool: FindTool, tmp_path: Path
+    promtool: Path, tmp_path: Path
 ) -> None:
     name = "McpApprovalWaiting"
     case = CASES[name]
@@ -84,24 +80,21 @@ def test_an_alert_about_waiting_calls_goes_on_over_the_gaps_between_them(
             for at in ("4m", "10m", "16m", "24m", "30m")
         ],
     }
-    judge(external_tool("promtool"), [gap], tmp_path)
+    judge(promtool, [gap], tmp_path)
 
 
-@pytest.mark.external("promtool")
-def test_alerts_are_silent_when_all_is_nearly_as_bad(external_tool: FindTool, tmp_path: Path) -> None:
+def test_alerts_are_silent_when_all_is_nearly_as_bad(promtool: Path, tmp_path: Path) -> None:
     tests = [promtool_test(case, name, case.quiet, fires=False) for name, case in CASES.items()]
-    judge(external_tool("promtool"), tests, tmp_path)
+    judge(promtool, tests, tmp_path)
 
 
-@pytest.mark.external("promtool")
-def test_without_any_series_only_the_alert_about_that_fires(external_tool: FindTool, tmp_path: Path) -> None:
+def test_without_any_series_only_the_alert_about_that_fires(promtool: Path, tmp_path: Path) -> None:
     tests = [promtool_test(case, name, {}, fires=name == "LlmsterNotWatched") for name, case in CASES.items()]
-    judge(external_tool("promtool"), tests, tmp_path)
+    judge(promtool, tests, tmp_path)
 
 
-@pytest.mark.external("promtool")
 def test_alerts_are_silent_while_a_series_they_need_is_absent(
-    external_tool: FindTool, tmp_path: Path
+    promtool: Path, tmp_path: Path
 ) -> None:
     # The first of its series is what the alert is about; a guard that is missing is no reason to be silent.
     tests = [
@@ -109,7 +102,7 @@ def test_alerts_are_silent_while_a_series_they_need_is_absent(
         for name, case in CASES.items()
         if case.fires
     ]
-    judge(external_tool("promtool"), tests, tmp_path)
+    judge(promtool, tests, tmp_path)
 
 
 def test_rules_name_only_catalogued_metrics() -> None:
@@ -158,9 +151,8 @@ def test_runbooks_point_at_panels_columns_and_buttons_that_exist(path: Path) -> 
         assert wanted in words, f"board {name} has no {wanted!r}"
 
 
-@pytest.mark.external("promtool")
 def test_recorded_ratios_are_right_and_0_where_nothing_failed(
-    external_tool: FindTool, tmp_path: Path
+    promtool: Path, tmp_path: Path
 ) -> None:
     ended = 'llmster_request_success_total{daemon="box",model="m",finished_reason="stop"}'
     slow = 'llmster_request_success_total{daemon="box",model="n",finished_reason="error"}'
@@ -196,12 +188,11 @@ def test_recorded_ratios_are_right_and_0_where_nothing_failed(
             ],
         }
     ]
-    judge(external_tool("promtool"), tests, tmp_path)
+    judge(promtool, tests, tmp_path)
 
 
-@pytest.mark.external("promtool")
 def test_settings_and_modes_that_differ_count_for_each_site_by_itself(
-    external_tool: FindTool, tmp_path: Path
+    promtool: Path, tmp_path: Path
 ) -> None:
     mode = 'llmster_config_guardrails{{mode="{mode}",daemon="{name}",instance="{name}"}}'
     ttl = 'llmster_config_jit_ttl_seconds{{daemon="{name}",instance="{name}"}}'
@@ -236,4 +227,4 @@ def test_settings_and_modes_that_differ_count_for_each_site_by_itself(
             }
         ],
     }
-    judge(external_tool("promtool"), [test], tmp_path)
+    judge(promtool, [test], tmp_path)

@@ -226,7 +226,7 @@ async def test_a_state_that_hangs_costs_that_instance_its_state_only(monkeypatch
 async def test_a_fact_that_hangs_costs_nothing_but_itself(
     monkeypatch: pytest.MonkeyPatch, fact: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.2)
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 1.0)
     daemon = Daemon()
     daemon.results[fact] = hang
     async with running(daemon), kept(make(daemon.http_url)) as client:
