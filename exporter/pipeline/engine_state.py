@@ -49,6 +49,19 @@ class EngineCounts(msgspec.Struct):
         )
 
 
+class _Moment(msgspec.Struct, frozen=True):
+    """When a line was printed: by the engine's stamp, if it has one, and by the daemon's clock."""
+
+    stamp_ms: int | None
+    at_ms: int
+
+    def until_ms(self, later: _Moment) -> int:
+        """Milliseconds from this to `later`, by the finer clock that both have."""
+        if self.stamp_ms is None or later.stamp_ms is None:
+            return later.at_ms - self.at_ms
+        return later.stamp_ms - self.stamp_ms
+
+
 class _Request(msgspec.Struct, frozen=True):
     """A request whose prompt was evaluated, for the prediction that it belongs to."""
 
@@ -69,7 +82,6 @@ class EngineState:
         self._failed: OrderedDict[int, What] = OrderedDict()
         self._cancelled: EngineLine | None = None
         """The last line, if it counted a request as cancelled: it may have been cut in the task's number."""
-        self._deferred: OrderedDict[int, int] = OrderedDict()
         self.is_one_process = False
         """Whether another process would have another state: then this one starts once."""
         self.heard_ms = 0
@@ -83,6 +95,7 @@ class EngineState:
     def _begin(self) -> None:
         self.moves += 1
         self._slots: dict[int, SlotState] = {}
+        self._deferred: OrderedDict[int, _Moment] = OrderedDict()
         self.n_slots: int | None = None
         self.context_per_slot: int | None = None
         self.kv_unified: bool | None = None
@@ -138,8 +151,8 @@ class EngineState:
                 self._fail(line)
             case What.NOT_LAUNCHED:
                 self._undo_launch(now_ms)
-            case What.DEFERRED if line.task is not None and line.stamp_ms is not None:
-                self._deferred.setdefault(line.task, line.stamp_ms)
+            case What.DEFERRED if line.task is not None:
+                self._deferred.setdefault(line.task, _Moment(line.stamp_ms, now_ms))
                 while len(self._deferred) > _MAX_REQUESTS:
                     self._deferred.popitem(last=False)
             case _:
@@ -285,9 +298,9 @@ class EngineState:
             self._launched = number
         self.moves += 1
         self._slots[number] = SlotState(True, task, changed_ms=now_ms, prompt_at_ms=now_ms)
-        deferred_ms = self._deferred.pop(task, None)
-        if self._deferred or deferred_ms is not None:
-            waited_ms = 0 if deferred_ms is None or line.stamp_ms is None else line.stamp_ms - deferred_ms
+        deferred = self._deferred.pop(task, None)
+        if self._deferred or deferred is not None:
+            waited_ms = 0 if deferred is None else deferred.until_ms(_Moment(line.stamp_ms, now_ms))
             self.queue_s.append(max(0, waited_ms) / 1000)
 
     def _keep_children(self, parent: int, now_ms: int) -> None:
@@ -325,6 +338,8 @@ class EngineState:
         if self._cancelled is not None and line.is_rest_of(self._cancelled):
             self.counts.cancelled -= 1
         self._cancelled = None
+        if task is not None:
+            self._deferred.pop(task, None)
         before = self._failed.get(task) if task is not None else what
         if task is None or (
             before is not None and (before is not What.TASK_FAILED or what is What.CANCELLED)

@@ -82,6 +82,19 @@ def received_request(*, method: str, path: str, body: Mapping[str, Any] | None) 
     return f"Received request: {method} to {path} with body  {json.dumps(body, indent=2)}"
 
 
+def task_deferred(*, task: int) -> str:
+    """Word that no slot is free for a task, as llama-server's source does at debug verbosity.
+
+    Assumed: the engine runs that verbosely. What a given daemon asks of its engines is not known.
+    """
+    return f"srv  process_sing: no slot is available, defer task, id_task = {task}"
+
+
+def task_cancelled(*, task: int) -> str:
+    """Word that a task is no longer wanted (recorded of llama-server)."""
+    return f"srv          stop: cancel task, id_task = {task}"
+
+
 def slot_launched(*, slot: int, task: int) -> str:
     """Word that a slot takes a task."""
     return f"slot launch_slot_: id  {slot} | task {task} | processing task, is_child = 0"

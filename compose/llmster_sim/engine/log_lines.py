@@ -24,6 +24,14 @@ class LogLines:
         self._instance = instance
         self._engine = instance.model.engine
 
+    def deferred(self, job: Job) -> None:
+        """Tell that every slot is busy, so that the job waits."""
+        self._engine_line(log_events.task_deferred(task=job.number))
+
+    def dropped(self, job: Job) -> None:
+        """Tell that a waiting job is no longer wanted."""
+        self._engine_line(log_events.task_cancelled(task=job.number))
+
     def started(self, job: Job) -> None:
         """Tell that a slot took the job; on MLX the input event marks this moment."""
         if self._engine.prompt_at_start and self._desk.logs_prompts:

@@ -75,6 +75,8 @@ class Queue:
         self.waiting.append(job)
         self._used()
         self._fill()
+        if job.phase == "waiting" and not ask.embedding:
+            self._log_lines.deferred(job)
         return job
 
     def cancel(self, job: Job) -> None:
@@ -84,6 +86,8 @@ class Queue:
         if job.phase == "waiting":
             self.waiting.remove(job)
             job.phase = "done"
+            if not job.ask.embedding:
+                self._log_lines.dropped(job)
         elif job.phase != "done" and job.ask.embedding:  # half a vector is none
             self._leave(job)
             self._fill()

@@ -140,7 +140,7 @@ _SRV_RULES: Final = (
     (What.TASK_FAILED, rf"task id ={_N}, error: [^\n]{{0,400}}"),
     (What.CANCELLED, rf"cancel task, id_task ={_N}"),
     (What.NOT_LAUNCHED, rf"failed to launch slot with task, id_task ={_N}"),
-    (What.DEFERRED, rf"(?:no slot is available, )?defer task, id_task ={_N}"),
+    (What.DEFERRED, rf"(?:no slot is available, |requested slot is unavailable, )?defer task, id_task ={_N}"),
     (What.HTTP, r"done request: [A-Z]{3,7} [^\n]{1,200} ([1-5]\d\d)"),
 )
 _BEGINNING: Final = re.compile(_NATIVE, re.ASCII)

@@ -201,6 +201,19 @@ def test_queue_time_is_measured_by_the_engines_own_stamps() -> None:
     assert told(launch(0, 1)).queue_s == [], "an engine that does not log deferrals tells no queue time"
 
 
+def test_queue_time_without_stamps_is_measured_by_the_daemons_clock() -> None:
+    defer = "srv  process_sing: requested slot is unavailable, defer task, id_task = {}"
+    state = told((defer.format(7), NOW), (defer.format(8), NOW + 100), (launch(0, 7), NOW + 400))
+    assert state.queue_s == [0.4]
+    told(("srv          stop: cancel task, id_task = 8", NOW + 500), (launch(1, 9), NOW + 600), state=state)
+    assert state.queue_s == [0.4], "a cancelled task waits no longer"
+
+
+def test_an_engine_that_starts_anew_has_nothing_waiting() -> None:
+    defer = "srv  process_sing: no slot is available, defer task, id_task = 1"
+    assert told(defer, START, launch(0, 1)).queue_s == []
+
+
 def test_a_prediction_finds_the_cached_tokens_of_exactly_one_request() -> None:
     def requests(*shapes: tuple[int, int]) -> EngineState:
         state = EngineState()

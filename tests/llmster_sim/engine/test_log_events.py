@@ -181,3 +181,29 @@ def test_watcher_gets_no_history_and_nothing_after_it_stopped(
     stop()
     daemon.server_line(level="info", text="two")
     assert len(seen) == 1
+
+
+def test_a_task_that_waits_for_a_slot_is_deferred_before_it_is_launched(
+    clock: Clock, daemon: Daemon, make_ask: MakeAsk
+) -> None:
+    seen = _play(clock, daemon, QWEN, make_ask(), make_ask(), make_ask(), parallel=2)
+    lines = [event["data"]["message"] for event in _of(seen, "runtime.log")]
+    deferred = [line for line in lines if "defer task" in line]
+    assert deferred == ["srv  process_sing: no slot is available, defer task, id_task = 3"]
+    (launched,) = [line for line in lines if "| task 3 | processing task" in line]
+    assert lines.index(deferred[0]) < lines.index(launched)
+
+
+def test_a_waiting_task_that_is_cancelled_is_never_launched(
+    clock: Clock, daemon: Daemon, make_ask: MakeAsk
+) -> None:
+    daemon.load(QWEN, overrides={PARALLEL: 1}, instant=True)
+    seen: Events = []
+    daemon.watch(seen.append)
+    daemon.submit(daemon.loaded[-1], ask=make_ask())
+    instance = daemon.loaded[-1]
+    instance.queue.cancel(daemon.submit(instance, ask=make_ask()))
+    clock.advance(600)
+    lines = [event["data"]["message"] for event in _of(seen, "runtime.log")]
+    assert "srv          stop: cancel task, id_task = 2" in lines
+    assert not [line for line in lines if "| task 2 | processing task" in line]
