@@ -28,8 +28,8 @@ _WAITING_BY_MODEL = plots.series(
     interval=plots.LEVEL_STEP,
 )
 _QUEUE_TIME = latency.percentiles(
-    "Queue time (optional)",
-    "How long does a request wait for a slot? Only engines that log it.",
+    "Queue time",
+    "How long does a request wait for a slot? Only engines that log at debug verbosity tell.",
     _B,
     e.QUEUE_TIME,
 )

@@ -103,7 +103,8 @@ QUEUE_TIME = histogram(
     "llmster_request_queue_time_seconds",
     "Time a request waited for a slot of the engine. Only engines that log deferred tasks.",
     "daemon", "model",
-    source="`defer task` and `launch_slot_` of llama-server, by the engine's stamps or else the daemon's", unit="seconds", buckets=_QUEUE_S,
+    source="`defer task` (debug verbosity) and `launch_slot_` of llama-server, by its stamps, else the daemon's",
+    unit="seconds", buckets=_QUEUE_S,
 )  # fmt: skip
 
 ROWS = rows_of(globals())

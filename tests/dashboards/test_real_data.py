@@ -48,10 +48,6 @@ QUIET: dict[str, str] = {
     **{f"economics / Cost by client / {letter}": _FAST for letter in "BCDE"},
     "economics / Power by client / A": _FAST,
     "forge / Load settings / F": "every load of this run leaves GPU offload to the daemon",
-    **{
-        f"pulse / Queue time (optional) / {letter}": "no engine of this run logs deferred tasks"
-        for letter in "ABC"
-    },
     "overview / Missing instances / A": "every desired instance is loaded",
     "alert DaemonPulseDroppingEvents reads llmster_log_events_dropped_total": "no event was dropped",
 }
