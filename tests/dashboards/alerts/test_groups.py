@@ -93,9 +93,7 @@ def test_without_any_series_only_the_alert_about_that_fires(promtool: Path, tmp_
     judge(promtool, tests, tmp_path)
 
 
-def test_alerts_are_silent_while_a_series_they_need_is_absent(
-    promtool: Path, tmp_path: Path
-) -> None:
+def test_alerts_are_silent_while_a_series_they_need_is_absent(promtool: Path, tmp_path: Path) -> None:
     # The first of its series is what the alert is about; a guard that is missing is no reason to be silent.
     tests = [
         promtool_test(case, name, dict(list(case.fires.items())[1:]), fires=False)
@@ -151,9 +149,7 @@ def test_runbooks_point_at_panels_columns_and_buttons_that_exist(path: Path) -> 
         assert wanted in words, f"board {name} has no {wanted!r}"
 
 
-def test_recorded_ratios_are_right_and_0_where_nothing_failed(
-    promtool: Path, tmp_path: Path
-) -> None:
+def test_recorded_ratios_are_right_and_0_where_nothing_failed(promtool: Path, tmp_path: Path) -> None:
     ended = 'llmster_request_success_total{daemon="box",model="m",finished_reason="stop"}'
     slow = 'llmster_request_success_total{daemon="box",model="n",finished_reason="error"}'
     fine = 'llmster_request_success_total{daemon="box",model="n",finished_reason="stop"}'
@@ -191,9 +187,7 @@ def test_recorded_ratios_are_right_and_0_where_nothing_failed(
     judge(promtool, tests, tmp_path)
 
 
-def test_settings_and_modes_that_differ_count_for_each_site_by_itself(
-    promtool: Path, tmp_path: Path
-) -> None:
+def test_settings_and_modes_that_differ_count_for_each_site_by_itself(promtool: Path, tmp_path: Path) -> None:
     mode = 'llmster_config_guardrails{{mode="{mode}",daemon="{name}",instance="{name}"}}'
     ttl = 'llmster_config_jit_ttl_seconds{{daemon="{name}",instance="{name}"}}'
     site = 'llmster_site_info{{site="{site}",daemon="{name}",instance="{name}"}}'

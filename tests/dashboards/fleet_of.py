@@ -1,0 +1,139 @@
+"""Shows the boards a fleet: `python -m tests.dashboards.fleet_of 50`, to look at them before a person with fifty hosts does.
+
+A few simulated hosts live through different scenarios; each is served under the names of several. Needs Prometheus,
+and Grafana for something to look at. Their rates are alike, so that only what a board looks like is shown, not its cost.
+"""
+
+import argparse
+import asyncio
+import contextlib
+import itertools
+import json
+import os
+import subprocess
+import sys
+import threading
+import urllib.request
+from collections.abc import Iterator, Sequence
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from pathlib import Path
+from typing import Final
+
+from daemonpulse.demo import stack
+from daemonpulse.demo.leftovers import leftovers
+from daemonpulse.demo.programs import free_port, running
+
+SCENARIOS: Final = (
+    "demo",
+    "steady",
+    "steady+burst",
+    "agent",
+    "stall",
+    "stuck",
+    "crash",
+    "leak",
+    "heat",
+    "mig",
+)
+SITES: Final = ("berlin", "lab", "montreal")
+OWN: Final = "daemon-of-the-fleet"
+"""What the simulated hosts call their daemon and their site, until they are served."""
+COMMAND: Final = str(Path(sys.executable).with_name("daemonpulse"))
+
+
+def host_names(count: int) -> list[str]:
+    """Name hosts so that they sort."""
+    return [f"gpu-box-{number:02}" for number in range(1, count + 1)]
+
+
+def named(metrics: str, name: str, site: str) -> str:
+    """Give the metrics of a simulated host as those of another one."""
+    return metrics.replace(f'site="{OWN}"', f'site="{site}"').replace(f'"{OWN}"', f'"{name}"')
+
+
+@contextlib.contextmanager
+def serving(source: str, name: str, site: str) -> Iterator[int]:
+    """Serve a simulated host's metrics under a name; give the port."""
+
+    class Handler(BaseHTTPRequestHandler):
+        def do_GET(self) -> None:
+            with urllib.request.urlopen(f"{source}/metrics") as answer:  # noqa: S310 - our own exporter
+                text = named(answer.read().decode(), name, site).encode()
+            self.send_response(200)
+            self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
+            self.send_header("Content-Length", str(len(text)))
+            self.end_headers()
+            self.wfile.write(text)
+
+        def log_message(self, *_arguments: object) -> None:
+            pass
+
+    server = ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    thread = threading.Thread(target=server.serve_forever, daemon=True)
+    thread.start()
+    try:
+        yield server.server_address[1]
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
+
+
+@contextlib.contextmanager
+def simulated(scenarios: Sequence[str], log: Path) -> Iterator[list[str]]:
+    """Run a simulated host for each scenario; give the URLs of their exporters."""
+    with contextlib.ExitStack() as ends, log.open("wb") as out:
+        urls = []
+        for seed, scenario in enumerate(scenarios):
+            port = free_port()
+            words = ["simulate", "--scenario", scenario, "--seed", str(seed), "--listen", f"127.0.0.1:{port}"]
+            words += ["--daemon-port", "0", "--daemon-name", OWN, "--daemon-site", OWN]
+            process = ends.enter_context(subprocess.Popen([COMMAND, *words], stdout=out, stderr=out))
+            ends.callback(process.terminate)
+            urls.append(f"http://127.0.0.1:{port}")
+        yield urls
+
+
+async def show(count: int, scenarios: Sequence[str], folder: Path, urls_file: Path | None) -> None:
+    """Run everything until it is interrupted."""
+    async with contextlib.AsyncExitStack() as ends:
+        hosts = ends.enter_context(simulated(scenarios, folder / "hosts.log"))
+        targets = [
+            {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": f"{name}:9810"}}
+            for name, source, site in zip(
+                host_names(count), itertools.cycle(hosts), itertools.cycle(SITES), strict=False
+            )
+            for port in [ends.enter_context(serving(source, name, site))]
+        ]
+        prometheus = stack.prometheus(folder, targets=[], alertmanager=None)
+        (folder / "prometheus" / "targets" / "exporter.json").write_text(json.dumps(targets))
+        urls = {}
+        urls["prometheus"] = await ends.enter_async_context(
+            running(prometheus, log_file=folder / "prometheus.log")
+        )
+        token = folder / "token"
+        for file in (token, token.with_name(stack.TEXT_TOKEN)):
+            file.write_text("none: nothing of a fleet can be pressed")
+        grafana = stack.grafana(folder, urls={key: url for key, url in urls.items() if url}, token_file=token)
+        urls["grafana"] = await ends.enter_async_context(running(grafana, log_file=folder / "grafana.log"))
+        for name, url in urls.items():
+            print(f"{name:<12} {url or 'is not on PATH'}", flush=True)
+        if urls_file is not None:
+            urls_file.write_text(json.dumps(urls))
+        await asyncio.Event().wait()
+
+
+def main() -> None:
+    """Read the command line."""
+    parser = argparse.ArgumentParser(prog="python -m tests.dashboards.fleet_of", description=__doc__)
+    parser.add_argument("count", type=int, nargs="?", default=50, help="hosts, each with one daemon")
+    parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="what they live through, in turn")
+    parser.add_argument("--urls-file", type=Path, help="write the addresses here, as JSON")
+    chosen = parser.parse_args()
+    os.nice(5)
+    with leftovers("daemonpulse-fleet-") as left, contextlib.suppress(KeyboardInterrupt):
+        asyncio.run(show(chosen.count, chosen.scenarios.split(","), left.folder, chosen.urls_file))
+
+
+if __name__ == "__main__":
+    main()
