@@ -55,9 +55,7 @@ def test_the_rules_name_only_catalogued_metrics() -> None:
 
 
 def test_the_rules_are_valid(promtool: Path) -> None:
-    ran = subprocess.run(
-        [promtool, "check", "rules", RULES], capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run([promtool, "check", "rules", RULES], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
@@ -86,7 +84,5 @@ def test_the_rules_give_dcgms_units_and_labels(promtool: Path, tmp_path: Path) -
     }
     path = tmp_path / "test.yaml"
     path.write_text(yaml.safe_dump(test), encoding="utf-8")
-    ran = subprocess.run(
-        [promtool, "test", "rules", path], capture_output=True, text=True, check=False
-    )
+    ran = subprocess.run([promtool, "test", "rules", path], capture_output=True, text=True, check=False)
     assert ran.returncode == 0, ran.stdout + ran.stderr

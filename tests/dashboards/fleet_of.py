@@ -1,7 +1,7 @@
-"""Shows the boards a fleet: `python -m tests.dashboards.fleet_of 50`, to look at them before a person with fifty hosts does.
+"""Shows the boards a fleet, to look at them before a person with fifty hosts does: `python -m tests.dashboards.fleet_of`.
 
-A few simulated hosts live through different scenarios; each is served under the names of several. Needs Prometheus,
-and Grafana for something to look at. Their rates are alike, so that only what a board looks like is shown, not its cost.
+A few simulated hosts live through different scenarios; each is served under the names of several. Needs Prometheus, and
+Grafana for something to look at. Only what a board looks like is shown, not what a fleet of so many costs.
 """
 
 import argparse
@@ -94,7 +94,7 @@ def simulated(scenarios: Sequence[str], log: Path) -> Iterator[list[str]]:
         yield urls
 
 
-async def show(count: int, scenarios: Sequence[str], folder: Path, urls_file: Path | None) -> None:
+async def show(count: int, scenarios: Sequence[str], folder: Path) -> None:
     """Run everything until it is interrupted."""
     async with contextlib.AsyncExitStack() as ends:
         hosts = ends.enter_context(simulated(scenarios, folder / "hosts.log"))
@@ -118,8 +118,6 @@ async def show(count: int, scenarios: Sequence[str], folder: Path, urls_file: Pa
         urls["grafana"] = await ends.enter_async_context(running(grafana, log_file=folder / "grafana.log"))
         for name, url in urls.items():
             print(f"{name:<12} {url or 'is not on PATH'}", flush=True)
-        if urls_file is not None:
-            urls_file.write_text(json.dumps(urls))
         await asyncio.Event().wait()
 
 
@@ -128,11 +126,10 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.dashboards.fleet_of", description=__doc__)
     parser.add_argument("count", type=int, nargs="?", default=50, help="hosts, each with one daemon")
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="what they live through, in turn")
-    parser.add_argument("--urls-file", type=Path, help="write the addresses here, as JSON")
     chosen = parser.parse_args()
     os.nice(5)
     with leftovers("daemonpulse-fleet-") as left, contextlib.suppress(KeyboardInterrupt):
-        asyncio.run(show(chosen.count, chosen.scenarios.split(","), left.folder, chosen.urls_file))
+        asyncio.run(show(chosen.count, chosen.scenarios.split(","), left.folder))
 
 
 if __name__ == "__main__":
