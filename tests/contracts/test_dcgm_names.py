@@ -4,7 +4,6 @@ import re
 import subprocess
 from pathlib import Path
 
-import pytest
 import yaml
 
 from exporter.catalogue import CATALOGUE

@@ -4,9 +4,7 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import pytest
 import yaml
-
 
 RULES = Path(__file__).parents[2] / "dashboards" / "generated" / "rules"
 WHERE = 'job="daemonpulse",instance="box:9810"'

@@ -1,4 +1,4 @@
-"""Shows the boards a fleet, to look at them before a person with fifty hosts does: `python -m tests.dashboards.fleet_of`.
+"""Shows the boards a fleet, before a person with fifty hosts looks at them: `python -m tests.dashboards.fleet_of`.
 
 A few simulated hosts live through different scenarios; each is served under the names of several. Needs Prometheus, and
 Grafana for something to look at. Only what a board looks like is shown, not what a fleet of so many costs.
