@@ -49,7 +49,8 @@ _CONVERSATION: Final = Column(
 
 _TRACES = tables.traces(
     "Slow requests",
-    "Which requests took longest? The id opens the trace: prefill, reasoning, answer, tool calls.",
+    "Which requests took longest? The id opens the trace, whose bars are named after their phases: Grafana colours"
+    " them by service, so all alike.",
     TraceQuery(f"{{{_REQUEST} && duration >= $slow}}", "spans"),
     columns=(_ID, _MODEL, _TOOK, _TTFT, _REASONED, _WRITTEN, _STARTED),
     largest="Duration",
