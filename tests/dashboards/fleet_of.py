@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import Final
 
 from daemonpulse.demo import stack
+from daemonpulse.demo.actions import TEXT_TOKEN
 from daemonpulse.demo.leftovers import leftovers
 from daemonpulse.demo.programs import free_port, running
 
@@ -112,7 +113,7 @@ async def show(count: int, scenarios: Sequence[str], folder: Path) -> None:
             running(prometheus, log_file=folder / "prometheus.log")
         )
         token = folder / "token"
-        for file in (token, token.with_name(stack.TEXT_TOKEN)):
+        for file in (token, token.with_name(TEXT_TOKEN)):
             file.write_text("none: nothing of a fleet can be pressed")
         grafana = stack.grafana(folder, urls={key: url for key, url in urls.items() if url}, token_file=token)
         urls["grafana"] = await ends.enter_async_context(running(grafana, log_file=folder / "grafana.log"))
