@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -25,7 +26,7 @@ def token(token_file: Path | None) -> str | None:
         return _read(token_file, f"--token-file={token_file}")
     from_variable = os.environ.get(VARIABLE)
     if from_variable:
-        return from_variable.strip()
+        return _usable(from_variable, VARIABLE)
     file = own_file()
     try:
         mode = stat.S_IMODE(file.stat().st_mode)
@@ -46,6 +47,14 @@ def missing() -> str:
 
 def _read(file: Path, named: str) -> str:
     try:
-        return bounded_file.read_text(file).strip()
+        text = bounded_file.read_text(file)
     except (OSError, ValueError) as error:
         fail(f"{named}: cannot be read ({bounded_file.why(error)})")
+    return _usable(text, named)
+
+
+def _usable(text: str, named: str) -> str:
+    """Refuse what no header can carry; the value is not shown."""
+    if not re.fullmatch(r"[!-~]+", token := text.strip()):
+        fail(f"{named}: holds no token; write one such as dp_… and nothing else, on one line")
+    return token

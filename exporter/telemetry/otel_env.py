@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Final
 
 from exporter.shared import urls
-from exporter.shared.settings_table import SettingsError
+from exporter.shared.settings_table import SettingsError, choice, existing_file
 
 _OTLP: Final = "OTEL_EXPORTER_OTLP_"
 _PARTS: Final = ("", "TRACES_", "LOGS_", "METRICS_")
@@ -24,6 +24,11 @@ _CONTENT: Final = {
     "TRUE": (True, True),
 }
 _PROTOCOLS: Final = ("http/protobuf", "grpc")
+_COMPRESSIONS: Final = ("none", "gzip", "deflate")
+_FILES: Final = ("CERTIFICATE", "CLIENT_CERTIFICATE", "CLIENT_KEY")
+_MILLISECONDS: Final = ("OTEL_METRIC_EXPORT_INTERVAL", "OTEL_METRIC_EXPORT_TIMEOUT")
+_HEADER: Final = re.compile(r"\s*[!#-'*+\-.0-9A-Z^-z|~]+\s*=[ -~]*")
+"""A header's name, `=` and its value. Source: the SDK's own reading (opentelemetry.util.re)."""
 
 
 def check(environ: Mapping[str, str] = os.environ) -> None:
@@ -35,21 +40,47 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
         return
     content_wanted(environ)
     for part in _PARTS:
-        protocol = environ.get(key := f"{_OTLP}{part}PROTOCOL", "")
-        if protocol not in ("", *_PROTOCOLS):
-            raise SettingsError(key=key, value=protocol, fix=f"choose one of {', '.join(_PROTOCOLS)}")
-        if protocol == "grpc" and not _has_grpc():
-            fix = "needs the extra `grpc` of daemonpulse; http/protobuf, at port 4318, needs nothing"
-            raise SettingsError(key=key, value=protocol, fix=fix)
-        protocol = protocol or environ.get(f"{_OTLP}PROTOCOL", "")
-        endpoint = environ.get(key := f"{_OTLP}{part}ENDPOINT", "")
-        if endpoint and not is_endpoint(endpoint, protocol):
-            shown = "" if "@" in endpoint else endpoint
-            fix = "write http://host:4318 (http/protobuf) or http://host:4317 (grpc)"
-            raise SettingsError(key=key, value=shown, fix=fix)
-        timeout = environ.get(key := f"{_OTLP}{part}TIMEOUT", "").strip()
-        if timeout and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", timeout, re.ASCII):
-            raise SettingsError(key=key, value=timeout, fix="write a number of seconds, such as 10")
+        protocol = _check_receiver(f"{_OTLP}{part}", environ)
+        _check_request(f"{_OTLP}{part}", protocol, environ)
+    for key in _MILLISECONDS:
+        text = environ.get(key, "").strip()
+        if text and milliseconds(key, 0, environ) == 0:
+            raise SettingsError(key=key, value=text, fix="write a number of milliseconds, such as 60000")
+
+
+def _check_receiver(prefix: str, environ: Mapping[str, str]) -> str:
+    """Check how and where a receiver is asked; return the protocol that holds for it."""
+    protocol = environ.get(key := f"{prefix}PROTOCOL", "")
+    if protocol not in ("", *_PROTOCOLS):
+        raise SettingsError(key=key, value=protocol, fix=f"choose one of {', '.join(_PROTOCOLS)}")
+    if protocol == "grpc" and not _has_grpc():
+        fix = "needs the extra `grpc` of daemonpulse; http/protobuf, at port 4318, needs nothing"
+        raise SettingsError(key=key, value=protocol, fix=fix)
+    protocol = protocol or environ.get(f"{_OTLP}PROTOCOL", "")
+    endpoint = environ.get(key := f"{prefix}ENDPOINT", "")
+    if endpoint and not is_endpoint(endpoint, protocol):
+        shown = "" if "@" in endpoint else endpoint
+        fix = "write http://host:4318 (http/protobuf) or http://host:4317 (grpc)"
+        raise SettingsError(key=key, value=shown, fix=fix)
+    return protocol
+
+
+def _check_request(prefix: str, protocol: str, environ: Mapping[str, str]) -> None:
+    """Check what goes with each request."""
+    timeout = environ.get(key := f"{prefix}TIMEOUT", "").strip()
+    if timeout and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", timeout, re.ASCII):
+        raise SettingsError(key=key, value=timeout, fix="write a number of seconds, such as 10")
+    compression = environ.get(key := f"{prefix}COMPRESSION", "").strip().lower()
+    if compression:
+        choice(compression, key, choices=("gzip",) if protocol == "grpc" else _COMPRESSIONS)
+    headers = environ.get(key := f"{prefix}HEADERS", "")
+    if not all(_HEADER.fullmatch(header) for header in headers.split(",") if header.strip()):
+        # The SDK would write a value that it cannot read, a password perhaps, into the log.
+        raise SettingsError(key=key, value="", fix="write name=value, and commas between several")
+    for file in _FILES:
+        path = environ.get(key := f"{prefix}{file}", "")
+        if path:
+            existing_file(path, key)
 
 
 def _has_grpc() -> bool:

@@ -10,10 +10,12 @@ from pathlib import Path
 
 import pytest
 from click.testing import CliRunner, Result
+from opentelemetry.util.re import parse_env_headers
 
 from daemonpulse import refusals
 from daemonpulse.cli import main
-from tests.daemonpulse.test_cli import clean_environment, daemonpulse
+from exporter.telemetry import otel_env
+from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse
 
 NOWHERE = "127.0.0.1:0"
 
@@ -76,8 +78,7 @@ TAKE_FILES = (
     ("actions", "serve", "--web-config"),
     ("actions", "ps", "--token-file"),
 )
-FINE = {("--daemon-home", "folder"), ("--token-file", "text"), ("--token-file", "cut.json")}
-"""--token-file: any text may be a token; the service says that it is none."""
+FINE = {("--daemon-home", "folder")}
 
 
 @pytest.mark.parametrize(
@@ -164,6 +165,11 @@ def test_an_address_that_cannot_be_listened_on(
             "PROTOCOL=grcp: choose one of http/protobuf, grpc",
         ),
         ({"ENDPOINT": "http://c:4318", "TIMEOUT": "10s"}, "OTEL_EXPORTER_OTLP_TIMEOUT=10s: write a number"),
+        ({"HEADERS": "Authorization: Bearer secret"}, "OTEL_EXPORTER_OTLP_HEADERS: write name=value"),
+        ({"LOGS_HEADERS": "a=b,secret"}, "OTEL_EXPORTER_OTLP_LOGS_HEADERS: write name=value"),
+        ({"COMPRESSION": "zip"}, "COMPRESSION=zip: choose one of none, gzip, deflate"),
+        ({"PROTOCOL": "grpc", "COMPRESSION": "deflate"}, "COMPRESSION=deflate: choose one of gzip"),
+        ({"CERTIFICATE": "/missing.pem"}, "OTEL_EXPORTER_OTLP_CERTIFICATE=/missing.pem: no such file"),
     ],
 )
 @pytest.mark.parametrize("command", [("exporter",), ("actions", "serve")], ids=" ".join)
@@ -175,6 +181,64 @@ def test_a_receiver_that_cannot_be_asked(
     said = refused(*command, "--listen", NOWHERE, *state, **otel)
     assert says in said
     assert "secret" not in said
+
+
+@pytest.mark.parametrize("text", ["60s", "0", "-1", "1.5", "x"])
+def test_an_interval_of_pushes_that_is_none(text: str) -> None:
+    said = refused("exporter", "--listen", NOWHERE, OTEL_METRIC_EXPORT_INTERVAL=text)
+    assert f"OTEL_METRIC_EXPORT_INTERVAL={text}: write a number of milliseconds" in said
+
+
+def test_headers_that_the_sdk_reads_are_taken() -> None:
+    for headers in ("", "a=b", "Authorization=Basic%20abc==", " a = b c , x-y=", "a=b,,c=d,"):
+        otel_env.check({"OTEL_EXPORTER_OTLP_HEADERS": headers})
+        assert all("Header format" not in key for key in parse_env_headers(headers, liberal=True))
+
+
+@pytest.mark.parametrize("place", ["/proc/no/boards", "/dev/null/boards", f"/{'x' * 300}/boards"])
+def test_a_place_that_cannot_be_written(place: str) -> None:
+    assert "name another place" in refused("dashboards", "build", "--output", place)
+
+
+@pytest.mark.parametrize("command", [("--version",), ("top", "--once"), ("actions", "--help")], ids=" ".join)
+def test_a_disk_that_is_full_is_one_line(command: tuple[str, ...]) -> None:
+    with Path("/dev/full").open("w") as full:
+        ended = subprocess.run(
+            [COMMAND, *command],
+            env=clean_environment(),
+            stdout=full,
+            stderr=subprocess.PIPE,
+            text=True,
+            timeout=60,
+            check=False,
+        )
+    last = ended.stderr.splitlines()[-1]
+    assert (ended.returncode, last.rpartition(": ")[2]) == (1, "No space left on device"), ended.stderr
+    assert "Traceback" not in ended.stderr
+    assert "Exception" not in ended.stderr
+
+
+def test_a_terminal_without_unicode_sees_question_marks_instead_of_a_traceback() -> None:
+    program = (
+        "import click; from daemonpulse.cli import main\n"
+        "main.add_command(click.Command('draw', callback=lambda: click.echo('▏…·')))\n"
+        "main(['draw'])"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program],
+        env=clean_environment() | {"PYTHONIOENCODING": "latin-1"},
+        capture_output=True,
+        timeout=60,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout) == (0, b"??\xb7\n"), ended.stderr
+
+
+@pytest.mark.parametrize("text", ["", "two words", "dp_a\nb", "dp_\u00e9", "dp_\x00"])
+def test_a_token_that_no_header_can_carry_is_not_shown(tmp_path: Path, text: str) -> None:
+    (tmp_path / "token").write_text(text)
+    said = refused("actions", "ps", "--token-file", str(tmp_path / "token"))
+    assert said.endswith("holds no token; write one such as dp_… and nothing else, on one line")
 
 
 def test_the_demo_says_the_same_of_a_receiver(tmp_path: Path) -> None:
