@@ -8,12 +8,14 @@ import json
 import os
 import subprocess
 import time
-from collections.abc import Callable, Iterator, Mapping
+import uuid
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any, Final
 
 import pytest
 
+from daemonpulse.demo.programs import free_port
 from tests.compose.test_compose_file import COMPOSE, SERVICES, VARIANTS
 from tests.compose.test_containers import with_defaults
 
@@ -133,18 +135,47 @@ def words_of(name: str, changes: Mapping[str, str]) -> tuple[list[str], list[str
 
 @contextlib.contextmanager
 def running(
-    image: str, name: str, *, volumes: Mapping[str, str] | None = None, network: str = "none", **changes: str
+    image: str,
+    name: str,
+    *,
+    volumes: Mapping[str, str] | None = None,
+    network: str = "none",
+    more: Sequence[str] = (),
+    **changes: str,
 ) -> Iterator[Container]:
-    """Run a service; it is removed at the end."""
+    """Run a service, with `more` flags of `docker run`; it is removed at the end."""
     flags, command = words_of(name, changes)
     if not any(flag.startswith("--network=") for flag in flags):
         flags.append(f"--network={network}")
     flags += [f"--volume={volume}:{place}" for volume, place in (volumes or {}).items()]
-    container = Container(docker("run", "--detach", *flags, image, *command)[:12])
+    container = Container(docker("run", "--detach", *flags, *more, image, *command)[:12])
     try:
         yield container
     finally:
         docker("rm", "--force", container.name)
+
+
+@contextlib.contextmanager
+def watched(image: str) -> Iterator[str]:
+    """Run a simulated daemon and an exporter beside it, and give the exporter's URL on the host of the engine."""
+    network, port = f"daemonpulse-test-{uuid.uuid4().hex[:8]}", free_port()
+    docker("network", "create", network)
+    try:
+        with (
+            running(image, "simulator", network=network, more=["--network-alias=simulator"]) as simulator,
+            running(
+                image,
+                "exporter",
+                network=network,
+                more=[f"--publish=127.0.0.1:{port}:9810"],
+                DAEMONPULSE_DAEMON_URL="http://simulator:1234",
+            ) as exporter,
+        ):
+            simulator.healthy()
+            exporter.healthy()
+            yield f"http://127.0.0.1:{port}"
+    finally:
+        docker("network", "rm", network)
 
 
 def once(image: str, name: str, volumes: Mapping[str, str], **changes: str) -> int:

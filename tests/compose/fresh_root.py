@@ -1,10 +1,12 @@
-"""`python -m tests.compose.fresh_root venv|deb`: from a bare Debian to an exporter that a Prometheus scrapes.
+"""`python -m tests.compose.fresh_root venv|deb|image`: from nothing to an exporter that a Prometheus scrapes.
 
-Makes a Debian 12 by debootstrap in a folder, installs DaemonPulse there the way docs/INSTALL.md says, starts a
-simulated daemon and an exporter in it by hand, and waits until a Prometheus outside has stored what they say. Needs
-root, debootstrap, Debian's mirror, and for the venv way PyPI. The image: test_docker_engine.py.
+venv and deb make a Debian by debootstrap in a folder, install DaemonPulse there the way docs/INSTALL.md says, and start
+a simulated daemon and an exporter in it by hand; image builds the image and starts both in containers. A Prometheus
+outside then stores what they say. Debian needs root, debootstrap, Debian's mirror, and for the venv way PyPI; the image
+needs a Docker engine on this host, and its base (or DAEMONPULSE_TEST_IMAGE, the name of one that was built).
 """
 
+import argparse
 import asyncio
 import contextlib
 import json
@@ -25,7 +27,8 @@ from daemonpulse.demo import stack
 from daemonpulse.demo.programs import free_port, running
 
 ROOT = Path(__file__).parents[2]
-RELEASE = "bookworm"
+RELEASES = {"bookworm": (3, 11), "trixie": (3, 13)}
+"""Debian 12 and 13, and the Python of each: a package made with one installs on one of them."""
 START_S = 120
 
 
@@ -94,15 +97,20 @@ def environment() -> dict[str, str]:
     } | kept
 
 
-def bare(folder: Path) -> Debian:
+def release_of_this_python() -> str | None:
+    """Name the Debian on which a package that this Python makes installs."""
+    return next((name for name, python in RELEASES.items() if python == sys.version_info[:2]), None)
+
+
+def bare(folder: Path, release: str) -> Debian:
     """Make a bare Debian; the one that was made first is kept and copied."""
-    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daemonpulse-tests" / RELEASE
+    cache = Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "daemonpulse-tests" / release
     if not cache.is_dir():
         cache.parent.mkdir(parents=True, exist_ok=True)
         made = Path(tempfile.mkdtemp(dir=cache.parent))
         made.chmod(0o755)
         subprocess.run(
-            ["debootstrap", "--variant=minbase", RELEASE, made], check=True, stdout=subprocess.DEVNULL
+            ["debootstrap", "--variant=minbase", release, made], check=True, stdout=subprocess.DEVNULL
         )
         made.rename(cache)
     subprocess.run(["cp", "-a", "--reflink=auto", cache, folder], check=True)
@@ -198,19 +206,32 @@ async def scraped(targets: Sequence[str], query: str) -> list[dict[str, Any]]:
                 await asyncio.sleep(0.5)
 
 
-def main(way: str) -> None:
+def main(way: str, release: str) -> None:
     """Go one way."""
-    with tempfile.TemporaryDirectory(prefix="fresh-root-") as folder:
-        debian = bare(Path(folder) / "debian")
-        if way == "deb":
-            subprocess.run([ROOT / "compose" / "packages" / "build", folder], check=True)
-            [package] = Path(folder).glob("*.deb")
-            install_deb(debian, package)
+    with contextlib.ExitStack() as stack:
+        if way == "image":
+            from tests.compose import docker_engine
+
+            url = stack.enter_context(docker_engine.watched(docker_engine.build()))
         else:
-            install_venv(debian)
-        with watched(debian, user="nobody" if way == "venv" else "daemonpulse") as url:
-            print(json.dumps(asyncio.run(scraped([url], "llmster_up == 1"))))
+            folder = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="fresh-root-")))
+            debian = bare(folder / "debian", release)
+            if way == "deb":
+                build = [ROOT / "compose" / "packages" / "build", folder]
+                subprocess.run(build, check=True, env=os.environ | {"PYTHON": sys.executable})
+                [package] = folder.glob("*.deb")
+                install_deb(debian, package)
+            else:
+                install_venv(debian)
+            url = stack.enter_context(watched(debian, user="nobody" if way == "venv" else "daemonpulse"))
+        print(json.dumps(asyncio.run(scraped([url], "llmster_up == 1"))))
 
 
 if __name__ == "__main__":
-    main(sys.argv[1])
+    arguments = argparse.ArgumentParser(description=__doc__.splitlines()[0])
+    arguments.add_argument("way", choices=("venv", "deb", "image"))
+    arguments.add_argument(
+        "--release", choices=tuple(RELEASES), default=release_of_this_python() or "bookworm"
+    )
+    chosen = arguments.parse_args()
+    main(chosen.way, chosen.release)

@@ -1,5 +1,6 @@
 """The image in a real Docker engine: what it holds, what a container may do, and what outlives one."""
 
+import asyncio
 import json
 import re
 import time
@@ -7,9 +8,11 @@ import uuid
 from collections.abc import Iterator
 from importlib import metadata
 
+import httpx
 import pytest
 
-from tests.compose.docker_engine import BASE, Container, build, docker, once, running
+from tests.compose.docker_engine import BASE, Container, build, docker, once, running, watched
+from tests.compose.fresh_root import scraped
 
 pytestmark = [pytest.mark.external("docker engine"), pytest.mark.timeout(900)]
 STATE, TOKEN = "/var/lib/daemonpulse", "/run/daemonpulse"
@@ -167,6 +170,17 @@ def test_roles_are_those_of_the_token(image: str, volumes: dict[str, str]) -> No
         )
         url = "http://127.0.0.1:9811/v1/daemons/local/models/eject-all"
         assert container.run("python3", "-c", program, url, token) == "403"
+
+
+@pytest.mark.external("prometheus")
+async def test_an_exporter_in_a_container_is_scraped(image: str) -> None:
+    with watched(image) as url:
+        try:
+            await asyncio.to_thread(httpx.get, f"{url}/healthz", trust_env=False)
+        except httpx.ConnectError:
+            pytest.skip("needs a Docker engine on this host: its published ports are not reached from here")
+        [up] = await scraped([url], "llmster_up == 1")
+    assert up["metric"]["daemon"] == "local"
 
 
 def test_bad_settings_end_a_container_with_two_and_one_line(image: str) -> None:

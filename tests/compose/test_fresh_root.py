@@ -1,9 +1,11 @@
 """A bare Debian becomes a host with an exporter that is scraped: by a virtual environment and by the .deb."""
 
 import asyncio
+import os
 import re
 import shutil
 import subprocess
+import sys
 from collections.abc import Iterable, Iterator
 from contextlib import AbstractContextManager
 from pathlib import Path
@@ -24,7 +26,11 @@ STATE = "/var/lib/daemonpulse"
 
 @pytest.fixture(name="debian")
 def _debian(tmp_path: Path) -> Iterator[Debian]:
-    yield fresh_root.bare(tmp_path / "debian")
+    """Give a bare Debian that has the Python that runs the tests: a package is made for one version of it."""
+    release = fresh_root.release_of_this_python()
+    if release is None:
+        pytest.skip(f"needs a Python of {', '.join(fresh_root.RELEASES)}")
+    yield fresh_root.bare(tmp_path / "debian", release)
     shutil.rmtree(tmp_path / "debian")  # half a gigabyte
 
 
@@ -32,15 +38,19 @@ def _debian(tmp_path: Path) -> Iterator[Debian]:
 def _packages(external_tool: FindTool, tmp_path_factory: pytest.TempPathFactory) -> Path:
     external_tool("nfpm")
     folder = tmp_path_factory.mktemp("packages")
-    subprocess.run([ROOT / "compose" / "packages" / "build", folder], check=True)
+    build = [ROOT / "compose" / "packages" / "build", folder]
+    subprocess.run(build, check=True, env=os.environ | {"PYTHON": sys.executable})
     return folder
 
 
-async def test_a_venv_of_the_checkout_is_scraped(debian: Debian) -> None:
+@pytest.mark.parametrize("release", fresh_root.RELEASES)
+async def test_a_venv_of_the_checkout_is_scraped(tmp_path: Path, release: str) -> None:
+    debian = fresh_root.bare(tmp_path / "debian", release)
     fresh_root.install_venv(debian)
     with fresh_root.watched(debian, user="nobody") as url:
         [up] = await fresh_root.scraped([url], "llmster_up == 1")
     assert up["metric"]["daemon"] == "local"
+    shutil.rmtree(tmp_path / "debian")
 
 
 def test_the_deb_is_installed_scraped_upgraded_removed_and_purged(debian: Debian, packages: Path) -> None:
@@ -101,11 +111,60 @@ def test_the_rpm_holds_the_same_and_needs_what_there_is(
         )
         return told.stdout.splitlines()
 
-    assert files_of(debian, ask("--list")) == files_of(debian, installed_files(debian))
+    as_fedora = {
+        name.replace("/zsh/vendor-completions/", "/zsh/site-functions/")
+        for name in files_of(debian, installed_files(debian))
+    }
+    assert files_of(debian, ask("--list")) == as_fedora
     assert {"/usr/bin/python3.11", "/usr/sbin/useradd"} <= set(ask("--requires"))
     assert {"/etc/daemonpulse/exporter.env", "/etc/daemonpulse/actions.env"} <= set(ask("--configfiles"))
     scripts = "\n".join(ask("--scripts"))
     assert all(part in scripts for part in ("useradd --system", "try-restart", "disable --now"))
+
+
+@pytest.mark.external("rpm")
+def test_the_rpm_is_installed_verified_scraped_upgraded_and_removed(
+    debian: Debian, packages: Path, external_tool: FindTool
+) -> None:
+    """In a Debian, whose packages rpm does not know: what the .rpm needs is there as files."""
+    [package] = packages.glob("*.rpm")
+    [python] = {needed for needed in requirements(external_tool("rpm"), package) if "/python" in needed}
+    debian.run("apt-get", "-qq", "install", "--no-install-recommends", "-y", Path(python).name)
+    assert all(debian.path(needed).exists() for needed in requirements(external_tool("rpm"), package))
+
+    def rpm(*words: str | Path, code: int = 0) -> str:
+        command = [external_tool("rpm"), "--root", debian.folder, *words]
+        ran = subprocess.run(command, capture_output=True, text=True, check=False)
+        assert ran.returncode == code, ran.stdout + ran.stderr
+        return ran.stdout + ran.stderr
+
+    assert rpm("--nodeps", "--install", package) == "", "its scriptlets have nothing to say"
+    assert rpm("--verify", "--nodeps", "daemonpulse") == ""
+    assert owner(debian, STATE) == ("daemonpulse", "daemonpulse", "700")
+    made = ("daemonpulse", "actions", "token", "new", "--name", "me", "--state", STATE)
+    token = debian.run(*made, user="daemonpulse").stdout
+    with fresh_root.watched(debian, user="daemonpulse") as exporter:
+        [up] = asyncio.run(fresh_root.scraped([exporter], "llmster_up == 1"))
+    assert up["metric"]["daemon"] == "local"
+
+    settings = debian.path("/etc/daemonpulse/exporter.env")
+    settings.write_text(mine := settings.read_text() + "DAEMONPULSE_LOG_LEVEL=debug\n")
+    rpm("--nodeps", "--upgrade", "--force", package)
+    assert settings.read_text() == mine
+    assert "/etc/daemonpulse/exporter.env" in rpm("--verify", "--nodeps", "daemonpulse", code=1)
+    listed = debian.run("daemonpulse", "actions", "token", "list", "--state", STATE, user="daemonpulse")
+    assert token[3:11] in listed.stdout
+
+    rpm("--erase", "daemonpulse")
+    assert not debian.path("/opt/daemonpulse").exists()
+    assert not debian.path("/usr/bin/daemonpulse").is_symlink()
+    assert settings.with_name("exporter.env.rpmsave").read_text() == mine
+    assert debian.path(f"{STATE}/actions.sqlite3").exists()
+
+
+def requirements(rpm: Path, package: Path) -> list[str]:
+    told = subprocess.run([rpm, "-qp", "--requires", package], capture_output=True, text=True, check=True)
+    return [line for line in told.stdout.splitlines() if line.startswith("/")]
 
 
 def files_of(debian: Debian, names: Iterable[str]) -> set[str]:

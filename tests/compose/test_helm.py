@@ -3,6 +3,7 @@
 import re
 import subprocess
 import tomllib
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -12,6 +13,7 @@ import yaml
 
 from actions.settings import load as load_actions
 from exporter.settings import load as load_exporter
+from exporter.tap.settings import load as load_tap
 from tests.external import FindTool
 
 ROOT = Path(__file__).parents[2]
@@ -19,7 +21,7 @@ CHART = ROOT / "compose" / "helm" / "daemonpulse"
 KUBERNETES = "1.31"
 DAEMONS = [
     {"name": "forge", "url": "https://forge.example.org:1234", "tokenSecret": "forge-token"},
-    {"name": "attic.lan", "url": "http://attic.lan:1234"},
+    {"name": "attic.lan", "url": "http://attic.lan:1234", "tapUrl": "http://attic.lan:9812"},
 ]
 VALUES: dict[str, dict[str, Any]] = {
     "default": {},
@@ -29,11 +31,23 @@ VALUES: dict[str, dict[str, Any]] = {
             "daemon": {"name": "box", "tokenSecret": "box-token"},
             "tolerations": [{"key": "nvidia.com/gpu", "operator": "Exists"}],
             "env": {"DAEMONPULSE_LOG_FORMAT": "json"},
+            "tap": {"enabled": True},
         },
         "otlp": {"endpoint": "http://collector:4318", "metrics": True, "headersSecret": "otlp"},
     },
     "remote": {"nodes": {"enabled": False}, "remote": {"enabled": True, "daemons": DAEMONS}},
     "everything": {
+        "capture": "full",
+        "liveTokenSecret": "live",
+        "nodes": {
+            "tap": {
+                "enabled": True,
+                "listen": ":2345",
+                "clientsSecret": "clients",
+                "clientHeader": "x-client",
+                "env": {"DAEMONPULSE_LOG_LEVEL": "debug"},
+            }
+        },
         "remote": {"enabled": True, "daemons": DAEMONS},
         "actions": {
             "enabled": True,
@@ -52,6 +66,7 @@ VALUES: dict[str, dict[str, Any]] = {
         "image": {"repository": "registry.example.org/daemonpulse", "pullSecrets": ["registry"]},
     },
 }
+LOAD: dict[str, Callable[..., Any]] = {"actions": load_actions, "exporter": load_exporter, "tap": load_tap}
 pytestmark = pytest.mark.external("helm")
 
 
@@ -122,28 +137,80 @@ def test_no_pod_may_more_than_it_needs(external_tool: FindTool, tmp_path: Path) 
                     assert secret is None or "secretKeyRef" in variable.get("valueFrom", {})
 
 
-def test_the_settings_are_ones_that_the_programs_take(external_tool: FindTool, tmp_path: Path) -> None:
-    objects = rendered(external_tool("helm"), VALUES["everything"], tmp_path)
+@pytest.mark.parametrize("name", VALUES)
+def test_the_settings_are_ones_that_the_programs_take(
+    external_tool: FindTool, tmp_path: Path, name: str
+) -> None:
+    objects = rendered(external_tool("helm"), VALUES[name], tmp_path)
+    files = secret_files(tmp_path)
     for one in objects:
         if one["kind"] == "ConfigMap" and "daemonpulse.toml" in one["data"]:
-            text = one["data"]["daemonpulse.toml"]
+            text = moved(one["data"]["daemonpulse.toml"], files)
             assert [daemon["name"] for daemon in tomllib.loads(text)["daemons"]] == ["forge", "attic.lan"]
-            token = tmp_path / "token"
-            token.write_text("sk-lm-ABCDEFGH:ABCDEFGHIJKLMNOPQRST")
-            text = text.replace("/etc/daemonpulse/tokens/forge/token", str(token))
             (tmp_path / "daemonpulse.toml").write_text(text)
+    loaded = []
     for one in objects:
         if one["kind"] not in {"DaemonSet", "Deployment"}:
             continue
-        (box,) = one["spec"]["template"]["spec"]["containers"]
-        environ = {
-            variable["name"]: variable.get("value", "x")
-            for variable in box["env"]
-            if variable["name"].startswith("DAEMONPULSE_")
-        }
-        flags = {"config": str(tmp_path / "daemonpulse.toml")} if "--config" in box["args"] else {}
-        load = load_actions if box["args"][0] == "actions" else load_exporter
-        assert load(flags, environ).listen_port == box["ports"][0]["containerPort"]
+        spec = one["spec"]["template"]["spec"]
+        volumes = {volume["name"] for volume in spec["volumes"]}
+        for box in spec["containers"]:
+            mounts = {mount["mountPath"]: mount["name"] for mount in box.get("volumeMounts", ())}
+            assert set(mounts.values()) <= volumes
+            environ = {
+                variable["name"]: moved(variable.get("value", "x"), files)
+                for variable in box["env"]
+                if variable["name"].startswith("DAEMONPULSE_")
+            }
+            named = [variable.get("value", "") for variable in box["env"]]
+            folders = {str(Path(value).parent) for value in named if value.startswith("/etc/daemonpulse/")}
+            assert folders <= mounts.keys(), "every secret that is named is mounted"
+            flags = {"config": str(tmp_path / "daemonpulse.toml")} if "--config" in box["args"] else {}
+            settings = LOAD[box["args"][0]](flags, environ)
+            assert settings.listen_port == box["ports"][0]["containerPort"]
+            loaded.append((box, settings))
+    assert loaded
+    for box, settings in loaded:
+        if box["args"] == ["tap"]:
+            assert settings.reports_port == box["ports"][1]["containerPort"]
+            (exporter,) = (own for other, own in loaded if other["args"] == ["exporter"])
+            assert exporter.daemons[0].tap_url == f"http://{settings.reports_host}:{settings.reports_port}"
+            assert settings.upstream_port == int(exporter.daemons[0].url.rpartition(":")[2])
+    if name == "everything":
+        assert [settings.live_token is not None for _, settings in loaded] == [True] * 4
+
+
+def secret_files(folder: Path) -> dict[str, Path]:
+    """Write what the Secrets of the values would hold, by the place where a pod finds it."""
+    texts = {
+        "/etc/daemonpulse/tokens/forge/token": "sk-lm-ABCDEFGH:ABCDEFGHIJKLMNOPQRST",
+        "/etc/daemonpulse/token/token": "sk-lm-ABCDEFGH:ABCDEFGHIJKLMNOPQRST",
+        "/etc/daemonpulse/live/token": "x" * 40,
+        "/etc/daemonpulse/clients/clients": f"{'0' * 64} ci\n",
+    }
+    files = {place: folder / f"secret-{number}" for number, place in enumerate(texts)}
+    for place, file in files.items():
+        file.write_text(texts[place])
+    return files
+
+
+def moved(text: str, files: dict[str, Path]) -> str:
+    for place, file in files.items():
+        text = text.replace(place, str(file))
+    return text
+
+
+def test_clients_may_finish_before_a_pod_with_a_tap_is_killed(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    values = {"nodes": {"tap": {"enabled": True, "drainSeconds": 120}}}
+    (pods,) = (one for one in rendered(external_tool("helm"), values, tmp_path) if one["kind"] == "DaemonSet")
+    assert pods["spec"]["template"]["spec"]["terminationGracePeriodSeconds"] > 120
+
+
+def test_off_may_be_written_without_quotes(external_tool: FindTool, tmp_path: Path) -> None:
+    objects = rendered(external_tool("helm"), {"capture": False}, tmp_path)
+    assert "DAEMONPULSE_CAPTURE" not in yaml.safe_dump(objects)
 
 
 @pytest.mark.external("promtool")
@@ -171,6 +238,9 @@ def test_promtool_takes_the_rendered_rules(external_tool: FindTool, tmp_path: Pa
         {"actions": {"enabled": True}},
         {"remote": {"enabled": True, "daemons": [{"name": "no url"}]}},
         {"actions": {"scope": "root"}},
+        {"capture": "some"},
+        {"liveTokenSecret": "live"},
+        {"nodes": {"tap": {"listen": "1235"}}},
     ],
     ids=str,
 )

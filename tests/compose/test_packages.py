@@ -72,8 +72,14 @@ def test_a_settings_file_holds_every_setting_as_a_comment_that_may_be_uncommente
 def test_completion_is_made_for_three_shells(made: Path) -> None:
     for name in ("daemonpulse", "_daemonpulse", "daemonpulse.fish"):
         assert "_DAEMONPULSE_COMPLETE" in (made / "completion" / name).read_text(encoding="utf-8")
-        [where] = [dst for dst, one in CONTENTS.items() if one.get("src") == f"${{STAGE}}/completion/{name}"]
-        assert where.endswith(f"/{name}")
+        for packager in ("deb", "rpm"):
+            [where] = [
+                dst
+                for dst, one in CONTENTS.items()
+                if one.get("src") == f"${{STAGE}}/completion/{name}"
+                and one.get("packager", packager) == packager
+            ]
+            assert where.endswith(f"/{name}")
 
 
 def test_every_file_of_the_recipe_is_there_and_its_place_is_absolute() -> None:

@@ -209,7 +209,7 @@ def test_a_disk_that_is_full_is_one_line(command: tuple[str, ...]) -> None:
             stdout=full,
             stderr=subprocess.PIPE,
             text=True,
-            timeout=60,
+            timeout=240,
             check=False,
         )
     last = ended.stderr.splitlines()[-1]
@@ -228,7 +228,7 @@ def test_a_terminal_without_unicode_sees_question_marks_instead_of_a_traceback()
         [sys.executable, "-c", program],
         env=clean_environment() | {"PYTHONIOENCODING": "latin-1"},
         capture_output=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (0, b"??\xb7\n"), ended.stderr
@@ -283,7 +283,7 @@ def test_a_command_whose_extra_is_missing_says_what_to_install(
         env=clean_environment(),
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=240,
         check=False,
     )
     assert (ended.returncode, ended.stdout) == (2, ""), ended.stderr

@@ -53,6 +53,33 @@ capabilities: {drop: [ALL]}
 {{- end }}
 {{- end }}
 
+{{/* What exporter and tap let out of text; YAML reads an unquoted off as false. */}}
+{{- define "daemonpulse.capture" -}}
+{{- if has .Values.capture (list "redacted" "full") }}
+- {name: DAEMONPULSE_CAPTURE, value: {{ .Values.capture }}}
+{{- end }}
+{{- if .Values.liveTokenSecret }}
+{{- if ne (toString .Values.capture) "full" }}{{ fail "liveTokenSecret shows text of running requests: it needs capture: full" }}{{ end }}
+- {name: DAEMONPULSE_LIVE_TOKEN_FILE, value: /etc/daemonpulse/live/token}
+{{- end }}
+{{- end }}
+
+{{- define "daemonpulse.secret-mounts" -}}
+{{- range $name, $secret := . }}
+{{- if $secret }}
+- {name: {{ $name }}, mountPath: /etc/daemonpulse/{{ $name }}, readOnly: true}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{- define "daemonpulse.secret-volumes" -}}
+{{- range $name, $secret := . }}
+{{- if $secret }}
+- {name: {{ $name }}, secret: {secretName: {{ $secret }}, defaultMode: 0440}}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/* The TOML file of several daemons; tokens are mounted as files. */}}
 {{- define "daemonpulse.toml" -}}
 {{- range . }}
@@ -61,6 +88,9 @@ name = {{ .name | quote }}
 url = {{ .url | quote }}
 {{- if .tokenSecret }}
 token_file = "/etc/daemonpulse/tokens/{{ .name }}/token"
+{{- end }}
+{{- with .tapUrl }}
+tap_url = {{ . | quote }}
 {{- end }}
 {{ end }}
 {{- end }}
