@@ -13,8 +13,10 @@ import os
 import subprocess
 import sys
 import threading
+import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
+from http import HTTPStatus
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from pathlib import Path
 from typing import Final
@@ -58,9 +60,13 @@ def serving(source: str, name: str, site: str) -> Iterator[int]:
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
-            with urllib.request.urlopen(f"{source}/metrics") as answer:  # noqa: S310 - our own exporter
-                text = named(answer.read().decode(), name, site).encode()
-            self.send_response(200)
+            try:
+                with urllib.request.urlopen(f"{source}/metrics") as answer:  # noqa: S310 - our own exporter
+                    text = named(answer.read().decode(), name, site).encode()
+            except urllib.error.URLError:
+                self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "the simulated host is not up")
+                return
+            self.send_response(HTTPStatus.OK)
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
