@@ -41,7 +41,9 @@ _LOG = panels.counts(
 _LEVELS = plots.series(
     "Lines by level",
     "When did the daemon log errors?",
-    Query(sum_by(_B.increase(s.SERVER_MESSAGES), "level"), "{{level}}"),
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES, level="error"), "level"), "{{level}}"),
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES, level="warn"), "level"), "{{level}}"),
+    Query(sum_by(_B.increase(s.SERVER_MESSAGES, level="!~error|warn"), "level"), "{{level}}"),
     unit="none",
     decimals=0,
     stack=True,

@@ -37,18 +37,18 @@ _B: Final = Selector({"daemon": "$daemon", "instance": "$host"})
 
 _GPU_HOUR: Final = Variable(
     "gpu_hour",
-    "USD per GPU hour",
+    "USD/GPU hour",
     "textbox",
     default="0.40",
     about="Rent, or price over lifetime. 0.40 is a 3,500 USD GPU written off in a year of use.",
 )
-_KWH: Final = Variable("kwh", "USD per kWh", "textbox", default="0.30", about="Price of electricity.")
+_KWH: Final = Variable("kwh", "USD/kWh", "textbox", default="0.30", about="Price of electricity.")
 _CARBON: Final = Variable(
-    "carbon", "gCO2 per kWh", "textbox", default="350", about="Carbon intensity of your grid."
+    "carbon", "gCO2/kWh", "textbox", default="350", about="Carbon intensity of your grid."
 )
 _API: Final = Variable(
     "api",
-    "API USD per 1M tokens",
+    "API USD/1M",
     "custom",
     "2,5,10,15,20,30,45,60",
     default="15",
@@ -171,6 +171,7 @@ _SPENT = plots.series(
     Query(_gpus() * variable("gpu_hour"), "GPUs"),
     Query(_watts(_STEADY) / 1000 * variable("kwh"), "electricity"),
     unit=_USD,
+    decimals=2,
     stack=True,
     overrides=[style.line("GPUs", theme.SLATE), style.line("electricity")],
 )

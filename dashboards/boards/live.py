@@ -28,7 +28,7 @@ _REQUESTS = tables.table(
         Column("phase", "Phase", width=80),
         Column("output_tokens", "Tokens", unit="short", width=70, decimals=0),
         Column("tokens_per_second", "tok/s", unit="short", width=65, decimals=1),
-        Column("elapsed_seconds", "Elapsed", unit="s", width=80, decimals=1),
+        Column("elapsed_seconds", "Elapsed", unit="s", width=84, decimals=1),
         Column("prompt_progress_ratio", "Prefill", unit="percentunit", width=75, decimals=0),
         Column("daemon", "Daemon", width=80),
         Column("request", "Request", width=90, link="daemonpulse-pulse?var-request=${__value.raw}"),

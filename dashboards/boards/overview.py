@@ -48,7 +48,7 @@ _ALERTS = tables.table(
         Column("severity", "Severity", width=82, mappings=theme.SEVERITIES),
         Column("alertname", "Alert", width=190, link="${__value.raw}"),
         Column("object", "Object"),
-        Column("A", "Since", unit="dateTimeFromNow", width=125),
+        Column("A", "Since", unit="dateTimeFromNow", width=140),
     ],
     none="No firing alerts",
 )

@@ -87,7 +87,7 @@ _GROUPS = tables.table(
     Query(max_by(Selector().now(a.GROUP_MISSING), "group")),
     columns=[
         Column("group", "Group"),
-        Column("A", "Missing", decimals=0, width=75, thresholds=common.ANY_CELL),
+        Column("A", "Missing", decimals=0, width=84, thresholds=common.ANY_CELL),
     ],
     largest="Missing",
 )

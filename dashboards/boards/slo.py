@@ -147,7 +147,7 @@ _BY_DAEMON = tables.table(
     columns=[
         common.DAEMON_COLUMN,
         Column("A", "Requests", decimals=0, width=95),
-        Column("B", "Availability", unit="percentunit", decimals=2, width=105),
+        Column("B", "Availability", unit="percentunit", decimals=2, width=120),
         Column("C", "TTFT on time", unit="percentunit", decimals=1, width=110),
         Column("D", "TPOT on time", unit="percentunit", decimals=1, width=110),
     ],
@@ -164,7 +164,7 @@ _SPENDERS = tables.table(
         Column("model", "Model"),
         Column("daemon", "Daemon", width=95),
         Column("A", "Requests", decimals=0, width=90),
-        Column("B", "Errors", unit="percentunit", decimals=1, width=75, thresholds=common.ERROR_CELL),
+        Column("B", "Errors", unit="percentunit", decimals=1, width=78, thresholds=common.ERROR_CELL),
         Column("C", "TTFT late", unit="percentunit", decimals=1, width=85, thresholds=common.ERROR_CELL),
         Column("D", "TPOT late", unit="percentunit", decimals=1, width=85, thresholds=common.ERROR_CELL),
     ],

@@ -30,11 +30,11 @@ _REQUEST: Final = (
     ' && span.gen_ai.request.model=~"$model"'
 )
 _MODEL: Final = Column("gen_ai.request.model", "Model")
-_STARTED: Final = Column("time", "Start", width=165)
+_STARTED: Final = Column("time", "Start", width=156)
 _TOOK: Final = Column("duration", "Duration", width=95)
 _ID: Final = Column("spanID", "Request", width=140)
 _REASONED: Final = Column(
-    "daemonpulse.reasoning.seconds_estimated", "Reasoning time", unit="s", decimals=1, width=125
+    "daemonpulse.reasoning.seconds_estimated", "Reasoning time", unit="s", decimals=1, width=134
 )
 _TTFT: Final = Column("gen_ai.latency.time_to_first_token", "TTFT", unit="s", decimals=2, width=80)
 _WRITTEN: Final = Column("gen_ai.usage.output_tokens", "Output tokens", decimals=0, width=115)
@@ -49,8 +49,7 @@ _CONVERSATION: Final = Column(
 
 _TRACES = tables.traces(
     "Slow requests",
-    "Which requests took longest? The id opens the trace, whose bars are named after their phases: Grafana colours"
-    " them by service, so all alike.",
+    "Which requests took longest? The id opens the trace. Its phases differ by name: Grafana colours by service.",
     TraceQuery(f"{{{_REQUEST} && duration >= $slow}}", "spans"),
     columns=(_ID, _MODEL, _TOOK, _TTFT, _REASONED, _WRITTEN, _STARTED),
     largest="Duration",

@@ -192,7 +192,27 @@ def test_titles_are_not_cut_off_at_1280(name: str, panel: Json) -> None:
 def test_titles_of_columns_are_not_cut_off(name: str, panel: Json) -> None:
     for one in panel["fieldConfig"]["overrides"]:
         told = {entry["id"]: entry["value"] for entry in one["properties"]}
-        assert told.get("custom.width", 999) >= 8 * len(told["displayName"]) + 12, name
+        assert told.get("custom.width", 999) >= 8 * len(told["displayName"]) + 12, told["displayName"]
+
+
+@every_table
+def test_the_title_of_a_sorted_column_has_room_for_its_arrow(name: str, panel: Json) -> None:
+    by = [each["displayName"] for each in panel["options"]["sortBy"]]
+    for one in panel["fieldConfig"]["overrides"]:
+        told = {entry["id"]: entry["value"] for entry in one["properties"]}
+        if told["displayName"] in by:
+            assert told.get("custom.width", 999) >= 7.2 * len(told["displayName"]) + 32, told["displayName"]
+
+
+LONGEST = {"dateTimeFromNow": "a few seconds ago"}
+
+
+@every_table
+def test_a_unit_in_words_has_room_for_its_longest(name: str, panel: Json) -> None:
+    for one in panel["fieldConfig"]["overrides"]:
+        told = {entry["id"]: entry["value"] for entry in one["properties"]}
+        words = LONGEST.get(told.get("unit", ""), "")
+        assert told.get("custom.width", 999) >= 7.5 * len(words) + 12, told["displayName"]
 
 
 @every_table
