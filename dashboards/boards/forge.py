@@ -7,7 +7,19 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Selector, coded, count_by, either, max_by, now, share, sum_by
+from dashboards.kit.promql import (
+    RANGE,
+    Selector,
+    both,
+    coded,
+    count_by,
+    either,
+    max_by,
+    most,
+    now,
+    share,
+    sum_by,
+)
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
 from exporter.catalogue import actions as a
@@ -86,10 +98,17 @@ _INSTANCES = tables.table(
     ],
     largest="VRAM",
 )
+_INSTANCE: Final = ("daemon", "instance_id")
 _STATES = plots.timeline(
     "Instance state",
-    "When was each instance loaded, and what did it do?",
-    Query(coded(_B, d.INSTANCE_STATE, theme.INSTANCE_STATES, "daemon", "instance_id"), "{{instance_id}}"),
+    "When was each instance loaded, and what did it do? Of many, the 10 busiest.",
+    Query(
+        both(
+            coded(_B, d.INSTANCE_STATE, theme.INSTANCE_STATES, *_INSTANCE),
+            most(10, max_by(_B.whole(d.REQUESTS_RUNNING), *_INSTANCE)),
+        ),
+        "{{instance_id}}",
+    ),
     mappings=theme.INSTANCE_BANDS,
     short_names=True,
 )

@@ -8,7 +8,7 @@ from dashboards.boards import common
 from dashboards.kit import panels, plots, style, tables, theme
 from dashboards.kit.board import row, section
 from dashboards.kit.labels import hosted
-from dashboards.kit.promql import RANGE, Selector, count_by, either, max_by, share, sum_by
+from dashboards.kit.promql import RANGE, Selector, both, count_by, either, least, max_by, most, share, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import GPU
@@ -93,12 +93,21 @@ _CLOCKS = plots.series(
 _REASON: Final = (*GPU, "reason")
 _THROTTLE = plots.timeline(
     "Throttle reasons",
-    "Why are clocks below their maximum? Idle is no fault.",
+    "Why are clocks below their maximum? Idle is no fault. Of many, the 10 that lasted longest.",
     Query(
         hosted(
-            either(
-                max_by(_B.now(h.THROTTLE, reason="!=gpu_idle"), *_REASON),
-                max_by(_B.now(h.THROTTLE, reason="gpu_idle"), *_REASON) * 2,
+            both(
+                either(
+                    max_by(_B.now(h.THROTTLE, reason="!=gpu_idle"), *_REASON),
+                    max_by(_B.now(h.THROTTLE, reason="gpu_idle"), *_REASON) * 2,
+                ),
+                most(
+                    10,
+                    either(
+                        max_by(_B.whole(h.THROTTLE, reason="!=gpu_idle"), *_REASON),
+                        max_by(_B.whole(h.THROTTLE, reason="gpu_idle"), *_REASON) * 0,
+                    ),
+                ),
             )
         ),
         _NAME + " · {{reason}}",
@@ -162,10 +171,16 @@ _NVLINK = plots.series(
     Query(hosted(sum_by(_B.rate(h.NVLINK_BYTES), *GPU, "direction")), _NAME + " {{direction}}"),
     overrides=style.GPUS,
 )
+_LINK: Final = (*GPU, "link")
 _NVLINK_UP = plots.timeline(
     "NVLinks",
-    "Is every link up?",
-    Query(hosted(max_by(_B.now(h.NVLINK_ACTIVE), *GPU, "link")), _NAME + " link {{link}}"),
+    "Is every link up? Of many, the 7 that were up the least.",
+    Query(
+        hosted(
+            both(max_by(_B.now(h.NVLINK_ACTIVE), *_LINK), least(7, max_by(_B.whole(h.NVLINK_ACTIVE), *_LINK)))
+        ),
+        _NAME + " link {{link}}",
+    ),
     mappings=theme.LINK_BANDS,
 )
 _ECC = tables.table(

@@ -11,7 +11,7 @@ from dashboards.boards.slots import SLOTS
 from dashboards.boards.traces import CONVERSATION, SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
-from dashboards.kit.promql import RANGE, Expr, Selector, either, max_by, share, sum_by, unless
+from dashboards.kit.promql import RANGE, Expr, Selector, both, either, max_by, most, share, sum_by, unless
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
@@ -53,8 +53,11 @@ _BUSY: Final = max_by(_B.now(s.SLOT_BUSY), *_SLOT)
 _PREFILL: Final = max_by(_B.now(s.SLOT_PROMPT_PROGRESS), *_SLOT).below(1)
 _SLOTS = plots.timeline(
     "Slots",
-    "How full is the batch? Short prompts are read faster than one scrape. Engines without slots have one row.",
-    Query(_BUSY + either(_PREFILL, _BUSY * 0), "{{instance_id}} #{{slot}}"),
+    "How full is the batch? The 8 busiest slots, and engines without slots. A scrape misses short prefills.",
+    Query(
+        both(_BUSY + either(_PREFILL, _BUSY * 0), most(8, max_by(_B.whole(s.SLOT_BUSY), *_SLOT))),
+        "{{instance_id}} #{{slot}}",
+    ),
     Query(
         unless(
             sum_by(_B.now(d.REQUESTS_RUNNING), "instance_id").above(0),

@@ -13,9 +13,9 @@ import attr
 from grafanalib import core
 
 from dashboards.kit import theme
-from dashboards.kit.labels import began_firing
+from dashboards.kit.labels import began_firing, unless_any
 from dashboards.kit.panels import Viz
-from dashboards.kit.promql import RATE_INTERVAL, Expr, Selector
+from dashboards.kit.promql import RATE_INTERVAL, Expr, Selector, count_by
 from dashboards.kit.targets import ACTIONS_TYPE, PROMETHEUS
 from dashboards.kit.theme import Json
 from exporter.catalogue import Metric
@@ -347,13 +347,20 @@ def pruned(value: Any) -> Any:
 
 
 _TOP: Final = Selector({"daemon": "$daemon"})
+_FEW: Final = 8
+
+
+def _of_few(expr: Expr) -> Expr:
+    """Leave it away where more daemons are shown: what is routine for one would hide what fifty did."""
+    return unless_any(expr, count_by(_TOP.now(d.UP)) > _FEW)
+
 
 LOADED: Final = Note(
-    "Model loads", _TOP.newly(d.LOADS, RATE_INTERVAL), "Loaded {{model}} on {{daemon}}", theme.SLATE
+    "Model loads", _of_few(_TOP.newly(d.LOADS, RATE_INTERVAL)), "Loaded {{model}} on {{daemon}}", theme.SLATE
 )
 UNLOADED: Final = Note(
     "Model unloads",
-    _TOP.newly(d.UNLOADS, RATE_INTERVAL),
+    _of_few(_TOP.newly(d.UNLOADS, RATE_INTERVAL)),
     "Unloaded {{model}} from {{daemon}} ({{cause}})",
     theme.DIM,
 )
@@ -361,10 +368,15 @@ RESTARTED: Final = Note(
     "Restarts", _TOP.newly(d.RESTARTS, RATE_INTERVAL), "{{daemon}} restarted", theme.AMBER
 )
 UPGRADED: Final = Note(
-    "Versions", _TOP.appeared(d.BUILD_INFO, RATE_INTERVAL), "{{daemon}} runs {{version}}", theme.VIOLET
+    "Versions",
+    _of_few(_TOP.appeared(d.BUILD_INFO, RATE_INTERVAL)),
+    "{{daemon}} runs {{version}}",
+    theme.VIOLET,
 )
 CRITICAL: Final = Note(
     "Critical alerts", began_firing("critical", RATE_INTERVAL), "{{alertname}} fires", theme.RED
 )
-WARNED: Final = Note("Warnings", began_firing("warning", RATE_INTERVAL), "{{alertname}} fires", theme.AMBER)
+WARNED: Final = Note(
+    "Warnings", _of_few(began_firing("warning", RATE_INTERVAL)), "{{alertname}} fires", theme.AMBER
+)
 NOTES: Final = (CRITICAL, WARNED, LOADED, UNLOADED, RESTARTED, UPGRADED)

@@ -77,6 +77,17 @@ def firing() -> Expr:
     return relabeled(of, "object", "\u2013", "object", "\\s*")
 
 
+def unless_any(expr: Expr, condition: Expr) -> Expr:
+    """Drop every series while the condition has any, whatever its labels are."""
+    return replace(
+        expr,
+        text=f"{expr.beside(3)} unless on () {condition.beside(4)}",
+        selectors=expr.selectors + condition.selectors,
+        metrics=expr.metrics + condition.metrics,
+        tie=3,
+    )
+
+
 def began_firing(severity: str, window: str) -> Expr:
     """Give the alerts of a severity that began to fire within the window, for an annotation."""
     alerts = f'max by (alertname) (ALERTS{{alertstate="firing",severity="{severity}"}}'

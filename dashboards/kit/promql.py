@@ -159,10 +159,10 @@ class Selector:
         unit = f"{metric.unit}/s" if function == "deriv" else metric.unit
         return self._ranged(function, metric, metric.name, window, matchers, unit=unit)
 
-    def whole(self, metric: Metric) -> Expr:
+    def whole(self, metric: Metric, **matchers: str) -> Expr:
         """Take a gauge's mean over the range of the board, the same at every point of it."""
         _require(metric, Kind.GAUGE, "the mean of a counter says nothing")
-        selector = self._selector(metric, metric.name, {})
+        selector = self._selector(metric, metric.name, matchers)
         return self._expr(metric, f"avg_over_time({selector}[{RANGE}] @ end())", selector, metric.unit)
 
     def quantile(self, q: float, metric: Metric, *by: str, window: str = "", **matchers: str) -> Expr:

@@ -51,7 +51,8 @@ def host_names(count: int) -> list[str]:
 
 def named(metrics: str, name: str, site: str) -> str:
     """Give the metrics of a simulated host as those of another one."""
-    return metrics.replace(f'site="{OWN}"', f'site="{site}"').replace(f'"{OWN}"', f'"{name}"')
+    own = metrics.replace(f'site="{OWN}"', f'site="{site}"').replace(f'"{OWN}"', f'"{name}"')
+    return own.replace('uuid="', f'uuid="{name}-')
 
 
 @contextlib.contextmanager

@@ -25,6 +25,7 @@ def test_a_simulated_host_is_served_as_two_that_sort_by_their_names(tmp_path: Pa
     for page, name, site in zip(pages, ("gpu-box-01", "gpu-box-02"), ("lab", "berlin"), strict=True):
         assert set(re.findall(r'daemon="([^"]*)"', page)) == {name}
         assert set(re.findall(r'site="([^"]*)"', page)) == {site}
+        assert all(uuid.startswith(name) for uuid in re.findall(r'uuid="([^"]*)"', page))
         assert f'llmster_up{{daemon="{name}"}} 1.0' in page
 
 

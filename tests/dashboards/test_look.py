@@ -111,6 +111,14 @@ def test_timelines_keep_the_words_of_their_states(name: str, panel: Json) -> Non
     assert "noValue" not in panel["fieldConfig"]["defaults"], "it would be a state in the legend"
 
 
+@pytest.mark.parametrize(("name", "panel"), TIMELINES, ids=[f"{n}/{p['title']}" for n, p in TIMELINES])
+def test_the_names_of_a_timelines_rows_do_not_collide_however_many_there_are(name: str, panel: Json) -> None:
+    rows = [re.search(r"(?:topk|bottomk)\((\d+), ", target["expr"]) for target in panel["targets"]]
+    assert rows[0], f"{name}: bound the rows"
+    at_most = sum(int(found[1]) if found else 2 for found in rows)
+    assert 16 * at_most <= 38 * panel["gridPos"]["h"] - 102, f"{name}: {at_most} rows"
+
+
 @pytest.mark.parametrize(
     ("states", "words"),
     [
@@ -192,7 +200,9 @@ def test_titles_are_not_cut_off_at_1280(name: str, panel: Json) -> None:
 def test_titles_of_columns_are_not_cut_off(name: str, panel: Json) -> None:
     for one in panel["fieldConfig"]["overrides"]:
         told = {entry["id"]: entry["value"] for entry in one["properties"]}
-        assert told.get("custom.width", 999) >= 8 * len(told["displayName"]) + 12, told["displayName"]
+        assert told.get("custom.width", 999) >= 8 * len(told["displayName"]) + 12, (
+            f"{name}: {told['displayName']}"
+        )
 
 
 @every_table
@@ -201,7 +211,9 @@ def test_the_title_of_a_sorted_column_has_room_for_its_arrow(name: str, panel: J
     for one in panel["fieldConfig"]["overrides"]:
         told = {entry["id"]: entry["value"] for entry in one["properties"]}
         if told["displayName"] in by:
-            assert told.get("custom.width", 999) >= 7.2 * len(told["displayName"]) + 32, told["displayName"]
+            assert told.get("custom.width", 999) >= 7.2 * len(told["displayName"]) + 32, (
+                f"{name}: {told['displayName']}"
+            )
 
 
 LONGEST = {"dateTimeFromNow": "a few seconds ago"}
@@ -212,7 +224,7 @@ def test_a_unit_in_words_has_room_for_its_longest(name: str, panel: Json) -> Non
     for one in panel["fieldConfig"]["overrides"]:
         told = {entry["id"]: entry["value"] for entry in one["properties"]}
         words = LONGEST.get(told.get("unit", ""), "")
-        assert told.get("custom.width", 999) >= 7.5 * len(words) + 12, told["displayName"]
+        assert told.get("custom.width", 999) >= 7.5 * len(words) + 12, f"{name}: {told['displayName']}"
 
 
 @every_table
