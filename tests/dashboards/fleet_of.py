@@ -10,6 +10,7 @@ import contextlib
 import itertools
 import json
 import os
+import signal
 import subprocess
 import sys
 import threading
@@ -136,6 +137,7 @@ def main() -> None:
     parser.add_argument("--scenarios", default=",".join(SCENARIOS), help="what they live through, in turn")
     chosen = parser.parse_args()
     os.nice(5)
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # as Ctrl-C, so that nothing is left
     with leftovers("daemonpulse-fleet-") as left, contextlib.suppress(KeyboardInterrupt):
         asyncio.run(show(chosen.count, chosen.scenarios.split(","), left.folder))
 
