@@ -124,9 +124,9 @@ _GPUS = tables.table(
 )
 _STATES = plots.timeline(
     "Daemon state",
-    "When was each daemon down or stalled? Of many, the 7 that were up the least.",
+    "When was each daemon down or stalled? Of many, the 5 that were up the least.",
     Query(
-        both(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon"), least(7, max_by(_B.whole(d.UP), "daemon"))),
+        both(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon"), least(5, max_by(_B.whole(d.UP), "daemon"))),
         "{{daemon}}",
     ),
     mappings=theme.DAEMON_BANDS,
@@ -182,7 +182,7 @@ BOARD: Final = Board(
             ),
             row(6, (10, _ALERTS), (5, _BUDGET), (9, _OUTCOMES)),
             row(6, (13, _DAEMONS), (11, _GPUS)),
-            row(6, (24, _STATES)),
+            row(5, (24, _STATES)),
         ),
         section("Load", row(8, (8, _TTFT), (8, _QUEUE), (8, _BY_MODEL))),
         SITES,
