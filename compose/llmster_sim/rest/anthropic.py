@@ -6,25 +6,21 @@ Assumed: reasoning comes as `thinking` blocks, with an empty signature.
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from llmster_sim.engine import log_events
 from llmster_sim.engine.jobs import Failed, Finished, Piece
-from llmster_sim.engine.requests import Tool, chat_ask
+from llmster_sim.engine.requests import Tool
 from llmster_sim.models.prompts import Message
-from llmster_sim.rest.http import body_of, invalid, json_response
+from llmster_sim.rest.http import invalid, json_response, received
 from llmster_sim.rest.models import required
 from llmster_sim.rest.targets import target
-from llmster_sim.rest.work import Work, send_event
+from llmster_sim.rest.work import Work, chat_work, event_stream, send_event
 
 if TYPE_CHECKING:
     from llmster_sim.engine.daemon import Daemon
-    from llmster_sim.engine.instances import Instance
-    from llmster_sim.engine.jobs import Ask
     from llmster_sim.models.generation import Generation, ToolCall
     from llmster_sim.rest.http import Router
 
@@ -48,9 +44,7 @@ class MessagesRoutes:
         router.exact |= {("POST", "/v1/messages"): self._answer}
 
     async def _answer(self, request: web.Request) -> web.StreamResponse:
-        body = await body_of(request)
-        line = log_events.received_request(method="POST", path=request.path, body=body)
-        self._daemon.server_line(level="debug", text=line)
+        body = await received(self._daemon, request)
         key = target(daemon=self._daemon, name=required(body, "model"), domain="llm")
         messages, limit = _messages(body), body.get("max_tokens")
         tools = [
@@ -59,24 +53,13 @@ class MessagesRoutes:
             if isinstance(tool, dict)
         ]
 
-        def ask(instance: Instance) -> Ask:
-            return chat_ask(
-                model=instance.model,
-                messages=messages,
-                route=request.path,
-                tools=tools,
-                max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
-                stream=bool(body.get("stream")),
-                draft=False,
-            )
-
         head = {
             "id": f"msg_{self._daemon.rng.getrandbits(96):024x}",
             "type": "message",
             "role": "assistant",
             "model": key,
         }
-        work = Work(daemon=self._daemon, key=key, ask=ask)
+        work = chat_work(self._daemon, request, body, key=key, messages=messages, tools=tools, limit=limit)
         try:
             if body.get("stream"):
                 return await self._stream(request, work, head)
@@ -97,13 +80,8 @@ class MessagesRoutes:
             work.cancel()
 
     async def _stream(self, request: web.Request, work: Work, head: dict[str, Any]) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-        )
-        response.enable_chunked_encoding()
-        stream = _Stream(response)
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
+        async with event_stream(request) as response:
+            stream = _Stream(response)
             usage = {"input_tokens": 0, "output_tokens": 0}
             message = {**head, "content": [], "stop_reason": None, "stop_sequence": None, "usage": usage}
             await stream.send("message_start", message=message)
@@ -115,7 +93,6 @@ class MessagesRoutes:
                     await stream.finish(event)
                 elif isinstance(event, Failed):
                     await stream.send("error", error={"type": "api_error", "message": event.error.title})
-            await response.write_eof()
         return response
 
 

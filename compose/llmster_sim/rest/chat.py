@@ -6,18 +6,17 @@ Request and event shapes follow the official docs; one run is a chain of callbac
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from llmster_sim.engine import log_events
 from llmster_sim.rest.chat_run import ChatRequest, ChatRun, Remembered
-from llmster_sim.rest.http import RestError, body_of, invalid, json_response
+from llmster_sim.rest.http import RestError, invalid, json_response, received
 from llmster_sim.rest.integrations import read_integrations
 from llmster_sim.rest.models import closed, required
 from llmster_sim.rest.targets import target
+from llmster_sim.rest.work import event_stream
 
 if TYPE_CHECKING:
     from llmster_sim.engine.daemon import Daemon
@@ -56,9 +55,7 @@ class ChatRoutes:
         router.exact["POST", "/api/v1/chat"] = self._chat
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
-        body = await body_of(request)
-        line = log_events.received_request(method="POST", path=request.path, body=body)
-        self._daemon.server_line(level="debug", text=line)
+        body = await received(self._daemon, request)
         chat = await self._read(body)
         events: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
         run = ChatRun(daemon=self._daemon, chat=chat, emit=events.put_nowait, remember=self._remember)
@@ -130,23 +127,13 @@ class ChatRoutes:
     async def _stream(
         self, request: web.Request, events: asyncio.Queue[dict[str, Any]]
     ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={
-                "Content-Type": "text/event-stream",
-                "Cache-Control": "no-cache",
-                "Connection": "keep-alive",
-            }
-        )
-        response.enable_chunked_encoding()
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
+        async with event_stream(request, Connection="keep-alive") as response:
             while True:
                 event = await events.get()
                 data = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
                 await response.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
                 if event["type"] == "chat.end":
                     break
-            await response.write_eof()
         return response
 
 

@@ -11,6 +11,8 @@ from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
+from llmster_sim.engine import log_events
+
 if TYPE_CHECKING:
     from collections.abc import Awaitable, Callable
 
@@ -59,6 +61,14 @@ async def body_of(request: web.Request) -> dict[str, Any]:
         raise invalid("Invalid JSON in request body", code="invalid_json") from error
     if not isinstance(body, dict):
         raise invalid("Expected object", code="invalid_type")
+    return body
+
+
+async def received(daemon: Daemon, request: web.Request) -> dict[str, Any]:
+    """Give the JSON object of a request, once the daemon has logged that it came."""
+    body = await body_of(request)
+    line = log_events.received_request(method="POST", path=request.path, body=body)
+    daemon.server_line(level="debug", text=line)
     return body
 
 

@@ -10,10 +10,9 @@ import datetime as dt
 from typing import TYPE_CHECKING, Any
 
 from llmster_sim import errors
-from llmster_sim.engine import log_events
 from llmster_sim.engine.loading import Loaded, LoadEvent, LoadFailed
 from llmster_sim.models.load_config import BATCH, CONTEXT, EMBEDDING_CONTEXT, EXPERTS, FLASH, KV_ON_GPU
-from llmster_sim.rest.http import RestError, body_of, invalid, json_response
+from llmster_sim.rest.http import RestError, body_of, invalid, json_response, received
 
 if TYPE_CHECKING:
     from aiohttp import web
@@ -195,10 +194,7 @@ class ModelRoutes:
         return entry
 
     async def _load(self, request: web.Request) -> web.StreamResponse:
-        body = await body_of(request)
-        self._daemon.server_line(
-            level="debug", text=log_events.received_request(method="POST", path=request.path, body=body)
-        )
+        body = await received(self._daemon, request)
         closed(body, allowed={"model", "echo_load_config", *_LOAD_KEYS})
         key = required(body, "model")
         done: asyncio.Future[LoadEvent] = asyncio.get_running_loop().create_future()

@@ -5,21 +5,19 @@ Implements the smallest useful part of those shapes; /api/v0 adds the daemon's o
 
 from __future__ import annotations
 
-import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
 
-from llmster_sim.engine import log_events
 from llmster_sim.engine.jobs import Failed, Finished, JobEvent, Piece
 from llmster_sim.engine.requests import Tool, chat_ask, text_ask
 from llmster_sim.models.generation import tokenize
 from llmster_sim.models.prompts import Message
-from llmster_sim.rest.http import body_of, invalid, json_response
+from llmster_sim.rest.http import invalid, json_response, received
 from llmster_sim.rest.models import required
 from llmster_sim.rest.targets import target, work_failed
-from llmster_sim.rest.work import Work, send_event
+from llmster_sim.rest.work import Work, event_stream, send_event
 from llmster_sim.wire.model_calls import embedding_ask, vector
 
 if TYPE_CHECKING:
@@ -56,9 +54,7 @@ class CompatRoutes:
             }
 
     async def _begin(self, request: web.Request, *, domain: str) -> tuple[dict[str, Any], str]:
-        body = await body_of(request)
-        line = log_events.received_request(method="POST", path=request.path, body=body)
-        self._daemon.server_line(level="debug", text=line)
+        body = await received(self._daemon, request)
         return body, target(daemon=self._daemon, name=required(body, "model"), domain=domain)
 
     async def _chat(self, request: web.Request) -> web.StreamResponse:
@@ -163,20 +159,14 @@ class CompatRoutes:
     async def _stream(
         self, request: web.Request, work: Work, head: dict[str, Any], kind: str
     ) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-        )
-        response.enable_chunked_encoding()
         head = {**head, "object": "chat.completion.chunk" if kind == "chat.completion" else kind}
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
+        async with event_stream(request) as response:
             async for event in work.events():
                 for choice in _chunks(event, kind):
                     await send_event(response, {**head, "choices": [choice]})
                 if isinstance(event, Failed):
                     await send_event(response, {"error": work_failed(event.error, key=work.key)})
             await response.write(b"data: [DONE]\n\n")
-            await response.write_eof()
         return response
 
     async def _embed(self, request: web.Request) -> web.StreamResponse:

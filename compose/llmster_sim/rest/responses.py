@@ -6,29 +6,25 @@ reasoning comes as items of type `reasoning` with `reasoning_text` parts, as Ope
 
 from __future__ import annotations
 
-import contextlib
 import itertools
 import json
 from typing import TYPE_CHECKING, Any, Final, Literal
 
 from aiohttp import web
 
-from llmster_sim.engine import log_events
 from llmster_sim.engine.jobs import Failed, Finished, Piece
-from llmster_sim.engine.requests import Tool, chat_ask
+from llmster_sim.engine.requests import Tool
 from llmster_sim.models.prompts import Message
-from llmster_sim.rest.http import body_of, invalid, json_response
+from llmster_sim.rest.http import invalid, json_response, received
 from llmster_sim.rest.models import required
 from llmster_sim.rest.targets import target, work_failed
-from llmster_sim.rest.work import Work, send_event
+from llmster_sim.rest.work import Work, chat_work, event_stream, send_event
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from llmster_sim.clock import Clock
     from llmster_sim.engine.daemon import Daemon
-    from llmster_sim.engine.instances import Instance
-    from llmster_sim.engine.jobs import Ask
     from llmster_sim.models.generation import ToolCall
     from llmster_sim.rest.http import Router
 
@@ -53,9 +49,7 @@ class ResponsesRoutes:
         router.exact |= {("POST", "/v1/responses"): self._respond}
 
     async def _respond(self, request: web.Request) -> web.StreamResponse:
-        body = await body_of(request)
-        line = log_events.received_request(method="POST", path=request.path, body=body)
-        self._daemon.server_line(level="debug", text=line)
+        body = await received(self._daemon, request)
         key = target(daemon=self._daemon, name=required(body, "model"), domain="llm")
         messages = _messages(body)
         limit = body.get("max_output_tokens")
@@ -64,17 +58,6 @@ class ResponsesRoutes:
             for tool in body.get("tools") or ()
             if isinstance(tool, dict) and tool.get("type") == "function"
         ]
-
-        def ask(instance: Instance) -> Ask:
-            return chat_ask(
-                model=instance.model,
-                messages=messages,
-                route=request.path,
-                tools=tools,
-                max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
-                stream=bool(body.get("stream")),
-                draft=False,
-            )
 
         head: dict[str, Any] = {
             "id": f"resp_{self._daemon.rng.getrandbits(96):024x}",
@@ -85,7 +68,7 @@ class ResponsesRoutes:
             "tool_choice": "auto",
             "tools": body.get("tools") or [],
         }
-        work = Work(daemon=self._daemon, key=key, ask=ask)
+        work = chat_work(self._daemon, request, body, key=key, messages=messages, tools=tools, limit=limit)
         try:
             if body.get("stream"):
                 return await self._stream(request, work, head)
@@ -96,13 +79,8 @@ class ResponsesRoutes:
             work.cancel()
 
     async def _stream(self, request: web.Request, work: Work, head: dict[str, Any]) -> web.StreamResponse:
-        response = web.StreamResponse(
-            headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache"}
-        )
-        response.enable_chunked_encoding()
-        stream = _Stream(response, head)
-        with contextlib.suppress(ConnectionError):
-            await response.prepare(request)
+        async with event_stream(request) as response:
+            stream = _Stream(response, head)
             await stream.send("response.created", {"response": _response(head, None, [])})
             await stream.send("response.in_progress", {"response": _response(head, None, [])})
             async for event in work.events():
@@ -112,7 +90,6 @@ class ResponsesRoutes:
                     await stream.finish(event)
                 elif isinstance(event, Failed):
                     await stream.send("error", work_failed(event.error, key=work.key))
-            await response.write_eof()
         return response
 
 

@@ -6,21 +6,51 @@ Does not depend on an API: each shapes its own responses.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import json
 from typing import TYPE_CHECKING, Any
 
+from aiohttp import web
+
 from llmster_sim.engine.jobs import Failed, Finished, JobEvent
+from llmster_sim.engine.requests import chat_ask
 from llmster_sim.rest.http import RestError
 from llmster_sim.rest.targets import work_failed
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Callable
-
-    from aiohttp import web
+    from collections.abc import AsyncIterator, Callable, Mapping, Sequence
 
     from llmster_sim.engine.daemon import Daemon
     from llmster_sim.engine.instances import Instance
     from llmster_sim.engine.jobs import Ask
+    from llmster_sim.engine.requests import Tool
+    from llmster_sim.models.prompts import Message
+
+
+def chat_work(
+    daemon: Daemon,
+    request: web.Request,
+    body: Mapping[str, Any],
+    *,
+    key: str,
+    messages: Sequence[Message],
+    tools: Sequence[Tool],
+    limit: Any,
+) -> Work:
+    """Ask for the answer to messages; `limit` is the most tokens, whatever the client sent as that."""
+
+    def ask(instance: Instance) -> Ask:
+        return chat_ask(
+            model=instance.model,
+            messages=messages,
+            route=request.path,
+            tools=tools,
+            max_tokens=limit if isinstance(limit, int) and limit >= 0 else None,
+            stream=bool(body.get("stream")),
+            draft=False,
+        )
+
+    return Work(daemon=daemon, key=key, ask=ask)
 
 
 class Work:
@@ -62,6 +92,20 @@ class Work:
         if not self._done:
             self._done = True
             self._request.cancel()
+
+
+@contextlib.asynccontextmanager
+async def event_stream(request: web.Request, **headers: str) -> AsyncIterator[web.StreamResponse]:
+    """Answer with server-sent events; a client that goes away ends them."""
+    response = web.StreamResponse(
+        headers={"Content-Type": "text/event-stream", "Cache-Control": "no-cache", **headers}
+    )
+    response.enable_chunked_encoding()
+    with contextlib.suppress(ConnectionError):
+        await response.prepare(request)
+    with contextlib.suppress(ConnectionError):
+        yield response
+        await response.write_eof()
 
 
 async def send_event(response: web.StreamResponse, data: dict[str, Any], *, event: str | None = None) -> None:

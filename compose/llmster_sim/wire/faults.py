@@ -165,7 +165,14 @@ class Faults:
 
     def rpc(self, *, call: Call, answer: Callable[[], None]) -> None:
         """Answer a call, or do what a rule says instead."""
-        rule = self._take(call.name)
+        self._answered(call, str(call.call_id), answer)
+
+    def channel(self, *, channel: Channel, begin: Callable[[], None]) -> None:
+        """Begin a channel, or do what a rule says instead."""
+        self._answered(channel, str(channel.channel_id), begin)
+
+    def _answered(self, asked: Call | Channel, number: str, answer: Callable[[], None]) -> None:
+        rule = self._take(asked.name)
         if rule is None:
             answer()
             return
@@ -173,39 +180,16 @@ class Faults:
             case "delay":
                 self._clock.call_later(rule.seconds, answer)
             case "warn":
-                call.port.warn(f"Injected warning for {call.endpoint}", "unknown")
+                asked.port.warn(f"Injected warning for {asked.endpoint}", "unknown")
             case "fail" if rule.error is not None:
-                call.fail(rule.error)
+                asked.fail(rule.error)
             case "alter":
-                call.transform = rule.alter
+                asked.transform = rule.alter
                 answer()
             case "raw":
-                call.port.send_text(rule.text.replace("{id}", str(call.call_id)))
+                asked.port.send_text(rule.text.replace("{id}", number))
             case "close":
-                call.port.hang_up()
-            case _:
-                return
-
-    def channel(self, *, channel: Channel, begin: Callable[[], None]) -> None:
-        """Begin a channel, or do what a rule says instead."""
-        rule = self._take(channel.name)
-        if rule is None:
-            begin()
-            return
-        match rule.action:
-            case "delay":
-                self._clock.call_later(rule.seconds, begin)
-            case "warn":
-                channel.port.warn(f"Injected warning for {channel.endpoint}", "unknown")
-            case "fail" if rule.error is not None:
-                channel.fail(rule.error)
-            case "alter":
-                channel.transform = rule.alter
-                begin()
-            case "raw":
-                channel.port.send_text(rule.text.replace("{id}", str(channel.channel_id)))
-            case "close":
-                channel.port.hang_up()
+                asked.port.hang_up()
             case _:
                 return
 
