@@ -12,7 +12,7 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Hashable
+from collections.abc import Callable, Hashable, Mapping
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
@@ -225,18 +225,7 @@ class Storage:
 
     def _cover(self, connection: sqlite3.Connection) -> list[Entry]:
         """Put on record what changed without an audit row of its own."""
-        return [
-            chain.append(
-                connection,
-                "event",
-                at_ms=time.time_ns() // 1_000_000,
-                actor=DATABASE,
-                action=chain.COVER,
-                subject="database",
-                covers=some,
-            )
-            for some in covered.chunks(covered.take(connection), _COVERS_PER_ROW)
-        ]
+        return _append_covers(connection, covered.take(connection))
 
     def _require_same_content(self, connection: sqlite3.Connection) -> None:
         """Compare shape and audit with what this process has seen. Raises StorageFailed."""
@@ -354,7 +343,15 @@ def _shape(connection: sqlite3.Connection) -> str:
 
 def _cover_all(connection: sqlite3.Connection) -> None:
     """Put on record every covered row of a database whose shape was just changed."""
-    for some in covered.chunks(dict(covered.all_rows(connection)), _COVERS_PER_ROW):
+    _append_covers(connection, dict(covered.all_rows(connection)), detail={"reason": "migration"})
+
+
+def _append_covers(
+    connection: sqlite3.Connection,
+    digests: Mapping[str, str | None],
+    detail: Mapping[str, Any] | None = None,
+) -> list[Entry]:
+    return [
         chain.append(
             connection,
             "event",
@@ -362,9 +359,11 @@ def _cover_all(connection: sqlite3.Connection) -> None:
             actor=DATABASE,
             action=chain.COVER,
             subject="database",
-            detail={"reason": "migration"},
+            detail=detail,
             covers=some,
         )
+        for some in covered.chunks(digests, _COVERS_PER_ROW)
+    ]
 
 
 def _make_private(folder: Path) -> None:

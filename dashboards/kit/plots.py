@@ -161,28 +161,15 @@ def heatmap(title: str, ask: str, query: Query, *, cells: str = "requests") -> V
 
 def stretches(title: str, ask: str, query: ApiQuery) -> Viz:
     """Show text in stretches, the first on top, each in the colour of its kind; it grows while it is written."""
-    return panel(
-        "logs",
-        title,
-        ask,
-        [query],
-        options={
-            "dedupStrategy": "none",
-            "enableLogDetails": False,
-            "prettifyLogMessage": False,
-            "showCommonLabels": False,
-            "showLabels": False,
-            "showLogContextToggle": False,
-            "showTime": False,
-            "sortOrder": "Ascending",
-            "wrapLogMessage": True,
-        },
-        defaults={"unit": "none"},
-    )
+    return _log_lines(title, ask, query, order="Ascending", has_details=False)
 
 
 def logs(title: str, ask: str, query: LogQuery) -> Viz:
     """Show log lines, newest first; a click on one shows its fields, and from trace_id leads to the trace."""
+    return _log_lines(title, ask, query, order="Descending", has_details=True)
+
+
+def _log_lines(title: str, ask: str, query: ApiQuery | LogQuery, *, order: str, has_details: bool) -> Viz:
     return panel(
         "logs",
         title,
@@ -190,13 +177,13 @@ def logs(title: str, ask: str, query: LogQuery) -> Viz:
         [query],
         options={
             "dedupStrategy": "none",
-            "enableLogDetails": True,
+            "enableLogDetails": has_details,
             "prettifyLogMessage": False,
             "showCommonLabels": False,
             "showLabels": False,
             "showLogContextToggle": False,
-            "showTime": True,
-            "sortOrder": "Descending",
+            "showTime": has_details,
+            "sortOrder": order,
             "wrapLogMessage": True,
         },
         defaults={"unit": "none"},

@@ -84,6 +84,18 @@ def settings(state: Path, *daemons: DaemonSettings, **changes: Any) -> ActionsSe
     return ActionsSettings(**{**values, **changes})
 
 
+def value_of(exposition: str, name: str, **labels: str) -> float | None:
+    """The value of a sample of a scrape's text; None where there is none."""
+    found = [
+        sample.value
+        for family in text_string_to_metric_families(exposition)
+        for sample in family.samples
+        if sample.name == name and labels.items() <= sample.labels.items()
+    ]
+    assert len(found) <= 1, found
+    return found[0] if found else None
+
+
 @dataclass(slots=True)
 class Forge:
     """A service that serves, and a client that holds an operator's token."""
@@ -129,15 +141,7 @@ class Forge:
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """The value of a sample of /metrics."""
-        text = (await self.http.get("/metrics")).text
-        found = [
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        assert len(found) <= 1, found
-        return found[0] if found else None
+        return value_of((await self.http.get("/metrics")).text, name, **labels)
 
     async def token(self, scope: str, **wanted: Any) -> str:
         """Make another token."""

@@ -6,7 +6,7 @@ import os
 import re
 import signal
 import sys
-from collections.abc import AsyncIterator, Awaitable, Callable, Mapping
+from collections.abc import AsyncIterator, Awaitable, Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -50,16 +50,7 @@ async def start() -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def starting(*arguments: str, environment: Mapping[str, str], umask: int = -1) -> Program:
-            process = await asyncio.create_subprocess_exec(
-                COMMAND,
-                *arguments,
-                stdin=asyncio.subprocess.DEVNULL,
-                stdout=asyncio.subprocess.PIPE,
-                stderr=asyncio.subprocess.STDOUT,
-                env=clean_environment() | dict(environment),
-                umask=umask,
-                limit=2**24,
-            )
+            process = await _started(arguments, environment, umask)
             program = Program(process)
             serving = asyncio.Event()
             reading = asyncio.create_task(program.read(serving))
@@ -72,6 +63,21 @@ async def start() -> AsyncIterator[Start]:
         yield starting
 
 
+async def _started(
+    arguments: Sequence[str], environment: Mapping[str, str], umask: int
+) -> asyncio.subprocess.Process:
+    return await asyncio.create_subprocess_exec(
+        COMMAND,
+        *arguments,
+        stdin=asyncio.subprocess.DEVNULL,
+        stdout=asyncio.subprocess.PIPE,
+        stderr=asyncio.subprocess.STDOUT,
+        env=clean_environment() | dict(environment),
+        umask=umask,
+        limit=2**24,
+    )
+
+
 def clean_environment() -> dict[str, str]:
     """Our environment without any setting of the programs."""
     return {
@@ -81,15 +87,7 @@ def clean_environment() -> dict[str, str]:
 
 async def run(*arguments: str, environment: Mapping[str, str], umask: int = -1) -> tuple[int | None, str]:
     """Run a command to its end; returns its exit code and all that it printed."""
-    process = await asyncio.create_subprocess_exec(
-        COMMAND,
-        *arguments,
-        stdin=asyncio.subprocess.DEVNULL,
-        stdout=asyncio.subprocess.PIPE,
-        stderr=asyncio.subprocess.STDOUT,
-        env=clean_environment() | dict(environment),
-        umask=umask,
-    )
+    process = await _started(arguments, environment, umask)
     async with asyncio.timeout(60):
         printed, _ = await process.communicate()
     return process.returncode, printed.decode()

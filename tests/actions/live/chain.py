@@ -12,11 +12,10 @@ from typing import Any
 import httpx
 
 from exporter.shared.live_token import LiveToken
-from exporter.tap import app
-from exporter.tap.settings import TapSettings
 from tests.actions.conftest import Forge, forges
 from tests.exporter.tap.scripted import END, HEAD, Upstream, chunk, event, upstream
 from tests.system.conftest import RunningExporter, daemon, exporters
+from tests.system.running_tap import serving_tap
 
 TOKEN = LiveToken("live-token-canary-" + "x" * 40)
 CHAT = "/v1/chat/completions"
@@ -95,28 +94,7 @@ async def chain(
     """Start all of it before a scripted daemon. `token=None` is capture=off."""
     async with contextlib.AsyncExitStack() as stack:
         scripted = await stack.enter_async_context(upstream(*answers))
-        settings = TapSettings(
-            listen_host="127.0.0.1",
-            listen_port=0,
-            upstream_host="127.0.0.1",
-            upstream_port=scripted.port,
-            upstream_tls=False,
-            reports_host="127.0.0.1",
-            reports_port=0,
-            allowed_hosts=(),
-            client_keys={},
-            client_header="",
-            max_connections=1000,
-            drain_s=0,
-            reasoning_tags=(),
-            log_level="debug",
-            log_format="logfmt",
-            live_token=token,
-        )
-        urls: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-        task = asyncio.create_task(app.serve(settings, ready=lambda *found: urls.put_nowait(found)))
-        stack.push_async_callback(_end, task)
-        tap_url, reports_url = await asyncio.wait_for(urls.get(), 10)
+        tap_url, reports_url = await stack.enter_async_context(serving_tap(scripted.port, live_token=token))
         start = await stack.enter_async_context(exporters())
         watched = replace(daemon("box", "http://127.0.0.1:1"), tap_url=reports_url)
         exporter = await start(watched, capture="full" if token else "off", live_token=token)
@@ -141,12 +119,6 @@ async def events(answer: httpx.Response) -> AsyncIterator[tuple[str, dict[str, A
         block.clear()
         if fields:
             yield fields["event"], json.loads(fields["data"])
-
-
-async def _end(task: asyncio.Task[None]) -> None:
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
 
 
 __all__ = ["CHAT", "END", "HEAD", "TOKEN", "Chain", "Gate", "chain", "delta", "events"]

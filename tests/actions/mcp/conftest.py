@@ -16,11 +16,10 @@ import mcp_types as types
 import pytest
 from mcp import Client
 from mcp.client.streamable_http import streamable_http_client
-from prometheus_client.parser import text_string_to_metric_families
 
 from actions import app
 from actions.app import Parts
-from tests.actions.conftest import make_token, settings
+from tests.actions.conftest import make_token, settings, value_of
 
 TOOLBOX = Path(__file__).parent / "toolbox.py"
 
@@ -93,15 +92,7 @@ class Gated:
 
     async def metric(self, name: str, **labels: str) -> float | None:
         """The value of a sample of /metrics."""
-        text = (await self.admin.get("/metrics")).text
-        found = [
-            sample.value
-            for family in text_string_to_metric_families(text)
-            for sample in family.samples
-            if sample.name == name and labels.items() <= sample.labels.items()
-        ]
-        assert len(found) <= 1, found
-        return found[0] if found else None
+        return value_of((await self.admin.get("/metrics")).text, name, **labels)
 
 
 @contextlib.contextmanager

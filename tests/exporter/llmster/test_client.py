@@ -241,15 +241,19 @@ async def test_a_version_or_pid_that_is_not_told_costs_nothing_else(endpoint: st
     assert (snapshot.process.pid is None) == (endpoint == "info")
 
 
+def sockets_to(daemon: Daemon, group: asyncio.TaskGroup) -> Sockets:
+    return Sockets(
+        base_url=daemon.url,
+        identity=Identity.guest(),
+        timeouts=PATIENT,
+        counts=WireCounts(),
+        group=group,
+    )
+
+
 async def test_a_socket_that_opens_when_the_session_is_over_is_not_left_behind() -> None:
     async with hesitant("/diagnostics") as (daemon, go_on), asyncio.TaskGroup() as group:
-        sockets = Sockets(
-            base_url=daemon.url,
-            identity=Identity.guest(),
-            timeouts=PATIENT,
-            counts=WireCounts(),
-            group=group,
-        )
+        sockets = sockets_to(daemon, group)
         await sockets.open()
         opening = asyncio.create_task(sockets.connection("diagnostics"))
         await until(lambda: len(daemon.handshakes) == 4)
@@ -262,13 +266,7 @@ async def test_a_socket_that_opens_when_the_session_is_over_is_not_left_behind()
 
 async def test_a_session_that_ends_while_a_socket_is_opened_cancels_nobody_who_waits_for_it() -> None:
     async with running() as daemon, asyncio.TaskGroup() as group:
-        sockets = Sockets(
-            base_url=daemon.url,
-            identity=Identity.guest(),
-            timeouts=PATIENT,
-            counts=WireCounts(),
-            group=group,
-        )
+        sockets = sockets_to(daemon, group)
         await sockets.open()
         waiting = asyncio.create_task(sockets.connection("diagnostics"))
         await asyncio.sleep(0)  # the opening is a task by now, and has not begun

@@ -2,7 +2,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Awaitable, Callable
 from typing import Any
 
 import pytest
@@ -22,6 +22,18 @@ REQUEST = b"POST /v1/chat/completions HTTP/1.1\r\nhost: x\r\ncontent-length: 13\
 def call(index: int, **function: str) -> dict[str, Any]:
     """One event of a tool call."""
     return {"choices": [{"index": 0, "delta": {"tool_calls": [{"index": index, "function": function}]}}]}
+
+
+@contextlib.asynccontextmanager
+async def tap_of(
+    answering: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
+) -> AsyncIterator[Tapped]:
+    """Give a tap before a daemon that answers each connection so."""
+    async with (
+        await asyncio.start_server(answering, "127.0.0.1", 0) as daemon,
+        tap_before(daemon.sockets[0].getsockname()[1]) as tap,
+    ):
+        yield tap
 
 
 async def exchange(port: int, *sent: bytes, ends: bytes = b"0\r\n\r\n") -> bytes:
@@ -65,10 +77,7 @@ async def test_a_body_that_waits_for_100_continue_and_early_hints_before_the_ans
         await reader.read()
         writer.close()
 
-    async with (
-        await asyncio.start_server(answering, "127.0.0.1", 0) as daemon,
-        tap_before(daemon.sockets[0].getsockname()[1]) as tap,
-    ):
+    async with tap_of(answering) as tap:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
         head, body = REQUEST.replace(b"\r\n\r\n", b"\r\nexpect: 100-continue\r\n\r\n").split(b"\r\n\r\n")
         writer.write(head + b"\r\n\r\n")
@@ -96,10 +105,7 @@ async def test_a_client_of_http_1_0_and_a_head_without_a_body() -> None:
         await writer.drain()
         writer.close()
 
-    async with (
-        await asyncio.start_server(answering, "127.0.0.1", 0) as daemon,
-        tap_before(daemon.sockets[0].getsockname()[1]) as tap,
-    ):
+    async with tap_of(answering) as tap:
         assert await exchange(tap.port, REQUEST.replace(b"HTTP/1.1", b"HTTP/1.0"), ends=b"never") == old
         assert await exchange(tap.port, b"HEAD /v1/models HTTP/1.1\r\nhost: x\r\n\r\n", ends=b"never") == head
         await tap.settled()
@@ -119,10 +125,7 @@ async def test_an_upgrade_to_another_protocol_passes_and_ends_the_reading() -> N
         await reader.read()
         writer.close()
 
-    async with (
-        await asyncio.start_server(answering, "127.0.0.1", 0) as daemon,
-        tap_before(daemon.sockets[0].getsockname()[1]) as tap,
-    ):
+    async with tap_of(answering) as tap:
         reader, writer = await asyncio.open_connection("127.0.0.1", tap.port)
         writer.write(b"GET / HTTP/1.1\r\nhost: x\r\nconnection: upgrade\r\nupgrade: h2c\r\n\r\n")
         async with asyncio.timeout(PATIENCE_S):
