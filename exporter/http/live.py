@@ -1,11 +1,13 @@
 """Pure: the answer of `/live`, requests in flight and recent ones as JSON. Counts, times and names; never content.
 
-Requests in flight come from a daemon's tap where there is one, else from the slots that its engines log.
+Requests in flight come from a daemon's tap where there is one, and from the slots that its engines log. Where both tell
+of one daemon, as many busy slots are left out as requests run through the tap. Assumed: which slot serves which request
+is told by neither, so a slot of the same model in the same phase is taken for it.
 """
 
 from __future__ import annotations
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
 from typing import Any
 
 from exporter.collectors.client_metrics import Tap
@@ -19,7 +21,10 @@ def document(streams: Iterable[Stream], taps: Iterable[Tap], *, now_s: float) ->
     streams = tuple(streams)
     tapped = {tap.daemon: tap for tap in taps if tap.reader.is_up}
     in_flight = [row for tap in tapped.values() for row in _tapped(tap)]
-    in_flight += [row for stream in streams if stream.daemon not in tapped for row in _slots(stream, now_s)]
+    for stream in streams:
+        rows = list(_slots(stream, now_s))
+        tap = tapped.get(stream.daemon)
+        in_flight += rows if tap is None else _past_the_tap(rows, list(_tapped(tap)), tap.reader.running)
     recent = [
         (
             one.end_ns,
@@ -57,6 +62,23 @@ def _tapped(tap: Tap) -> Iterable[dict[str, Any]]:
             "output_tokens": one.tokens,
             "tokens_per_second": one.tokens_per_s,
         }
+
+
+def _past_the_tap(
+    slots: list[dict[str, Any]], tapped: list[dict[str, Any]], running: Mapping[str, int]
+) -> list[dict[str, Any]]:
+    """Return the busy slots that are more than the requests of the tap; those most unlike its requests stay."""
+    surplus = max(0, len(slots) - sum(running.values()))
+    for request in tapped:
+        if len(slots) == surplus:
+            break
+        slots.remove(max(slots, key=lambda slot: _likeness(slot, request)))
+    return slots[:surplus]
+
+
+def _likeness(slot: dict[str, Any], request: dict[str, Any]) -> tuple[bool, bool]:
+    is_prefill = request["phase"] == "prefill"
+    return slot["model"] == request["model"], (slot["phase"] == "prefill") is is_prefill
 
 
 def _slots(stream: Stream, now_s: float) -> Iterable[dict[str, Any]]:

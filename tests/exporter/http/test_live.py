@@ -1,10 +1,15 @@
 import json
+from collections import Counter
 
+from exporter.collectors.client_metrics import ClientMetrics, Tap
 from exporter.collectors.prediction_metrics import PredictionMetrics, Stream
 from exporter.http import live
 from exporter.pipeline.log_stream import EventFlow
 from exporter.pipeline.predictions import PredictionBuilder
 from exporter.pipeline.recent import RecentPredictions
+from exporter.tap.claims import Claims
+from exporter.tap.reader import TapReader
+from exporter.tap.report import Batch, Live
 from tests.exporter.pipeline.engine_lines import LAUNCH, NOW, PROMPT, runtime
 from tests.exporter.pipeline.predicting import END, one
 
@@ -42,3 +47,55 @@ def test_recent_requests_hold_numbers_and_never_content() -> None:
     assert (row["model"], row["finished_reason"], row["output_tokens"]) == ("m", "stop", 8)
     assert row["finished_seconds_ago"] == 5
     assert "SECRET" not in json.dumps(document)
+
+
+def ignore(*_: object) -> None:
+    pass
+
+
+def a_tap(*requests: Live, running: dict[str, int] | None = None) -> Tap:
+    reader = TapReader("local", "http://127.0.0.1:1", take=ignore, tick=ignore)
+    counted = Counter(one.client for one in requests) if running is None else running
+    reader._latest = Batch(
+        boot="b", next_id=1, missed=0, reports=(), live=requests, running=counted, counts={}
+    )
+    return Tap(
+        "local",
+        reader,
+        Claims("local", emit=ignore, settled=ignore, estimate_error=ignore, clock=float),
+        ClientMetrics("local"),
+    )
+
+
+def a_request(phase: str) -> Live:
+    return Live(
+        id=1, client="ci", route="/v1/chat/completions", model="m", phase=phase, tokens=0, tokens_per_s=None,
+        elapsed_s=1.0, start_ns=0,
+    )  # fmt: skip
+
+
+def busy_slots() -> Stream:
+    """Slot 0 is in its prompt, slot 1 has only begun."""
+    flow = EventFlow(PredictionBuilder("local"), [])
+    for line in (LAUNCH, PROMPT, LAUNCH.replace("id  0 | task 316", "id  1 | task 317")):
+        flow.slots.add(runtime(line))
+    return stream(flow)
+
+
+def rows_of(tap: Tap) -> list[tuple[str | None, int | None]]:
+    rows = live.document([busy_slots()], [tap], now_s=NOW / 1000 + 2)["in_flight"]
+    return [(row.get("client"), row.get("slot")) for row in rows]
+
+
+def test_a_request_past_the_tap_is_shown_by_its_slot() -> None:
+    assert rows_of(a_tap(a_request("prefill"))) == [("ci", None), (None, 1)]
+    assert rows_of(a_tap(a_request("answer"))) == [("ci", None), (None, 0)]
+
+
+def test_no_request_of_the_tap_is_shown_again_by_a_slot() -> None:
+    assert rows_of(a_tap(a_request("prefill"), a_request("answer"))) == [("ci", None), ("ci", None)]
+    assert rows_of(a_tap(a_request("prefill"), running={"ci": 5})) == [("ci", None)], "the list was cut"
+
+
+def test_all_requests_past_an_idle_tap_are_shown() -> None:
+    assert rows_of(a_tap()) == [(None, 0), (None, 1)]
