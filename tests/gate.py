@@ -4,6 +4,7 @@ Knows which checks there are and how to start them, nothing of what they check. 
 """
 
 import argparse
+import os
 import shlex
 import subprocess
 import sys
@@ -45,11 +46,14 @@ class Outcome:
 
 
 def steps(*, fast: bool = False) -> tuple[Step, ...]:
-    """Return the checks in the order they run, the tests last. `fast` leaves out tests that need other processes."""
+    """Return the checks in the order they run, the tests last.
+
+    `fast` leaves out tests that talk to servers, need programs or take long, and tries few examples of each property.
+    """
     python = sys.executable
     # Console scripts of tools without a usable __main__ are beside the interpreter.
     scripts = Path(python).parent
-    tier = ("-m", "not slow and not external") if fast else ()
+    tier = ("-m", "not slow and not external", "--hypothesis-profile=fast") if fast else ()
     return (
         Step("format", (python, "-m", "ruff", "format", "--check", ".")),
         Step("lint", (python, "-m", "ruff", "check", ".")),
@@ -57,11 +61,14 @@ def steps(*, fast: bool = False) -> tuple[Step, ...]:
         Step("imports", (str(scripts / "lint-imports"),)),
         Step("dependencies", (python, "-m", "deptry", ".", "--no-ansi")),
         Step("spelling", (str(scripts / "codespell"),)),
-        # Many tests wait for other processes; `logical` is as many at once as there are processors.
-        Step(
-            "tests", (python, "-m", "pytest", "-n", "logical", "--maxprocesses=4", "--dist=worksteal", *tier)
-        ),
+        Step("tests", (python, "-m", "pytest", "-n", str(_workers(fast=fast)), "--dist=worksteal", *tier)),
     )
+
+
+def _workers(*, fast: bool) -> int:
+    """Return how many processes run tests: many of the slow tests wait for other processes."""
+    cores = os.cpu_count() or 1
+    return min(4, cores if fast else cores + 1)
 
 
 def run_step(step: Step, *, clock: Clock = time.monotonic, extra: Sequence[str] = ()) -> Outcome:
@@ -128,7 +135,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         metavar="NAME",
         help=f"run only this: {', '.join(names)}; repeatable",
     )
-    parser.add_argument("--fast", action="store_true", help="leave out tests that need other processes")
+    parser.add_argument(
+        "--fast", action="store_true", help="leave out tests that talk to servers, need programs or take long"
+    )
     parser.add_argument("--fail-fast", action="store_true", help="stop at the first step that fails")
     options = parser.parse_args(argv)
     chosen = [step for step in steps(fast=options.fast) if options.only is None or step.name in options.only]

@@ -35,6 +35,8 @@ from tests.actions.conftest import QUICK, SMALL, daemon, make_token
 from tests.actions.conftest import settings as service_settings
 from tests.actions.mcp.conftest import toolbox
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("DAEMONPULSE_TEST_FUZZ_EXAMPLES", "12"))
 """Per operation; more find more, and CI has minutes, not hours."""
 

@@ -84,6 +84,7 @@ ADVERSARIES = {
 }
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "before", ["", "<think>", "x", "<tool_call>{", "\n```\n", "<|channel|>final<|message|>"]
 )
