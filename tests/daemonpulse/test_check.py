@@ -57,7 +57,7 @@ def answering(status: int, body: bytes, host: str = "127.0.0.1") -> Iterator[int
 
 @pytest.fixture(autouse=True)
 def _impatient(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(check, "ANSWER_S", 0.5)
+    monkeypatch.setattr(check, "ANSWER_S", 2.0)
 
 
 def test_a_port_that_nobody_has_is_free_and_stays_free() -> None:

@@ -75,7 +75,7 @@ async def test_up_is_right_through_ten_kills_and_the_daemon_is_back_within_five_
 async def test_a_frozen_daemon_is_stalled_and_not_down(
     start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(snapshots, "STALLED_AFTER_S", 0.3)
+    monkeypatch.setattr(snapshots, "STALLED_AFTER_S", 1.0)
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url))
         assert is_up(await exporter.scrape())
@@ -132,8 +132,8 @@ BREAKAGES: dict[str, Breakage] = {
 async def test_one_odd_answer_never_crashes_or_hangs_a_scrape_and_is_over_with_the_next(
     start_exporter: StartExporter, monkeypatch: pytest.MonkeyPatch, breakage: str
 ) -> None:
-    monkeypatch.setattr(snapshots, "STALLED_AFTER_S", 0.3)
-    monkeypatch.setattr(shared_snapshot, "FETCH_LIMIT_S", 0.5)
+    monkeypatch.setattr(snapshots, "STALLED_AFTER_S", 1.0)
+    monkeypatch.setattr(shared_snapshot, "FETCH_LIMIT_S", 1.5)
     async with Simulator(SimConfig(scenario="idle")) as sim:
         exporter = await start_exporter(daemon("box", sim.url))
         assert is_up(await exporter.scrape())

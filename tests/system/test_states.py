@@ -28,8 +28,8 @@ def _short_limits(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(snapshots, "STALLED_AFTER_S", 1.5)
     monkeypatch.setattr(client, "STALLED_AFTER_S", 1.5)
     monkeypatch.setattr(session, "LIST_LIMIT_S", 1.5)
-    monkeypatch.setattr(session, "PART_GRACE_S", 0.4)
-    monkeypatch.setattr(sockets, "OPEN_GRACE_S", 0.4)
+    monkeypatch.setattr(session, "PART_GRACE_S", 1.0)
+    monkeypatch.setattr(sockets, "OPEN_GRACE_S", 1.0)
 
 
 @pytest.fixture

@@ -201,7 +201,7 @@ async def test_a_daemon_that_answers_no_list_is_stalled(monkeypatch: pytest.Monk
 
 
 async def test_a_state_that_hangs_costs_that_instance_its_state_only(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.2)
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 2.0)
     daemon = Daemon()
     daemon.results["embedding", "getInstanceProcessingState"] = hang
     async with running(daemon), kept(make(daemon.http_url)) as client:
@@ -226,7 +226,7 @@ async def test_a_state_that_hangs_costs_that_instance_its_state_only(monkeypatch
 async def test_a_fact_that_hangs_costs_nothing_but_itself(
     monkeypatch: pytest.MonkeyPatch, fact: tuple[str, str]
 ) -> None:
-    monkeypatch.setattr(session_module, "PART_GRACE_S", 1.0)
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 2.0)
     daemon = Daemon()
     daemon.results[fact] = hang
     async with running(daemon), kept(make(daemon.http_url)) as client:
@@ -249,7 +249,7 @@ async def test_a_fact_that_hangs_costs_nothing_but_itself(
 async def test_a_namespace_that_does_not_open_costs_what_it_would_have_told_only(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(session_module, "PART_GRACE_S", 0.2)
+    monkeypatch.setattr(session_module, "PART_GRACE_S", 2.0)
     async with hesitant("/repository") as (daemon, _), kept(make(daemon.http_url)) as client:
         snapshot = await client.snapshot()
 
