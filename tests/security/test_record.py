@@ -12,6 +12,7 @@ from click.testing import CliRunner
 
 from actions.cli.commands import actions
 from actions.domain.actor import LOOPBACK
+from actions.store import audit_rotation
 from actions.store.audit import Audit, AuditBroken, Head
 from actions.store.audit_archive import prune, verify_all
 from actions.store.audit_rotation import Rotation
@@ -122,6 +123,34 @@ async def test_the_audit_rotates_by_size_and_age_and_stays_provable(storage: Sto
     assert (await cli("audit", "verify", state=storage.path.parent))[0] == 0
     (first,) = await audit.read(since=0, limit=1)
     assert first.seq > 50
+
+
+async def test_a_rotation_that_cannot_write_moves_nothing_and_goes_on_when_it_can(
+    storage: Storage, caplog: pytest.LogCaptureFixture, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(audit_rotation, "CHECK_EVERY_S", 0.01)
+    now_ms = 400 * DAY_MS
+    audit = Audit(storage, clock_ms=lambda: now_ms)
+    for number in range(120):
+        await audit.record("event", actor=ALICE, action="look", subject=str(number))
+    now_ms += 200 * DAY_MS
+    await audit.record("event", actor=ALICE, action="look", subject="young")
+    rotation = Rotation(storage, audit, max_bytes=0, max_days=100, clock_ms=lambda: now_ms)
+    rotation.folder.write_text("a file where the folder of archives belongs")
+    running = asyncio.create_task(rotation.run())
+    try:
+        async with asyncio.timeout(20):
+            while caplog.messages.count("audit rotation failed, retrying") < 3:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+            assert (await audit.read(since=0, limit=1))[0].seq == 1, "nothing was moved"
+            await audit.record("event", actor=ALICE, action="look", subject="meanwhile")
+            rotation.folder.unlink()
+            while (await audit.read(since=0, limit=1))[0].seq == 1:  # noqa: ASYNC110
+                await asyncio.sleep(0.01)
+    finally:
+        running.cancel()
+    report = await verify_all(storage, sorted(rotation.folder.iterdir()))
+    assert (report.missing_through, len(report.cuts)) == (0, 1)
 
 
 @pytest.mark.parametrize(

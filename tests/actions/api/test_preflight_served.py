@@ -68,7 +68,7 @@ async def test_a_load_teaches_what_it_really_took(forge: Forge, sim: Simulator) 
     assert shown[SMALL] == pytest.approx(expected, abs=1e-4)
 
 
-async def test_what_was_learned_survives_a_restart_of_ours(start_forge: StartForge, sim: Simulator) -> None:
+async def test_what_was_learned_survives_a_restart(start_forge: StartForge, sim: Simulator) -> None:
     first = await start_forge(sim)
     await first.load()
     first.task.cancel()

@@ -12,7 +12,7 @@ __all__ = ["clock"]
 
 
 @pytest.mark.parametrize("model", [SMALL, f"{PINNED}@q8_0"])
-async def test_a_wish_without_a_name_is_loaded_once_under_the_name_it_is_listed_by(
+async def test_a_desired_instance_without_a_name_is_loaded_once_under_the_name_it_is_listed_by(
     forge: Forge, sim: Simulator, model: str
 ) -> None:
     await forge.load(SMALL, instance_id="another")
@@ -25,14 +25,14 @@ async def test_a_wish_without_a_name_is_loaded_once_under_the_name_it_is_listed_
     assert model not in loaded(sim)
 
 
-async def test_a_wish_replaces_nothing(forge: Forge) -> None:
+async def test_a_desired_instance_replaces_nothing(forge: Forge) -> None:
     changed = await forge.http.post(forge.path("desired"), params={"model": SMALL, "replace": JIT})
     body = {"instances": [{"model": SMALL, "replace": [JIT]}]}
     whole = await forge.http.put(forge.path("desired"), json=body)
     assert (changed.status_code, whole.status_code) == (422, 422)
 
 
-async def test_wishes_that_cannot_be_read_leave_no_operation_behind(
+async def test_desired_instances_that_cannot_be_read_leave_no_operation_behind(
     forge: Forge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     await desire(forge, model=SMALL)

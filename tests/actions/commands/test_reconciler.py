@@ -174,7 +174,7 @@ async def test_put_sets_the_whole_and_post_changes_one(forge: Forge) -> None:
     assert len([entry for entry in await forge.audit("event") if entry["action"] == "desired"]) == 4
 
 
-async def test_wishes_survive_a_restart_of_ours(start_forge: StartForge, sim: Simulator) -> None:
+async def test_desired_instances_survive_a_restart(start_forge: StartForge, sim: Simulator) -> None:
     first = await start_forge(sim)
     await desire(first, model=SMALL)
     first.task.cancel()
