@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from typing import Final
+from typing import Any, Final
 
 from dashboards.boards import common
 from dashboards.kit import latency, plots, style, theme
 from dashboards.kit.board import row, section
-from dashboards.kit.promql import Selector, both, max_by, now, share, sum_by
+from dashboards.kit.panels import Viz
+from dashboards.kit.promql import Expr, Selector, both, max_by, now, share, sum_by
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
 from exporter.catalogue import engine as e
@@ -16,6 +17,13 @@ from exporter.catalogue import log_stream as s
 _B: Final = Selector({"daemon": "$daemon", "model": "$model"})
 _D: Final = Selector({"daemon": "$daemon"})
 SLOT: Final = ("instance_id", "slot")
+
+
+def _by_slot(title: str, ask: str, value: Expr, **options: Any) -> Viz:
+    """Draw a line per slot."""
+    query = Query(max_by(value, *SLOT), "{{instance_id}} #{{slot}}")
+    return plots.series(title, ask, query, short_names=True, shades=True, **options)
+
 
 _QUEUE = common.queue(_B)
 _WAITING_BY_MODEL = plots.series(
@@ -43,48 +51,31 @@ _CACHE = plots.series(
     shades=True,
     bridged=True,
 )
-_CONTEXT_BY_SLOT = plots.series(
+_CONTEXT_BY_SLOT = _by_slot(
     "Context by slot",
     "How full is the context of each slot, in tokens?",
-    Query(
-        max_by(_B.over("max_over_time", e.SLOT_CONTEXT, "$__rate_interval"), *SLOT),
-        "{{instance_id}} #{{slot}}",
-    ),
-    short_names=True,
-    shades=True,
+    _B.over("max_over_time", e.SLOT_CONTEXT, "$__rate_interval"),
     bridged=True,
 )
-_PREFILL_PROGRESS = plots.series(
+_PREFILL_PROGRESS = _by_slot(
     "Prefill progress",
     "How far through its prompt is each busy slot?",
-    Query(max_by(_B.now(s.SLOT_PROMPT_PROGRESS), *SLOT), "{{instance_id}} #{{slot}}"),
+    _B.now(s.SLOT_PROMPT_PROGRESS),
     high=1,
-    short_names=True,
-    shades=True,
     interval="5s",
 )
-_SLOT_RATE = plots.series(
+_SLOT_RATE = _by_slot(
     "Decode rate by slot",
     "How fast does each busy slot generate?",
-    Query(
-        max_by(_B.over("avg_over_time", s.SLOT_RATE, "$__rate_interval"), *SLOT),
-        "{{instance_id}} #{{slot}}",
-    ),
-    short_names=True,
-    shades=True,
+    _B.over("avg_over_time", s.SLOT_RATE, "$__rate_interval"),
     decimals=0,
     bridged=True,
 )
 
-_PREFILL_RATE = plots.series(
+_PREFILL_RATE = _by_slot(
     "Prefill rate by slot",
     "How fast does each busy slot read its prompt?",
-    Query(
-        max_by(_B.over("avg_over_time", e.SLOT_PREFILL_RATE, "$__rate_interval"), *SLOT),
-        "{{instance_id}} #{{slot}}",
-    ),
-    short_names=True,
-    shades=True,
+    _B.over("avg_over_time", e.SLOT_PREFILL_RATE, "$__rate_interval"),
     decimals=0,
     bridged=True,
 )
