@@ -203,14 +203,14 @@ _OPERATIONS = tables.table(
     "What became of the buttons that were pressed?",
     ApiQuery("operations"),
     columns=[
-        Column("created_ms", "Started", unit="dateTimeFromNow", width=140),
+        Column("created_ms", "Started", unit="dateTimeFromNow", width=152),
         Column("id", "Actions", width=130, buttons=(buttons.CANCEL,)),
         Column("action", "Action", width=90),
         Column("subject", "Target"),
         Column("daemon", "Daemon", width=100),
         Column("person", "User", width=100),
         Column("state", "State", width=90),
-        Column("progress", "Progress", unit="percentunit", gauge_to=1, width=128),
+        Column("progress", "Progress", unit="percentunit", gauge_to=1, width=116),
     ],
     largest="Started",
 )

@@ -12,7 +12,19 @@ from dashboards.boards.sites import SITES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
 from dashboards.kit.labels import firing, firing_count
-from dashboards.kit.promql import Expr, Selector, both, coded, count_by, least, max_by, min_by, sum_by
+from dashboards.kit.promql import (
+    RANGE,
+    Expr,
+    Selector,
+    both,
+    coded,
+    count_by,
+    either,
+    least,
+    max_by,
+    min_by,
+    sum_by,
+)
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.rules import recording
@@ -23,11 +35,13 @@ from exporter.catalogue import log_stream as s
 
 _B: Final = Selector({"daemon": "$daemon"})
 
+_SEEN: Final = max_by(_B.over("last_over_time", d.UP, RANGE), "daemon")
+"""Every daemon of this time: one whose exporter cannot be scraped has no series now, and is not fine."""
 _HEALTH = panels.counts(
     "Health",
-    "How many daemons are up, and how many alerts fire? A dash at alerts: Prometheus evaluates no rules.",
+    "How many daemons are up, and how many seen in this time are not? A dash at alerts: no rules are evaluated.",
     Query(sum_by(_B.now(d.UP)), "daemons up"),
-    Query(count_by(_B.now(d.UP)) - sum_by(_B.now(d.UP)), "unhealthy"),
+    Query(count_by(_SEEN) - either(sum_by(_B.now(d.UP)), count_by(_SEEN) * 0), "unhealthy"),
     Query(firing_count("critical"), "critical alerts"),
     Query(firing_count("warning"), "warnings"),
     marks={"unhealthy": theme.ANY_RED, "critical alerts": theme.ANY_RED, "warnings": theme.ANY_AMBER},
@@ -46,9 +60,9 @@ _ALERTS = tables.table(
     Query(firing()),
     columns=[
         Column("severity", "Severity", width=82, mappings=theme.SEVERITIES),
-        Column("alertname", "Alert", width=190, link="${__value.raw}"),
+        Column("alertname", "Alert", width=180, link="${__value.raw}"),
         Column("object", "Object"),
-        Column("A", "Since", unit="dateTimeFromNow", width=140),
+        Column("A", "Since", unit="dateTimeFromNow", width=152),
     ],
     none="No firing alerts",
 )
@@ -84,7 +98,7 @@ _OUTCOMES = plots.series(
 _DAEMONS = tables.table(
     "Daemons",
     "How is each daemon? Its name opens what is loaded there.",
-    Query(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon")),
+    Query(either(coded(_B, d.STATE, theme.DAEMON_STATES, "daemon"), _SEEN * 0)),
     Query(count_by(_B.now(d.INSTANCE_INFO), "daemon")),
     Query(sum_by(_B.now(d.REQUESTS_RUNNING), "daemon")),
     Query(sum_by(_B.now(d.REQUESTS_WAITING), "daemon")),

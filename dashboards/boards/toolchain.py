@@ -35,7 +35,6 @@ _APPROVALS = tables.table(
         Column("server", "Server", width=90),
         Column("arguments", "Arguments"),
         Column("reason", "Reason", width=110),
-        Column("created_ms", "Asked", unit="dateTimeFromNow", width=140),
         Column("expires_in_seconds", "Time left", unit="s", decimals=0, width=100),
     ],
     smallest="Time left",

@@ -224,7 +224,7 @@ def test_a_unit_in_words_has_room_for_its_longest(name: str, panel: Json) -> Non
     for one in panel["fieldConfig"]["overrides"]:
         told = {entry["id"]: entry["value"] for entry in one["properties"]}
         words = LONGEST.get(told.get("unit", ""), "")
-        assert told.get("custom.width", 999) >= 7.5 * len(words) + 12, f"{name}: {told['displayName']}"
+        assert told.get("custom.width", 999) >= 8.2 * len(words) + 12, f"{name}: {told['displayName']}"
 
 
 @every_table
