@@ -104,7 +104,7 @@ _TABLE = tables.table(
 
 def _of(expr: Expr) -> Expr:
     """Keep the GPU of the row."""
-    return both(expr, Selector().now(h.DEVICE_INFO, uuid="=~$device"), *GPU)
+    return both(expr, _B.now(h.DEVICE_INFO, uuid="=~$device"), *GPU)
 
 
 _GAUGE = panels.gauge(

@@ -14,6 +14,7 @@ import signal
 import subprocess
 import sys
 import threading
+import time
 import urllib.error
 import urllib.request
 from collections.abc import Iterator, Sequence
@@ -42,6 +43,7 @@ SCENARIOS: Final = (
 SITES: Final = ("berlin", "lab", "montreal")
 OWN: Final = "daemon-of-the-fleet"
 """What the simulated hosts call their daemon and their site, until they are served."""
+FRESH_S: Final = 3.0
 COMMAND: Final = str(Path(sys.executable).with_name("daemonpulse"))
 
 
@@ -56,15 +58,29 @@ def named(metrics: str, name: str, site: str) -> str:
     return own.replace('uuid="', f'uuid="{name}-')
 
 
+class Host:
+    """A simulated host, read once for all of its names."""
+
+    def __init__(self, url: str) -> None:
+        self._url, self._text, self._read_s, self._turn = url, "", -FRESH_S, threading.Lock()
+
+    def metrics(self) -> str:
+        """Give its metrics, a few seconds old at most. Raises URLError while it is not up."""
+        with self._turn:
+            if time.monotonic() - self._read_s > FRESH_S:
+                with urllib.request.urlopen(f"{self._url}/metrics") as answer:  # noqa: S310 - our own exporter
+                    self._text, self._read_s = answer.read().decode(), time.monotonic()
+            return self._text
+
+
 @contextlib.contextmanager
-def serving(source: str, name: str, site: str) -> Iterator[int]:
+def serving(host: Host, name: str, site: str) -> Iterator[int]:
     """Serve a simulated host's metrics under a name; give the port."""
 
     class Handler(BaseHTTPRequestHandler):
         def do_GET(self) -> None:
             try:
-                with urllib.request.urlopen(f"{source}/metrics") as answer:  # noqa: S310 - our own exporter
-                    text = named(answer.read().decode(), name, site).encode()
+                text = named(host.metrics(), name, site).encode()
             except urllib.error.URLError:
                 self.send_error(HTTPStatus.SERVICE_UNAVAILABLE, "the simulated host is not up")
                 return
@@ -89,18 +105,18 @@ def serving(source: str, name: str, site: str) -> Iterator[int]:
 
 
 @contextlib.contextmanager
-def simulated(scenarios: Sequence[str], log: Path) -> Iterator[list[str]]:
-    """Run a simulated host for each scenario; give the URLs of their exporters."""
+def simulated(scenarios: Sequence[str], log: Path) -> Iterator[list[Host]]:
+    """Run a simulated host for each scenario."""
     with contextlib.ExitStack() as ends, log.open("wb") as out:
-        urls = []
+        hosts = []
         for seed, scenario in enumerate(scenarios):
             port = free_port()
             words = ["simulate", "--scenario", scenario, "--seed", str(seed), "--listen", f"127.0.0.1:{port}"]
             words += ["--daemon-port", "0", "--daemon-name", OWN, "--daemon-site", OWN]
             process = ends.enter_context(subprocess.Popen([COMMAND, *words], stdout=out, stderr=out))
             ends.callback(process.terminate)
-            urls.append(f"http://127.0.0.1:{port}")
-        yield urls
+            hosts.append(Host(f"http://127.0.0.1:{port}"))
+        yield hosts
 
 
 async def show(count: int, scenarios: Sequence[str], folder: Path) -> None:
@@ -109,10 +125,10 @@ async def show(count: int, scenarios: Sequence[str], folder: Path) -> None:
         hosts = ends.enter_context(simulated(scenarios, folder / "hosts.log"))
         targets = [
             {"targets": [f"127.0.0.1:{port}"], "labels": {"instance": f"{name}:9810"}}
-            for name, source, site in zip(
+            for name, host, site in zip(
                 host_names(count), itertools.cycle(hosts), itertools.cycle(SITES), strict=False
             )
-            for port in [ends.enter_context(serving(source, name, site))]
+            for port in [ends.enter_context(serving(host, name, site))]
         ]
         prometheus = stack.prometheus(folder, targets=[], alertmanager=None)
         (folder / "prometheus" / "targets" / "exporter.json").write_text(json.dumps(targets))

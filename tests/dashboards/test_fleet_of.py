@@ -7,7 +7,7 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
-from tests.dashboards.fleet_of import host_names, serving, simulated
+from tests.dashboards.fleet_of import Host, host_names, serving, simulated
 
 LIMIT_S = 60.0
 """Only a guard, for a host that has other things to do."""
@@ -15,10 +15,10 @@ LIMIT_S = 60.0
 
 def test_a_simulated_host_is_served_as_two_that_sort_by_their_names(tmp_path: Path) -> None:
     with contextlib.ExitStack() as ends:
-        (source,) = ends.enter_context(simulated(["idle"], tmp_path / "log"))
-        wait_for(source)
+        (host,) = ends.enter_context(simulated(["idle"], tmp_path / "log"))
+        wait_for(host)
         ports = [
-            ends.enter_context(serving(source, name, site))
+            ends.enter_context(serving(host, name, site))
             for name, site in zip(host_names(2), ("lab", "berlin"), strict=True)
         ]
         pages = [read(f"http://127.0.0.1:{port}/metrics") for port in ports]
@@ -29,16 +29,16 @@ def test_a_simulated_host_is_served_as_two_that_sort_by_their_names(tmp_path: Pa
         assert f'llmster_up{{daemon="{name}"}} 1.0' in page
 
 
-def wait_for(source: str) -> None:
+def wait_for(host: Host) -> None:
     end = time.monotonic() + LIMIT_S
-    while "llmster_up{" not in read(f"{source}/metrics") and time.monotonic() < end:
+    while time.monotonic() < end:
+        with contextlib.suppress(urllib.error.URLError):
+            if "llmster_up{" in host.metrics():
+                return
         time.sleep(0.2)
 
 
 def read(url: str) -> str:
-    try:
-        with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own server
-            text: str = answer.read().decode()
-            return text
-    except urllib.error.URLError:
-        return ""
+    with urllib.request.urlopen(url) as answer:  # noqa: S310 - our own server
+        text: str = answer.read().decode()
+        return text
