@@ -56,13 +56,13 @@ _VRAM = panels.stat(
 )
 _ALERTS = tables.table(
     "Firing alerts",
-    "What fires now, where, and since when? The name opens the runbook.",
+    "What fires now, where, and for how long? The name opens the runbook.",
     Query(firing()),
     columns=[
         Column("severity", "Severity", width=82, mappings=theme.SEVERITIES),
-        Column("alertname", "Alert", width=180, link="${__value.raw}"),
+        Column("alertname", "Alert", width=200, link="${__value.raw}"),
         Column("object", "Object"),
-        Column("A", "Since", unit="dateTimeFromNow", width=152),
+        Column("A", "Duration", unit="s", decimals=0, width=90),
     ],
     none="No firing alerts",
 )

@@ -56,9 +56,9 @@ def firing_count(severity: str) -> Expr:
 
 
 def firing() -> Expr:
-    """List what fires: severity, alert, object, and since when in ms of the epoch; the most severe first."""
+    """List what fires: severity, alert, object, and for how many seconds; the most severe first."""
     parts = [
-        f'ALERTS_FOR_STATE{{severity="{severity}"}} * 1000 and ignoring (alertstate) '
+        f'time() - ALERTS_FOR_STATE{{severity="{severity}"}} and ignoring (alertstate) '
         f'ALERTS{{alertstate="firing",severity="{severity}"}}'
         for severity in ("critical", "warning", "info")
     ]

@@ -88,7 +88,8 @@ def serving(host: Host, name: str, site: str) -> Iterator[int]:
             self.send_header("Content-Type", "text/plain; version=0.0.4; charset=utf-8")
             self.send_header("Content-Length", str(len(text)))
             self.end_headers()
-            self.wfile.write(text)
+            with contextlib.suppress(ConnectionError):  # a scraper that no longer waits
+                self.wfile.write(text)
 
         def log_message(self, *_arguments: object) -> None:
             pass
