@@ -10,8 +10,13 @@ from typing import Final
 
 from dashboards.kit.promql import Expr, QueryError
 
-OBJECT: Final = ("daemon", "instance_id", "model", "server", "tool", "host", "gpu", "collector", "objective")
-"""Labels of an alert that may name its object, in order of preference."""
+OBJECT: Final = (
+    "daemon", "site", "group", "named", "device", "gpu", "vendor", "server", "tool", "collector", "setting", "engine",
+    "kind", "when", "role", "pid", "reason", "sink", "xid", "host",
+)  # fmt: skip
+"""Labels of an alert that say what it is about, in the order in which its object is written. `named` is the model, or
+the instance of an alert without one; `host` is the exporter's, of an alert without a daemon."""
+_READ: Final = {"severity", "alertname", "instance", "instance_id", "model"}
 
 
 def relabeled(expr: Expr, target: str, replacement: str, source: str, pattern: str) -> Expr:
@@ -64,16 +69,17 @@ def firing() -> Expr:
     ]
     found = Expr(
         f"({' or '.join(parts)})",
-        frozenset({"severity", "alertname", "instance", *OBJECT}),
+        frozenset({*_READ, *OBJECT} - {"named", "host"}),
         selectors=("ALERTS_FOR_STATE", "ALERTS"),
     )
     gpu = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
-    short = relabeled(gpu, "model", "$1", "model", "(?:.*/)?(.+)")
+    last = "(?:.*/)?(.+)"
+    first = relabeled(relabeled(gpu, "named", "$1", "instance_id", last), "named", "$1", "model", last)
     # The host tells of what only an alert without a daemon is about.
-    both = joined(short, "host", "|", "daemon", "instance")
+    both = joined(first, "host", "|", "daemon", "instance")
     alone = relabeled(both, "host", "$1", "host", r"\|(.*?)(?::[0-9]+)?")
     other = relabeled(alone, "host", "", "host", r".+\|.*")
-    of = joined(other, "object", " ", "daemon", "model", "gpu", "server", "tool", "collector", "host")
+    of = joined(other, "object", " ", *OBJECT)
     return relabeled(of, "object", "\u2013", "object", "\\s*")
 
 

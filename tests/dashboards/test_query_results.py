@@ -2,6 +2,11 @@
 
 import re
 
+import pytest
+
+from dashboards.alerts.alert import Alert
+from dashboards.alerts.groups import ALERTS
+from dashboards.kit.labels import OBJECT
 from dashboards.kit.promql import (
     Expr,
     Selector,
@@ -78,3 +83,9 @@ def test_every_series_a_query_reads_is_known() -> None:
         'llmster_daemon_state{state="running"}',
     )
     assert both(P.now(d.UP), P.now(s.STREAM_UP)).metrics == (d.UP, s.STREAM_UP)
+
+
+@pytest.mark.parametrize("alert", ALERTS, ids=lambda alert: alert.name)
+def test_no_two_alerts_that_fire_look_alike_in_the_list(alert: Alert) -> None:
+    told = {*OBJECT, "model", "instance_id"}  # both by `named`, the instance by `host` or with its daemon
+    assert set(alert.expr.labels or ()) - {"instance", "job"} <= told
