@@ -347,7 +347,7 @@ def pruned(value: Any) -> Any:
 
 
 _TOP: Final = Selector({"daemon": "$daemon"})
-_FEW: Final = 8
+_FEW: Final = 4
 
 
 def _of_few(expr: Expr) -> Expr:
