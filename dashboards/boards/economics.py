@@ -202,7 +202,7 @@ _MODELS = tables.table(
     columns=[
         Column("model", "Model"),
         Column("A", "Output tokens", unit="short", width=115),
-        Column("B", "Requests", unit="short", decimals=0, width=85),
+        Column("B", "Requests", decimals=0, width=85),
         Column("C", "Energy", unit="watth", decimals=1, width=95),
         Column("D", "Energy per token", unit="joule", decimals=2, width=145),
         Column("E", "Electricity", unit=_USD, decimals=3, width=95),

@@ -26,7 +26,7 @@ _REQUESTS = tables.table(
         Column("client", "Client", width=105),
         Column("model", "Model"),
         Column("phase", "Phase", width=80),
-        Column("output_tokens", "Tokens", unit="short", width=70, decimals=0),
+        Column("output_tokens", "Tokens", width=70, decimals=0),
         Column("tokens_per_second", "tok/s", unit="short", width=65, decimals=1),
         Column("elapsed_seconds", "Elapsed", unit="s", width=84, decimals=1),
         Column("prompt_progress_ratio", "Prefill", unit="percentunit", width=75, decimals=0),

@@ -216,6 +216,14 @@ def test_the_title_of_a_sorted_column_has_room_for_its_arrow(name: str, panel: J
             )
 
 
+@every_table
+def test_counts_are_not_rounded_to_thousands(name: str, panel: Json) -> None:
+    for one in panel["fieldConfig"]["overrides"]:
+        told = {entry["id"]: entry["value"] for entry in one["properties"]}
+        rounded = told.get("unit") == "short" and told.get("decimals") == 0  # 1,514 would be 2 K
+        assert not rounded, f"{name}: {told['displayName']}"
+
+
 LONGEST = {"dateTimeFromNow": "a few seconds ago"}
 
 
