@@ -147,7 +147,9 @@ async def serve(
             home=next((daemon.home for daemon in settings.daemons if daemon.home is not None), None),
         )
         feeds = _feeds(settings, stack)
-        app = application(Api(service, authenticator, history, fleet, feeds))
+        app = application(
+            Api(service, authenticator, history, fleet, feeds, exporter_url=settings.exporter_url)
+        )
         door = RequestGuard(
             mcp.mount(app, authenticator),
             hosts=host_header.accepted(settings.listen_host, settings.allowed_hosts),

@@ -10,13 +10,13 @@ from typing import Annotated, Any
 from fastapi import APIRouter, Depends, Query, Response
 
 from actions.api.authentication import Bearer
-from actions.api.requests import OnDaemon, Reasoned
+from actions.api.requests import LoadParameters, OnDaemon, Reasoned, load_command
 from actions.api.responses import OperationResponse
 from actions.api.shared import OPERATION, Daemon, Key, submit
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
-from actions.domain.command import Command
+from actions.domain.command import Command, Load
 
 
 class CommandRoutes:
@@ -73,6 +73,11 @@ class CommandRoutes:
         return await submit(
             self._service, self._authenticator, actor, command, response, key=key, wait_s=query.wait
         )
+
+
+def requested_load(daemon: str, query: LoadParameters) -> Load:
+    """Make a load of its parameters. Raises Problem."""
+    return load_command(daemon, query, replace=query.replace, force=query.force, reason=query.reason)
 
 
 def same_fields(kind: type[Command], parameters: type[Reasoned]) -> Callable[[str, Any], Command]:

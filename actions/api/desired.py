@@ -14,6 +14,7 @@ from actions.api.shared import Daemon, require_options
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
+from actions.domain.command import Load
 from actions.domain.errors import invalid
 from actions.store.database import StorageFailed
 
@@ -55,21 +56,33 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         """Pin or unpin one instance."""
         await authenticator.require(actor, Scope.OPERATE, action="desired", subject=daemon)
         service.daemon(daemon)
-        named = query.instance_id or query.model
-        if named is None and query.reap_idle_seconds is None:
-            raise invalid(
-                "model", None, "give model to pin an instance, or instance_id with pinned=false to unpin one"
-            )
-        add = load_command(daemon, query) if query.pinned and named is not None else None
+        add = wanted(daemon, query)
         await require_options(authenticator, actor, [add] if add is not None else [], action="desired")
-        try:
-            state = await service.desired.change(
-                actor,
-                daemon,
-                add=add,
-                remove=named if not query.pinned else None,
-                reap_idle_seconds=query.reap_idle_seconds,
-            )
-        except StorageFailed as error:
-            raise service.unrecordable(error) from error
-        return DesiredResponse.of(daemon, state)
+        return await change(service, actor, daemon, query, add)
+
+
+def wanted(daemon: str, query: DesiredChange) -> Load | None:
+    """Make the load that a change adds, if it adds one. Raises Problem when it changes nothing."""
+    named = query.instance_id or query.model
+    if named is None and query.reap_idle_seconds is None:
+        raise invalid(
+            "model", None, "give model to pin an instance, or instance_id with pinned=false to unpin one"
+        )
+    return load_command(daemon, query) if query.pinned and named is not None else None
+
+
+async def change(
+    service: Service, actor: Actor, daemon: str, query: DesiredChange, add: Load | None
+) -> DesiredResponse:
+    """Change what is desired of one daemon. Raises Problem."""
+    try:
+        state = await service.desired.change(
+            actor,
+            daemon,
+            add=add,
+            remove=None if query.pinned else query.instance_id or query.model,
+            reap_idle_seconds=query.reap_idle_seconds,
+        )
+    except StorageFailed as error:
+        raise service.unrecordable(error) from error
+    return DesiredResponse.of(daemon, state)

@@ -5,35 +5,38 @@ Annotations are evaluated here, not postponed: FastAPI reads them.
 
 import asyncio
 from collections.abc import Callable, Sequence
-from functools import partial
 from http import HTTPStatus
-from typing import Annotated, Any
+from typing import Annotated, Any, Final
 
 from fastapi import APIRouter, Depends, Query, Response
 from pydantic import BaseModel, Field
 
 from actions.api.authentication import Bearer
+from actions.api.command_routes import requested_load, same_fields
+from actions.api.desired import change, wanted
 from actions.api.requests import (
     GroupDesired,
+    GroupDesiredChange,
     GroupDownloadParameters,
     GroupEjectAllParameters,
     GroupEjectParameters,
     GroupLoadParameters,
+    GroupProbeParameters,
+    Reasoned,
+    Selection,
     load_command,
 )
-from actions.api.responses import OperationResponse
+from actions.api.responses import DesiredResponse, OperationResponse
 from actions.api.shared import Key, require_options
 from actions.auth.authenticator import Authenticator
 from actions.commands.fleet import Fleet, submit_all
 from actions.domain.actor import Actor, Scope
-from actions.domain.command import Command, Download, Eject, EjectAll
+from actions.domain.command import Command, Download, Eject, EjectAll, Probe
 from actions.domain.errors import Problem
 from actions.domain.fleet import Goal, selected
 from actions.store.database import StorageFailed
 from actions.store.fleet_state import Group
 from actions.store.operations import Operation
-
-AnyGroup = GroupEjectAllParameters | GroupEjectParameters | GroupLoadParameters | GroupDownloadParameters
 
 
 class GroupResult(BaseModel):
@@ -52,6 +55,22 @@ class GroupResponse(BaseModel):
     failed: int = Field(description="Refused, failed or cancelled.")
     running: int
     results: list[GroupResult]
+
+
+class GroupChangeResult(BaseModel):
+    """What is desired of one daemon after a change, or the problem that refused it."""
+
+    daemon: str
+    desired: DesiredResponse | None
+    problem: dict[str, Any] | None
+
+
+class GroupChangeResponse(BaseModel):
+    """A change of what is desired of several daemons. What one refuses does not stop the others."""
+
+    done: int
+    failed: int
+    results: list[GroupChangeResult]
 
 
 class GroupDesiredResponse(BaseModel):
@@ -73,6 +92,7 @@ class GroupsDesiredResponse(BaseModel):
 def add_routes(router: APIRouter, fleet: Fleet, authenticator: Authenticator) -> None:
     """Add them to a router."""
     _add_commands(router, fleet, authenticator)
+    _add_pin(router, fleet, authenticator)
     _add_groups(router, fleet, authenticator)
 
 
@@ -80,10 +100,10 @@ def _add_commands(router: APIRouter, fleet: Fleet, authenticator: Authenticator)
     actor_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
 
     async def run(
-        actor: Actor, query: AnyGroup, command: Callable[..., Command], response: Response, key: str | None
+        actor: Actor, query: Any, make: Callable[[str, Any], Command], response: Response, key: str | None
     ) -> GroupResponse:
         names = selected(fleet.sites, daemons=query.daemon, site=query.site)
-        commands = [command(daemon=name) for name in names]
+        commands = [make(name, query) for name in names]
         first = commands[0]
         if not actor.scope.includes(first.needs):  # one refusal, not one for each daemon
             await authenticator.require(actor, first.needs, action=first.ACTION, subject=first.subject)
@@ -99,50 +119,50 @@ def _add_commands(router: APIRouter, fleet: Fleet, authenticator: Authenticator)
         response.status_code = HTTPStatus.ACCEPTED if answer.running else HTTPStatus.OK
         return answer
 
-    @router.post("/fleet/eject-all", tags=["fleet"])
-    async def eject_all(
-        actor: actor_of,
-        query: Annotated[GroupEjectAllParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> GroupResponse:
-        """Eject everything on several daemons, busy or not."""
-        return await run(actor, query, partial(EjectAll, reason=query.reason), response, key)
+    def add(
+        verb: str, description: str, parameters: type[Selection], make: Callable[[str, Any], Command]
+    ) -> None:
+        @router.post(f"/fleet/{verb}", description=description, tags=["fleet"])
+        async def of_group(
+            actor: actor_of,
+            query: Annotated[parameters, Query()],  # type: ignore[valid-type]
+            response: Response,
+            key: Key = None,
+        ) -> GroupResponse:
+            return await run(actor, query, make, response, key)
 
-    @router.post("/fleet/eject", tags=["fleet"])
-    async def eject(
-        actor: actor_of, query: Annotated[GroupEjectParameters, Query()], response: Response, key: Key = None
-    ) -> GroupResponse:
-        """Eject an instance from several daemons."""
-        command = partial(
-            Eject,
-            reason=query.reason,
-            instance_id=query.instance_id,
-            drain_seconds=query.drain_seconds,
-            force=query.force,
-        )
-        return await run(actor, query, command, response, key)
+    add("load", "Load a model on several daemons, where it fits.", GroupLoadParameters, requested_load)
+    for verb, description, parameters, kind in _COMMANDS:
+        add(verb, description, parameters, same_fields(kind, parameters))
 
-    @router.post("/fleet/load", tags=["fleet"])
-    async def load(
-        actor: actor_of, query: Annotated[GroupLoadParameters, Query()], response: Response, key: Key = None
-    ) -> GroupResponse:
-        """Load a model on several daemons, where it fits."""
-        command = partial(
-            load_command, given=query, replace=query.replace, force=query.force, reason=query.reason
-        )
-        return await run(actor, query, command, response, key)
 
-    @router.post("/fleet/download", tags=["fleet"])
-    async def download(
-        actor: actor_of,
-        query: Annotated[GroupDownloadParameters, Query()],
-        response: Response,
-        key: Key = None,
-    ) -> GroupResponse:
-        """Download a model on several daemons."""
-        command = partial(Download, reason=query.reason, model=query.model, quantization=query.quantization)
-        return await run(actor, query, command, response, key)
+_COMMANDS: Final[tuple[tuple[str, str, type[Reasoned], type[Command]], ...]] = (
+    ("eject", "Eject an instance from several daemons.", GroupEjectParameters, Eject),
+    ("eject-all", "Eject everything on several daemons, busy or not.", GroupEjectAllParameters, EjectAll),
+    ("download", "Download a model on several daemons.", GroupDownloadParameters, Download),
+    ("probe", "Send one short chat to a model on each of several daemons, and time it.", GroupProbeParameters, Probe),
+)  # fmt: skip
+
+
+def _add_pin(router: APIRouter, fleet: Fleet, authenticator: Authenticator) -> None:
+    actor_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.OPERATE))]
+
+    @router.post("/fleet/pin", tags=["fleet"])
+    async def pin(actor: actor_of, query: Annotated[GroupDesiredChange, Query()]) -> GroupChangeResponse:
+        """Pin or unpin one instance on several daemons, or set when they eject what is idle."""
+        names = selected(fleet.sites, daemons=query.daemon, site=query.site)
+        await authenticator.require(actor, Scope.OPERATE, action="desired", subject=names[0])
+        loads = {name: wanted(name, query) for name in names}
+        await require_options(authenticator, actor, filter(None, loads.values()), action="desired")
+        results = []
+        for name, load in loads.items():
+            try:
+                state = await change(fleet.service, actor, name, query, load)
+                results.append(GroupChangeResult(daemon=name, desired=state, problem=None))
+            except Problem as problem:
+                results.append(GroupChangeResult(daemon=name, desired=None, problem=problem.body()))
+        failed = sum(one.desired is None for one in results)
+        return GroupChangeResponse(done=len(results) - failed, failed=failed, results=results)
 
 
 def _add_groups(router: APIRouter, fleet: Fleet, authenticator: Authenticator) -> None:

@@ -8,7 +8,7 @@ from typing import Annotated, Final
 from fastapi import APIRouter, Depends, Query
 
 from actions.api.authentication import Bearer
-from actions.api.command_routes import CommandRoutes, same_fields
+from actions.api.command_routes import CommandRoutes, requested_load, same_fields
 from actions.api.requests import (
     DownloadParameters,
     EjectAllParameters,
@@ -31,7 +31,7 @@ from actions.api.shared import Daemon, require_options
 from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
-from actions.domain.command import Command, Download, Eject, EjectAll, Load, Probe
+from actions.domain.command import Command, Download, Eject, EjectAll, Probe
 
 
 def add_routes(router: APIRouter, service: Service, authenticator: Authenticator) -> None:
@@ -66,13 +66,9 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         return FitResponse(**await service.fit(command))
 
     routes = CommandRoutes(router, service, authenticator, tag="commands", scope=Scope.OPERATE)
-    routes.add("models/load", "Load a model, if it fits.", LoadParameters, _load, named=NamedLoad)
+    routes.add("models/load", "Load a model, if it fits.", LoadParameters, requested_load, named=NamedLoad)
     for path, description, parameters, kind, named in _COMMANDS:
         routes.add(path, description, parameters, same_fields(kind, parameters), named=named)
-
-
-def _load(daemon: str, query: LoadParameters) -> Load:
-    return load_command(daemon, query, replace=query.replace, force=query.force, reason=query.reason)
 
 
 _COMMANDS: Final[tuple[tuple[str, str, type[Reasoned], type[Command], type[OnDaemon]], ...]] = (

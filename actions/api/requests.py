@@ -205,6 +205,10 @@ class GroupDownloadParameters(Selection, DownloadParameters):
     """Of a download on several daemons."""
 
 
+class GroupProbeParameters(Selection, ProbeParameters):
+    """Of a probe of several daemons."""
+
+
 class GroupDesired(Selection, Plan):
     """A group: a model that must be loaded on at least so many of several daemons."""
 
@@ -230,6 +234,10 @@ class DesiredChange(Plan):
         le=MAX_TTL_S,
         description="Eject what is not on the list after so much idleness; 0: never.",
     )
+
+
+class GroupDesiredChange(Selection, DesiredChange):
+    """The same change of what is desired of several daemons."""
 
 
 class DesiredSet(Parameters):

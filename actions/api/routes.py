@@ -3,6 +3,9 @@
 Each resource has its own module. Responses are JSON; errors are application/problem+json.
 """
 
+from typing import Any, Final
+from urllib.parse import urlsplit
+
 from fastapi import APIRouter, Request, Response
 from fastapi.responses import PlainTextResponse, RedirectResponse
 from starlette.routing import BaseRoute
@@ -28,13 +31,16 @@ class Api:
         history: LoadHistory,
         fleet: Fleet,
         feeds: Feeds | None = None,
+        *,
+        exporter_url: str | None = None,
     ) -> None:
-        """Prepare. `feeds` is the live view; None where no exporter is named."""
+        """Prepare. `feeds` is the live view of the exporter at `exporter_url`; both are None where none is named."""
         self._fleet = fleet
         self._service = service
         self._authenticator = authenticator
         self._history = history
         self._feeds = feeds
+        self._exporter_url = exporter_url
 
     def routes(self) -> list[BaseRoute]:
         """Make the routes. Handlers are closures, so that FastAPI sees plain functions."""
@@ -49,11 +55,34 @@ class Api:
         desired.add_routes(guarded, service, authenticator)
         live.add_routes(guarded, service, authenticator, self._feeds)
         fleet.add_routes(guarded, self._fleet, authenticator)
-        return [*guarded.routes, *_open(service).routes]
+        return [*guarded.routes, *_open(service, self._exporter_url).routes]
 
 
-def _open(service: Service) -> APIRouter:
-    """Make the routes that require no token: they return numbers, never names or prompt content."""
+def targets(here: str, scheme: str, exporter_url: str | None) -> list[dict[str, Any]]:
+    """List what there is to scrape: this service, as it was asked (`here` is host:port), and its exporter.
+
+    An exporter on loopback is listed under the name of this host, because there Prometheus looks for it.
+    """
+    found = [(here, scheme)]
+    if exporter_url is not None:
+        there = urlsplit(exporter_url)
+        host = there.hostname or ""
+        if host in _LOOPBACK:
+            host = urlsplit(f"//{here}").hostname or host
+        name = f"[{host}]" if ":" in host else host
+        found.append((f"{name}:{there.port or _PORTS[there.scheme]}", there.scheme))
+    return [
+        {"targets": [place], "labels": {"__scheme__": how, "__metrics_path__": "/metrics"}}
+        for place, how in found
+    ]
+
+
+_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
+_PORTS: Final = {"http": 80, "https": 443}
+
+
+def _open(service: Service, exporter_url: str | None) -> APIRouter:
+    """Make the routes that require no token: they return numbers and addresses to scrape, never prompt content."""
     router = APIRouter()
 
     @router.get("/healthz", tags=["service"], response_class=PlainTextResponse)
@@ -76,6 +105,11 @@ def _open(service: Service) -> APIRouter:
         service.metrics.set(rows.AUDIT_HEAD_FINGERPRINT, fingerprint(head[1]) if head else None)
         body, content_type = service.metrics.expose(", ".join(request.headers.getlist("accept")))
         return Response(body, headers={"content-type": content_type})
+
+    @router.get("/sd", tags=["service"])
+    async def service_discovery(request: Request) -> list[dict[str, Any]]:
+        """List what there is to scrape, for Prometheus' http_sd_configs."""
+        return targets(request.headers.get("host", ""), request.url.scheme, exporter_url)
 
     @router.get("/", include_in_schema=False)
     async def landing() -> Response:

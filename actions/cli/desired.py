@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from typing import Any, Final
+from typing import Any, Final, NoReturn
 
 import click
 
 from actions.cli import completion
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api
+from actions.cli.fleet import exit_of_group, why_failed
 from actions.cli.load_flags import plan_flags
 from actions.cli.status import table
 from exporter.shared.durations import Duration
@@ -28,6 +29,7 @@ def pin(*, api: Api, as_json: bool, **parameters: Any) -> None:
 
     \b
     Example:  daemonpulse actions pin qwen/qwen3-8b --context-length 32768
+              daemonpulse actions pin qwen/qwen3-8b --site east
     """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
     _change(api, parameters, as_json=as_json)
 
@@ -41,7 +43,9 @@ def unpin(*, api: Api, as_json: bool, instance_id: str) -> None:
     \b
     Example:  daemonpulse actions unpin qwen/qwen3-8b
     """  # noqa: D301 - as above
-    pinned = [one["instance_id"] for one in api.ask("GET", api.path("desired"), {})["instances"]]
+    names = api.daemons() if api.is_group else [api.daemon()]
+    states = [api.ask("GET", api.path("desired", daemon=name), {}) for name in names]
+    pinned = sorted({str(one["instance_id"]) for state in states for one in state["instances"]})
     if instance_id not in pinned:
         fail(f"{instance_id}: not pinned; pinned: {', '.join(pinned) or 'nothing'}", 1)
     _change(api, {"instance_id": instance_id, "pinned": "false"}, as_json=as_json)
@@ -78,11 +82,25 @@ def desired(
 
 
 def _change(api: Api, parameters: dict[str, Any], *, as_json: bool) -> None:
+    if api.is_group:
+        _change_several(api, parameters, as_json=as_json)
     answer = api.ask("POST", api.path("desired"), parameters)
     if as_json:
         say_json(answer)
     else:
         _print([answer])
+
+
+def _change_several(api: Api, parameters: dict[str, Any], *, as_json: bool) -> NoReturn:
+    answer = api.ask("POST", "/v1/fleet/pin", {**parameters, **api.selection})
+    if as_json:
+        say_json(answer)
+    else:
+        _print([one["desired"] for one in answer["results"] if one["desired"] is not None])
+        for one in answer["results"]:
+            if one["desired"] is None:
+                say(f"{one['daemon']}: {why_failed(one)}")
+    exit_of_group(answer)
 
 
 def _print(answers: list[Any]) -> None:

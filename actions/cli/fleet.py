@@ -25,14 +25,20 @@ def run_group(
         say_json(answer)
     else:
         for one in answer["results"]:
-            words = describe(one["operation"]) if api.is_done(one) else f"failed: {_why(one)}"
+            words = describe(one["operation"]) if api.is_done(one) else why_failed(one)
             say(f"{one['daemon']}: {words}")
+    exit_of_group(answer)
+
+
+def exit_of_group(answer: Any) -> NoReturn:
+    """Exit as a group's answer says: 0 all, 4 some, 1 none."""
     sys.exit(0 if not answer["failed"] else PARTLY if answer["done"] else 1)
 
 
-def _why(result: Any) -> str:
+def why_failed(result: Any) -> str:
+    """Write why a daemon's part of a group's command came to no good end."""
     problem = result["problem"] or {"detail": result["operation"]["state"]}
-    return Refused(None, problem).words()
+    return f"failed: {Refused(None, problem).words()}"
 
 
 @click.group()

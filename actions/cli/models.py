@@ -174,18 +174,12 @@ def probe(*, api: Api, as_json: bool, **parameters: Any) -> None:
 
     \b
     Example:  daemonpulse actions probe qwen/qwen3-8b
+              daemonpulse actions probe qwen/qwen3-8b --site east
     """  # noqa: D301 - as above
+    if api.is_group:
+        run_group(api, "probe", parameters, _probed, as_json=as_json)
     operation = api.command("probe", parameters, bar=not as_json)
-    result = operation["result"]
-    first = result["time_to_first_token_seconds"]
-    load_s = result["load_seconds"]
-    _print(
-        operation,
-        as_json,
-        f"{parameters['model']}: TTFT {f'{first:.3f} s' if first is not None else 'none'}, "
-        f"total {result['total_seconds']:.3f} s"
-        + (f", loaded in {load_s:.1f} s" if load_s is not None else ""),
-    )
+    _print(operation, as_json, _probed(operation))
 
 
 def _loaded(operation: Any) -> str:
@@ -207,6 +201,14 @@ def _all_ejected(operation: Any) -> str:
 
 def _downloaded(operation: Any) -> str:
     return f"{operation['subject']}: {operation['result']['status'].replace('_', ' ')}"
+
+
+def _probed(operation: Any) -> str:
+    result = operation["result"]
+    first, load_s = result["time_to_first_token_seconds"], result["load_seconds"]
+    ttft = f"{first:.3f} s" if first is not None else "none"
+    loading = f", loaded in {load_s:.1f} s" if load_s is not None else ""
+    return f"{operation['subject']}: TTFT {ttft}, total {result['total_seconds']:.3f} s{loading}"
 
 
 def _requests(count: Any) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.kit import latency, panels, plots, style, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, Variable, row, section, source
+from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, Variable, row, section, source
 from dashboards.kit.promql import RANGE, Selector, either, sum_by
 from dashboards.kit.targets import LogQuery, Query
 from exporter.catalogue import log_stream as s
@@ -107,7 +107,15 @@ _STATUS = plots.series(
 BOARD: Final = Board(
     name="Console",
     question="What do daemons and engines log?",
-    variables=(source("prometheus", "Prometheus"), source("loki", "Loki"), DAEMON, MODEL, _LEVEL, _FIND),
+    variables=(
+        source("prometheus", "Prometheus"),
+        source("loki", "Loki"),
+        SITE,
+        DAEMON,
+        MODEL,
+        _LEVEL,
+        _FIND,
+    ),
     notes=NOTES,
     answer=("Server log", "Lines by level"),
     sections=(

@@ -9,9 +9,8 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.boards.clients import ENERGY
-from dashboards.boards.fleet import HOST
 from dashboards.kit import latency, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source
+from dashboards.kit.board import DAEMON, HOST, NOTES, SITE, Board, Variable, row, section, source
 from dashboards.kit.labels import hosted
 from dashboards.kit.promql import (
     RANGE,
@@ -245,7 +244,7 @@ _PER_PREDICTION = latency.percentiles(
 BOARD: Final = Board(
     name="Economics",
     question="What do tokens cost here in money, energy and carbon, and would an API be cheaper?",
-    variables=(source("prometheus", "Prometheus"), HOST, DAEMON, _GPU_HOUR, _KWH, _CARBON, _API),
+    variables=(source("prometheus", "Prometheus"), SITE, HOST, DAEMON, _GPU_HOUR, _KWH, _CARBON, _API),
     notes=NOTES,
     answer=(
         "Cost/1M tokens",

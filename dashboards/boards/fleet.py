@@ -7,7 +7,7 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.boards.hardware import SECTIONS
 from dashboards.kit import panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source, values_of
+from dashboards.kit.board import DAEMON, HOST, NOTES, SITE, Board, Variable, row, section, source
 from dashboards.kit.labels import hosted, joined
 from dashboards.kit.promql import Expr, Selector, avg_by, both, count_by, either, max_by, most, sum_by
 from dashboards.kit.tables import Column
@@ -17,9 +17,6 @@ from exporter.catalogue import hardware as h
 
 _B: Final = Selector({"instance": "$host"})
 
-HOST: Final = values_of(
-    "host", "Host", h.DEVICE_INFO, "instance", about="Hosts to show: the exporter's address."
-)
 _FULL: Final = either(common.vram_used(_B, *GPU), max_by(_B.now(h.DEVICE_INFO) * 0, *GPU).in_unit("ratio"))
 _SHOWN: Final = both(_B.now(h.DEVICE_INFO), most(12, _FULL), *GPU)
 DEVICE: Final = Variable(
@@ -167,7 +164,7 @@ _WATTS = plots.series(
 BOARD: Final = Board(
     name="Fleet",
     question="Do the GPUs have room, and are they healthy?",
-    variables=(source("prometheus", "Prometheus"), HOST, DEVICE, DAEMON),
+    variables=(source("prometheus", "Prometheus"), SITE, HOST, DEVICE, DAEMON),
     notes=NOTES,
     answer=("GPUs", "VRAM free", "Utilization", "Temperature", "Power", "Foreign VRAM", "VRAM by model"),
     sections=(

@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
+from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, row, section, source
 from dashboards.kit.promql import (
     RANGE,
     Selector,
@@ -265,6 +265,7 @@ BOARD: Final = Board(
     variables=(
         source("prometheus", "Prometheus"),
         source("actions", "Actions"),
+        SITE,
         DAEMON,
         MODEL,
         *buttons.LOAD_FORM,

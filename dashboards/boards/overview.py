@@ -10,7 +10,7 @@ from dashboards.boards.daemonpulse import SELF
 from dashboards.boards.exposure import EXPOSURE
 from dashboards.boards.sites import SITES
 from dashboards.kit import latency, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, NOTES, Board, row, section, source
+from dashboards.kit.board import DAEMON, HOST, NOTES, SITE, Board, row, section, source
 from dashboards.kit.labels import firing, firing_count
 from dashboards.kit.promql import (
     RANGE,
@@ -34,6 +34,7 @@ from exporter.catalogue import hardware as h
 from exporter.catalogue import log_stream as s
 
 _B: Final = Selector({"daemon": "$daemon"})
+_G: Final = Selector({"instance": "$host"})
 
 _SEEN: Final = max_by(_B.over("last_over_time", d.UP, RANGE), "daemon")
 """Every daemon of this time: one whose exporter cannot be scraped has no series now, and is not fine."""
@@ -49,7 +50,7 @@ _HEALTH = panels.counts(
 _VRAM = panels.stat(
     "VRAM used",
     "How full is the fullest GPU?",
-    Query(common.vram_used(Selector()), "fullest GPU"),
+    Query(common.vram_used(_G), "fullest GPU"),
     thresholds=theme.VRAM,
     decimals=0,
     scale=(0, 1.3),
@@ -120,11 +121,11 @@ _DAEMONS = tables.table(
 _GPUS = tables.table(
     "GPUs",
     "How full, busy and hot is each GPU, and is it throttled? The host opens its board.",
-    Query(common.vram_used(Selector(), *GPU)),
-    Query(max_by(Selector().over("avg_over_time", h.UTILIZATION, "1m"), *GPU)),
-    Query(max_by(Selector().now(h.TEMPERATURE, sensor="gpu"), *GPU)),
-    Query(max_by(Selector().over("avg_over_time", h.POWER, "1m"), *GPU)),
-    Query(common.gpu_state(Selector())),
+    Query(common.vram_used(_G, *GPU)),
+    Query(max_by(_G.over("avg_over_time", h.UTILIZATION, "1m"), *GPU)),
+    Query(max_by(_G.now(h.TEMPERATURE, sensor="gpu"), *GPU)),
+    Query(max_by(_G.over("avg_over_time", h.POWER, "1m"), *GPU)),
+    Query(common.gpu_state(_G)),
     columns=[
         Column("instance", "Host", mappings=theme.HOSTS, link="daemonpulse-fleet?var-host=${__value.raw}"),
         common.GPU_COLUMN,
@@ -168,7 +169,7 @@ _BY_MODEL = plots.series(
 BOARD: Final = Board(
     name="Overview",
     question="Is everything up, fast enough, and within its objectives?",
-    variables=(source("prometheus", "Prometheus"), DAEMON),
+    variables=(source("prometheus", "Prometheus"), SITE, DAEMON, HOST),
     notes=NOTES,
     answer=(
         "Health",

@@ -10,7 +10,7 @@ from dashboards.boards.live import LIVE, REQUEST
 from dashboards.boards.slots import SLOTS
 from dashboards.boards.traces import CONVERSATION, SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
+from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, row, section, source
 from dashboards.kit.promql import RANGE, Expr, Selector, both, either, max_by, most, share, sum_by, unless
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
@@ -193,6 +193,7 @@ BOARD: Final = Board(
         source("prometheus", "Prometheus"),
         source("tempo", "Tempo"),
         source("actions", "Actions"),
+        SITE,
         DAEMON,
         MODEL,
         SLOW,

@@ -40,7 +40,7 @@ _SITES = tables.table(
     Query(spare(_B)),
     Query(max_by(versions(_B), "site")),
     columns=[
-        Column("site", "Site"),
+        Column("site", "Site", link="daemonpulse-overview?var-site=${__value.raw}"),
         Column("A", "Up", decimals=0, width=60),
         Column("B", "Daemons", decimals=0, width=90),
         Column("C", "Loaded", decimals=0, width=70),

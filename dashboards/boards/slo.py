@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.kit import panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, NOTES, Board, Variable, row, section, source
+from dashboards.kit.board import DAEMON, NOTES, SITE, Board, Variable, row, section, source
 from dashboards.kit.promql import RANGE, Expr, Selector, max_by, sum_by, variable
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
@@ -185,7 +185,7 @@ _TTFT_MAP = plots.heatmap("TTFT distribution", "How late is late?", Query(_B.hea
 BOARD: Final = Board(
     name="SLO",
     question="Are the objectives met, how much error budget is left, and what spends it?",
-    variables=(source("prometheus", "Prometheus"), DAEMON, _AVAILABILITY, _ON_TIME, _TTFT, _TPOT),
+    variables=(source("prometheus", "Prometheus"), SITE, DAEMON, _AVAILABILITY, _ON_TIME, _TTFT, _TPOT),
     notes=NOTES,
     since="now-6h",
     answer=("Availability", "TTFT on time", "TPOT on time", "Error budget left", "Burn rate: availability"),

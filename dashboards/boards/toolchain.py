@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, Board, row, section, source
+from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, row, section, source
 from dashboards.kit.promql import RANGE, Selector, either, max_by, min_by, share_of_some, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
@@ -229,7 +229,7 @@ _AUDIT = tables.table(
 BOARD: Final = Board(
     name="Toolchain",
     question="What do models do with tools, and who permits it?",
-    variables=(source("prometheus", "Prometheus"), source("actions", "Actions"), DAEMON, MODEL),
+    variables=(source("prometheus", "Prometheus"), source("actions", "Actions"), SITE, DAEMON, MODEL),
     notes=NOTES,
     answer=("Pending approvals", "Pending calls", "Policy", "Tool policy", "Calls by decision"),
     sections=(

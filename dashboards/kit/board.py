@@ -20,6 +20,7 @@ from dashboards.kit.targets import ACTIONS_TYPE, PROMETHEUS
 from dashboards.kit.theme import Json
 from exporter.catalogue import Metric
 from exporter.catalogue import daemon as d
+from exporter.catalogue import hardware as h
 
 COLUMNS: Final = 24
 NARROWEST: Final = 3
@@ -58,6 +59,8 @@ class Variable:
     about: str = ""
     regex: str = ""
     """For query: with groups named text and value, what of each result is shown and what is asked for."""
+    all_is_listed: bool = False
+    """For query: whether All means the values of the list, because another variable makes that list."""
     hidden: bool = False
 
     def to_json_data(self) -> Json:
@@ -91,7 +94,7 @@ class Variable:
                 "sort": 1,
                 "multi": True,
                 "includeAll": True,
-                "allValue": ".*",
+                **({} if self.all_is_listed else {"allValue": ".*"}),
                 "current": {"text": ["All"], "value": ["$__all"], "selected": True},
             }
         if self.kind == "textbox":
@@ -120,7 +123,32 @@ def values_of(name: str, label: str, metric: Metric, key: str, *, about: str, **
     return Variable(name, label, "query", f"label_values({selector}, {key})", about=about)
 
 
-DAEMON: Final = values_of("daemon", "Daemon", d.STATE, "daemon", about="Daemons to show.")
+def at_site(metric: Metric) -> str:
+    """Select what is of the sites that are shown, and with all of them also what is of none.
+
+    A metric without the label `site` matches where every site does; where some are chosen, `llmster_site_info` is left.
+    """
+    return f'{{__name__=~"{d.SITE_INFO.name}|{metric.name}",site=~"$site"}}'
+
+
+SITE: Final = values_of("site", "Site", d.SITE_INFO, "site", about="Sites to show.")
+DAEMON: Final = Variable(
+    "daemon",
+    "Daemon",
+    "query",
+    f"label_values({at_site(d.STATE)}, daemon)",
+    about="Daemons to show: those of the site.",
+    all_is_listed=True,
+)
+HOST: Final = Variable(
+    "host",
+    "Host",
+    "query",
+    f"query_result({h.DEVICE_INFO.name} and on (instance) {at_site(h.DEVICE_INFO)})",
+    regex='/instance="(?<value>[^"]+)"/',
+    about="Hosts to show, those of the site: the exporter's address.",
+    all_is_listed=True,
+)
 MODEL: Final = values_of("model", "Model", d.MODEL_INFO, "model", about="Models to show.", daemon="=~$daemon")
 
 

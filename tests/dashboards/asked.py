@@ -59,7 +59,7 @@ def chosen(data: Json) -> dict[str, str]:
     values = {"__rate_interval": "1m", "__range": "1m", "__interval": "5s"}
     for name, variable in variables(data).items():
         if variable["type"] == "query":
-            values[name] = variable["allValue"]
+            values[name] = variable.get("allValue", ".*")  # of a list, which is not known here, all
         elif variable["type"] in {"custom", "textbox"}:
             values[name] = variable["current"]["value"]
     return values
@@ -93,17 +93,17 @@ def board_queries(name: str) -> Iterator[Asked]:
 
 
 def variable_queries(name: str) -> Iterator[tuple[str, str, str]]:
-    """List a board's variables as (where, selector, label); of query_result() the label is the one of its regex."""
+    """List a board's variables as (where, query, label); of query_result() the label is the one of its regex."""
     data = board(name)
     values = chosen(data)
     for variable in variables(data).values():
         if variable["type"] == "query":
             match = _LABEL_VALUES.fullmatch(variable["query"]["query"])
             assert match is not None, variable
-            selector, label = match["selector"], match["label"]
+            query, label = match["selector"] or match["query"], match["label"]
             if label is None:
-                selector, label = re.search(r"\w+\{[^}]*\}", match["query"])[0], "uuid"  # type: ignore[index]
-            yield f"{name} / ${variable['name']}", substituted(selector, values), label
+                (label,) = re.findall(r'(\w+)="\(\?<value>', variable["regex"])
+            yield f"{name} / ${variable['name']}", substituted(query, values), label
 
 
 def rules() -> Iterator[Json]:

@@ -279,9 +279,9 @@ async def assert_lists_are_true(prometheus: Prometheus, asked: list[Asked]) -> N
 
 async def assert_variables_have_values(prometheus: Prometheus) -> None:
     for name in NAMES:
-        for where, selector, label in variable_queries(name):
-            values = await prometheus.get(f"label/{label}/values", **{"match[]": selector})
-            assert [value for value in values if value], where
+        for where, query, label in variable_queries(name):
+            found = (await prometheus.get("query", query=query))["result"]
+            assert any(one["metric"].get(label) for one in found), where
 
 
 async def assert_rules_are_healthy(prometheus: Prometheus) -> None:

@@ -11,8 +11,8 @@ from tests.actions.conftest import SMALL, Forge, StartForge, sim, start_forge
 
 __all__ = ["sim", "start_forge"]
 
-OPEN: Final = {"/healthz", "/metrics"}
-"""Numbers without names of prompts; docs/SECURITY.md says so."""
+OPEN: Final = {"/healthz", "/metrics", "/sd"}
+"""Numbers without names of prompts, and addresses to scrape; docs/SECURITY.md says so."""
 
 LOOKS: Final = {"/v1/daemons/{daemon}/preflight", "/v1/daemons/{daemon}/fit"}
 """Posts that change nothing."""
@@ -29,6 +29,8 @@ QUERIES: Final[dict[str, dict[str, Any]]] = {
     "/v1/fleet/eject": {"daemon": "box", "instance_id": "none"},
     "/v1/fleet/load": {"daemon": "box", "model": "no/such"},
     "/v1/fleet/download": {"daemon": "box", "model": "no/such"},
+    "/v1/fleet/probe": {"daemon": "box", "model": "no/such"},
+    "/v1/fleet/pin": {"daemon": "box", "instance_id": "none", "pinned": False},
     "load": {"model": "no/such"},
     "preflight": {"model": SMALL},
     "fit": {"model": SMALL},

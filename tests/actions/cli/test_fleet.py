@@ -9,7 +9,7 @@ from click.shell_completion import ShellComplete
 from actions.cli.commands import actions
 from llmster_sim.server import Simulator
 from tests.actions.cli.test_commands import run
-from tests.actions.commands.test_fleet import forge, holders, settle, sims
+from tests.actions.commands.test_fleet import BUSY, forge, holders, settle, sims
 from tests.actions.conftest import SMALL, Forge, loaded, start_forge
 
 __all__ = ["forge", "sims", "start_forge"]
@@ -67,6 +67,28 @@ async def test_a_group_is_tried_dry_set_listed_and_removed(
     assert (gone.code, gone.err) == (2, "daemonpulse: group chat is not known\n")
     unsaid = await run("fleet", "set", "chat", SMALL, "--at-least", "1", **here)
     assert (unsaid.code, "--site: say which daemons" in unsaid.err) == (2, True)
+
+
+async def test_probe_and_pin_take_a_site_and_tell_what_each_daemon_said(
+    here: dict[str, str], sims: dict[str, Simulator]
+) -> None:
+    pinned = await run("pin", SMALL, "--site", "east", **here)
+    assert (pinned.code, pinned.err) == (0, "")
+    assert [line.split()[:2] for line in pinned.out.splitlines()[1:]] == [[SMALL, "a"], [SMALL, "b"]]
+    odd = await run("unpin", "no/such", "--site", "east", **here)
+    assert (odd.code, odd.err) == (1, f"daemonpulse: no/such: not pinned; pinned: {SMALL}\n")
+    assert (await run("unpin", SMALL, "--daemon", "a", "--daemon", "b", **here)).code == 0
+    listed = json.loads((await run("desired", "--json", **here)).out)["daemons"]
+    assert [one["instances"] for one in listed] == [[], [], []]
+    reaped = await run("desired", "--site", "east", "--reap-idle", "1h", "--json", **here)
+    assert [one["desired"]["reap_idle_seconds"] for one in json.loads(reaped.out)["results"]] == [3600, 3600]
+
+    await sims["b"].stop()
+    probed = await run("probe", BUSY, "--site", "east", **here)
+    assert probed.code == 4
+    first, second = probed.out.splitlines()
+    assert first.startswith(f"a: {BUSY}: TTFT 0.")
+    assert second.startswith("b: failed: daemon b")
 
 
 async def test_a_shell_completes_sites(here: dict[str, str], monkeypatch: pytest.MonkeyPatch) -> None:

@@ -69,6 +69,44 @@ async def test_a_command_for_a_site_is_one_operation_per_daemon_and_one_group_in
     assert len(outcomes) == 2
 
 
+async def test_a_site_is_probed_at_once_and_a_daemon_that_is_down_fails_alone(
+    forge: Forge, sims: dict[str, Simulator]
+) -> None:
+    await sims["b"].stop()
+    query = {"model": BUSY, "site": "east", "wait": 20}
+    answer = (await forge.http.post("/v1/fleet/probe", params=query)).json()
+    assert (answer["done"], answer["failed"]) == (1, 1)
+    well, down = answer["results"]
+    assert well["operation"]["result"]["time_to_first_token_seconds"] > 0
+    assert (down["daemon"], down["problem"]["status"]) == ("b", 503)
+    assert await forge.metric("daemonpulse_probe_time_to_first_token_seconds", daemon="a", model=BUSY)
+
+
+async def test_an_instance_is_pinned_at_a_site_and_a_daemon_without_room_for_it_fails_alone(
+    forge: Forge, sims: dict[str, Simulator], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actions.store.desired_state.MAX_INSTANCES", 1)
+    pinned = {"model": SMALL, "pinned": True}
+    assert (await forge.http.post("/v1/daemons/b/desired?model=other/model")).status_code == 200
+    answer = (await forge.http.post("/v1/fleet/pin", params={**pinned, "site": "east"})).json()
+    assert (answer["done"], answer["failed"]) == (1, 1)
+    well, full = answer["results"]
+    assert [one["instance_id"] for one in well["desired"]["instances"]] == [SMALL]
+    assert (full["daemon"], full["problem"]["parameter"]) == ("b", "instances")
+    for reconciler in forge.parts.reconcilers:
+        await reconciler.tick()
+    for operation in tuple(forge.parts.service.operations.live.values()):
+        await operation.done.wait()
+    assert holders(sims, SMALL) == ["a"]
+    unpinned = {"instance_id": SMALL, "pinned": False, "daemon": "a,b"}
+    answer = (await forge.http.post("/v1/fleet/pin", params=unpinned)).json()
+    assert [len(one["desired"]["instances"]) for one in answer["results"]] == [0, 1]
+    reader = {"Authorization": f"Bearer {await forge.token('read', name='reader')}"}
+    refused = await forge.http.post("/v1/fleet/pin", params={**pinned, "site": "east"}, headers=reader)
+    assert refused.status_code == 403
+    assert (await forge.http.post("/v1/fleet/pin", params=pinned)).status_code == 422
+
+
 async def test_what_one_daemon_refuses_is_a_part_of_the_result(
     forge: Forge, sims: dict[str, Simulator]
 ) -> None:
