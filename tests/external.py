@@ -27,6 +27,8 @@ NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
 NEXT_PYTHON_SDK = Path(__file__).parents[1] / ".venv-lmstudio-next"
 """Where pip puts the Python SDK of the next release, beside the one that is installed."""
 MCP_SERVERS = Path(__file__).parent / "actions" / "mcp" / "node"
+JUDGES = Path(__file__).parent / "judges"
+"""Programs of Go modules that have no command of their own to install: a Collector, and Alloy's parser."""
 BOARDS_NODE_PROJECT = Path(__file__).parent / "dashboards" / "node"
 
 FindTool = Callable[[str], Path]
@@ -95,6 +97,15 @@ def _prometheus_3_tool(name: str) -> Tool:
     )
 
 
+def _judge(name: str) -> Tool:
+    def find() -> Path | None:
+        path = JUDGES / "bin" / name
+        return path if path.is_file() else None
+
+    install = f"go build -C {JUDGES.relative_to(JUDGES.parents[1])} -o bin/ ./..."
+    return Tool(find, install, everywhere=shutil.which("go") is not None)
+
+
 def _go_binaries(name: str) -> Iterator[Path]:
     for folder in (os.environ.get("GOBIN"), f"{os.environ.get('GOPATH') or Path.home() / 'go'}/bin"):
         if folder and (Path(folder) / name).is_file():
@@ -150,6 +161,8 @@ TOOLS: dict[str, Tool] = {
     "prometheus-3": _prometheus_3_tool("prometheus"),
     "promtool": Tool(_debian("promtool"), "apt-get install prometheus"),
     "promtool-3": _prometheus_3_tool("promtool"),
+    "otelcol": _judge("otelcol"),
+    "alloysyntax": _judge("alloysyntax"),
     "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),
     "prometheus-alertmanager": Tool(
         _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"

@@ -12,6 +12,7 @@ from opentelemetry.proto.collector.logs.v1.logs_service_pb2 import (
     ExportLogsServiceRequest,
     ExportLogsServiceResponse,
 )
+from opentelemetry.proto.collector.metrics.v1.metrics_service_pb2 import ExportMetricsServiceRequest
 from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
     ExportTracePartialSuccess,
     ExportTraceServiceRequest,
@@ -19,6 +20,7 @@ from opentelemetry.proto.collector.trace.v1.trace_service_pb2 import (
 )
 from opentelemetry.proto.common.v1.common_pb2 import AnyValue, KeyValue
 from opentelemetry.proto.logs.v1.logs_pb2 import LogRecord
+from opentelemetry.proto.metrics.v1.metrics_pb2 import Metric
 from opentelemetry.proto.trace.v1.trace_pb2 import Span
 
 
@@ -35,6 +37,7 @@ class Received:
     """Cleared, the receiver takes requests and leaves them waiting."""
     spans: list[Span] = field(default_factory=list)
     records: list[LogRecord] = field(default_factory=list)
+    metrics: list[Metric] = field(default_factory=list)
     resources: list[dict[str, object]] = field(default_factory=list)
     bodies: list[bytes] = field(default_factory=list)
     """Every request as it came, headers' values included: what a canary must not be in."""
@@ -119,3 +122,9 @@ def _take(received: Received, path: str, body: bytes) -> None:
             received.resources.append(attributes(resource_logs.resource.attributes))
             for scope_logs in resource_logs.scope_logs:
                 received.records.extend(scope_logs.log_records)
+    elif path == "/v1/metrics":
+        pushed = ExportMetricsServiceRequest.FromString(body)
+        for resource_metrics in pushed.resource_metrics:
+            received.resources.append(attributes(resource_metrics.resource.attributes))
+            for scope_metrics in resource_metrics.scope_metrics:
+                received.metrics.extend(scope_metrics.metrics)

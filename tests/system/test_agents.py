@@ -160,6 +160,22 @@ def test_promtool_accepts_the_sample(
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@pytest.mark.external("alloysyntax")
+def test_alloys_own_parser_reads_the_sample_and_refuses_one_that_is_cut_off(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
+    def blocks(path: Path) -> subprocess.CompletedProcess[str]:
+        parser = external_tool("alloysyntax")
+        return subprocess.run([parser, path], capture_output=True, text=True, check=False)
+
+    read = blocks(SAMPLES / "config.alloy")
+    assert (read.returncode, read.stderr) == (0, "")
+    assert read.stdout.splitlines() == ["prometheus.scrape daemonpulse", "prometheus.remote_write fleet"]
+    cut_off = tmp_path / "config.alloy"
+    cut_off.write_text((SAMPLES / "config.alloy").read_text(encoding="utf-8").rstrip().removesuffix("}"))
+    assert blocks(cut_off).returncode == 1
+
+
 def test_every_scraping_sample_asks_the_same_targets_under_the_same_labels() -> None:
     def scrapes(name: str) -> Any:
         data = yaml.safe_load((SAMPLES / name).read_text(encoding="utf-8"))
