@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
@@ -56,7 +56,10 @@ from exporter.shared.settings_table import SettingsError
 from exporter.telemetry import otel_env
 
 if TYPE_CHECKING:
+    from prometheus_client.metrics_core import Metric as Family
+
     from actions.telemetry import Telemetry
+    from exporter.telemetry.metric_push import MetricPush
 
 log = logging.getLogger(__name__)
 
@@ -126,7 +129,7 @@ async def serve(
         if telemetry is not None:
             audit.sinks.append(telemetry.take_entry)
             service.sinks.append(telemetry.take_operation)
-            metrics.deliveries = lambda: telemetry.deliveries
+            metrics.deliveries.update(telemetry.deliveries)
         await service.prepare()
         authenticator = Authenticator(
             tokens,
@@ -162,7 +165,7 @@ async def serve(
             tasks.append(group.create_task(service.run(), name="operations"))
             tasks += [
                 group.create_task(one.run(), name="upkeep")
-                for one in (_rotation(settings, storage, audit), fleet)
+                for one in (_rotation(settings, storage, audit), fleet, *_metric_push(service))
             ]
             await asyncio.sleep(0)  # so that it owns operations before the first request
             tasks += [group.create_task(one.run(), name="reconciler") for one in reconcilers]
@@ -212,6 +215,21 @@ def _open_telemetry() -> Telemetry | None:
     from actions import telemetry  # noqa: PLC0415 - see above
 
     return telemetry.from_environment()
+
+
+def _metric_push(service: Service) -> Iterable[MetricPush]:
+    """Make the push of metrics by OTLP; nothing without a receiver, and then the SDK is not imported."""
+    if not otel_env.metrics_wanted()[0]:
+        return
+    from exporter.telemetry import metric_push  # noqa: PLC0415 - the SDK costs memory
+
+    async def collect() -> Iterable[Family]:
+        return (await service.measured()).collect()
+
+    push = metric_push.from_environment(collect, service="daemonpulse-actions")
+    if push is not None:
+        service.metrics.deliveries["metrics"] = push.counts
+        yield push
 
 
 def application(api: Api) -> FastAPI:

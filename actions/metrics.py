@@ -8,7 +8,7 @@ from __future__ import annotations
 
 import bisect
 from collections import defaultdict
-from collections.abc import Callable, Collection, Iterator, Mapping
+from collections.abc import Collection, Iterator
 from dataclasses import dataclass, field
 from typing import Final
 
@@ -41,8 +41,8 @@ class _Histogram:
 class Metrics(Collector):
     """The numbers. Label values are given in the catalogue's order."""
 
-    deliveries: Callable[[], Mapping[str, Delivered]] | None = None
-    """What became of telemetry, by signal; None without a receiver."""
+    deliveries: dict[str, Delivered] = field(default_factory=dict)
+    """What became of telemetry, by signal; empty without a receiver. Counted on by their owners."""
     _values: defaultdict[Metric, dict[Labels, float]] = field(default_factory=lambda: defaultdict(dict))
     _histograms: defaultdict[Metric, dict[Labels, _Histogram]] = field(
         default_factory=lambda: defaultdict(dict)
@@ -87,9 +87,9 @@ class Metrics(Collector):
 
     def collect(self) -> Iterator[Family]:
         """Yield the families in catalogue order, for prometheus-client's encoders."""
-        for signal, delivered in (self.deliveries() if self.deliveries is not None else {}).items():
+        for signal, delivered in self.deliveries.items():
             counts = (delivered.exported, delivered.failed, delivered.dropped)
-            for metric, count in zip(OTLP[signal], counts, strict=True):
+            for metric, count in zip(OTLP[signal], counts, strict=False):
                 self._values[metric][()] = count
         for metric in (*rows.ROWS, *mcp.ROWS, *(row for signal in OTLP.values() for row in signal)):
             family = Family(metric.name.removesuffix("_total"), metric.help, metric.kind.value)

@@ -23,7 +23,6 @@ from actions.api.requests import (
     GroupLoadParameters,
     GroupProbeParameters,
     Reasoned,
-    Selection,
     load_command,
 )
 from actions.api.responses import DesiredResponse, OperationResponse
@@ -120,7 +119,7 @@ def _add_commands(router: APIRouter, fleet: Fleet, authenticator: Authenticator)
         return answer
 
     def add(
-        verb: str, description: str, parameters: type[Selection], make: Callable[[str, Any], Command]
+        verb: str, description: str, parameters: type[Reasoned], make: Callable[[str, Any], Command]
     ) -> None:
         @router.post(f"/fleet/{verb}", description=description, tags=["fleet"])
         async def of_group(

@@ -17,8 +17,6 @@ from actions.capacity.load_history import LoadHistory
 from actions.commands.fleet import Fleet
 from actions.commands.service import Service
 from actions.live.feeds import Feeds
-from actions.store.chain import fingerprint
-from exporter.catalogue import actions as rows
 
 
 class Api:
@@ -98,12 +96,8 @@ def _open(service: Service, exporter_url: str | None) -> APIRouter:
     )
     async def metrics(request: Request) -> Response:
         """Give numbers about the service, for Prometheus."""
-        writable = await service.storage.check_writable()
-        service.metrics.set(rows.AUDIT_WRITABLE, writable)
-        head = service.storage.head
-        service.metrics.set(rows.AUDIT_HEAD_SEQUENCE, head[0] if head else None)
-        service.metrics.set(rows.AUDIT_HEAD_FINGERPRINT, fingerprint(head[1]) if head else None)
-        body, content_type = service.metrics.expose(", ".join(request.headers.getlist("accept")))
+        current = await service.measured()
+        body, content_type = current.expose(", ".join(request.headers.getlist("accept")))
         return Response(body, headers={"content-type": content_type})
 
     @router.get("/sd", tags=["service"])

@@ -27,6 +27,7 @@ from actions.domain.preflight import Preflight
 from actions.domain.timeouts import Timeouts
 from actions.metrics import Metrics
 from actions.store.audit import Audit
+from actions.store.chain import fingerprint
 from actions.store.database import Storage, StorageFailed
 from actions.store.desired_state import DesiredStore
 from actions.store.fleet_state import FleetStore
@@ -99,6 +100,14 @@ class Service:
         if name not in self.daemons:
             raise not_found("daemon", name, tuple(self.daemons))
         return self.daemons[name]
+
+    async def measured(self) -> Metrics:
+        """Give the numbers, with those that are read when somebody asks."""
+        self.metrics.set(rows.AUDIT_WRITABLE, await self.storage.check_writable())
+        head = self.storage.head
+        self.metrics.set(rows.AUDIT_HEAD_SEQUENCE, head[0] if head else None)
+        self.metrics.set(rows.AUDIT_HEAD_FINGERPRINT, fingerprint(head[1]) if head else None)
+        return self.metrics
 
     async def kept(self, daemon: str) -> frozenset[str]:
         """Name the instances that must stay on a daemon: pinned, or wanted by a group. Raises StorageFailed."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from exporter.catalogue.metric import counter, gauge, rows_of
+from exporter.catalogue.metric import Metric, counter, gauge, rows_of
 
 _SELF: Final = "daemonpulse"
 _PROC: Final = "/proc/self, by prometheus-client"
@@ -100,11 +100,15 @@ OTLP_POINTS_FAILED = counter(
     "Metric data points of pushes that failed or were refused. Values are cumulative: the next push contains them.",
     source=_SELF,
 )
-OTLP: Final = {
+OTLP: Final[dict[str, tuple[Metric, ...]]] = {
     "spans": (OTLP_SPANS_EXPORTED, OTLP_SPANS_FAILED, OTLP_SPANS_DROPPED),
     "logs": (OTLP_LOGS_EXPORTED, OTLP_LOGS_FAILED, OTLP_LOGS_DROPPED),
+    "metrics": (OTLP_POINTS_EXPORTED, OTLP_POINTS_FAILED),
 }
-"""Exported, failed and dropped items of each signal. The exporter serves them, and so does the actions service."""
+"""Exported, failed and dropped items of each signal; metrics have no queue, so that none is dropped.
+
+The exporter serves them, and so does the actions service.
+"""
 PROCESS_CPU = counter(
     "process_cpu_seconds_total",
     "Total user and system CPU time spent in seconds.",

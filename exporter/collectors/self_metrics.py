@@ -42,13 +42,9 @@ def collect(scrape: Scrape, out: Samples) -> None:
 def _add_deliveries(scrape: Scrape, out: Samples) -> None:
     for signal, rows in m.OTLP.items():
         if (delivered := scrape.deliveries.get(signal)) is not None:
-            for row, count in zip(
-                rows, (delivered.exported, delivered.failed, delivered.dropped), strict=True
-            ):
+            counts = (delivered.exported, delivered.failed, delivered.dropped)
+            for row, count in zip(rows, counts, strict=False):
                 out.add(row, count)
-
-    if (pushed := scrape.deliveries.get("metrics")) is not None:  # no queue, so that nothing is dropped
-        out.add_all({m.OTLP_POINTS_EXPORTED: pushed.exported, m.OTLP_POINTS_FAILED: pushed.failed})
 
 
 @cache

@@ -28,8 +28,9 @@ from opentelemetry.sdk.util.instrumentation import InstrumentationScope
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
-from exporter.catalogue import BY_NAME, energy, hardware, log_stream
+from exporter.catalogue import BY_NAME, actions, energy, hardware, log_stream, mcp
 from exporter.catalogue.metric import Metric as Row
+from exporter.telemetry.spans import PROVIDER
 
 GEN_AI_SCHEMA: Final = "https://opentelemetry.io/schemas/1.37.0"
 """Of the conventions' names below: `gen_ai.server.*` (Development) and `hw.*` (Development)."""
@@ -50,7 +51,8 @@ _UCUM: Final = {
 class Convention:
     """A name of OpenTelemetry's conventions for a catalogued metric.
 
-    `attributes` renames labels, and leaves the others out; `fixed` are attributes with one value.
+    `attributes` renames labels; the others keep their names, so that no two series become one. `fixed` are attributes
+    with one value.
     """
 
     row: Row
@@ -60,8 +62,13 @@ class Convention:
     fixed: Mapping[str, str]
 
 
-_MODEL: Final = {"model": "gen_ai.request.model"}
-_CHAT: Final = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "lm_studio"}
+_MODEL: Final = {"model": "gen_ai.request.model", "daemon": "llmster.daemon"}
+_CHAT: Final = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": PROVIDER}
+_MCP: Final = {
+    "mcp_method_name": "mcp.method.name",
+    "error_type": "error.type",
+    "server": "daemonpulse.mcp.server",
+}
 _GPU: Final = {"gpu": "hw.id"}
 
 CONVENTIONS: Final = (
@@ -75,7 +82,10 @@ CONVENTIONS: Final = (
     Convention(hardware.DECODER, "hw.gpu.utilization", "1", _GPU, {"hw.gpu.task": "decoder"}),
     Convention(hardware.POWER, "hw.power", "W", _GPU, {"hw.type": "gpu"}),
     Convention(energy.GPU, "hw.energy", "J", _GPU, {"hw.type": "gpu"}),
+    Convention(mcp.SERVER_OPERATION_DURATION, "mcp.server.operation.duration", "s", _MCP, {}),
 )
+_ROWS: Final = {**BY_NAME, **{row.name: row for row in (*actions.ROWS, *mcp.ROWS)}}
+"""Of the exporter and of the actions API, which push in the same way."""
 
 
 def metrics_data(
@@ -87,7 +97,7 @@ def metrics_data(
         Metric(
             family.name,
             family.documentation,
-            _unit(BY_NAME.get(family.name) or BY_NAME.get(f"{family.name}_total")),
+            _unit(_ROWS.get(family.name) or _ROWS.get(f"{family.name}_total")),
             _data(family.type, _points(family, start_ns, now_ns)),
         )
         for family in found.values()
@@ -125,9 +135,9 @@ def _conventions(found: Mapping[str, Family], start_ns: int, now_ns: int) -> Ite
         kinds[convention.name] = (family.type, convention.unit, family.documentation)
         for point in _points(family, start_ns, now_ns):
             kept = {
-                name: point.attributes[label]
-                for label, name in convention.attributes.items()
-                if label in point.attributes
+                convention.attributes.get(label, label): value
+                for label, value in point.attributes.items()
+                if value
             }
             points[convention.name].append(_with(point, {**kept, **convention.fixed}))
     for name, (kind, unit, documentation) in kinds.items():

@@ -13,7 +13,6 @@ import socket
 import time
 import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
-from dataclasses import dataclass
 from importlib import metadata
 from typing import Final
 
@@ -21,6 +20,7 @@ from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
 from opentelemetry.sdk.resources import Resource
 from prometheus_client.metrics_core import Metric as Family
 
+from exporter.telemetry.batch_queue import Delivered
 from exporter.telemetry.metric_data import metrics_data, points_of
 from exporter.telemetry.otel_env import metrics_wanted, milliseconds
 from exporter.telemetry.partial_success import Rejections
@@ -32,16 +32,6 @@ TIMEOUT_MS: Final = 30_000
 """Defaults of OpenTelemetry's environment variable specification."""
 _NAMESPACE: Final = uuid.UUID("0c0f0a5e-8a0e-5c8e-9f0b-5d2f7c5d7b11")
 Collect = Callable[[], Awaitable[Iterable[Family]]]
-
-
-@dataclass(slots=True)
-class PushCounts:
-    """What became of data points."""
-
-    exported: int = 0
-    failed: int = 0
-    dropped: int = 0
-    """Always 0: nothing waits. Here because every signal has this count."""
 
 
 class MetricPush:
@@ -59,7 +49,7 @@ class MetricPush:
         timeout_s: float = TIMEOUT_MS / 1000,
         wall_clock: Callable[[], float] = time.time,
     ) -> None:
-        self.counts = PushCounts()
+        self.counts = Delivered()
         self._collect = collect
         self._exporter = exporter
         self._rejected = rejected
@@ -111,8 +101,13 @@ class MetricPush:
             log.warning("OTLP export failed, retrying", extra={"signal": "metrics", "reason": reason})
 
 
-def from_environment(collect: Collect, environ: Mapping[str, str] = os.environ) -> MetricPush | None:
-    """Make the push that OTEL_* variables describe; None without a receiver for metrics."""
+def from_environment(
+    collect: Collect, *, service: str = "daemonpulse-exporter", environ: Mapping[str, str] = os.environ
+) -> MetricPush | None:
+    """Make the push that OTEL_* variables describe; None without a receiver for metrics.
+
+    `service` is the service's name where OTEL_SERVICE_NAME gives none.
+    """
     is_wanted, protocol = metrics_wanted(environ)
     if not is_wanted:
         return None
@@ -120,7 +115,7 @@ def from_environment(collect: Collect, environ: Mapping[str, str] = os.environ) 
     return MetricPush(
         collect,
         _exporter(protocol, rejections, environ),
-        resource(),
+        resource(service),
         rejected=rejections.take,
         version=metadata.version("daemonpulse"),
         interval_s=milliseconds("OTEL_METRIC_EXPORT_INTERVAL", INTERVAL_MS, environ) / 1000,
@@ -128,12 +123,12 @@ def from_environment(collect: Collect, environ: Mapping[str, str] = os.environ) 
     )
 
 
-def resource() -> Resource:
-    """Describe this exporter. OTEL_RESOURCE_ATTRIBUTES adds to it: `site=berlin`, say, for a fleet."""
+def resource(service: str) -> Resource:
+    """Describe this service. OTEL_RESOURCE_ATTRIBUTES adds to it: `site=berlin`, say, for a fleet."""
     host = socket.gethostname()
     return Resource.create(
         {
-            "service.name": os.environ.get("OTEL_SERVICE_NAME") or "daemonpulse-exporter",
+            "service.name": os.environ.get("OTEL_SERVICE_NAME") or service,
             "service.instance.id": str(uuid.uuid5(_NAMESPACE, host)),
             "service.version": metadata.version("daemonpulse"),
             "host.name": host,

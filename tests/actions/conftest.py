@@ -127,10 +127,13 @@ class Forge:
         return await self.operation(response.json()["id"])
 
     async def operation(self, operation_id: str) -> dict[str, Any]:
-        """Wait for the end of an operation."""
-        found: dict[str, Any] = (
-            await self.http.get(f"/v1/operations/{operation_id}", params={"wait": 20})
-        ).json()
+        """Wait for the end of an operation, on a busy host a minute."""
+        for _ in range(3):
+            found: dict[str, Any] = (
+                await self.http.get(f"/v1/operations/{operation_id}", params={"wait": 20})
+            ).json()
+            if found.get("finished_ms") is not None:
+                break
         return found
 
     async def audit(self, *kinds: str) -> list[dict[str, Any]]:

@@ -75,3 +75,33 @@ async def test_deliveries_and_losses_are_counted_as_the_exporter_does(
     assert counted["spans", "failed"] == 1
     assert counted["logs", "failed"] == rows
     assert {counted[signal, word] for signal in ("spans", "logs") for word in ("exported", "dropped")} == {0}
+
+
+async def test_metrics_are_pushed_as_a_scrape_shows_them_and_what_came_of_it_is_counted(
+    start_forge: StartForge, sim: Simulator, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with otlp_sink() as received:
+        monkeypatch.setenv("OTEL_EXPORTER_OTLP_METRICS_ENDPOINT", f"{received.url}/v1/metrics")
+        monkeypatch.setenv("OTEL_METRIC_EXPORT_INTERVAL", "50")
+        forge = await start_forge(sim)
+        assert (await forge.load()).status_code == 200
+
+        def loads() -> float:
+            return max(
+                (
+                    point.as_double
+                    for metric in list(received.metrics)
+                    if metric.name == "daemonpulse_actions"
+                    for point in metric.sum.data_points
+                    if attributes(point.attributes) == {"action": "load", "outcome": "done"}
+                ),
+                default=0.0,
+            )
+
+        async with asyncio.timeout(20):
+            while loads() < 1:  # noqa: ASYNC110 - the push has its own clock
+                await asyncio.sleep(0.05)
+        assert await forge.metric("daemonpulse_actions_total", action="load", outcome="done") == 1
+        assert (await forge.metric("daemonpulse_otlp_metric_points_exported_total") or 0) > 0
+        assert received.resources[0]["service.name"] == "daemonpulse-actions"
+        assert {metric.name for metric in received.metrics} >= {"daemonpulse_audit_writable"}

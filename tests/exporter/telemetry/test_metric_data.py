@@ -7,10 +7,12 @@ from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metr
 from opentelemetry.sdk.resources import Resource
 from prometheus_client import CollectorRegistry
 from prometheus_client import Histogram as PromHistogram
+from prometheus_client.metrics_core import Metric as Family
+from prometheus_client.samples import Sample
 
-from exporter.catalogue import CATALOGUE, daemon, hardware, log_stream
+from exporter.catalogue import CATALOGUE, Kind, daemon, hardware, log_stream, mcp
 from exporter.collectors.base import Samples
-from exporter.telemetry.metric_data import CONVENTIONS, metrics_data, points_of
+from exporter.telemetry.metric_data import CONVENTIONS, Convention, metrics_data, points_of
 
 START, NOW = 1_000, 2_000
 
@@ -25,11 +27,12 @@ def converted(samples: Samples) -> dict[str, Any]:
     return {metric.name: metric for metric in scope.metrics}
 
 
-def histogram_of(values: list[float]) -> Samples:
+def histogram_of(values: list[float], *, daemons: tuple[str, ...] = ("x",)) -> Samples:
     row = log_stream.TTFT
     kept = PromHistogram(row.name, row.help, row.labels, buckets=row.buckets, registry=CollectorRegistry())
     for value in values:
-        kept.labels(*("x" for _ in row.labels)).observe(value)
+        for daemon_name in daemons:
+            kept.labels(daemon=daemon_name, model="x").observe(value)
     samples = Samples()
     samples.adopt(row, next(iter(kept.collect())))
     return samples
@@ -73,6 +76,29 @@ def test_the_conventions_have_their_names_beside_ours() -> None:
     assert point.count == 1
 
 
+def test_two_daemons_with_one_model_are_two_series_of_a_convention() -> None:
+    metrics = converted(histogram_of([0.5], daemons=("a", "b")))
+    points = metrics["gen_ai.server.time_to_first_token"].data.data_points
+    assert [point.attributes["llmster.daemon"] for point in points] == ["a", "b"]
+    assert [point.attributes["gen_ai.provider.name"] for point in points] == ["lmstudio"] * 2
+
+
+@pytest.mark.parametrize("one", CONVENTIONS, ids=lambda one: f"{one.name} of {one.row.name}")
+def test_no_two_series_of_a_row_become_one_under_the_conventions_name(one: Convention) -> None:
+    series = [{**dict.fromkeys(one.row.labels, "same"), label: "other"} for label in one.row.labels]
+    samples = [Sample(one.row.name, labels, 1.0) for labels in series]
+    family = Family(one.row.name.removesuffix("_total"), "", one.row.kind.value)
+    if one.row.kind is Kind.HISTOGRAM:
+        samples = [Sample(f"{one.row.name}_bucket", {**labels, "le": "+Inf"}, 1.0) for labels in series]
+    family.samples = samples
+    data = metrics_data([family], resource=Resource({}), version="1", start_ns=START, now_ns=NOW)
+    (metric,) = [
+        metric for metric in data.resource_metrics[0].scope_metrics[0].metrics if metric.name == one.name
+    ]
+    told = {frozenset((point.attributes or {}).items()) for point in metric.data.data_points}
+    assert len(told) == len(series)
+
+
 def test_rows_that_share_a_convention_are_one_metric() -> None:
     samples = Samples()
     samples.add(hardware.UTILIZATION, 0.5, gpu="0")
@@ -90,5 +116,5 @@ def test_what_was_not_collected_has_no_point() -> None:
 
 
 def test_every_convention_is_of_a_catalogued_row() -> None:
-    assert all(one.row in CATALOGUE for one in CONVENTIONS)
+    assert all(one.row in {*CATALOGUE, *mcp.ROWS} for one in CONVENTIONS)
     assert all(set(one.attributes) <= set(one.row.labels) for one in CONVENTIONS)

@@ -104,7 +104,7 @@ async def test_a_receiver_that_fails_costs_its_points_and_one_log_line(
 )
 def test_metrics_are_pushed_when_asked_for(environ: dict[str, str], *, wanted: bool) -> None:
     assert otel_env.metrics_wanted(environ)[0] is wanted
-    assert (from_environment(collect, environ) is not None) is wanted
+    assert (from_environment(collect, environ=environ) is not None) is wanted
 
 
 @pytest.mark.parametrize(("text", "value"), [("", 5), ("0", 5), ("-1", 5), ("x", 5), ("²", 5), ("250", 250)])
