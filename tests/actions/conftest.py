@@ -229,7 +229,7 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
             )
             stack.push_async_callback(stop, task)
             waiting = asyncio.ensure_future(ready.get())
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 await asyncio.wait({waiting, task}, return_when=asyncio.FIRST_COMPLETED)
             if task.done():
                 waiting.cancel()

@@ -77,7 +77,7 @@ class Scraper:
         ]
         return Scraped(samples, took_s)
 
-    async def until(self, true_of: Callable[[Scraped], bool], *, within_s: float = 10) -> Scraped:
+    async def until(self, true_of: Callable[[Scraped], bool], *, within_s: float = 60) -> Scraped:
         """Scrape until something is true; fail when it does not come true in time."""
         async with asyncio.timeout(within_s):
             while not true_of(scraped := await self.scrape()):  # noqa: ASYNC110 - seen only by scraping
@@ -143,7 +143,7 @@ async def exporters() -> AsyncIterator[StartExporter]:
                 )
             )
             stack.push_async_callback(_stop, task)
-            async with asyncio.timeout(10):
+            async with asyncio.timeout(60):
                 url = await urls.get()
             http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=30))
             return RunningExporter(url, http, task)
