@@ -17,6 +17,7 @@ from actions.capacity.load_history import LoadHistory
 from actions.commands.fleet import Fleet
 from actions.commands.service import Service
 from actions.live.feeds import Feeds
+from exporter.shared import host_header
 
 
 class Api:
@@ -65,9 +66,9 @@ def targets(here: str, scheme: str, exporter_url: str | None) -> list[dict[str, 
     if exporter_url is not None:
         there = urlsplit(exporter_url)
         host = there.hostname or ""
-        if host in _LOOPBACK:
-            host = urlsplit(f"//{here}").hostname or host
         name = f"[{host}]" if ":" in host else host
+        if host_header.is_loopback(host):
+            name = host_header.name_of(here) or name
         found.append((f"{name}:{there.port or _PORTS[there.scheme]}", there.scheme))
     return [
         {"targets": [place], "labels": {"__scheme__": how, "__metrics_path__": "/metrics"}}
@@ -75,7 +76,6 @@ def targets(here: str, scheme: str, exporter_url: str | None) -> list[dict[str, 
     ]
 
 
-_LOOPBACK: Final = frozenset({"127.0.0.1", "::1", "localhost"})
 _PORTS: Final = {"http": 80, "https": 443}
 
 

@@ -15,6 +15,7 @@ from tests.actions.conftest import Forge
         ("[fd00::1]:9811", "http://[::1]:9810", [("[fd00::1]:9810", "http")]),
         ("gpu-1:9811", "https://exporter.example.org", [("exporter.example.org:443", "https")]),
         ("", "http://127.0.0.1:9810", [("127.0.0.1:9810", "http")]),
+        ("[odd", "http://[::1]:9810", [("[::1]:9810", "http")]),
     ],
 )
 def test_an_exporter_on_loopback_is_listed_under_the_name_of_the_host_that_was_asked(
