@@ -164,8 +164,12 @@ async def serve(
             tasks = [group.create_task(one.run(), name=f"control {one.name}") for one in daemons.values()]
             tasks.append(group.create_task(service.run(), name="operations"))
             tasks += [
-                group.create_task(one.run(), name="upkeep")
-                for one in (_rotation(settings, storage, audit), fleet, *_metric_push(service))
+                group.create_task(run(), name="upkeep")
+                for run in (
+                    _rotation(settings, storage, audit).run,
+                    fleet.run,
+                    *(push.run for push in _metric_push(service)),
+                )
             ]
             await asyncio.sleep(0)  # so that it owns operations before the first request
             tasks += [group.create_task(one.run(), name="reconciler") for one in reconcilers]

@@ -128,10 +128,9 @@ class Forge:
 
     async def operation(self, operation_id: str) -> dict[str, Any]:
         """Wait for the end of an operation, on a busy host a minute."""
+        found: dict[str, Any] = {}
         for _ in range(3):
-            found: dict[str, Any] = (
-                await self.http.get(f"/v1/operations/{operation_id}", params={"wait": 20})
-            ).json()
+            found = (await self.http.get(f"/v1/operations/{operation_id}", params={"wait": 20})).json()
             if found.get("finished_ms") is not None:
                 break
         return found

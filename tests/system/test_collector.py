@@ -58,7 +58,7 @@ def passed_on(received: Received) -> Stored:
         for point in (*metric.sum.data_points, *metric.histogram.data_points):
             name, value = f"{metric.name}_total", getattr(point, "as_double", None)
             if value is None:
-                name, value = f"{metric.name}_count", point.count  # type: ignore[union-attr]
+                name, value = f"{metric.name}_count", point.count
             labels = {key: str(one) for key, one in attributes(point.attributes).items() if one}
             found[name, frozenset(labels.items())] = value
     return {key: value for key, value in found.items() if key[0] in COUNTED}

@@ -73,7 +73,7 @@ async def test_a_site_is_probed_at_once_and_a_daemon_that_is_down_fails_alone(
     forge: Forge, sims: dict[str, Simulator]
 ) -> None:
     await sims["b"].stop()
-    query = {"model": BUSY, "site": "east", "wait": 20}
+    query: dict[str, str | int] = {"model": BUSY, "site": "east", "wait": 20}
     answer = (await forge.http.post("/v1/fleet/probe", params=query)).json()
     assert (answer["done"], answer["failed"]) == (1, 1)
     well, down = answer["results"]
@@ -86,7 +86,7 @@ async def test_an_instance_is_pinned_at_a_site_and_a_daemon_without_room_for_it_
     forge: Forge, sims: dict[str, Simulator], monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr("actions.store.desired_state.MAX_INSTANCES", 1)
-    pinned = {"model": SMALL, "pinned": True}
+    pinned: dict[str, str | bool] = {"model": SMALL, "pinned": True}
     assert (await forge.http.post("/v1/daemons/b/desired?model=other/model")).status_code == 200
     answer = (await forge.http.post("/v1/fleet/pin", params={**pinned, "site": "east"})).json()
     assert (answer["done"], answer["failed"]) == (1, 1)
@@ -98,7 +98,7 @@ async def test_an_instance_is_pinned_at_a_site_and_a_daemon_without_room_for_it_
     for operation in tuple(forge.parts.service.operations.live.values()):
         await operation.done.wait()
     assert holders(sims, SMALL) == ["a"]
-    unpinned = {"instance_id": SMALL, "pinned": False, "daemon": "a,b"}
+    unpinned: dict[str, str | bool] = {"instance_id": SMALL, "pinned": False, "daemon": "a,b"}
     answer = (await forge.http.post("/v1/fleet/pin", params=unpinned)).json()
     assert [len(one["desired"]["instances"]) for one in answer["results"]] == [0, 1]
     reader = {"Authorization": f"Bearer {await forge.token('read', name='reader')}"}
