@@ -76,7 +76,9 @@ def test_the_sdist_holds_the_tests_and_nothing_of_a_host(release: Path) -> None:
     with tarfile.open(sdist) as archive:
         names = {name.partition("/")[2] for name in archive.getnames()}
     assert {"README.md", "LICENSE", "tests/gate.py", "compose/compose.yaml", "docs/DESIGN.md"} <= names
-    assert not [name for name in names if re.search(r"node_modules|judges/bin|\.venv|__pycache__|\.git/|\.env$", name)]
+    assert not [
+        name for name in names if re.search(r"node_modules|judges/bin|\.venv|__pycache__|\.git/|\.env$", name)
+    ]
 
 
 def test_the_installed_command_knows_its_version(installed: Path) -> None:
