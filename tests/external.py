@@ -163,7 +163,12 @@ TOOLS: dict[str, Tool] = {
     "promtool-3": _prometheus_3_tool("promtool"),
     "otelcol": _judge("otelcol"),
     "alloysyntax": _judge("alloysyntax"),
-    "amtool": Tool(_program("amtool"), "apt-get install prometheus-alertmanager"),
+    "amtool": Tool(_debian("amtool"), "apt-get install prometheus-alertmanager"),
+    "amtool-newest": Tool(
+        lambda: next(_go_binaries("amtool"), None),
+        "go install github.com/prometheus/alertmanager/cmd/amtool@v0.35.0",
+        everywhere=False,  # builds for minutes; its server needs a web page that the module does not bring
+    ),
     "prometheus-alertmanager": Tool(
         _program("prometheus-alertmanager"), "apt-get install prometheus-alertmanager"
     ),
