@@ -5,9 +5,10 @@ from __future__ import annotations
 from collections.abc import Iterator, Sequence
 from typing import Final
 
-from dashboards.kit.board import Board, Variable
+from dashboards.kit.board import Board
 from dashboards.kit.targets import AnyQuery, ApiQuery, LogQuery, Query, TraceQuery
 from dashboards.kit.theme import Json
+from dashboards.kit.variables import Variable
 
 _HEAD: Final = """# Dashboards
 

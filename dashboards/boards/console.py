@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.kit import latency, panels, plots, style, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, Variable, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.promql import RANGE, Selector, either, sum_by
 from dashboards.kit.targets import LogQuery, Query
+from dashboards.kit.variables import DAEMON, MODEL, SITE, Variable, source
 from exporter.catalogue import log_stream as s
 
 _B: Final = Selector({"daemon": "$daemon", "model": "$model"})

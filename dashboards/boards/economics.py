@@ -10,7 +10,7 @@ from typing import Final
 
 from dashboards.boards.clients import ENERGY
 from dashboards.kit import latency, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, HOST, NOTES, SITE, Board, Variable, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.labels import hosted
 from dashboards.kit.promql import (
     RANGE,
@@ -26,6 +26,7 @@ from dashboards.kit.promql import (
 )
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
+from dashboards.kit.variables import DAEMON, HOST, SITE, Variable, source
 from dashboards.rules.recording import GPU
 from exporter.catalogue import daemon as d
 from exporter.catalogue import energy as e

@@ -7,11 +7,12 @@ from typing import Final
 from dashboards.boards import common
 from dashboards.boards.hardware import SECTIONS
 from dashboards.kit import panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, HOST, NOTES, SITE, Board, Variable, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.labels import hosted, joined
 from dashboards.kit.promql import Expr, Selector, avg_by, both, count_by, either, max_by, most, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
+from dashboards.kit.variables import DAEMON, HOST, SITE, Variable, source
 from dashboards.rules.recording import FOREIGN, GPU, THROTTLED
 from exporter.catalogue import hardware as h
 

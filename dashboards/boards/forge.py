@@ -6,7 +6,7 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.promql import (
     RANGE,
     Selector,
@@ -22,6 +22,7 @@ from dashboards.kit.promql import (
 )
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
+from dashboards.kit.variables import DAEMON, MODEL, SITE, source
 from exporter.catalogue import actions as a
 from exporter.catalogue import daemon as d
 from exporter.catalogue import engine as e

@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.kit import plots, tables
-from dashboards.kit.board import Variable, row, section
+from dashboards.kit.board import row, section
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery
+from dashboards.kit.variables import Variable
 
 REQUEST: Final = Variable(
     "request",

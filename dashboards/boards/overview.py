@@ -10,7 +10,7 @@ from dashboards.boards.daemonpulse import SELF
 from dashboards.boards.exposure import EXPOSURE
 from dashboards.boards.sites import SITES
 from dashboards.kit import latency, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, HOST, NOTES, SITE, Board, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.labels import firing, firing_count
 from dashboards.kit.promql import (
     RANGE,
@@ -27,6 +27,7 @@ from dashboards.kit.promql import (
 )
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
+from dashboards.kit.variables import DAEMON, HOST, SITE, source
 from dashboards.rules import recording
 from dashboards.rules.recording import GPU, error_rate
 from exporter.catalogue import daemon as d

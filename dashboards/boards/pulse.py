@@ -10,10 +10,11 @@ from dashboards.boards.live import LIVE, REQUEST
 from dashboards.boards.slots import SLOTS
 from dashboards.boards.traces import CONVERSATION, SLOW, TRACES
 from dashboards.kit import latency, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.promql import RANGE, Expr, Selector, both, either, max_by, most, share, sum_by, unless
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
+from dashboards.kit.variables import DAEMON, MODEL, SITE, source
 from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
 from exporter.catalogue import daemon as d
 from exporter.catalogue import log_stream as s

@@ -6,10 +6,11 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.kit import panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, NOTES, SITE, Board, Variable, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.promql import RANGE, Expr, Selector, max_by, sum_by, variable
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
+from dashboards.kit.variables import DAEMON, SITE, Variable, source
 from dashboards.rules import recording
 from dashboards.rules.recording import FAILED, Recording, error_rate
 from exporter.catalogue import Metric

@@ -6,10 +6,11 @@ from typing import Final
 
 from dashboards.boards import common
 from dashboards.kit import buttons, panels, plots, style, tables, theme
-from dashboards.kit.board import DAEMON, MODEL, NOTES, SITE, Board, row, section, source
+from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.promql import RANGE, Selector, either, max_by, min_by, share_of_some, sum_by
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import ApiQuery, Query
+from dashboards.kit.variables import DAEMON, MODEL, SITE, source
 from exporter.catalogue import actions as a
 from exporter.catalogue import log_stream as s
 from exporter.catalogue import mcp as m

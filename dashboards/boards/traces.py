@@ -5,9 +5,10 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.kit import tables
-from dashboards.kit.board import Variable, row, section
+from dashboards.kit.board import row, section
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import TraceQuery
+from dashboards.kit.variables import Variable
 
 SLOW: Final = Variable(
     "slow",

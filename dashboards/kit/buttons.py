@@ -8,8 +8,8 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import Final
 
-from dashboards.kit.board import Variable
 from dashboards.kit.theme import BUTTON, BUTTON_DANGER, Json
+from dashboards.kit.variables import Variable
 
 PROXY: Final = "/api/datasources/proxy/uid/${actions}"
 

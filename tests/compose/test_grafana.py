@@ -12,7 +12,7 @@ import pytest
 import yaml
 
 from daemonpulse.demo import stack
-from dashboards.kit.board import FIXED_UIDS
+from dashboards.kit.variables import FIXED_UIDS
 from exporter.catalogue import CATALOGUE
 
 ROOT = Path(__file__).parents[2]

@@ -9,8 +9,8 @@ from typing import Any
 import pytest
 import yaml
 
-from dashboards.kit.board import FIXED_UIDS, SOURCE_TYPES
 from dashboards.kit.targets import ACTIONS_TYPE, LIVE, RESOURCES
+from dashboards.kit.variables import FIXED_UIDS, SOURCE_TYPES
 from tests.dashboards.asked import NAMES, ROOT, board, panels
 
 GRAFANA = ROOT / "compose" / "grafana"

@@ -11,8 +11,8 @@ import yaml
 from click.testing import CliRunner
 
 from daemonpulse.cli import main
-from dashboards.kit.board import FIXED_UIDS
 from dashboards.kit.targets import ACTIONS_TYPE, LIVE, RESOURCES
+from dashboards.kit.variables import FIXED_UIDS
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, loaded
 from tests.dashboards.asked import NAMES, ROOT, Json, board, panels
