@@ -36,6 +36,8 @@ COMMANDS_OF = {
     "POST /v1/fleet/eject": "eject",
     "POST /v1/fleet/load": "load",
     "POST /v1/fleet/download": "download",
+    "POST /v1/fleet/probe": "probe",
+    "POST /v1/fleet/pin": "pin",
     "GET /v1/fleet/desired": "fleet",
     "POST /v1/fleet/desired": "fleet",
     "GET /v1/operations": "operations",
