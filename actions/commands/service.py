@@ -102,7 +102,7 @@ class Service:
         return self.daemons[name]
 
     async def measured(self) -> Metrics:
-        """Give the numbers, with those that are read when somebody asks."""
+        """Give the numbers, with those that are read when they are asked for."""
         self.metrics.set(rows.AUDIT_WRITABLE, await self.storage.check_writable())
         head = self.storage.head
         self.metrics.set(rows.AUDIT_HEAD_SEQUENCE, head[0] if head else None)
