@@ -11,13 +11,12 @@ import logging
 import os
 import socket
 import time
-import uuid
 from collections.abc import Awaitable, Callable, Iterable, Mapping
 from importlib import metadata
 from typing import Final
 
 from opentelemetry.sdk.metrics.export import MetricExporter, MetricExportResult
-from opentelemetry.sdk.resources import Resource
+from opentelemetry.sdk.resources import OTELResourceDetector, Resource
 from prometheus_client.metrics_core import Metric as Family
 
 from exporter.telemetry.batch_queue import Delivered
@@ -30,7 +29,6 @@ log = logging.getLogger(__name__)
 INTERVAL_MS: Final = 60_000
 TIMEOUT_MS: Final = 30_000
 """Defaults of OpenTelemetry's environment variable specification."""
-_NAMESPACE: Final = uuid.UUID("0c0f0a5e-8a0e-5c8e-9f0b-5d2f7c5d7b11")
 Collect = Callable[[], Awaitable[Iterable[Family]]]
 
 
@@ -124,16 +122,18 @@ def from_environment(
 
 
 def resource(service: str) -> Resource:
-    """Describe this service. OTEL_RESOURCE_ATTRIBUTES adds to it: `site=berlin`, say, for a fleet."""
+    """Describe this service. OTEL_RESOURCE_ATTRIBUTES adds to it, `site=berlin` for a fleet, and wins.
+
+    Prometheus makes `instance` of `service.instance.id`, and boards show that as the host: it is the host's name.
+    """
     host = socket.gethostname()
-    return Resource.create(
-        {
-            "service.name": os.environ.get("OTEL_SERVICE_NAME") or service,
-            "service.instance.id": str(uuid.uuid5(_NAMESPACE, host)),
-            "service.version": metadata.version("daemonpulse"),
-            "host.name": host,
-        }
-    )
+    own = {
+        "service.name": service,
+        "service.instance.id": host,
+        "service.version": metadata.version("daemonpulse"),
+        "host.name": host,
+    }
+    return Resource.create(own).merge(OTELResourceDetector().detect())
 
 
 def _exporter(protocol: str, rejections: Rejections, environ: Mapping[str, str]) -> MetricExporter:

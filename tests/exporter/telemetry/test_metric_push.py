@@ -11,7 +11,7 @@ from exporter.catalogue import hardware
 from exporter.collectors.base import Samples
 from exporter.telemetry import otel_env
 from exporter.telemetry.metric_data import points_of
-from exporter.telemetry.metric_push import MetricPush, from_environment
+from exporter.telemetry.metric_push import MetricPush, from_environment, resource
 
 
 class Receiver(MetricExporter):
@@ -110,3 +110,18 @@ def test_metrics_are_pushed_when_asked_for(environ: dict[str, str], *, wanted: b
 @pytest.mark.parametrize(("text", "value"), [("", 5), ("0", 5), ("-1", 5), ("x", 5), ("²", 5), ("250", 250)])
 def test_a_duration_that_is_none_is_the_default(text: str, value: int) -> None:
     assert otel_env.milliseconds("N", 5, {"N": text}) == value
+
+
+def test_a_host_is_named_by_its_name_and_by_what_the_environment_says_instead(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr("socket.gethostname", lambda: "box-7")
+    monkeypatch.delenv("OTEL_SERVICE_NAME", raising=False)
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "site=berlin")
+    made = resource("daemonpulse-exporter").attributes
+    assert (made["service.instance.id"], made["host.name"], made["site"]) == ("box-7", "box-7", "berlin")
+    assert made["service.name"] == "daemonpulse-exporter"
+    monkeypatch.setenv("OTEL_RESOURCE_ATTRIBUTES", "service.instance.id=gpu-1")
+    monkeypatch.setenv("OTEL_SERVICE_NAME", "pulse")
+    made = resource("daemonpulse-exporter").attributes
+    assert (made["service.instance.id"], made["service.name"]) == ("gpu-1", "pulse")
