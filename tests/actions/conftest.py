@@ -26,7 +26,7 @@ from exporter.settings import DaemonSettings, Secret
 from llmster_sim.server import SimConfig, Simulator
 
 QUICK = Timeouts(
-    load_s=20,
+    load_s=60,
     cancel_s=0.5,
     verify_s=2,
     poll_s=0.01,
