@@ -20,7 +20,7 @@ from actions.auth.authenticator import Authenticator
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
 from actions.domain.errors import Problem
-from actions.live.feeds import MAX_READERS, MAX_TEXTS, Feeds, Latest, Over, Text, TooMany, Unreadable
+from actions.live.feeds import MAX_READERS, MAX_TEXTS, Feeds, Over, Reader, Text, TooMany, Unreadable
 
 MAX_SECONDS: Final = 300
 KEEP_ALIVE_S: Final = 2.0
@@ -44,12 +44,12 @@ def add_routes(
     reader_of = Annotated[Actor, Depends(Bearer(authenticator, Scope.TEXT))]
 
     @router.get("/live", tags=["live"], response_class=StreamingResponse, responses=_EVENTS)
-    async def requests(_actor: actor_of, seconds: Seconds = 0) -> StreamingResponse:
+    async def requests(actor: actor_of, seconds: Seconds = 0) -> StreamingResponse:
         """Tell which requests run, each second: an event `requests`, or `problem` while the exporter is away.
 
         Client, model, phase, tokens, rate and elapsed time, and never text.
         """
-        return await _answer(_requests(_configured(feeds), seconds))
+        return await _answer(_requests(_configured(feeds), actor.owner, seconds))
 
     @router.post("/live/text", tags=["live"], response_class=StreamingResponse, responses=_EVENTS)
     async def text(
@@ -76,7 +76,7 @@ def add_routes(
             except Problem:
                 return False
 
-        return await _answer(_text(chosen, daemon, request, seconds, is_still_allowed))
+        return await _answer(_text(chosen, actor.owner, (daemon, request), seconds, is_still_allowed))
 
 
 def _configured(feeds: Feeds | None) -> Feeds:
@@ -111,41 +111,45 @@ async def _answer(events: AsyncGenerator[bytes]) -> StreamingResponse:
     try:
         return _Events(await anext(events), events)
     except TooMany:
-        detail = f"{MAX_READERS} live views and {MAX_TEXTS} texts are open at most"
+        detail = f"{MAX_READERS} live views and {MAX_TEXTS} of texts are open at most"
         raise Problem("too-many-readers", detail, headers={"Retry-After": "5"}) from None
     except Over:
-        raise Problem("exporter-unreachable", "the service stops") from None
+        raise Problem("exporter-unreachable", "the service stops, or others had fewer live views") from None
 
 
-async def _requests(feeds: Feeds, seconds: float) -> AsyncGenerator[bytes]:
-    with feeds.requests() as latest:
-        async for value in _until(latest, seconds):
+async def _requests(feeds: Feeds, owner: str, seconds: float) -> AsyncGenerator[bytes]:
+    with feeds.requests(owner) as reader:
+        async for value in _until(reader, seconds):
             match value:
                 case None:
                     yield _KEEP_ALIVE
                 case Unreadable():
-                    yield _unreadable(value, latest)
+                    yield _unreadable(value, reader)
                 case _:
                     yield _event("requests", value)
 
 
 async def _text(
-    feeds: Feeds, daemon: str, request: str, seconds: float, is_allowed: Callable[[], Awaitable[bool]]
+    feeds: Feeds,
+    owner: str,
+    what: tuple[str, str],
+    seconds: float,
+    is_allowed: Callable[[], Awaitable[bool]],
 ) -> AsyncGenerator[bytes]:
     """Send what is new since the last event; phases are of the whole, because a late tag can change them."""
     sent, sends = 0, False
-    with feeds.text(daemon, request) as latest:
-        async for value in _until(latest, seconds):
+    with feeds.text(owner, *what) as reader:
+        async for value in _until(reader, seconds):
             if sends and not await is_allowed():
                 return
             match value:
                 case None:
                     yield _KEEP_ALIVE
                 case Unreadable():
-                    yield _unreadable(value, latest)
+                    yield _unreadable(value, reader)
                 case Text(is_known=False) if not sends:
                     raise Problem(
-                        "not-found", f"no text of {daemon}/{request} is kept; it is over, or never began"
+                        "not-found", f"no text of {'/'.join(what)} is kept; it is over, or never began"
                     )
                 case Text():
                     yield _event("text", _part(value, sent))
@@ -155,16 +159,16 @@ async def _text(
             sends = True
 
 
-async def _until(latest: Latest, seconds: float) -> AsyncIterator[Any]:
+async def _until(reader: Reader, seconds: float) -> AsyncIterator[Any]:
     """Give the latest value whenever it is another one, and None after some seconds of silence."""
     loop = asyncio.get_running_loop()
     end_s = loop.time() + seconds
-    version, value = await latest.after(0)
+    version, value = await reader.after(0)
     yield value
     while (left_s := end_s - loop.time()) > 0:
         try:
             async with asyncio.timeout(min(left_s, KEEP_ALIVE_S)):
-                version, value = await latest.after(version)
+                version, value = await reader.after(version)
         except TimeoutError:
             yield None
         except Over:
@@ -173,9 +177,9 @@ async def _until(latest: Latest, seconds: float) -> AsyncIterator[Any]:
             yield value
 
 
-def _unreadable(value: Unreadable, latest: Latest) -> bytes:
+def _unreadable(value: Unreadable, reader: Reader) -> bytes:
     """Tell the reader; as an answer of its own where nothing was ever read."""
-    if not latest.has_read:
+    if not reader.latest.has_read:
         raise Problem("exporter-unreachable", value.why)
     return _event("problem", {"detail": value.why})
 

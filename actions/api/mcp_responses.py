@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, Field
 
-from actions.mcp.approvals import State
+from actions.mcp.approval import State
 
 DecisionName = Literal["allow", "deny", "ask"]
 

@@ -25,7 +25,7 @@ from actions.api.requests import Name, Parameters
 from actions.api.responses import errors
 from actions.auth.authenticator import Authenticator
 from actions.domain.actor import Actor, Scope
-from actions.mcp.approvals import State
+from actions.mcp.approval import State
 from actions.mcp.mcp_json.adoption import Adoption
 from actions.mcp.policy.file_watch import PolicyWatch
 from actions.mcp.policy.rules import Decision

@@ -12,11 +12,11 @@ from fastapi import Header, Path, Query, Response
 
 from actions.api.responses import OperationResponse, errors
 from actions.auth.authenticator import Authenticator
-from actions.auth.rate_limit import Shares
 from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope
 from actions.domain.command import Command, Load
 from actions.domain.errors import Problem
+from actions.domain.rate_limit import Shares
 from actions.store.operations import Operation
 
 ERRORS: Final = errors(

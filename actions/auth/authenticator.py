@@ -14,10 +14,10 @@ from fastapi import Request
 
 from actions.auth.denial_log import DenialLog
 from actions.auth.grafana_identity import GrafanaId, Proof
-from actions.auth.rate_limit import Buckets, Shares
 from actions.auth.tokens import TokenStore
 from actions.domain.actor import LOOPBACK, Actor, Scope, on_behalf
 from actions.domain.errors import Problem
+from actions.domain.rate_limit import Buckets, Shares
 from actions.metrics import Metrics
 from actions.store.audit import Audit
 from actions.store.database import StorageFailed

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import Any, Final
 
-from actions.auth.rate_limit import Buckets
 from actions.domain.actor import Actor
+from actions.domain.rate_limit import Buckets
 from actions.metrics import Metrics
 from actions.store.audit import Audit
 from exporter.catalogue import actions as rows

@@ -13,13 +13,14 @@ from collections.abc import Awaitable, Callable, Iterator
 from dataclasses import dataclass, replace
 from typing import Any, Final
 
+from actions.domain.rate_limit import gives_way
 from actions.live.source import LiveSource, Phase, SourceFailed, TextPart
 
 log = logging.getLogger(__name__)
 
 MAX_READERS: Final = 50
 MAX_TEXTS: Final = 16
-"""Requests whose text is read at once."""
+"""Readers of a list of requests, and of a text, at once. One more token is let in where another has the most."""
 MAX_CHARS: Final = 64 * 1024
 REQUESTS_EVERY_S: Final = 1.0
 TEXT_EVERY_S: Final = 0.25
@@ -30,7 +31,7 @@ class TooMany(Exception):
 
 
 class Over(Exception):
-    """The service stops."""
+    """The service stops, or the reader gives way to one of another token."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -73,14 +74,14 @@ class Latest:
         """Whether it has a reader."""
         return self._readers > 0
 
-    async def after(self, version: int) -> tuple[int, Any]:
+    async def after(self, version: int, reader: Reader) -> tuple[int, Any]:
         """Wait for a later value than that of `version`, 0 before the first; return the latest, and its version.
 
-        Raises Over when the service stops.
+        Raises Over when the service stops, or the reader gives way.
         """
-        while self._version <= version and not self._is_over:
+        while self._version <= version and not self._is_over and not reader.gives_way:
             await self._changed.wait()
-        if self._is_over:
+        if self._is_over or reader.gives_way:
             raise Over
         return self._version, self._value
 
@@ -94,7 +95,12 @@ class Latest:
     def end(self) -> None:
         """Let every reader end."""
         self._is_over = True
+        self.wake()
+
+    def wake(self) -> None:
+        """Let every reader look whether it has ended."""
         self._changed.set()
+        self._changed = asyncio.Event()
 
     async def _run(self) -> None:
         while True:
@@ -109,9 +115,21 @@ class Latest:
             if value != self._value or not self._version:
                 self._value = value
                 self._version += 1
-                self._changed.set()
-                self._changed = asyncio.Event()
+                self.wake()
             await asyncio.sleep(self._every_s)
+
+
+@dataclass(eq=False, slots=True)
+class Reader:
+    """One reader of a thing."""
+
+    owner: str
+    latest: Latest
+    gives_way: bool = False
+
+    async def after(self, version: int) -> tuple[int, Any]:
+        """Wait for a later value, as `Latest.after` does. Raises Over."""
+        return await self.latest.after(version, self)
 
 
 @dataclass(frozen=True, slots=True)
@@ -139,8 +157,9 @@ class Feeds:
 
     def __init__(self, source: LiveSource) -> None:
         self._source = source
-        self._readers = 0
         self._requests = Latest(source.requests, REQUESTS_EVERY_S)
+        self._readers: list[Reader] = []
+        self._text_readers: list[Reader] = []
         self._texts: dict[tuple[str, str], Latest] = {}
 
     @property
@@ -148,31 +167,25 @@ class Feeds:
         """Whether text can be read at all."""
         return self._source.has_text
 
-    @property
-    def readers(self) -> int:
-        """How many read now."""
-        return self._readers
-
     @contextlib.contextmanager
-    def requests(self) -> Iterator[Latest]:
+    def requests(self, owner: str) -> Iterator[Reader]:
         """Read the list of requests: values are dictionaries or Unreadable. Raises TooMany."""
-        with self._counted(), self._requests.reading() as latest:
-            yield latest
+        _make_room(self._readers, MAX_READERS, owner)
+        with _reading(self._readers, Reader(owner, self._requests)) as reader:
+            yield reader
 
     @contextlib.contextmanager
-    def text(self, daemon: str, request: str) -> Iterator[Latest]:
+    def text(self, owner: str, daemon: str, request: str) -> Iterator[Reader]:
         """Read the text of a request: values are Text or Unreadable. Raises TooMany."""
         key = (daemon, request)
-        if key not in self._texts and len(self._texts) >= MAX_TEXTS:
-            raise TooMany
-        with self._counted():
-            latest = self._texts.setdefault(key, self._text_of(*key))
-            try:
-                with latest.reading():
-                    yield latest
-            finally:
-                if not latest.is_read:
-                    self._texts.pop(key, None)
+        _make_room(self._text_readers, MAX_TEXTS, owner)
+        latest = self._texts.setdefault(key, self._text_of(*key))
+        try:
+            with _reading(self._text_readers, Reader(owner, latest)) as reader:
+                yield reader
+        finally:
+            if not latest.is_read and self._texts.get(key) is latest:
+                del self._texts[key]
 
     def end(self) -> None:
         """Let all readers end: the service stops."""
@@ -185,16 +198,6 @@ class Feeds:
             latest.stop()
         await self._source.close()
 
-    @contextlib.contextmanager
-    def _counted(self) -> Iterator[None]:
-        if self._readers >= MAX_READERS:
-            raise TooMany
-        self._readers += 1
-        try:
-            yield
-        finally:
-            self._readers -= 1
-
     def _text_of(self, daemon: str, request: str) -> Latest:
         text = Text()
 
@@ -205,3 +208,26 @@ class Feeds:
             return text
 
         return Latest(poll, TEXT_EVERY_S)
+
+
+def _make_room(readers: list[Reader], most: int, owner: str) -> None:
+    """Let a reader of the owner that has the most give way, if there are as many as may be. Raises TooMany."""
+    if len(readers) < most:
+        return
+    leaving = gives_way([(one.owner, one) for one in readers], owner)
+    if leaving is None:
+        raise TooMany
+    readers.remove(leaving)
+    leaving.gives_way = True
+    leaving.latest.wake()
+
+
+@contextlib.contextmanager
+def _reading(readers: list[Reader], reader: Reader) -> Iterator[Reader]:
+    readers.append(reader)
+    try:
+        with reader.latest.reading():
+            yield reader
+    finally:
+        if not reader.gives_way:
+            readers.remove(reader)

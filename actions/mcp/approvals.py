@@ -11,14 +11,15 @@ import logging
 import secrets
 import sqlite3
 import time
-from collections import Counter
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any, Final, Literal
+from typing import Any, Final
 
 from actions.domain.actor import RECOVERY, Actor
 from actions.domain.errors import Problem, not_found
-from actions.mcp.policy.rules import Decision, Kind, Subject
+from actions.domain.rate_limit import gives_way
+from actions.mcp.approval import Approval, ApprovalRequest, State
+from actions.mcp.policy.rules import Decision, Subject
 from actions.mcp.policy.store import PolicyStore
 from actions.metrics import Metrics
 from actions.store.audit import Audit, Entry
@@ -28,16 +29,13 @@ from exporter.catalogue import mcp as rows
 
 log = logging.getLogger(__name__)
 
-State = Literal["pending", "approved", "denied", "expired", "cancelled", "interrupted"]
-
 OUTCOMES: Final[tuple[State, ...]] = ("approved", "denied", "expired", "cancelled", "interrupted")
 
 MAX_PENDING: Final = 500
-"""Of all tokens and servers. Beyond it a call is refused at once."""
+MAX_PENDING_OF_SERVER: Final = 100
+"""Of all tokens. Beyond it the oldest call of the token with the most gives way, or else the new one is refused."""
 
 MAX_PENDING_OF_TOKEN: Final = 50
-MAX_PENDING_OF_SERVER: Final = 100
-"""Per token and per server, so that one of them cannot use up the approvals of the others."""
 
 MAX_SETTLED: Final = 10_000
 """Settled approvals that are kept, the newest; the audit has every decision."""
@@ -53,83 +51,15 @@ MAX_SUBJECT: Final = 300
 
 
 class TooManyPending(Exception):
-    """A limit of pending approvals is reached."""
+    """A limit of pending approvals is reached: the call was not let in, or gave way to another token's."""
 
 
 @dataclass(frozen=True, slots=True)
-class ApprovalRequest:
-    """What the approver is shown, and what the approval is bound to."""
-
-    subject: Subject
-    rule: str
-    reason: str
-    preview: str
-    digest: str
-    timeout_s: float
-    definition: str
-    """The tool as listed; "" for prompts and resources."""
-    definition_sha256: str
-    policy_sha256: str
-
-    @property
-    def bound_to(self) -> tuple[str, str]:
-        """Digests that must be unchanged when it is approved: the tool and the policy file."""
-        return self.definition_sha256, self.policy_sha256
-
-
-@dataclass(frozen=True, slots=True)
-class Approval:
-    """One row of the database."""
-
-    id: str
+class _Waiting:
+    owner: str
     server: str
-    kind: Kind
-    name: str
-    token: str
-    rule: str
-    reason: str
-    preview: str | None
-    digest: str
-    created_ms: int
-    expires_ms: int
-    state: State
-    decided_by: str | None
-    decided_ms: int | None
-    standing: bool
-    definition: str | None
-    definition_sha256: str
-    policy_sha256: str
-
-    @property
-    def bound_to(self) -> tuple[str, str]:
-        """Digests that must be unchanged when it is approved: the tool and the policy file."""
-        return self.definition_sha256, self.policy_sha256
-
-    def to_json(self, now_ms: int) -> dict[str, Any]:
-        """Return the fields of the API, with the age."""
-        return {
-            "id": self.id,
-            "state": self.state,
-            "server": self.server,
-            "kind": self.kind,
-            "tool": self.name,
-            "token": self.token,
-            "rule": self.rule,
-            "reason": self.reason,
-            "arguments": self.preview,
-            "arguments_digest": self.digest,
-            "definition": self.definition,
-            "definition_sha256": self.definition_sha256,
-            "policy_sha256": self.policy_sha256,
-            "age_seconds": max(0.0, (now_ms - self.created_ms) / 1000),
-            "expires_in_seconds": max(0.0, (self.expires_ms - now_ms) / 1000)
-            if self.state == "pending"
-            else 0.0,
-            "created_ms": self.created_ms,
-            "decided_by": self.decided_by,
-            "decided_ms": self.decided_ms,
-            "always": self.standing,
-        }
+    answer: asyncio.Future[State | None]
+    """None: the call gives way."""
 
 
 class Approvals:
@@ -151,9 +81,8 @@ class Approvals:
         self._metrics = metrics
         self.keep_preview = keep_preview
         self._clock_ms = clock_ms or (lambda: time.time_ns() // 1_000_000)
-        self._waiting: dict[str, asyncio.Future[State]] = {}
-        self._pending: Counter[tuple[str, str]] = Counter()
-        """Counts by token and by server."""
+        self._waiting: dict[str, _Waiting] = {}
+        """By id, the oldest first."""
         self.is_closing = False
         """Whether the service is shutting down and all waiting calls were ended."""
         self._tails: set[asyncio.Future[tuple[State, bool]]] = set()
@@ -171,19 +100,10 @@ class Approvals:
 
     async def request(self, ask: ApprovalRequest, actor: Actor) -> tuple[str, State]:
         """Wait for a decision; return the approval's id and its final state. Raises StorageFailed, TooManyPending."""
-        subject = ask.subject
-        for most, whose, count in (
-            (MAX_PENDING, "", len(self._waiting)),
-            (MAX_PENDING_OF_TOKEN, f" of token {subject.token}", self._pending[("token", actor.owner)]),
-            (MAX_PENDING_OF_SERVER, f" to {subject.server}", self._pending[("server", subject.server)]),
-        ):
-            if count >= most:
-                raise TooManyPending(f"{most} calls{whose} wait for approval already")
+        self._make_room(actor.owner, ask.subject)
         approval_id = secrets.token_hex(6)
-        answer: asyncio.Future[State] = asyncio.get_running_loop().create_future()
-        self._waiting[approval_id] = answer
-        owners = ("token", actor.owner), ("server", subject.server)
-        self._pending.update(owners)
+        waiting = _Waiting(actor.owner, ask.subject.server, asyncio.get_running_loop().create_future())
+        self._waiting[approval_id] = waiting
         self._count_pending()
         try:
             await self._insert(approval_id, ask, actor)
@@ -191,9 +111,15 @@ class Approvals:
                 return approval_id, (await self._settle(approval_id, "interrupted", RECOVERY))[0]
             try:
                 async with asyncio.timeout(ask.timeout_s):
-                    return approval_id, await answer
+                    state = await waiting.answer
             except TimeoutError:
                 return approval_id, (await self._settle(approval_id, "expired", actor))[0]
+            if state is not None:
+                return approval_id, state
+            state, gave_way = await self._settle(approval_id, "interrupted", actor)
+            if not gave_way:  # decided in the last moment
+                return approval_id, state
+            raise TooManyPending("too many calls of this token wait for approval; this one gave way")
         except asyncio.CancelledError:
             # The cancellation goes on; a task of its own finishes the record.
             tail = asyncio.ensure_future(self._settle(approval_id, "cancelled", actor))
@@ -202,9 +128,24 @@ class Approvals:
             raise
         finally:
             self._waiting.pop(approval_id, None)
-            self._pending.subtract(owners)
-            self._pending += Counter[tuple[str, str]]()  # forgets those at 0
             self._count_pending()
+
+    def _make_room(self, owner: str, subject: Subject) -> None:
+        """Let calls of tokens that have the most give way, where a limit is reached. Raises TooManyPending."""
+        for most, whose, is_meant in (
+            (MAX_PENDING_OF_TOKEN, f" of token {subject.token}", lambda one: one.owner == owner),
+            (MAX_PENDING_OF_SERVER, f" to {subject.server}", lambda one: one.server == subject.server),
+            (MAX_PENDING, "", lambda _: True),
+        ):
+            held = [(one.owner, place) for place, one in self._waiting.items() if is_meant(one)]
+            if len(held) < most:
+                continue
+            leaving = gives_way(held, owner)
+            if leaving is None:
+                raise TooManyPending(f"{most} calls{whose} wait for approval already")
+            answer = self._waiting.pop(leaving).answer
+            if not answer.done():
+                answer.set_result(None)
 
     async def decide(
         self, approval: Approval, *, approve: bool, always: bool, actor: Actor, now: tuple[str, str]
@@ -246,7 +187,7 @@ class Approvals:
         )
         if row is None:
             raise not_found("approval", approval_id)
-        return _approval(row)
+        return Approval.of(row)
 
     async def list(
         self, *, state: State | None = None, limit: int = 100
@@ -263,7 +204,7 @@ class Approvals:
                 chars += len(row["preview"] or "") + len(row["definition"] or "")
                 if len(found) == limit or (found and chars > MAX_LIST_CHARS):
                     return tuple(found), True
-                found.append(_approval(row))
+                found.append(Approval.of(row))
             return tuple(found), False
 
         return await self._storage.read(read)
@@ -275,10 +216,10 @@ class Approvals:
     def close(self) -> None:
         """End every waiting call, at shutdown."""
         self.is_closing = True
-        for approval_id, answer in list(self._waiting.items()):
-            if not answer.done():
-                answer.set_result("interrupted")
-            self._waiting.pop(approval_id, None)
+        for one in self._waiting.values():
+            if not one.answer.done():
+                one.answer.set_result("interrupted")
+        self._waiting.clear()
 
     async def _insert(self, approval_id: str, ask: ApprovalRequest, actor: Actor) -> None:
         now_ms = self._clock_ms()
@@ -378,9 +319,9 @@ class Approvals:
             self._metrics.count(rows.APPROVALS, ended)
         if committed is not None:
             committed()
-        answer = self._waiting.get(approval_id)
-        if answer is not None and not answer.done():
-            answer.set_result(ended)
+        waiting = self._waiting.get(approval_id)
+        if waiting is not None and not waiting.answer.done():
+            waiting.answer.set_result(ended)
         return ended, entry is not None
 
     def _ended(self, tail: asyncio.Future[tuple[State, bool]]) -> None:
@@ -390,8 +331,3 @@ class Approvals:
 
     def _count_pending(self) -> None:
         self._metrics.set(rows.APPROVALS_PENDING, len(self._waiting))
-
-
-def _approval(row: sqlite3.Row) -> Approval:
-    values = {key: row[key] for key in row.keys()}  # noqa: SIM118 - a Row iterates over its values
-    return Approval(**{**values, "standing": bool(values["standing"])})

@@ -19,9 +19,10 @@ from mcp.shared.exceptions import MCPError
 from opentelemetry.trace import Span, Tracer
 from pydantic import ValidationError
 
-from actions.auth.rate_limit import Buckets
 from actions.domain.actor import Actor
-from actions.mcp.approvals import MAX_SUBJECT, ApprovalRequest, Approvals, TooManyPending
+from actions.domain.rate_limit import Buckets
+from actions.mcp.approval import ApprovalRequest
+from actions.mcp.approvals import MAX_SUBJECT, Approvals, TooManyPending
 from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.rules import Decision, PolicyResult, decide
 from actions.mcp.policy.store import PolicyStore

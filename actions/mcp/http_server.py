@@ -71,7 +71,7 @@ class Endpoint:
         owner = scope[ACTOR_KEY].owner
         session_id = Request(scope).headers.get(MCP_SESSION_ID_HEADER)
         if session_id is None:
-            await self._end_surplus(scope, owner, MAX_SESSIONS_OF_TOKEN - 1)
+            await self._end_surplus(scope, owner, places=1)
 
         async def track_session(message: asgi.Message) -> None:
             if message["type"] == "http.response.start":
@@ -82,14 +82,16 @@ class Endpoint:
 
         await self._manager.handle_request(scope, receive, track_session)
         if session_id is None:  # requests that opened sessions at the same time saw each other's too late
-            await self._end_surplus(scope, owner, MAX_SESSIONS_OF_TOKEN)
+            await self._end_surplus(scope, owner, places=0)
         if scope["method"] == "DELETE" and session_id:
             self._forget(owner, session_id)
 
-    async def _end_surplus(self, scope: asgi.Scope, owner: str, most: int) -> None:
-        while (surplus := self._limits.surplus(owner, most)) is not None:
-            self._limits.ended(owner, surplus)
-            await self._end(scope, owner, surplus)
+    async def _end_surplus(self, scope: asgi.Scope, owner: str, *, places: int) -> None:
+        """End sessions until there are so many places for new ones of this owner, where others have more."""
+        most, most_of_all = MAX_SESSIONS_OF_TOKEN - places, MAX_SESSIONS - places
+        while (surplus := self._limits.surplus(owner, most, most_of_all)) is not None:
+            self._limits.ended(*surplus)
+            await self._end(scope, *surplus)
 
     async def _end(self, scope: asgi.Scope, owner: str, session_id: str) -> None:
         """End a session by the DELETE that its client would send."""
@@ -106,7 +108,7 @@ class Endpoint:
             (b"accept", b"application/json, text/event-stream"),
         ]
         await self._manager.handle_request(
-            {**scope, "method": "DELETE", "headers": headers}, receive_empty, discard
+            {**scope, "method": "DELETE", "headers": headers, "user": _user(owner)}, receive_empty, discard
         )
         self._forget(owner, session_id)
 
@@ -143,5 +145,9 @@ class McpApp:
         endpoint = self._find(name)
         if endpoint is None or not endpoint.proxy.upstream.spec.admits(actor.token_name):
             raise not_found("MCP server", name)  # the same answer for a server that this token may not use
-        token = AccessToken.model_construct(token="", client_id=actor.token_id, scopes=[actor.scope.value])
-        return endpoint, {**scope, "user": AuthenticatedUser(token), ACTOR_KEY: actor}
+        return endpoint, {**scope, "user": _user(actor.owner), ACTOR_KEY: actor}
+
+
+def _user(owner: str) -> AuthenticatedUser:
+    """Return whose sessions these are, in the SDK's form."""
+    return AuthenticatedUser(AccessToken.model_construct(token="", client_id=owner, scopes=[]))

@@ -17,7 +17,8 @@ from pydantic import ValidationError
 
 from actions.domain.actor import RECOVERY, Actor, internal
 from actions.domain.errors import Problem, not_found
-from actions.mcp.approvals import Approval, Approvals
+from actions.mcp.approval import Approval
+from actions.mcp.approvals import Approvals
 from actions.mcp.call import CallHandler
 from actions.mcp.change_notices import ChangeNotices
 from actions.mcp.http_server import Endpoint

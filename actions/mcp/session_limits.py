@@ -1,4 +1,6 @@
-"""Limits the MCP sessions of each token on one server: beyond the limit the token's least recent session ends.
+"""Limits the MCP sessions of one server: beyond a token's limit its least recent session ends.
+
+Beyond the limit of all tokens the least recent session of the token with the most ends.
 
 Pure; the clock is given. Does not depend on HTTP; http_server.py reports the sessions.
 """
@@ -9,6 +11,8 @@ import time
 from collections import OrderedDict
 from collections.abc import Callable
 from typing import Final
+
+from actions.domain.rate_limit import gives_way
 
 MAX_SESSIONS: Final = 1_000
 """Per server. Sessions exist in protocol 2025-11-25 and older."""
@@ -40,11 +44,19 @@ class SessionLimits:
             if not sessions:
                 del self._of[owner]
 
-    def surplus(self, owner: str, most: int) -> str | None:
-        """Return the least recent session of an owner with more than `most`, else None."""
-        sessions = self._of.get(owner, OrderedDict())
-        for session_id, used_at in list(sessions.items()):
-            if self._clock() - used_at < SESSION_IDLE_S:
-                break
-            self.ended(owner, session_id)  # the SDK ends idle sessions itself
-        return next(iter(sessions)) if len(sessions) > most else None
+    def surplus(self, owner: str, most: int, most_of_all: int) -> tuple[str, str] | None:
+        """Return the session, after its owner, that ends first if `owner` has more than `most`, or all too many."""
+        self._drop_idle()
+        own = self._of.get(owner, ())
+        if len(own) > most:
+            return owner, next(iter(own))
+        held = [(each, (each, session_id)) for each, sessions in self._of.items() for session_id in sessions]
+        return gives_way(held, owner) if len(held) > most_of_all else None
+
+    def _drop_idle(self) -> None:
+        """Forget the sessions that the SDK has ended itself."""
+        for owner, sessions in list(self._of.items()):
+            for session_id, used_at in list(sessions.items()):
+                if self._clock() - used_at < SESSION_IDLE_S:
+                    break
+                self.ended(owner, session_id)

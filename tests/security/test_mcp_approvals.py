@@ -1,6 +1,7 @@
 """Attacks on approvals and the policy file from outside: what was seen is approved, and nothing opens by itself."""
 
 import asyncio
+import contextlib
 import json
 from pathlib import Path
 
@@ -122,29 +123,38 @@ async def test_where_the_kept_policy_cannot_be_read_either_nothing_is_allowed(
     assert await gate.metric(LOADED) == 0
 
 
-async def test_one_tokens_calls_that_wait_leave_others_their_turn(
+async def test_calls_that_wait_leave_every_token_its_turn(
     start: Start, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(approvals, "MAX_PENDING_OF_TOKEN", 3)
     monkeypatch.setattr(approvals, "MAX_PENDING_OF_SERVER", 5)
     gate = await start(toolbox() + toolbox("other"))
-    second = await make_token(gate.parts.service.storage, "read", name="second")
-    async with (
-        gate.client() as one,
-        gate.client(token=second) as two,
-        gate.client("other", token=second) as three,
-    ):
+    named = [await make_token(gate.parts.service.storage, "read", name=f"t{number}") for number in range(6)]
+    async with contextlib.AsyncExitStack() as stack:
+        one, two, *others = [await stack.enter_async_context(gate.client(token=token)) for token in named]
         waiting = [asyncio.create_task(one.call_tool("echo", {})) for _ in range(3)]
         await gate.pending(3)
-        assert "3 calls of token llmster wait" in text_of(await one.call_tool("echo", {}))
+        assert "3 calls of token t0 wait" in text_of(await one.call_tool("echo", {}))
         waiting += [asyncio.create_task(two.call_tool("echo", {})) for _ in range(2)]
-        await gate.pending(5)
+        first = {approval["token"]: approval["id"] for approval in await gate.pending(5)}["t0"]
         assert "5 calls to toolbox wait" in text_of(await two.call_tool("echo", {}))
-        waiting.append(asyncio.create_task(three.call_tool("echo", {})))
-        pending = await gate.pending(6)
-        for approval in pending:
+        for other in others[:3]:  # two tokens have all of it, and three more get their turn all the same
+            waiting.append(asyncio.create_task(other.call_tool("echo", {})))
+            await asyncio.wait(waiting, return_when=asyncio.FIRST_COMPLETED)
+            done = [task for task in waiting if task.done()]
+            waiting = [task for task in waiting if not task.done()]
+            assert [gate_of(await task)["outcome"] for task in done] == ["limited"]
+            assert "this one gave way" in text_of(await done[0])
+        pending = await gate.pending(5)
+        assert sorted(approval["token"] for approval in pending) == ["t0", "t1", "t2", "t3", "t4"]
+        late = await gate.admin.post(f"/v1/mcp/approvals/{first}/approve")
+        assert (late.status_code, "interrupted already" in late.json()["detail"]) == (409, True)
+        assert "5 calls to toolbox wait" in text_of(await others[3].call_tool("echo", {}))  # all have one
+        elsewhere = await stack.enter_async_context(gate.client("other", token=named[1]))
+        waiting.append(asyncio.create_task(elsewhere.call_tool("echo", {})))
+        for approval in await gate.pending(6):
             await gate.admin.post(f"/v1/mcp/approvals/{approval['id']}/deny")
-        await asyncio.gather(*waiting)
+        assert {gate_of(result)["outcome"] for result in await asyncio.gather(*waiting)} == {"refused"}
         waiting = [
             asyncio.create_task(one.call_tool("echo", {})) for _ in range(3)
         ]  # settled ones no longer count
@@ -166,3 +176,24 @@ async def test_one_tokens_sessions_leave_others_theirs(start: Start, monkeypatch
             for session in opened
         ]
     assert answers == [404, 404, 200, 200, 200]
+
+
+async def test_sessions_of_several_tokens_leave_others_theirs(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("actions.mcp.http_server.MAX_SESSIONS", 4)
+    gate = await start(toolbox() + rule("allow"))
+    url, opened = f"{gate.url}/mcp/toolbox", []
+    async with httpx.AsyncClient(timeout=20) as http:
+        headers = {"Accept": "application/json, text/event-stream"}
+        tokens = [
+            await make_token(gate.parts.service.storage, "read", name=f"t{number}") for number in range(3)
+        ]
+        for token in (0, 0, 1, 1, 2):
+            headers["Authorization"] = f"Bearer {tokens[token]}"
+            answer = await http.post(url, json=INITIALIZE, headers=headers)
+            assert answer.status_code == 200, answer.text
+            opened.append({**headers, "Mcp-Session-Id": answer.headers["mcp-session-id"]})
+        listing = {"jsonrpc": "2.0", "id": 2, "method": "tools/list"}
+        answers = [(await http.post(url, json=listing, headers=session)).status_code for session in opened]
+    assert answers == [404, 200, 200, 200, 200]

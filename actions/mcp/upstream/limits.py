@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from actions.auth.rate_limit import Buckets, Shares
+from actions.domain.rate_limit import Buckets, Shares
 from actions.mcp.upstream.spec import Limits
 
 

@@ -13,7 +13,7 @@ from actions.live.feeds import MAX_READERS, MAX_TEXTS
 from actions.store.database import StorageFailed
 from exporter.llmster import http_body
 from llmster_sim.server import Simulator
-from tests.actions.conftest import StartForge
+from tests.actions.conftest import StartForge, make_token
 from tests.actions.live.chain import END, HEAD, TOKEN, Gate, chain, delta, events
 
 THOUGHT = (HEAD, delta(reasoning_content="Let me "), delta(reasoning_content="see."))
@@ -226,6 +226,14 @@ async def test_fifty_readers_share_one_reading_and_one_more_is_told_to_wait(tmp_
             assert {answer.status_code for answer in opened} == {200}
             one_more = await http.get("/v1/live?seconds=300")
             assert (one_more.status_code, one_more.headers["retry-after"]) == (429, "5")
+            other = await make_token(all_of.forge.parts.service.storage, "read", name="other")
+            theirs = http.build_request(
+                "GET", "/v1/live?seconds=300", headers={"Authorization": f"Bearer {other}"}
+            )
+            opened.append(await http.send(theirs, stream=True))  # one token's readers leave others theirs
+            assert opened[-1].status_code == 200
+            async with asyncio.timeout(20):
+                assert b"event: requests" in await opened[0].aread()  # the first of the many has ended
             for answer in opened:  # readers that go away give their place back
                 await answer.aclose()
 

@@ -4,8 +4,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.auth import rate_limit
-from actions.auth.rate_limit import Bucket, Buckets
+from actions.domain import rate_limit
+from actions.domain.rate_limit import Bucket, Buckets, gives_way
 
 
 class Clock:
@@ -72,3 +72,29 @@ def test_the_owner_not_seen_for_longest_is_forgotten_first() -> None:
     buckets.of("new")
     assert len(buckets._buckets) == rate_limit._MAX_BUCKETS
     assert (buckets.of(0).wait_s(), buckets.of(1).wait_s()) == (10, 0)
+
+
+@given(st.lists(st.integers(0, 6), min_size=1, max_size=200))
+def test_places_that_are_all_taken_go_from_who_has_most_to_who_has_least(comers: list[int]) -> None:
+    held: list[tuple[int, int]] = []
+    for number, owner in enumerate(comers):
+        if len(held) == 5:
+            leaving = gives_way(held, owner)
+            if leaving is None:
+                continue
+            held = [(one, place) for one, place in held if place != leaving]
+        held.append((owner, number))
+    most = max(comers.count(owner) for owner in set(comers))
+    shares = [sum(one == owner for one, _ in held) for owner in set(comers)]
+    assert sum(shares) == min(5, len(comers))
+    waits = [min(comers.count(owner), most) - share for owner, share in zip(set(comers), shares, strict=True)]
+    starved = [share for share, left in zip(shares, waits, strict=True) if left > 0]
+    assert not starved or max(shares) - min(starved) <= 1 or len(set(comers)) > 5
+
+
+def test_the_first_place_of_the_owner_with_the_most_is_given() -> None:
+    held = [("a", 1), ("b", 2), ("b", 3), ("b", 4)]
+    assert gives_way(held, "new") == 2
+    assert gives_way(held, "a") == 2
+    assert gives_way(held, "b") is None
+    assert gives_way(held[:3], "a") is None

@@ -1,10 +1,12 @@
-"""Rate limits: token buckets and shares for each owner. Pure; the clock is given."""
+"""Rate limits: token buckets, shares for each owner, and places that all owners share. Pure; the clock is given."""
 
 from __future__ import annotations
 
 from collections import Counter, OrderedDict
-from collections.abc import Callable, Hashable
-from typing import Final
+from collections.abc import Callable, Collection, Hashable
+from typing import Final, TypeVar
+
+T = TypeVar("T")
 
 _MAX_BUCKETS: Final = 4096
 """Owners remembered; the one not seen for longest is forgotten first, and starts full again."""
@@ -75,3 +77,15 @@ class Shares:
         self._held[owner] -= 1
         if self._held[owner] <= 0:
             del self._held[owner]
+
+
+def gives_way(held: Collection[tuple[Hashable, T]], newcomer: Hashable) -> T | None:
+    """Of places that are all taken, return the one for a newcomer: the first of the owner that has the most.
+
+    None if no owner has two more than the newcomer: then all have the same, give or take one.
+    """
+    counts = Counter(owner for owner, _ in held)
+    largest, count = counts.most_common(1)[0]
+    if count - counts[newcomer] < 2:  # noqa: PLR2004 - with one more, the two would only change places
+        return None
+    return next(place for owner, place in held if owner == largest)
