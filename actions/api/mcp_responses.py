@@ -67,7 +67,9 @@ class ToolResponse(BaseModel):
     """A tool, with its decision for the token that asks."""
 
     tool: str
-    description: str = Field(description="The first 500 characters.")
+    description: str = Field(description="The first 500 characters; what does not show is escaped.")
+    definition: str | None = Field(description="The whole definition, where one tool was asked for.")
+    definition_sha256: str = Field(description="Of the whole definition. An override can be bound to it.")
     decision: DecisionName
     rule: str
     changed: bool = Field(description="Whether the definition differs from the approved one.")

@@ -35,7 +35,7 @@ _ERRORS: Final = errors(
     {
         403: "The token's scope is too low, or the request has a foreign Origin",
         404: "No such server, tool or approval",
-        409: "The approval is settled already, or mcp.json cannot be changed",
+        409: "The approval is settled already, the tool changed, or mcp.json cannot be changed",
         503: "The tool server cannot be reached, or the audit cannot be written",
     }
 )
@@ -49,6 +49,8 @@ class OverrideParameters(Parameters):
 
     decision: Literal["allow", "deny", "ask", "policy"]
     """policy: remove the override; the policy file decides."""
+    definition_sha256: Annotated[str, StringConstraints(pattern=r"^[0-9a-f]{64}$")] | None = None
+    """The definition that was seen, as listed. Without it allow and ask are for the one first seen or last approved."""
 
 
 class NamedOverrideParameters(OverrideParameters):
@@ -56,6 +58,13 @@ class NamedOverrideParameters(OverrideParameters):
 
     server: Annotated[str, StringConstraints(pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]{0,63}$")]
     tool: Name
+
+
+class ToolsParameters(Parameters):
+    """Parameters of a list of tools."""
+
+    tool: Name | None = None
+    """Only this one, with its whole definition."""
 
 
 class ApprovalParameters(Parameters):
@@ -92,26 +101,27 @@ def routes(
         actor: admin_of, query: Annotated[NamedOverrideParameters, Query()]
     ) -> OverrideResponse:
         """Set or remove the override of a tool, with the names as parameters, for buttons."""
-        return await change(actor, query.server, query.tool, query.decision)
+        return await change(actor, query.server, query.tool, query)
 
     @made.post("/servers/{server}/tools/{tool:path}/gate")
     async def set_override(
         actor: admin_of, server: ServerName, tool: ToolName, query: Annotated[OverrideParameters, Query()]
     ) -> OverrideResponse:
         """Set or remove the override of a tool."""
-        return await change(actor, server, tool, query.decision)
+        return await change(actor, server, tool, query)
 
-    async def change(actor: Actor, server: str, tool: str, decision: str) -> OverrideResponse:
+    async def change(actor: Actor, server: str, tool: str, query: OverrideParameters) -> OverrideResponse:
         await authenticator.require(
             actor,
             Scope.ADMIN,
             action="mcp.gate",
             subject=f"{server}/{tool}",
-            is_limited=decision != Decision.DENY.value,
+            is_limited=query.decision != Decision.DENY.value,
         )
-        if decision == "policy":
+        if query.decision == "policy":
             return OverrideResponse(**await pool.remove_override(server, tool, actor))
-        return OverrideResponse(**await pool.set_override(server, tool, Decision(decision), actor))
+        decision, seen = Decision(query.decision), query.definition_sha256
+        return OverrideResponse(**await pool.set_override(server, tool, decision, actor, seen=seen))
 
     def settling(verb: str, says: str, *, approve: bool) -> None:
         @made.post(f"/approvals/{verb}", name=f"{verb} by id", description=f"{says} The id is a parameter.")
@@ -163,11 +173,12 @@ def _add_reads(
         return servers_response(pool.servers(), adoption.drift.to_json(), policy.to_json())
 
     @made.get("/servers/{server}/tools")
-    async def tools(actor: actor_of, server: ServerName) -> ToolsResponse:
-        """List a server's tools, with their decisions."""
-        return ToolsResponse.model_validate(
-            {"server": server, "tools": await pool.server_tools(server, actor)}
-        )
+    async def tools(
+        actor: actor_of, server: ServerName, query: Annotated[ToolsParameters, Query()]
+    ) -> ToolsResponse:
+        """List a server's tools, with their decisions; or one tool, with its whole definition."""
+        found = await pool.server_tools(server, actor, query.tool)
+        return ToolsResponse.model_validate({"server": server, "tools": found})
 
     @made.get("/approvals")
     async def approvals(

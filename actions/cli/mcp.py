@@ -53,23 +53,27 @@ def undo(*, api: Api, as_json: bool, dry_run: bool) -> None:
 
 @mcp.command("list")
 @click.argument("server", required=False)
+@click.argument("tool", required=False)
 @client_flags
-def list_(*, api: Api, as_json: bool, server: str | None) -> None:
-    """List the servers, or the tools of SERVER with their decisions.
+def list_(*, api: Api, as_json: bool, server: str | None, tool: str | None) -> None:
+    """List the servers, the tools of SERVER with their decisions, or the whole definition of TOOL.
 
     \b
     Example:  daemonpulse actions mcp list toolbox
     """  # noqa: D301 - click wants a real backspace
     path = "/v1/mcp/servers" if server is None else f"/v1/mcp/servers/{quote(server, safe='')}/tools"
-    answer = api.ask("GET", path, {})
+    answer = api.ask("GET", path, {"tool": tool} if tool is not None else {})
     if as_json:
         say_json(answer)
     elif server is None:
         _print_servers(answer)
     else:
-        for tool in answer["tools"]:
-            changed = "  changed since it was approved" if tool["changed"] else ""
-            say(f"{tool['decision']:<6} {tool['tool']:<40} by {tool['rule']}{changed}")
+        for one in answer["tools"]:
+            changed = "  changed since it was approved" if one["changed"] else ""
+            say(f"{one['decision']:<6} {one['tool']:<40} by {one['rule']}{changed}")
+            if tool is not None:
+                say(f"    definition: {one['definition']}")
+                say(f"    definition_sha256: {one['definition_sha256']}")
 
 
 @mcp.command()
@@ -127,11 +131,19 @@ def deny(*, api: Api, as_json: bool, approval_id: str, always: bool) -> None:
 @click.argument("server")
 @click.argument("tool")
 @click.argument("decision", type=click.Choice(["allow", "deny", "ask", "policy"]))
+@click.option(
+    "--definition-sha256",
+    metavar="SHA256",
+    help="Of the definition that you saw; needed for a tool that changed since it was approved.",
+)
 @client_flags
-def gate(*, api: Api, as_json: bool, server: str, tool: str, decision: str) -> None:
+def gate(
+    *, api: Api, as_json: bool, server: str, tool: str, decision: str, definition_sha256: str | None
+) -> None:
     """Override the policy for TOOL of SERVER.
 
-    The tool is approved as it is now.
+    A tool that changed since it was first seen or last approved is refused: see `list SERVER TOOL`, then name what
+    you saw.
 
     DECISION `policy` removes the override: then mcp.toml decides, as for every other tool.
 
@@ -139,7 +151,8 @@ def gate(*, api: Api, as_json: bool, server: str, tool: str, decision: str) -> N
     Example:  daemonpulse actions mcp gate toolbox write_file ask
     """  # noqa: D301 - click wants a real backspace
     path = f"/v1/mcp/servers/{quote(server, safe='')}/tools/{quote(tool, safe='')}/gate"
-    answer = api.ask("POST", path, {"decision": decision})
+    seen = {"definition_sha256": definition_sha256} if definition_sha256 is not None else {}
+    answer = api.ask("POST", path, {"decision": decision, **seen})
     words = f"{answer['server']}/{answer['tool']}: {answer['decision']}"
     if decision == "policy":
         words += f", by {answer['rule']}"

@@ -33,6 +33,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "daemon-refused": (409, "The daemon refused"),
     "not-cancellable": (409, "The operation cannot be cancelled any more"),
     "not-adoptable": (409, "mcp.json cannot be changed as asked"),
+    "tool-changed": (409, "The tool is not the one that was seen"),
     "not-pending": (409, "The approval is settled already"),
     "memory-unknown": (409, "The free or needed memory is not known"),
     "disk-full": (409, "The download does not fit on the disk"),

@@ -6,15 +6,20 @@ A tool whose definition differs from its pin requires approval until an override
 from __future__ import annotations
 
 import logging
-from typing import Any
+from typing import Any, Final
 
 from actions.mcp.policy.rules import Decision, Policy, PolicyResult, Subject
 from actions.mcp.policy.store import PolicyStore
+from actions.mcp.redaction import visible
+from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import Upstream
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
 
 log = logging.getLogger(__name__)
+
+DESCRIPTION_CHARS: Final = 500
+"""Of a tool's description in a list of tools."""
 
 
 class ToolPins:
@@ -77,17 +82,25 @@ class ToolPins:
         asks = changed and rule.decision is Decision.ALLOW
         return PolicyResult(Decision.ASK if asks else rule.decision, rule.name)
 
-    def describe(self, upstream: Upstream, token: str) -> list[dict[str, Any]]:
-        """Describe every tool with its decision for this token."""
+    def seen_by_default(self, upstream: Upstream, tool: str) -> str | None:
+        """Return the fingerprint of a tool that a person has seen who names none: as first seen or last approved."""
+        return self._policy_store.pin(upstream.spec.name, tool)
+
+    def describe(self, upstream: Upstream, token: str, only: str | None = None) -> list[dict[str, Any]]:
+        """Describe every tool with its decision for this token; or one, with its whole definition."""
         listing = upstream.listing
         found = []
         for tool in listing.tools.values() if listing is not None else ():
+            if only not in {None, tool.name}:
+                continue
             effective = self.effective(Subject(upstream.spec.name, "tool", tool.name, token), upstream)
             override = self._policy_store.override(upstream.spec.name, tool.name)
             found.append(
                 {
                     "tool": tool.name,
-                    "description": (tool.description or "")[:500],
+                    "description": visible((tool.description or "")[:DESCRIPTION_CHARS]),
+                    "definition": visible(definition(tool)) if only is not None else None,
+                    "definition_sha256": listing.fingerprints[tool.name] if listing is not None else "",
                     "decision": effective.decision.value,
                     "rule": effective.rule,
                     "changed": self.is_changed(upstream, tool.name),

@@ -16,7 +16,7 @@ from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
 from actions.domain.actor import RECOVERY, Actor, internal
-from actions.domain.errors import Problem, not_found
+from actions.domain.errors import Param, Problem, not_found
 from actions.mcp.approval import Approval
 from actions.mcp.approvals import Approvals
 from actions.mcp.call import CallHandler
@@ -210,15 +210,26 @@ class ServerPool:
             **spec.reach.shown(),
         }
 
-    async def server_tools(self, name: str, actor: Actor) -> list[dict[str, Any]]:
+    async def server_tools(self, name: str, actor: Actor, only: str | None = None) -> list[dict[str, Any]]:
         """List a server's tools with their decisions, starting the server if it was never listed. Raises Problem."""
         upstream = self._require(name).proxy.upstream
         if upstream.listing is None:
             await self._list(upstream)
-        return self.tools.describe(upstream, actor.token_name)
+        found = self.tools.describe(upstream, actor.token_name, only)
+        if only is not None and not found:
+            raise not_found(
+                "tool", only, tuple(upstream.listing.tools) if upstream.listing is not None else ()
+            )
+        return found
 
-    async def set_override(self, name: str, tool: str, decision: Decision, actor: Actor) -> dict[str, Any]:
-        """Set a tool's override, and pin the tool as it is now. Raises Problem, StorageFailed."""
+    async def set_override(
+        self, name: str, tool: str, decision: Decision, actor: Actor, *, seen: str | None = None
+    ) -> dict[str, Any]:
+        """Set a tool's override, and pin the tool that was seen. Raises Problem, StorageFailed.
+
+        `seen` is the digest of the definition that the person saw; None for the one first seen or last approved. A
+        tool that differs from it is not allowed, and not asked about; it can be denied.
+        """
         upstream = self._require(name).proxy.upstream
         if upstream.listing is None and decision is not Decision.DENY:
             await self._list(upstream)
@@ -228,14 +239,21 @@ class ServerPool:
                 "tool", tool, tuple(upstream.listing.tools) if upstream.listing is not None else ()
             )
 
+        if mark != (seen or self.tools.seen_by_default(upstream, tool)):
+            if decision is not Decision.DENY:
+                raise Problem(
+                    "tool-changed",
+                    f"{name}/{tool} changed after it was {'listed' if seen else 'first seen or last approved'}; look "
+                    "at it, and name what you saw: ",
+                    Param("definition_sha256", mark),
+                    definition_sha256=mark,
+                )
+            mark = None  # what nobody saw is not pinned
+
         def write(db: Any) -> tuple[Any, Callable[[], None]]:
+            detail = {"decision": decision.value, "definition_sha256": mark}
             entry = self._audit.append(
-                db,
-                "event",
-                actor=actor,
-                action="mcp.gate",
-                subject=f"{name}/{tool}",
-                detail={"decision": decision.value},
+                db, "event", actor=actor, action="mcp.gate", subject=f"{name}/{tool}", detail=detail
             )
             return entry, self.policy_store.write_override(db, actor, (name, tool, decision), mark)
 

@@ -91,7 +91,8 @@ _POLICY = tables.table(
         Column("decision", "Decision", width=90),
         Column("changed", "Changed", width=85, mappings=theme.TRUE_FALSE),
         Column("set_by", "Set by", width=110),
-        Column("rule", "Rule"),
+        Column("rule", "Rule", width=150),
+        Column("description", "Description"),
     ],
 )
 _SERVERS = tables.table(

@@ -138,12 +138,12 @@ _TOOL: Final = {"server": cell("server"), "tool": cell("tool")}
 
 
 def gate(decision: str, consequence: str) -> Button:
-    """Make the button that sets the policy of a tool."""
+    """Make the button that sets the policy of a tool, as the row shows it: refused if it has changed since."""
     return Button(
         f"{decision.capitalize()} tool",
         _GATE,
         f"Set {cell('tool')} of {cell('server')} to {decision}? {consequence}",
-        {**_TOOL, "decision": decision},
+        {**_TOOL, "decision": decision, "definition_sha256": cell("definition_sha256")},
         danger=decision == "allow",
     )
 

@@ -26,7 +26,9 @@ RESOURCES: Final = {
     "approvals": (
         "id", "created_ms", "server", "tool", "rule", "reason", "arguments", "expires_in_seconds", "token",
     ),
-    "gates": ("id", "server", "tool", "description", "decision", "rule", "changed", "set_by"),
+    "gates": (
+        "id", "server", "tool", "description", "definition_sha256", "decision", "rule", "changed", "set_by",
+    ),
     "audit": (
         "seq", "at_ms", "kind", "operation", "actor", "person", "action", "subject", "detail",
     ),

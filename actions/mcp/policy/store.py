@@ -100,6 +100,10 @@ class PolicyStore:
         pinned = self._pins.get((server, tool))
         return self._pins_of[server] >= MAX_PINS_OF_SERVER if pinned is None else fingerprint != pinned
 
+    def pin(self, server: str, tool: str) -> str | None:
+        """Return the fingerprint of a tool as it was first seen or last approved, None if it has no pin."""
+        return self._pins.get((server, tool))
+
     async def pin_new(self, server: str, fingerprints: Mapping[str, str]) -> None:
         """Pin tools that have no pin, up to the limit: trust on first use. Raises StorageFailed."""
         unknown = ((tool, mark) for tool, mark in fingerprints.items() if (server, tool) not in self._pins)

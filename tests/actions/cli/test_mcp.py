@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner, Result
 
 from daemonpulse.cli import main
-from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, start, text_of, toolbox
+from tests.actions.mcp.conftest import TOOLBOX, Gated, Start, rule, start, text_of, toolbox
 
 __all__ = ["start"]
 
@@ -45,6 +45,23 @@ async def test_gates_are_set_and_shown_from_a_terminal(start: Start) -> None:
     assert "toolbox              up " in (await run(gate, "list")).output
     missing = await run(gate, "gate", "toolbox", "teleport", "allow")
     assert (missing.exit_code, "teleport is not known" in missing.output) == (2, True)
+
+
+async def test_a_changed_tool_is_allowed_by_the_digest_of_what_was_seen(start: Start) -> None:
+    gate = await start(toolbox() + rule("allow", "change"))
+    async with gate.client() as client:
+        await client.list_tools()
+        await client.call_tool("change", {"description": "Tells more."})
+        await client.list_tools()
+    refused = await run(gate, "gate", "toolbox", "weather", "allow")
+    assert (refused.exit_code, "changed after it was first seen" in refused.output) == (1, True)
+    shown = (await run(gate, "list", "toolbox", "weather")).output
+    assert '"description":"Tells more."' in shown
+    seen = shown.partition("definition_sha256: ")[2].strip()
+    assert f"--definition-sha256 {seen}" in refused.output
+    done = await run(gate, "gate", "toolbox", "weather", "allow", "--definition-sha256", seen)
+    assert done.output == "toolbox/weather: allow\n"
+    assert "teleport is not known" in (await run(gate, "list", "toolbox", "teleport")).output
 
 
 async def test_adopt_shows_changes_and_undoes(start: Start, tmp_path: Path) -> None:

@@ -203,7 +203,8 @@ async def test_a_tool_whose_description_changes_falls_back_to_ask_and_raises_a_m
         tools = (await gate.admin.get("/v1/mcp/servers/toolbox/tools")).json()["tools"]
         weather = next(tool for tool in tools if tool["tool"] == "weather")
         assert (weather["changed"], weather["decision"]) == (True, "ask")
-        answer = await gate.admin.post("/v1/mcp/servers/toolbox/tools/weather/gate?decision=allow")
+        seen = {"decision": "allow", "definition_sha256": weather["definition_sha256"]}
+        answer = await gate.admin.post("/v1/mcp/servers/toolbox/tools/weather/gate", params=seen)
         assert answer.json()["rule"] == "override:toolbox/weather"
         assert await gate.metric("daemonpulse_mcp_tool_changed", tool="weather") == 0
         assert text_of(await client.call_tool("weather", {})) == "sunny"

@@ -36,8 +36,8 @@ define(['react', '@grafana/data', '@grafana/runtime', 'rxjs'], function (React, 
     gates: {
       label: 'Gates: which tools models may call',
       columns: {
-        id: string, server: string, tool: string, description: string, decision: string, rule: string,
-        changed: boolean, set_by: string,
+        id: string, server: string, tool: string, description: string, definition: string,
+        definition_sha256: string, decision: string, rule: string, changed: boolean, set_by: string,
       },
       rows: async (api) => {
         const { servers } = await api.get('v1/mcp/servers');
