@@ -36,6 +36,7 @@ from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
 from actions.store.audit import Kind
 from actions.store.audit_batch import Journal, Row
+from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
 
 log = logging.getLogger(__name__)
@@ -105,6 +106,9 @@ class _Call(Generic[R]):
         self._approval: str | None = None
         self._digest = ""
         self._is_big = False
+        self._intent: asyncio.Future[None] | None = None
+        self._outcome: Row | None = None
+        self._started = 0.0
 
     async def run(self) -> tuple[R, Grant]:
         handler, upstream, usage = self._handler, self._upstream, self._upstream.usage
@@ -186,18 +190,15 @@ class _Call(Generic[R]):
                 await self._refuse("unknown", fault)
 
     async def _execute(self, breaker: Breaker) -> tuple[R, Grant]:
-        try:
-            await self._handler.journal.write(self._row("intent", self._detail()))
-        except BaseException:
-            breaker.abandoned()
-            raise
         timeout_s = self._upstream.spec.limits.call_timeout_s
-        started = time.monotonic()
         outcome, capped = "failed", False
+        self._started = time.monotonic()
+        self._intent = self._handler.journal.begin(self._row("intent", self._detail()))
+        self._intent.add_done_callback(self._begun)
         try:
             result, outcome, capped = await self._send(timeout_s)
             breaker.succeeded()
-        except asyncio.CancelledError:
+        except (asyncio.CancelledError, StorageFailed):  # the latter of the intent
             outcome = "cancelled"
             breaker.abandoned()
             raise
@@ -230,15 +231,33 @@ class _Call(Generic[R]):
             log.exception("tool call failed by an internal error", extra={"server": self._subject.server})
             raise
         finally:
-            self._end(outcome, took_s=time.monotonic() - started, capped=capped)
+            if not self._intent.done() or self._intent.exception() is None:  # else nothing was sent
+                self._end(outcome, took_s=time.monotonic() - self._started, capped=capped)
         return result, Grant(self._policy_result, self._approval)
+
+    async def _recorded(self) -> None:
+        """Wait until the intent is on disk. Raises StorageFailed."""
+        if self._intent is not None and not self._intent.done():
+            await asyncio.shield(self._intent)  # a cancelled call's intent is written all the same
+        elif self._intent is not None:
+            self._intent.result()
+
+    def _begun(self, intent: asyncio.Future[None]) -> None:
+        """Note that the intent is on disk; write the outcome of a call that ended before. Without an intent, none."""
+        if intent.exception() is not None:
+            return
+        self._started = time.monotonic()
+        if self._outcome is not None:
+            self._handler.journal.write_soon(self._outcome)
+            self._outcome = None
 
     async def _send(self, timeout_s: float) -> tuple[R, str, bool]:
         """Send the call upstream; return the limited result, the outcome, and whether the result was cut."""
         with client_span(self._handler.tracer, self._subject, self._upstream) as span:
             try:
                 async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
-                    judged = self._request.limit(await self._request.invoke(timeout_s, self._arguments))
+                    answer = await self._request.invoke(timeout_s, self._arguments, self._recorded)
+                    judged = self._request.limit(answer)
             except BaseException as error:
                 set_outcome(span, type(error).__name__)
                 raise
@@ -342,7 +361,9 @@ class _Call(Generic[R]):
         if took_s is None:  # ended before an intent was written
             self._handler.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
-            self._handler.journal.write_soon(self._row("outcome", detail))
+            self._outcome = self._row("outcome", detail)
+            if self._intent is not None and self._intent.done():
+                self._begun(self._intent)
 
     def _count(self, outcome: str) -> None:
         labels = (self._subject.server, self._label, self._policy_result.decision.value, outcome)

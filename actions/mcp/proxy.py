@@ -52,6 +52,7 @@ from exporter.catalogue import mcp as rows
 
 R = TypeVar("R", bound=BaseModel)
 T = TypeVar("T")
+Ready = Callable[[], Awaitable[None]]
 
 SERVER_METHODS: Final = frozenset(
     {
@@ -158,17 +159,20 @@ class ServerProxy:
             decided_fingerprint = listing.fingerprints.get(name, "")
             return None if decided_fingerprint else "the server has no such tool"
 
-        def check() -> None:
-            listing = self.upstream.listing
-            if listing is None or listing.fingerprints.get(name) != decided_fingerprint:
-                raise ToolChanged
+        def invoke(
+            timeout_s: float, decided: Mapping[str, Any], recorded: Ready
+        ) -> Awaitable[types.CallToolResult]:
+            async def ready() -> None:
+                await recorded()
+                listing = self.upstream.listing
+                if listing is None or listing.fingerprints.get(name) != decided_fingerprint:
+                    raise ToolChanged
 
-        def invoke(timeout_s: float, decided: Mapping[str, Any]) -> Awaitable[types.CallToolResult]:
             sent = types.CallToolRequestParams(
                 name=name, arguments=dict(decided), _meta=forwarded_meta(context)
             )
             request = types.CallToolRequest(params=sent)
-            return self._request(context, request, types.CallToolResult, timeout_s, check=check)
+            return self._request(context, request, types.CallToolResult, timeout_s, ready=ready)
 
         proxied = ProxyRequest(
             Subject(self.name, "tool", name, token_of(context)),
@@ -304,7 +308,9 @@ class ServerProxy:
             Subject(self.name, *what, token_of(context)),
             arguments,
             prepare=prepare,
-            invoke=lambda timeout_s, decided: self._request(context, make(decided), result_type, timeout_s),
+            invoke=lambda timeout_s, decided, recorded: self._request(
+                context, make(decided), result_type, timeout_s, ready=recorded
+            ),
             limit=limit,
             about=span_attributes(context),
             fault=fault,
@@ -339,12 +345,12 @@ class ServerProxy:
         result_type: type[R],
         timeout_s: float,
         *,
-        check: Callable[[], None] | None = None,
+        ready: Ready | None = None,
     ) -> R:
         """Send a request upstream and forward its progress. On cancellation the SDK notifies the server."""
         progress = Progress(context.session) if wants_progress(context) else None
         result = await self.upstream.request(
-            request, result_type, timeout_s=timeout_s, progress=progress, check=check
+            request, result_type, timeout_s=timeout_s, progress=progress, ready=ready
         )
         if progress is not None:
             await progress.flush()

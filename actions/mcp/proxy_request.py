@@ -61,8 +61,10 @@ class ProxyRequest(Generic[R]):
 
     May raise UpstreamDown, ConnectionLost, TimeoutError, MCPError, ValidationError.
     """
-    invoke: Callable[[float, Mapping[str, Any]], Awaitable[R]]
+    invoke: Callable[[float, Mapping[str, Any], Callable[[], Awaitable[None]]], Awaitable[R]]
     """Sends the request with a timeout in seconds and the arguments that the decision was about.
+
+    Awaits the third argument before anything is sent; it may raise StorageFailed.
 
     May raise UpstreamDown, ConnectionLost, ToolChanged, TimeoutError, MCPError, ValidationError.
     """

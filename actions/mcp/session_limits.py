@@ -46,12 +46,18 @@ class SessionLimits:
 
     def surplus(self, owner: str, most: int, most_of_all: int) -> tuple[str, str] | None:
         """Return the session, after its owner, that ends first if `owner` has more than `most`, or all too many."""
+        if not self._are_too_many(owner, most, most_of_all):
+            return None
         self._drop_idle()
         own = self._of.get(owner, ())
         if len(own) > most:
             return owner, next(iter(own))
         held = [(each, (each, session_id)) for each, sessions in self._of.items() for session_id in sessions]
         return gives_way(held, owner) if len(held) > most_of_all else None
+
+    def _are_too_many(self, owner: str, most: int, most_of_all: int) -> bool:
+        """Tell whether there are too many, with those that may have ended by themselves."""
+        return len(self._of.get(owner, ())) > most or sum(map(len, self._of.values())) > most_of_all
 
     def _drop_idle(self) -> None:
         """Forget the sessions that the SDK has ended itself."""

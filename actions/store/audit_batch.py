@@ -8,6 +8,7 @@ that the end is not known.
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import sqlite3
 from collections import deque
@@ -46,7 +47,7 @@ _Waiting = tuple[Row, asyncio.Future[None] | None]
 
 
 class Journal:
-    """Writes rows in batches. `run` must be running."""
+    """Writes rows in batches, one at a time. `run` must be running."""
 
     def __init__(self, storage: Storage, audit: Audit, *, retry_s: float = _RETRY_S) -> None:
         self._storage = storage
@@ -55,17 +56,25 @@ class Journal:
         self._waited_for: deque[_Waiting] = deque()
         self._behind: deque[_Waiting] = deque()
         self._timer: asyncio.TimerHandle | None = None
-        self._wake = asyncio.Event()
+        self._writing: asyncio.Future[bool] | None = None
+        """The batch that is being written; its result is whether that worked."""
+        self._alone: asyncio.Future[None] | None = None
+        self._running = False
         self._closing = False
+
+    def begin(self, row: Row) -> asyncio.Future[None]:
+        """Begin to put a row on disk. The future fails with StorageFailed; cancelling it does not stop the row."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        if self._closing:
+            done.set_exception(StorageFailed("the audit is closed, because the service is shutting down"))
+        else:
+            self._waited_for.append((row, done))
+            self._flush()
+        return done
 
     async def write(self, row: Row) -> None:
         """Put a row on disk. Raises StorageFailed."""
-        if self._closing:
-            raise StorageFailed("the audit is closed, because the service is shutting down")
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
-        self._waited_for.append((row, done))
-        self._wake.set()
-        await done
+        await self.begin(row)
 
     def write_soon(self, row: Row) -> None:
         """Put a row on disk without waiting for it."""
@@ -77,23 +86,26 @@ class Journal:
 
     async def run(self) -> None:
         """Write until cancelled, then write what is left."""
+        self._running = True
+        self._flush()
         try:
-            while True:
-                await self._wake.wait()
-                self._wake.clear()
-                if await self._flush() and self._behind:
-                    self._wake.set()
-                if self._waited_for:
-                    self._wake.set()
+            await asyncio.Event().wait()
         finally:
-            self._closing = True
-            while (self._waited_for or self._behind) and await self._flush():
-                pass
+            self._closing, works = True, True
+            while self._writing is not None or (works and (self._waited_for or self._behind)):
+                self._flush()
+                if self._writing is not None:
+                    works = await self._writing
+            self._running = False
 
     def _arrange(self, delay_s: float) -> None:
         """Write the held rows, if no row with a waiting caller did."""
         if self._timer is None:
-            self._timer = asyncio.get_running_loop().call_later(delay_s, self._wake.set)
+            self._timer = asyncio.get_running_loop().call_later(delay_s, self._due)
+
+    def _due(self) -> None:
+        self._timer = None
+        self._flush()
 
     def _take(self) -> list[_Waiting]:
         """Take a batch of both."""
@@ -104,33 +116,43 @@ class Journal:
             rows.popleft() for rows in (self._behind, self._waited_for) for _ in range(min(BATCH, len(rows)))
         ]
 
-    async def _flush(self) -> bool:
-        """Write one batch; return whether it worked.
-
-        A failure is raised in the waiting callers; the other rows are kept.
-        """
+    def _flush(self) -> None:
+        """Begin to write a batch, unless one is being written: then its end does."""
+        if not self._running or self._writing is not None or not (self._waited_for or self._behind):
+            return
         batch = self._take()
-        try:
-            entries = await self._storage.write(
-                lambda db: [self._append(db, row) for row, _ in batch], audit_only=True
-            )
-        except asyncio.CancelledError:
+        self._writing = asyncio.get_running_loop().create_future()
+        self._storage.submit(
+            lambda db: [self._append(db, row) for row, _ in batch],
+            functools.partial(self._written, batch),
+            audit_only=True,
+        )
+
+    def _written(
+        self, batch: list[_Waiting], entries: list[Entry] | None, error: BaseException | None
+    ) -> None:
+        """Tell the waiting callers. After a failure of the storage the rows of others are kept."""
+        if entries is not None:
             for _, done in batch:
-                if done is not None:
-                    done.cancel()
-            raise
-        except (StorageFailed, sqlite3.IntegrityError) as error:
+                if done is not None and not done.done():
+                    done.set_result(None)
+            self._audit.published(*entries)
+        elif isinstance(error, StorageFailed | sqlite3.IntegrityError):
             self._put_back(batch, error if isinstance(error, StorageFailed) else StorageFailed(str(error)))
-            return False
-        except Exception:  # noqa: BLE001 - a row that the schema rejects must not cost the others
-            for one in batch:
-                await self._write_alone(*one)
-            return True
-        for _, done in batch:
-            if done is not None and not done.done():
-                done.set_result(None)
-        self._audit.published(*entries)
-        return True
+        else:  # a row that the schema rejects must not cost the others
+            self._alone = asyncio.ensure_future(self._write_each(batch))
+            return
+        self._next(works=entries is not None)
+
+    def _next(self, *, works: bool) -> None:
+        """End a batch, and begin the next one if somebody waits for it."""
+        if self._writing is not None and not self._writing.done():
+            self._writing.set_result(works)
+        self._writing = None
+        if self._waited_for:
+            self._flush()
+        elif self._behind:
+            self._arrange(_BEHIND_S)
 
     def _put_back(self, batch: list[_Waiting], fault: StorageFailed) -> None:
         """Tell those who wait, keep the others for later."""
@@ -140,6 +162,13 @@ class Journal:
         for _, done in batch:
             if done is not None and not done.done():
                 done.set_exception(fault)
+
+    async def _write_each(self, batch: list[_Waiting]) -> None:
+        try:
+            for one in batch:
+                await self._write_alone(*one)
+        finally:
+            self._next(works=True)
 
     async def _write_alone(self, row: Row, done: asyncio.Future[None] | None) -> None:
         """Write one row of a batch that could not be written; what cannot be written alone either is given up."""

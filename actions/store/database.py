@@ -21,7 +21,7 @@ from actions.domain.actor import DATABASE
 from actions.store import chain, covered, file_identity
 from actions.store.chain import Entry
 from actions.store.file_identity import Identity, WalIndex
-from actions.store.migrations import MIGRATIONS
+from actions.store.migrations import MIGRATIONS, statements
 
 T = TypeVar("T")
 
@@ -114,10 +114,45 @@ class Storage:
 
         A caller that is cancelled does not stop the transaction: it is done or not done, never half.
         """
-        future = asyncio.get_running_loop().run_in_executor(self._writer, self._write, work, audit_only)
-        future.add_done_callback(self._announce)
-        result, _ = await asyncio.shield(future)
-        return result
+        done: asyncio.Future[T] = asyncio.get_running_loop().create_future()
+
+        def settle(result: T | None, error: BaseException | None) -> None:
+            if error is not None and not done.done():
+                done.set_exception(error)
+            elif not done.done():  # else the caller was cancelled
+                done.set_result(cast("T", result))
+
+        self.submit(work, settle, audit_only=audit_only)
+        return await done
+
+    def submit(
+        self,
+        work: Callable[[sqlite3.Connection], T],
+        then: Callable[[T | None, BaseException | None], None],
+        *,
+        audit_only: bool = False,
+    ) -> None:
+        """Begin to write as `write` does; `then` gets the result or the exception, in the event loop."""
+        loop = asyncio.get_running_loop()
+
+        def announce(result: tuple[T, list[Entry]] | None, error: BaseException | None) -> None:
+            if result is None:
+                then(None, error)
+                return
+            for entry in result[1]:
+                for listener in self.listeners:
+                    listener(entry)
+            then(result[0], None)
+
+        def run() -> None:
+            try:
+                result = self._write(work, audit_only)
+            except BaseException as error:  # noqa: BLE001 - it is the caller's
+                loop.call_soon_threadsafe(announce, None, error)
+            else:
+                loop.call_soon_threadsafe(announce, result, None)
+
+        self._writer.submit(run)
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a consistent view of what is committed. Raises StorageFailed."""
@@ -179,13 +214,6 @@ class Storage:
         if self._wal_index is not None:
             self._wal_index.close()
             self._wal_index = None
-
-    def _announce(self, future: asyncio.Future[tuple[Any, list[Entry]]]) -> None:
-        if future.cancelled() or future.exception() is not None:
-            return
-        for entry in future.result()[1]:
-            for listener in self.listeners:
-                listener(entry)
 
     def _write(self, work: Callable[[sqlite3.Connection], T], audit_only: bool) -> tuple[T, list[Entry]]:  # noqa: FBT001
         connection = self._write_connection
@@ -277,7 +305,7 @@ class Storage:
 
     def _open_and_migrate(self, create: bool) -> sqlite3.Connection:  # noqa: FBT001 - run by an executor
         if create:
-            _make_private(self.path.parent)
+            file_identity.make_private(self.path.parent)
             os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
         elif not self.path.exists():
             raise StorageMissing(
@@ -310,7 +338,7 @@ class Storage:
         try:
             version = self._known_version(connection)
             for script in MIGRATIONS[version:]:
-                for statement in _statements(script):
+                for statement in statements(script):
                     connection.execute(statement)
             if version < len(MIGRATIONS):
                 connection.execute(f"PRAGMA user_version = {len(MIGRATIONS)}")
@@ -364,27 +392,6 @@ def _append_covers(
         )
         for some in covered.chunks(digests, _COVERS_PER_ROW)
     ]
-
-
-def _make_private(folder: Path) -> None:
-    """Make a folder and those above it for their owner only; mkdir(parents=True) leaves those above to the umask."""
-    if not folder.is_dir():
-        _make_private(folder.parent)
-        folder.mkdir(mode=0o700, exist_ok=True)
-
-
-def _statements(script: str) -> list[str]:
-    """Cut a script where its statements end: executescript() would commit in between."""
-    statements: list[str] = []
-    current = ""
-    for line in script.splitlines(keepends=True):
-        current += line
-        if sqlite3.complete_statement(current):
-            statements.append(current)
-            current = ""
-    if current.strip():
-        raise ValueError(f"a migration ends in the middle of a statement: {current.strip()[:80]}")
-    return statements
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:

@@ -94,3 +94,10 @@ def _inode(file: str) -> tuple[int, int] | None:
     except FileNotFoundError:
         return None
     return status.st_dev, status.st_ino
+
+
+def make_private(folder: Path) -> None:
+    """Make a folder and those above it for their owner only; mkdir(parents=True) leaves those above to the umask."""
+    if not folder.is_dir():
+        make_private(folder.parent)
+        folder.mkdir(mode=0o700, exist_ok=True)

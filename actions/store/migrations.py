@@ -5,6 +5,7 @@ Each step runs in one transaction and increments `PRAGMA user_version`.
 
 from __future__ import annotations
 
+import sqlite3
 from typing import Final
 
 from actions.store.mcp_tables import MCP_BOUND, MCP_GATE
@@ -142,3 +143,17 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     _FLEET,
 )
 """In order; the version of a database is how many of them it has seen."""
+
+
+def statements(script: str) -> list[str]:
+    """Cut a script where its statements end: executescript() would commit in between."""
+    statements: list[str] = []
+    current = ""
+    for line in script.splitlines(keepends=True):
+        current += line
+        if sqlite3.complete_statement(current):
+            statements.append(current)
+            current = ""
+    if current.strip():
+        raise ValueError(f"a migration ends in the middle of a statement: {current.strip()[:80]}")
+    return statements

@@ -92,6 +92,7 @@ _POLICY = tables.table(
         Column("changed", "Changed", width=85, mappings=theme.TRUE_FALSE),
         Column("set_by", "Set by", width=110),
         Column("rule", "Rule", width=150),
+        Column("definition_sha256", "Definition", width=120),
         Column("description", "Description"),
     ],
 )

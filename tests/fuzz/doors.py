@@ -16,8 +16,8 @@ from actions.domain.actor import Actor, Scope
 from actions.store import covered
 from actions.store.audit import Audit, AuditBroken
 from actions.store.chain import row_hash
-from actions.store.database import Storage, _statements
-from actions.store.migrations import MIGRATIONS
+from actions.store.database import Storage
+from actions.store.migrations import MIGRATIONS, statements
 from exporter.shared.host_header import LOOPBACK_NAMES
 from tests.fuzz.choices import Choices
 
@@ -44,7 +44,7 @@ class _Memory:
         self.listeners: list[Any] = []
         self.db.row_factory = sqlite3.Row
         for script in MIGRATIONS:
-            for statement in _statements(script):
+            for statement in statements(script):
                 self.db.execute(statement)
         covered.watch(self.db)
         # What stops accidents stops us too; the chain has to show what gets past it.

@@ -23,6 +23,7 @@ from actions.mcp.upstream.connection import Connection, ConnectionLost
 from actions.mcp.upstream.limits import Usage
 from actions.mcp.upstream.listing import MAX_PAGES, Listing, read_tools
 from actions.mcp.upstream.spec import ServerSpec
+from actions.mcp.upstream.streams import before_sending
 from actions.metrics import Metrics
 from exporter.catalogue import mcp as rows
 
@@ -133,19 +134,17 @@ class Upstream:
         *,
         timeout_s: float,
         progress: ProgressFnT | None = None,
-        check: Callable[[], None] | None = None,
+        ready: Callable[[], Awaitable[None]] | None = None,
     ) -> R:
         """Send a request; once more on a new connection if the server certainly did not receive it.
 
-        `check` runs before sending, on the connection in use, and may raise. Raises UpstreamDown, ConnectionLost,
-        MCPError for the server's own error, ValidationError, TimeoutError.
+        `ready` is awaited last, when nothing of the request has been sent, and may raise. Raises UpstreamDown,
+        ConnectionLost, MCPError for the server's own error, ValidationError, TimeoutError.
         """
 
         async def send() -> R:
             async with self.lease() as connection:
-                if check is not None:
-                    check()
-                started = time.monotonic()
+                started, token = time.monotonic(), before_sending.set(ready)
                 try:
                     return await connection.session.send_request(
                         request,
@@ -157,6 +156,8 @@ class Upstream:
                     if error.code == types.REQUEST_TIMEOUT and time.monotonic() - started >= timeout_s:
                         raise TimeoutError from error  # the SDK's; earlier, the code is the server's own
                     raise
+                finally:
+                    before_sending.reset(token)
 
         return await _retry_if_not_received(send)
 

@@ -6,7 +6,8 @@ error's data, which no server can send.
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
+from contextvars import ContextVar
 from dataclasses import dataclass, field
 from typing import Any, Final, Self
 
@@ -17,6 +18,9 @@ from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 from actions.mcp.upstream.lenient import repaired
 from actions.mcp.upstream.sdk import Reads, TransportStreams, Writes
+
+before_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
+"""Awaited with a request that is complete but for this, before it is handed to the transport. May raise."""
 
 MAX_OPEN: Final = 10_000
 """Number of requests whose method is remembered."""
@@ -144,6 +148,9 @@ class _Requests(_Delegate):
         self._sent = sent
 
     async def send(self, item: SessionMessage) -> None:
-        """Write one message. Raises anyio.BrokenResourceError."""
+        """Write one message. Raises anyio.BrokenResourceError, and what `before_sending` raises."""
+        wait = before_sending.get()
+        if wait is not None and isinstance(item.message, types.JSONRPCRequest):
+            await wait()
         self._sent(item)
         await self._inner.send(item)

@@ -136,17 +136,18 @@ async def test_outcomes_are_tried_again(tmp_path: Path, monkeypatch: pytest.Monk
 
 def fail_writing(monkeypatch: pytest.MonkeyPatch, storage: Storage, *, times: int) -> asyncio.Queue[None]:
     """Fail so many writes, then let them through; tells of each that failed."""
-    write = storage.write
+    submit, loop = storage.submit, asyncio.get_running_loop()
     left = times
     failed: asyncio.Queue[None] = asyncio.Queue()
 
-    async def fail(work: Any, **_options: Any) -> Any:
+    def fail(work: Any, then: Any, **options: Any) -> None:
         nonlocal left
         if not left:
-            return await write(work)
+            submit(work, then, **options)
+            return
         left -= 1
         failed.put_nowait(None)
-        raise StorageFailed("the disk is full")
+        loop.call_soon(then, None, StorageFailed("the disk is full"))
 
-    monkeypatch.setattr(storage, "write", fail)
+    monkeypatch.setattr(storage, "submit", fail)
     return failed

@@ -67,9 +67,9 @@ async def test_a_gate_that_is_taken_away_lets_the_file_decide_again(start: Start
         assert (await set_gate(gate, "echo", "policy"))[
             "rule"
         ] == "quiet"  # there is nothing left to take away
-    changes = [row["detail"] for row in await gate.audit(action="mcp.gate")]
+    first, *changes = [row["detail"] for row in await gate.audit(action="mcp.gate")]
+    assert (first["decision"], len(first["definition_sha256"])) == ("allow", 64)
     assert changes == [
-        {"decision": "allow"},
         {"decision": "policy", "was": "allow"},
         {"decision": "policy", "was": None},
     ]
