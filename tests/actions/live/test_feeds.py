@@ -9,7 +9,7 @@ from urllib.parse import urlsplit
 import pytest
 
 from actions.live import feeds as feeds_module
-from actions.live.feeds import Feeds, Latest
+from actions.live.feeds import Feeds, Reader
 from actions.live.source import LiveSource, TextPart
 from tests.actions.live.chain import END, HEAD, Gate, chain, delta, events
 
@@ -38,17 +38,17 @@ def source(monkeypatch: pytest.MonkeyPatch) -> Counting:
     return Counting()
 
 
-async def take(latest: Latest, count: int, version: int = 0) -> list[Any]:
+async def take(reader: Reader, count: int, version: int = 0) -> list[Any]:
     taken = []
     for _ in range(count):
-        version, value = await latest.after(version)
+        version, value = await reader.after(version)
         taken.append((version, value))
     return taken
 
 
 async def test_a_slow_reader_skips_to_the_latest_value_and_nothing_waits_for_it(source: Counting) -> None:
     feeds = Feeds(source)
-    with feeds.requests() as slow, feeds.requests() as quick:
+    with feeds.requests("a") as slow, feeds.requests("b") as quick:
         ((seen, _),) = await take(slow, 1)
         followed = await take(quick, 200, seen)
         assert [version for version, _ in followed] == list(range(seen + 1, seen + 201)), (
@@ -57,7 +57,7 @@ async def test_a_slow_reader_skips_to_the_latest_value_and_nothing_waits_for_it(
         ((version, value),) = await take(slow, 1, seen)
         assert version >= followed[-1][0], "it goes on with the latest, not with what it missed"
         assert value["reading"] >= followed[-1][1]["reading"]
-        assert feeds.readers == 2
+        assert len(feeds._readers) == 2
     readings = source.readings
     await asyncio.sleep(0.05)
     assert source.readings == readings, "nobody reads, so nothing is asked"
@@ -65,7 +65,7 @@ async def test_a_slow_reader_skips_to_the_latest_value_and_nothing_waits_for_it(
 
 async def test_a_slow_reader_of_text_finds_all_of_it_in_one_value(source: Counting) -> None:
     feeds = Feeds(source)
-    with feeds.text("box", "r") as slow, feeds.text("box", "r") as quick:
+    with feeds.text("a", "box", "r") as slow, feeds.text("b", "box", "r") as quick:
         ((seen, _),) = await take(slow, 1)
         await take(quick, 50, seen)
         ((_, value),) = await take(slow, 1, seen)
