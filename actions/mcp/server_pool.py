@@ -248,7 +248,7 @@ class ServerPool:
                     Param("definition_sha256", mark),
                     definition_sha256=mark,
                 )
-            mark = None  # what nobody saw is not pinned
+            mark = None  # an unseen definition is not pinned
 
         def write(db: Any) -> tuple[Any, Callable[[], None]]:
             detail = {"decision": decision.value, "definition_sha256": mark}

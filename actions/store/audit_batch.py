@@ -145,7 +145,7 @@ class Journal:
         self._next(works=entries is not None)
 
     def _next(self, *, works: bool) -> None:
-        """End a batch, and begin the next one if somebody waits for it."""
+        """End a batch, and begin the next one if a caller waits for it."""
         if self._writing is not None and not self._writing.done():
             self._writing.set_result(works)
         self._writing = None
