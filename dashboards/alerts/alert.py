@@ -46,8 +46,8 @@ class Alert:
         if unknown or not self.summary.endswith("."):
             raise QueryError(f"{self.name}: the summary is a sentence, without labels {sorted(unknown)}")
 
-    def to_json_data(self, runbooks: str) -> Json:
-        """Write the rule. `runbooks` is the address of its page, with {alert} for the name."""
+    def to_json_data(self, runbooks: str, cause: str = "") -> Json:
+        """Write the rule. `runbooks` is the address of its page, with {alert} for the name; `cause` tells its cause."""
         return {
             "alert": self.name,
             "expr": self.expr.text,
@@ -56,6 +56,7 @@ class Alert:
             "labels": {"severity": self.severity},
             "annotations": {
                 "summary": self.summary,
+                **({"cause": cause} if cause else {}),
                 "runbook_url": runbooks.replace("{alert}", self.name),
             },
         }

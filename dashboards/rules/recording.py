@@ -5,7 +5,8 @@ Does not depend on rule files; `groups` writes them.
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from collections.abc import Mapping
+from dataclasses import dataclass, field, replace
 from typing import Final
 
 from dashboards.kit.promql import Expr, QueryError, Selector, either, recorded, share, share_of_some, sum_by
@@ -33,12 +34,15 @@ class Recording:
     name: str
     expr: Expr
     labels: tuple[str, ...]
+    fixed: Mapping[str, str] = field(default_factory=dict)
+    """Labels that the rule itself sets."""
 
     def __post_init__(self) -> None:
         """Refuse a name that Prometheus' practice would not recognize, or labels it does not have."""
         recorded(self.name)
-        if frozenset(self.labels) != self.expr.labels:
-            raise QueryError(f"{self.name}: has labels {sorted(self.expr.labels or ())}, not {self.labels}")
+        has = (self.expr.labels or frozenset()) | self.fixed.keys()
+        if frozenset(self.labels) != has:
+            raise QueryError(f"{self.name}: has labels {sorted(has)}, not {self.labels}")
 
     @property
     def series(self) -> Expr:
@@ -54,7 +58,8 @@ class Recording:
 
     def to_json_data(self) -> Json:
         """Write the rule."""
-        return {"record": self.name, "expr": self.expr.text}
+        labels = {"labels": dict(self.fixed)} if self.fixed else {}
+        return {"record": self.name, "expr": self.expr.text, **labels}
 
 
 FAILED: Final = "error"
