@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from dashboards.alerts import daemon, gpu, sites
-from dashboards.alerts.naming import EVIDENCE, annotation, naming_rules
+from dashboards.alerts.naming import EVIDENCE, HOSTS, annotation, naming_rules
 from dashboards.kit.theme import Json
 from dashboards.rules.groups import groups_file
 
@@ -22,7 +22,7 @@ GROUPS: Final = {
 }
 ALERTS: Final = tuple(alert for group in GROUPS.values() for alert in group)
 NAMING: Final = naming_rules(ALERTS)
-CAUSE_RULES: Final = (*EVIDENCE.values(), *NAMING.values())
+CAUSE_RULES: Final = (HOSTS, *EVIDENCE.values(), *NAMING.values())
 """Evidence first: the rules of a group run one after the other."""
 
 

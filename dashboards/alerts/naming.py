@@ -20,7 +20,11 @@ DETAILS: Final = ("process", "pid", "model", "instance_id", "gpu", "vendor", "xi
 """Labels of evidence that the annotation tells, in this order."""
 _TOLD: Final = ("cause", "evidence", "remedy")
 
-_HOSTS: Final = max_by(Selector().over("max_over_time", h.HOST_MEMORY_TOTAL, RECENT), *DAEMON)
+HOSTS: Final = Recording(
+    f"daemon:llmster_host_memory_total_bytes:max{RECENT}",
+    max_by(Selector().over("max_over_time", h.HOST_MEMORY_TOTAL, RECENT), *DAEMON),
+    DAEMON,
+)
 """The daemons of each host that is an exporter's own."""
 
 
@@ -41,7 +45,7 @@ def _seen(cause: Cause, alert: Alert, by: tuple[str, ...]) -> Expr:
     """Take a cause's evidence for the daemons or GPUs that the alert is about."""
     evidence = EVIDENCE[cause.slug].series
     if "daemon" in by and not cause.of_daemon:
-        evidence = spread(evidence, _HOSTS, "instance")
+        evidence = spread(evidence, HOSTS.series, "instance")
     if alert.name in cause.by_crash:
         evidence = both(evidence, EVIDENCE[ENGINE_CRASHED.slug].series, *by)
     return largest(evidence, *by)

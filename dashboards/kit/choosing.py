@@ -9,7 +9,7 @@ import functools
 from collections.abc import Sequence
 from dataclasses import replace
 
-from dashboards.kit.promql import Expr, QueryError, both
+from dashboards.kit.promql import Expr, QueryError
 
 
 def first_of(exprs: Sequence[Expr], *on: str) -> Expr:
@@ -38,7 +38,7 @@ def largest(expr: Expr, *by: str) -> Expr:
 
 def spread(expr: Expr, over: Expr, *on: str) -> Expr:
     """Give each series of `over` the value and the labels of the largest series of `expr` with the same labels `on`."""
-    one = largest(both(expr, over, *on), *on)
+    one = largest(expr, *on)
     brought = sorted((expr.labels or frozenset()) - (over.labels or frozenset()))
     return replace(
         expr,

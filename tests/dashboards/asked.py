@@ -111,3 +111,8 @@ def rules() -> Iterator[Json]:
     for path in RULE_FILES:
         for group in yaml.safe_load(path.read_text(encoding="utf-8"))["groups"]:
             yield from group["rules"]
+
+
+def rule_metrics() -> frozenset[str]:
+    """Name all series of programs that rules read, as they are exposed: with _bucket, _sum and _count."""
+    return frozenset(name for rule in rules() for name in _METRIC.findall(re.sub(r'"[^"]*"|\w+:\w+:\w+|by \([^)]*\)', "", rule["expr"])))

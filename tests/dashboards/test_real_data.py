@@ -19,7 +19,7 @@ import httpx
 import pytest
 
 from daemonpulse.demo.programs import Program, running, stack_folder
-from dashboards.alerts.groups import ALERTS
+from dashboards.alerts.groups import ALERTS, CAUSE_RULES
 from dashboards.rules.groups import RECORDINGS
 from exporter.hardware.gpus import GpuReading
 from llmster_sim.server import SimConfig, Simulator
@@ -287,6 +287,6 @@ async def assert_variables_have_values(prometheus: Prometheus) -> None:
 async def assert_rules_are_healthy(prometheus: Prometheus) -> None:
     groups = (await prometheus.get("rules"))["groups"]
     found = {rule["name"]: rule for group in groups for rule in group["rules"]}
-    assert found.keys() == {one.name for one in RECORDINGS} | {one.name for one in ALERTS}
+    assert found.keys() == {one.name for one in (*RECORDINGS, *CAUSE_RULES, *ALERTS)}
     unwell = {name: rule.get("lastError") for name, rule in found.items() if rule["health"] != "ok"}
     assert not unwell

@@ -18,6 +18,8 @@ class Case:
     summary: str
     quiet: Series
     at: str = "30m"
+    cause: str = ""
+    """What the annotation then says of the cause, if anything."""
 
 
 HERE = 'job="daemonpulse",instance="box:9810"'

@@ -9,7 +9,7 @@ import pytest
 import yaml
 
 from dashboards.alerts.alert import CRITICAL, INFO, WARNING
-from dashboards.alerts.groups import ALERTS
+from dashboards.alerts.groups import ALERTS, CAUSE_RULES, NAMING
 from dashboards.build import RUNBOOKS
 from dashboards.rules.groups import RECORDINGS
 from tests.dashboards.alerts import daemon_cases, gpu_cases, site_cases
@@ -26,7 +26,11 @@ HEADINGS = ("## What it means", "## How to check", "## What to do", "## When to 
 def promtool_test(case: Case, name: str, series: dict[str, str], *, fires: bool) -> dict[str, Any]:
     expected = {
         "exp_labels": {**case.labels, "severity": BY_NAME[name].severity},
-        "exp_annotations": {"summary": case.summary, "runbook_url": RUNBOOKS.replace("{alert}", name)},
+        "exp_annotations": {
+            "summary": case.summary,
+            "runbook_url": RUNBOOKS.replace("{alert}", name),
+            **({"cause": case.cause} if name in NAMING else {}),
+        },
     }
     return {
         "interval": "1m",
@@ -110,7 +114,7 @@ def test_rules_name_only_catalogued_metrics() -> None:
 
 
 def test_rules_read_only_recorded_series_that_exist() -> None:
-    recorded = {rule.name for rule in RECORDINGS}
+    recorded = {rule.name for rule in (*RECORDINGS, *CAUSE_RULES)}
     read = {name for rule in rules() for name in re.findall(r"\b\w+:\w+:\w+\b", rule["expr"])}
     assert read
     assert read <= recorded

@@ -1,0 +1,380 @@
+"""The labelled faults: what is done to a world, which alert that leads to, and the cause a person would name.
+
+A fault is a root and what it leads to; a double one has something else wrong at the same time. Labels are written here,
+from what was done, and never read from the rules: `None` where what was done leaves no evidence. The root of two
+that both lead to the alert is the one nearer to the hardware.
+"""
+
+import dataclasses
+import itertools
+import random
+from collections.abc import Awaitable, Callable, Iterator
+from typing import Any
+
+from llmster_sim.engine import log_events
+from llmster_sim.engine.daemon import Settings
+from llmster_sim.errors import DaemonError
+from llmster_sim.host.memory import RAM_BYTES
+from llmster_sim.models.catalogue import LLAMA_SERVER
+from llmster_sim.models.load_config import OFFLOAD
+from tests.causes.world import World
+
+MIB = 2**20
+OSS, QWEN, TINY = "openai/gpt-oss-20b", "qwen/qwen3-8b", "qwen/qwen3-0.6b"
+_APPLICATION_AND_HARDWARE_XIDS = (13, 31, 43, 62, 79, 109, 119)
+
+Apply = Callable[[World], None]
+Script = Callable[[World], Awaitable[None]]
+
+
+# Roots: wrong from now on ---------------------------------------------------------------------------------------------
+def nothing(world: World) -> None:
+    del world
+
+
+def gpu_lost(world: World) -> None:
+    world.hardware.lost.add(0)
+    world.sim.daemon.gpus.all[0].xids[79] += 1
+
+
+def driver_silent(world: World) -> None:
+    world.hardware.silent.add("nvidia")
+
+
+def ecc(world: World) -> None:
+    world.hardware.ecc[0] = world.rng.randrange(1, 9)
+    world.sim.daemon.gpus.all[0].xids[94] += 1
+
+
+def xid(world: World) -> None:
+    world.sim.daemon.gpus.all[0].xids[world.rng.choice(_APPLICATION_AND_HARDWARE_XIDS)] += 1
+
+
+def host_memory(world: World) -> None:
+    left = world.rng.uniform(0.002, 0.03) * RAM_BYTES
+    world.hardware.taken_bytes = int(RAM_BYTES - world.sim.daemon.host_rss_bytes - left)
+
+
+def hot(world: World) -> None:
+    world.hardware.hot.add(world.rng.randrange(2))
+
+
+def foreign(world: World) -> None:
+    gpu = world.sim.daemon.gpus.all[0]
+    size = int(gpu.free_bytes - gpu.spec.total_bytes * world.rng.uniform(0.001, 0.04))
+    world.sim.daemon.gpus.add_foreign(pid=world.rng.randrange(900, 9000), index=0, size_bytes=size)
+
+
+def second_copy(world: World) -> None:
+    world.sim.daemon.load(TINY, instant=True)
+    world.sim.daemon.load(TINY, identifier="copy", instant=True)
+
+
+def kv_line(world: World) -> None:
+    fail(world, world.victim(QWEN), "Context size has been exceeded.", ends=False)
+
+
+# What they lead to ----------------------------------------------------------------------------------------------------
+def fail(world: World, instance: Any, why: str, *, ends: bool = True) -> None:
+    """Let the requests of an instance fail. Assumed: what was written by then is logged, with reason `failed`."""
+    for job in list(instance.queue.running.values()):
+        text = f"srv    send_error: task id = {job.number}, error: {why}"
+        world.sim.daemon.engine_line(instance=instance, text=text, level="error")
+    if not instance.queue.running:
+        text = f"srv    send_error: task id = {world.sim.daemon.next_task()}, error: {why}"
+        world.sim.daemon.engine_line(instance=instance, text=text, level="error")
+    if ends:
+        instance.queue.break_off(DaemonError(why), logs=True)
+
+
+async def steps(world: World, count: int) -> None:
+    for _ in range(count):
+        await world.step()
+
+
+async def down(world: World) -> None:
+    await world.step()
+    await world.sim.stop()
+    await world.scrape()
+    await world.scrape()
+    world.hold(6)
+
+
+async def stalled(world: World) -> None:
+    await world.step()
+    world.sim.faults.freeze()
+    await world.exporter.until(lambda scraped: scraped.state(world.name) == "stalled", within_s=90)
+    await world.scrape()
+    world.hold(6)
+
+
+async def stuck(world: World) -> None:
+    await world.busy()
+    world.sim.daemon.stall(OSS)
+    await steps(world, 15)
+
+
+async def crash(world: World) -> None:
+    instance = await world.busy()
+    world.sim.daemon.crash(instance.identifier, exit_code=world.rng.choice((1, 134, 137, 139)))
+    await steps(world, 3)
+
+
+async def crash_at_start(world: World) -> None:
+    await world.step()
+    text = log_events.exited_before_healthy(reference="abcdefgh12345678", exit_code=1)
+    world.sim.daemon.log(
+        log_events.runtime(at_ms=world.sim.clock.now_ms, level="error", text=text, engine=LLAMA_SERVER)
+    )
+    await steps(world, 3)
+
+
+async def crash_again_and_again(world: World) -> None:
+    def crash_one() -> None:
+        for key in (OSS, QWEN):
+            instance = world.victim(key)
+            if instance.queue.running:
+                world.sim.daemon.crash(instance.identifier)
+        for key in (OSS, QWEN):
+            world.victim(key)
+            for _ in range(2):
+                world.chat(key, scale=30.0)
+
+    world.each_step.append(crash_one)
+    await steps(world, 9)
+
+
+def failing(why: str) -> Script:
+    async def go_on(world: World) -> None:
+        def fail_all() -> None:
+            for key in (OSS, QWEN):
+                fail(world, world.victim(key), why)
+                for _ in range(2):
+                    world.chat(key, scale=30.0)
+
+        world.each_step.append(fail_all)
+        await steps(world, 9)
+
+    return go_on
+
+
+def slow(factor: float) -> Script:
+    async def go_on(world: World) -> None:
+        for instance in world.sim.daemon.instances:
+            instance.speed = factor
+        world.each_step.append(lambda: [world.chat(key, words=400) for key in (OSS, QWEN, OSS, QWEN)] and None)
+        await steps(world, 22)
+
+    return go_on
+
+
+async def on_the_cpu(world: World) -> None:
+    for key in (OSS, QWEN):
+        world.sim.daemon.unload(world.victim(key).identifier)
+        world.sim.daemon.load(key, overrides={OFFLOAD: world.rng.uniform(0.1, 0.6)}, instant=True)
+    await slow(0.02)(world)
+
+
+async def long_prompts(world: World) -> None:
+    words = world.rng.randrange(7_000, 11_000)
+    world.each_step.append(
+        lambda: [world.chat(key, words=words) for key in (OSS, QWEN) for _ in range(3)] and None
+    )
+    await steps(world, 24)
+
+
+async def overload(world: World) -> None:
+    for instance in world.sim.daemon.instances:
+        instance.speed = 0.12
+    world.each_step.append(
+        lambda: [world.chat(key, words=500) for key in (OSS, QWEN) for _ in range(16)] and None
+    )
+    await steps(world, 22)
+
+
+async def jit_eviction(world: World) -> None:
+    await world.busy()
+    world.chat(TINY)
+    await steps(world, 3)
+
+
+async def ejected(world: World) -> None:
+    series = f'daemonpulse_requests_ended_by_eject_total{{daemon="{world.name}",action="eject"}}'
+    world.each_step.append(lambda: world.add(series, count[0]))
+    count = [0]
+    await world.step()
+    await world.busy(QWEN)
+    count[0] += 2
+    world.sim.daemon.unload(QWEN)
+    await steps(world, 3)
+
+
+async def unloaded(world: World) -> None:
+    key = world.rng.choice((OSS, QWEN))
+    await world.busy(key)
+    world.sim.daemon.unload(key)
+    await steps(world, 3)
+
+
+async def expired(world: World) -> None:
+    world.sim.daemon.unload(OSS)
+    world.sim.daemon.load(OSS, ttl_ms=60_000, instant=True)
+    await world.busy()
+    world.sim.daemon.unload(OSS)
+    await steps(world, 3)
+
+
+def filled(prepare: Apply = nothing) -> Script:
+    """Let the first GPU be full: it is as large as what is on it, and a little."""
+
+    async def go_on(world: World) -> None:
+        gpu = world.sim.daemon.gpus.all[0]
+        prepare(world)
+        total = int(gpu.used_bytes / (1 - world.rng.uniform(0.005, 0.04)))
+        gpu.spec = dataclasses.replace(gpu.spec, total_bytes=total)
+        await steps(world, 23)
+
+    return go_on
+
+
+def leak(world: World) -> None:
+    daemon = world.sim.daemon
+    daemon.gpus.add_foreign(pid=daemon.pid, index=0, size_bytes=700 * MIB)
+
+    def grow() -> None:
+        daemon.gpus.all[0].processes[daemon.pid] += 60 * MIB
+
+    world.each_step.append(grow)
+
+
+def two_copies(world: World) -> None:
+    gpu = {"load.gpuSplitConfig": {"strategy": "priorityOrder", "disabledGpus": [], "priority": [0], "customRatio": []}}
+    world.sim.daemon.load(TINY, overrides=gpu, instant=True)
+    world.sim.daemon.load(TINY, identifier="copy", overrides=gpu, instant=True)
+
+
+@dataclasses.dataclass(frozen=True)
+class Fault:
+    """One labelled fault."""
+
+    root: Apply
+    script: Script
+    alert: str
+    label: str | None
+    besides: tuple[Apply, ...] = ()
+    """What may be wrong at the same time without leading to this alert."""
+    scenario: str = "steady"
+    jit_evicts: bool = False
+    also: Apply = nothing
+
+    @property
+    def name(self) -> str:
+        words = [self.root.__name__, self.script.__qualname__.split(".")[0]]
+        if self.also is not nothing:
+            words.append(self.also.__name__)
+        return " + ".join(word for word in words if word != "nothing")
+
+    @property
+    def settings(self) -> Settings:
+        return Settings(jit_evicts=self.jit_evicts)
+
+
+_CRASHED, _EVICTED = "LlmsterEngineCrashed", "LlmsterEvictedWhileBusy"
+_ERRORS, _TTFT = "LlmsterErrorBurnFast", "LlmsterTtftBurnFast"
+_LABELS = {
+    gpu_lost: "GPU lost",
+    driver_silent: "GPU driver does not answer",
+    ecc: "uncorrected ECC errors",
+    xid: "XID error",
+    host_memory: "host out of memory",
+    foreign: "another process holds the VRAM",
+}
+_BY_CRASH = [
+    Fault(root, script, alert, label, (hot, kv_line))
+    for root, label in _LABELS.items()
+    for script, alert in (
+        (crash, _CRASHED),
+        (crash, _EVICTED),
+        (crash_again_and_again, _ERRORS),
+    )
+    # What the driver does not tell is seen after minutes, and the crash at once.
+    if root is not driver_silent
+]
+FAULTS = (
+    *_BY_CRASH,
+    Fault(foreign, crash_at_start, _CRASHED, _LABELS[foreign], (hot,)),
+    Fault(host_memory, crash_at_start, _CRASHED, _LABELS[host_memory], (hot, kv_line)),
+    Fault(nothing, crash, _CRASHED, None, (hot, kv_line)),
+    Fault(nothing, crash_at_start, _CRASHED, None, (hot, kv_line)),
+    Fault(nothing, crash, _EVICTED, "engine crashed", (hot, kv_line)),
+    Fault(nothing, crash_again_and_again, _ERRORS, "engine crashed", (hot, kv_line)),
+    Fault(nothing, failing("Context size has been exceeded."), _ERRORS, "KV cache exhausted", (hot, foreign, xid, host_memory)),
+    Fault(
+        nothing,
+        failing("request (9120 tokens) exceeds the available context size (4096 tokens), try increasing it"),
+        _ERRORS,
+        "prompts longer than the context",
+        (hot, foreign, xid, ecc),
+    ),
+    Fault(nothing, jit_eviction, _EVICTED, "evicted by a JIT load", (hot, foreign, xid, host_memory), "idle", jit_evicts=True),
+    Fault(nothing, ejected, _EVICTED, "ejected through the actions API", (hot, foreign, xid, ecc), "idle"),
+    Fault(nothing, expired, _EVICTED, "TTL expired while busy", (hot, xid), "idle"),
+    Fault(nothing, unloaded, _EVICTED, None, (hot, xid, host_memory), "idle"),
+    Fault(nothing, unloaded, _EVICTED, None, (hot, xid, host_memory), "idle", jit_evicts=True),
+    Fault(host_memory, slow(0.02), _TTFT, _LABELS[host_memory], (xid, kv_line, hot)),
+    Fault(hot, slow(0.02), _TTFT, "GPU throttled", (xid, kv_line, second_copy)),
+    Fault(nothing, slow(0.02), _TTFT, None, (xid, kv_line, second_copy)),
+    Fault(nothing, on_the_cpu, _TTFT, "model partly on the CPU", (xid, kv_line)),
+    Fault(nothing, long_prompts, _TTFT, "long prompts", (xid, kv_line)),
+    Fault(nothing, overload, _TTFT, "more requests than slots", (xid, kv_line, second_copy)),
+    Fault(host_memory, down, "LlmsterDaemonDown", _LABELS[host_memory], (hot, xid, foreign), "idle"),
+    Fault(nothing, down, "LlmsterDaemonDown", None, (hot, xid, foreign, gpu_lost), "idle"),
+    Fault(host_memory, stalled, "LlmsterDaemonStalled", _LABELS[host_memory], (hot, xid, foreign), "idle"),
+    Fault(driver_silent, stalled, "LlmsterDaemonStalled", _LABELS[driver_silent], (host_memory,), "idle"),
+    Fault(gpu_lost, stalled, "LlmsterDaemonStalled", _LABELS[gpu_lost], (host_memory,), "idle"),
+    Fault(nothing, stalled, "LlmsterDaemonStalled", None, (hot, xid, foreign), "idle"),
+    Fault(gpu_lost, stuck, "LlmsterGenerationStuck", _LABELS[gpu_lost], (hot, foreign), "idle"),
+    Fault(driver_silent, stuck, "LlmsterGenerationStuck", _LABELS[driver_silent], (kv_line,), "idle"),
+    Fault(ecc, stuck, "LlmsterGenerationStuck", _LABELS[ecc], (hot, foreign), "idle"),
+    Fault(xid, stuck, "LlmsterGenerationStuck", _LABELS[xid], (hot, host_memory), "idle"),
+    Fault(host_memory, stuck, "LlmsterGenerationStuck", _LABELS[host_memory], (hot, foreign), "idle"),
+    Fault(nothing, stuck, "LlmsterGenerationStuck", "engine hangs: its GPU is idle", (hot, foreign, kv_line), "idle"),
+    Fault(foreign, filled(), "GpuMemoryNearlyFull", _LABELS[foreign], (hot, xid, host_memory), "idle"),
+    Fault(leak, filled(), "GpuMemoryNearlyFull", "VRAM leak", (hot, xid), "idle"),
+    Fault(nothing, filled(two_copies), "GpuMemoryNearlyFull", "model loaded more than once", (hot, xid), "idle"),
+    Fault(nothing, filled(), "GpuMemoryNearlyFull", "loaded models fill the VRAM", (hot, xid, host_memory), "idle"),
+)
+
+
+async def operator_restarts(world: World) -> None:
+    await steps(world, 3)
+    await world.sim.restart()
+    await steps(world, 12)
+
+
+async def operator_loads_and_ejects(world: World) -> None:
+    for _ in range(4):
+        world.sim.daemon.load(TINY, instant=True)
+        await steps(world, 2)
+        world.sim.daemon.unload(TINY)
+        await steps(world, 2)
+
+
+async def a_day(world: World) -> None:
+    await steps(world, 20)
+
+
+HEALTHY = (
+    *(Fault(nothing, a_day, "", None, scenario=name) for name in ("idle", "steady", "agent", "burst", "demo", "mig")),
+    Fault(nothing, a_day, "", None, jit_evicts=True, scenario="burst"),
+    Fault(nothing, operator_restarts, "", None),
+    Fault(nothing, operator_loads_and_ejects, "", None),
+)
+
+
+def drawn(count: int, seed: int) -> Iterator[Fault]:
+    """Give so many faults, each kind in turn, every other one with something else wrong at the same time."""
+    rng = random.Random(seed)
+    for number, fault in enumerate(itertools.islice(itertools.cycle(FAULTS), count)):
+        double = fault.besides and (number + number // len(FAULTS)) % 2
+        yield dataclasses.replace(fault, also=rng.choice(fault.besides)) if double else fault
