@@ -16,7 +16,18 @@ from dashboards.kit.promql import Expr, Selector, both, max_by
 from dashboards.rules.recording import GPU, Recording
 from exporter.catalogue import hardware as h
 
-DETAILS: Final = ("process", "pid", "model", "instance_id", "gpu", "vendor", "xid", "reason", "when", "action")
+DETAILS: Final = (
+    "process",
+    "pid",
+    "model",
+    "instance_id",
+    "gpu",
+    "vendor",
+    "xid",
+    "reason",
+    "when",
+    "action",
+)
 """Labels of evidence that the annotation tells, in this order."""
 _TOLD: Final = ("cause", "evidence", "remedy")
 
@@ -88,9 +99,7 @@ def annotation(alert: Alert, rule: Recording) -> str:
         for label in DETAILS
         if label in rule.labels
     )
-    value = (
-        '{{ if match "_bytes$" .Labels.evidence }}{{ humanize1024 .Value }}B{{ else }}{{ humanize .Value }}{{ end }}'
-    )
+    value = '{{ if match "_bytes$" .Labels.evidence }}{{ humanize1024 .Value }}B{{ else }}{{ humanize .Value }}{{ end }}'
     return (
         f'{{{{ range query (printf "{rule.name}{{{matchers}}}" {values}) }}}}'
         f"{{{{ .Labels.cause }}}}{details} ({{{{ .Labels.evidence }}}} {value}). {{{{ .Labels.remedy }}}}{{{{ end }}}}"

@@ -11,7 +11,7 @@ from dashboards.boards.exposure import EXPOSURE
 from dashboards.boards.sites import SITES
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import NOTES, Board, row, section
-from dashboards.kit.labels import firing, firing_count
+from dashboards.kit.labels import firing, firing_count, named_causes
 from dashboards.kit.promql import (
     RANGE,
     Expr,
@@ -67,6 +67,19 @@ _ALERTS = tables.table(
         Column("A", "Duration", unit="s", decimals=0, width=90),
     ],
     none="No firing alerts",
+)
+
+_CAUSES = tables.table(
+    "Named causes",
+    "What most likely causes the alerts that page, and which series shows it? Empty where no evidence is seen.",
+    Query(named_causes()),
+    columns=[
+        Column("alertname", "Alert", width=190),
+        Column("cause", "Cause"),
+        Column("object", "Object"),
+        Column("evidence", "Evidence"),
+    ],
+    none="No cause named",
 )
 
 
@@ -180,6 +193,7 @@ BOARD: Final = Board(
         "Waiting requests",
         "VRAM used",
         "Firing alerts",
+        "Named causes",
         "Error budget left",
         "Daemons",
         "GPUs",
@@ -196,11 +210,11 @@ BOARD: Final = Board(
                 (4, common.waiting_stat(_B)),
                 (4, _VRAM),
             ),
-            row(6, (10, _ALERTS), (5, _BUDGET), (9, _OUTCOMES)),
+            row(6, (10, _ALERTS), (10, _CAUSES), (4, _BUDGET)),
             row(6, (13, _DAEMONS), (11, _GPUS)),
             row(5, (24, _STATES)),
         ),
-        section("Load", row(8, (8, _TTFT), (8, _QUEUE), (8, _BY_MODEL))),
+        section("Load", row(8, (6, _OUTCOMES), (6, _TTFT), (6, _QUEUE), (6, _BY_MODEL))),
         SITES,
         EXPOSURE,
         SELF,

@@ -94,6 +94,17 @@ def unless_any(expr: Expr, condition: Expr) -> Expr:
     )
 
 
+def named_causes() -> Expr:
+    """List the causes that rules name for alerts whose condition holds: alert, object, cause, and its evidence."""
+    of = ("daemon", "process", "pid", "instance_id", "model", "gpu", "xid", "reason")
+    told = frozenset({"alertname", "cause", "evidence", "remedy", *of})
+    found = Expr('{__name__=~"alert:.+:cause"}', told, selectors=('{__name__=~"alert:.+:cause"}',))
+    gpu = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
+    pid = relabeled(gpu, "pid", "pid $1", "pid", "(.+)")
+    xid = relabeled(pid, "xid", "XID $1", "xid", "(.+)")
+    return joined(xid, "object", " ", *of)
+
+
 def began_firing(severity: str, window: str) -> Expr:
     """Give the alerts of a severity that began to fire within the window, for an annotation."""
     alerts = f'max by (alertname) (ALERTS{{alertstate="firing",severity="{severity}"}}'

@@ -16,11 +16,12 @@ from llmster_sim.engine.daemon import Settings
 from llmster_sim.errors import DaemonError
 from llmster_sim.host.memory import RAM_BYTES
 from llmster_sim.models.catalogue import LLAMA_SERVER
-from llmster_sim.models.load_config import OFFLOAD
+from llmster_sim.models.load_config import CONTEXT, OFFLOAD
 from tests.causes.world import World
 
 MIB = 2**20
 OSS, QWEN, TINY = "openai/gpt-oss-20b", "qwen/qwen3-8b", "qwen/qwen3-0.6b"
+_AUTO_FIT = "llm.load.llama.autoFit"
 _APPLICATION_AND_HARDWARE_XIDS = (13, 31, 43, 62, 79, 109, 119)
 
 Apply = Callable[[World], None]
@@ -162,7 +163,7 @@ def slow(factor: float) -> Script:
     async def go_on(world: World) -> None:
         for instance in world.sim.daemon.instances:
             instance.speed = factor
-        world.each_step.append(lambda: [world.chat(key, words=400) for key in (OSS, QWEN, OSS, QWEN)] and None)
+        world.each_step.append(lambda: [world.chat(key, words=900) for key in (OSS, QWEN)] and None)
         await steps(world, 22)
 
     return go_on
@@ -171,15 +172,18 @@ def slow(factor: float) -> Script:
 async def on_the_cpu(world: World) -> None:
     for key in (OSS, QWEN):
         world.sim.daemon.unload(world.victim(key).identifier)
-        world.sim.daemon.load(key, overrides={OFFLOAD: world.rng.uniform(0.1, 0.6)}, instant=True)
-    await slow(0.02)(world)
+        world.sim.daemon.load(
+            key, overrides={_AUTO_FIT: False, OFFLOAD: world.rng.uniform(0.1, 0.6)}, instant=True
+        )
+    await slow(0.1)(world)
 
 
 async def long_prompts(world: World) -> None:
-    words = world.rng.randrange(7_000, 11_000)
-    world.each_step.append(
-        lambda: [world.chat(key, words=words) for key in (OSS, QWEN) for _ in range(3)] and None
-    )
+    for key in (OSS, QWEN):
+        world.sim.daemon.unload(world.victim(key).identifier)
+        world.sim.daemon.load(key, overrides={CONTEXT: 32_768}, instant=True)
+    words = world.rng.randrange(9_000, 13_000)
+    world.each_step.append(lambda: [world.chat(key, words=words) for key in (OSS, QWEN)] and None)
     await steps(world, 24)
 
 
@@ -248,7 +252,14 @@ def leak(world: World) -> None:
 
 
 def two_copies(world: World) -> None:
-    gpu = {"load.gpuSplitConfig": {"strategy": "priorityOrder", "disabledGpus": [], "priority": [0], "customRatio": []}}
+    gpu = {
+        "load.gpuSplitConfig": {
+            "strategy": "priorityOrder",
+            "disabledGpus": [],
+            "priority": [0],
+            "customRatio": [],
+        }
+    }
     world.sim.daemon.load(TINY, overrides=gpu, instant=True)
     world.sim.daemon.load(TINY, identifier="copy", overrides=gpu, instant=True)
 
@@ -270,9 +281,14 @@ class Fault:
     @property
     def name(self) -> str:
         words = [self.root.__name__, self.script.__qualname__.split(".")[0]]
-        if self.also is not nothing:
+        if self.is_double:
             words.append(self.also.__name__)
         return " + ".join(word for word in words if word != "nothing")
+
+    @property
+    def is_double(self) -> bool:
+        """Whether two things are wrong."""
+        return self.also is not nothing
 
     @property
     def settings(self) -> Settings:
@@ -290,7 +306,8 @@ _LABELS = {
     foreign: "another process holds the VRAM",
 }
 _BY_CRASH = [
-    Fault(root, script, alert, label, (hot, kv_line))
+    # Where nothing else asks, an instance that went stays away.
+    Fault(root, script, alert, label, (hot, kv_line), "idle" if alert == _EVICTED else "steady")
     for root, label in _LABELS.items()
     for script, alert in (
         (crash, _CRASHED),
@@ -306,9 +323,15 @@ FAULTS = (
     Fault(host_memory, crash_at_start, _CRASHED, _LABELS[host_memory], (hot, kv_line)),
     Fault(nothing, crash, _CRASHED, None, (hot, kv_line)),
     Fault(nothing, crash_at_start, _CRASHED, None, (hot, kv_line)),
-    Fault(nothing, crash, _EVICTED, "engine crashed", (hot, kv_line)),
+    Fault(nothing, crash, _EVICTED, "engine crashed", (hot, kv_line), "idle"),
     Fault(nothing, crash_again_and_again, _ERRORS, "engine crashed", (hot, kv_line)),
-    Fault(nothing, failing("Context size has been exceeded."), _ERRORS, "KV cache exhausted", (hot, foreign, xid, host_memory)),
+    Fault(
+        nothing,
+        failing("Context size has been exceeded."),
+        _ERRORS,
+        "KV cache exhausted",
+        (hot, foreign, xid, host_memory),
+    ),
     Fault(
         nothing,
         failing("request (9120 tokens) exceeds the available context size (4096 tokens), try increasing it"),
@@ -316,17 +339,25 @@ FAULTS = (
         "prompts longer than the context",
         (hot, foreign, xid, ecc),
     ),
-    Fault(nothing, jit_eviction, _EVICTED, "evicted by a JIT load", (hot, foreign, xid, host_memory), "idle", jit_evicts=True),
+    Fault(
+        nothing,
+        jit_eviction,
+        _EVICTED,
+        "evicted by a JIT load",
+        (hot, foreign, xid, host_memory),
+        "idle",
+        jit_evicts=True,
+    ),
     Fault(nothing, ejected, _EVICTED, "ejected through the actions API", (hot, foreign, xid, ecc), "idle"),
     Fault(nothing, expired, _EVICTED, "TTL expired while busy", (hot, xid), "idle"),
     Fault(nothing, unloaded, _EVICTED, None, (hot, xid, host_memory), "idle"),
     Fault(nothing, unloaded, _EVICTED, None, (hot, xid, host_memory), "idle", jit_evicts=True),
-    Fault(host_memory, slow(0.02), _TTFT, _LABELS[host_memory], (xid, kv_line, hot)),
-    Fault(hot, slow(0.02), _TTFT, "GPU throttled", (xid, kv_line, second_copy)),
-    Fault(nothing, slow(0.02), _TTFT, None, (xid, kv_line, second_copy)),
-    Fault(nothing, on_the_cpu, _TTFT, "model partly on the CPU", (xid, kv_line)),
-    Fault(nothing, long_prompts, _TTFT, "long prompts", (xid, kv_line)),
-    Fault(nothing, overload, _TTFT, "more requests than slots", (xid, kv_line, second_copy)),
+    Fault(host_memory, slow(0.1), _TTFT, _LABELS[host_memory], (xid, kv_line, hot), "idle"),
+    Fault(hot, slow(0.1), _TTFT, "GPU throttled", (xid, kv_line, second_copy), "idle"),
+    Fault(nothing, slow(0.1), _TTFT, None, (xid, kv_line, second_copy), "idle"),
+    Fault(nothing, on_the_cpu, _TTFT, "model partly on the CPU", (xid, kv_line), "idle"),
+    Fault(nothing, long_prompts, _TTFT, "long prompts", (xid, kv_line), "idle"),
+    Fault(nothing, overload, _TTFT, "more requests than slots", (xid, kv_line, second_copy), "idle"),
     Fault(host_memory, down, "LlmsterDaemonDown", _LABELS[host_memory], (hot, xid, foreign), "idle"),
     Fault(nothing, down, "LlmsterDaemonDown", None, (hot, xid, foreign, gpu_lost), "idle"),
     Fault(host_memory, stalled, "LlmsterDaemonStalled", _LABELS[host_memory], (hot, xid, foreign), "idle"),
@@ -338,11 +369,27 @@ FAULTS = (
     Fault(ecc, stuck, "LlmsterGenerationStuck", _LABELS[ecc], (hot, foreign), "idle"),
     Fault(xid, stuck, "LlmsterGenerationStuck", _LABELS[xid], (hot, host_memory), "idle"),
     Fault(host_memory, stuck, "LlmsterGenerationStuck", _LABELS[host_memory], (hot, foreign), "idle"),
-    Fault(nothing, stuck, "LlmsterGenerationStuck", "engine hangs: its GPU is idle", (hot, foreign, kv_line), "idle"),
+    Fault(
+        nothing,
+        stuck,
+        "LlmsterGenerationStuck",
+        "engine hangs: its GPU is idle",
+        (hot, foreign, kv_line),
+        "idle",
+    ),
     Fault(foreign, filled(), "GpuMemoryNearlyFull", _LABELS[foreign], (hot, xid, host_memory), "idle"),
     Fault(leak, filled(), "GpuMemoryNearlyFull", "VRAM leak", (hot, xid), "idle"),
-    Fault(nothing, filled(two_copies), "GpuMemoryNearlyFull", "model loaded more than once", (hot, xid), "idle"),
-    Fault(nothing, filled(), "GpuMemoryNearlyFull", "loaded models fill the VRAM", (hot, xid, host_memory), "idle"),
+    Fault(
+        nothing, filled(two_copies), "GpuMemoryNearlyFull", "model loaded more than once", (hot, xid), "idle"
+    ),
+    Fault(
+        nothing,
+        filled(),
+        "GpuMemoryNearlyFull",
+        "loaded models fill the VRAM",
+        (hot, xid, host_memory),
+        "idle",
+    ),
 )
 
 
@@ -365,7 +412,10 @@ async def a_day(world: World) -> None:
 
 
 HEALTHY = (
-    *(Fault(nothing, a_day, "", None, scenario=name) for name in ("idle", "steady", "agent", "burst", "demo", "mig")),
+    *(
+        Fault(nothing, a_day, "", None, scenario=name)
+        for name in ("idle", "steady", "agent", "burst", "demo", "mig")
+    ),
     Fault(nothing, a_day, "", None, jit_evicts=True, scenario="burst"),
     Fault(nothing, operator_restarts, "", None),
     Fault(nothing, operator_loads_and_ejects, "", None),
@@ -373,8 +423,12 @@ HEALTHY = (
 
 
 def drawn(count: int, seed: int) -> Iterator[Fault]:
-    """Give so many faults, each kind in turn, every other one with something else wrong at the same time."""
+    """Give so many faults, each kind in turn, every other one with something else wrong at the same time.
+
+    The order is mixed, so that a few of them are of many kinds.
+    """
     rng = random.Random(seed)
-    for number, fault in enumerate(itertools.islice(itertools.cycle(FAULTS), count)):
+    mixed = rng.sample(FAULTS, len(FAULTS))
+    for number, fault in enumerate(itertools.islice(itertools.cycle(mixed), count)):
         double = fault.besides and (number + number // len(FAULTS)) % 2
         yield dataclasses.replace(fault, also=rng.choice(fault.besides)) if double else fault

@@ -1,5 +1,6 @@
 """Plays worlds, gives what was scraped of all of them to promtool with the shipped rules, and reads what those name."""
 
+import asyncio
 import collections
 import dataclasses
 import re
@@ -70,13 +71,20 @@ def _test_file(worlds: Iterable[World], steps: int) -> Iterable[str]:
     yield f"tests:\n- interval: {_STEP}\n  input_series:"
     for made in worlds:
         for series, values in made.series.items():
-            text = " ".join(f"{values[step]:.17g}" if step in values else "_" for step in range(made.steps))
-            yield f"  - series: '{series}'\n    values: '{text}'"
+            yield f"  - series: '{series}'\n    values: '{_samples(values, made.steps)}'"
     yield "  promql_expr_test:"
     for step in range(steps):
         for expr in (FIRING_ASKED, CAUSES_ASKED):
             # Nothing is expected, so promtool tells what there is.
             yield f"  - {{expr: '{expr}', eval_time: {step * int(STEP_S)}s, exp_samples: []}}"
+
+
+def _samples(values: dict[int, float], steps: int) -> str:
+    """Write samples as promtool wants them. A series that is not scraped any more is stale, as Prometheus marks it."""
+    return " ".join(
+        f"{values[step]:.17g}" if step in values else "stale" if step - 1 in values else "_"
+        for step in range(steps)
+    )
 
 
 Answers = dict[str, list[tuple[int, dict[str, str]]]]
@@ -120,6 +128,19 @@ def _verdict(fault: Fault, made: World, answers: Answers) -> Verdict:
         if not fault.alert or (labels["alertname"] == fault.alert and step in fires)
     ]
     return Verdict(fault, made.name, bool(fires), tuple(named))
+
+
+def play_and_judge(promtool: Path, faults: Sequence[Fault], seed: int) -> list[Verdict]:
+    """Play faults one after the other, and judge them together."""
+
+    async def play_all(folder: Path) -> list[tuple[Fault, World]]:
+        return [
+            (fault, await play(fault, f"box{number}", seed * 1000 + number, folder))
+            for number, fault in enumerate(faults)
+        ]
+
+    with TemporaryDirectory(prefix="daemonpulse-causes-") as folder:
+        return judged(promtool, asyncio.run(play_all(Path(folder))))
 
 
 def confusion(verdicts: Iterable[Verdict]) -> str:

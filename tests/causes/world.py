@@ -130,7 +130,7 @@ class World:
 
     async def scrape(self) -> None:
         """Scrape, and take the samples for this step's."""
-        text = (await self.exporter.get(x_prometheus_scrape_timeout_seconds="2")).text
+        text = (await self.exporter.get(x_prometheus_scrape_timeout_seconds="10")).text
         began_s = self.sim.config.start_ms / 1000
         found: dict[str, float] = {}
         for line in text.splitlines():
@@ -191,9 +191,14 @@ class World:
 
 @contextlib.asynccontextmanager
 async def world(
-    name: str, seed: int, *, scenario: str = "steady", home: Path | None = None, settings: Settings | None = None
+    name: str,
+    seed: int,
+    *,
+    scenario: str = "steady",
+    home: Path | None = None,
+    settings: Settings | None = None,
 ) -> AsyncIterator[World]:
-    """Run a world; a scenario is the simulator's."""
+    """Run a world; a scenario is the simulator's. Both GPUs have room for what the scenarios load."""
     config = SimConfig(
         seed=seed,
         scenario=scenario,
@@ -209,6 +214,8 @@ async def world(
             gpus={vendor: BrokenGpus(sim, vendor, hardware) for vendor in ("nvidia", "amd")},
             host=BrokenHost(sim, hardware),
         )
+        roomy = sim.daemon.gpus.all[1]
+        roomy.spec = dataclasses.replace(roomy.spec, total_bytes=2 * roomy.spec.total_bytes)
         made = World(name, sim, exporter, hardware, random.Random(seed))
         await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1, within_s=60)
         yield made

@@ -115,4 +115,8 @@ def rules() -> Iterator[Json]:
 
 def rule_metrics() -> frozenset[str]:
     """Name all series of programs that rules read, as they are exposed: with _bucket, _sum and _count."""
-    return frozenset(name for rule in rules() for name in _METRIC.findall(re.sub(r'"[^"]*"|\w+:\w+:\w+|by \([^)]*\)', "", rule["expr"])))
+    return frozenset(
+        name
+        for rule in rules()
+        for name in _METRIC.findall(re.sub(r'"[^"]*"|\w+:\w+:\w+|by \([^)]*\)', "", rule["expr"]))
+    )

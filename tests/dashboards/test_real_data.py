@@ -40,6 +40,7 @@ NOT_SERVED: dict[str, str] = {}
 _FAST = "the daemon's clock is four times as fast as the GPUs', so that no request's energy is known"
 QUIET: dict[str, str] = {
     "overview / Log stream / E": "no event was dropped",
+    "overview / Named causes / A": "no alert that pages has a cause in this run",
     "fleet / Clocks of maximum / B": "the GPUs of this run report no memory clock",
     "overview / OTLP throughput / C": "this exporter pushes no metrics",
     "toolchain / Tool servers / D": "the tool server's answers are well-formed",
