@@ -1,10 +1,12 @@
-"""Writes docs/DASHBOARDS.md: for each panel its question, its queries and their datasource."""
+"""Writes docs/DASHBOARDS.md, each panel with its question and queries, and docs/CAUSES.md, what alerts can name."""
 
 from __future__ import annotations
 
 from collections.abc import Iterator, Sequence
 from typing import Final
 
+from dashboards.alerts.alert import Alert
+from dashboards.alerts.causes import RECENT, Cause
 from dashboards.kit.board import Board
 from dashboards.kit.targets import AnyQuery, ApiQuery, LogQuery, Query, TraceQuery
 from dashboards.kit.theme import Json
@@ -79,3 +81,43 @@ def _buttons(overrides: Sequence[Json]) -> Iterator[Json]:
         for entry in override["properties"]:
             if entry["id"] == "actions":
                 yield from entry["value"]
+
+
+_CAUSES_HEAD: Final = f"""# Named causes
+
+Written by `daemonpulse dashboards build`. Do not edit: change `dashboards/alerts/causes.py`, then build.
+
+Alerts that page name one cause of this list, or none. The rules look in this order, which is that of cause and effect:
+hardware, host, engine, then what clients do. The first that explains the alert and whose evidence was seen in the last
+{RECENT} (some: 5m) is named; so a lost GPU is named, and not the crash that it led to.
+
+- Annotation `cause` of the alert: the cause, what it is about, the series that shows it with its value, what to do.
+  It is empty where no evidence is seen: that the cause is another one, not that all is well.
+- Board Overview, *Named causes*. Series `alert:<alert>:cause`, there while the alert's condition holds; each cause's
+  evidence by itself: `daemon:<cause>:evidence` and `gpu:<cause>:evidence`.
+- GPUs and the host count for the daemons that run where the exporter does. Without an exporter on that host, or without
+  Prometheus' rules, nothing is named. Grafana's own alerting has no queries in annotations and leaves `cause` empty;
+  the board shows it all the same.
+- Evidence is no proof: two things can be wrong at once, and what no series shows cannot be named.
+
+`python -m tests.causes` plays labelled faults on the simulator and prints how many are named right:
+[BENCHMARKS.md](BENCHMARKS.md).
+"""
+
+
+def causes_page(causes: Sequence[Cause], alerts: Sequence[Alert]) -> str:
+    """Write the page of causes."""
+    return _CAUSES_HEAD + "".join("\n".join(_cause(cause, alerts)) + "\n" for cause in causes)
+
+
+def _cause(cause: Cause, alerts: Sequence[Alert]) -> Iterator[str]:
+    def links(names: Sequence[str]) -> str:
+        return ", ".join(
+            f"[{alert.name}](runbook/{alert.name}.md)" for alert in alerts if alert.name in names
+        )
+
+    yield f"\n## {cause.name[0].upper()}{cause.name[1:]}\n"
+    yield f"Evidence: `{cause.evidence.metrics[0].name}`. {cause.remedy}\n"
+    yield f"Explains {links(cause.explains)}" + (
+        f"; where an engine crashed as well, {links(cause.by_crash)}." if cause.by_crash else "."
+    )

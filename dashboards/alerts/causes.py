@@ -84,7 +84,7 @@ def _by_gpu(expr: Expr, *further: str) -> Expr:
 
 
 def _foreign_process() -> Expr:
-    """Take processes that are not the daemon's, on GPUs that were full. Where its own cannot be seen, none is foreign."""
+    """Take processes that are not the daemon's, on GPUs that were full; none where its own cannot be seen."""
     held = _by_gpu(_P.over("max_over_time", h.PROCESS_MEMORY, RECENT), "pid", "process")
     own = max_by(_P.over("max_over_time", h.PROCESS_RESIDENT, RECENT), "instance", "pid")
     foreign = unless(held, own, "instance", "pid")

@@ -99,7 +99,8 @@ def annotation(alert: Alert, rule: Recording) -> str:
         for label in DETAILS
         if label in rule.labels
     )
-    value = '{{ if match "_bytes$" .Labels.evidence }}{{ humanize1024 .Value }}B{{ else }}{{ humanize .Value }}{{ end }}'
+    in_bytes = '{{ if match "_bytes$" .Labels.evidence }}{{ humanize1024 .Value }}B'
+    value = in_bytes + "{{ else }}{{ humanize .Value }}{{ end }}"
     return (
         f'{{{{ range query (printf "{rule.name}{{{matchers}}}" {values}) }}}}'
         f"{{{{ .Labels.cause }}}}{details} ({{{{ .Labels.evidence }}}} {value}). {{{{ .Labels.remedy }}}}{{{{ end }}}}"

@@ -210,7 +210,7 @@ BOARD: Final = Board(
                 (4, common.waiting_stat(_B)),
                 (4, _VRAM),
             ),
-            row(6, (10, _ALERTS), (10, _CAUSES), (4, _BUDGET)),
+            row(6, (10, _ALERTS), (9, _CAUSES), (5, _BUDGET)),
             row(6, (13, _DAEMONS), (11, _GPUS)),
             row(5, (24, _STATES)),
         ),

@@ -1,4 +1,4 @@
-"""PromQL that chooses: the first of several expressions that has an answer, one series of many, a host's for its daemons.
+"""PromQL that chooses: the first expression that has an answer, one series of many, a host's for its daemons.
 
 Does not know metrics or what is chosen.
 """

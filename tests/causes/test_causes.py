@@ -1,4 +1,4 @@
-"""What the rules name is what was done: labelled faults of the simulator, scraped by the real exporter, judged by promtool.
+"""What the rules name is what was done: faults of the simulator, scraped by the real exporter, judged by promtool.
 
 `python -m tests.causes` plays 300 faults and 27 healthy days.
 """

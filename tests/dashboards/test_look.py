@@ -252,7 +252,11 @@ def test_text_in_tables_is_never_read_as_a_number(name: str, panel: Json) -> Non
 @every_table
 def test_an_empty_cell_says_nothing(name: str, panel: Json) -> None:
     words = panel["fieldConfig"]["defaults"]["noValue"]
-    whole = {"Firing alerts": "No firing alerts", "LM Link peers": "No peers"}
+    whole = {
+        "Firing alerts": "No firing alerts",
+        "Named causes": "No cause named",
+        "LM Link peers": "No peers",
+    }
     assert words == whole.get(panel["title"], "\u2013"), name
 
 
