@@ -163,7 +163,7 @@ def slow(factor: float) -> Script:
     async def go_on(world: World) -> None:
         for instance in world.sim.daemon.instances:
             instance.speed = factor
-        world.each_step.append(lambda: [world.chat(key, words=900) for key in (OSS, QWEN)] and None)
+        world.each_step.append(lambda: world.chats(OSS, QWEN, words=900))
         await steps(world, 22)
 
     return go_on
@@ -183,16 +183,14 @@ async def long_prompts(world: World) -> None:
         world.sim.daemon.unload(world.victim(key).identifier)
         world.sim.daemon.load(key, overrides={CONTEXT: 32_768}, instant=True)
     words = world.rng.randrange(9_000, 13_000)
-    world.each_step.append(lambda: [world.chat(key, words=words) for key in (OSS, QWEN)] and None)
+    world.each_step.append(lambda: world.chats(OSS, QWEN, words=words))
     await steps(world, 24)
 
 
 async def overload(world: World) -> None:
     for instance in world.sim.daemon.instances:
         instance.speed = 0.12
-    world.each_step.append(
-        lambda: [world.chat(key, words=500) for key in (OSS, QWEN) for _ in range(16)] and None
-    )
+    world.each_step.append(lambda: world.chats(*(OSS, QWEN) * 16, words=500))
     await steps(world, 22)
 
 

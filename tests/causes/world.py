@@ -181,10 +181,15 @@ class World:
             ),
         )
 
+    def chats(self, *keys: str, words: int = 60, scale: float = 1.0) -> None:
+        """Let a client send a chat to each."""
+        for key in keys:
+            self.chat(key, words=words, scale=scale)
+
     async def busy(self, key: str = "openai/gpt-oss-20b") -> Instance:
         """Let an instance be seen at work, on something that takes minutes."""
         instance = self.victim(key)
-        await self.step(last_s=1.5, then=lambda: [self.chat(key, scale=300.0) for _ in range(2)] and None)
+        await self.step(last_s=1.5, then=lambda: self.chats(key, key, scale=300.0))
         assert instance.queue.running
         return instance
 
