@@ -29,6 +29,7 @@ settings.register_profile(
 SLOW: Final = frozenset(
     [
         "benchmarks",
+        "causes",
         "compose",
         "conformance",
         "daemonpulse",
