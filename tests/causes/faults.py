@@ -142,7 +142,7 @@ async def crash_again_and_again(world: World) -> None:
                 world.chat(key, scale=30.0)
 
     world.each_step.append(crash_one)
-    await steps(world, 9)
+    await steps(world, 12)
 
 
 def failing(why: str) -> Script:
@@ -154,7 +154,7 @@ def failing(why: str) -> Script:
                     world.chat(key, scale=30.0)
 
         world.each_step.append(fail_all)
-        await steps(world, 9)
+        await steps(world, 12)
 
     return go_on
 
