@@ -92,7 +92,7 @@ hardware, host, engine, then what clients do. The first that explains the alert 
 {RECENT} (some: 5m) is named; so a lost GPU is named, and not the crash that it led to.
 
 - Annotation `cause` of the alert: the cause, what it is about, the series that shows it with its value, what to do.
-  It is empty where no evidence is seen: that the cause is another one, not that all is well.
+  It is empty where no evidence is seen: the cause is another one, and not that there is none.
 - Board Overview, *Named causes*. Series `alert:<alert>:cause`, there while the alert's condition holds; each cause's
   evidence by itself: `daemon:<cause>:evidence` and `gpu:<cause>:evidence`.
 - GPUs and the host count for the daemons that run where the exporter does. Without an exporter on that host, or without
