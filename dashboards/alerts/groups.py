@@ -31,10 +31,10 @@ def alert_file(runbooks: str) -> Json:
     causes = {name: annotation(alert, NAMING[name]) for alert in ALERTS if (name := alert.name) in NAMING}
     return groups_file(
         {
-            "daemonpulse-causes": [rule.to_json_data() for rule in CAUSE_RULES],
             **{
                 name: [alert.to_json_data(runbooks, causes.get(alert.name, "")) for alert in group]
                 for name, group in GROUPS.items()
             },
+            "daemonpulse-causes": [rule.to_json_data() for rule in CAUSE_RULES],
         }
     )

@@ -167,7 +167,7 @@ def test_a_daemon_that_is_down_silences_what_follows_from_it() -> None:
             encoding="utf-8"
         )
     )
-    names = {rule["alert"] for group in rules["groups"] for rule in group["rules"]}
+    names = {rule.get("alert") for group in rules["groups"] for rule in group["rules"]}
     [inhibition] = read("alertmanager/alertmanager.yml")["inhibit_rules"]
     [source] = inhibition["source_matchers"]
     assert set(re.findall(r"Llmster\w+", source)) <= names
