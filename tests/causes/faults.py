@@ -139,7 +139,7 @@ async def crash_again_and_again(world: World) -> None:
         for key in (OSS, QWEN):
             world.victim(key)
             for _ in range(2):
-                world.chat(key, scale=30.0)
+                world.chat(key, scale=100.0)
 
     world.each_step.append(crash_one)
     await steps(world, 12)
@@ -151,7 +151,7 @@ def failing(why: str) -> Script:
             for key in (OSS, QWEN):
                 fail(world, world.victim(key), why)
                 for _ in range(2):
-                    world.chat(key, scale=30.0)
+                    world.chat(key, scale=100.0)
 
         world.each_step.append(fail_all)
         await steps(world, 12)
