@@ -101,7 +101,7 @@ hardware, host, engine, then what clients do. The first that explains the alert 
 - Evidence is no proof: two things can be wrong at once, and what no series shows cannot be named.
 
 `python -m tests.causes` plays labelled faults on the simulator and prints how many are named right:
-[BENCHMARKS.md](BENCHMARKS.md).
+[BENCHMARKS.md](BENCHMARKS.md#named-causes).
 """
 
 
