@@ -162,17 +162,15 @@ def watched(image: str) -> Iterator[str]:
     docker("network", "create", network)
     try:
         with (
-            running(image, "simulator", network=network, more=["--network-alias=simulator"]) as simulator,
+            running(image, "simulator", network=network, more=["--network-alias=simulator"]),
             running(
                 image,
                 "exporter",
                 network=network,
                 more=[f"--publish=127.0.0.1:{port}:9810"],
                 DAEMONPULSE_DAEMON_URL="http://simulator:1234",
-            ) as exporter,
+            ),
         ):
-            simulator.healthy()
-            exporter.healthy()
             yield f"http://127.0.0.1:{port}"
     finally:
         docker("network", "rm", network)

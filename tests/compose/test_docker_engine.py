@@ -172,12 +172,25 @@ def test_roles_are_those_of_the_token(image: str, volumes: dict[str, str]) -> No
         assert container.run("python3", "-c", program, url, token) == "403"
 
 
+async def reached(url: str) -> bool:
+    """Wait until something accepts connections there; the engine does once it has published a port."""
+    async with httpx.AsyncClient(trust_env=False) as http:
+        for _ in range(60):
+            try:
+                await http.get(f"{url}/healthz")
+            except httpx.ConnectError:
+                await asyncio.sleep(0.5)
+                continue
+            except httpx.TransportError:  # it is published, and nothing serves it yet
+                pass
+            return True
+    return False
+
+
 @pytest.mark.external("prometheus")
 async def test_an_exporter_in_a_container_is_scraped(image: str) -> None:
     with watched(image) as url:
-        try:
-            await asyncio.to_thread(httpx.get, f"{url}/healthz", trust_env=False)
-        except httpx.ConnectError:
+        if not await reached(url):
             pytest.skip("needs a Docker engine on this host: its published ports are not reached from here")
         [up] = await scraped([url], "llmster_up == 1")
     assert up["metric"]["daemon"] == "local"
