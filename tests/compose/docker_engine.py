@@ -108,11 +108,11 @@ _FLAGS: Final[dict[str, Callable[[Any], list[str]]]] = {
     "deploy": lambda value: [
         f"--cpus={value['resources']['limits']['cpus']}",
         f"--memory={value['resources']['limits']['memory'].lower()}",
+        f"--pids-limit={value['resources']['limits']['pids']}",
     ],
     "entrypoint": lambda value: [f"--entrypoint={value[0]}"],
     "healthcheck": lambda _: ["--no-healthcheck"],
     "network_mode": lambda value: [f"--network={value}"],
-    "pids_limit": lambda value: [f"--pids-limit={value}"],
     "read_only": lambda _: ["--read-only"],
     "security_opt": lambda value: [f"--security-opt={one}" for one in value],
     "tmpfs": lambda value: [f"--tmpfs={one}" for one in value],

@@ -137,7 +137,8 @@ def test_a_service_can_do_nothing_it_does_not_need(name: str) -> None:
     assert service["security_opt"] == ["no-new-privileges:true"]
     assert service["read_only"] is True
     assert not {"privileged", "cap_add", "devices"} & service.keys()
-    assert service["pids_limit"] == 256
+    assert service["deploy"]["resources"]["limits"]["pids"] == 256
+    assert "pids_limit" not in service, "Compose refuses it beside limits under deploy"
     assert "pid" not in service
     assert VARIANTS["gpu.yaml"].get(name, {}).get("pid") == ("host" if name == "exporter" else None), (
         "only to tell whose GPU memory it is"
@@ -147,7 +148,7 @@ def test_a_service_can_do_nothing_it_does_not_need(name: str) -> None:
 @pytest.mark.parametrize("name", SERVICES)
 def test_a_service_has_limits_and_a_pinned_image(name: str) -> None:
     service = SERVICES[name]
-    assert {"cpus", "memory"} == service["deploy"]["resources"]["limits"].keys()
+    assert {"cpus", "memory", "pids"} == service["deploy"]["resources"]["limits"].keys()
     image, _, tag = service["image"].rpartition(":")
     assert image
     assert re.fullmatch(r"v?\d+\.\d+\.\d+", tag) or service["image"] == "lmstudio/llmster-preview:cpu"
