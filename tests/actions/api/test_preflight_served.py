@@ -82,7 +82,7 @@ async def test_of_two_loads_that_fit_one_by_one_the_second_is_refused_when_its_t
 ) -> None:
     for name in loaded(sim):
         sim.daemon.unload(name)
-    sim.clock.speed = 5.0
+    sim.clock.speed = 20.0
     model = "mistralai/magistral-small-2509"
     begun = [
         (await forge.load(model, wait=None, instance_id=name, context_length=40_000)).json()
