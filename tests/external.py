@@ -26,6 +26,8 @@ STRICT_VARIABLE = "DAEMONPULSE_TEST_STRICT"
 NODE_PROJECT = Path(__file__).parent / "conformance" / "node"
 NEXT_PYTHON_SDK = Path(__file__).parents[1] / ".venv-lmstudio-next"
 """Where pip puts the Python SDK of the next release, beside the one that is installed."""
+MCP_PYTHON = Path(__file__).parents[1] / ".venv-mcp-servers"
+"""The environment of tool servers from PyPI, whose packages are not the project's."""
 MCP_SERVERS = Path(__file__).parent / "actions" / "mcp" / "node"
 JUDGES = Path(__file__).parent / "judges"
 """Programs of Go modules that have no command of their own to install: a Collector, and Alloy's parser."""
@@ -62,6 +64,11 @@ def _node_package(name: str, project: Path | None = None) -> Callable[[], Path |
         return path if (path / "package.json").is_file() else None
 
     return find
+
+
+def _python_package(name: str) -> Callable[[], Path | None]:
+    pattern = f"lib/python*/site-packages/{name.replace('-', '_')}-*.dist-info"
+    return lambda: next(iter(MCP_PYTHON.glob(pattern)), None)
 
 
 def _faketime() -> Path | None:
@@ -155,7 +162,15 @@ TOOLS: dict[str, Tool] = {
         for name in (
             "@modelcontextprotocol/server-everything",
             "@modelcontextprotocol/server-filesystem",
+            "@modelcontextprotocol/server-memory",
         )
+    },
+    **{
+        name: Tool(
+            _python_package(name),
+            "python3 -m venv .venv-mcp-servers && .venv-mcp-servers/bin/pip install -r tests/actions/mcp/servers.txt",
+        )
+        for name in ("mcp-server-fetch", "mcp-server-git", "fastmcp")
     },
     "prometheus": Tool(_debian("prometheus"), "apt-get install prometheus"),
     "prometheus-3": _prometheus_3_tool("prometheus"),
