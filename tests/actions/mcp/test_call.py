@@ -300,3 +300,68 @@ async def test_what_belongs_to_the_clients_connection_stays_there(start: Start, 
         for request in asked(log, method):
             meta = (request.get("params") or {}).get("_meta") or {}
             assert not [key for key in meta if key.startswith("io.modelcontextprotocol/")], method
+
+
+async def test_a_call_that_is_cancelled_while_its_intent_is_written_is_not_sent_and_has_its_outcome(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    gate = await start(rawbox(log=log) + rule("allow"))
+    storage, on_its_way, disk = gate.parts.service.storage, asyncio.Event(), asyncio.Event()
+    submit = storage.submit
+    writes = []
+
+    async def when_the_disk_answers(work: Any, then: Any, options: Any) -> None:
+        await disk.wait()
+        submit(work, then, **options)
+
+    def slow(work: Any, then: Any, **options: Any) -> None:
+        writes.append(asyncio.ensure_future(when_the_disk_answers(work, then, options)))
+        if options.get("audit_only"):
+            on_its_way.set()
+
+    async def is_cancelled() -> bool:
+        return await gate.metric("daemonpulse_mcp_tool_calls_total", outcome="cancelled") == 1
+
+    async with gate.client("rawbox") as client:
+        await client.call_tool("good", {})
+        await gate.outcomes(1)
+        monkeypatch.setattr(storage, "submit", slow)
+        calling = asyncio.create_task(client.call_tool("good", {}))
+        await asyncio.wait_for(on_its_way.wait(), 20)
+        calling.cancel()
+        await eventually(is_cancelled)
+        disk.set()
+        *_, last = await gate.outcomes(2)
+    assert last["detail"]["outcome"] == "cancelled"
+    assert len(await gate.audit("intent")) == 2
+    assert len(asked(log, "tools/call")) == 1
+
+
+async def test_a_tool_that_changes_while_the_intent_is_written_is_not_called(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    log = tmp_path / "log"
+    gate = await start(rawbox(log=log) + rule("allow"))
+    storage = gate.parts.service.storage
+    submit = storage.submit
+
+    def changes_first(work: Any, then: Any, **options: Any) -> None:
+        endpoint = gate.parts.mcp.pool.endpoint("rawbox")
+        assert endpoint is not None
+        assert endpoint.proxy.upstream.listing is not None
+        endpoint.proxy.upstream.listing.fingerprints["good"] = "another"
+        submit(work, then, **options)
+
+    async with gate.client("rawbox") as client:
+        await client.call_tool("good", {})
+        await gate.outcomes(1)
+        monkeypatch.setattr(storage, "submit", changes_first)
+        result = await client.call_tool("good", {})
+        assert (result.is_error, "the tool changed before the call was sent" in text_of(result)) == (
+            True,
+            True,
+        )
+        *_, last = await gate.outcomes(2)
+    assert last["detail"]["outcome"] == "refused"
+    assert len(asked(log, "tools/call")) == 1
