@@ -73,8 +73,8 @@ async def test_memory(start: Start, tmp_path: Path) -> None:
 
 @pytest.mark.external("mcp-server-git")
 async def test_git(start: Start, tmp_path: Path) -> None:
-    made = ["git", "init", "-q", "-b", "trunk", tmp_path / "work"]
-    await asyncio.to_thread(subprocess.run, made, check=True)
+    made = await asyncio.create_subprocess_exec("git", "init", "-q", "-b", "trunk", tmp_path / "work")
+    assert await made.wait() == 0
     (tmp_path / "work" / "notes.txt").write_text("new", encoding="utf-8")
     gate = await start(command("git", PYTHON, "-m", "mcp_server_git", "--repository", tmp_path / "work"))
     status = await called(gate, "git", "git_status", {"repo_path": str(tmp_path / "work")})
