@@ -85,14 +85,14 @@ _POLICY = tables.table(
     "Which tools run without being asked about? A tool whose description changed asks again.",
     ApiQuery("gates"),
     columns=[
-        Column("tool", "Tool", width=180),
+        Column("tool", "Tool", width=165),
         Column("id", "Actions", width=370, buttons=buttons.GATES),
-        Column("server", "Server", width=120),
+        Column("server", "Server", width=103),
         Column("decision", "Decision", width=90),
         Column("changed", "Changed", width=85, mappings=theme.TRUE_FALSE),
         Column("set_by", "Set by", width=110),
-        Column("rule", "Rule", width=150),
-        Column("definition_sha256", "Definition", width=120),
+        Column("rule", "Rule", width=125),
+        Column("definition_sha256", "Definition", width=95),
         Column("description", "Description"),
     ],
 )
