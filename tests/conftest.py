@@ -30,6 +30,7 @@ SLOW: Final = frozenset(
     [
         "benchmarks",
         "causes",
+        "causes",
         "compose",
         "conformance",
         "daemonpulse",

@@ -12,6 +12,8 @@ from tests.causes.faults import FAULTS, HEALTHY, drawn
 from tests.causes.judge import confusion, judged, play, play_and_judge
 from tests.external import FindTool
 
+pytestmark = [pytest.mark.first, pytest.mark.timeout(600)]
+
 SAMPLE = 40
 """Of the kinds of faults, more than three in four."""
 

@@ -16,6 +16,7 @@ from tests.dashboards.alerts import daemon_cases, gpu_cases, site_cases
 from tests.dashboards.alerts.case import Case
 from tests.dashboards.asked import BY_NAME as METRICS
 from tests.dashboards.asked import ROOT, RULE_FILES, board, catalogued, rules
+from tests.external import FindTool
 
 CASES = daemon_cases.CASES | gpu_cases.CASES | site_cases.CASES
 BY_NAME = {alert.name: alert for alert in ALERTS}
@@ -87,24 +88,29 @@ def test_an_alert_about_waiting_calls_goes_on_over_the_gaps_between_them(
     judge(promtool, [gap], tmp_path)
 
 
-def test_alerts_are_silent_when_all_is_nearly_as_bad(promtool: Path, tmp_path: Path) -> None:
+@pytest.mark.external("promtool")
+def test_alerts_are_silent_when_all_is_nearly_as_bad(external_tool: FindTool, tmp_path: Path) -> None:
     tests = [promtool_test(case, name, case.quiet, fires=False) for name, case in CASES.items()]
-    judge(promtool, tests, tmp_path)
+    judge(external_tool("promtool"), tests, tmp_path)
 
 
-def test_without_any_series_only_the_alert_about_that_fires(promtool: Path, tmp_path: Path) -> None:
+@pytest.mark.external("promtool")
+def test_without_any_series_only_the_alert_about_that_fires(external_tool: FindTool, tmp_path: Path) -> None:
     tests = [promtool_test(case, name, {}, fires=name == "LlmsterNotWatched") for name, case in CASES.items()]
-    judge(promtool, tests, tmp_path)
+    judge(external_tool("promtool"), tests, tmp_path)
 
 
-def test_alerts_are_silent_while_a_series_they_need_is_absent(promtool: Path, tmp_path: Path) -> None:
+@pytest.mark.external("promtool")
+def test_alerts_are_silent_while_a_series_they_need_is_absent(
+    external_tool: FindTool, tmp_path: Path
+) -> None:
     # The first of its series is what the alert is about; a guard that is missing is no reason to be silent.
     tests = [
         promtool_test(case, name, dict(list(case.fires.items())[1:]), fires=False)
         for name, case in CASES.items()
         if case.fires
     ]
-    judge(promtool, tests, tmp_path)
+    judge(external_tool("promtool"), tests, tmp_path)
 
 
 def test_rules_name_only_catalogued_metrics() -> None:
