@@ -40,7 +40,7 @@ from actions.live.feeds import Feeds
 from actions.live.source import LiveSource
 from actions.mcp_gate import McpGate
 from actions.metrics import Metrics
-from actions.settings import ActionsSettings
+from actions.settings import STATE_KEY, ActionsSettings
 from actions.store.audit import Audit
 from actions.store.audit_rotation import Rotation
 from actions.store.database import Storage, StorageFailed
@@ -104,7 +104,7 @@ async def serve(
     try:
         storage = await Storage.open(settings.state)
     except StorageFailed as error:
-        raise SettingsError(key="state", value=str(settings.state), fix=str(error)) from error
+        raise SettingsError(key=STATE_KEY, value=str(settings.state), fix=str(error)) from error
     async with contextlib.AsyncExitStack() as stack:
         stack.push_async_callback(storage.close)
         await _require_token(settings, storage)

@@ -21,6 +21,7 @@ from actions.mcp.server_pool import ServerPool
 from actions.mcp.server_registry import RegistryBroken
 from actions.mcp.upstream.spec import PATH_PREFIX
 from actions.metrics import Metrics
+from actions.settings import STATE_KEY
 from actions.store.audit import Audit
 from actions.store.database import Storage
 from exporter.llmster.local_files import default_home
@@ -49,7 +50,7 @@ class McpGate:
         try:
             self.pool = ServerPool(folder=folder, storage=storage, audit=audit, metrics=metrics)
         except RegistryBroken as error:
-            raise SettingsError(key="state", value=str(folder), fix=str(error)) from error
+            raise SettingsError(key=STATE_KEY, value=str(folder), fix=str(error)) from error
         self.policy = PolicyWatch(ServerPool.policy_path(folder), metrics)
         self.adoption = Adoption(
             self._mcp_json(self.pool.config),
@@ -96,7 +97,7 @@ class McpGate:
         try:
             found = self.policy.first(await self.pool.policy_store.kept_policy())
         except PolicyError as error:
-            raise SettingsError(key="state", value=str(self.policy.path.parent), fix=str(error)) from error
+            raise SettingsError(key=STATE_KEY, value=str(self.policy.path.parent), fix=str(error)) from error
         await self.pool.begin_with(found)
         self.adoption.move(self._mcp_json(found.config))
 

@@ -11,7 +11,7 @@ from collections.abc import Mapping
 from dataclasses import dataclass
 from functools import partial
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 from exporter import settings as shared
 from exporter.settings import DaemonSettings
@@ -25,7 +25,7 @@ from exporter.shared.settings_table import (
     host_names,
     label_matchers,
     listen_address,
-    read_toml,
+    read_configuration,
     reader,
     refuse_unknown_variables,
     table_of,
@@ -152,6 +152,10 @@ def state_folder(flags: Mapping[str, str | None], environ: Mapping[str, str] | N
     return Path(value).expanduser() if value else default_state(environ)
 
 
+STATE_KEY: Final = "--state or DAEMONPULSE_ACTIONS_STATE"
+"""How errors name the setting of the state folder."""
+
+
 def default_state(environ: Mapping[str, str]) -> Path:
     """Return the default state folder. Source: XDG Base Directory Specification."""
     base = environ.get("XDG_STATE_HOME") or ""
@@ -159,11 +163,8 @@ def default_state(environ: Mapping[str, str]) -> Path:
 
 
 def _reader(flags: Mapping[str, str | None], environ: Mapping[str, str]) -> Raw:
-    config = flags.get("config") or environ.get("DAEMONPULSE_CONFIG") or ""
-    table: Mapping[str, Any] = {}
-    if config:
-        known = (setting.key for setting in SETTINGS)
-        table = table_of(read_toml(Path(config)), "actions", known, config)
+    content, path = read_configuration(flags, environ)
+    table = table_of(content, "actions", [setting.key for setting in SETTINGS], path)
     return reader(SETTINGS, flags=flags, environ=environ, table=table, name="actions")
 
 

@@ -30,7 +30,7 @@ from exporter.shared.settings_table import (
     label_matchers,
     listen_address,
     number,
-    read_toml,
+    read_configuration,
     reader,
     refuse_unknown_keys,
     refuse_unknown_variables,
@@ -195,8 +195,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
     """
     environ = os.environ if environ is None else environ
     refuse_unknown_variables(environ, [row.env for row in SETTINGS], prefix=PREFIX, foreign=_FOREIGN_PREFIXES)
-    config_path = flags.get("config") or environ.get(_BY_KEY["config"].env) or ""
-    table, daemon_tables = _read_file(Path(config_path)) if config_path else ({}, [])
+    table, daemon_tables = _tables(*read_configuration(flags, environ))
 
     raw = reader(SETTINGS, flags=flags, environ=environ, table=table, name="exporter")
     host, port = listen_address(*raw("listen"), port=9810)
@@ -296,15 +295,14 @@ def _daemons(tables: list[dict[str, Any]], environ: Mapping[str, str]) -> tuple[
     return tuple(daemons)
 
 
-def _read_file(path: Path) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
-    content = read_toml(path)
-    refuse_unknown_keys(content, ("exporter", "daemons", "actions", "tap"), str(path))
+def _tables(content: dict[str, Any], path: str) -> tuple[Mapping[str, Any], list[dict[str, Any]]]:
+    refuse_unknown_keys(content, ("exporter", "daemons", "actions", "tap"), path)
     daemons = content.get("daemons", [])
     if not isinstance(daemons, list) or not all(isinstance(daemon, dict) for daemon in daemons):
         raise SettingsError(
             key=f"{path} daemons", value="", fix="write each as a table of its own, [[daemons]]"
         )
-    return table_of(content, "exporter", (key for key in _BY_KEY if key != "config"), str(path)), daemons
+    return table_of(content, "exporter", (key for key in _BY_KEY if key != "config"), path), daemons
 
 
 def _default_name(url: str) -> str:

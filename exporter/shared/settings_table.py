@@ -79,17 +79,24 @@ def reader(
     return raw
 
 
-def read_toml(path: Path) -> dict[str, Any]:
-    """Read a TOML file. Raises SettingsError."""
+def read_configuration(
+    flags: Mapping[str, str | None], environ: Mapping[str, str]
+) -> tuple[dict[str, Any], str]:
+    """Read the TOML file that a flag or variable names; return its content and path, both empty without one.
+
+    Raises SettingsError.
+    """
+    variable = PREFIX + "CONFIG"
+    path, key = (flags["config"], "--config") if flags.get("config") else (environ.get(variable), variable)
+    if not path:
+        return {}, ""
     try:
-        return tomllib.loads(bounded_file.read_text(path))
+        return tomllib.loads(bounded_file.read_text(Path(path))), path
     except (OSError, ValueError) as error:  # ValueError: not TOML, not UTF-8, too large, or no path at all
         reason = bounded_file.why(error)
         if isinstance(error, tomllib.TOMLDecodeError):
             reason = f"not valid TOML: {reason}"
-        raise SettingsError(
-            key="config", value=str(path), fix=f"the file cannot be read ({reason})"
-        ) from None
+        raise SettingsError(key=key, value=path, fix=f"the file cannot be read ({reason})") from None
 
 
 def table_of(content: Mapping[str, Any], name: str, known: Iterable[str], where: str) -> Mapping[str, Any]:

@@ -20,7 +20,7 @@ from exporter.shared.settings_table import (
     host_names,
     listen_address,
     number,
-    read_toml,
+    read_configuration,
     reader,
     refuse_unknown_variables,
     table_of,
@@ -76,9 +76,8 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
     environ = os.environ if environ is None else environ
     common = shared.load({key: flags.get(key) for key in SHARED}, environ)
     refuse_unknown_variables(environ, [row.env for row in SETTINGS], prefix=PREFIX)
-    config = flags.get("config") or environ.get("DAEMONPULSE_CONFIG") or ""
-    keys = [row.key for row in SETTINGS]
-    table = table_of(read_toml(Path(config)), "tap", keys, config) if config else {}
+    content, path = read_configuration(flags, environ)
+    table = table_of(content, "tap", [row.key for row in SETTINGS], path)
     raw = reader(SETTINGS, flags=flags, environ=environ, table=table, name="tap")
 
     host, port = listen_address(*raw("listen"), port=1235)

@@ -229,7 +229,9 @@ def test_every_mistake_in_the_file_is_one_line_with_key_value_and_fix(
 
 def test_a_file_that_is_not_there_or_not_text_is_named(tmp_path: Path) -> None:
     missing = str(tmp_path / "missing.toml")
-    assert refusal({"config": missing}, {}).startswith(f"config={missing}: the file cannot be read")
+    assert refusal({"config": missing}, {}).startswith(f"--config={missing}: the file cannot be read")
+    told = refusal({}, {"DAEMONPULSE_CONFIG": missing})
+    assert told.startswith(f"DAEMONPULSE_CONFIG={missing}: the file cannot be read")
 
     (tmp_path / "binary.toml").write_bytes(b"\xff\xfe")
     assert "(not text)" in refusal({"config": str(tmp_path / "binary.toml")}, {})
