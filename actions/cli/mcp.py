@@ -56,7 +56,7 @@ def undo(*, api: Api, as_json: bool, dry_run: bool) -> None:
 @click.argument("tool", required=False)
 @client_flags
 def list_(*, api: Api, as_json: bool, server: str | None, tool: str | None) -> None:
-    """List the servers, the tools of SERVER with their decisions, or the whole definition of TOOL.
+    """List servers, tools of SERVER, or the definition of TOOL.
 
     \b
     Example:  daemonpulse actions mcp list toolbox

@@ -2,6 +2,7 @@
 
 import asyncio
 import time
+from typing import Any
 
 import httpx
 import pytest
@@ -39,6 +40,18 @@ async def ask(url: str) -> None:
     assert [answer.status_code for answer in answers] == [200] * REQUESTS
 
 
+def used(before: Scraped, after: Scraped, gpu: str) -> Any:
+    """What a GPU used between two scrapes, within 1 %."""
+    name = "gpu_energy_joules_total"
+    return pytest.approx(total(after, name, gpu=gpu) - total(before, name, gpu=gpu), rel=0.01)
+
+
+def parts(before: Scraped, after: Scraped, gpu: str) -> float:
+    """What of it models and idling have."""
+    names = ("gpu_energy_idle_joules_total", "llmster_energy_joules_total")
+    return sum(total(after, name, gpu=gpu) - total(before, name, gpu=gpu) for name in names)
+
+
 async def test_requests_and_idle_add_up_to_what_each_gpu_used(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(energy, "HOLD_S", 0.0)
     with otlp_sink() as received:
@@ -55,23 +68,22 @@ async def test_requests_and_idle_add_up_to_what_each_gpu_used(monkeypatch: pytes
             before = await exporter.until(lambda scraped: scraped.value("llmster_log_stream_up") == 1)
             await ask(sim.url)
             after = await exporter.until(
-                lambda scraped: total(scraped, "llmster_request_energy_joules_count") == REQUESTS, within_s=60
+                lambda scraped: (
+                    total(scraped, "llmster_request_energy_joules_count") == REQUESTS
+                    # What a GPU has just used is shared out at the reading after it.
+                    and all(parts(before, scraped, gpu) == used(before, scraped, gpu) for gpu in METHODS)
+                ),
+                within_s=60,
             )
             async with asyncio.timeout(30):
                 while len(received.spans) < REQUESTS:  # noqa: ASYNC110 - the receiver is a thread
                     await asyncio.sleep(0.05)
     for gpu, method in METHODS.items():
-        used, idle, models = (
-            total(after, name, gpu=gpu) - total(before, name, gpu=gpu)
-            for name in (
-                "gpu_energy_joules_total",
-                "gpu_energy_idle_joules_total",
-                "llmster_energy_joules_total",
-            )
-        )
         assert after.value("gpu_energy_joules_total", gpu=gpu, method=method)
-        assert used > 0
-        assert models + idle == pytest.approx(used, rel=0.01)
+        assert total(after, "gpu_energy_joules_total", gpu=gpu) > total(
+            before, "gpu_energy_joules_total", gpu=gpu
+        )
+        assert parts(before, after, gpu) == used(before, after, gpu)
     requests = total(after, "llmster_request_energy_joules_sum")
     assert requests > 0
     assert requests == pytest.approx(total(after, "llmster_energy_joules_total"), rel=0.01)

@@ -12,6 +12,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from threading import Thread
 from typing import Any, Self
+from urllib.parse import urlencode
 
 import httpx
 import pytest
@@ -37,6 +38,8 @@ from tests.actions.mcp.conftest import toolbox
 
 pytestmark = pytest.mark.slow
 
+MAX_QUERY = 60_000
+"""A longer request line ends the connection, as the server's limit of 64 KiB says."""
 EXAMPLES = int(os.environ.get("DAEMONPULSE_TEST_FUZZ_EXAMPLES", "12"))
 """Per operation; more find more, and CI has minutes, not hours."""
 
@@ -175,6 +178,8 @@ def test_no_request_brings_it_down(api: Any, background: Background, mode: Gener
                 case.headers.pop(
                     "Authorization", None
                 )  # made-up tokens are refused, and nothing behind them is tried
+            if len(urlencode(case.query or {}, doseq=True)) > MAX_QUERY:
+                return
             response = case.call(headers=headers, timeout=30)
             answers[response.status_code] += 1
             case.validate_response(response, checks=CHECKS)
