@@ -79,11 +79,11 @@ def _quotes_are_overlooked(patch: pytest.MonkeyPatch) -> None:
 
 
 def _what_is_not_toml_is_not_caught(patch: pytest.MonkeyPatch) -> None:
-    def read(path: Path) -> tuple[dict[str, Any], list[dict[str, Any]]]:
-        content = tomllib.loads(path.read_text(encoding="utf-8", errors="replace"))
-        return content.get("exporter", {}), content.get("daemons", [])
+    def read(flags: dict[str, str], _: object) -> tuple[dict[str, Any], str]:
+        path = flags["config"]
+        return tomllib.loads(Path(path).read_text(encoding="utf-8", errors="replace")), path
 
-    patch.setattr(settings, "_read_file", read)
+    patch.setattr(settings, "read_configuration", read)
 
 
 def _shorter_secrets_go_first(patch: pytest.MonkeyPatch) -> None:

@@ -143,8 +143,11 @@ async def test_one_odd_answer_never_crashes_or_hangs_a_scrape_and_is_over_with_t
         assert all(value == 1 for name, _, value in odd.samples if name == "daemonpulse_collector_success")
         if not is_up(odd):
             assert odd.names(daemon="box") - COUNTED == ALWAYS
-        healed = await exporter.until(is_up)
-    assert healed.value("llmster_instance_info", instance_id="qwen/qwen3-8b") == 1
+        await exporter.until(
+            lambda scraped: (
+                is_up(scraped) and scraped.value("llmster_instance_info", instance_id="qwen/qwen3-8b") == 1
+            )
+        )
 
 
 async def test_odd_messages_are_counted_by_kind(start_exporter: StartExporter) -> None:
