@@ -15,7 +15,7 @@ __all__ = ["_external_tool", "_promtool", "pytest_runtest_setup"]
 settings.register_profile("unhurried", deadline=None, suppress_health_check=[HealthCheck.too_slow])
 settings.load_profile("unhurried")
 # For `python -m tests.gate --fast`: a glance at each property.
-settings.register_profile("fast", settings.get_profile("unhurried"), max_examples=10, database=None)
+settings.register_profile("fast", settings.get_profile("unhurried"), max_examples=4, database=None)
 # For tests.mutation: whether a mutant is noticed matters there, and the smallest example of it does not.
 settings.register_profile(
     "mutation",

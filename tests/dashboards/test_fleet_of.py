@@ -7,12 +7,15 @@ import urllib.error
 import urllib.request
 from pathlib import Path
 
+import pytest
+
 from tests.dashboards.fleet_of import Host, host_names, serving, simulated
 
 LIMIT_S = 60.0
 """Only a guard, for a host that has other things to do."""
 
 
+@pytest.mark.slow
 def test_a_simulated_host_is_served_as_two_that_sort_by_their_names(tmp_path: Path) -> None:
     with contextlib.ExitStack() as ends:
         (host,) = ends.enter_context(simulated(["idle"], tmp_path / "log"))

@@ -45,6 +45,7 @@ def begun(members: tuple[Member, ...], planned: FleetPlan) -> tuple[Member, ...]
     )
 
 
+@pytest.mark.slow
 def test_in_every_state_no_request_is_ended_the_wave_holds_and_enough_go_on_serving() -> None:
     for members in every_state():
         by_name = {one.name: one for one in members}
@@ -67,6 +68,7 @@ def test_in_every_state_no_request_is_ended_the_wave_holds_and_enough_go_on_serv
             assert planned.waiting.keys().isdisjoint(box.name for box, _ in boxes)
 
 
+@pytest.mark.slow
 def test_every_state_comes_to_its_goal_when_loads_succeed_and_requests_end() -> None:
     for members in every_state():
         for at_least, wave in ((0, 1), (2, 1), (4, 2)):

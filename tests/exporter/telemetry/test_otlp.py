@@ -143,6 +143,7 @@ def test_spans_arrive_over_grpc_when_the_user_chose_it(monkeypatch: pytest.Monke
     assert names == ["chat qwen", "prefill", "reasoning", "answer"]
 
 
+@pytest.mark.slow
 def test_the_end_comes_within_five_seconds_although_the_receiver_never_answers(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -385,6 +385,7 @@ def test_patterns_keys_and_repeated_items_of_a_schema_are_judged() -> None:
     assert found({"uniqueItems": False}, [1, 1]) is None
 
 
+@pytest.mark.slow
 def test_a_schema_that_doubles_with_each_level_is_given_up() -> None:
     twice = {
         "$defs": {"t": {"anyOf": [{"required": ["no"], "additionalProperties": {"$ref": "#/$defs/t"}}] * 2}}
