@@ -79,7 +79,7 @@ _LINKS: Final = {
 def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | None) -> int:
     """Run the demo; return the exit code: 0 fine, 1 something was not as promised. Exits when asked wrongly."""
     if unknown := [part for part in scenario.split("+") if part not in SCENARIOS]:
-        fail(f"--scenario={unknown[0]}: choose of {', '.join(SCENARIOS)}")
+        fail(f"--scenario={scenario}: there is no {unknown[0]!r}; choose of {', '.join(SCENARIOS)}")
     if urls_file is not None and not os.access(urls_file.absolute().parent, os.W_OK):
         fail(f"--urls-file={urls_file}: its folder does not exist or cannot be written; choose another")
     try:

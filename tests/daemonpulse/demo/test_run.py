@@ -50,11 +50,13 @@ def test_demo_without_prometheus_says_what_it_would_add(tmp_path: Path) -> None:
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.parametrize("scenario", ["sunday", "stuck+sunday"])
-def test_demo_refuses_an_unknown_scenario_by_name(scenario: str) -> None:
+@pytest.mark.parametrize(
+    ("scenario", "unknown"), [("sunday", "sunday"), ("stuck+sunday", "sunday"), ("demo+", "")]
+)
+def test_demo_refuses_an_unknown_scenario_by_name(scenario: str, unknown: str) -> None:
     ended = daemonpulse("demo", "--scenario", scenario)
     assert ended.returncode == 2
-    assert "--scenario=sunday: choose of idle, steady" in ended.stderr
+    assert f"--scenario={scenario}: there is no {unknown!r}; choose of idle, steady" in ended.stderr
     assert ended.stderr.count("\n") == 1
 
 
