@@ -133,11 +133,14 @@ def audit_archive(*, older_than: int, archive: Path, **flags: str | None) -> Non
     from actions.store.audit_archive import prune
     from actions.store.chain import AuditBroken
 
+    now_ms = round(time.time() * 1000)
+
     async def cut(storage: Storage) -> Pruned | None:
         return await prune(
             storage,
             Audit(storage),
-            before_ms=round(time.time() * 1000) - older_than * 1000,
+            before_ms=now_ms - older_than * 1000,
+            now_ms=now_ms,
             archive=archive,
             actor=Actor("cli", Scope.ADMIN),
         )

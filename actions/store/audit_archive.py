@@ -7,10 +7,14 @@ the one before it ends, and the last ends where the database begins.
 from __future__ import annotations
 
 import asyncio
+import contextlib
+import errno
 import gzip
 import json
 import os
+import re
 import sqlite3
+import stat
 import zlib
 from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
@@ -25,6 +29,7 @@ from actions.store.database import Storage
 
 FOLDER: Final = "audit-archive"
 """Within the state folder: where rotated rows go."""
+_NAME: Final = re.compile(r"audit-([0-9]{12,18})\.jsonl\.gz")
 _DAY_MS: Final = 24 * 3600 * 1000
 _COVERS_PER_ROW: Final = 128
 _MAX_LINE_BYTES: Final = 1024 * 1024
@@ -65,6 +70,7 @@ async def prune(
     audit: Audit,
     *,
     before_ms: int,
+    now_ms: int,
     archive: Path,
     actor: Actor,
     most_rows: int = 2**62,
@@ -72,10 +78,10 @@ async def prune(
     """Move the oldest rows, those older than `before_ms`, into a new file; None if no row may be moved.
 
     What stays: the first younger row and what follows, the first intent whose outcome can still come and what follows,
-    and the last row. A name that ends in .gz is compressed. Raises AuditBroken (nothing is moved), StorageFailed, and
-    OSError (FileExistsError too).
+    and the last row. A row of a day that is yet to come, by a clock that was wrong, holds nothing up. A name in .gz is
+    compressed. Raises AuditBroken (nothing is moved), StorageFailed, and OSError (FileExistsError too).
     """
-    moved = await storage.scan(lambda db: _write_archive(db, before_ms, archive, most_rows))
+    moved = await storage.scan(lambda db: _write_archive(db, archive, before_ms, now_ms, most_rows))
     if moved is None:
         return None
     entries = await storage.write(lambda db: _cut(db, audit, moved, archive.name, actor))
@@ -85,17 +91,26 @@ async def prune(
 
 async def verify_all(storage: Storage, archives: Sequence[Path], *, expected: Head | None = None) -> Report:
     """Recompute the chain of the database and of archives. Raises AuditBroken, StorageFailed, OSError."""
-    read = [await asyncio.to_thread(read_archive, file, expected) for file in archives]
-    in_archive = expected is not None and any(found for _, found in read)
-    head, cuts, start = await storage.scan(
-        lambda db: (*chain.verify_rows(db, None if in_archive else expected), chain.start_of(db))
-    )
+
+    def of_database(db: sqlite3.Connection) -> tuple[Head | None, tuple[Cut, ...], Head]:
+        start = chain.start_of(db)
+        within = expected if expected is None or expected.seq >= start.seq else None
+        return (*chain.verify_rows(db, within), start)
+
+    head, cuts, start = await storage.scan(of_database)
+    read = [
+        await asyncio.to_thread(read_archive, file, expected)
+        for file in archives
+        if not _is_left_over(file, storage.path.parent, start)
+    ]
+    if expected is not None and expected.seq < start.seq and not any(found for _, found in read):
+        raise chain.elsewhere(expected)
+    known = {cut.through for cut in cuts}
     by_end = {one.through: one for one, _ in read}
     used: list[Archived] = []
     while start.seq > 0 and start in by_end:
         used.append(by_end.pop(start))
         start = used[-1].after
-    known = {cut.through for cut in cuts}
     for one in by_end.values():
         if one.through not in known:
             raise AuditBroken(one.through.seq, f"no row of the audit says that {one.file} was moved there")
@@ -103,6 +118,17 @@ async def verify_all(storage: Storage, archives: Sequence[Path], *, expected: He
         cut.through.seq >= start.seq and expected.seq >= cut.signed_by for cut in cuts
     )
     return Report(head, cuts, tuple(reversed(used)), start.seq, vouched)
+
+
+def name_of(first: int) -> str:
+    """Name the archive in the state folder that begins with a row."""
+    return f"audit-{first:012d}.jsonl.gz"
+
+
+def _is_left_over(file: Path, state: Path, start: Head) -> bool:
+    """Tell whether a rotation that was killed left an archive: the database has its rows, which begin after `start`."""
+    named = _NAME.fullmatch(file.name)
+    return named is not None and file.parent == state / FOLDER and int(named[1]) > start.seq
 
 
 def read_archive(file: Path, expected: Head | None = None) -> tuple[Archived, bool]:
@@ -145,16 +171,25 @@ def _with(first: Mapping[str, Any], rest: Iterator[Mapping[str, Any]]) -> Iterat
     yield from rest
 
 
-def _opened(file: Path) -> IO[bytes]:
-    if file.suffix == ".gz":
-        return cast("IO[bytes]", gzip.open(file))
-    return file.open("rb")
+@contextlib.contextmanager
+def _opened(file: Path) -> Iterator[IO[bytes]]:
+    """Open a plain file, without waiting for what is none. Raises OSError."""
+    with os.fdopen(os.open(file, os.O_RDONLY | os.O_NONBLOCK), "rb") as raw:
+        if not stat.S_ISREG(os.fstat(raw.fileno()).st_mode):
+            raise OSError(errno.EINVAL, "not a plain file", str(file))
+        if file.suffix != ".gz":
+            yield raw
+            return
+        with gzip.open(raw) as unpacked:
+            yield cast("IO[bytes]", unpacked)
 
 
-def _write_archive(db: sqlite3.Connection, before_ms: int, archive: Path, most_rows: int) -> Pruned | None:
+def _write_archive(
+    db: sqlite3.Connection, archive: Path, before_ms: int, now_ms: int, most_rows: int
+) -> Pruned | None:
     """Write and verify the archive; a file that cannot be finished is removed."""
     first = db.execute("SELECT seq, previous FROM audit ORDER BY seq LIMIT 1").fetchone()
-    last = _last_to_go(db, before_ms, most_rows)
+    last = _last_to_go(db, before_ms, now_ms, most_rows)
     if first is None or last is None:
         return None
     start = Head(first["seq"] - 1, first["previous"])
@@ -168,10 +203,20 @@ def _write_archive(db: sqlite3.Connection, before_ms: int, archive: Path, most_r
             raw.flush()
             os.fsync(raw.fileno())
         _require_equal(read_archive(archive)[0].through, through, archive)
+        _sync_folder(archive.parent)
     except BaseException:
         archive.unlink(missing_ok=True)
         raise
     return Pruned(through.seq - start.seq, through)
+
+
+def _sync_folder(folder: Path) -> None:
+    """Put a new name on disk: a crash may lose a file whose content alone was synced."""
+    descriptor = os.open(folder, os.O_RDONLY | os.O_DIRECTORY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)
 
 
 def _require_equal(read: Head, written: Head, archive: Path) -> None:
@@ -187,20 +232,21 @@ def _written(db: sqlite3.Connection, last: int, out: IO[bytes]) -> Iterator[Mapp
         yield values
 
 
-def _last_to_go(db: sqlite3.Connection, before_ms: int, most_rows: int) -> int | None:
+def _last_to_go(db: sqlite3.Connection, before_ms: int, now_ms: int, most_rows: int) -> int | None:
     """Name the last row that may be moved.
 
     A day-old intent without an unfinished operation has lost its outcome and may be moved.
     """
+    tomorrow_ms = now_ms + _DAY_MS
     (limit,) = db.execute(
         "SELECT min(seq) FROM ("
-        " SELECT min(seq) AS seq FROM audit WHERE at_ms >= ?"
+        " SELECT min(seq) AS seq FROM audit WHERE at_ms >= ? AND at_ms <= ?"
         " UNION ALL SELECT max(seq) FROM audit"
         " UNION ALL SELECT min(seq) + ? FROM audit"
         " UNION ALL SELECT min(seq) FROM audit AS begun WHERE kind = 'intent'"
-        "  AND (at_ms >= ? OR operation IN (SELECT id FROM operations WHERE finished_ms IS NULL))"
+        "  AND (at_ms BETWEEN ? AND ? OR operation IN (SELECT id FROM operations WHERE finished_ms IS NULL))"
         "  AND NOT EXISTS (SELECT 1 FROM audit WHERE operation = begun.operation AND kind = 'outcome'))",
-        (before_ms, min(most_rows, 2**40), before_ms - _DAY_MS),
+        (before_ms, tomorrow_ms, min(most_rows, 2**40), now_ms - _DAY_MS, tomorrow_ms),
     ).fetchone()
     if limit is None:
         return None

@@ -7,14 +7,14 @@ import logging
 import sqlite3
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Final
 
 from actions.domain.actor import internal
 from actions.store.audit import Audit
-from actions.store.audit_archive import FOLDER, prune
+from actions.store.audit_archive import FOLDER, name_of, prune
 from actions.store.chain import AuditBroken
 from actions.store.database import Storage, StorageFailed
+from actions.store.file_identity import require_private_folder
 
 log = logging.getLogger(__name__)
 
@@ -25,6 +25,7 @@ ROWS_PER_ARCHIVE: Final = 50_000
 _LEAST_ROWS: Final = 100
 """With fewer rows than this the size of the database is not the audit's."""
 _DAY_MS: Final = 24 * 3600 * 1000
+_ANY_AGE: Final = 2**62
 
 
 class Rotation:
@@ -62,19 +63,22 @@ class Rotation:
         Raises StorageFailed, AuditBroken, OSError.
         """
         now_ms = self._clock_ms()
-        first, last, oldest_ms, used_bytes = await self._storage.scan(_sizes)
+        first, last, oldest_ms, used_bytes = await self._storage.scan(lambda db: _sizes(db, now_ms))
         if self._max_bytes and used_bytes > self._max_bytes and last - first >= _LEAST_ROWS:
-            before_ms, most_rows = now_ms, max(1, (last - first) // 3)
+            before_ms, most_rows = _ANY_AGE, max(1, (last - first) // 3)
         elif self._max_days and oldest_ms < now_ms - self._max_days * _DAY_MS:
             before_ms, most_rows = now_ms - self._max_days * _DAY_MS, ROWS_PER_ARCHIVE
         else:
             return False
         self.folder.mkdir(mode=0o700, exist_ok=True)
-        archive = self._free_name(first)
+        require_private_folder(self.folder)
+        archive = self.folder / name_of(first)
+        archive.unlink(missing_ok=True)  # left by one that was killed; the rows are here still
         moved = await prune(
             self._storage,
             self._audit,
             before_ms=before_ms,
+            now_ms=now_ms,
             archive=archive,
             actor=ROTATION,
             most_rows=min(most_rows, ROWS_PER_ARCHIVE),
@@ -83,19 +87,16 @@ class Rotation:
             log.info("audit rotated", extra={"rows": moved.rows, "archive": str(archive)})
         return moved is not None
 
-    def _free_name(self, first: int) -> Path:
-        """Name a new archive; one that a crash left before its rows were cut keeps its name."""
-        for number in range(1000):
-            file = self.folder / f"audit-{first:012d}{f'-{number}' if number else ''}.jsonl.gz"
-            if not file.exists():
-                return file
-        raise FileExistsError(f"{self.folder} holds 1000 archives that begin with row {first}")
 
+def _sizes(db: sqlite3.Connection, now_ms: int) -> tuple[int, int, int, int]:
+    """Give the first and last row, the time of the first, and the bytes of the database that are in use.
 
-def _sizes(db: sqlite3.Connection) -> tuple[int, int, int, int]:
-    """Give the first and last row, the time of the first, and the bytes of the database that are in use."""
+    A row of a day that is yet to come was written by a clock that was wrong: the next one tells the time.
+    """
     first, last = db.execute("SELECT coalesce(min(seq), 0), coalesce(max(seq), 0) FROM audit").fetchone()
-    oldest = db.execute("SELECT at_ms FROM audit WHERE seq = ?", (first,)).fetchone()
+    oldest = db.execute(
+        "SELECT at_ms FROM audit WHERE at_ms <= ? ORDER BY seq LIMIT 1", (now_ms + _DAY_MS,)
+    ).fetchone()
     page, pages, free = (
         db.execute(f"PRAGMA {name}").fetchone()[0] for name in ("page_size", "page_count", "freelist_count")
     )

@@ -238,12 +238,17 @@ def _require(db: sqlite3.Connection, expected: Head, start: Head) -> None:
     if expected.seq == start.seq and start.hash is not None and expected.is_of(start.hash):
         return
     if expected.seq < start.seq:
-        raise AuditBroken(
-            expected.seq, "is not in the database any more; give the archive that it went into (--archive)"
-        )
+        raise elsewhere(expected)
     row = db.execute("SELECT hash FROM audit WHERE seq = ?", (expected.seq,)).fetchone()
     if row is None or not expected.is_of(row["hash"]):
         raise AuditBroken(expected.seq, "differs from the head noted earlier: rows were cut off or rewritten")
+
+
+def elsewhere(expected: Head) -> AuditBroken:
+    """Say that the row of a noted head is in an archive that was not given."""
+    return AuditBroken(
+        expected.seq, "is not in the database any more; give the archive that it went into (--archive)"
+    )
 
 
 def _text(value: str | None) -> str | None:

@@ -1,7 +1,8 @@
-"""Digests of rows outside the audit that its chain covers: tokens, gates, pins, the desired state, operations.
+"""Digests of rows outside the audit that its chain covers: tokens, gates, pins, the kept policy, desired, operations.
 
 Temporary triggers on the program's own connections note every row that changes; the next audit row, in the same
-transaction, holds its digest. A change by another program notes nothing, so the digest in the chain stays another one.
+transaction, holds `NEW<OLD`: the digests after and before. A change by another program notes nothing, so the digest in
+the chain stays another one, also when the program changes the row later: then OLD is not what the chain has.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -45,6 +46,7 @@ TABLES: Final = (
     Table("tokens", ("id",)),
     Table("mcp_rules", ("server", "tool")),
     Table("mcp_pins", ("server", "tool")),
+    Table("mcp_policy", ("id",)),
     Table("desired", ("daemon", "instance_id")),
     Table("reaper", ("daemon",)),
     Table("fleet", ("name",)),
@@ -53,38 +55,65 @@ TABLES: Final = (
 _BY_NAME: Final = {table.name: table for table in TABLES}
 
 Covers = dict[str, str | None]
-"""`table/key` to the digest of the row; None for one that was deleted."""
+"""`table/key` to `NEW<OLD`, each empty where there is no row; a digest alone, or None, does not tell OLD."""
+
+_DIGEST: Final = "covered_digest"
+"""SQL function of a table's name and the values of a row."""
 
 
 def watch(db: sqlite3.Connection) -> None:
     """Note, on this connection, the rows that change. Tables that an older schema lacks are left out."""
+    columns = {
+        table.name: tuple(row["name"] for row in db.execute(f"PRAGMA main.table_info({table.name})"))
+        for table in TABLES
+    }
+
+    def digest(name: str, *values: Any) -> str:
+        return _digest(_BY_NAME[name], dict(zip(columns[name], values, strict=True)))
+
+    db.create_function(_DIGEST, -1, digest, deterministic=True)
+    db.execute("PRAGMA recursive_triggers = ON")  # so that INSERT OR REPLACE tells of the row that it deletes
     db.execute(
-        "CREATE TEMP TABLE IF NOT EXISTS touched (name TEXT, key TEXT, PRIMARY KEY (name, key)) STRICT"
+        "CREATE TEMP TABLE IF NOT EXISTS touched (name TEXT, key TEXT, was TEXT, PRIMARY KEY (name, key)) STRICT"
     )
-    there = {row[0] for row in db.execute("SELECT name FROM main.sqlite_master WHERE type = 'table'")}
     for table in TABLES:
-        if table.name not in there:
+        if not columns[table.name]:
             continue
-        for event, row, when in (
-            ("INSERT", "NEW", "1"),
-            ("UPDATE", "NEW", table.when),
-            ("DELETE", "OLD", "1" if table.name != "operations" else "0"),
+        for event, when in (
+            ("INSERT", "1"),
+            ("UPDATE", table.when),
+            ("DELETE", "1" if table.name != "operations" else "0"),
         ):
-            key = f"json_array({', '.join(f'{row}.{column}' for column in table.key)})"
-            note = f"INSERT OR IGNORE INTO touched VALUES ('{table.name}', {key})"  # noqa: S608 - fixed names
-            db.execute(
-                f"CREATE TEMP TRIGGER IF NOT EXISTS touched_{table.name}_{event.lower()} "
-                f"AFTER {event} ON main.{table.name} WHEN {when} BEGIN {note}; END"
-            )
+            _watch(db, table, columns[table.name], event, when)
+
+
+def _watch(db: sqlite3.Connection, table: Table, columns: tuple[str, ...], event: str, when: str) -> None:
+    """Note, at one kind of event, the row's key, and its digest before the transaction."""
+    row = "NEW" if event == "INSERT" else "OLD"
+    key = f"json_array({', '.join(f'{row}.{column}' for column in table.key)})"
+    values = ", ".join(f"OLD.{column}" for column in columns)
+    was = "NULL" if event == "INSERT" else f"{_DIGEST}('{table.name}', {values})"
+    # Not INSERT OR IGNORE: a statement with OR REPLACE takes its own rule into its triggers.
+    note = (
+        f"INSERT INTO touched SELECT '{table.name}', {key}, {was} "  # noqa: S608 - fixed names
+        f"WHERE NOT EXISTS (SELECT 1 FROM touched WHERE name = '{table.name}' AND key = {key})"
+    )
+    db.execute(
+        f"CREATE TEMP TRIGGER IF NOT EXISTS touched_{table.name}_{event.lower()} "
+        f"AFTER {event} ON main.{table.name} WHEN {when} BEGIN {note}; END"
+    )
 
 
 def take(db: sqlite3.Connection) -> Covers:
     """Return the digests of what changed in this transaction since the last time."""
-    changed = db.execute("SELECT name, key FROM temp.touched").fetchall()
+    changed = db.execute("SELECT name, key, was FROM temp.touched").fetchall()
     if not changed:
         return {}
     db.execute("DELETE FROM temp.touched")
-    return {f"{name}/{key}": _digest_of(db, _BY_NAME[name], json.loads(key)) for name, key in changed}
+    return {
+        f"{name}/{key}": f"{_digest_of(db, _BY_NAME[name], json.loads(key)) or ''}<{was or ''}"
+        for name, key, was in changed
+    }
 
 
 def all_rows(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
@@ -97,15 +126,15 @@ def all_rows(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
 def verify(db: sqlite3.Connection, broken: Callable[[int, str], Exception]) -> None:
     """Compare every covered row with the latest digest in the chain. Raises what `broken` makes."""
     latest: dict[str, tuple[str | None, int, int]] = {}
-    for row in db.execute("SELECT seq, at_ms, covers FROM audit WHERE covers IS NOT NULL ORDER BY seq"):
-        try:
-            covers = json.loads(row["covers"])
-            keys = {_same_key(key): digest for key, digest in covers.items()}
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise broken(row["seq"], "its digests are not readable") from error
-        for key, digest in keys.items():
-            latest[key] = digest, row["seq"], row["at_ms"]
-    (newest,) = db.execute("SELECT max(at_ms) FROM audit").fetchone()
+    (first, newest) = db.execute("SELECT min(seq), max(at_ms) FROM audit").fetchone()
+    for seq, at_ms, key, digest, was in _recorded(db, broken):
+        known, since, _ = latest.get(key, (None, 0, 0))
+        is_archived = first > 1 and not since  # what was recorded of it before is in an archive
+        if was is not None and was != (known or "") and not is_archived:
+            raise broken(
+                seq, f"{_named(key)} was changed by another program before this row, after row {since}"
+            )
+        latest[key] = digest, seq, at_ms
     for key, digest in all_rows(db):
         known, seq, _ = latest.pop(_same_key(key), (None, 0, 0))
         if known is None:
@@ -118,13 +147,32 @@ def verify(db: sqlite3.Connection, broken: Callable[[int, str], Exception]) -> N
             raise broken(seq, f"{_named(key)} was deleted by another program after this row recorded it")
 
 
+def _recorded(
+    db: sqlite3.Connection, broken: Callable[[int, str], Exception]
+) -> Iterator[tuple[int, int, str, str | None, str | None]]:
+    """Yield what the chain says of rows, in order: seq, time, key, digest, and the digest before where it is told."""
+    for row in db.execute("SELECT seq, at_ms, covers FROM audit WHERE covers IS NOT NULL ORDER BY seq"):
+        try:
+            told = [(_same_key(key), *_parts(value)) for key, value in json.loads(row["covers"]).items()]
+        except (ValueError, AttributeError, RecursionError) as error:
+            raise broken(row["seq"], "its digests are not readable") from error
+        for key, digest, was in told:
+            yield row["seq"], row["at_ms"], key, digest, was
+
+
+def _parts(value: str | None) -> tuple[str | None, str | None]:
+    """Read a digest, and the one before: None if that is not told, "" if there was no row."""
+    digest, mark, was = (value or "").partition("<")
+    return digest or None, was if mark else None
+
+
 def latest_before(db: sqlite3.Connection, seq: int) -> Covers:
     """Give the digests that would be lost with the rows up to `seq`: of rows that no later row covers."""
     found: Covers = {}
     for row in db.execute("SELECT seq, covers FROM audit WHERE covers IS NOT NULL ORDER BY seq"):
-        for key, digest in json.loads(row["covers"]).items():
+        for key, value in json.loads(row["covers"]).items():
             if row["seq"] <= seq:
-                found[key] = digest
+                found[key] = _parts(value)[0]
             else:
                 found.pop(key, None)
     return {key: digest for key, digest in found.items() if digest is not None and _is_there(db, key)}
@@ -141,10 +189,10 @@ def _digest_of(db: sqlite3.Connection, table: Table, key: list[Any]) -> str | No
     return _digest(table, row) if row is not None else None
 
 
-def _digest(table: Table, row: sqlite3.Row) -> str:
-    columns = row.keys()
+def _digest(table: Table, row: sqlite3.Row | Mapping[str, Any]) -> str:
+    columns: Iterable[str] = row.keys()
     if table.name == "operations" and row["finished_ms"] is None:
-        columns = list(_UNFINISHED)
+        columns = _UNFINISHED
     values = {name: row[name] for name in columns if row[name] is not None}
     plain = {name: value.hex() if isinstance(value, bytes) else value for name, value in values.items()}
     return hashlib.sha256(canonical([table.name, plain]).encode()).hexdigest()[:32]

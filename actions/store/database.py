@@ -20,6 +20,7 @@ from typing import Any, Final, TypeVar, cast
 from actions.domain.actor import DATABASE
 from actions.store import chain, covered, file_identity
 from actions.store.chain import Entry
+from actions.store.content import REPLACED, Changed, Content, last_row, require_own_programs
 from actions.store.file_identity import Identity, WalIndex
 from actions.store.migrations import MIGRATIONS, statements
 
@@ -46,7 +47,6 @@ class StorageMissing(StorageFailed):
     """There is no database in this folder, and none was to be made."""
 
 
-_REPLACED: Final = "stop the service, put the right file back, and start it again"
 _COVERS_PER_ROW: Final = 128
 _MAX_RECALLED: Final = 32
 
@@ -67,8 +67,7 @@ class Storage:
         self._read_connection: sqlite3.Connection
         self._identity: Identity = ()
         self._wal_index: WalIndex | None = None
-        self._head: tuple[int, str] | None = None
-        self._schema: tuple[int, str] = (0, "")
+        self._content: Content
         self._recalled: dict[Hashable, tuple[bytes, Any]] = {}
         self.listeners: list[Callable[[Entry], None]] = []
         """Receive, in the event loop, audit rows that a transaction got besides those its caller appended."""
@@ -100,7 +99,7 @@ class Storage:
     @property
     def head(self) -> tuple[int, str] | None:
         """Sequence number and hash of the last audit row that this process has seen."""
-        return self._head
+        return self._content.head
 
     @property
     def is_writable(self) -> bool:
@@ -220,10 +219,10 @@ class Storage:
         try:
             connection.execute("BEGIN IMMEDIATE")
             before = self.stamp()
-            self._require_same_content(connection)
+            self._content.require_same(connection, self._content.head)
             result = work(connection)
             entries = self._cover(connection)
-            head = _last_row(connection)
+            head = last_row(connection)
             connection.execute("COMMIT")
         except sqlite3.IntegrityError:  # a constraint of the schema, and no fault of the disk
             _roll_back(connection)
@@ -237,7 +236,7 @@ class Storage:
             self._last_write_worked = self._last_write_worked and not isinstance(error, StorageFailed)
             raise
         self._last_write_worked, self._last_write_at = True, self._monotonic()
-        self._head = head
+        self._content.head = head
         if audit_only:
             self._still_valid(before)
         return result, entries
@@ -255,31 +254,14 @@ class Storage:
         """Put on record what changed without an audit row of its own."""
         return _append_covers(connection, covered.take(connection))
 
-    def _require_same_content(self, connection: sqlite3.Connection) -> None:
-        """Compare shape and audit with what this process has seen. Raises StorageFailed."""
-        schema = int(connection.execute("PRAGMA schema_version").fetchone()[0])
-        if schema != self._schema[0]:
-            if _shape(connection) != self._schema[1]:
-                raise StorageFailed(f"{self.path}: another program changed the tables; {_REPLACED}")
-            self._schema = schema, self._schema[1]  # a VACUUM, for example
-        if self._head is None:
-            return
-        seq, row_hash = self._head
-        row = connection.execute("SELECT hash FROM audit WHERE seq = ?", (seq,)).fetchone()
-        is_archived = row is None and any(cut.through.seq >= seq for cut in chain.cuts(connection))
-        if not is_archived and (row is None or row["hash"] != row_hash):
-            raise StorageFailed(
-                f"{self.path}: audit row {seq} of this process is not there, so the file was replaced; {_REPLACED}"
-            )
-
     def _was_replaced(self, error: OSError) -> StorageFailed:
         return StorageFailed(
-            f"{self.path} was deleted or replaced while it was in use ({error.strerror}); {_REPLACED}"
+            f"{self.path} was deleted or replaced while it was in use ({error.strerror}); {REPLACED}"
         )
 
     def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self.stamp()
-        return self._transact(self._read_connection, work)
+        return self._transact(self._read_connection, work, seen=self._content)
 
     def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self.stamp()
@@ -288,15 +270,25 @@ class Storage:
         except sqlite3.Error as error:
             raise StorageFailed(f"{self.path} cannot be read: {error}") from error
         with contextlib.closing(connection):
-            return self._transact(connection, work)
+            return self._transact(connection, work)  # whatever it holds: this is how it is verified
 
-    def _transact(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _transact(
+        self,
+        connection: sqlite3.Connection,
+        work: Callable[[sqlite3.Connection], T],
+        seen: Content | None = None,
+    ) -> T:
+        head = seen.head if seen is not None else None  # before the transaction, which therefore sees it
         try:
             connection.execute("BEGIN")
+            if seen is not None:
+                seen.require_same(connection, head)
             result = work(connection)
             connection.execute("COMMIT")
         except sqlite3.Error as error:
             _roll_back(connection)
+            if isinstance(error, Changed):
+                self._last_write_worked = False
             raise StorageFailed(f"{self.path} cannot be read: {error}") from error
         except BaseException:
             _roll_back(connection)
@@ -306,7 +298,8 @@ class Storage:
     def _open_and_migrate(self, create: bool) -> sqlite3.Connection:  # noqa: FBT001 - run by an executor
         if create:
             file_identity.make_private(self.path.parent)
-            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR, 0o600))
+            file_identity.require_private(self.path)
+            os.close(os.open(self.path, os.O_CREAT | os.O_RDWR | os.O_NOFOLLOW, 0o600))
         elif not self.path.exists():
             raise StorageMissing(
                 f"{self.path} does not exist; name the folder with --state, or make a database: "
@@ -318,8 +311,7 @@ class Storage:
             connection.execute("PRAGMA journal_mode = WAL")
             self._migrate(connection)
             covered.watch(connection)
-            self._schema = int(connection.execute("PRAGMA schema_version").fetchone()[0]), _shape(connection)
-            self._head = _last_row(connection)
+            self._content = Content(connection)
         except BaseException:
             connection.close()
             raise
@@ -337,6 +329,7 @@ class Storage:
         connection.execute("BEGIN IMMEDIATE")
         try:
             version = self._known_version(connection)
+            require_own_programs(connection, version)
             for script in MIGRATIONS[version:]:
                 for statement in statements(script):
                     connection.execute(statement)
@@ -356,17 +349,6 @@ class Storage:
                 "use the newer program, or another state folder"
             )
         return version
-
-
-def _last_row(connection: sqlite3.Connection) -> tuple[int, str] | None:
-    row = connection.execute("SELECT seq, hash FROM audit ORDER BY seq DESC LIMIT 1").fetchone()
-    return (row["seq"], row["hash"]) if row is not None else None
-
-
-def _shape(connection: sqlite3.Connection) -> str:
-    """Write down tables, indexes and triggers of the file."""
-    rows = connection.execute("SELECT name, coalesce(sql, '') FROM main.sqlite_master ORDER BY name")
-    return "\n".join(f"{name} {sql}" for name, sql in rows)
 
 
 def _cover_all(connection: sqlite3.Connection) -> None:

@@ -70,19 +70,35 @@ def require_same(identity: Identity) -> None:
             raise OSError(errno.ESTALE, "it is another file now")
 
 
-def require_private(path: Path) -> None:
-    """Refuse a folder that every user may write to; remove other users' rights from the file. Raises OSError."""
-    folder = path.parent.stat()
-    if folder.st_mode & stat.S_IWOTH:
+def require_private_folder(folder: Path) -> None:
+    """Refuse a folder that every user may write to. Raises OSError."""
+    if folder.stat().st_mode & stat.S_IWOTH:
         raise PermissionError(
-            errno.EPERM, f"every user may write to the folder {path.parent}; run: chmod 700 {path.parent}"
+            errno.EPERM, f"every user may write to the folder {folder}; run: chmod 700 {folder}"
         )
+
+
+def require_private(path: Path) -> None:
+    """Refuse what is not private in kind or place; remove other users' rights from the files. Raises OSError.
+
+    A link gives a database two names, and SQLite keeps a log for each. Source:
+    https://www.sqlite.org/howtocorrupt.html, section 2.5.
+    """
+    require_private_folder(path.parent)
     for suffix in _SUFFIXES:
         file = Path(f"{path}{suffix}")
         try:
-            mode = stat.S_IMODE(file.stat().st_mode)
+            status = file.lstat()
         except FileNotFoundError:
             continue
+        if not stat.S_ISREG(status.st_mode) or status.st_nlink > 1:
+            kind = (
+                "has another name, too (a hard link)" if stat.S_ISREG(status.st_mode) else "is no plain file"
+            )
+            raise OSError(
+                errno.EINVAL, f"{file.name} {kind}; put a copy in its place, with the service stopped"
+            )
+        mode = stat.S_IMODE(status.st_mode)
         if mode & 0o077:
             file.chmod(0o600)
             log.warning("database file mode corrected", extra={"file": str(file), "mode": f"{mode:04o}"})

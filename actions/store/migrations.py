@@ -134,6 +134,10 @@ CREATE TABLE fleet (
 ) STRICT;
 """
 
+_OPERATIONS_BY_DAEMON: Final = """
+CREATE INDEX operations_by_daemon ON operations (daemon);   -- with the rowid that every index has, newest first
+"""
+
 MIGRATIONS: Final[tuple[str, ...]] = (
     _TOKENS_AUDIT_OPERATIONS,
     MCP_GATE,
@@ -141,6 +145,7 @@ MIGRATIONS: Final[tuple[str, ...]] = (
     MCP_BOUND,
     _TEXT_SCOPE,
     _FLEET,
+    _OPERATIONS_BY_DAEMON,
 )
 """In order; the version of a database is how many of them it has seen."""
 

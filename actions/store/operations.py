@@ -244,9 +244,10 @@ class Operations:
                 last = row["rowid"]
             found: list[Operation] = []
             size = 0
+            of_daemon, values = ("AND daemon = ?", (daemon,)) if daemon is not None else ("", ())
             for row in db.execute(
-                "SELECT * FROM operations WHERE (? IS NULL OR daemon = ?) AND rowid < ? ORDER BY rowid DESC LIMIT ?",
-                (daemon, daemon, last, limit),
+                f"SELECT * FROM operations WHERE rowid < ? {of_daemon} ORDER BY rowid DESC LIMIT ?",  # noqa: S608 - fixed
+                (last, *values, limit),
             ):
                 size += sum(len(row[name] or "") for name in ("request", "result", "problem"))
                 if found and size > MAX_PAGE_BYTES:

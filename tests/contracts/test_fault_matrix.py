@@ -47,6 +47,7 @@ FAULTS = (
     "database corrupted",
     "database read-only",
     "the audit cannot be rotated",
+    "killed while the audit is rotated",
     "50 scrapers at once",
     "scrapers with 1 s",
     "tap's reports are odd, or begin anew",

@@ -21,8 +21,8 @@ FOLDERS = (
     "actions/capacity",
 )
 FUNCTIONS = {"compile", "match", "fullmatch", "search", "sub", "split", "findall", "finditer"}
-parser: Any = re._parser  # what `re` itself parses with
-MANY: Any = re._constants.MAXREPEAT
+parser: Any = vars(re)["_parser"]  # what `re` itself parses with
+MANY: Any = vars(re)["_constants"].MAXREPEAT
 
 
 def patterns() -> Iterator[tuple[str, str]]:

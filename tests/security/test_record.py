@@ -75,7 +75,9 @@ async def test_a_real_cut_is_proven_by_its_archive_or_by_a_head_noted_after_it(
     audit, archive = Audit(storage, clock_ms=lambda: 1_000), tmp_path / "old.jsonl.gz"
     for number in range(15):
         await audit.record("event", actor=ALICE, action="look", subject=str(number))
-    assert await prune(storage, audit, before_ms=2_000, archive=archive, actor=ALICE, most_rows=10)
+    assert await prune(
+        storage, audit, before_ms=2_000, now_ms=2_000, archive=archive, actor=ALICE, most_rows=10
+    )
     assert (await verify_all(storage, [])).missing_through == 10
     assert (await verify_all(storage, [archive])).missing_through == 0
     head = await audit.verify()
@@ -95,7 +97,9 @@ async def test_an_archive_that_belongs_elsewhere_proves_nothing(storage: Storage
     for number in range(15):
         await theirs.record("outcome", actor=ALICE, action="load", subject="m", operation=f"op{number}")
     archive = tmp_path / "theirs.jsonl"
-    assert await prune(other, theirs, before_ms=2_000, archive=archive, actor=ALICE, most_rows=10)
+    assert await prune(
+        other, theirs, before_ms=2_000, now_ms=2_000, archive=archive, actor=ALICE, most_rows=10
+    )
     await other.close()
     await fill(Audit(storage), 15)
     await forged_cut(storage)
@@ -198,7 +202,7 @@ async def test_what_is_archived_goes_on_covering_the_rows_that_stay(storage: Sto
     await audit.record("event", actor=LOOPBACK, action="look", subject="x")
     await audit.record("event", actor=LOOPBACK, action="look", subject="y")
     file = tmp_path / "old.jsonl"
-    assert await prune(storage, audit, before_ms=2**50, archive=file, actor=ALICE, most_rows=1)
+    assert await prune(storage, audit, before_ms=2**50, now_ms=2**50, archive=file, actor=ALICE, most_rows=1)
     assert await audit.verify() is not None
     with sqlite3.connect(storage.path) as db:
         db.execute("UPDATE mcp_rules SET decision = 'allow'")

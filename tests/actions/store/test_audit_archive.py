@@ -38,7 +38,7 @@ async def test_old_rows_move_into_a_file_and_both_can_be_verified(
     before = await audit.read(since=0)
     told: list[str] = []
     audit.sinks.append(lambda entry: told.append(entry.action))
-    pruned = await prune(storage, audit, before_ms=5_500, archive=file, actor=ALICE)
+    pruned = await prune(storage, audit, before_ms=5_500, now_ms=99_999, archive=file, actor=ALICE)
     assert pruned is not None
     assert (pruned.rows, pruned.through.seq, pruned.through.hash) == (5, 5, before[4].hash)
     kept = await audit.read(since=0)
@@ -63,7 +63,9 @@ async def test_it_can_be_done_again_and_the_head_noted_before_still_counts(
     noted = await audit.verify()
     assert noted is not None
     for number, before_ms in enumerate((3_500, 6_500)):
-        assert await prune(storage, audit, before_ms=before_ms, archive=tmp_path / str(number), actor=ALICE)
+        assert await prune(
+            storage, audit, before_ms=before_ms, now_ms=99_999, archive=tmp_path / str(number), actor=ALICE
+        )
     assert await audit.verify(expected=noted)
     files = [tmp_path / "0", tmp_path / "1"]
     assert (await verify_all(storage, files)).missing_through == 0
@@ -79,7 +81,9 @@ async def test_it_can_be_done_again_and_the_head_noted_before_still_counts(
 async def test_the_last_row_and_what_is_young_stay(
     storage: Storage, audit: Audit, tmp_path: Path, before_ms: int, last: int
 ) -> None:
-    pruned = await prune(storage, audit, before_ms=before_ms, archive=tmp_path / "old", actor=ALICE)
+    pruned = await prune(
+        storage, audit, before_ms=before_ms, now_ms=99_999, archive=tmp_path / "old", actor=ALICE
+    )
     assert (pruned.through.seq if pruned else 0) == last
     assert (tmp_path / "old").exists() is (last > 0)
     assert await audit.verify()
@@ -90,13 +94,15 @@ async def test_a_command_that_has_no_outcome_stays_with_all_that_follows(
 ) -> None:
     await audit.record("intent", actor=ALICE, action="load", subject="m", operation="open")
     await audit.record("event", actor=ALICE, action="look", subject="later")
-    pruned = await prune(storage, audit, before_ms=99_999, archive=tmp_path / "old", actor=ALICE)
+    pruned = await prune(
+        storage, audit, before_ms=99_999, now_ms=99_999, archive=tmp_path / "old", actor=ALICE
+    )
     assert pruned is not None
     assert pruned.through.seq == 10
 
 
 async def test_a_cut_that_no_row_signs_off_is_found(storage: Storage, audit: Audit, tmp_path: Path) -> None:
-    await prune(storage, audit, before_ms=5_500, archive=tmp_path / "old", actor=ALICE)
+    await prune(storage, audit, before_ms=5_500, now_ms=99_999, archive=tmp_path / "old", actor=ALICE)
     tamper(storage, "DELETE FROM audit WHERE seq = 6")
     with pytest.raises(AuditBroken, match="is missing"):
         await audit.verify()
@@ -105,7 +111,7 @@ async def test_a_cut_that_no_row_signs_off_is_found(storage: Storage, audit: Aud
 async def test_a_broken_chain_is_left_as_it_is(storage: Storage, audit: Audit, tmp_path: Path) -> None:
     tamper(storage, "UPDATE audit SET subject = 'x' WHERE seq = 2")
     with pytest.raises(AuditBroken, match="was changed"):
-        await prune(storage, audit, before_ms=5_500, archive=tmp_path / "old", actor=ALICE)
+        await prune(storage, audit, before_ms=5_500, now_ms=99_999, archive=tmp_path / "old", actor=ALICE)
     assert not (tmp_path / "old").exists()
     assert len(await audit.read(limit=100)) == 10
 
@@ -117,7 +123,7 @@ async def test_no_file_is_overwritten_or_reached_through_a_link(
     (tmp_path / "link").symlink_to(tmp_path / "elsewhere")
     for name in ("there", "link", "no/folder"):
         with pytest.raises(OSError, match=r"exists|No such file"):
-            await prune(storage, audit, before_ms=5_500, archive=tmp_path / name, actor=ALICE)
+            await prune(storage, audit, before_ms=5_500, now_ms=99_999, archive=tmp_path / name, actor=ALICE)
     assert (tmp_path / "there").read_text() == "precious"
     assert not (tmp_path / "elsewhere").exists()
     assert len(await audit.read(limit=100)) == 10
@@ -126,7 +132,7 @@ async def test_no_file_is_overwritten_or_reached_through_a_link(
 async def test_rows_cannot_be_deleted_after_a_cut_either(
     storage: Storage, audit: Audit, tmp_path: Path
 ) -> None:
-    await prune(storage, audit, before_ms=5_500, archive=tmp_path / "old", actor=ALICE)
+    await prune(storage, audit, before_ms=5_500, now_ms=99_999, archive=tmp_path / "old", actor=ALICE)
     with pytest.raises(sqlite3.IntegrityError, match="append-only"):
         await storage.write(lambda db: db.execute("DELETE FROM audit WHERE seq = 6"))
 
@@ -135,7 +141,7 @@ async def test_an_archive_that_was_changed_or_is_none_is_found(
     storage: Storage, audit: Audit, tmp_path: Path
 ) -> None:
     file = tmp_path / "old"
-    await prune(storage, audit, before_ms=5_500, archive=file, actor=ALICE)
+    await prune(storage, audit, before_ms=5_500, now_ms=99_999, archive=file, actor=ALICE)
     lines = file.read_text().splitlines(keepends=True)
     for text, what in (
         ("".join(lines).replace("alice", "bob"), "was changed"),

@@ -86,3 +86,22 @@ async def test_an_outcome_that_is_no_json_costs_that_outcome_only(storage: Stora
     await storage.write(lambda db: db.execute("UPDATE operations SET result = 'no JSON', before = '1'"))
     found = await Operations(storage, Audit(storage)).get(odd.id)
     assert (found.state, found.result, found.before) == ("done", None, {})
+
+
+async def test_a_list_of_one_daemons_operations_costs_no_look_at_those_of_others(storage: Storage) -> None:
+    await storage.write(
+        lambda db: db.executemany(
+            "INSERT INTO operations (id, daemon, action, subject, state, actor, owner, digest, request, before,"
+            " created_ms) VALUES (?, 'box', 'load', 'm', 'pending', 'me', 'me', '', '{}', '{}', 1)",
+            [(str(number),) for number in range(5_000)],
+        )
+    )
+    steps = 0
+
+    def step() -> None:
+        nonlocal steps
+        steps += 1
+
+    await storage.read(lambda db: db.set_progress_handler(step, 10))
+    assert await Operations(storage, Audit(storage)).recent(daemon="another", limit=100) == []
+    assert steps < 50
