@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Final
 
 from actions.commands.action import Action, Result
@@ -133,7 +134,10 @@ class DownloadAction(Action[Download]):
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
         if key is None:
-            raise Cancelled
+            arrived = await self._arrived(operation, command)  # the cancel may have come too late
+            if arrived is None:
+                raise Cancelled
+            return arrived
         return {"model": key or command.model, "status": "completed", "size_bytes": option.size_bytes}
 
     async def _watch_disk(self, operation: Operation, command: Download) -> Result:
@@ -141,18 +145,25 @@ class DownloadAction(Action[Download]):
 
         Assumed: a download ends with the daemon's process.
         """
-        known = set(operation.before.get("models", ()))
         while True:
+            with contextlib.suppress(Problem):
+                arrived = await self._arrived(operation, command)
+                if arrived is not None:
+                    return arrived
             snapshot = await self.tools.recovery.until_readable(operation)
-            new = [model.model_key for model in await self._models() if model.model_key not in known]
-            named = [key for key in new if command.model.rpartition("/")[2].casefold() in key.casefold()]
-            if named:
-                size = operation.before.get("size_bytes")
-                return {"model": named[0], "status": "completed", "size_bytes": size}
             if snapshot.process.pid != operation.before.get("pid"):
                 raise Problem("interrupted", f"the daemon restarted while {command.model} was downloading")
             operation.phase = "downloading, progress is not known since the connection was lost"
             await sleep_unless(operation.cancel, self.tools.timeouts.download_poll_s)
+
+    async def _arrived(self, operation: Operation, command: Download) -> Result | None:
+        """Look for a model that was not on the disk before. Raises Problem."""
+        known = set(operation.before.get("models", ()))
+        new = [model.model_key for model in await self._models() if model.model_key not in known]
+        named = [key for key in new if command.model.rpartition("/")[2].casefold() in key.casefold()]
+        if not named:
+            return None
+        return {"model": named[0], "status": "completed", "size_bytes": operation.before.get("size_bytes")}
 
     async def _models(self) -> tuple[DownloadedModel, ...]:
         try:

@@ -45,8 +45,6 @@ class EjectAllAction(Action[EjectAll]):
         """Unload everything now."""
         operation.phase = "ejecting"
         async with self.daemon.turn(operation.cancel, wait_s=self.tools.timeouts.kill_wait_s):
-            ejected: set[str] = set()
-            deadline = time.monotonic() + self.tools.timeouts.verify_s
             left = await self.daemon.instances(optional_within_s=OPTIONAL_S)
             before = {
                 "pid": self.daemon.process_id(),
@@ -54,16 +52,7 @@ class EjectAllAction(Action[EjectAll]):
             }
             await self.tools.operations.start(operation, before)
             ended = await self._in_flight(left)
-            while left.read and time.monotonic() < deadline:
-                outcomes = await asyncio.gather(
-                    *(unload(self.tools, info) for info in left.read), return_exceptions=True
-                )
-                for info, outcome in zip(left.read, outcomes, strict=True):
-                    if outcome is None:
-                        ejected.add(info.identifier)
-                    elif not isinstance(outcome, Problem):
-                        raise outcome
-                left = await self.daemon.instances()
+            ejected, left, loading = await self._empty(left)
             self.tools.metrics.count(
                 rows.REQUESTS_ENDED,
                 command.daemon,
@@ -75,10 +64,38 @@ class EjectAllAction(Action[EjectAll]):
                 raise Problem("not-verified", UNREADABLE, still_loaded=names)
             if names:
                 raise Problem("not-verified", f"still loaded: {', '.join(names)}", still_loaded=names)
+            if loading:
+                raise Problem("not-verified", f"still loading: {', '.join(loading)}", still_loading=loading)
             return {
                 "ejected": sorted(ejected),
                 "requests_ended": {name: count for name, count in sorted(ended.items()) if count},
             }
+
+    async def _empty(
+        self, left: Listing[InstanceInfo]
+    ) -> tuple[set[str], Listing[InstanceInfo], tuple[str, ...]]:
+        """Unload until nothing is listed and nothing is being loaded; return what went, what is left, what still loads.
+
+        A load may end in between, also one of another client, or one that did not heed its cancel.
+        """
+        ejected: set[str] = set()
+        deadline = time.monotonic() + self.tools.timeouts.verify_s
+        while True:
+            outcomes = await asyncio.gather(
+                *(unload(self.tools, info) for info in left.read), return_exceptions=True
+            )
+            for info, outcome in zip(left.read, outcomes, strict=True):
+                if outcome is None:
+                    ejected.add(info.identifier)
+                elif not isinstance(outcome, Problem):
+                    raise outcome
+            # In this order: what ends between the two is listed.
+            loading = await self.tools.recovery.loading(within_s=COUNT_S) or ()
+            left = await self.daemon.instances()
+            if not (left.read or loading) or time.monotonic() >= deadline:
+                return ejected, left, loading
+            if not left.read:
+                await asyncio.sleep(self.tools.timeouts.poll_s)
 
     async def recover(self, operation: Operation, _command: EjectAll) -> Result:
         """Look whether anything is left."""

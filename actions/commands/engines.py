@@ -92,9 +92,12 @@ class UpdateEngineAction(Action[UpdateEngine]):
                 cancel=operation.cancel,
                 cancel_timeout_s=self.tools.timeouts.cancel_s,
             )
+        except LOST:
+            await self.tools.recovery.until_readable(operation)
+            done = True
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
-        if not done:
+        if not done and not await self._is_installed(command):  # a cancel can come too late
             raise Cancelled
         return await self._look(command)
 
@@ -103,9 +106,12 @@ class UpdateEngineAction(Action[UpdateEngine]):
         await self.tools.recovery.until_readable(operation)
         return await self._look(command)
 
-    async def _look(self, command: UpdateEngine) -> Result:
+    async def _is_installed(self, command: UpdateEngine) -> bool:
         installed = await installed_engines(self.daemon)
-        if not any((one.name, one.version) == (command.engine, command.version) for one in installed):
+        return any((one.name, one.version) == (command.engine, command.version) for one in installed)
+
+    async def _look(self, command: UpdateEngine) -> Result:
+        if not await self._is_installed(command):
             raise Problem(
                 "not-verified",
                 f"{command.engine} {command.version} is not installed; ask again with ",

@@ -10,7 +10,7 @@ from actions.capacity.load_history import measure
 from actions.commands import load_plan
 from actions.commands.action import Action, Result
 from actions.commands.daemon_session import Cancelled
-from actions.commands.recovery import LOST, UNTOLD
+from actions.commands.recovery import LOST
 from actions.commands.unload import unload
 from actions.domain.command import Load
 from actions.domain.errors import Problem, from_daemon
@@ -106,32 +106,37 @@ class LoadAction(Action[Load]):
                 timeout_s=self.tools.timeouts.load_s,
                 cancel_timeout_s=self.tools.timeouts.cancel_s,
             )
-        except TimeoutError:
-            limit_s = self.tools.timeouts.load_s
-            raise Problem("timeout", f"{command.model} was not loaded within {limit_s:g} s") from None
-        except LOST as error:
-            operation.phase = "recovering"
-            return await self.tools.recovery.loaded(operation, command, cause=error)
-        except CallFailed as error:
-            if operation.cancel.is_set():
-                return await self._cancelled(operation, command)
-            raise from_daemon(error, daemon=self.daemon.name) from error
+        except (TimeoutError, CallFailed, *LOST) as error:
+            info = await self._looked_up(operation, command, error)
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
+        else:
+            info = info or await self.tools.recovery.given_up(operation, command, is_confirmed=True)
         if info is None:
             raise Cancelled
         await self._learn(plan, info, kept, memory)
         return info
 
-    async def _cancelled(self, operation: Operation, command: Load) -> InstanceInfo:
-        """After a cancel, an error of the channel confirms it, unless the instance is loaded."""
-        listing = await self.daemon.instances()
-        found = self.tools.recovery.new_instance(listing.read, command, operation.before)
-        if found is not None:
+    async def _looked_up(
+        self, operation: Operation, command: Load, error: LlmsterError | TimeoutError
+    ) -> InstanceInfo | None:
+        """Look what became of a load that did not end with success; None where it was cancelled and given up.
+
+        After a cancel, an error, a closed channel and silence alike leave open what the daemon does.
+        """
+        is_refused = isinstance(error, CallFailed)
+        if isinstance(error, TimeoutError):
+            found = await self.tools.recovery.given_up(operation, command, is_confirmed=False)
+            if found is None and not operation.cancel.is_set():
+                limit_s = self.tools.timeouts.load_s
+                raise Problem("timeout", f"{command.model} was not loaded within {limit_s:g} s")
             return found
-        if not listing.is_complete:
-            raise Problem("not-verified", f"{command.subject}: {UNTOLD}")
-        raise Cancelled
+        if operation.cancel.is_set():
+            return await self.tools.recovery.given_up(operation, command, is_confirmed=is_refused)
+        if is_refused:
+            raise from_daemon(error, daemon=self.daemon.name) from error
+        operation.phase = "recovering"
+        return await self.tools.recovery.loaded(operation, command, cause=error)
 
     async def _learn(
         self,

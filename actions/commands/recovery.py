@@ -7,6 +7,7 @@ anything.
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import time
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
@@ -25,7 +26,6 @@ MISSES: Final = 2
 """A load counts as abandoned after so many readings in a row without it."""
 LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable)
 """What leaves open whether the daemon has done it."""
-UNTOLD: Final = "whether it was loaded is not known: the daemon lists an instance that could not be read"
 
 
 class Recovery:
@@ -56,7 +56,7 @@ class Recovery:
                 if found is not None:
                     return found
                 # An instance that could not be read may be the one that was loaded.
-                is_open = snapshot.unreadable_instances or await self._is_loading(command)
+                is_open = snapshot.unreadable_instances or await self._is_loading(command) is not False
                 misses = 0 if is_open else misses + 1
                 if misses >= MISSES:
                     raise Problem(
@@ -64,6 +64,52 @@ class Recovery:
                     )
             await sleep_unless(operation.cancel, self._timeouts.poll_s)
         raise Problem("timeout", f"what became of {command.subject} was not found out{because}")
+
+    async def given_up(
+        self, operation: Operation, command: Load, *, is_confirmed: bool
+    ) -> InstanceInfo | None:
+        """Find out what a cancelled load came to: its instance where it ended all the same, None where it is given up.
+
+        `is_confirmed` is the daemon's word, which counts where nothing shows otherwise. Raises Problem when it goes on,
+        or nothing is known.
+        """
+        operation.phase, operation.progress = "cancelling", None
+        misses, goes_on = 0, False
+        deadline = time.monotonic() + self._timeouts.verify_s
+        while time.monotonic() < deadline:
+            with contextlib.suppress(Problem):
+                snapshot = await self._daemon.snapshot()
+                if snapshot.process.pid not in {None, operation.before.get("pid")}:
+                    return None
+                found = self.new_instance((one.info for one in snapshot.instances), command, operation.before)
+                if found is not None:
+                    return found
+                loading = await self._is_loading(command)
+                goes_on = loading is True
+                is_over = not snapshot.unreadable_instances and (
+                    is_confirmed if loading is None else not loading
+                )
+                misses = misses + 1 if is_over else 0
+                if misses >= MISSES:
+                    return None
+            await asyncio.sleep(self._timeouts.poll_s)
+        told = "goes on" if goes_on else "may go on: the daemon does not tell"
+        raise Problem("not-verified", f"{command.subject} was cancelled, and its load {told}")
+
+    async def loading(self, *, within_s: float = REST_TIMEOUT_S) -> tuple[str, ...] | None:
+        """Name the models that the daemon is loading, by the only field that tells; None where it cannot be read.
+
+        Source: `state` of GET /api/v0/models.
+        """
+        try:
+            states = await rest.model_states(
+                self._daemon.client.url,
+                token=await self._daemon.client.current_token(),
+                timeout_s=within_s,
+            )
+        except LlmsterError:
+            return None
+        return tuple(state.id for state in states if state.state == "loading")
 
     async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
         """Wait until an instance is no longer listed. Raises Problem when it stays listed."""
@@ -123,18 +169,10 @@ class Recovery:
         operation.phase = "recovering"
         return snapshot
 
-    async def _is_loading(self, command: Load) -> bool:
-        """Read the only field that reports `loading`. Source: `state` of GET /api/v0/models."""
-        base = command.model.partition("@")[0]
-        try:
-            states = await rest.model_states(
-                self._daemon.client.url,
-                token=await self._daemon.client.current_token(),
-                timeout_s=REST_TIMEOUT_S,
-            )
-        except LlmsterError:
-            return True  # unknown, so the load does not count as abandoned
-        return any(state.id == base and state.state == "loading" for state in states)
+    async def _is_loading(self, command: Load) -> bool | None:
+        """Tell whether the daemon is loading this model; None where that is unknown."""
+        loading = await self.loading()
+        return command.model.partition("@")[0] in loading if loading is not None else None
 
     @staticmethod
     def new_instance(

@@ -25,6 +25,7 @@ FAULTS = (
     "an entry that cannot be read",
     "a warning instead of an answer",
     "a call that hangs",
+    "a cancel is answered by an error, a close, silence or a lost socket, or comes too late",
     "a frame of 5 MB",
     "a frame of 50 MB",
     "HTTP 500 with HTML",
