@@ -114,7 +114,7 @@ def glob_fault(glob: str) -> str | None:
         return f"write the host in lower case: {host.lower()}"
     if scheme == "file" and separator and host and not host.startswith("*"):
         return "write file:///path: other hosts are refused"
-    if re.search(r"(^|/)\.\.?(/|$)", rest) or re.search(r"[\\\x00-\x20]|[^\x00-\x7f]", glob):
+    if re.search(r"(^|/)\.\.?(/|$)", rest) or re.search(r"[^\x21-\x7e]|\\", glob):
         return "has a dot segment, a blank, or a character that must be written as %XX"
     for escape in _ESCAPE.finditer(glob):
         char = chr(int(escape[1], 16)) if escape[1] is not None else ""

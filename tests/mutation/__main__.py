@@ -19,7 +19,7 @@ from pathlib import Path
 from mutmut.mutation.file_mutation import mutate_file_contents
 
 from tests.mutation.forked import MUTANTS, OUTCOMES
-from tests.mutation.targets import TARGETS, Target
+from tests.mutation.targets import TARGETS
 
 ROOT = Path(__file__).parents[2]
 _COPIED = ("actions", "compose", "dashboards", "docs", "exporter", "tests", "pyproject.toml")
@@ -44,7 +44,7 @@ class Score:
         )
 
 
-def mutate(target: Target, only: Sequence[str] = ()) -> Score:
+def mutate(module: str, only: Sequence[str] = ()) -> Score:
     """Run the module's tests on its mutants, all or `only` some, in a copy of the tree; print the survivors."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "tree"
@@ -56,11 +56,11 @@ def mutate(target: Target, only: Sequence[str] = ()) -> Score:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
         (copy / "setup.cfg").write_text("[mutmut]\nsource_paths=exporter\n", encoding="utf-8")
-        made = _mutated(copy, target.module)
+        made = _mutated(copy, module)
         made = {
             name: change for name, change in made.items() if not only or any(part in name for part in only)
         }
-        return Score(target.module, _run(copy, Path(scratch), made, target))
+        return Score(module, _run(copy, Path(scratch), made, module))
 
 
 def _mutated(copy: Path, module: str) -> dict[str, str]:
@@ -79,7 +79,7 @@ def _mutated(copy: Path, module: str) -> dict[str, str]:
         for node in ast.walk(ast.parse(mutated.code))
         if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef)
     }
-    dotted = module.removesuffix(".py").replace("/", ".")
+    dotted = module.removesuffix(".py").removeprefix("compose/").replace("/", ".")
     return {f"{dotted}.{name}": _difference(functions, name) for name in mutated.mutant_names}
 
 
@@ -89,19 +89,23 @@ def _difference(functions: Mapping[str, list[str]], name: str) -> str:
     return "\n".join(line for line in changed if not line.startswith(("---", "+++", "@@")))
 
 
-def _run(copy: Path, scratch: Path, made: Mapping[str, str], target: Target) -> dict[str, str]:
+def _run(copy: Path, scratch: Path, made: Mapping[str, str], module: str) -> dict[str, str]:
     (scratch / "mutants").write_text("\n".join(made), encoding="utf-8")
-    environ = {MUTANTS: str(scratch / "mutants"), OUTCOMES: str(scratch / "outcomes")}
+    environ = {
+        MUTANTS: str(scratch / "mutants"),
+        OUTCOMES: str(scratch / "outcomes"),
+        "PYTHONPATH": str(copy / "compose"),  # before the packages of an editable install
+    }
     command = (
         *(sys.executable, "-m", "pytest", "-q", "-p", "tests.mutation.forked", "-p", "no:cacheprovider"),
         *("--hypothesis-profile=mutation", "--hypothesis-seed=0"),
-        *target.tests,
+        *TARGETS[module],
     )
     ended = subprocess.run(
         command, cwd=copy, check=False, env=os.environ | environ, capture_output=True, text=True
     )
     if ended.returncode:
-        sys.exit(f"{ended.stdout}{ended.stderr}\n{target.module}: its tests did not run to their end")
+        sys.exit(f"{ended.stdout}{ended.stderr}\n{module}: its tests did not run to their end")
     outcomes: dict[str, str] = json.loads((scratch / "outcomes").read_text(encoding="utf-8"))
     for name, outcome in outcomes.items():
         if outcome not in {"killed", "timeout"}:
@@ -113,7 +117,7 @@ def main(argv: Sequence[str] | None = None) -> int:
     """Parse the command line, mutate, and print one line per module."""
     parser = argparse.ArgumentParser(prog="python -m tests.mutation", description=__doc__)
     parser.add_argument(
-        "modules", nargs="*", metavar="MODULE", help=f"of {', '.join(TARGETS)}; all by default"
+        "modules", nargs="*", metavar="MODULE", help="a part of a path of targets.py; all by default"
     )
     parser.add_argument(
         "--only",
@@ -123,10 +127,10 @@ def main(argv: Sequence[str] | None = None) -> int:
         help="run this one, as named among the survivors",
     )
     options = parser.parse_args(argv)
-    chosen = options.modules or list(TARGETS)
-    if unknown := set(chosen) - TARGETS.keys():
-        parser.error(f"no such module: {', '.join(sorted(unknown))}")
-    scores = [mutate(TARGETS[name], options.only) for name in chosen]
+    parts = options.modules or [""]
+    if unknown := [part for part in parts if not any(part in module for module in TARGETS)]:
+        parser.error(f"no such module: {', '.join(unknown)}")
+    scores = [mutate(module, options.only) for module in TARGETS if any(part in module for part in parts)]
     print()
     for score in scores:
         print(score)

@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
+from _pytest.tmpdir import tmppath_result_key
 from mutmut.mutation.trampoline import set_mutant_under_test
 from mutmut.state import state
 from mutmut.utils.format_utils import mangled_name_from_mutant_name
@@ -89,6 +90,7 @@ def _measured(session: pytest.Session) -> Covering:
 def _run(item: pytest.Item) -> None:
     """Run one test, fixtures included, without the report that pytest would write: it costs more than most tests."""
     item._initrequest()  # type: ignore[attr-defined]
+    item.stash[tmppath_result_key] = {}  # what a report would write, and tmp_path reads at its end
     try:
         item.ihook.pytest_runtest_setup(item=item)
         item.ihook.pytest_runtest_call(item=item)

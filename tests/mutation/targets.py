@@ -3,56 +3,72 @@
 Knows nothing of how a mutant is made or run.
 """
 
-from dataclasses import dataclass
+from collections.abc import Mapping
 from typing import Final
 
+_ACTIONS: Final = "tests/actions/"
+_EXPORTER: Final = "tests/exporter/"
+_GATE: Final = "tests/actions/mcp/"
 _PIPELINE: Final = "tests/exporter/pipeline/"
-
-
-@dataclass(frozen=True, slots=True)
-class Target:
-    """One module, and the only tests that count for it."""
-
-    module: str
-    tests: tuple[str, ...]
-
+_TAP: Final = "tests/exporter/tap/"
 
 # What any output costs to split (test_any_output.py) takes too long to be measured for every mutant.
 _ANY_OUTPUT: Final = (
-    _PIPELINE + "test_any_output.py::test_any_chunking_gives_the_same_segments",
-    _PIPELINE + "test_any_output.py::test_segments_tile_the_output",
+    _PIPELINE + "output/test_any_output.py::test_any_chunking_gives_the_same_segments",
+    _PIPELINE + "output/test_any_output.py::test_segments_tile_the_output",
 )
-_FAMILIES: Final = _PIPELINE + "test_model_families.py"
+_FAMILIES: Final = _PIPELINE + "output/test_model_families.py"
 
-TARGETS: Final = {
-    "reasoning": Target(
-        "exporter/pipeline/output/splitter.py",
-        (_PIPELINE + "test_reasoning.py", _PIPELINE + "test_segments.py", _FAMILIES, *_ANY_OUTPUT),
+TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
+    "actions/domain/actor.py": (_ACTIONS + "domain/test_actor.py",),
+    "actions/domain/fit.py": (_ACTIONS + "domain/test_fit.py",),
+    "actions/domain/fleet.py": (_ACTIONS + "domain/test_fleet.py",),
+    "actions/domain/load_options.py": (_ACTIONS + "domain/test_load_options.py",),
+    "actions/domain/policy.py": (_ACTIONS + "domain/test_policy.py",),
+    "actions/domain/preflight.py": (_ACTIONS + "domain/test_preflight.py",),
+    "actions/domain/rate_limit.py": (_ACTIONS + "domain/test_rate_limit.py",),
+    "actions/mcp/identifiers.py": (_GATE + "test_identifiers.py",),
+    "actions/mcp/policy/constraints.py": (_GATE + "policy/test_constraints.py",),
+    "actions/mcp/policy/kept.py": (_GATE + "policy/test_kept.py",),
+    "actions/mcp/policy/rules.py": (_GATE + "policy/test_rules.py",),
+    "actions/mcp/session_limits.py": (_GATE + "test_session_limits.py",),
+    "actions/mcp/upstream/large_messages.py": (_GATE + "upstream/test_large_messages.py",),
+    "actions/mcp/upstream/lenient.py": (_GATE + "upstream/test_lenient.py",),
+    "compose/daemonpulse/top/cells.py": ("tests/daemonpulse/top/test_cells.py",),
+    "compose/daemonpulse/top/model.py": ("tests/daemonpulse/top/test_model.py",),
+    "dashboards/kit/promql.py": (
+        "tests/dashboards/kit/test_promql.py",
+        "tests/dashboards/test_query_results.py",
     ),
-    "tags": Target("exporter/pipeline/output/families.py", (_PIPELINE + "test_tags.py", _FAMILIES)),
-    "predictions": Target(
-        "exporter/pipeline/predictions.py",
-        (
-            _PIPELINE + "test_predictions.py",
-            _PIPELINE + "test_conversations.py",
-            _PIPELINE + "test_prediction_ids.py",
-        ),
+    "exporter/hardware/attribution.py": (_EXPORTER + "hardware/test_attribution.py",),
+    "exporter/http/live.py": (_EXPORTER + "http/test_live.py",),
+    "exporter/llmster/lenient.py": (_EXPORTER + "llmster/test_lenient.py",),
+    "exporter/llmster/load_config.py": (_EXPORTER + "llmster/test_load_config.py",),
+    "exporter/llmster/state.py": (_EXPORTER + "llmster/test_state.py",),
+    "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
+    "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
+    "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
+    "exporter/pipeline/output/ending.py": (_PIPELINE + "output/test_ending.py",),
+    "exporter/pipeline/output/families.py": (_PIPELINE + "output/test_families.py", _FAMILIES),
+    "exporter/pipeline/output/splitter.py": (
+        _PIPELINE + "output/test_splitter.py",
+        _PIPELINE + "output/test_segments.py",
+        _FAMILIES,
+        *_ANY_OUTPUT,
     ),
-    "pairing": Target("exporter/pipeline/pairing.py", (_PIPELINE + "test_pairing.py",)),
-    "slots": Target(
-        "exporter/pipeline/slots.py", (_PIPELINE + "test_slots.py", _PIPELINE + "test_slot_lines.py")
+    "exporter/pipeline/pairing.py": (_PIPELINE + "test_pairing.py",),
+    "exporter/pipeline/predictions.py": (
+        _PIPELINE + "test_predictions.py",
+        _PIPELINE + "test_conversations.py",
+        _PIPELINE + "test_prediction_ids.py",
     ),
-    "policy": Target("actions/domain/policy.py", ("tests/actions/domain/test_policy.py",)),
-    "preflight": Target("actions/domain/preflight.py", ("tests/actions/domain/test_preflight.py",)),
-    "attribution": Target(
-        "exporter/hardware/attribution.py", ("tests/exporter/hardware/test_attribution.py",)
-    ),
-    "promql": Target(
-        "dashboards/kit/promql.py",
-        ("tests/dashboards/kit/test_promql.py", "tests/dashboards/test_query_results.py"),
-    ),
-    "gates": Target("actions/mcp/policy/rules.py", ("tests/actions/mcp/policy/test_rules.py",)),
-    "constraints": Target(
-        "actions/mcp/policy/constraints.py", ("tests/actions/mcp/policy/test_constraints.py",)
-    ),
+    "exporter/pipeline/slot_runs.py": (_PIPELINE + "test_slot_runs.py",),
+    "exporter/pipeline/slots.py": (_PIPELINE + "test_slots.py",),
+    "exporter/pipeline/vram.py": (_PIPELINE + "test_vram.py",),
+    "exporter/shared/accept.py": (_EXPORTER + "shared/test_accept.py",),
+    "exporter/shared/host_header.py": (_EXPORTER + "shared/test_host_header.py",),
+    "exporter/shared/urls.py": (_EXPORTER + "shared/test_urls.py",),
+    "exporter/tap/claims.py": (_TAP + "test_claims.py",),
+    "exporter/telemetry/content.py": (_EXPORTER + "telemetry/test_content.py",),
+    "exporter/telemetry/metric_data.py": (_EXPORTER + "telemetry/test_metric_data.py",),
 }

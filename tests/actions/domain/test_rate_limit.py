@@ -5,7 +5,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from actions.domain import rate_limit
-from actions.domain.rate_limit import Bucket, Buckets, gives_way
+from actions.domain.rate_limit import Bucket, Buckets, Shares, gives_way
 
 
 class Clock:
@@ -98,3 +98,25 @@ def test_the_first_place_of_the_owner_with_the_most_is_given() -> None:
     assert gives_way(held, "a") == 2
     assert gives_way(held, "b") is None
     assert gives_way(held[:3], "a") is None
+
+
+def test_one_act_that_has_come_in_is_enough() -> None:
+    clock = Clock()
+    bucket = Bucket(3, 1.0, clock)
+    assert [bucket.take() for _ in range(3)] == [0.0] * 3
+    clock.now = 1.0
+    assert bucket.wait_s() == 0
+
+
+def test_each_owner_holds_at_most_its_share_until_it_gives_back() -> None:
+    shares = Shares(2)
+    assert [shares.take("a") for _ in range(3)] == [True, True, False]
+    assert shares.take("b")
+    assert len(shares) == 3
+    shares.give_back("a")
+    assert len(shares) == 2
+    assert [shares.take("a") for _ in range(2)] == [True, False]
+    for _ in range(2):
+        shares.give_back("a")
+    assert len(shares) == 1
+    assert shares._held.keys() == {"b"}, "an owner that holds nothing is not remembered"

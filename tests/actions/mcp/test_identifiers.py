@@ -8,6 +8,7 @@ from hypothesis import strategies as st
 
 from actions.mcp.identifiers import (
     MAX_NAME,
+    MAX_PATH,
     MAX_URI,
     glob_fault,
     name_fault,
@@ -47,6 +48,11 @@ from actions.mcp.identifiers import (
         ("file:///srv/%28private%29%3Bx", "file:///srv/(private);x"),
         ("URN:Example:A", "urn:example:A"),
         ("http://127.0.0.1/", "http://127.0.0.1/"),
+        ("a://h/b/c/../d", "a://h/b/d"),
+        ("x:/a/../b", "x:/b"),
+        ("urn:Example:A:B", "urn:example:A:B"),
+        ("http://example.org:65535/", "http://example.org:65535/"),
+        ("x:" + "a" * (MAX_URI - 2), "x:" + "a" * (MAX_URI - 2)),
     ],
 )
 def test_a_uri_has_one_normal_form(text: str, normal: str) -> None:
@@ -121,7 +127,11 @@ def test_a_normal_form_is_its_own_and_a_files_has_no_way_up(scheme: str, pieces:
         ("FILE:///srv/*", "scheme in lower case: file"), ("memo://Insights", "host in lower case: insights"),
         ("file://localhost/x", "file:///path"), ("file:///a/../b", "dot segment"), ("file:///ä", "%XX"),
         ("file:///%65tc", "only where they are needed"), ("file:///a%28b", "only where they are needed"),
-        ("x:///a%28b", None), ("x://a/%2f", "upper case"), ("x://a/%", "upper case"),
+        ("x:///a%28b", None), ("x://a/%2f", "%2f: write escapes in upper case"), ("x://a/%", "%: write"),
+        ("Memo:Insights", None), ("memo://a/b://C", None),
+        ("file://h/x", "write file:///path: other hosts are refused"),
+        ("x://a/./b", "has a dot segment, a blank, or a character that must be written as %XX"),
+        ("x://a/~", None), ("x://a/\x7f", "must be written as %XX"), ("x://a/\\b", "must be written as %XX"),
     ],
 )  # fmt: skip
 def test_a_glob_that_can_match_no_normal_form_is_told_apart(glob: str, fault: str | None) -> None:
@@ -136,33 +146,28 @@ def test_templates_are_compared_with_their_braces_escaped() -> None:
 
 
 @pytest.mark.parametrize(
-    "name",
+    ("names", "fault"),
     [
-        "",
-        " a",
-        "a ",
-        "a\n",
-        "a\u200bb",
-        "a\u202eb",
-        "e\u0301",
-        "x" * (MAX_NAME + 1),
-        "r\u0435ad",
-        "re\ufb01ll",
-        "\uff32ead",
-        "a\u3164",
-        "\u115fa",
-        "a\u2800b",
-        "a\ufe0f",
-        "a\u034fb",
-        "a\u00adb",
+        (["", "x" * (MAX_NAME + 1)], f"a name has 1 to {MAX_NAME} characters"),
+        (
+            [" a", "a ", " ä", "a\n", "ä\n", "e\u0301", "re\ufb01ll", "\uff32ead"],
+            "the name has blanks around it, or is not in Unicode's normal form KC",
+        ),
+        (
+            ["a\u200bb", "a\u202eb", "\u115fa", "a\u2800b", "a\ufe0f", "a\u034fb", "a\u00adb", "a\x07b"],
+            "the name has invisible characters",
+        ),
+        (["r\u0435ad"], "the name mixes letters of CYRILLIC and LATIN"),
+        (["a\u3164"], "the name has blanks around it, or is not in Unicode's normal form KC"),
     ],
 )
-def test_names_that_are_not_seen_as_they_are_are_refused(name: str) -> None:
-    assert name_fault(name) is not None
+def test_names_that_are_not_seen_as_they_are_are_refused(names: list[str], fault: str) -> None:
+    for name in names:
+        assert name_fault(name) == fault, repr(name)
 
 
 @pytest.mark.parametrize(
-    "name", ["read_file", "a b", "größe", "search/web.v2", "поиск", "検索", "x" * MAX_NAME]
+    "name", ["read_file", "a b", "größe", "search/web.v2", "поиск", "検索", "検索v2", "x" * MAX_NAME]
 )
 def test_ordinary_names_are_not(name: str) -> None:
     assert name_fault(name) is None
@@ -176,3 +181,25 @@ def test_a_path_keeps_its_meaning_without_dots(parts: list[str]) -> None:
     assert normal == "/" + os.path.normpath(path).lstrip("/")
     assert normal_path(normal) == normal
     assert not {"..", "."} & set(normal.split("/"))
+
+
+@pytest.mark.parametrize(
+    ("path", "fault"),
+    [
+        ("srv", "must be an absolute path"),
+        ("/" + "x" * (MAX_PATH - 1), None),
+        ("/" + "x" * MAX_PATH, f"is longer than {MAX_PATH} characters"),
+        ("/a\\b", "has characters that servers read differently"),
+        ("/a\x00b", "has characters that servers read differently"),
+        ("/%2E%2e/b", "has characters that servers read differently"),
+        ("/a b/c", None),
+        ("/Xylophone/Xs", None),
+        ("/a/ b", "has a part that servers read differently"),
+        ("/' '/b", "has a part that servers read differently"),
+        ("/.../b", "has a part that servers read differently"),
+    ],
+)
+def test_a_path_that_servers_read_differently_is_refused(path: str, fault: str | None) -> None:
+    assert path_fault(path) == fault
+    if fault is None:
+        assert normal_path(path) == path
