@@ -50,7 +50,9 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
             authenticator.slow_down(actor)  # the daemon asks the internet
             available = [
                 AvailableEngineResponse(
-                    engine=one.name, version=one.version, installed=one.version in one.local_versions
+                    engine=one.name,
+                    version=one.version,
+                    installed=None if one.local_versions is None else one.version in one.local_versions,
                 )
                 for one in await offered_engines(session, search)
             ]

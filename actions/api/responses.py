@@ -356,7 +356,7 @@ class AvailableEngineResponse(BaseModel):
 
     engine: str
     version: str
-    installed: bool
+    installed: bool | None = Field(description="null where the daemon does not say.")
 
 
 class EnginesResponse(BaseModel):

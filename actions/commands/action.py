@@ -13,6 +13,7 @@ from typing import Any, ClassVar, Generic, TypeVar
 from actions.commands.daemon_session import DaemonSession
 from actions.commands.recovery import Recovery
 from actions.domain.command import Command
+from actions.domain.evidence import Evidence
 from actions.domain.policy import Facts
 from actions.domain.timeouts import Timeouts
 from actions.metrics import Metrics
@@ -39,6 +40,8 @@ class Action(ABC, Generic[C]):
     """One kind of command on one daemon. Everything raises Problem, Cancelled, LlmsterError or StorageFailed."""
 
     COMMAND: ClassVar[type[Command]]
+    EVIDENCE: ClassVar[Evidence]
+    """What it needs of the daemon's answers to decide, to act and to say that it is done."""
 
     def __init__(self, tools: Tools) -> None:
         self.tools = tools

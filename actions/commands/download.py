@@ -11,6 +11,7 @@ from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, Cancelled
 from actions.commands.recovery import LOST
 from actions.domain.command import Download
 from actions.domain.errors import Param, Problem, from_daemon, not_found
+from actions.domain.evidence import knows_less, refuses
 from actions.domain.policy import Facts
 from actions.domain.timeouts import sleep_unless
 from actions.store.operations import Operation
@@ -28,6 +29,12 @@ from exporter.llmster.transfers import DownloadOption, Progress
 _GIB: Final = 1024**3
 
 
+START: Final = "POST /api/v1/models/download"
+STATUS: Final = "GET /api/v1/models/download/status/"
+FOUND: Final = ("results", "results.name", "results.identifier.type", "results.identifier.identifier")
+OPTION: Final = ("results", "results.name", "results.sizeBytes", "results.downloadIdentifier")
+OVER_WEBSOCKET: Final = "the daemon's search finds it"
+OVER_REST: Final = "the daemon's search does not find it"
 FREE_AFTER_BYTES: Final = 1024**3
 """What a download must leave free on the disk."""
 
@@ -36,6 +43,14 @@ class DownloadAction(Action[Download]):
     """Downloads over the WebSocket, which can be cancelled; over REST where the daemon's search finds nothing."""
 
     COMMAND = Download
+    EVIDENCE = (
+        knows_less("searchModels", *FOUND, when=OVER_WEBSOCKET),
+        knows_less("getModelDownloadOptions", *OPTION, when=OVER_WEBSOCKET),
+        knows_less("downloadModel", "defaultIdentifier", when=OVER_WEBSOCKET),
+        refuses("interrupted", START, "job_id", "status", when=OVER_REST),
+        refuses("interrupted", STATUS, "status", when=OVER_REST),
+        knows_less(STATUS, "total_size_bytes", when=OVER_REST),
+    )
 
     async def facts(self, command: Download) -> Facts:
         """Say at once when the daemon is down, or its disk has too little room."""
@@ -72,10 +87,16 @@ class DownloadAction(Action[Download]):
                 model=command.model,
                 quantization=command.quantization,
             )
+        except ProtocolViolation as error:
+            return await self._on_disk(
+                command, f"whether the daemon began the download is not known ({error})"
+            )
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
-        if job.job_id is None:
+        if job.status == "already_downloaded":
             return {"model": command.model, "status": job.status}
+        if job.job_id is None:
+            return await self._on_disk(command, f"the daemon says {job.status:.50}, and no job to follow")
         await self.tools.operations.start(operation, {"job_id": job.job_id})
         return await self._follow(operation, command)
 
@@ -184,6 +205,8 @@ class DownloadAction(Action[Download]):
                 job = await rest_commands.download_status(
                     self.daemon.client.url, token=await self.daemon.client.current_token(), job_id=job_id
                 )
+            except ProtocolViolation as error:
+                return await self._on_disk(command, f"how download {job_id} is doing is not known ({error})")
             except (*LOST, NotLlmster):  # one HTTP 500 with a web page was seen while a load began
                 operation.phase = "waiting for the daemon"
             except CallFailed:

@@ -9,6 +9,7 @@ from actions.commands.daemon_session import Cancelled, find
 from actions.commands.unload import unload
 from actions.domain.command import Eject
 from actions.domain.errors import not_found
+from actions.domain.evidence import LISTED, STATE, refuses
 from actions.domain.policy import Facts, busy
 from actions.domain.timeouts import sleep_unless
 from actions.store.operations import Operation
@@ -20,6 +21,10 @@ class EjectAction(Action[Eject]):
     """Ejects. A drain waits outside the daemon's turn, so that it holds up nothing else."""
 
     COMMAND = Eject
+    EVIDENCE = (
+        refuses("not-verified", "listLoaded", *LISTED),
+        refuses("daemon-unreadable", "getInstanceProcessingState", *STATE),
+    )
 
     async def facts(self, command: Eject) -> Facts:
         """Find the instance and count its requests in flight."""

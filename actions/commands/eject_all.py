@@ -10,6 +10,7 @@ from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, UNREADABLE
 from actions.commands.unload import unload
 from actions.domain.command import EjectAll
 from actions.domain.errors import Problem
+from actions.domain.evidence import LISTED, STATE, knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from exporter.catalogue import actions as rows
@@ -25,6 +26,10 @@ class EjectAllAction(Action[EjectAll]):
     """The kill switch."""
 
     COMMAND = EjectAll
+    EVIDENCE = (
+        refuses("not-verified", "listLoaded", *LISTED),
+        knows_less("getInstanceProcessingState", *STATE, when="requests are in flight"),
+    )
 
     async def facts(self, _command: EjectAll) -> Facts:
         """Say at once when the daemon is down."""

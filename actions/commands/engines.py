@@ -2,22 +2,44 @@
 
 from __future__ import annotations
 
+from typing import Final
+
 from actions.commands.action import Action, Result
 from actions.commands.daemon_session import Cancelled, DaemonSession
 from actions.commands.recovery import LOST
 from actions.domain.command import SelectEngine, UpdateEngine
 from actions.domain.errors import Param, Problem, from_daemon, invalid, not_found
+from actions.domain.evidence import knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from exporter.llmster import transfers
 from exporter.llmster.errors import LlmsterError
-from exporter.llmster.transfers import Engine, EngineExtension, Progress
+from exporter.llmster.state import Engine
+from exporter.llmster.transfers import EngineExtension, Progress
+
+SELECTED: Final = ("json", "json.name", "json.version")
+
+
+EVIDENCE: Final = (
+    knows_less("listEngines", "name", "version", "supportedModelFormatNames"),
+    refuses("daemon-unreadable", "getEngineSelections", *SELECTED),
+    refuses("daemon-unreadable", "searchRuntimeExtensions", "extensions"),
+    knows_less(
+        "searchRuntimeExtensions", "extensions.name", "extensions.version", "extensions.localVersions"
+    ),
+)
+"""Of the list of engines."""
 
 
 class SelectEngineAction(Action[SelectEngine]):
     """Selects an engine and verifies it."""
 
     COMMAND = SelectEngine
+    EVIDENCE = (
+        refuses("not-found", "listEngines", "name", "version"),
+        refuses("invalid-parameter", "listEngines", "supportedModelFormatNames"),
+        refuses("daemon-unreadable", "getEngineSelections", *SELECTED),
+    )
 
     async def facts(self, command: SelectEngine) -> Facts:
         """Refuse an engine that is not installed, or that does not support the format."""
@@ -29,6 +51,7 @@ class SelectEngineAction(Action[SelectEngine]):
         formats = found[0].supported_model_format_names
         if command.model_format not in formats:
             raise invalid("model_format", command.model_format, f"it supports {', '.join(formats)}")
+        await selected_engines(self.daemon)  # what could not be verified is not begun
         return Facts()
 
     async def run(self, operation: Operation, command: SelectEngine, _facts: Facts) -> Result:
@@ -66,6 +89,13 @@ class UpdateEngineAction(Action[UpdateEngine]):
     """Downloads an engine with progress; can be cancelled."""
 
     COMMAND = UpdateEngine
+    EVIDENCE = (
+        refuses("daemon-unreadable", "searchRuntimeExtensions", "extensions"),
+        refuses("not-found", "searchRuntimeExtensions", "extensions.name", "extensions.version"),
+        refuses("not-verified", "downloadRuntimeExtension", "type"),
+        refuses("not-verified", "listEngines", "name", "version"),
+        refuses("daemon-unreadable", "getEngineSelections", *SELECTED),
+    )
 
     async def facts(self, command: UpdateEngine) -> Facts:
         """Refuse a version that the daemon does not offer."""
@@ -73,6 +103,7 @@ class UpdateEngineAction(Action[UpdateEngine]):
         versions = tuple(one.version for one in offered if one.name == command.engine)
         if command.version not in versions:
             raise not_found("engine version", f"{command.engine} {command.version}", versions)
+        await selected_engines(self.daemon)  # what could not be verified is not begun
         return Facts()
 
     async def run(self, operation: Operation, command: UpdateEngine, _facts: Facts) -> Result:

@@ -7,13 +7,14 @@ from __future__ import annotations
 
 from collections.abc import Awaitable, Callable, Collection, Mapping
 from dataclasses import asdict, dataclass, replace
-from typing import Any
+from typing import Any, ClassVar
 
 from actions.commands import load_plan
 from actions.commands.daemon_session import DaemonSession
 from actions.domain.command import Load
 from actions.domain.correction import Corrected, Sample, corrected
 from actions.domain.errors import Problem, invalid
+from actions.domain.evidence import STATE, Evidence, knows_less, refuses
 from actions.domain.fit import (
     LEAST_CONTEXT,
     MAX_ESTIMATES,
@@ -67,6 +68,12 @@ class _Room:
 
 class Fit:
     """One question about one daemon."""
+
+    EVIDENCE: ClassVar[Evidence] = (
+        refuses("daemon-unreadable", "getInstanceProcessingState", *STATE),
+        knows_less("listDownloadedModels", "maxContextLength"),
+        *load_plan.EVIDENCE,
+    )
 
     def __init__(self, daemon: DaemonSession, kept: Callable[[str], Awaitable[Collection[str]]]) -> None:
         self._daemon = daemon

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from typing import Any
+from typing import Any, Final
 
 from actions.capacity.load_history import measure
 from actions.commands import load_plan
@@ -14,6 +14,7 @@ from actions.commands.recovery import LOST
 from actions.commands.unload import unload
 from actions.domain.command import Load
 from actions.domain.errors import Problem, from_daemon
+from actions.domain.evidence import LISTED, STATE, knows_less, looks_it_up, refuses
 from actions.domain.load_plan import LoadPlan
 from actions.domain.policy import Facts
 from actions.domain.preflight import MemoryReading
@@ -26,11 +27,23 @@ from exporter.llmster.state import InstanceInfo
 
 log = logging.getLogger(__name__)
 
+IS_LOADED: Final = "the model is loaded"
+
 
 class LoadAction(Action[Load]):
     """Loads. One load costs the daemon 6 calls and those of what it replaces."""
 
     COMMAND = Load
+    EVIDENCE = (
+        refuses("daemon-unreadable", "listLoaded", *LISTED),
+        refuses("instance-exists", "listLoaded", "contextLength", when=IS_LOADED),
+        refuses("daemon-unreadable", "getLoadConfig", "fields", "fields.key", when=IS_LOADED),
+        refuses("instance-exists", "getLoadConfig", "fields.value", when=IS_LOADED),
+        refuses("daemon-unreadable", "getInstanceProcessingState", *STATE, when="it replaces"),
+        *load_plan.EVIDENCE,
+        looks_it_up("loadModel", "type", "info", *(f"info.{path}" for path in LISTED)),
+        knows_less("loadModel", "info.ttlMs", "info.contextLength"),
+    )
 
     async def facts(self, command: Load) -> Facts:
         """Build the plan."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterable, Mapping
 from dataclasses import replace
-from typing import Any
+from typing import Any, Final
 
 from actions.commands.daemon_session import UNREADABLE, DaemonSession
 from actions.domain.command import Load
 from actions.domain.errors import from_daemon, invalid, not_found
+from actions.domain.evidence import ESTIMATE, LISTED, MODEL, PROCESS, knows_less, refuses
 from actions.domain.load_options import split_config
 from actions.domain.load_plan import LoadPlan, candidates, existing
 from actions.domain.preflight import Need, Preflight, SplitPlan, judge
@@ -19,6 +20,15 @@ from exporter.llmster.commands import load_namespace_of
 from exporter.llmster.domains import BY_NAME, LOADED_HERE
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo
+
+EVIDENCE: Final = (
+    refuses("not-found", "listDownloadedModels", *MODEL),
+    refuses("daemon-unreadable", "estimateModelUsage", *ESTIMATE),
+    knows_less("estimateModelUsage", "memory.confidence"),
+    knows_less("info", *PROCESS),
+    knows_less("listLoaded", *LISTED, "path"),
+)
+"""Of a pre-flight: who holds the memory is told by pids, and by paths on command lines."""
 
 
 async def build(daemon: DaemonSession, command: Load) -> LoadPlan:

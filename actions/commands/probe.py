@@ -17,6 +17,7 @@ from actions.commands.action import Action, Result
 from actions.commands.daemon_session import Cancelled
 from actions.domain.command import Load, Probe
 from actions.domain.errors import Problem, from_daemon, invalid
+from actions.domain.evidence import ESTIMATE, MODEL, knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from exporter.catalogue import actions as rows
@@ -25,6 +26,7 @@ from exporter.llmster.commands import namespace_of
 from exporter.llmster.errors import LlmsterError
 from exporter.llmster.rest_commands import ChatEvent
 
+CHAT: Final = "POST /api/v1/chat"
 PROBE_PROMPT: Final = "Answer with the single word: pulse"
 PROBE_MAX_TOKENS: Final = 256
 """Room for a short thought and the word; a model that thinks longer is cut off, which the times survive."""
@@ -34,6 +36,13 @@ class ProbeAction(Action[Probe]):
     """Probes. A model that is not loaded is loaded by the daemon, if it fits."""
 
     COMMAND = Probe
+    EVIDENCE = (
+        refuses("not-found", "listDownloadedModels", *MODEL),
+        refuses("daemon-unreadable", "estimateModelUsage", *ESTIMATE, when="the model is not loaded"),
+        refuses("daemon-unreadable", CHAT, "type"),
+        knows_less(CHAT, "load_time_seconds", when="the model is not loaded"),
+        knows_less(CHAT, "result", "result.model_instance_id", "result.stats"),
+    )
 
     async def facts(self, command: Probe) -> Facts:
         """Judge the load that the probe would cause."""
@@ -140,10 +149,8 @@ class _Stopwatch:
                 self.error = message if isinstance(message, str) else "the daemon gave no reason"
             case "chat.end":
                 self.ended = True
-                result = event.result if isinstance(event.result, dict) else {}
-                stats = result.get("stats")
-                self.stats = stats if isinstance(stats, dict) else {}
-                self.instance_id = result.get("model_instance_id") or event.model_instance_id
+                self.stats = event.result.stats
+                self.instance_id = event.result.model_instance_id or event.model_instance_id
 
     def result(self) -> dict[str, Any]:
         """Say what was measured; what did not happen is None."""

@@ -13,7 +13,7 @@ import logging
 import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Final
+from typing import ClassVar, Final
 
 from actions.commands.daemon_session import DaemonSession, in_hand
 from actions.commands.retries import Retries
@@ -21,6 +21,7 @@ from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope, internal
 from actions.domain.command import Eject
 from actions.domain.errors import Problem
+from actions.domain.evidence import ESTIMATE, LISTED, MODEL, STATE, Evidence, knows_less, looks_it_up, refuses
 from actions.domain.timeouts import Timeouts
 from actions.store.database import StorageFailed
 from actions.store.desired_state import DesiredState
@@ -34,6 +35,12 @@ RECONCILER: Final = Actor("reconciler", Scope.ADMIN)
 """What is desired was allowed when it was set."""
 REAPER: Final = internal("reaper")
 NOTICER: Final = internal("observer")
+
+
+WAITS: Final = "waits"
+"""Instead of the type of a Problem: it does nothing, and looks again."""
+DESIRED: Final = "an instance is desired"
+IDLE: Final = "an instance idles"
 
 
 @dataclass(slots=True)
@@ -60,6 +67,15 @@ class _Memory:
 
 class Reconciler:
     """Looks at one daemon every so often."""
+
+    EVIDENCE: ClassVar[Evidence] = (
+        refuses(WAITS, "listLoaded", *LISTED),
+        refuses(WAITS, "listDownloadedModels", *MODEL, when=DESIRED),
+        refuses(WAITS, "estimateModelUsage", *ESTIMATE, when=DESIRED),
+        looks_it_up("loadModel", "type", "info", *(f"info.{path}" for path in LISTED)),
+        knows_less("loadModel", "info.contextLength", when=DESIRED),
+        refuses(WAITS, "getInstanceProcessingState", *STATE, when=IDLE),
+    )
 
     def __init__(
         self,

@@ -1,4 +1,4 @@
-"""Finds the outcome of a command whose response was lost: a socket broke, or the daemon or this service restarted.
+"""Finds the outcome of a command whose response was lost: a socket broke, it cannot be read, or a program restarted.
 
 It reads the daemon, and returns done or raises the Problem that means failed. It never repeats a call that changes
 anything.
@@ -18,14 +18,20 @@ from actions.domain.errors import Problem
 from actions.domain.timeouts import Timeouts, sleep_unless
 from actions.store.operations import Operation
 from exporter.llmster import rest
-from exporter.llmster.errors import ConnectionLost, DaemonStalled, DaemonUnreachable, LlmsterError
+from exporter.llmster.errors import (
+    ConnectionLost,
+    DaemonStalled,
+    DaemonUnreachable,
+    LlmsterError,
+    ProtocolViolation,
+)
 from exporter.llmster.state import InstanceInfo, Snapshot
 
 REST_TIMEOUT_S: Final = 5.0
 MISSES: Final = 2
 """A load counts as abandoned after so many readings in a row without it."""
-LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable)
-"""What leaves open whether the daemon has done it."""
+LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable, ProtocolViolation)
+"""What leaves open whether the daemon has done it: no answer came, or none that can be read."""
 
 
 class Recovery:

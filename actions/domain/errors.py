@@ -14,6 +14,7 @@ from exporter.llmster.errors import (
     CallFailed,
     DaemonStalled,
     LlmsterError,
+    ProtocolViolation,
 )
 
 TYPE_PREFIX: Final = "urn:daemonpulse:problem:"
@@ -52,6 +53,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "exporter-unreachable": (503, "The exporter cannot be read"),
     "mcp-server-unreachable": (503, "The tool server cannot be used"),
     "audit-unavailable": (503, "Nothing is done, because nothing can be recorded"),
+    "daemon-unreadable": (503, "The daemon's answer cannot be read"),
     "timeout": (504, "It took too long"),
 }
 """Every type, with its status and title. The slug is the stable part: it is never renamed."""
@@ -138,5 +140,7 @@ def from_daemon(error: LlmsterError, *, daemon: str) -> Problem:
             )
         case DaemonStalled():
             return Problem("timeout", f"daemon {daemon} does not answer: {error}", daemon=daemon)
+        case ProtocolViolation():
+            return Problem("daemon-unreadable", f"daemon {daemon}: {error}", daemon=daemon)
         case _:
             return Problem("daemon-unreachable", f"daemon {daemon}: {error}", daemon=daemon)

@@ -7,7 +7,7 @@ from __future__ import annotations
 
 import json
 import re
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any, BinaryIO, Final
@@ -15,6 +15,7 @@ from typing import Any, BinaryIO, Final
 import click
 import yaml
 
+from actions.domain.evidence import KNOWS_LESS
 from daemonpulse import upgrade
 from daemonpulse.demo.stack import generated
 from exporter.catalogue import CATALOGUE, Metric
@@ -34,6 +35,18 @@ class Loss:
     alerts: list[str]
 
 
+@dataclass(frozen=True, slots=True)
+class Impaired:
+    """An action that would refuse, or know less than today."""
+
+    action: str
+    when: str
+    """The situation in which it would; "" in any."""
+    effect: str
+    """The type of the problem it would end with, or "knows less"."""
+    fields: list[str]
+
+
 def run(recordings: Iterable[BinaryIO], *, as_json: bool) -> int:
     """Compare, print, and return the exit code: 1 if something would be lost, 2 if nothing was recorded."""
     answers: dict[str, list[Any]] = {}
@@ -44,40 +57,65 @@ def run(recordings: Iterable[BinaryIO], *, as_json: bool) -> int:
         fail(
             "--against: no answer and no log event that the exporter reads; record frames or `lms log stream --json`"
         )
-    losses = losses_of(answers)
+    gone = upgrade.missing(answers)
+    losses, actions = losses_of(gone), actions_of(gone)
     silent = sorted(upgrade.SHAPES.keys() - answers.keys())
     if as_json:
         say_json(
-            {"recorded": sorted(answers), "not_recorded": silent, "lost": [asdict(loss) for loss in losses]}
+            {
+                "recorded": sorted(answers),
+                "not_recorded": silent,
+                "lost": [asdict(loss) for loss in losses],
+                "actions": [asdict(action) for action in actions],
+            }
         )
     else:
-        _print(losses, answers, silent)
-    return 1 if losses else 0
+        _print(losses, actions, answers, silent)
+    return 1 if losses or actions else 0
 
 
 def answers_of(recording: Iterable[bytes]) -> Iterator[tuple[str, Any]]:
     """Give the answers to calls and the log events of a recording, by call or event type; skip every other line."""
-    asked: dict[tuple[Any, Any, Any], str] = {}
+    asked: dict[tuple[Any, ...], str] = {}
     for line in recording:
         message = _object(line)
-        if "data" in message and "dir" in message:
-            where = message.get("ns"), message.get("conn")
+        where = message.get("ns"), message.get("conn")
+        if "data" in message and message.get("op") == "request":
+            asked[where] = str(message["data"])
+        elif "data" in message and message.get("op") == "response":
+            yield from _of_rest(asked.get(where, ""), message["data"])
+        elif "data" in message and "dir" in message:
             yield from _of_frame(_object(message["data"]), where, asked)
         elif "timestamp" in message:
             yield from _of_event(message)
 
 
 def _of_frame(
-    frame: dict[str, Any], where: tuple[Any, Any], asked: dict[tuple[Any, Any, Any], str]
+    frame: dict[str, Any], where: tuple[Any, Any], asked: dict[tuple[Any, ...], str]
 ) -> Iterator[tuple[str, Any]]:
-    call = (*where, repr(frame.get("callId")))
+    call = (*where, "call", repr(frame.get("callId")))
+    channel = (*where, "channel", repr(frame.get("channelId")))
     match frame.get("type"):
         case "rpcCall":
             asked[call] = str(frame.get("endpoint"))
+        case "channelCreate":
+            asked[channel] = str(frame.get("endpoint"))
         case "rpcResult" if asked.get(call) in upgrade.SHAPES:
             yield asked[call], frame.get("result")
+        case "channelSend" if asked.get(channel) in upgrade.SHAPES:
+            yield asked[channel], frame.get("message")
         case "channelSend" if isinstance(frame.get("message"), dict):
             yield from _of_event(frame["message"].get("log"))
+
+
+def _of_rest(request: str, body: Any) -> Iterator[tuple[str, Any]]:
+    """Give the answer to a request, or every event of its stream."""
+    call = next((name for name in upgrade.SHAPES if f"{request}/".startswith(f"{name.rstrip('/')}/")), None)
+    if call is None:
+        return
+    lines = str(body).splitlines()
+    events = [line.removeprefix("data:") for line in lines if line.startswith("data:")]
+    yield from ((call, _object(text)) for text in events or [body])
 
 
 def _of_event(event: Any) -> Iterator[tuple[str, Any]]:
@@ -95,9 +133,17 @@ def _object(text: bytes | str | Any) -> dict[str, Any]:
     return found if isinstance(found, dict) else {}
 
 
-def losses_of(answers: dict[str, list[Any]]) -> list[Loss]:
-    """Name what would vanish, and the panels and alerts of this version that ask for it."""
-    gone = upgrade.missing(answers)
+def actions_of(gone: Sequence[str]) -> list[Impaired]:
+    """Name the actions that would refuse or know less without these fields."""
+    return [
+        Impaired(action, lack.when, lack.effect, [field for field in lack.fields if field in gone])
+        for action, lacks in upgrade.impaired(gone).items()
+        for lack in lacks
+    ]
+
+
+def losses_of(gone: Sequence[str]) -> list[Loss]:
+    """Name the metrics that would vanish, and the panels and alerts of this version that ask for them."""
     panels, rules = list(_panels(generated())), list(_rules(generated() / "rules"))
     return [_loss(row, gone, panels, rules) for row in upgrade.vanishing(gone)]
 
@@ -146,7 +192,9 @@ def _rules(folder: Path) -> Iterator[tuple[str, str, set[str]]]:
                 yield kind, rule[kind], set(_WORD.findall(rule["expr"]))
 
 
-def _print(losses: list[Loss], answers: dict[str, list[Any]], silent: list[str]) -> None:
+def _print(
+    losses: list[Loss], actions: list[Impaired], answers: dict[str, list[Any]], silent: list[str]
+) -> None:
     recorded = ", ".join(f"{call} ({len(found)})" for call, found in sorted(answers.items()))
     click.echo(f"recorded: {recorded}")
     if silent:
@@ -156,6 +204,14 @@ def _print(losses: list[Loss], answers: dict[str, list[Any]], silent: list[str])
         for what, names in (("panels", loss.panels), ("alerts", loss.alerts)):
             if names:
                 click.echo(f"  {what} {', '.join(names)}")
+    for one in actions:
+        does = one.effect if one.effect == KNOWS_LESS else f"refuses ({one.effect})"
+        when = f" when {one.when}" if one.when else ""
+        click.echo(f"\naction {one.action}{when}: {does}\n  lacks  {', '.join(one.fields)}")
     known = {need.partition(":")[0] for need in upgrade.NEEDED} & answers.keys()
     judged = sum(1 for row in CATALOGUE if row.needs and {n.partition(":")[0] for n in row.needs} <= known)
     click.echo(f"\n{len(losses)} metrics would be lost; {judged} could be judged by what is recorded")
+    refusing = len({one.action for one in actions if one.effect != KNOWS_LESS})
+    click.echo(
+        f"{refusing} actions would refuse, {len({one.action for one in actions})} would not be as today"
+    )

@@ -52,8 +52,8 @@ main.add_command(actions)
     "--against",
     multiple=True,
     type=click.File("rb"),
-    help="Instead: say which metrics, panels and alerts would be lost with the daemon version that these frames, or "
-    "lines of `lms log stream --json`, were recorded from.",
+    help="Instead: say which metrics, panels, alerts and actions would be lost with the daemon version that these "
+    "frames, or lines of `lms log stream --json`, were recorded from.",
 )
 @click.option("--json", "as_json", is_flag=True, help="Print the findings as JSON.")
 def check(*, against: tuple[BinaryIO, ...], as_json: bool, **flags: str | None) -> None:

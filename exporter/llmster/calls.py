@@ -128,7 +128,9 @@ async def link_status(repository: Connection, *, timeout_s: float) -> LinkStatus
     )
 
 
-async def engines(runtime: Connection, *, timeout_s: float, unreadable: Counter[str]) -> tuple[Engine, ...]:
+async def engines(
+    runtime: Connection, *, timeout_s: float | None = None, unreadable: Counter[str]
+) -> tuple[Engine, ...]:
     """Call runtime.listEngines: the inference engines that are installed."""
     raw = await runtime.call("listEngines", timeout_s=timeout_s)
     try:

@@ -52,10 +52,13 @@ class LoadRequest:
         return calls.stack_of(self.fields)
 
 
-class _LoadMessage(msgspec.Struct, frozen=True):
+class LoadMessage(msgspec.Struct, frozen=True):
+    """A message of a loadModel channel."""
+
     type: str
     progress: float | None = None
-    info: msgspec.Raw | msgspec.UnsetType = msgspec.UNSET
+    info: InstanceInfo | None = None
+    """Of `success`; that of `resolved` is of a model and not of an instance, and reads as None."""
 
 
 class DaemonCommands:
@@ -191,12 +194,12 @@ async def _read_load(channel: Channel, on_progress: Callable[[float], None]) -> 
     """Follow a loadModel channel to its end; None when it closes without success."""
     loaded: InstanceInfo | None = None
     async for raw in channel:
-        message = decode(raw, _LoadMessage, "loadModel")
+        message = decode(raw, LoadMessage, "loadModel")
         match message.type:
             case "progress" if message.progress is not None:
                 on_progress(min(max(message.progress, 0.0), 1.0))
-            case "success" if isinstance(message.info, msgspec.Raw):
-                loaded = decode(message.info, InstanceInfo, "loadModel")
+            case "success":
+                loaded = message.info
             case _:
                 pass  # "resolved" says what we know; unknown types come with new releases
     return loaded

@@ -15,7 +15,7 @@ from urllib.parse import quote
 import httpx
 import msgspec
 
-from exporter.llmster import http_body, rest
+from exporter.llmster import http_body, lenient, rest
 from exporter.llmster.errors import (
     ConnectionLost,
     DaemonStalled,
@@ -47,6 +47,13 @@ class Download(msgspec.Struct, frozen=True):
         return min(1.0, max(0.0, self.downloaded_bytes / self.total_size_bytes))
 
 
+class ChatResult(msgspec.Struct, frozen=True):
+    """`result` of chat.end; its `output` is dropped."""
+
+    model_instance_id: str | None = None
+    stats: dict[str, Any] = {}
+
+
 class ChatEvent(msgspec.Struct, frozen=True):
     """One server-sent event of /api/v1/chat, as far as a probe needs it. No content is kept."""
 
@@ -54,8 +61,8 @@ class ChatEvent(msgspec.Struct, frozen=True):
     load_time_seconds: float | None = None
     progress: float | None = None
     model_instance_id: str | None = None
-    result: Any = None
-    """Only of chat.end; its `output` is dropped."""
+    result: ChatResult = ChatResult()
+    """Only of chat.end."""
     error: Any = None
 
 
@@ -67,15 +74,20 @@ async def start_download(
     body = await rest.request(
         base_url, "POST", "/api/v1/models/download", token=token, timeout_s=_TIMEOUT_S, json=wanted
     )
-    return rest.shape_of(body, Download)
+    return _download(body)
 
 
 async def download_status(base_url: str, *, token: str | None, job_id: str) -> Download:
     """Ask how a download is getting on. Raises LlmsterError."""
     path = f"/api/v1/models/download/status/{quote(job_id, safe='')}"
-    return rest.shape_of(
-        await rest.request(base_url, "GET", path, token=token, timeout_s=_TIMEOUT_S), Download
-    )
+    return _download(await rest.request(base_url, "GET", path, token=token, timeout_s=_TIMEOUT_S))
+
+
+def _download(body: Any) -> Download:
+    try:
+        return lenient.fitting(body, Download)
+    except msgspec.ValidationError as error:
+        raise ProtocolViolation(f"the daemon answered something unexpected of a download: {error}") from None
 
 
 async def chat_events(
@@ -137,7 +149,7 @@ async def _events(response: httpx.Response) -> AsyncIterator[ChatEvent]:
                 raise ProtocolViolation("the chat sent an event that is too long")
         elif not line and data:
             try:
-                event = msgspec.json.decode(data, type=ChatEvent)
+                event, _ = lenient.decode(data, ChatEvent)
             except UNDECODABLE as error:
                 raise ProtocolViolation(f"the chat sent something unexpected: {error}") from None
             data = ""

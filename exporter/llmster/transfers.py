@@ -15,10 +15,10 @@ from typing import Any, Final
 
 import msgspec
 
+from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
-from exporter.llmster.lenient import UNDECODABLE
-from exporter.llmster.state import read_each
+from exporter.llmster.state import Engine
 from exporter.llmster.wire.channel import Channel
 from exporter.llmster.wire.connection import Connection, decode
 
@@ -41,7 +41,9 @@ class Progress(msgspec.Struct, frozen=True, rename="camel"):
         return min(1.0, max(0.0, self.downloaded_bytes / self.total_bytes)) if self.total_bytes > 0 else None
 
 
-class _Message(msgspec.Struct, frozen=True, rename="camel"):
+class DownloadMessage(msgspec.Struct, frozen=True, rename="camel"):
+    """A message of a downloadModel or downloadRuntimeExtension channel."""
+
     type: str
     update: Progress | None = None
     default_identifier: str | None = None
@@ -58,8 +60,10 @@ class _Found(msgspec.Struct, frozen=True):
     exact: bool | None = None
 
 
-class _FoundModels(msgspec.Struct, frozen=True):
-    results: tuple[_Found, ...] = ()
+class FoundModels(msgspec.Struct, frozen=True):
+    """Source: repository.searchModels."""
+
+    results: tuple[_Found, ...]
 
 
 class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
@@ -72,18 +76,10 @@ class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
     recommended: bool | None = None
 
 
-class _Options(msgspec.Struct, frozen=True):
-    results: tuple[DownloadOption, ...] = ()
+class DownloadOptions(msgspec.Struct, frozen=True):
+    """Source: repository.getModelDownloadOptions."""
 
-
-class Engine(msgspec.Struct, frozen=True, rename="camel"):
-    """An engine that is installed. Source: runtime.listEngines."""
-
-    name: str
-    version: str
-    engine: str | None = None
-    platform: str | None = None
-    supported_model_format_names: tuple[str, ...] = ()
+    results: tuple[DownloadOption, ...]
 
 
 class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
@@ -92,11 +88,14 @@ class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
     name: str
     version: str
     type: str | None = None
-    local_versions: tuple[str, ...] = ()
+    local_versions: tuple[str, ...] | None = None
+    """Those that are installed; None where it does not say."""
 
 
-class _Extensions(msgspec.Struct, frozen=True):
-    extensions: tuple[EngineExtension, ...] = ()
+class FoundEngines(msgspec.Struct, frozen=True):
+    """Source: runtime.searchRuntimeExtensions."""
+
+    extensions: tuple[EngineExtension, ...]
 
 
 class _Specifier(msgspec.Struct, frozen=True):
@@ -104,10 +103,10 @@ class _Specifier(msgspec.Struct, frozen=True):
     version: str
 
 
-class _Selections(msgspec.Struct, frozen=True):
-    """Written by superjson: a map travels as pairs, with a `meta` beside it."""
+class Selections(msgspec.Struct, frozen=True):
+    """Source: runtime.getEngineSelections. Written by superjson: a map travels as pairs, with a `meta` beside it."""
 
-    json: tuple[tuple[str, _Specifier], ...] = ()
+    json: tuple[tuple[str, _Specifier], ...]
 
 
 async def find_options(client: DaemonClient, model: str) -> tuple[DownloadOption, ...]:
@@ -118,12 +117,12 @@ async def find_options(client: DaemonClient, model: str) -> tuple[DownloadOption
     repository = await client.connection("repository")
     opts = {"opts": {"searchTerm": model, "limit": SEARCH_LIMIT}}
     raw = await repository.call("searchModels", opts, timeout_s=SEARCH_TIMEOUT_S)
-    for found in decode(raw, _FoundModels, "repository.searchModels").results:
+    for found in decode(raw, FoundModels, "repository.searchModels").results:
         if model in {found.name, found.identifier.identifier}:
             identifier = {"type": found.identifier.type, "identifier": found.identifier.identifier}
             parameter = {"modelSearchResultIdentifier": identifier}
             raw = await repository.call("getModelDownloadOptions", parameter, timeout_s=SEARCH_TIMEOUT_S)
-            return decode(raw, _Options, "repository.getModelDownloadOptions").results
+            return decode(raw, DownloadOptions, "repository.getModelDownloadOptions").results
     return ()
 
 
@@ -149,18 +148,14 @@ async def download_model(
 async def engines(client: DaemonClient) -> tuple[Engine, ...]:
     """List the installed engines; an entry that cannot be read is left out, and counted. Raises LlmsterError."""
     runtime = await client.connection("runtime")
-    raw = await runtime.call("listEngines")
-    try:
-        return read_each(raw, Engine, "engine", client.counts.unreadable).read
-    except UNDECODABLE as error:
-        raise ProtocolViolation(f"runtime.listEngines answered something unexpected: {error}") from None
+    return await calls.engines(runtime, unreadable=client.counts.unreadable)
 
 
 async def engine_selections(client: DaemonClient) -> Mapping[str, tuple[str, str]]:
     """Tell which engine is selected, name and version by model format. Raises LlmsterError."""
     runtime = await client.connection("runtime")
     raw = await runtime.call("getEngineSelections")
-    pairs = decode(raw, _Selections, "runtime.getEngineSelections").json
+    pairs = decode(raw, Selections, "runtime.getEngineSelections").json
     return {model_format: (one.name, one.version) for model_format, one in pairs}
 
 
@@ -176,7 +171,7 @@ async def search_engines(client: DaemonClient, query: str) -> tuple[EngineExtens
     runtime = await client.connection("runtime")
     parameter = {"query": query, "includeIncompatible": False}
     raw = await runtime.call("searchRuntimeExtensions", parameter, timeout_s=SEARCH_TIMEOUT_S)
-    return decode(raw, _Extensions, "runtime.searchRuntimeExtensions").extensions
+    return decode(raw, FoundEngines, "runtime.searchRuntimeExtensions").extensions
 
 
 async def download_engine(
@@ -202,10 +197,10 @@ async def download_engine(
 async def _until_done(
     connection: Connection,
     channel: Channel,
-    following: Coroutine[Any, Any, _Message | None],
+    following: Coroutine[Any, Any, DownloadMessage | None],
     cancel: asyncio.Event,
     cancel_timeout_s: float,
-) -> _Message | None:
+) -> DownloadMessage | None:
     """Follow a download to its end; None when it was cancelled. An error after a cancel confirms it."""
     reading = asyncio.create_task(following)
     cancelling = asyncio.create_task(cancel.wait())
@@ -235,10 +230,12 @@ async def _until_done(
     return done
 
 
-async def _read(channel: Channel, what: str, on_progress: Callable[[Progress], None]) -> _Message | None:
-    done: _Message | None = None
+async def _read(
+    channel: Channel, what: str, on_progress: Callable[[Progress], None]
+) -> DownloadMessage | None:
+    done: DownloadMessage | None = None
     async for raw in channel:
-        message = decode(raw, _Message, what)
+        message = decode(raw, DownloadMessage, what)
         if message.type == "downloadProgress" and message.update is not None:
             on_progress(message.update)
         elif message.type == "success":

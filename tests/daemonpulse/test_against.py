@@ -2,6 +2,7 @@
 
 import json
 from pathlib import Path
+from typing import Any
 
 import pytest
 from click.testing import CliRunner, Result
@@ -21,7 +22,10 @@ def test_the_version_that_was_recorded_loses_nothing() -> None:
     result = against(*FRAMES)
     assert result.exit_code == 0, result.output
     assert "0 metrics would be lost" in result.output
-    assert "not recorded" not in result.output
+    assert "0 actions would refuse, 0 would not be as today" in result.output
+    (unknown,) = [line for line in result.output.splitlines() if line.startswith("not recorded")]
+    assert "listLoaded" not in unknown
+    assert "searchModels" in unknown
 
 
 def test_a_renamed_field_is_named_with_what_it_costs(tmp_path: Path) -> None:
@@ -45,6 +49,45 @@ def test_a_renamed_field_is_named_with_what_it_costs(tmp_path: Path) -> None:
         for panel in lost["llmster_instance_ttl_remaining_seconds"]["panels"]
     )
     assert "estimateModelUsage" in found["not_recorded"]
+    assert found["actions"] == []
+
+
+def test_a_renamed_field_is_named_with_the_actions_that_refuse_without_it(tmp_path: Path) -> None:
+    text = (FIXTURES / "protocol" / "14-system-runtime-repository.jsonl").read_text()
+    newer = tmp_path / "newer.jsonl"
+    newer.write_text(text.replace('\\"modelKey\\"', '\\"key\\"').replace('\\"pid\\"', '\\"processId\\"'))
+    result = against(newer, as_json=True)
+    assert result.exit_code == 1
+    found = {(one["action"], one["effect"]): one["fields"] for one in json.loads(result.output)["actions"]}
+    assert found["load", "not-found"] == ["listDownloadedModels:modelKey"]
+    assert found["probe", "not-found"] == ["listDownloadedModels:modelKey"]
+    assert not [action for action, _ in found if action.startswith("eject")]
+    said = against(newer).output
+    assert "action load: refuses (not-found)\n  lacks  listDownloadedModels:modelKey" in said
+
+
+def recorded_rest(file: Path, request: str, body: str) -> Path:
+    """Write a recording of one REST exchange."""
+    asked = {"ns": "http", "conn": 1, "dir": "c2s", "op": "request", "data": request}
+    answer = {"ns": "http", "conn": 1, "dir": "s2c", "op": "response", "status": 200, "data": body}
+    file.write_text(f"{json.dumps(asked)}\n{json.dumps(answer)}\n")
+    return file
+
+
+def test_recorded_rest_answers_and_event_streams_are_read_as_well(tmp_path: Path) -> None:
+    events: list[dict[str, Any]] = [
+        {"type": "chat.start"},
+        {"type": "chat.end", "result": {"model_instance_id": "m", "statistics": {}}},
+    ]
+    stream = "".join(f"event: {one['type']}\ndata: {json.dumps(one)}\n\n" for one in events)
+    chat = recorded_rest(tmp_path / "chat", "POST /api/v1/chat", stream)
+    status = recorded_rest(tmp_path / "status", "GET /api/v1/models/download/status/job_1", '{"state": "x"}')
+    found = json.loads(against(chat, status, as_json=True).output)
+    lacking = {one["action"]: one["fields"] for one in found["actions"] if one["fields"]}
+    assert lacking["probe"] == ["POST /api/v1/chat:result.stats"]
+    assert lacking["download"] == ["GET /api/v1/models/download/status/:status"]
+    begun = recorded_rest(tmp_path / "begun", "POST /api/v1/chat", 'data: {"type": "chat.start"}\n\n')
+    assert json.loads(against(begun, as_json=True).output)["actions"] == []
 
 
 def test_a_renamed_event_field_costs_alerts_through_their_recording_rules(tmp_path: Path) -> None:

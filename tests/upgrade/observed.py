@@ -3,14 +3,13 @@
 The recorded answers of tests/fixtures/protocol go through the session, the collectors and the log pipeline; no network.
 """
 
-import copy
 import itertools
 import json
-from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
+from daemonpulse import upgrade
 from daemonpulse.against import answers_of
 from exporter.collectors import DAEMON_COLLECTORS
 from exporter.collectors.base import Samples, Scrape
@@ -21,6 +20,7 @@ from exporter.log_pipeline import Streams
 from exporter.settings import load
 from tests.exporter.readings import watched
 from tests.recorded import FIXTURES
+from tests.upgrade.fields import Change, changed
 
 Answers = dict[str, Any]
 """By call without its namespace (`listLoaded`) or by log event type, the recorded answers."""
@@ -33,8 +33,8 @@ CALLS: Final = (
 
 
 def recorded() -> Answers:
-    """Gather every recorded answer to a call that the exporter makes, and every event of the log stream."""
-    found: Answers = {name: [] for name in (*CALLS, *EVENTS)}
+    """Gather every recorded answer to a call that the product makes, and every event of the log stream."""
+    found: Answers = {name: [] for name in upgrade.SHAPES}
     for file in sorted((FIXTURES / "protocol").glob("*.jsonl")):
         for name, answer in answers_of(file.read_bytes().splitlines()):
             found[name].append(answer)
@@ -122,62 +122,8 @@ async def shown(answers: Answers) -> set[str]:
     return said
 
 
-def fields_of(answers: Answers) -> list[tuple[str, str]]:
-    """List every field of the recorded answers as (call, path); entries of lists share a path."""
-    found: dict[tuple[str, str], None] = {}
-
-    def walk(call: str, value: Any, path: str) -> None:
-        if isinstance(value, list):
-            for entry in value:
-                walk(call, entry, path)
-        elif isinstance(value, dict):
-            for key, inner in value.items():
-                here = f"{path}.{key}" if path else key
-                found[call, here] = None
-                walk(call, inner, here)
-
-    for call, values in answers.items():
-        for value in values:
-            walk(call, value, "")
-    return list(found)
-
-
-def without(answers: Answers, call: str, path: str, change: Callable[[dict[str, Any], str], None]) -> Answers:
-    """Copy answers, and let `change(object, key)` happen wherever a call's answer has a field."""
-    changed = {name: copy.deepcopy(values) if name == call else values for name, values in answers.items()}
-    *outer, last = path.split(".")
-
-    def walk(value: Any, left: list[str]) -> None:
-        if isinstance(value, list):
-            for entry in value:
-                walk(entry, left)
-        elif isinstance(value, dict):
-            if left:
-                walk(value.get(left[0]), left[1:])
-            elif last in value:
-                change(value, last)
-
-    walk(changed[call], outer)
-    return changed
-
-
-def delete(entry: dict[str, Any], key: str) -> None:
-    """Leave a field out."""
-    del entry[key]
-
-
-def rename(entry: dict[str, Any], key: str) -> None:
-    """Call it otherwise."""
-    entry[f"{key}New"] = entry.pop(key)
-
-
-def retype(entry: dict[str, Any], key: str) -> None:
-    """Give it a value of another type, which no field has."""
-    entry[key] = {"of": {"another": ["type"]}}
-
-
-CHANGES: Final[Mapping[str, Callable[[dict[str, Any], str], None]]] = {
-    "deleted": delete,
-    "renamed": rename,
-    "retyped": retype,
-}
+def without(answers: Answers, call: str, path: str, change: Change) -> Answers:
+    """Copy answers with a call's field changed wherever it stands."""
+    return {
+        name: changed(values, path, change) if name == call else values for name, values in answers.items()
+    }

@@ -10,9 +10,12 @@ import pytest
 from daemonpulse import upgrade
 from exporter.catalogue import CATALOGUE, Metric
 from tests.upgrade import observed
+from tests.upgrade.fields import CHANGES, fields_of
 
 RECORDED = observed.recorded()
-FIELDS = observed.fields_of(RECORDED)
+FIELDS = fields_of(RECORDED)
+OF_METRICS = [(call, path) for call, path in FIELDS if call in (*observed.CALLS, *observed.EVENTS)]
+"""Of what the exporter reads; the others are read by actions."""
 
 NO_VALUE = ("getLoadConfig", "fields.value")
 """A key without a value stands at its default; a value of another type is unknown. So two changes differ here."""
@@ -36,10 +39,10 @@ def named(rows: Iterable[Metric]) -> set[str]:
     return {row.name for row in rows} & shown_as_recorded()
 
 
-@pytest.mark.parametrize("change", observed.CHANGES)
-@pytest.mark.parametrize(("call", "path"), FIELDS)
+@pytest.mark.parametrize("change", CHANGES)
+@pytest.mark.parametrize(("call", "path"), OF_METRICS)
 async def test_a_changed_field_costs_what_the_catalogue_says(call: str, path: str, change: str) -> None:
-    altered = observed.without(RECORDED, call, path, observed.CHANGES[change])
+    altered = observed.without(RECORDED, call, path, CHANGES[change])
     lost = shown_as_recorded() - await observed.shown(altered)
     expected = named(upgrade.vanishing([f"{call}:{path}"]))
     if (call, path) == NO_VALUE and change == "retyped":
@@ -47,15 +50,17 @@ async def test_a_changed_field_costs_what_the_catalogue_says(call: str, path: st
     assert lost == expected
 
 
-@pytest.mark.parametrize("change", observed.CHANGES)
+@pytest.mark.parametrize("change", CHANGES)
 @pytest.mark.parametrize(("call", "path"), FIELDS)
 def test_a_changed_field_is_found_in_recorded_frames(call: str, path: str, change: str) -> None:
-    altered = observed.without(RECORDED, call, path, observed.CHANGES[change])
-    found = named(upgrade.vanishing(upgrade.missing(altered)))
+    altered = observed.without(RECORDED, call, path, CHANGES[change])
+    missing = upgrade.missing(altered)
+    found, impaired = named(upgrade.vanishing(missing)), upgrade.impaired(missing)
     if (call, path) == NO_VALUE and change == "retyped":
-        assert found == set()  # any type can be a value
+        assert (found, impaired) == (set(), {})  # any type can be a value
     else:
         assert found == named(upgrade.vanishing([f"{call}:{path}"]))
+        assert impaired == upgrade.impaired([f"{call}:{path}"])
 
 
 def test_the_recorded_frames_lack_nothing() -> None:
@@ -63,7 +68,8 @@ def test_the_recorded_frames_lack_nothing() -> None:
 
 
 def test_every_needed_field_is_recorded_and_its_metrics_are_shown() -> None:
-    assert set(upgrade.NEEDED) <= {f"{call}:{path}" for call, path in FIELDS}
+    needed = {need for row in CATALOGUE for need in row.needs}
+    assert needed <= {f"{call}:{path}" for call, path in FIELDS}
     assert {row.name for row in CATALOGUE if row.needs} - shown_as_recorded() == NOT_SHOWN.keys()
 
 

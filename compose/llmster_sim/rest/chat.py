@@ -6,7 +6,6 @@ Request and event shapes follow the official docs; one run is a chain of callbac
 from __future__ import annotations
 
 import asyncio
-import json
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -16,7 +15,7 @@ from llmster_sim.rest.http import RestError, invalid, json_response, received
 from llmster_sim.rest.integrations import read_integrations
 from llmster_sim.rest.models import closed, required
 from llmster_sim.rest.targets import target
-from llmster_sim.rest.work import event_stream
+from llmster_sim.rest.work import event_stream, send_event
 
 if TYPE_CHECKING:
     from llmster_sim.engine.daemon import Daemon
@@ -130,8 +129,7 @@ class ChatRoutes:
         async with event_stream(request, Connection="keep-alive") as response:
             while True:
                 event = await events.get()
-                data = json.dumps(event, separators=(",", ":"), ensure_ascii=False)
-                await response.write(f"event: {event['type']}\ndata: {data}\n\n".encode())
+                await send_event(response, event, event=event["type"])
                 if event["type"] == "chat.end":
                     break
         return response

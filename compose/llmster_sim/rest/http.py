@@ -7,6 +7,8 @@ from __future__ import annotations
 
 import asyncio
 import json
+from collections.abc import Callable
+from contextvars import ContextVar
 from typing import TYPE_CHECKING, Any
 
 from aiohttp import web
@@ -14,7 +16,7 @@ from aiohttp import web
 from llmster_sim.engine import log_events
 
 if TYPE_CHECKING:
-    from collections.abc import Awaitable, Callable
+    from collections.abc import Awaitable
 
     from llmster_sim.clock import Clock
     from llmster_sim.engine.daemon import Daemon
@@ -25,6 +27,8 @@ if TYPE_CHECKING:
 
 # Routes that answer without a token: they are how a client finds the server at all. Assumed.
 _OPEN = {"/lmstudio-greeting", "/lms-status"}
+ALTER: ContextVar[Callable[[Any], Any]] = ContextVar("alter", default=lambda event: event)
+"""What a fault does to each event of the stream that answers the request of this task."""
 
 
 class RestError(Exception):
@@ -108,7 +112,9 @@ class Router:
                 case "raw":
                     return web.Response(text=rule.text, content_type="application/json")
                 case "alter" if rule.alter is not None:
+                    before = ALTER.set(rule.alter)
                     answer = await self._route(request)
+                    ALTER.reset(before)
                     if isinstance(answer, web.Response) and answer.text is not None:
                         return json_response(rule.alter(json.loads(answer.text)), status=answer.status)
                     return answer

@@ -14,7 +14,7 @@ from aiohttp import web
 
 from llmster_sim.engine.jobs import Failed, Finished, JobEvent
 from llmster_sim.engine.requests import chat_ask
-from llmster_sim.rest.http import RestError
+from llmster_sim.rest.http import ALTER, RestError
 from llmster_sim.rest.targets import work_failed
 
 if TYPE_CHECKING:
@@ -111,5 +111,5 @@ async def event_stream(request: web.Request, **headers: str) -> AsyncIterator[we
 async def send_event(response: web.StreamResponse, data: dict[str, Any], *, event: str | None = None) -> None:
     """Write one server-sent event."""
     head = f"event: {event}\n" if event is not None else ""
-    body = json.dumps(data, separators=(",", ":"), ensure_ascii=False)
+    body = json.dumps(ALTER.get()(data), separators=(",", ":"), ensure_ascii=False)
     await response.write(f"{head}data: {body}\n\n".encode())

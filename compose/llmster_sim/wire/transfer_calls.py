@@ -33,7 +33,7 @@ _VOID = nothing("void")
 _STEPS = 20
 _BYTES_PER_S = 38_000_000
 # Assumed: what the hub offers; names and sizes are made up.
-HUB_MODEL = "publisher/fresh-7b"
+HUB_MODEL, HUB_KEY = "publisher/fresh-7b", "fresh-7b"
 HUB_SIZES = {"Q4_K_M": 4_680_000_000, "Q8_0": 8_100_000_000}
 NEW_ENGINE = dataclasses.replace(catalogue.LLAMA_SERVER, version="2.42.0")
 ENGINE_BYTES = 420_000_000
@@ -107,9 +107,13 @@ def repository(daemon: Daemon) -> tuple[dict[str, Rpc], dict[str, Stream]]:
         if size is None or HUB_MODEL not in identifier:
             channel.fail(errors.path_not_found(key=identifier, known=[HUB_MODEL]))
             return
-        transfer(
-            channel, daemon, size=size, done=lambda: {"type": "success", "defaultIdentifier": "fresh-7b"}
-        )
+
+        def done() -> dict[str, Any]:
+            if all(model.key != HUB_KEY for model in daemon.models):
+                daemon.models = (*daemon.models, dataclasses.replace(catalogue.QWEN3_8B, key=HUB_KEY))
+            return {"type": "success", "defaultIdentifier": HUB_KEY}
+
+        transfer(channel, daemon, size=size, done=done)
 
     identifier = one_of("type", {"catalog": _identifier(), "hf": _identifier()})
     opts = {

@@ -2,8 +2,10 @@
 
 from typing import Any
 
+from llmster_sim.models.catalogue import LLAMA_OLDER
 from llmster_sim.server import Simulator
-from tests.actions.conftest import SMALL, Forge, loaded
+from llmster_sim.wire.transfer_calls import NEW_ENGINE
+from tests.actions.conftest import SMALL, Forge, StartForge, loaded
 
 QWEN = "qwen/qwen3-8b"
 
@@ -69,3 +71,47 @@ async def test_the_reconciler_takes_nothing_for_gone_that_it_could_not_read(
     await forge.tick()
     told = [entry["action"] for entry in await forge.audit("event")]
     assert not {"unloaded-by-itself", "loaded-by-itself"} & set(told)
+
+
+async def test_a_load_whose_answer_cannot_be_read_is_looked_up(forge: Forge, sim: Simulator) -> None:
+    sim.faults.alter("llm.loadModel", lambda message: {**message, "type": 5})
+    response = await forge.load()
+    assert response.status_code == 200, response.text
+    assert response.json()["result"]["instance_id"] == SMALL
+    assert SMALL in loaded(sim)
+
+
+async def test_a_download_without_a_job_to_follow_is_not_done(forge: Forge, sim: Simulator) -> None:
+    sim.faults.alter("POST /api/v1/models/download", lambda answer: {"status": answer["status"]})
+    response = await forge.post("models/download", model="new/model")
+    assert response.status_code == 409, response.text
+    assert response.json()["type"] == "urn:daemonpulse:problem:interrupted"
+
+
+async def test_a_download_with_an_odd_size_is_followed_to_its_end(forge: Forge, sim: Simulator) -> None:
+    path = "GET /api/v1/models/download/status/*"
+    sim.faults.alter(path, lambda answer: {**answer, "total_size_bytes": "2 GB"})
+    response = await forge.post("models/download", model="new/model")
+    assert response.status_code == 200, response.text
+    assert response.json()["result"] == {"model": "new/model", "status": "completed", "size_bytes": None}
+
+
+async def test_no_engine_is_selected_or_listed_where_the_selection_cannot_be_read(
+    start_forge: StartForge, sim: Simulator
+) -> None:
+    forge = await start_forge(sim, scope="admin")
+    sim.faults.alter("runtime.getEngineSelections", lambda _answer: {"selections": {}})
+    engine: dict[str, Any] = {
+        "engine": LLAMA_OLDER.name,
+        "version": LLAMA_OLDER.version,
+        "model_format": "GGUF",
+    }
+    for response in (
+        await forge.post("engines/select", **engine),
+        await forge.post("engines/update", engine=NEW_ENGINE.name, version=NEW_ENGINE.version),
+        await forge.http.get(forge.path("engines")),
+    ):
+        assert response.status_code == 503, response.text
+        assert response.json()["type"] == "urn:daemonpulse:problem:daemon-unreadable"
+    assert sim.calls["runtime", "selectEngine"] == 0
+    assert sim.calls["runtime", "downloadRuntimeExtension"] == 0

@@ -1,0 +1,67 @@
+"""What an action needs of a daemon's answers, and what it does where a field of them cannot be read. Pure.
+
+Fields are written as in the catalogue: `call:path`, the call without its namespace, or the method and path of REST.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+from typing import Final
+
+KNOWS_LESS: Final = "knows less"
+"""It goes on: it decides with less, or tells less."""
+AS_EVER: Final = ""
+"""It finds the same out in another way."""
+
+
+@dataclass(frozen=True, slots=True)
+class Lack:
+    """What an action does when one of some fields cannot be read."""
+
+    fields: tuple[str, ...]
+    effect: str
+    """The type of the Problem that it ends with, KNOWS_LESS, or AS_EVER."""
+    when: str = ""
+    """The situation in which the fields are read; "" always."""
+
+    def is_hit(self, gone: Collection[str]) -> bool:
+        """Tell whether one of the fields is among those that are gone, or inside one of them."""
+        inside = tuple(f"{field}." for field in gone)
+        return any(field in gone or field.startswith(inside) for field in self.fields)
+
+
+Evidence = tuple[Lack, ...]
+"""Of one action; the first lack that applies decides."""
+
+
+LISTED = ("type", "modelKey", "identifier", "instanceReference")
+"""Of listLoaded: without one of them an instance is listed and cannot be read, and may be any."""
+MODEL = ("type", "modelKey")
+"""Of listDownloadedModels: without one of them a model is not known."""
+STATE = ("status", "queued")
+"""Of getInstanceProcessingState."""
+ESTIMATE = ("memory", "memory.totalVramBytes", "memory.totalBytes", "passesGuardrails")
+"""Of estimateModelUsage."""
+PROCESS = ("pid", "isDaemon")
+"""Of info: they are read together."""
+
+
+def refuses(problem: str, call: str, *paths: str, when: str = "") -> Lack:
+    """Say that an action ends with a Problem of this type without these fields."""
+    return Lack(tuple(f"{call}:{path}" for path in paths), problem, when)
+
+
+def knows_less(call: str, *paths: str, when: str = "") -> Lack:
+    """Say that an action goes on without these fields."""
+    return refuses(KNOWS_LESS, call, *paths, when=when)
+
+
+def looks_it_up(call: str, *paths: str) -> Lack:
+    """Say that an action finds out in another way what an answer without these fields does not tell."""
+    return refuses(AS_EVER, call, *paths)
+
+
+def lacking(evidence: Evidence, gone: Collection[str], when: str = "") -> Lack | None:
+    """Tell what becomes of an action in a situation when these fields, and all inside them, are gone."""
+    return next((lack for lack in evidence if lack.when in {"", when} and lack.is_hit(gone)), None)
