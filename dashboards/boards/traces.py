@@ -58,7 +58,7 @@ _TRACES = tables.traces(
 _REASONING = tables.traces(
     "Longest reasoning",
     "Which requests reasoned longest? Estimated.",
-    TraceQuery(f"{{{_REQUEST} && span.daemonpulse.reasoning.seconds_estimated > 0}}", "spans"),
+    TraceQuery(f"{{{_REQUEST} && span.daemonpulse.reasoning.seconds_estimated > 0.0}}", "spans"),
     columns=(_ID, _MODEL, _REASONED),
     largest="Reasoning time",
 )

@@ -74,45 +74,15 @@ def table(
     names = {chr(ord("A") + number): f"Value #{chr(ord('A') + number)}" for number in range(len(asked))}
     if len(asked) == 1:
         names = {"A": "Value"}
-    order = [names.get(column.source, column.source) for column in columns]
-    organize: Json = {
-        "indexByName": {name: position for position, name in enumerate(order)},
-        "includeByName": {},
-        "excludeByName": {},
-        "renameByName": {},
-    }
-    merge = [{"id": "merge", "options": {}}] if len(asked) > 1 else []
-    sort = largest or smallest
-    return panel(
-        "table",
+    return _listed(
         title,
         ask,
         asked,
-        options={
-            "showHeader": True,
-            "cellHeight": "sm",
-            "frameIndex": 0,
-            "sortBy": [{"displayName": sort, "desc": bool(largest)}] if sort else [],
-        },
-        defaults={
-            "unit": "string",
-            "color": {"mode": "thresholds"},
-            "thresholds": theme.QUIET,
-            "custom": {
-                "align": "left",
-                "cellOptions": {"type": "auto"},
-                "filterable": False,
-                "inspect": False,
-                "minWidth": NARROWEST,
-            },
-            "noValue": none,
-        },
-        overrides=[_of_column(name, column) for name, column in zip(order, columns, strict=True)],
-        transformations=[
-            *merge,
-            {"id": "filterFieldsByName", "options": {"include": {"names": order}}},
-            {"id": "organize", "options": organize},
-        ],
+        columns,
+        [names.get(column.source, column.source) for column in columns],
+        first=[{"id": "merge", "options": {}}] if len(asked) > 1 else [],
+        sort=[{"displayName": largest or smallest, "desc": bool(largest)}] if largest or smallest else [],
+        none=none,
     )
 
 
@@ -176,23 +146,64 @@ def _of_column(name: str, column: Column) -> Json:
 def traces(title: str, ask: str, query: TraceQuery, *, columns: Sequence[Column], largest: str) -> Viz:
     """List spans, sorted by a column; a click on an id opens the whole trace. Sources are names of Tempo's fields.
 
-    What a column shows of a span, Tempo is asked for. Its own units stay where a column has none.
+    What a column shows of a span, Tempo is asked for. Tempo also gives what a query compares: it is not shown. Grafana
+    takes every attribute for text: numbers are made numbers, so that 10 s is more than 9 s. Its own units stay where
+    a column has none.
     """
-    names = [column.source for column in columns]
-    asked = ", ".join(f"span.{name}" for name in names if "." in name)
+    attributes = [column for column in columns if "." in column.source]
+    asked = ", ".join(f"span.{column.source}" for column in attributes)
+    numbers = [
+        {"targetField": column.source, "destinationType": "number"} for column in attributes if column.numeric
+    ]
+    return _listed(
+        title,
+        ask,
+        [replace(query, query=f"{query.query} | select({asked})")],
+        columns,
+        [column.source for column in columns],
+        hidden=[TRACE_ID],
+        first=[{"id": "convertFieldType", "options": {"fields": {}, "conversions": numbers}}],
+        sort=[{"displayName": largest, "desc": True}],
+    )
+
+
+_TEMPOS: Final = {"spanID": "Span ID", "time": "Start time", "duration": "Duration"}
+"""What Grafana calls fields of its own: columns are put in order by these names."""
+
+TRACE_ID: Final = "traceIdHidden"
+"""A field that Grafana gives each span and does not show; the link of a span's id reads it."""
+
+
+def _listed(
+    title: str,
+    ask: str,
+    queries: Sequence[AnyQuery],
+    columns: Sequence[Column],
+    names: Sequence[str],
+    *,
+    sort: list[Json],
+    first: list[Json],
+    hidden: Sequence[str] = (),
+    none: str = NO_VALUE,
+) -> Viz:
+    """Show the fields with these names as the columns, in their order, and nothing else."""
+    kept = [*(_TEMPOS.get(name, name) for name in names), *hidden]
+    organize: Json = {
+        "indexByName": {name: position for position, name in enumerate(kept)},
+        "includeByName": {},
+        "excludeByName": {},
+        "renameByName": {},
+    }
     return panel(
         "table",
         title,
         ask,
-        [replace(query, query=f"{query.query} | select({asked})")],
-        options={
-            "showHeader": True,
-            "cellHeight": "sm",
-            "frameIndex": 0,
-            "sortBy": [{"displayName": largest, "desc": True}],
-        },
+        queries,
+        options={"showHeader": True, "cellHeight": "sm", "frameIndex": 0, "sortBy": sort},
         defaults={
             "unit": "string",
+            "color": {"mode": "thresholds"},
+            "thresholds": theme.QUIET,
             "custom": {
                 "align": "left",
                 "cellOptions": {"type": "auto"},
@@ -200,22 +211,12 @@ def traces(title: str, ask: str, query: TraceQuery, *, columns: Sequence[Column]
                 "inspect": False,
                 "minWidth": NARROWEST,
             },
-            "noValue": NO_VALUE,
+            "noValue": none,
         },
-        overrides=[_of_column(column.source, column) for column in columns],
+        overrides=[_of_column(name, column) for name, column in zip(names, columns, strict=True)],
         transformations=[
-            {
-                "id": "organize",
-                "options": {
-                    "indexByName": {name: place for place, name in enumerate(names)},
-                    "includeByName": {},
-                    "excludeByName": dict.fromkeys(_UNSHOWN, True),
-                    "renameByName": {},
-                },
-            }
+            *first,
+            {"id": "filterFieldsByName", "options": {"include": {"names": kept}}},
+            {"id": "organize", "options": organize},
         ],
     )
-
-
-_UNSHOWN: Final = ("traceService", "traceName", "name")
-"""Fields of Tempo that say the same of every request."""

@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 from tests.dashboards.asked import NAMES, ROOT, board, chosen, panels, queries_of, substituted
+from tests.exporter.telemetry.test_spans import STATS, predictions, spans_of
 
 TELEMETRY = "\n".join(
     path.read_text(encoding="utf-8") for path in (ROOT / "exporter" / "telemetry").glob("*.py")
@@ -27,7 +28,7 @@ LOGQL = re.compile(rf"(?:{_LINES}|sum by \([a-z_]+\) \(count_over_time\({_LINES}
 
 # { field op "value" && ... } | select(field, ...)
 _FIELD = r"(?:resource|span)\.[a-z_.]+|name|duration|status"
-_CONDITION = rf'(?:{_FIELD}) ?(?:=~|!=|>=|=|>|<) ?(?:"[^"]*"|\w+)'
+_CONDITION = rf'(?:{_FIELD}) ?(?:=~|!=|>=|=|>|<) ?(?:"[^"]*"|[\w.]+)'
 TRACEQL = re.compile(
     rf"\{{{_CONDITION}(?: && {_CONDITION})*\}}(?: \| select\((?:{_FIELD})(?:, (?:{_FIELD}))*\))?"
 )
@@ -64,6 +65,23 @@ def test_traceql_is_well_formed_and_names_only_what_is_sent(where: str, traceql:
     named = set(re.findall(r"\b(?:resource|span)\.([a-z_.]+)", traceql))
     assert named
     assert named <= SENT
+
+
+@pytest.mark.parametrize(("where", "traceql"), TRACES, ids=[where for where, _ in TRACES])
+def test_numbers_are_compared_as_the_type_that_is_sent(where: str, traceql: str) -> None:
+    """Tempo finds no double by a whole number: `> 0` is never true of 3.5 s, `> 0.0` is."""
+    [made] = predictions(("<|im_start|>user\nhi", "<think>\nabcdefghij\n</think>\n\nabcdefghij", STATS))
+    sent = spans_of(made)[0].attributes or {}
+    for name, literal in re.findall(r"\bspan\.([a-z_.]+) ?[!<>=]+ ?([\d.]+)\b", traceql):
+        assert isinstance(sent[name], float if "." in literal else int), f"{where}: {name} {literal}"
+
+
+def test_a_whole_number_for_seconds_would_be_found() -> None:
+    assert [traceql for _, traceql in TRACES if "seconds_estimated > 0.0" in traceql]
+    with pytest.raises(AssertionError, match="seconds_estimated"):
+        test_numbers_are_compared_as_the_type_that_is_sent(
+            "here", "{span.daemonpulse.reasoning.seconds_estimated > 0}"
+        )
 
 
 @pytest.mark.parametrize("kind", ["server", "runtime", "prediction"])

@@ -3,8 +3,9 @@
 //
 // Knows how the Prometheus datasource makes frames, which is not in @grafana/data: a frame per series, or for the format
 // `table` one per query with a column per label and a last one `Value`, `Value #A` when there are several
-// (packages/grafana-prometheus/src/result_transformer.ts). What fields can be told is in @grafana/ui, which wants a
-// browser; PROCESSORS stands in for its list, with the processors of @grafana/data.
+// (packages/grafana-prometheus/src/result_transformer.ts). And how Tempo's makes a table of spans: every attribute is a
+// field of text whatever it holds (public/app/plugins/datasource/tempo/resultTransformer.ts). What fields can be told is in
+// @grafana/ui, which wants a browser; PROCESSORS stands in for its list, with the processors of @grafana/data.
 import { readFileSync } from 'node:fs';
 import { createRequire } from 'node:module';
 import { pathToFileURL } from 'node:url';
@@ -49,6 +50,9 @@ function frames(panel, answers) {
   const tables = panel.targets.filter(({ format }) => format === 'table').length;
   return panel.targets.flatMap((target) => {
     const series = answers[target.refId] ?? [];
+    if (target.queryType === 'traceql') {
+      return [asSpans(series)];
+    }
     if (target.format === 'table') {
       return series.length ? [asTable(target.refId, series, tables > 1 ? `Value #${target.refId}` : 'Value')] : [];
     }
@@ -72,6 +76,26 @@ function asTable(refId, series, value) {
       { name: 'Time', type: g.FieldType.time, values: series.map(({ values }) => values.at(-1)[0] * 1000) },
       ...labels.map((name) => ({ name, type: g.FieldType.string, values: series.map(({ metric }) => metric[name] ?? '') })),
       { name: value, type: g.FieldType.number, values: series.map(({ values }) => number(values.at(-1)[1])) },
+    ],
+  });
+}
+
+function asSpans(traces) {
+  const spans = traces.flatMap((trace) => trace.spanSets.flatMap((set) => set.spans.map((span) => ({ trace, span }))));
+  const attributes = [...new Set(spans.flatMap(({ span }) => span.attributes.map(({ key }) => key)))].sort();
+  const value = (span, key) => Object.values(span.attributes.find((one) => one.key === key)?.value ?? {})[0];
+  const text = (name, of, config = {}) => ({ name, type: g.FieldType.string, config, values: spans.map(of) });
+  return g.createDataFrame({
+    name: 'Spans',
+    fields: [
+      text('traceIdHidden', ({ trace }) => trace.traceID, { custom: { hidden: true } }),
+      text('traceService', ({ trace }) => trace.rootServiceName, { displayNameFromDS: 'Trace Service' }),
+      text('traceName', ({ trace }) => trace.rootTraceName, { displayNameFromDS: 'Trace Name' }),
+      text('spanID', ({ span }) => span.spanID, { displayNameFromDS: 'Span ID', unit: 'string' }),
+      { name: 'time', type: g.FieldType.time, config: { displayNameFromDS: 'Start time' }, values: spans.map(({ span }) => span.startTimeUnixNano / 1e6) },
+      text('name', ({ span }) => span.name, { displayNameFromDS: 'Name', custom: { hidden: true } }),
+      ...attributes.map((key) => text(key, ({ span }) => value(span, key), { displayNameFromDS: key })),
+      { name: 'duration', type: g.FieldType.number, config: { displayNameFromDS: 'Duration', unit: 'ns' }, values: spans.map(({ span }) => Number(span.durationNanos)) },
     ],
   });
 }
@@ -113,9 +137,12 @@ export async function* faults(panel, answers) {
       yield `${data.length} tables where one is shown`;
     }
     const order = panel.transformations.find(({ id }) => id === 'organize').options.indexByName;
-    const names = data[0].fields.map(({ name }) => name);
+    const names = data[0].fields.map(({ name, config }) => config.displayNameFromDS ?? name);
     if (names.join() !== [...names].sort((a, b) => order[a] - order[b]).join() || names.some((name) => !(name in order))) {
       yield `the columns are ${names}`;
+    }
+    for (const field of data[0].fields.filter(({ config, type }) => config.custom?.align === 'right' && type !== g.FieldType.number)) {
+      yield `${field.name} stands right and is sorted as ${field.type}`;
     }
   }
   for (const field of data.flatMap(({ fields }) => fields).filter(({ type }) => type === g.FieldType.number)) {
