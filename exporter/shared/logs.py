@@ -6,12 +6,15 @@ type and the lines of code are written. Its message is left out, because it may 
 
 from __future__ import annotations
 
+import contextlib
 import json
 import logging
 import sys
 import threading
 import traceback
+from collections.abc import Iterator
 from datetime import UTC, datetime
+from pathlib import Path
 from typing import Final, TextIO
 
 _STANDARD: Final = frozenset(logging.makeLogRecord({}).__dict__) | {
@@ -32,18 +35,31 @@ _MAX_CAUSES: Final = 8
 
 
 def configure(*, level: str, format_: str, stream: TextIO | None = None) -> None:
-    """Send log records of this process to stderr, or to a stream, in the chosen format.
+    """Send log records of this process to stderr, or to a stream, and what is unhandled as one of them."""
+    _send(stream or sys.stderr, level=level, format_=format_)
+    sys.excepthook = lambda _type, error, _trace: _log_unhandled(error)
+    threading.excepthook = lambda failed: _log_unhandled(failed.exc_value)
 
-    Only loggers of this project go below warning: libraries log addresses, frames and arguments of each request.
-    """
-    handler = logging.StreamHandler(stream or sys.stderr)
+
+@contextlib.contextmanager
+def kept_in(path: Path) -> Iterator[None]:
+    """Write log records to a file meanwhile. An unhandled exception is shown on the terminal, as ever."""
+    with path.open("w", encoding="utf-8") as stream:
+        _send(stream, level="info", format_="logfmt")
+        try:
+            yield
+        finally:
+            logging.basicConfig(handlers=[logging.NullHandler()], force=True)
+
+
+def _send(stream: TextIO, *, level: str, format_: str) -> None:
+    """Only loggers of this project go below warning: libraries log addresses, frames and arguments of each request."""
+    handler = logging.StreamHandler(stream)
     handler.addFilter(withhold)
     handler.setFormatter(JsonFormatter() if format_ == "json" else LogfmtFormatter())
     logging.basicConfig(level=max(logging.WARNING, _number(level)), handlers=[handler], force=True)
     for name in _LOGGERS:
         logging.getLogger(name).setLevel(_number(level))
-    sys.excepthook = lambda _type, error, _trace: _log_unhandled(error)
-    threading.excepthook = lambda failed: _log_unhandled(failed.exc_value)
 
 
 def _log_unhandled(error: BaseException | None) -> None:

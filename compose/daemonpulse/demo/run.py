@@ -44,6 +44,8 @@ from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic.scenarios import SCENARIOS
 
 PULSE_EVERY_S: Final = 1.0
+ANSWER_S: Final = 30.0
+"""An answer may take so long: everything runs on one host, which may be busy."""
 _PROMISED: Final = tuple(
     row for row in state_metrics.ROWS if row not in {state_metrics.GPU_OFFLOAD, state_metrics.SITE_INFO}
 )
@@ -84,14 +86,14 @@ def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | No
         fail(f"--urls-file={urls_file}: its folder does not exist or cannot be written; choose another")
     try:
         with leftovers("daemonpulse-demo-") as left:
-            return asyncio.run(_Demo(left, scenario, seed, urls_file).run(seconds))
+            return asyncio.run(Demo(left, scenario, seed, urls_file).run(seconds))
     except SettingsError as error:
         fail(str(error))
     except ProgramFailed as error:
         fail(str(error), 1)
 
 
-class _Demo:
+class Demo:
     """One run of the demo in a folder of its own."""
 
     _screen: DemoScreen
@@ -112,35 +114,35 @@ class _Demo:
             start_ms=round(time.time() * 1000),
         )
         self._live_token = LiveToken(secrets.token_urlsafe(32))
-        self._urls: dict[str, str] = {}
+        self.urls: dict[str, str] = {}
         self._notes: list[str] = []
 
     async def run(self, seconds: float | None) -> int:
-        with (self._folder / "log").open("w", encoding="utf-8") as log_stream:
-            logs.configure(level="info", format_="logfmt", stream=log_stream)
+        """Start everything, show it until it is to end, and stop it again; return the exit code."""
+        with logs.kept_in(self._folder / "log"):
             self._notes.append(f"exporter and actions API log to {self._folder / 'log'}")
             self._screen = DemoScreen()
             async with contextlib.AsyncExitStack() as stack:
                 simulator = await stack.enter_async_context(Simulator(self._sim))
-                self._urls["llmster"] = simulator.url
+                self.urls["llmster"] = simulator.url
                 await self._start_receivers(stack)
-                self._urls["tap"], reports_url = await start_tap(stack, simulator, self._live_token)
+                self.urls["tap"], reports_url = await start_tap(stack, simulator, self._live_token)
                 exporter = await self._start_exporter(stack, simulator, reports_url)
-                self._urls["actions"], token_file = await start_actions(
+                self.urls["actions"], token_file = await start_actions(
                     stack,
                     simulator,
                     self._folder,
                     self._mcp_json,
-                    exporter_url=self._urls["exporter"],
+                    exporter_url=self.urls["exporter"],
                     live_token=self._live_token,
                 )
                 state = self._folder / "actions"
                 if self._sim.scenario != "idle":
-                    asking = asyncio.create_task(ask_for_ever(self._urls["tap"], seed=self._sim.seed))
+                    asking = asyncio.create_task(ask_for_ever(self.urls["tap"], seed=self._sim.seed))
                     stack.push_async_callback(end, asking)
-                where = f"--url {self._urls['actions']} --token-file {token_file}"
+                where = f"--url {self.urls['actions']} --token-file {token_file}"
                 self._notes += [
-                    f"one screen: {_command()} top --url {self._urls['exporter']}",
+                    f"one screen: {_command()} top --url {self.urls['exporter']}",
                     f"to load and eject: {_command()} actions load qwen/qwen3-0.6b {where}",
                     f"pending tool calls: {_command()} actions mcp approvals {where}",
                     f"a token for admins: {_command()} actions token new --name me --scope admin --state {state}",
@@ -150,10 +152,10 @@ class _Demo:
                 self._announce()
                 ends: set[asyncio.Future[None]] = {exporter, told}
                 if seconds is None and is_possible():
-                    await self._screen.show(self._urls["exporter"], self._urls["actions"], token_file, ends)
+                    await self._screen.show(self.urls["exporter"], self.urls["actions"], token_file, ends)
                 else:
-                    await self._pulse(ends, seconds)
-                return 0 if seconds is None else await self._verify()
+                    await self.pulse(ends, seconds)
+                return 0 if seconds is None else await self.verify()
 
     async def _start_exporter(
         self, stack: contextlib.AsyncExitStack, simulator: Simulator, reports_url: str
@@ -192,7 +194,7 @@ class _Demo:
         waiting.cancel()
         if task.done():
             task.result()
-        self._urls["exporter"] = f"http://127.0.0.1:{port}"
+        self.urls["exporter"] = f"http://127.0.0.1:{port}"
         return task
 
     async def _start_receivers(self, stack: contextlib.AsyncExitStack) -> None:
@@ -201,17 +203,17 @@ class _Demo:
         if await self._start(stack, programs.tempo(self._folder, otlp_port=port)):
             os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
         if await self._start(stack, programs.loki(self._folder)):
-            logs_url = f"{self._urls['loki']}/otlp/v1/logs"
+            logs_url = f"{self.urls['loki']}/otlp/v1/logs"
             os.environ.setdefault("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", logs_url)
 
     async def _start_stack(self, stack: contextlib.AsyncExitStack, token_file: Path) -> None:
         """Start what scrapes, alerts and shows."""
         webhook = stack.enter_context(alert_sink(self._tell))
         await self._start(stack, programs.alertmanager(self._folder, webhook=webhook))
-        targets = [self._urls["exporter"], self._urls["actions"]]
-        alertmanager = self._urls.get("alertmanager")
+        targets = [self.urls["exporter"], self.urls["actions"]]
+        alertmanager = self.urls.get("alertmanager")
         port = free_port()
-        grafana = programs.grafana(self._folder, urls=self._urls, token_file=token_file, port=port)
+        grafana = programs.grafana(self._folder, urls=self.urls, token_file=token_file, port=port)
         shown = {"grafana": f"http://localhost:{port}"} if grafana.find() else {}
         await self._start(
             stack, programs.prometheus(self._folder, targets=targets, alertmanager=alertmanager, **shown)
@@ -227,7 +229,7 @@ class _Demo:
         if url is None:
             self._notes.append(f"{program.name} is not on PATH; with it {program.adds}")
             return False
-        self._urls[program.name] = url
+        self.urls[program.name] = url
         return True
 
     def _tell(self, alert: Alert) -> None:
@@ -236,7 +238,7 @@ class _Demo:
             tell(alert)
 
     def _announce(self) -> None:
-        rows = [(name, self._urls[name], what) for name, what in _PARTS.items() if name in self._urls]
+        rows = [(name, self.urls[name], what) for name, what in _PARTS.items() if name in self.urls]
         click.echo(f"DaemonPulse demo, scenario {self._sim.scenario}, seed {self._sim.seed}\n")
         width = max(len(url) for _, url, _ in rows)
         for name, url, what in rows:
@@ -248,19 +250,19 @@ class _Demo:
         click.echo("\nCtrl-C stops everything.\n" if sys.stdout.isatty() else "")
         if self._urls_file is not None:
             temporary = self._urls_file.with_name(self._urls_file.name + ".new")
-            temporary.write_text(json.dumps(self._urls, indent=2) + "\n")
+            temporary.write_text(json.dumps(self.urls, indent=2) + "\n")
             temporary.replace(self._urls_file)
 
-    async def _pulse(self, ends: set[asyncio.Future[None]], seconds: float | None) -> None:
+    async def pulse(self, ends: set[asyncio.Future[None]], seconds: float | None) -> None:
         """Show one line of life, until time is up, or one of `ends` is done: the exporter, or a signal."""
         deadline = None if seconds is None else time.monotonic() + seconds
         line, pulse = "", Pulse()
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S) as http:
             while not any(end.done() for end in ends) and (deadline is None or time.monotonic() < deadline):
                 try:
-                    line = pulse.line(await _samples(http, self._urls["exporter"]), now_s=time.monotonic())
-                except httpx.TransportError:
-                    break  # a signal ended the exporter between two checks
+                    line = pulse.line(await samples(http, self.urls["exporter"]), now_s=time.monotonic())
+                except httpx.TransportError as error:  # a busy host, or a signal that just ended the exporter
+                    line = f"no answer from the exporter ({type(error).__name__})"
                 if sys.stdout.isatty():
                     columns = shutil.get_terminal_size().columns
                     click.echo(f"\r{line[: columns - 1]:<{columns - 1}}", nl=False)
@@ -270,16 +272,19 @@ class _Demo:
                 await asyncio.wait(ends, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
             click.echo(("\n" if sys.stdout.isatty() else "") + line)
 
-    async def _verify(self) -> int:
+    async def verify(self) -> int:
         """Check what the demo promises, on what a scraper and Prometheus see."""
         problems: list[str] = []
-        async with httpx.AsyncClient(trust_env=False) as http:
-            seen = {name for name, _, _ in await _samples(http, self._urls["exporter"])}
-            missing = [row.name for row in _PROMISED if row.name not in seen]
-            if missing:
-                problems.append(f"state metrics that were not served: {', '.join(missing)}")
-            if "prometheus" in self._urls:
-                problems += await _stored_problems(http, self._urls["prometheus"])
+        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S) as http:
+            try:
+                seen = {name for name, _, _ in await samples(http, self.urls["exporter"])}
+                missing = [row.name for row in _PROMISED if row.name not in seen]
+                if missing:
+                    problems.append(f"state metrics that were not served: {', '.join(missing)}")
+                if "prometheus" in self.urls:
+                    problems += await _stored_problems(http, self.urls["prometheus"])
+            except httpx.TransportError as error:
+                problems.append(f"{error.request.url} does not answer: {type(error).__name__}")
         for problem in problems:
             click.echo(f"daemonpulse: {problem}", err=True)
         if not problems:
@@ -288,7 +293,7 @@ class _Demo:
 
     def _stored_words(self) -> str:
         return (
-            ", and stored by Prometheus" if "prometheus" in self._urls else "; not stored: no Prometheus here"
+            ", and stored by Prometheus" if "prometheus" in self.urls else "; not stored: no Prometheus here"
         )
 
 
@@ -355,10 +360,12 @@ async def _prometheus_problems(http: httpx.AsyncClient, url: str) -> list[str]:
     return problems
 
 
-_Sample = tuple[str, dict[str, str], float]
+Sample = tuple[str, dict[str, str], float]
+"""Name, labels, value."""
 
 
-async def _samples(http: httpx.AsyncClient, exporter_url: str) -> list[_Sample]:
+async def samples(http: httpx.AsyncClient, exporter_url: str) -> list[Sample]:
+    """Scrape the exporter. Raises httpx.TransportError."""
     text = (await http.get(f"{exporter_url}/metrics")).text
     return [
         (sample.name, sample.labels, sample.value)

@@ -1,5 +1,6 @@
 """The newcomer's command: runs a while, checks itself, writes its URLs, leaves nothing behind."""
 
+import asyncio
 import json
 import os
 import re
@@ -12,6 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
+from daemonpulse.demo import run
+from daemonpulse.demo.leftovers import leftovers
 from llmster_sim.traffic.scenarios import SCENARIOS
 from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
 
@@ -79,6 +82,29 @@ def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -
         assert (process.returncode, complaints) == (0, "")
     with pytest.raises(httpx.ConnectError):
         httpx.get(urls["exporter"] + "/healthz", trust_env=False)
+
+
+async def test_a_host_too_busy_to_answer_does_not_end_the_demo(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    told = asyncio.get_running_loop().create_future()
+    asked = 0
+
+    async def late(_http: httpx.AsyncClient, url: str) -> list[run.Sample]:
+        nonlocal asked
+        asked += 1
+        if asked == 2:
+            told.set_result(None)
+        raise httpx.ReadTimeout("late", request=httpx.Request("GET", f"{url}/metrics"))
+
+    monkeypatch.setattr(run, "samples", late)
+    with leftovers("daemonpulse-demo-test-") as left:
+        demo = run.Demo(left, "idle", 7, None)
+        demo.urls["exporter"] = "http://127.0.0.1:9"
+        await demo.pulse({told}, None)
+        assert capsys.readouterr().out == "no answer from the exporter (ReadTimeout)\n"
+        assert await demo.verify() == 1
+    assert capsys.readouterr().err == "daemonpulse: http://127.0.0.1:9/metrics does not answer: ReadTimeout\n"
 
 
 def test_the_demos_agents_call_their_tools_through_the_gate(tmp_path: Path) -> None:

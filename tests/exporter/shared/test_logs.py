@@ -7,6 +7,7 @@ import re
 import sys
 import threading
 from collections.abc import Iterator
+from pathlib import Path
 from typing import NoReturn
 
 import pytest
@@ -203,6 +204,20 @@ def test_configured_logging_writes_to_the_stream_it_is_given(capsys: pytest.Capt
     logging.getLogger("httpx").info("a request a second")
     assert "msg=ours" in stream.getvalue()
     assert stream.getvalue().count("\n") == 1
+    assert capsys.readouterr().err == ""
+
+
+@pytest.mark.usefixtures("_logging_as_before")
+def test_records_kept_in_a_file_end_with_it_and_what_is_unhandled_is_shown(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    hook = sys.excepthook
+    with logs.kept_in(tmp_path / "log"):
+        logging.getLogger("exporter").info("ours")
+        assert sys.excepthook is hook
+    logging.getLogger("exporter").warning("too late")
+    assert "msg=ours" in (tmp_path / "log").read_text()
+    assert "late" not in (tmp_path / "log").read_text()
     assert capsys.readouterr().err == ""
 
 
