@@ -28,6 +28,7 @@ _PARTS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?([^?#]*)(
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f\\\"<>^`{|}]")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
 _DOUBLE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
+_ESCAPED_DELIMITER: Final = re.compile(r"%(?:2[035F]|3[AF]|40|5[BD])")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _AUTHORITY: Final = re.compile(r"(?:([^@\[\]]*)@)?([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]*))?")
 _DOTS: Final = frozenset({".", ".."})
@@ -58,9 +59,9 @@ def normal_uri(text: str) -> str | None:
 
     Case of scheme, host and escapes, escapes of unreserved characters, dot segments, default ports (RFC 3986, 6.2.2 and
     6.2.3); other characters than ASCII are escaped (RFC 3987, 3.1). Refused: relative references, control characters,
-    escapes of escapes and of separators that hide a dot segment, fragments, text that is not in normal form C; in web
-    URLs user names, a missing host, and other spellings of an address; for `file:` also another host than this one, a
-    query, and segments that servers trim.
+    escapes of escapes and of separators that hide a dot segment, fragments, text that is not in normal form C; empty
+    segments; hosts with escapes or dot segments; in web URLs user names, a missing host, and other spellings of an
+    address; for `file:` also another host than this one, a query, and segments that servers trim.
     """
     if len(text) > MAX_URI or _FORBIDDEN.search(text):
         return None
@@ -88,10 +89,10 @@ def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str
     query = _normal_escapes(query)
     if scheme == "file":
         return _file_uri(authority, path, query)
+    if "//" in path:  # servers join the segments, or merge the slashes
+        raise _Ambiguous
     if not path and scheme in _DEFAULT_PORTS:
         path = "/"
-    if authority is None and path.startswith("//"):
-        raise _Ambiguous
     if scheme == "urn":  # RFC 8141: the namespace has no case
         namespace, colon, rest = path.partition(":")
         path = namespace.lower() + colon + rest
@@ -107,15 +108,16 @@ def normal_template(text: str) -> str | None:
 def glob_fault(glob: str) -> str | None:
     """Return why a rule's glob for URIs cannot match any normal form; None if it can."""
     scheme, separator, rest = glob.partition("://")
-    if separator and scheme != scheme.lower():
-        return f"write the scheme in lower case: {scheme.lower()}"
     host = rest.partition("/")[0] if separator else ""
-    if host != host.lower():
-        return f"write the host in lower case: {host.lower()}"
+    for what, given in (("scheme", scheme if separator else ""), ("host", host)):
+        if given != given.lower():
+            return f"write the {what} in lower case: {given.lower()}"
     if scheme == "file" and separator and host and not host.startswith("*"):
         return "write file:///path: other hosts are refused"
-    if re.search(r"(^|/)\.\.?(/|$)", rest) or re.search(r"[^\x21-\x7e]|\\", glob):
-        return "has a dot segment, a blank, or a character that must be written as %XX"
+    if re.search(r"(^|/)\.\.?(/|$)", rest) or "//" in rest.partition("?")[0]:
+        return "has a dot segment or an empty one"
+    if re.search(r"[^\x21-\x7e]|\\", glob):
+        return "has a blank, or a character that must be written as %XX"
     for escape in _ESCAPE.finditer(glob):
         char = chr(int(escape[1], 16)) if escape[1] is not None else ""
         plain = _UNRESERVED.union(_FILE_SAFE) if scheme == "file" else _UNRESERVED
@@ -149,7 +151,13 @@ def path_fault(path: str) -> str | None:
         return f"is longer than {MAX_PATH} characters"
     if _PATH_CONTROL.search(path) or _PATH_ENCODED.search(path):
         return "has characters that servers read differently"
-    if any(part not in {"", ".", ".."} and _is_disguised(part) for part in path.split("/")):
+    parts = path.split("/")
+    if any(part not in {"", ".", ".."} and _is_disguised(part) for part in parts):
+        return "has a part that servers read differently"
+    compatible = unicodedata.normalize("NFKC", path)  # of \uff0e\uff0e and \uff0f it makes a way up
+    if compatible.count("/") != path.count("/") or [part for part in parts if part in _DOTS] != _lenient_dots(
+        path
+    ):
         return "has a part that servers read differently"
     return None
 
@@ -183,7 +191,7 @@ def _normal_escapes(text: str) -> str:
     """Decode unreserved characters; write other escapes in upper case. Raises _Ambiguous for dangerous ones."""
     if "%" not in text:
         return text
-    if _DOUBLE.search(text) or any(match[1] is None for match in _ESCAPE.finditer(text)):
+    if any(match[1] is None for match in _ESCAPE.finditer(text)):
         raise _Ambiguous
     if _PATH_CONTROL.search(_unescaped(text)):
         raise _Ambiguous
@@ -192,7 +200,10 @@ def _normal_escapes(text: str) -> str:
         char = chr(int(match[1], 16))
         return char if char in _UNRESERVED else f"%{match[1].upper()}"
 
-    return _ESCAPE.sub(normal, text)
+    decoded = _ESCAPE.sub(normal, text)
+    if _DOUBLE.search(decoded):  # looked for here: `%25%32%65` decodes to an escape of an escape
+        raise _Ambiguous
+    return decoded
 
 
 def _unescaped(text: str) -> str:
@@ -213,6 +224,10 @@ def _normal_authority(scheme: str, authority: str) -> str:
     user, port = parts[1], parts[3].lstrip("0") if parts[3] else ""
     host = _ESCAPE.sub(lambda match: match[0].upper(), parts[2].lower())
     if len(port) > len(str(_MAX_PORT)) or int(port or 0) > _MAX_PORT or (parts[3] and not port):
+        raise _Ambiguous
+    if _ESCAPED_DELIMITER.search(host) or _lenient_dots(
+        _unescaped(host)
+    ):  # servers of other schemes join host and path
         raise _Ambiguous
     if host.startswith("["):
         host = _normal_ipv6(host)
@@ -248,10 +263,7 @@ def _is_one_host(host: str) -> bool:
 def _normal_path(path: str, *, rooted: bool) -> str:
     """Remove dot segments (RFC 3986, 5.2.4). Raises _Ambiguous for hidden ones and for paths without a root."""
     plain = path.split("/")
-    lenient = unicodedata.normalize("NFKC", _unescaped(path)).replace("\\", "/").split("/")
-    if [part for part in plain if part in _DOTS] != [
-        part.strip() for part in lenient if part.strip() in _DOTS
-    ]:
+    if [part for part in plain if part in _DOTS] != _lenient_dots(_unescaped(path)):
         raise _Ambiguous
     if not _DOTS.intersection(plain):
         return path
@@ -264,6 +276,12 @@ def _normal_path(path: str, *, rooted: bool) -> str:
         elif part != ".":
             kept.append(part)
     return "/" + "/".join([*kept, ""] if plain[-1] in _DOTS else kept)
+
+
+def _lenient_dots(path: str) -> list[str]:
+    """Return the dot segments that a lenient server finds in a decoded path; Java's ones drop what follows a `;`."""
+    parts = unicodedata.normalize("NFKC", path).replace("\\", "/").split("/")
+    return [dots for part in parts if (dots := part.partition(";")[0].strip()) in _DOTS]
 
 
 def _file_uri(authority: str | None, path: str, query: str) -> str:
