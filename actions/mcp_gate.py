@@ -48,7 +48,9 @@ class McpGate:
         """
         self._home = home
         try:
-            self.pool = ServerPool(folder=folder, storage=storage, audit=audit, metrics=metrics)
+            self.pool = ServerPool(
+                folder=folder, storage=storage, audit=audit, tokens=tokens, metrics=metrics
+            )
         except RegistryBroken as error:
             raise SettingsError(key=STATE_KEY, value=str(folder), fix=str(error)) from error
         self.policy = PolicyWatch(ServerPool.policy_path(folder), metrics)

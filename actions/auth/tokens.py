@@ -98,6 +98,11 @@ class TokenStore:
         """Tell whether no token was ever made. One that was revoked or expired counts. Raises StorageFailed."""
         return not await self._known()
 
+    async def is_live(self, token_id: str) -> bool:
+        """Tell whether there is such a token, neither revoked nor expired. Raises StorageFailed."""
+        row = (await self._known()).get(token_id)
+        return row is not None and _token(row).is_live(self._clock_ms())
+
     async def check(self, presented: str) -> Checked:
         """Tell whose token this is. Raises StorageFailed."""
         match = _FORM.fullmatch(presented)

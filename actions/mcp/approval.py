@@ -34,6 +34,21 @@ class ApprovalRequest:
         """Digests that must be unchanged when it is approved: the tool and the policy file."""
         return self.definition_sha256, self.policy_sha256
 
+    def refusal(self, state: State, *, is_closing: bool) -> tuple[str, str]:
+        """Return outcome and message of a call that was not approved."""
+        rule = f"rule {self.rule!r} requires approval, and"
+        match state:
+            case "denied":
+                return "refused", f"{rule} it was denied"
+            case "expired":
+                return (
+                    "expired",
+                    f"{rule} no answer came within {self.timeout_s:g} s; the call was not sent",
+                )
+            case _:
+                what = "the gate was restarted" if is_closing else "the tool or policy changed"
+                return "interrupted", f"{rule} {what}; the call was not sent"
+
 
 @dataclass(frozen=True, slots=True)
 class Approval:

@@ -8,7 +8,6 @@ from __future__ import annotations
 import asyncio
 import functools
 import logging
-import os
 import secrets
 import time
 import uuid
@@ -19,6 +18,7 @@ from mcp.shared.exceptions import MCPError
 from opentelemetry.trace import Span, Tracer
 from pydantic import ValidationError
 
+from actions.auth.tokens import TokenStore
 from actions.domain.actor import Actor
 from actions.domain.rate_limit import Buckets
 from actions.mcp.approval import ApprovalRequest
@@ -27,6 +27,7 @@ from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.rules import Decision, PolicyResult, decide
 from actions.mcp.policy.store import PolicyStore
 from actions.mcp.proxy_request import Grant, ProxyRequest, Refused, ToolChanged
+from actions.mcp.real_path import real_path
 from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact, visible
 from actions.mcp.spans import METHODS, client_span, server_span, set_decision, set_outcome
 from actions.mcp.upstream.connection import ConnectionLost
@@ -64,6 +65,7 @@ class CallHandler:
         policy_store: PolicyStore,
         approvals: Approvals,
         journal: Journal,
+        tokens: TokenStore,
         metrics: Metrics,
         capture_arguments: bool,
         tracer: Tracer | None,
@@ -71,6 +73,7 @@ class CallHandler:
         self.policy_store = policy_store
         self.approvals = approvals
         self.journal = journal
+        self.tokens = tokens
         self.metrics = metrics
         self.capture = capture_arguments
         self.tracer = tracer
@@ -120,7 +123,10 @@ class _Call(Generic[R]):
         constraints = handler.policy_store.policy.written(self._subject).constraints
         self._arguments = await self._off_loop(constraints.normal, self._arguments)
         self._digest = await self._off_loop(digest, self._arguments, self._handler.digest_key)
-        await self._prepare()
+        rule = handler.policy_store.policy.winner(self._subject)
+        self._policy_result = PolicyResult(rule.decision, rule.name)
+        if rule.decision is not Decision.DENY:  # a denied call starts no server
+            await self._prepare()
         self._policy_result = await self._decide()
         if self._policy_result.decision is Decision.DENY:
             why = f": {self._policy_result.reason}" if self._policy_result.reason else ""
@@ -162,7 +168,7 @@ class _Call(Generic[R]):
             self._subject,
             self._arguments,
             changed=self._is_changed(),
-            resolve=os.path.realpath,
+            resolve=real_path,
             declared=self._request.declared(),
         )
         if policy.written(self._subject).constraints.reads_files:
@@ -170,11 +176,7 @@ class _Call(Generic[R]):
         return await self._off_loop(judge)
 
     async def _prepare(self) -> None:
-        """Look up the tool, starting the server if needed. A denied call starts no server."""
-        rule = self._handler.policy_store.policy.winner(self._subject)
-        if rule.decision is Decision.DENY:
-            return
-        self._policy_result = PolicyResult(rule.decision, rule.name)
+        """Look up the tool, starting the server if needed, and listing its tools after a change notification."""
         try:
             fault = await self._request.prepare()
         except (UpstreamDown, ConnectionLost) as error:
@@ -291,31 +293,23 @@ class _Call(Generic[R]):
         except asyncio.CancelledError:
             self._end("cancelled", took_s=None)
             raise
-        rule = f"rule {self._policy_result.rule!r} requires approval"
-        match state:
-            case "approved":
-                now = await self._decide()
-                is_other = (
-                    self._fingerprint() or "",
-                    self._handler.policy_store.policy_sha256,
-                ) != asked.bound_to
-                if now.decision is Decision.DENY or is_other:
-                    await self._refuse("refused", "the policy or the tool changed while the call waited")
-            case "denied":
-                await self._refuse("refused", f"{rule}, and it was denied")
-            case "expired":
-                await self._refuse(
-                    "expired",
-                    f"{rule}, and no answer came within {asked.timeout_s:g} s; the call was not sent",
-                )
-            case _ if self._handler.approvals.is_closing:
-                await self._refuse(
-                    "interrupted", f"{rule}, and the gate was restarted; the call was not sent"
-                )
-            case _:
-                await self._refuse(
-                    "interrupted", f"{rule}, and the tool or policy changed; the call was not sent"
-                )
+        if state == "approved":
+            why = await self._why_void(asked)
+            if why is not None:
+                await self._refuse("refused", f"{why} while the call waited")
+        else:
+            await self._refuse(*asked.refusal(state, is_closing=self._handler.approvals.is_closing))
+
+    async def _why_void(self, asked: ApprovalRequest) -> str | None:
+        """Return what changed after the approval was requested, None if nothing did."""
+        if self._actor.token_id is None or not await self._handler.tokens.is_live(self._actor.token_id):
+            return "the token was revoked or expired"
+        await self._prepare()
+        now = await self._decide()
+        bound_to = (self._fingerprint() or "", self._handler.policy_store.policy_sha256)
+        if now.decision is Decision.DENY or bound_to != asked.bound_to:
+            return "the policy or the tool changed"
+        return None
 
     def _fingerprint(self) -> str | None:
         """Return the tool's fingerprint in the last listing."""

@@ -25,9 +25,10 @@ from mcp.server.subscriptions import (
     ToolsListChanged,
 )
 from mcp.shared.exceptions import MCPError
-from pydantic import BaseModel, ValidationError
+from pydantic import ValidationError
 
 from actions.mcp.call import CallHandler
+from actions.mcp.completions import Completions
 from actions.mcp.identifiers import MAX_NAME, name_fault, normal_template, normal_uri
 from actions.mcp.pinning import ToolPins
 from actions.mcp.policy.rules import Kind, Subject
@@ -39,7 +40,6 @@ from actions.mcp.sdk_server import (
     Progress,
     SdkServer,
     actor_of,
-    forwarded_meta,
     span_attributes,
     token_of,
     wants_progress,
@@ -50,7 +50,7 @@ from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
 
-R = TypeVar("R", bound=BaseModel)
+R = TypeVar("R", bound=types.Result)
 T = TypeVar("T")
 Ready = Callable[[], Awaitable[None]]
 
@@ -168,10 +168,9 @@ class ServerProxy:
                 if listing is None or listing.fingerprints.get(name) != decided_fingerprint:
                     raise ToolChanged
 
-            sent = types.CallToolRequestParams(
-                name=name, arguments=dict(decided), _meta=forwarded_meta(context)
+            request = types.CallToolRequest(
+                params=types.CallToolRequestParams(name=name, arguments=dict(decided))
             )
-            request = types.CallToolRequest(params=sent)
             return self._request(context, request, types.CallToolResult, timeout_s, ready=ready)
 
         proxied = ProxyRequest(
@@ -182,7 +181,7 @@ class ServerProxy:
             limit=ToolResultLimit(self.upstream.spec.limits.output_cap_bytes),
             about=span_attributes(context),
             fault=name_fault(name),
-            declared=lambda: frozenset((self._schema(name) or {}).get("properties") or ()),
+            declared=lambda: self._properties(name),
         )
         try:
             result, passed = await self._call_handler.handle(self.upstream, proxied, actor_of(context))
@@ -197,6 +196,11 @@ class ServerProxy:
         listing = self.upstream.listing
         tool = listing.tools.get(name) if listing is not None else None
         return tool.input_schema if tool is not None else None
+
+    def _properties(self, name: str) -> Mapping[str, Any]:
+        """Return the properties of a tool's input schema."""
+        properties = (self._schema(name) or {}).get("properties")
+        return properties if isinstance(properties, Mapping) else {}
 
     # Prompts, resources, completions ----------------------------------------------------------------------------------
 
@@ -217,9 +221,7 @@ class ServerProxy:
     ) -> types.GetPromptResult:
         def request(decided: Mapping[str, Any]) -> types.GetPromptRequest:
             return types.GetPromptRequest(
-                params=types.GetPromptRequestParams(
-                    name=params.name, arguments=dict(decided), _meta=forwarded_meta(context)
-                )
+                params=types.GetPromptRequestParams(name=params.name, arguments=dict(decided))
             )
 
         return await self._fetch(
@@ -265,9 +267,7 @@ class ServerProxy:
         uri = normal_uri(params.uri)
 
         def request(_decided: Mapping[str, Any]) -> types.ReadResourceRequest:
-            return types.ReadResourceRequest(
-                params=types.ReadResourceRequestParams(uri=uri or "", _meta=forwarded_meta(context))
-            )
+            return types.ReadResourceRequest(params=types.ReadResourceRequestParams(uri=uri or ""))
 
         shown = uri if uri is not None else params.uri[:MAX_NAME]
         return await self._fetch(
@@ -280,16 +280,14 @@ class ServerProxy:
         )
 
     async def _complete(self, context: Context, params: types.CompleteRequestParams) -> types.CompleteResult:
-        """Forward a completion request, unless its prompt or resource is denied."""
-        ref = params.ref
-        what: tuple[Kind, str] = (
-            ("prompt", ref.name) if isinstance(ref, types.PromptReference) else ("resource", ref.uri)
-        )
-        if not self._shows(*what, token_of(context)):
-            return types.CompleteResult(completion=types.Completion(values=[]))
-        request = types.CompleteRequest(params=params.model_copy(update={"meta": None}))
-        result = await self._list(context, "completions", request, types.CompleteResult)
-        return result if result is not None else types.CompleteResult(completion=types.Completion(values=[]))
+        """Forward a completion request, if what it is about is listed and allowed."""
+
+        def ask(request: types.CompleteRequest) -> Awaitable[types.CompleteResult]:
+            timeout_s = self.upstream.spec.limits.start_timeout_s
+            return self._request(context, request, types.CompleteResult, timeout_s)
+
+        completions = Completions(self.upstream, self._tools.policy, token_of(context))
+        return await self._listed(completions.complete(params, ask))
 
     async def _fetch(
         self,
@@ -316,12 +314,12 @@ class ServerProxy:
             fault=fault,
         )
         try:
-            result, _ = await self._call_handler.handle(self.upstream, proxied, actor_of(context))
+            result, passed = await self._call_handler.handle(self.upstream, proxied, actor_of(context))
         except Refused as refused:
             raise refusal_error(refused) from refused
         except StorageFailed as error:
             raise _unrecordable(error) from error
-        return result
+        return marked(result, passed)
 
     async def _list(
         self, context: Context, capability: str, request: types.Request[Any, Any], result_type: type[R]

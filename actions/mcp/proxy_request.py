@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import Any, Generic, Protocol, TypeVar
 
 from actions.mcp.policy.rules import PolicyResult, Subject
+from actions.mcp.upstream.streams import GATE_KEY
 
 R = TypeVar("R")
 
@@ -73,8 +74,8 @@ class ProxyRequest(Generic[R]):
     """Span attributes of the transport."""
     fault: str | None = None
     """Why the subject has no normal form; the call is refused then."""
-    declared: Callable[[], frozenset[str]] = frozenset
-    """Returns the property names of the tool's input schema, as last listed."""
+    declared: Callable[[], Mapping[str, Any]] = dict
+    """Returns the properties of the tool's input schema, as last listed."""
 
 
 def decision_meta(policy_result: PolicyResult, approval: str | None = None) -> dict[str, Any]:
@@ -82,4 +83,4 @@ def decision_meta(policy_result: PolicyResult, approval: str | None = None) -> d
     gate = {"decision": policy_result.decision.value, "rule": policy_result.rule}
     if approval is not None:
         gate["approval"] = approval
-    return {"io.daemonpulse/gate": gate}
+    return {GATE_KEY: gate}

@@ -6,12 +6,15 @@ Does not depend on the policy. A cut result ends with a text block that says so.
 from __future__ import annotations
 
 import json
-from typing import Any, Final
+from typing import Any, Final, TypeVar
 
 import mcp_types as types
 from mcp.shared.exceptions import MCPError
 
 from actions.mcp.proxy_request import Grant, Refused, decision_meta
+from actions.mcp.upstream.streams import GATE_KEY
+
+R = TypeVar("R", bound=types.Result)
 
 _LOST: Final = frozenset({"timeout", "unavailable", "malformed"})
 """Outcomes of calls that the policy did not refuse."""
@@ -24,8 +27,8 @@ def refusal(refused: Refused) -> types.CallToolResult:
         content=[types.TextContent(text=f"The DaemonPulse gate {did} this call. {refused}")],
         is_error=True,
         _meta={
-            "io.daemonpulse/gate": {
-                **decision_meta(refused.policy_result, refused.approval)["io.daemonpulse/gate"],
+            GATE_KEY: {
+                **decision_meta(refused.policy_result, refused.approval)[GATE_KEY],
                 "outcome": refused.outcome,
             }
         },
@@ -41,8 +44,8 @@ def refusal_error(refused: Refused) -> MCPError:
     )
 
 
-def marked(result: types.CallToolResult, passed: Grant) -> types.CallToolResult:
-    """Add decision and rule to the result's `_meta`."""
+def marked(result: R, passed: Grant) -> R:
+    """Write decision and rule into the result's `_meta`, over whatever the server wrote there."""
     return result.model_copy(update={"meta": {**(result.meta or {}), **passed.to_meta()}})
 
 

@@ -79,15 +79,6 @@ def token_of(context: Context) -> str:
     return actor_of(context).token_name
 
 
-def forwarded_meta(context: Context) -> Any:
-    """Return the `_meta` to forward, without the keys of one connection. The SDK sets the trace context anew."""
-    return {
-        key: value
-        for key, value in (context.meta or {}).items()
-        if key not in {"progress_token", "progressToken"} and not key.startswith("io.modelcontextprotocol/")
-    } or None
-
-
 def wants_progress(context: Context) -> bool:
     """Tell whether the client requested progress notifications."""
     meta: Mapping[str, Any] = context.meta or {}

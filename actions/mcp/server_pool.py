@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Any, Final
 from mcp.shared.exceptions import MCPError
 from pydantic import ValidationError
 
+from actions.auth.tokens import TokenStore
 from actions.domain.actor import RECOVERY, Actor, internal
 from actions.domain.errors import Param, Problem, not_found
 from actions.mcp.approval import Approval
@@ -54,7 +55,9 @@ LEFT_OUT: Final = (
 class ServerPool:
     """The servers behind the gate, with their policy, approvals and audit."""
 
-    def __init__(self, *, folder: Path, storage: Storage, audit: Audit, metrics: Metrics) -> None:
+    def __init__(
+        self, *, folder: Path, storage: Storage, audit: Audit, tokens: TokenStore, metrics: Metrics
+    ) -> None:
         """Build the parts; `begin_with` sets the policy. Raises RegistryBroken."""
         self.config = config = McpConfig()
         self.registry = ServerRegistry(folder, config)
@@ -72,6 +75,7 @@ class ServerPool:
             policy_store=self.policy_store,
             approvals=self.approvals,
             journal=self._journal,
+            tokens=tokens,
             metrics=metrics,
             capture_arguments=config.capture_arguments,
             tracer=self._tracing.tracer if self._tracing is not None else None,

@@ -100,7 +100,7 @@ def paths(choices: Choices) -> None:
                 f"{path!r}: {fault}"
             )
         return
-    (sent,) = {value for _, value in named(normal, frozenset({"path"}))}
+    (sent,) = {value for _, _, value in named(normal, frozenset({"path"}))}
     assert sent == path or normal_path(path) == sent
     for reading in _readings(sent):
         real = Path(os.path.realpath(reading))

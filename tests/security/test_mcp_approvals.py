@@ -7,6 +7,7 @@ from pathlib import Path
 
 import httpx
 import pytest
+from mcp.shared.exceptions import MCPError
 
 from actions.mcp import approvals
 from tests.actions.conftest import make_token
@@ -14,6 +15,7 @@ from tests.actions.mcp.conftest import (
     Gated,
     Start,
     asked,
+    eventually,
     gate_of,
     rawbox,
     rule,
@@ -100,6 +102,47 @@ async def test_a_tool_that_changes_after_it_was_listed_is_not_let_through_by_a_b
     ]
 
 
+async def test_a_call_whose_token_was_revoked_while_it_waited_is_not_sent(
+    start: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    gate = await start(rawbox(log=log) + rule("ask"))
+    async with gate.client("rawbox") as client:
+        waiting = asyncio.create_task(client.call_tool("good", {}))
+        (approval,) = await gate.pending()
+        await gate.parts.service.storage.write(lambda db: gate.parts.tokens.revoke(db, "llmster"))
+        assert (await approve(gate, approval)).status_code == 200
+        with contextlib.suppress(MCPError):  # the token is not even told
+            assert (await waiting).is_error
+
+    async def refused() -> bool:
+        return [row["detail"]["outcome"] for row in await gate.audit("denied")] == ["refused"]
+
+    await eventually(refused)
+    assert asked(log, "tools/call") == []
+
+
+async def test_a_tool_that_was_said_to_have_changed_is_read_anew_after_its_approval(
+    start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(
+        "actions.mcp.change_notices.ChangeNotices.notify", lambda *_: None
+    )  # nobody else reads it
+    log = tmp_path / "log"
+    gate = await start(rawbox("cries", log=log) + rule("ask", "good") + rule("allow"))
+    async with gate.client("rawbox") as client:
+        await client.call_tool("twist", {})  # the client lists the tools after its first call of one
+        waiting = asyncio.create_task(client.call_tool("good", {}))
+        (approval,) = await gate.pending()
+        log.with_name(f"{log.name}.definition").write_text('{"title": "Other"}', encoding="utf-8")
+        await client.call_tool("twist", {})  # then it cries
+        assert (
+            await approve(gate, approval)
+        ).status_code == 200  # the older definition is still the last one seen
+        assert "the tool changed while the call waited" in text_of(await waiting)
+    assert [one["params"]["name"] for one in asked(log, "tools/call")] == ["twist", "twist"]
+
+
 async def test_an_approval_holds_for_the_policy_it_was_asked_under(start: Start) -> None:
     gate = await start(toolbox())
     async with gate.client() as client:
@@ -147,7 +190,7 @@ async def test_a_policy_that_vanishes_or_breaks_stays_in_force_over_a_restart(
         outside = await client.call_tool("good", {"path": "/etc/passwd"})
         assert gate_of(outside)["rule"] == "in /srv"
         assert not (await client.call_tool("good", {"path": "/srv/a"})).is_error
-        assert (await client.list_prompts()).prompts == []
+        assert "mail" not in {prompt.name for prompt in (await client.list_prompts()).prompts}
     assert len(asked(log, "tools/call")) == 1
 
 

@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from actions.mcp.identifiers import normal_path, path_fault
-from actions.mcp.policy.json_schema import schema_violation
+from actions.mcp.policy.json_schema import property_names, schema_violation
 from exporter.shared.linear import Pattern
 
 MAX_DEPTH: Final = 64
@@ -33,6 +33,9 @@ MAX_VALUES: Final = 1_000
 _MAX_KEY: Final = 1_000
 _MAX_URL: Final = 8_192
 _CONTROL: Final = Pattern(r"[\x00-\x20\x7f]")
+_JSON_BEGINS: Final = ("{", "[")
+TEXT: Final[Mapping[str, Any]] = {"type": "string"}
+NOTHING_DECLARED: Final[Mapping[str, Any]] = {}
 _HOST: Final = Pattern(r"[a-z0-9](?:[a-z0-9-]*[a-z0-9])?(?:\.[a-z0-9](?:[a-z0-9-]*[a-z0-9])?)*|[0-9a-f:.]+")
 
 Resolve = Callable[[str], str]
@@ -75,23 +78,28 @@ class Constraints:
         return normalised if names else dict(arguments)
 
     def violation(
-        self, arguments: Mapping[str, Any], resolve: Resolve, declared: frozenset[str] = frozenset()
+        self, arguments: Mapping[str, Any], resolve: Resolve, declared: Mapping[str, Any] = NOTHING_DECLARED
     ) -> str | None:
         """Return the first violation, None if there is none. `declared` are the properties of the tool's own schema."""
         if self.is_empty:
             return None
         return (
             self._key_violation(arguments, declared)
+            or _hidden_json(arguments, {**declared, **dict.fromkeys(self._named, TEXT)})
             or (schema_violation(self.schema, arguments) if self.schema is not None else None)
             or self._each(arguments, self.path_arguments, declared, self._path_judge(resolve))
             or self._each(arguments, self.host_arguments, declared, self._host_fault)
         )
 
-    def _key_violation(self, arguments: Mapping[str, Any], declared: frozenset[str]) -> str | None:
+    @property
+    def _named(self) -> frozenset[str]:
+        return frozenset((*self.path_arguments, *self.host_arguments))
+
+    def _key_violation(self, arguments: Mapping[str, Any], declared: Mapping[str, Any]) -> str | None:
         """Refuse unknown keys, and at any depth other spellings of a named key."""
         properties = self.schema.get("properties", {}) if self.schema is not None else {}
         required = self.schema.get("required", []) if self.schema is not None else []
-        named = {*self.path_arguments, *self.host_arguments}
+        named = self._named
         known = {*named, *declared, *self.other_arguments, *properties, *required}
         is_open = self.schema is not None and self.schema.keys() & {
             "additionalProperties",
@@ -99,7 +107,7 @@ class Constraints:
         }
         if not is_open and (unknown := arguments.keys() - known):
             return f"{_shown(min(unknown))}: is neither in the rule nor in the tool's schema"
-        judged = {*named, *(_property_names(self.schema) if self.schema is not None else ())}
+        judged = {*named, *(property_names(self.schema) if self.schema is not None else ())}
         exact = {*judged, *self.other_arguments}
         spelt = {_folded(name): name for name in judged}
         for key in _keys(arguments):
@@ -114,14 +122,17 @@ class Constraints:
     def _each(
         arguments: Mapping[str, Any],
         names: tuple[str, ...],
-        declared: frozenset[str],
+        declared: Mapping[str, Any],
         fault_of: Callable[[str], str | None],
     ) -> str | None:
         if not names:
             return None
-        missing = (frozenset(names) & declared) or frozenset(names)
-        for count, (name, value) in enumerate(named(arguments, frozenset(names)), 1):
-            missing -= {name}
+        wanted = frozenset(names)
+        at_top = wanted & declared.keys()  # not made up for by a nested one: the server's default is unknown
+        missing = at_top or wanted
+        for count, (top, name, value) in enumerate(named(arguments, wanted), 1):
+            if top == name or not at_top:
+                missing -= {name}
             if count > MAX_VALUES:
                 return f"{name}: has more than {MAX_VALUES} values"
             if not isinstance(value, str):
@@ -129,7 +140,7 @@ class Constraints:
             fault = fault_of(value)
             if fault is not None:
                 return f"{name}: {fault}"
-        if missing:  # the server's default is unknown
+        if missing:
             return f"{min(missing)}: is not given"
         return None
 
@@ -186,22 +197,45 @@ def host_of(text: str) -> str | None:
     return host if len(host) <= 253 and _HOST.is_all_of(host) else None  # noqa: PLR2004 - RFC 1035, 2.3.4
 
 
-def named(value: Any, names: frozenset[str]) -> Iterator[tuple[str, Any]]:
-    """Walk JSON; yield every leaf and key below one of the names, with that name."""
-    pending: list[tuple[Any, str | None]] = [(value, None)]
+def named(arguments: Mapping[str, Any], names: frozenset[str]) -> Iterator[tuple[str, str, Any]]:
+    """Walk arguments; yield every leaf and key below one of the names, with the argument and that name."""
+    pending: list[tuple[str, Any, str | None]] = [
+        (key, value, key if key in names else None) for key, value in arguments.items()
+    ]
     while pending:
-        here, below = pending.pop()
+        top, here, below = pending.pop()
         if isinstance(here, Mapping):
             if below is not None:
-                yield from ((below, key) for key in here)
+                yield from ((top, below, key) for key in here)
             pending.extend(
-                (child, below if below is not None else str(key) if key in names else None)
+                (top, child, below if below is not None else str(key) if key in names else None)
                 for key, child in here.items()
             )
         elif isinstance(here, list):
-            pending.extend((child, below) for child in here)
+            pending.extend((top, child, below) for child in here)
         elif below is not None:
-            yield below, here
+            yield top, below, here
+
+
+def _hidden_json(arguments: Mapping[str, Any], declared: Mapping[str, Any]) -> str | None:
+    """Refuse a text in place of an object or a list: FastMCP and others read JSON in it, whose keys nobody judged."""
+    for key, value in arguments.items():
+        if (
+            isinstance(value, str)
+            and value.lstrip()[:1] in _JSON_BEGINS
+            and not _takes_text(declared.get(key))
+        ):
+            return f"{_shown(key)}: is a text in place of an object or a list"
+    return None
+
+
+def _takes_text(schema: Any) -> bool:
+    """Tell whether a property of a tool's schema takes text."""
+    kind = schema.get("type") if isinstance(schema, Mapping) else None
+    branches = [*schema.get("anyOf", ()), *schema.get("oneOf", ())] if isinstance(schema, Mapping) else []
+    return (
+        kind == "string" or (isinstance(kind, list) and "string" in kind) or any(map(_takes_text, branches))
+    )
 
 
 def measure(arguments: Mapping[str, Any]) -> tuple[int, str | None]:
@@ -240,20 +274,6 @@ def _keys(value: Any) -> Iterator[str]:
         here = pending.pop()
         if isinstance(here, Mapping):
             yield from here
-            pending.extend(here.values())
-        elif isinstance(here, list):
-            pending.extend(here)
-
-
-def _property_names(schema: Any) -> Iterator[str]:
-    """Yield the names of properties of a JSON Schema, at any depth."""
-    pending = [schema]
-    while pending:
-        here = pending.pop()
-        if isinstance(here, Mapping):
-            properties = here.get("properties")
-            if isinstance(properties, Mapping):
-                yield from properties
             pending.extend(here.values())
         elif isinstance(here, list):
             pending.extend(here)

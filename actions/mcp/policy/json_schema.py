@@ -5,6 +5,7 @@ Built on jsonschema; the keywords that use Python's `re` or compare all pairs of
 
 from __future__ import annotations
 
+import difflib
 import json
 from collections.abc import Callable, Iterator, Mapping
 from contextvars import ContextVar
@@ -21,6 +22,29 @@ MAX_STEPS: Final = 50_000
 
 _KEYWORDS: Final = Draft202012Validator.VALIDATORS
 _UNSUPPORTED: Final = {"unevaluatedProperties": "additionalProperties", "unevaluatedItems": "items"}
+_WITHOUT_EFFECT: Final = {
+    "format": "pattern",
+    "contentEncoding": "pattern",
+    "contentMediaType": "pattern",
+    "contentSchema": "properties",
+    "dependencies": "dependentRequired or dependentSchemas",
+    "additionalItems": "prefixItems and items",
+}
+"""Keywords that 2020-12 does not assert, or that older drafts had."""
+_SUBSCHEMAS: Final = {
+    **dict.fromkeys(
+        ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else"), "one"
+    ),
+    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), "list"),
+    **dict.fromkeys(("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"), "named"),
+}
+"""Keywords with schemas in them: one, a list, or by name."""
+_ANNOTATIONS: Final = frozenset(
+    {
+        "$schema", "$id", "$anchor", "$dynamicAnchor", "$comment", "title", "description", "default", "examples",
+        "deprecated", "readOnly", "writeOnly", "minContains", "maxContains",
+    }
+)  # fmt: skip
 _steps_left: ContextVar[int] = ContextVar("_steps_left", default=MAX_STEPS)
 _patterns: dict[str, Pattern] = {}
 """Compiled patterns of the policy file's schemas."""
@@ -34,10 +58,15 @@ def schema_fault(schema: Mapping[str, Any]) -> str | None:
     """Return why a rule's schema is invalid, None if it is valid."""
     try:
         Draft202012Validator.check_schema(dict(schema))
-        for keyword, value in _keywords_of(schema):
-            if keyword in _UNSUPPORTED:
-                return f"{keyword}: not supported, its work is not linear; use {value}"
-            Pattern(value)
+        for here in _schemas(schema):
+            for keyword in here:
+                if (why := _keyword_fault(keyword)) is not None:
+                    return f"{keyword}: {why}"
+            for pattern in (
+                *here.get("patternProperties", ()),
+                *([here["pattern"]] if "pattern" in here else ()),
+            ):
+                Pattern(pattern)
     except SchemaError as error:
         return f"{error.json_path}: {error.message}"
     except PatternError as error:
@@ -147,17 +176,37 @@ _Validator: Final[Any] = validators.extend(  # type: ignore[no-untyped-call]
 )
 
 
-def _keywords_of(schema: Any) -> Iterator[tuple[str, str]]:
-    """Yield every pattern of a schema, and every unsupported keyword with its replacement."""
+def _keyword_fault(keyword: str) -> str | None:
+    """Return why a keyword would have no effect. JSON Schema ignores what it does not know, `requierd` too."""
+    if keyword in _UNSUPPORTED:
+        return f"not supported, its work is not linear; use {_UNSUPPORTED[keyword]}"
+    if keyword in _WITHOUT_EFFECT:
+        return f"has no effect; use {_WITHOUT_EFFECT[keyword]}"
+    if keyword in _KEYWORDS or keyword in _ANNOTATIONS or keyword in _SUBSCHEMAS:
+        return None
+    near = difflib.get_close_matches(keyword, [*_KEYWORDS, *_SUBSCHEMAS], 1, 0.6)
+    return f"no such keyword{f'; did you mean {near[0]}?' if near else ''}"
+
+
+def _schemas(schema: Any) -> Iterator[Mapping[str, Any]]:
+    """Yield a schema and every schema in it; not values, as those of `const` and `default`."""
     pending = [schema]
     while pending:
         here = pending.pop()
-        if isinstance(here, Mapping):
-            if isinstance(here.get("pattern"), str):
-                yield "pattern", here["pattern"]
-            if isinstance(here.get("patternProperties"), Mapping):
-                yield from (("patternProperties", pattern) for pattern in here["patternProperties"])
-            yield from ((keyword, _UNSUPPORTED[keyword]) for keyword in here.keys() & _UNSUPPORTED.keys())
-            pending.extend(here.values())
-        elif isinstance(here, list):
-            pending.extend(here)
+        if not isinstance(here, Mapping):  # true or false
+            continue
+        yield here
+        for keyword, value in here.items():
+            match _SUBSCHEMAS.get(keyword):
+                case "one":
+                    pending.append(value)
+                case "list":
+                    pending.extend(value)
+                case "named":
+                    pending.extend(value.values())
+
+
+def property_names(schema: Any) -> Iterator[str]:
+    """Yield the names of properties of a schema, at any depth."""
+    for here in _schemas(schema):
+        yield from here.get("properties", ())

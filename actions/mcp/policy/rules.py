@@ -11,7 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
-from actions.mcp.policy.constraints import UNCONSTRAINED, Constraints, Resolve
+from actions.mcp.policy.constraints import NOTHING_DECLARED, UNCONSTRAINED, Constraints, Resolve
 
 Kind = Literal["tool", "prompt", "resource"]
 """What a rule applies to; tools by default."""
@@ -107,7 +107,7 @@ def decide(
     *,
     changed: bool,
     resolve: Resolve,
-    declared: frozenset[str] = frozenset(),
+    declared: Mapping[str, Any] = NOTHING_DECLARED,
 ) -> PolicyResult:
     """Decide one call, with subject and arguments in their normal forms.
 

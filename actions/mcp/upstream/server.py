@@ -30,6 +30,7 @@ from exporter.catalogue import mcp as rows
 log = logging.getLogger(__name__)
 
 R = TypeVar("R", bound=BaseModel)
+P = TypeVar("P", bound=types.PaginatedResult)
 T = TypeVar("T")
 
 BACKOFF_FIRST_S: Final = 0.5
@@ -176,22 +177,34 @@ class Upstream:
 
     async def has_prompt(self, name: str) -> bool:
         """Tell whether a prompt is listed now, by exactly this name. Raises as `request`."""
+        pages = self._pages("prompts", types.ListPromptsRequest, types.ListPromptsResult)
+        return any([any(one.name == name for one in page.prompts) async for page in pages])
+
+    async def has_template(self, uri: str) -> bool:
+        """Tell whether a resource template is listed now, spelt exactly so. Raises as `request`."""
+        pages = self._pages(
+            "resources", types.ListResourceTemplatesRequest, types.ListResourceTemplatesResult
+        )
+        return any([any(one.uri_template == uri for one in page.resource_templates) async for page in pages])
+
+    async def _pages(
+        self, capability: str, request: Callable[..., types.Request[Any, Any]], result_type: type[P]
+    ) -> AsyncIterator[P]:
+        """Read a list page by page, up to MAX_PAGES; nothing if the server lacks the capability."""
         async with self.lease() as connection:
-            if not connection.offers("prompts"):
-                return False
+            if not connection.offers(capability):
+                return
         cursor = None
         for _ in range(MAX_PAGES):
             page = await self.request(
-                types.ListPromptsRequest(params=types.PaginatedRequestParams(cursor=cursor)),
-                types.ListPromptsResult,
+                request(params=types.PaginatedRequestParams(cursor=cursor)),
+                result_type,
                 timeout_s=self.spec.limits.start_timeout_s,
             )
+            yield page
             cursor = page.next_cursor
-            if any(one.name == name for one in page.prompts):
-                return True
             if cursor is None:
                 break
-        return False
 
     async def _list_now(self) -> Listing:
         async def read() -> Listing:

@@ -22,6 +22,9 @@ from actions.mcp.upstream.sdk import Reads, TransportStreams, Writes
 before_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
 """Awaited with a request that is complete but for this, before it is handed to the transport. May raise."""
 
+GATE_KEY: Final = "io.daemonpulse/gate"
+"""Key of `_meta` and of an error's data that only the gate writes."""
+
 MAX_OPEN: Final = 10_000
 """Number of requests whose method is remembered."""
 
@@ -97,6 +100,8 @@ class Exchange:
             lost = self._health.lost.pop(answer.id, None)
             if lost is not None:
                 answer.error.data = lost
+            elif isinstance(answer.error.data, dict):
+                answer.error.data.pop(GATE_KEY, None)
         return message
 
 

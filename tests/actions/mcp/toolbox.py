@@ -108,6 +108,13 @@ async def call_tool(  # noqa: C901, PLR0911, PLR0912 - one case per tool
             raise ValueError(params.name)
 
 
+async def list_prompts(
+    _context: ServerRequestContext[Any, Any], _params: types.PaginatedRequestParams | None
+) -> types.ListPromptsResult:
+    """List one prompt."""
+    return types.ListPromptsResult(prompts=[types.Prompt(name="news")])
+
+
 async def complete(
     _context: ServerRequestContext[Any, Any], params: types.CompleteRequestParams
 ) -> types.CompleteResult:
@@ -118,7 +125,13 @@ async def complete(
 async def main() -> None:
     """Serve until stdin ends."""
     print("toolbox running on stdio", file=sys.stderr)
-    server = Server("toolbox", on_list_tools=list_tools, on_call_tool=call_tool, on_completion=complete)
+    server = Server(
+        "toolbox",
+        on_list_tools=list_tools,
+        on_call_tool=call_tool,
+        on_list_prompts=list_prompts,
+        on_completion=complete,
+    )
     wire = anyio.wrap_file(sys.stdout)  # given, it stays ours, to write what is no message
     async with stdio_server(stdout=wire) as (read, write):
         await server.run(

@@ -127,9 +127,42 @@ def test_each_named_argument_must_be_given_if_the_tool_has_it(tree: Path) -> Non
     assert both.violation({"to": inside, "from": "/etc"}, resolve) == f"from: leads outside {tree}"
     assert both.violation({"to": inside, "from": inside}, resolve) is None
     # A rule for several tools names the arguments of all of them.
-    assert both.violation({"to": inside}, resolve, frozenset({"to", "mode"})) is None
-    assert both.violation({}, resolve, frozenset({"to"})) == "to: is not given"
-    assert both.violation({"to": inside}, resolve, frozenset({"mode"})) == "from: is not given"
+    assert both.violation({"to": inside}, resolve, {"to": {}, "mode": {}}) is None
+    assert both.violation({}, resolve, {"to": {}}) == "to: is not given"
+    assert both.violation({"to": inside}, resolve, {"mode": {}}) == "from: is not given"
+
+
+@pytest.mark.parametrize("beside", [{}, {"path": []}, {"path": {}}, {"path": [[]]}])
+def test_a_named_argument_below_another_one_does_not_stand_in_for_one_that_is_left_out(
+    tree: Path, beside: dict[str, Any]
+) -> None:
+    constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),))
+    declared: dict[str, Any] = {"path": {"type": "string"}, "edits": {"type": "array"}}
+    below = {**beside, "edits": [{"path": str(tree)}]}
+    assert constraints.violation(below, resolve, declared) == "path: is not given"
+    assert constraints.violation({**below, "path": str(tree)}, resolve, declared) is None
+
+
+def test_json_in_a_text_is_not_read_as_an_object_that_nobody_judged(tree: Path) -> None:
+    constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),))
+
+    def found(options: Any, kind: Any) -> str | None:
+        given = {"path": str(tree), "options": options}
+        return constraints.violation(given, resolve, {"path": {"type": "string"}, "options": kind})
+
+    hidden = '{"path": "/etc/passwd"}'
+    either = {"anyOf": [{"type": "array"}, {"type": "null"}]}
+    for kind in ({"type": "object"}, {}, either, {"type": ["object", "null"]}):
+        for text in (hidden, f" \n{hidden}", f"[{hidden}]"):
+            assert found(text, kind) == "options: is a text in place of an object or a list"
+        assert found("plain", kind) is None
+    for kind in (
+        {"type": "string"},
+        {"type": ["string", "null"]},
+        {"anyOf": [{"type": "string"}, {"type": "null"}]},
+    ):
+        assert found(hidden, kind) is None
+    assert found({"path": "/etc/passwd"}, {"type": "object"}) == f"path: leads outside {tree}"
 
 
 @pytest.mark.parametrize("key", ["Path", "PATH", "pa_th", "path ", "pa-th", "p\u200bath", "\uff50ath"])
@@ -138,7 +171,7 @@ def test_keys_that_a_server_could_take_for_a_named_one_are_refused_at_any_depth(
     found = constraints.violation({"path": str(tree), "options": [{key: "/etc/passwd"}]}, resolve)
     assert found is not None
     assert found.endswith("is spelt path in the rule")
-    for declared in (frozenset[str](), frozenset({key, "path"})):
+    for declared in ({}, {key: {}, "path": {}}):
         assert constraints.violation({"path": str(tree), key: "/etc/passwd"}, resolve, declared) is not None
 
 
@@ -146,7 +179,7 @@ def test_keys_that_neither_rule_nor_tool_knows_are_refused(tree: Path) -> None:
     constraints = Constraints(path_arguments=("path",), path_roots=(str(tree),))
     given = {"path": str(tree), "file": "/etc/passwd"}
     assert constraints.violation(given, resolve) == "file: is neither in the rule nor in the tool's schema"
-    assert constraints.violation(given, resolve, frozenset({"path", "file"})) is None
+    assert constraints.violation(given, resolve, {"path": {}, "file": {}}) is None
     listed = Constraints(path_arguments=("path",), path_roots=(str(tree),), other_arguments=("file",))
     assert listed.violation(given, resolve) is None
     by_schema = Constraints(schema={"properties": {"n": {"type": "integer"}}})
@@ -257,8 +290,9 @@ def test_a_schema_that_lies_elsewhere_is_not_fetched(monkeypatch: pytest.MonkeyP
 
 def test_everything_below_a_name_has_that_name() -> None:
     names = frozenset({"a", "b"})
-    assert list(named({"a": {"x": 1}}, names)) == [("a", "x"), ("a", 1)]
-    assert list(named([{"a": [{"b": 1}]}, {"c": {"b": 2}}], names)) == [("b", 2), ("a", "b"), ("a", 1)]
+    assert list(named({"a": {"x": 1}}, names)) == [("a", "a", "x"), ("a", "a", 1)]
+    below = {"l": [{"a": [{"b": 1}]}, {"c": {"b": 2}}]}
+    assert list(named(below, names)) == [("l", "b", 2), ("l", "a", "b"), ("l", "a", 1)]
 
 
 def test_a_schema_a_path_and_a_host_are_all_asked_for() -> None:
@@ -397,3 +431,26 @@ def test_a_schema_that_doubles_with_each_level_is_given_up() -> None:
     assert MAX_STEPS == 50_000
     found = Constraints(schema=schema).violation({"x": value}, resolve)
     assert found == "the rule's schema cannot be applied (SchemaTooCostly)"
+
+
+@pytest.mark.parametrize(
+    ("schema", "fault"),
+    [
+        ({"requierd": ["path"]}, "requierd: no such keyword; did you mean required?"),
+        ({"properties": {"n": {"maxlength": 1}}}, "maxlength: no such keyword; did you mean maxLength?"),
+        ({"items": [{}]}, "$.items: "),
+        ({"not": {"additonalProperties": False}}, "additonalProperties: no such keyword"),
+        ({"anyOf": [{"format": "ipv4"}]}, "format: has no effect; use pattern"),
+        ({"dependencies": {"a": ["b"]}}, "dependencies: has no effect"),
+        ({"$defs": {"a": {"patern": "x"}}, "$ref": "#/$defs/a"}, "patern: no such keyword"),
+    ],
+)
+def test_a_keyword_of_a_schema_that_would_have_no_effect_is_an_error(
+    schema: dict[str, Any], fault: str
+) -> None:
+    assert (schema_fault(schema) or "").startswith(fault)
+
+
+def test_values_and_names_of_properties_are_no_keywords() -> None:
+    given = {"properties": {"patern": {"const": {"requierd": 1}}, "format": {"default": {"pattern": "("}}}}
+    assert schema_fault({**given, "title": "x", "$comment": "y"}) is None
