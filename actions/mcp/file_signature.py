@@ -1,4 +1,4 @@
-"""Detects changes of a file by inode, modification time and size, without reading it."""
+"""Detects changes of a file by inode, times and size, without reading it."""
 
 from __future__ import annotations
 
@@ -13,4 +13,4 @@ def signature_of(path: Path) -> object:
         return None
     except OSError as error:
         return str(error)
-    return about.st_ino, about.st_mtime_ns, about.st_size
+    return about.st_ino, about.st_mtime_ns, about.st_ctime_ns, about.st_size

@@ -1,11 +1,13 @@
 """Reads a small text file whose path is a setting.
 
 Bounded, so that a wrong path (a disk image, /dev/zero) is harmless. Pipes are read, too: `<(command)` in a shell is
-one.
+one. Where a program looks at a path by itself, again and again, only a file is read, for a pipe would hold it up.
 """
 
 from __future__ import annotations
 
+import os
+import stat
 from pathlib import Path
 from typing import Final
 
@@ -16,9 +18,15 @@ class TooLarge(ValueError):
     """The file has more than the bytes that are read of it."""
 
 
-def read_text(path: Path, *, at_most: int = MAX_BYTES) -> str:
+class NotAFile(ValueError):
+    """It is a folder, a pipe or a device."""
+
+
+def read_text(path: Path, *, at_most: int = MAX_BYTES, only_files: bool = False) -> str:
     """Read a UTF-8 file of at most so many bytes, line ends as they are. Raises OSError, ValueError; why() says it."""
-    with path.open("rb") as file:
+    with open(path, "rb", opener=_at_once if only_files else None) as file:
+        if only_files and not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
+            raise NotAFile
         content = file.read(at_most + 1)
     if len(content) > at_most:
         raise TooLarge
@@ -31,4 +39,11 @@ def why(error: OSError | ValueError) -> str:
         return error.strerror or type(error).__name__
     if isinstance(error, TooLarge):
         return f"larger than {MAX_BYTES // 1024**2} MiB"
+    if isinstance(error, NotAFile):
+        return "not a file"
     return "not text" if isinstance(error, UnicodeDecodeError) else str(error)
+
+
+def _at_once(path: str, flags: int) -> int:
+    """Open a file without waiting for the other end of a pipe."""
+    return os.open(path, flags | os.O_NONBLOCK)

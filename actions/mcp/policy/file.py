@@ -57,7 +57,7 @@ class McpConfig:
 
 
 class PolicyMissing(PolicyError):
-    """The policy file is missing."""
+    """The policy file is missing or empty."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -76,11 +76,13 @@ class PolicyFile:
 def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
     """Read the file. Raises PolicyError, PolicyMissing."""
     try:
-        document = bounded_file.read_text(path)
+        document = bounded_file.read_text(path, only_files=True)
     except FileNotFoundError as error:
         raise PolicyMissing(f"{path} cannot be read: {error.strerror}") from error
     except (OSError, ValueError) as error:
         raise PolicyError(f"{path} cannot be read: {bounded_file.why(error)}") from error
+    if not document.strip():  # as a full disk leaves it; nobody means to allow all prompts by that
+        raise PolicyMissing(f"{path} is empty; for a policy without rules write a comment")
     return read(document, str(path), environ)
 
 

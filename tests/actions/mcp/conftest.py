@@ -7,6 +7,7 @@ import sys
 from collections.abc import AsyncIterator, Awaitable, Callable, Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
+from types import EllipsisType
 from typing import Any
 
 import anyio
@@ -113,13 +114,17 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
     async with contextlib.AsyncExitStack() as stack:
 
         async def starting(
-            policy: str | None = "", *, token: str | None = None, scope: str = "read", **changes: Any
+            policy: str | EllipsisType | None = "",
+            *,
+            token: str | None = None,
+            scope: str = "read",
+            **changes: Any,
         ) -> Gated:
             state = tmp_path / "state"
             state.mkdir(mode=0o700, exist_ok=True)
             if policy is None:
                 (state / "mcp.toml").unlink()
-            else:
+            elif not isinstance(policy, EllipsisType):  # which leaves it as it is
                 (state / "mcp.toml").write_text(policy, encoding="utf-8")
             ready: asyncio.Future[tuple[str, Parts]] = asyncio.get_running_loop().create_future()
             task = asyncio.create_task(

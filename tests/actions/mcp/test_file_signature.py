@@ -18,5 +18,9 @@ def test_a_mark_changes_with_the_file_and_with_what_keeps_us_from_it(tmp_path: P
     os.utime(other, ns=(1, 1))
     other.replace(path)
     replaced = signature_of(path)
+    kept = path.stat()
+    path.write_text("two")
+    os.utime(path, ns=(kept.st_atime_ns, kept.st_mtime_ns))  # as `rsync --times --inplace` does
+    restored = signature_of(path)
     unreachable = signature_of(path / "below")
-    assert len({None, first, touched, replaced, unreachable}) == 5
+    assert len({None, first, touched, replaced, restored, unreachable}) == 6

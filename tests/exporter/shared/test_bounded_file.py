@@ -27,6 +27,17 @@ def test_a_pipe_is_read_and_an_endless_file_is_not() -> None:
         bounded_file.read_text(Path("/dev/zero"))
 
 
+def test_where_only_files_are_read_a_pipe_holds_nobody_up(tmp_path: Path) -> None:
+    pipe = tmp_path / "pipe"
+    os.mkfifo(pipe)
+    for other in (pipe, Path("/dev/zero")):
+        with pytest.raises(bounded_file.NotAFile) as refused:
+            bounded_file.read_text(other, only_files=True)
+        assert bounded_file.why(refused.value) == "not a file"
+    with pytest.raises(IsADirectoryError):
+        bounded_file.read_text(tmp_path, only_files=True)
+
+
 @pytest.mark.parametrize(
     ("error", "words"),
     [
