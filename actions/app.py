@@ -9,7 +9,7 @@ import asyncio
 import contextlib
 import functools
 import logging
-from collections.abc import Callable, Iterable
+from collections.abc import AsyncIterator, Callable, Iterable
 from dataclasses import dataclass
 from importlib import metadata
 from typing import TYPE_CHECKING, Any, Final
@@ -41,6 +41,7 @@ from actions.live.source import LiveSource
 from actions.mcp_gate import McpGate
 from actions.metrics import Metrics
 from actions.settings import STATE_KEY, ActionsSettings
+from actions.store import service_lock
 from actions.store.audit import Audit
 from actions.store.audit_rotation import Rotation
 from actions.store.database import Storage, StorageFailed
@@ -101,12 +102,7 @@ async def serve(
     timeouts = timeouts or Timeouts()
     otel_env.check()
     tls = _tls(settings)
-    try:
-        storage = await Storage.open(settings.state)
-    except StorageFailed as error:
-        raise SettingsError(key=STATE_KEY, value=str(settings.state), fix=str(error)) from error
-    async with contextlib.AsyncExitStack() as stack:
-        stack.push_async_callback(storage.close)
+    async with _own(settings) as storage, contextlib.AsyncExitStack() as stack:
         await _require_token(settings, storage)
         listener = stack.enter_context(serving.listen(settings.listen_host, settings.listen_port))
         url = serving.url_of(listener, tls=tls is not None)
@@ -327,6 +323,19 @@ def _controlled(
         home=daemon.home,
         site=daemon.site,
     )
+
+
+@contextlib.asynccontextmanager
+async def _own(settings: ActionsSettings) -> AsyncIterator[Storage]:
+    """Open the database of a state folder that no other service has. Raises SettingsError."""
+    async with contextlib.AsyncExitStack() as stack:
+        try:
+            storage = await Storage.open(settings.state)
+            stack.push_async_callback(storage.close)
+            stack.enter_context(service_lock.taken(settings.state))
+        except (StorageFailed, service_lock.FolderTaken, OSError) as error:
+            raise SettingsError(key=STATE_KEY, value=str(settings.state), fix=str(error)) from error
+        yield storage
 
 
 async def _require_token(settings: ActionsSettings, storage: Storage) -> None:

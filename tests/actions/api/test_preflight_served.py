@@ -1,5 +1,6 @@
 """The pre-flight of a running service: refuses with the numbers, learns from loads, asks Prometheus when it must."""
 
+import asyncio
 from collections.abc import AsyncIterator
 from typing import Any
 
@@ -72,6 +73,7 @@ async def test_what_was_learned_survives_a_restart(start_forge: StartForge, sim:
     first = await start_forge(sim)
     await first.load()
     first.task.cancel()
+    await asyncio.wait({first.task})
     second = await start_forge(sim)
     answer = (await second.post("preflight", wait=None, model=SMALL)).json()
     assert answer["learned"]["samples"] == 1

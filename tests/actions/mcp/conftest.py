@@ -111,6 +111,7 @@ Start = Callable[..., Awaitable[Gated]]
 @pytest.fixture
 async def start(tmp_path: Path) -> AsyncIterator[Start]:
     """Starts a gate with a policy; stop and start again with the same state by calling it twice."""
+    running: list[asyncio.Task[None]] = []
     async with contextlib.AsyncExitStack() as stack:
 
         async def starting(
@@ -120,6 +121,8 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             scope: str = "read",
             **changes: Any,
         ) -> Gated:
+            while running:
+                await stop(running.pop())
             state = tmp_path / "state"
             state.mkdir(mode=0o700, exist_ok=True)
             if policy is None:
@@ -130,6 +133,7 @@ async def start(tmp_path: Path) -> AsyncIterator[Start]:
             task = asyncio.create_task(
                 app.serve(settings(state, **changes), ready=lambda url, parts: ready.set_result((url, parts)))
             )
+            running.append(task)
             stack.push_async_callback(stop, task)
 
             def ended(_task: asyncio.Task[None]) -> None:
