@@ -30,6 +30,7 @@ from actions.mcp.proxy_request import Grant, ProxyRequest, Refused, ToolChanged
 from actions.mcp.real_path import real_path
 from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact, visible
 from actions.mcp.spans import METHODS, client_span, server_span, set_decision, set_outcome
+from actions.mcp.upstream.answers import NOT_VALID
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.limits import Breaker
 from actions.mcp.upstream.listing import definition
@@ -215,11 +216,12 @@ class _Call(Generic[R]):
         except ValidationError as error:
             outcome = "malformed"
             breaker.failed()
-            raise self._failed(outcome, "the response is not valid MCP") from error
+            raise self._failed(outcome, NOT_VALID) from error
         except ConnectionLost as error:
-            outcome = "unavailable"
+            outcome = "malformed" if error.is_malformed else "unavailable"
             breaker.failed()
-            raise self._failed(outcome, f"the connection ended during the call: {error}") from error
+            why = str(error) if error.is_malformed else f"the connection ended during the call: {error}"
+            raise self._failed(outcome, why) from error
         except ToolChanged as error:
             outcome = "refused"
             breaker.abandoned()

@@ -23,6 +23,9 @@ Context = ServerRequestContext[Any, Any]
 ACTOR_KEY: Final = "daemonpulse.actor"
 """Key of the actor in a request's ASGI scope, set by http_server.py."""
 
+MAX_PROGRESS: Final = 4_096
+"""Characters of a progress message, which no output cap counts."""
+
 NOTIFY_S: Final = 1.0
 """Timeout of one notification to a client, seconds."""
 
@@ -55,7 +58,8 @@ class Progress:
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(done)
         try:
-            await self._session.report_progress(progress, total, message)
+            shown = message[:MAX_PROGRESS] if message is not None else None
+            await self._session.report_progress(progress, total, shown)
         finally:
             self._under_way.discard(done)
             done.cancel()

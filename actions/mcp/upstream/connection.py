@@ -20,7 +20,9 @@ from mcp.client import ClientSession, IncomingMessage
 from mcp.shared.exceptions import MCPError
 from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from opentelemetry.trace import Span
+from pydantic import ValidationError
 
+from actions.mcp.upstream.answers import NOT_VALID
 from actions.mcp.upstream.http import http_transport
 from actions.mcp.upstream.large_messages import limit_of
 from actions.mcp.upstream.sdk import TransportStreams
@@ -44,6 +46,7 @@ class ConnectionLost(Exception):
 
     def __init__(self, lost: Lost) -> None:
         self.not_received = lost.not_received
+        self.is_malformed = lost.is_malformed
         super().__init__(lost.reason)
 
 
@@ -112,10 +115,9 @@ class Connection:
         except TimeoutError:
             raise
         except Exception as error:  # noqa: BLE001 - a tool server must not end the gate
-            has_ended = self.program.exit_status is not None or self.program.fault is not None
-            if not has_ended and self.health.problem is not None:
-                return self.health.problem
-            return self.program.exit_reason() if has_ended else _named(error)
+            if self.program.has_ended:
+                return self.program.exit_reason()
+            return self.health.problem or _named(error)
 
     async def loss(self, error: MCPError, why: Callable[[], str]) -> Lost | None:
         """Return why the request was lost; None if the error is the server's own."""
@@ -230,5 +232,7 @@ def _named(error: BaseException) -> str:
     """Describe an exception; of a group, its first one."""
     while isinstance(error, BaseExceptionGroup) and error.exceptions:
         error = error.exceptions[0]
+    if isinstance(error, ValidationError):  # whose words quote the response
+        return NOT_VALID
     text = str(error).strip()
     return f"{type(error).__name__}: {text}" if text else type(error).__name__

@@ -15,8 +15,9 @@ from typing import Any, Final
 import httpx2
 import msgspec
 from mcp.client.streamable_http import streamable_http_client
-from mcp_types import CONNECTION_CLOSED
+from mcp_types import CONNECTION_CLOSED, JSONRPCError, JSONRPCResponse
 
+from actions.mcp.upstream.answers import NOT_VALID, is_message, messages_of
 from actions.mcp.upstream.large_messages import MAX_BYTES, WHOLE_BYTES, reduced
 from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import Http
@@ -30,6 +31,8 @@ _CONNECTIONS: Final = 300
 _LARGE_AT_ONCE: Final = 4
 """Responses above WHOLE_BYTES that are read at once from one server, to bound memory."""
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
+_MENDED_BYTES: Final = 64 * 1024
+"""Larger events are not looked at for what is no message, to parse them once only."""
 _SESSION: Final = "mcp-session-id"
 _NOT_SENT: Final = (httpx2.ConnectError, httpx2.ConnectTimeout, httpx2.PoolTimeout)
 
@@ -105,17 +108,28 @@ class _IsolatedErrors(httpx2.AsyncBaseTransport):
         except httpx2.TransportError as error:
             words = f"{type(error).__name__}: {error}".rstrip(": ")
             return self._failed(request_id, Lost(words, not_received=isinstance(error, _NOT_SENT)), dead=True)
-        self._note_status(request, request_id, response, body)
+        content = reduced(body, self._whole_bytes, request_id) or b""
+        answer = _answer(response, content, request_id)
+        if request_id is not None and answer is None and response.is_success:
+            return self._failed(request_id, _unanswered(response))
+        self._note_status(request, request_id, response, body, is_answered=answer is not None)
         headers = [
             (name, value)
             for name, value in response.headers.multi_items()
             if name.lower() not in {"content-length", "transfer-encoding"}
         ]
-        content = reduced(body, self._whole_bytes, request_id)
-        return httpx2.Response(response.status_code, headers=headers, content=content or b"")
+        return httpx2.Response(
+            response.status_code, headers=headers, content=content if answer is None else answer
+        )
 
     def _note_status(
-        self, request: httpx2.Request, request_id: int | str | None, response: httpx2.Response, body: bytes
+        self,
+        request: httpx2.Request,
+        request_id: int | str | None,
+        response: httpx2.Response,
+        body: bytes,
+        *,
+        is_answered: bool,
     ) -> None:
         """Note what the status means for the connection."""
         status = response.status_code
@@ -125,15 +139,14 @@ class _IsolatedErrors(httpx2.AsyncBaseTransport):
         elif _SESSION in request.headers and (status == 404 or (status == 400 and b"ession" in body[:1_000])):  # noqa: PLR2004
             lost = Lost("the server does not know the session; it may have restarted", not_received=True)
             self._health.lose(request_id, lost, dead=True)
-        elif status in {502, 503, 504}:
-            self._health.lose(request_id, Lost(f"HTTP {status}"))
+        elif request_id is not None and (not is_answered or status in {502, 503, 504}):
+            self._health.lose(request_id, _unanswered(response))
 
-    def _failed(self, request_id: int | str | None, lost: Lost, *, dead: bool) -> httpx2.Response:
+    def _failed(self, request_id: int | str | None, lost: Lost, *, dead: bool = False) -> httpx2.Response:
         self._health.lose(request_id, lost, dead=dead)
         if request_id is None:
             return httpx2.Response(202)
-        error = {"code": CONNECTION_CLOSED, "message": "the connection failed"}
-        return httpx2.Response(502, json={"jsonrpc": "2.0", "id": request_id, "error": error})
+        return httpx2.Response(502, content=_error(request_id))
 
     async def aclose(self) -> None:
         await self._inner.aclose()
@@ -162,7 +175,8 @@ class _Events(httpx2.AsyncByteStream):
                 searched = len(pending)
                 if searched > MAX_BYTES:
                     raise httpx2.ReadError(f"an event has more than {MAX_BYTES} bytes")
-            yield bytes(pending)
+            if pending:
+                yield self._short(bytes(pending)) + b"\n\n"  # the last event, whose end was left out
         except httpx2.TransportError as error:
             self._health.lose(self._request_id, Lost(f"{type(error).__name__}: {error}".rstrip(": ")))
             raise
@@ -171,18 +185,81 @@ class _Events(httpx2.AsyncByteStream):
     async def aclose(self) -> None:
         await self._stream.aclose()
 
+    def _noted(self, own: JSONRPCResponse | JSONRPCError) -> bytes:
+        """Return an answer; note one that cannot be read."""
+        if not _is_unreadable(own):
+            return _json(own)
+        self._health.lose(self._request_id, Lost(NOT_VALID, is_malformed=True))
+        return _error(self._request_id)
+
     def _short(self, event: bytes) -> bytes:
-        """Reduce the message of an event."""
-        if len(event) <= self._whole_bytes:
-            return event
+        """Reduce the message of an event that is too large; mend one that is no message."""
         lines = event.splitlines()
         data = b"\n".join(line[5:].removeprefix(b" ") for line in lines if line.startswith(b"data:"))
-        message = reduced(data, self._whole_bytes, self._request_id)
+        if len(event) > self._whole_bytes:
+            message = reduced(data, self._whole_bytes, self._request_id)
+        elif len(event) > _MENDED_BYTES or not data or is_message(data):
+            return event
+        else:
+            found = _own(messages_of(data), self._request_id)  # others may be keep-alives
+            if found is None:
+                return event
+            message = self._noted(found)
         others = [line for line in lines if not line.startswith(b"data:")]
         return b"\n".join([*others, b"data: " + message]) + b"\n\n" if message is not None else b""
 
 
+def _answer(response: httpx2.Response, content: bytes, request_id: int | str | None) -> bytes | None:
+    """Return the body if it answers the request, else the answer that it plainly means, else None."""
+    if request_id is None or "json" not in response.headers.get("content-type", "").lower():
+        return None
+    if is_message(content, request_id):
+        return content
+    own = _own(messages_of(content, request_id), request_id)
+    return _json(own) if own is not None and not _is_unreadable(own) else None
+
+
+def _own(messages: list[Any], request_id: int | str) -> JSONRPCResponse | JSONRPCError | None:
+    """Return the answer to the request."""
+    for message in messages:
+        if isinstance(message, JSONRPCResponse | JSONRPCError) and message.id in {
+            None,
+            request_id,
+            str(request_id),
+        }:
+            return message.model_copy(update={"id": request_id})
+    return None
+
+
+def _is_unreadable(message: JSONRPCResponse | JSONRPCError) -> bool:
+    return isinstance(message, JSONRPCError) and isinstance(message.error.data, Lost)
+
+
+def _json(message: JSONRPCResponse | JSONRPCError) -> bytes:
+    return message.model_dump_json(by_alias=True, exclude_unset=True).encode()
+
+
+def _error(request_id: int | str) -> bytes:
+    """Return an error response that Exchange marks as lost."""
+    error = {"code": CONNECTION_CLOSED, "message": "the connection failed"}
+    return msgspec.json.encode({"jsonrpc": "2.0", "id": request_id, "error": error})
+
+
+def _unanswered(response: httpx2.Response) -> Lost:
+    """Tell what a response is that answers no request."""
+    status = response.status_code
+    if status < 300:  # noqa: PLR2004 - HTTP's classes
+        kind = response.headers.get("content-type", "")[:60]
+        return Lost(f"{NOT_VALID} (HTTP {status}, content-type {kind!r})", is_malformed=True)
+    if status < 400:  # noqa: PLR2004
+        return Lost(f"HTTP {status}: redirects are not followed; set url to the server's own place")
+    later = response.headers.get("retry-after", "")[:40]
+    return Lost(f"HTTP {status}" + (f", Retry-After: {later}" if later else ""))
+
+
 def _unauthorized(status: int, asks: str) -> str:
+    if status == 403 and not asks:  # noqa: PLR2004
+        return "HTTP 403: the server refuses the gate's requests; look at headers, and at the Host that it admits"
     scheme = asks.split(" ", 1)[0] or "nothing"
     oauth = "; it offers OAuth, which is not supported" if "resource_metadata" in asks else ""
     fix = 'set headers = { Authorization = "Bearer ${TOKEN}" } of this server in mcp.toml'

@@ -41,7 +41,7 @@ def reduced(message: bytes, limit: int, request_id: int | str | None = None) -> 
         head = from_json(prefix, allow_partial="trailing-strings")
     except ValueError:
         return None
-    answers = request_id if request_id is not None else _id_of(head, message)
+    answers = request_id if request_id is not None else id_of(head, message)
     if not isinstance(head, dict) or "method" in head or answers is None:
         return None
     return to_json({"jsonrpc": "2.0", "id": answers, **_outcome(head.get("result"), message)})
@@ -78,7 +78,7 @@ def _whole(content: list[Any]) -> list[Any]:
     return [*content[:-1], {"type": "text", "text": last["text"]}]
 
 
-def _id_of(head: Any, message: bytes) -> int | str | None:
+def id_of(head: Any, message: bytes) -> int | str | None:
     """Find the id: some servers write it before the result, others after it."""
     known = head.get("id") if isinstance(head, dict) else None
     if isinstance(known, int | str) and not isinstance(known, bool):

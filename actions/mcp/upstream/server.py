@@ -287,7 +287,8 @@ class Upstream:
         try:
             await self._read_listing(connection)
         except (MCPError, ValidationError) as error:
-            if isinstance(error, MCPError) and await connection.loss(error, self.why) is not None:
+            lost = await connection.loss(error, self.why) if isinstance(error, MCPError) else None
+            if lost is not None and not lost.is_malformed:
                 raise
             self.listing = None
             log.warning(

@@ -20,6 +20,7 @@ import mcp_types as types
 from mcp.client.stdio import get_default_environment
 from mcp.shared.message import SessionMessage
 
+from actions.mcp.upstream.answers import messages_of
 from actions.mcp.upstream.large_messages import MAX_BYTES, reduced
 from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import Stdio
@@ -48,10 +49,15 @@ class Program:
 
     def reset(self) -> bool:
         """Prepare for a restart of a process that ended by itself; return whether there was one."""
-        if self.exit_status is None or self.fault is not None or self.was_stopped:
+        if self.fault is not None or not self.has_ended:
             return False
         self.exit_status, self.stdin_closed = None, False
         return True
+
+    @property
+    def has_ended(self) -> bool:
+        """Whether it ended by itself, or was stopped for a fault."""
+        return self.fault is not None or (self.exit_status is not None and not self.was_stopped)
 
     def with_stderr(self, fault: str) -> str:
         """Append the last lines of standard error, and of non-message output."""
@@ -89,6 +95,7 @@ async def stdio_transport(
         limit=MAX_BYTES,
     )
     program.pid = process.pid
+    program.stderr.clear()
     if process.stdin is None or process.stdout is None or process.stderr is None:
         raise TypeError("the process has no pipes")
     stderr_reader = asyncio.create_task(_read_stderr(process.stderr, program), name="mcp stderr")
@@ -142,11 +149,29 @@ class _Output(_Stream):
         self._program = program
         self._on_end = on_end
         self._whole_bytes = whole_bytes
+        self._read: deque[types.JSONRPCMessage | Exception] = deque()
 
     def __aiter__(self) -> Self:
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
+        if not self._read:
+            self._read.extend(self._messages(await self._line()))
+        message = self._read.popleft()
+        return message if isinstance(message, Exception) else SessionMessage(message)
+
+    def _messages(self, line: bytes) -> list[types.JSONRPCMessage | Exception]:
+        """Read one line; keep what is no message for the error of a failed start."""
+        short = reduced(line, self._whole_bytes)
+        if short is None:
+            return [ValueError("a message that is too large was dropped")]
+        found = messages_of(short)
+        if isinstance(found[0], Exception):
+            self._program.stderr.append(line[:500].decode("utf-8", "replace").rstrip())
+        return found
+
+    async def _line(self) -> bytes:
+        """Read a line that is not blank. Raises StopAsyncIteration."""
         line = b"\n"
         while line.isspace():
             await asyncio.sleep(
@@ -162,13 +187,7 @@ class _Output(_Stream):
         if not line:
             await self._end()
             raise StopAsyncIteration
-        short = reduced(line, self._whole_bytes)
-        message = (
-            _parse(short) if short is not None else ValueError("a message that is too large was dropped")
-        )
-        if isinstance(message, Exception):
-            self._program.stderr.append(line[:500].decode("utf-8", "replace").rstrip())
-        return message
+        return line
 
     async def receive(self) -> SessionMessage | Exception:
         """Read one message. Raises anyio.EndOfStream."""
@@ -213,14 +232,6 @@ async def _read_stderr(stderr: asyncio.StreamReader, program: Program) -> None:
         rest = rest[-_STDERR_LINE_BYTES:]
         for line in lines[-_STDERR_LINES:]:
             program.stderr.append(line[:500].decode("utf-8", "replace"))
-
-
-def _parse(line: bytes) -> SessionMessage | Exception:
-    """Parse one line; return the error for lines that are not messages."""
-    try:
-        return SessionMessage(types.jsonrpc_message_adapter.validate_json(line, by_name=False))
-    except ValueError as error:
-        return error
 
 
 async def _stop(process: asyncio.subprocess.Process) -> None:

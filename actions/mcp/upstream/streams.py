@@ -25,6 +25,7 @@ before_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("b
 GATE_KEY: Final = "io.daemonpulse/gate"
 """Key of `_meta` and of an error's data that only the gate writes."""
 
+_ID_DIGITS: Final = 18
 MAX_OPEN: Final = 10_000
 """Number of requests whose method is remembered."""
 
@@ -36,6 +37,8 @@ class Lost:
     reason: str
     not_received: bool = False
     """Whether the server certainly did not receive it, so that it may be sent again."""
+    is_malformed: bool = False
+    """Whether there was a response, and it cannot be read."""
 
 
 @dataclass(slots=True)
@@ -87,8 +90,11 @@ class Exchange:
     def received(self, message: SessionMessage) -> SessionMessage:
         """Repair a result, or mark an error of the connection."""
         answer = message.message
+        if isinstance(answer, types.JSONRPCResponse | types.JSONRPCError) and isinstance(answer.id, str):
+            answer.id = self._sent_id(answer.id)
         if isinstance(answer, types.JSONRPCResponse):
             self._health.lost.pop(answer.id, None)
+            self._health.problem = None
             method = self._methods.pop(answer.id, "")
             if method in {"initialize", "server/discover"}:
                 self._version = str(answer.result.get("protocolVersion") or LATEST_MODERN_VERSION)
@@ -103,6 +109,11 @@ class Exchange:
             elif isinstance(answer.error.data, dict):
                 answer.error.data.pop(GATE_KEY, None)
         return message
+
+    def _sent_id(self, given: str) -> types.RequestId:
+        """Return the id as it was sent: some servers answer the number 1 with the text "1"."""
+        is_number = given.isdecimal() and given.isascii() and len(given) < _ID_DIGITS
+        return int(given) if is_number and int(given) in self._methods else given
 
 
 class _Delegate:
