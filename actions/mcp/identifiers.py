@@ -137,9 +137,9 @@ def name_fault(name: str) -> str | None:
     # controls, formats (zero-width blanks, direction marks), line separators; then what isprintable() passes
     if not name.isprintable() or INVISIBLE.search(name) is not None:
         return "the name has invisible characters"
-    alphabets = {script for char in name if (script := _alphabet(char)) is not None}
-    if len(alphabets) > 1:
-        return f"the name mixes letters of {' and '.join(sorted(alphabets))}"
+    mixed = alphabets(name)
+    if len(mixed) > 1:
+        return f"the name mixes letters of {' and '.join(sorted(mixed))}"
     return None
 
 
@@ -165,6 +165,11 @@ def path_fault(path: str) -> str | None:
 def normal_path(path: str) -> str:
     """Return an absolute path without `.`, `..` and doubled slashes, without reading the file system."""
     return "/" + posixpath.normpath(path).lstrip("/")
+
+
+def alphabets(text: str) -> set[str]:
+    """Return the scripts of the letters of a text, as far as they look alike."""
+    return {script for char in text if (script := _alphabet(char)) is not None}
 
 
 def _alphabet(char: str) -> str | None:

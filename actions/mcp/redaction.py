@@ -7,13 +7,14 @@ show every character around a secret, because a command must not be hidden as on
 from __future__ import annotations
 
 import hmac
+import itertools
 import json
 import math
 import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from actions.mcp.identifiers import INVISIBLE
+from actions.mcp.identifiers import INVISIBLE, alphabets
 from exporter.shared.linear import Pattern
 
 REDACTED: Final = "[redacted]"
@@ -32,8 +33,11 @@ _SECRET_NAME: Final = Pattern(
     r"(?i)pass(?:word|wd|phrase)?$|passw|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authori[sz]ation|cookie"
     r"|credential|bearer|signature|^auth$|^pin$|^otp$"
 )
-_PROGRAM_NAME: Final = Pattern(r"(?i)(?:askpass|command|cmd|helper|process|program|script|file|path|ur[li])$")
-"""SSH_ASKPASS, credential_process: an approver must see what is run or read."""
+_PROGRAM_NAME: Final = Pattern(
+    r"(?i)(?:askpass|command|cmd|helper|process|program|script|file|path|ur[li]|host(?:name)?|domain|address|recipients?"
+    r"|name|(?:max|min|num)_?(?:new_?)?tokens)$"
+)
+"""SSH_ASKPASS, credential_process, secret_name: an approver must see what is run, read or addressed."""
 _KEY_BLOCK: Final = Pattern(
     r"(?s)(-----BEGIN [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----).*?(-----END [A-Z ]{0,40}PRIVATE KEY(?: BLOCK)?-----|\z)"
 )
@@ -104,20 +108,48 @@ def redact(value: Any, known: Iterable[str] = ()) -> Any:
 
 def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str | None:
     """Return the arguments as text for an approver; None if longer than PREVIEW_CHARS."""
-    text = json.dumps(_for_person(arguments, tuple(known), hidden=False), ensure_ascii=False, default=str)
+    hidden = tuple(
+        one for one in known if not _is_path(one) and "://" not in one
+    )  # a folder, a server's address
+    text = json.dumps(_for_person(arguments, hidden, hidden=False), ensure_ascii=False, default=str)
     return visible(text) if len(text) <= PREVIEW_CHARS else None
 
 
 def visible(text: str) -> str:
-    """Escape invisible characters and direction marks; line breaks, tabs and spaces stay."""
-    return "".join(
-        char
-        if char in "\n\t" or (char.isprintable() and (char.isascii() or INVISIBLE.match(char) is None))
-        else f"\\u{ord(char):04x}"
-        if ord(char) < 1 << 16
-        else f"\\U{ord(char):08x}"
-        for char in unicodedata.normalize("NFC", text)
+    """Escape what is not seen as it is; line breaks, tabs and spaces stay.
+
+    Invisible characters and direction marks; characters that show as another one (U+037E as `;`, a letter with a
+    separate accent); and in a word with letters of two alphabets those beyond ASCII.
+    """
+    if text.isascii():
+        return "".join(char if char in "\n\t" or char.isprintable() else _escape(char) for char in text)
+    has_marks = not unicodedata.is_normalized("NFC", text)
+    shown: list[str] = []
+    for is_word, chars in itertools.groupby(text, str.isalpha):
+        word = "".join(chars)
+        is_mixed = is_word and not word.isascii() and len(alphabets(word)) > 1
+        shown.extend(
+            char
+            if char.isascii() and (char in "\n\t" or char.isprintable())
+            else _escape(char)
+            if is_mixed or not _is_seen(char, has_marks=has_marks)
+            else char
+            for char in word
+        )
+    return "".join(shown)
+
+
+def _is_seen(char: str, *, has_marks: bool) -> bool:
+    """Tell whether a character beyond ASCII shows, and as no other one."""
+    return (
+        char.isprintable()
+        and INVISIBLE.match(char) is None
+        and not (has_marks and (unicodedata.combining(char) or unicodedata.normalize("NFC", char) != char))
     )
+
+
+def _escape(char: str) -> str:
+    return f"\\u{ord(char):04x}" if ord(char) < 1 << 16 else f"\\U{ord(char):08x}"
 
 
 def canonical(value: Any) -> bytes:
@@ -180,7 +212,7 @@ class _Record:
             shown = redact_text(str(key)[:20_000], self._known)[:100]
             self._left -= len(shown)
             hidden = _SECRET_NAME.found_in(str(key)[:20_000])
-            kept[shown] = REDACTED if hidden else self.copy(child, depth - 1)
+            kept[_free(kept, shown)] = REDACTED if hidden else self.copy(child, depth - 1)
         if len(value) > _ITEMS:
             kept["..."] = f"{len(value) - _ITEMS} more"
         return kept
@@ -192,18 +224,21 @@ class _Record:
         return [*items, f"... {len(value) - _ITEMS} more"] if len(value) > _ITEMS else items
 
 
+def _free(taken: Mapping[str, Any], key: str) -> str:
+    """Return a key, numbered if it is taken: two secrets as keys are two entries."""
+    return key if key not in taken else f"{key} ({len(taken) + 1})"
+
+
 def _for_person(value: Any, known: tuple[str, ...], *, hidden: bool) -> Any:
     """Copy JSON in full. A short word under the name of a secret is hidden; a command or a path is not."""
     if isinstance(value, Mapping):
-        return {
-            _text_for_person(str(key), known): _for_person(
-                child,
-                known,
-                hidden=(hidden or _SECRET_NAME.found_in(name)) and not _PROGRAM_NAME.found_in(name),
-            )
-            for key, child in value.items()
-            for name in (str(key)[:20_000],)
-        }
+        shown: dict[str, Any] = {}
+        for key, child in value.items():
+            name = str(key)[:20_000]
+            is_hidden = (hidden or _SECRET_NAME.found_in(name)) and not _PROGRAM_NAME.found_in(name)
+            place = _free(shown, _text_for_person(str(key), known))
+            shown[place] = _for_person(child, known, hidden=is_hidden)
+        return shown
     if isinstance(value, list):
         hidden = hidden and not any(isinstance(child, str) and _is_path(child) for child in value)
         return [_for_person(child, known, hidden=hidden) for child in value]

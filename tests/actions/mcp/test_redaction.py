@@ -185,6 +185,16 @@ SLASHES = "/" * 46 + "usr/sbin/reboot"
         ({"env": {"SSH_ASKPASS": "evil", "credential_process": "worse"}}, "evil"),
         ({"env": {"credential_process": "worse"}}, "worse"),
         ({"tokens": ["rm", "-rf", "home"]}, '["rm", "-rf", "home"]'),
+        ({"sk-" + "a1" * 9: "reboot", "sk-" + "b1" * 9: "x"}, "reboot"),
+        (
+            {"secret_name": "prod1", "auth_host": "evil1.example", "max_tokens": 5},
+            '"prod1", "auth_host": "evil1.example',
+        ),
+        ({"max_tokens": 5}, "5"),
+        ({"c": "k\u212a ls\u037e \u1fefreboot\u1fef"}, "k\\u212a ls\\u037e \\u1fefreboot\\u1fef"),
+        ({"path": "/srv/cafe\u0301"}, "/srv/cafe\\u0301"),
+        ({"host": "ex\u0430mple.org"}, "ex\\u0430mple.org"),
+        ({"host": "пример.org", "x": "größe 検索"}, "пример.org"),
         (
             {"c": "ls \u3164\u2800\ufe0f\U000e0100\u200b\u202e"},
             "\\u3164\\u2800\\ufe0f\\U000e0100\\u200b\\u202e",
@@ -194,6 +204,14 @@ SLASHES = "/" * 46 + "usr/sbin/reboot"
 def test_no_command_path_name_or_host_passes_for_a_secret(arguments: dict[str, object], seen: str) -> None:
     shown = preview(arguments) or ""
     assert seen in shown.replace("\\\\", "\\"), shown
+
+
+def test_a_folder_or_an_address_in_a_servers_environment_hides_no_part_of_a_path_or_url() -> None:
+    known = ("/etc", "https://api.example", "hunter22")
+    shown = preview({"path": "/etc/passwd", "url": "https://api.example/x", "key": "hunter22"}, known) or ""
+    assert "/etc/passwd" in shown
+    assert "https://api.example/x" in shown
+    assert "hunter22" not in shown
 
 
 def test_secrets_are_hidden_beside_what_is_shown() -> None:
