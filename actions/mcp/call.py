@@ -108,6 +108,8 @@ class _Call(Generic[R]):
         self._operation = uuid.uuid4().hex
         self._policy_result = PolicyResult(Decision.DENY, "gate")
         self._approval: str | None = None
+        self._code: int | None = None
+        """Of an error of the tool server."""
         self._digest = ""
         self._is_big = False
         self._intent: asyncio.Future[None] | None = None
@@ -262,6 +264,10 @@ class _Call(Generic[R]):
                 async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
                     answer = await self._request.invoke(timeout_s, self._arguments, self._recorded)
                     judged = self._request.limit(answer)
+            except MCPError as error:
+                self._code = error.code
+                set_outcome(span, "error", error.code)
+                raise
             except BaseException as error:
                 set_outcome(span, type(error).__name__)
                 raise
@@ -353,7 +359,7 @@ class _Call(Generic[R]):
         if took_s is not None:
             self._handler.metrics.observe(rows.TOOL_CALL_DURATION, took_s, *labels)
             detail["duration_ms"] = round(took_s * 1000, 3)
-        set_decision(self._span, self._subject, self._policy_result, outcome, self._digest)
+        set_decision(self._span, self._subject, self._policy_result, outcome, self._digest, code=self._code)
         if took_s is None:  # ended before an intent was written
             self._handler.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
@@ -370,11 +376,8 @@ class _Call(Generic[R]):
         """The `tool` label: a listed tool's name, `unknown`, or the method of a prompt or resource."""
         if self._subject.kind == "tool":
             listing = self._upstream.listing
-            return (
-                self._subject.name
-                if listing is not None and self._subject.name in listing.tools
-                else "unknown"
-            )
+            is_known = listing is not None and self._subject.name in listing.tools
+            return self._subject.name if is_known else "unknown"
         return METHODS[self._subject.kind]
 
     def _detail(self) -> dict[str, Any]:

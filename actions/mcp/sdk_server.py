@@ -91,7 +91,7 @@ def wants_progress(context: Context) -> bool:
 
 def span_attributes(context: Context) -> dict[str, str]:
     """Return the span attributes of a request, by OpenTelemetry's semantic conventions for MCP."""
-    found = {"mcp.protocol.version": context.protocol_version}
+    found = {"mcp.protocol.version": context.protocol_version, "network.transport": "tcp"}
     if context.request_id is not None:
         found["jsonrpc.request.id"] = str(context.request_id)[:100]
     session = context.request.headers.get("mcp-session-id") if context.request is not None else None

@@ -8,12 +8,14 @@ from __future__ import annotations
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from typing import Final
+from urllib.parse import urlsplit
 
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
 
 from actions.mcp.policy.rules import Kind, PolicyResult, Subject
 from actions.mcp.upstream.connection import upstream_request
 from actions.mcp.upstream.server import Upstream
+from actions.mcp.upstream.spec import Http, Stdio
 
 METHODS: Final[Mapping[Kind, str]] = {
     "tool": "tools/call",
@@ -49,7 +51,11 @@ def client_span(tracer: Tracer | None, subject: Subject, upstream: Upstream) -> 
     with tracer.start_as_current_span(
         _name(subject),
         kind=SpanKind.CLIENT,
-        attributes={**_attributes(subject), "daemonpulse.mcp.server": subject.server},
+        attributes={
+            **_attributes(subject),
+            **_network(upstream.spec.reach),
+            "daemonpulse.mcp.server": subject.server,
+        },
         record_exception=False,
         set_status_on_exception=False,
     ) as span:
@@ -64,15 +70,24 @@ def client_span(tracer: Tracer | None, subject: Subject, upstream: Upstream) -> 
                 span.set_attribute("mcp.session.id", session)
 
 
-def set_outcome(span: Span, outcome: str) -> None:
-    """Set the outcome; all but `done` are errors."""
-    if outcome != "done":
-        span.set_attribute("error.type", outcome)
-        span.set_status(Status(StatusCode.ERROR, outcome))
+def set_outcome(span: Span, outcome: str, code: int | None = None) -> None:
+    """Set the outcome; all but `done` are errors. `code` is that of an error of the tool server."""
+    if outcome == "done":
+        return
+    span.set_attribute("error.type", outcome if code is None else str(code))
+    span.set_status(Status(StatusCode.ERROR, outcome))
+    if code is not None:
+        span.set_attribute("rpc.response.status_code", str(code))
 
 
 def set_decision(
-    span: Span, subject: Subject, policy_result: PolicyResult, outcome: str, arguments_digest: str
+    span: Span,
+    subject: Subject,
+    policy_result: PolicyResult,
+    outcome: str,
+    arguments_digest: str,
+    *,
+    code: int | None = None,
 ) -> None:
     """Set decision and outcome on the SERVER span."""
     if not span.is_recording():
@@ -86,7 +101,16 @@ def set_decision(
             "daemonpulse.mcp.arguments_digest": arguments_digest,
         }
     )
-    set_outcome(span, outcome)
+    set_outcome(span, outcome, code)
+
+
+def _network(reach: Stdio | Http) -> dict[str, str | int]:
+    """Return the attributes of the transport to a tool server."""
+    if isinstance(reach, Stdio):
+        return {"network.transport": "pipe"}
+    parts = urlsplit(reach.url)
+    port = parts.port or (443 if parts.scheme == "https" else 80)
+    return {"network.transport": "tcp", "server.address": parts.hostname or "", "server.port": port}
 
 
 def _name(subject: Subject) -> str:

@@ -26,6 +26,8 @@ ROOT = Path(__file__).parent.parent.parent
 BOUNDED = {
     "actions/mcp/upstream/http.py": "fixed line ends, without a repetition",
     "actions/mcp/upstream/large_messages.py": "the last 4,096 bytes of a message; every repetition has a bound",
+    "actions/mcp/completions.py": "a template that the server listed, of which the name of a variable is a part",
+    "actions/mcp/upstream/answers.py": "the first characters of a message, with bounded repetitions",
     "actions/mcp/identifiers.py": f"URIs of {MAX_URI}, names of {MAX_NAME} and paths of {MAX_PATH} characters",
     "actions/mcp/upstream/spec.py": "names of servers, 64 characters of two classes",
     "actions/mcp/policy/file.py": "the policy file, which its owner writes",

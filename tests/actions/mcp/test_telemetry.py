@@ -5,12 +5,15 @@ import threading
 from collections.abc import Sequence
 
 import pytest
+from mcp.shared.exceptions import MCPError
 from opentelemetry.sdk.trace import ReadableSpan
 from opentelemetry.sdk.trace.export import SpanExporter, SpanExportResult
 from opentelemetry.sdk.trace.export.in_memory_span_exporter import InMemorySpanExporter
+from opentelemetry.semconv._incubating.attributes import mcp_attributes
 from opentelemetry.trace import SpanKind
 
-from tests.actions.mcp.conftest import Start, rule, stop, toolbox
+from tests.actions.mcp.conftest import Start, rawbox, rule, stop, toolbox
+from tests.actions.mcp.upstream.test_spec import served_toolbox
 
 TRACE_ID, PARENT_ID = "0af7651916cd43dd8448eb211c80319c", "b7ad6b7169203331"
 
@@ -82,6 +85,30 @@ async def test_a_tools_error_is_one_in_both_spans_and_an_older_clients_session_i
         assert attributes["error.type"] == "tool_error"
         assert not span.status.is_ok
         assert ("mcp.session.id" in attributes) == (span.kind is SpanKind.SERVER)
+
+
+async def test_an_error_of_the_server_has_its_code_and_the_upstream_span_its_transport(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    exporter = InMemorySpanExporter()
+    receiving(monkeypatch, exporter)
+    async with served_toolbox() as url:
+        gate = await start(rawbox() + f'[servers.web]\nurl = "{url}"\n' + rule("allow"))
+        async with gate.client("rawbox") as client:
+            with pytest.raises(MCPError):
+                await client.call_tool("own-error", {"code": -32042})
+        async with gate.client("web") as client:
+            await client.call_tool("echo", {"text": "1"})
+        await stop(gate.task)
+    upstream, received, web, _ = (dict(span.attributes or {}) for span in exporter.get_finished_spans())
+    for attributes in (upstream, received):
+        assert attributes["error.type"] == attributes["rpc.response.status_code"] == "-32042"
+    assert (upstream["network.transport"], received["network.transport"]) == ("pipe", "tcp")
+    port = int(url.split(":")[2].split("/")[0])
+    assert (web["network.transport"], web["server.address"], web["server.port"]) == ("tcp", "127.0.0.1", port)
+    names = {name for name, value in vars(mcp_attributes).items() if isinstance(value, str)}
+    known = {getattr(mcp_attributes, name) for name in names}
+    assert {name for name in received if name.startswith("mcp.")} <= known
 
 
 async def test_a_receiver_that_never_answers_holds_up_neither_a_call_nor_the_end(
