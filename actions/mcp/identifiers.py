@@ -114,10 +114,10 @@ def glob_fault(glob: str) -> str | None:
             return f"write the {what} in lower case: {given.lower()}"
     if scheme == "file" and separator and host and not host.startswith("*"):
         return "write file:///path: other hosts are refused"
-    if re.search(r"(^|/)\.\.?(/|$)", rest) or "//" in rest.partition("?")[0]:
-        return "has a dot segment or an empty one"
-    if re.search(r"[^\x21-\x7e]|\\", glob):
-        return "has a blank, or a character that must be written as %XX"
+    if re.search(r"(^|/)\.\.?(/|$)", rest) or re.search(r"[^\x21-\x7e]|\\", glob):
+        return "has a dot segment, a blank, or a character that must be written as %XX"
+    if "//" in rest.partition("?")[0]:
+        return "has an empty segment"
     for escape in _ESCAPE.finditer(glob):
         char = chr(int(escape[1], 16)) if escape[1] is not None else ""
         plain = _UNRESERVED.union(_FILE_SAFE) if scheme == "file" else _UNRESERVED

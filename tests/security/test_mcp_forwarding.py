@@ -28,6 +28,42 @@ paths = { arguments = ["path"], roots = ["/srv"] }
 resource = "file:///etc/*"
 decision = "deny"
 """
+SPELLINGS = [
+    "docs://secret/x",
+    "docs://./secret/x",
+    "docs://../secret/x",
+    "docs://%2e/secret/x",
+    "docs://a%2F..%2Fsecret/x",
+    "docs://secret%2Fx",
+    "docs:////secret/x",
+    "docs://a/..;/../secret/x",
+    "docs://a/b/..;x=1/..;/secret/x",
+    "docs://a/b//c",
+    "docs://a/%25%32%65%25%32%65/secret/x",
+]
+PATHS = ["\uff0e\uff0e/etc", "\u2025/etc", "..;/etc", "a\uff0f..\uff0f..\uff0fetc", "loop/x"]
+
+
+async def test_no_spelling_of_a_host_or_path_reaches_what_a_rule_withholds(
+    start: Start, tmp_path: Path
+) -> None:
+    log, root = tmp_path / "log", tmp_path / "root"
+    root.mkdir()
+    (root / "loop").symlink_to("loop")
+    denied = '[[rules]]\nresource = "docs://secret/*"\ndecision = "deny"\n'
+    paths = f'{{ arguments = ["path"], roots = ["{root}"] }}'
+    gate = await start(rawbox(log=log) + denied + rule("allow", "good", paths=paths))
+    async with gate.client("rawbox") as client:
+        for uri in SPELLINGS:
+            with pytest.raises(MCPError):
+                await client.read_resource(uri)
+        for path in PATHS:
+            assert (await client.call_tool("good", {"path": f"{root}/{path}"})).is_error, path
+        assert asked(log, "resources/read") + asked(log, "tools/call") == []
+        await client.read_resource("docs://open/x")
+        assert not (await client.call_tool("good", {"path": f"{root}/new"})).is_error
+
+
 TEMPLATE = types.ResourceTemplateReference(uri="file:///{+path}")
 
 

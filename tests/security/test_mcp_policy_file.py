@@ -33,7 +33,9 @@ DAMAGES: dict[str, Callable[[Path], object]] = {
     "byte order mark": lambda path: path.write_text(DENIED, encoding="utf-8-sig"),
     "cut in a word": lambda path: path.write_text(DENIED[: DENIED.rindex("deny") + 2]),
     "unknown key": lambda path: path.write_text(f"{DENIED}\ntoken_name = 'x'\n"),
-    "schema that means nothing": lambda path: path.write_text(f"{DENIED}\nschema = {{ requierd = ['x'] }}\n"),
+    "schema that means nothing": lambda path: path.write_text(
+        f"{DENIED}\nschema = {{ maxlength = ['x'] }}\n"
+    ),
 }
 
 

@@ -218,7 +218,7 @@ def named(arguments: Mapping[str, Any], names: frozenset[str]) -> Iterator[tuple
 
 
 def _hidden_json(arguments: Mapping[str, Any], declared: Mapping[str, Any]) -> str | None:
-    """Refuse a text in place of an object or a list: FastMCP and others read JSON in it, whose keys nobody judged."""
+    """Refuse a text in place of an object or a list: FastMCP and others read JSON in it, whose keys were not judged."""
     for key, value in arguments.items():
         if (
             isinstance(value, str)

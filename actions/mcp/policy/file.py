@@ -81,7 +81,7 @@ def load(path: Path, environ: Mapping[str, str] = os.environ) -> PolicyFile:
         raise PolicyMissing(f"{path} cannot be read: {error.strerror}") from error
     except (OSError, ValueError) as error:
         raise PolicyError(f"{path} cannot be read: {bounded_file.why(error)}") from error
-    if not document.strip():  # as a full disk leaves it; nobody means to allow all prompts by that
+    if not document.strip():  # as a full disk leaves it; that must not allow every prompt
         raise PolicyMissing(f"{path} is empty; for a policy without rules write a comment")
     return read(document, str(path), environ)
 

@@ -177,7 +177,7 @@ _Validator: Final[Any] = validators.extend(  # type: ignore[no-untyped-call]
 
 
 def _keyword_fault(keyword: str) -> str | None:
-    """Return why a keyword would have no effect. JSON Schema ignores what it does not know, `requierd` too."""
+    """Return why a keyword would have no effect. JSON Schema ignores what it does not know, a misspelt one too."""
     if keyword in _UNSUPPORTED:
         return f"not supported, its work is not linear; use {_UNSUPPORTED[keyword]}"
     if keyword in _WITHOUT_EFFECT:

@@ -201,7 +201,7 @@ class _Events(httpx2.AsyncByteStream):
         elif len(event) > _MENDED_BYTES or not data or is_message(data):
             return event
         else:
-            found = _own(messages_of(data), self._request_id)  # others may be keep-alives
+            found = _own(messages_of(data), self._request_id)  # others may keep the stream alive
             if found is None:
                 return event
             message = self._noted(found)

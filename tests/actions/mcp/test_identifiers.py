@@ -130,7 +130,7 @@ def test_a_normal_form_is_its_own_and_a_files_has_no_way_up(scheme: str, pieces:
         ("file://localhost/x", "file:///path"), ("file:///a/../b", "dot segment"), ("file:///ä", "%XX"),
         ("file:///%65tc", "only where they are needed"), ("file:///a%28b", "only where they are needed"),
         ("x:///a%28b", None), ("x://a/%2f", "%2f: write escapes in upper case"), ("x://a/%", "%: write"),
-        ("Memo:Insights", None), ("memo://a/b://C", None),
+        ("Memo:Insights", None), ("memo://a/b://C", "has an empty segment"),
         ("file://h/x", "write file:///path: other hosts are refused"),
         ("x://a/./b", "has a dot segment, a blank, or a character that must be written as %XX"),
         ("x://a/~", None), ("x://a/\x7f", "must be written as %XX"), ("x://a/\\b", "must be written as %XX"),

@@ -5,7 +5,7 @@ from pathlib import Path
 
 import pytest
 
-from actions.mcp.real_path import real_path
+from actions.mcp.policy.real_path import real_path
 
 
 def test_links_are_resolved_and_a_path_need_not_exist(tmp_path: Path) -> None:
