@@ -85,12 +85,12 @@ def _by_gpu(expr: Expr, *further: str) -> Expr:
 
 def _foreign_process() -> Expr:
     """Take processes that are not the daemon's, on GPUs that were full; none where its own cannot be seen."""
-    held = _by_gpu(_P.over("max_over_time", h.PROCESS_MEMORY, RECENT), "pid", "process")
-    own = max_by(_P.over("max_over_time", h.PROCESS_RESIDENT, RECENT), "instance", "pid")
+    held = _by_gpu(_P.over("max_over_time", h.PROCESS_MEMORY), "pid", "process")
+    own = max_by(_P.over("max_over_time", h.PROCESS_RESIDENT), "instance", "pid")
     foreign = unless(held, own, "instance", "pid")
-    total = _by_gpu(_P.over("max_over_time", h.MEMORY_TOTAL, RECENT))
-    full = _by_gpu(_P.over("min_over_time", h.MEMORY_FREE, RECENT)) / total < LITTLE_LEFT
-    seen = _by_gpu(_P.over("max_over_time", h.UNATTRIBUTED_VRAM, RECENT))
+    total = _by_gpu(_P.over("max_over_time", h.MEMORY_TOTAL))
+    full = _by_gpu(_P.over("min_over_time", h.MEMORY_FREE)) / total < LITTLE_LEFT
+    seen = _by_gpu(_P.over("max_over_time", h.UNATTRIBUTED_VRAM))
     large = sum_by(foreign, *GPU) / total > _MUCH
     return both(both(both(foreign, large, *GPU), full, *GPU), seen, *GPU)
 
@@ -138,7 +138,7 @@ ENGINE_CRASHED: Final = Cause(
 CAUSES: Final = (
     Cause(
         "GPU lost",
-        _by_gpu(_P.over("max_over_time", h.LOST, RECENT)).equals(1),
+        _by_gpu(_P.over("max_over_time", h.LOST)).equals(1),
         (*STALLED, *STUCK, *CRASHED),
         "Reset the GPU or restart the host; check its seating, power and PCIe slot.",
         BY_CRASH,
@@ -167,8 +167,7 @@ CAUSES: Final = (
     Cause(
         "host out of memory",
         min_by(
-            _P.over("min_over_time", h.HOST_MEMORY_AVAILABLE, RECENT)
-            / _P.over("max_over_time", h.HOST_MEMORY_TOTAL, RECENT),
+            _P.over("min_over_time", h.HOST_MEMORY_AVAILABLE) / _P.over("max_over_time", h.HOST_MEMORY_TOTAL),
             *DAEMON,
         )
         < LITTLE_LEFT,
@@ -178,7 +177,7 @@ CAUSES: Final = (
     ),
     Cause(
         "GPU throttled",
-        _by_gpu(_P.over("avg_over_time", h.THROTTLE, RECENT, reason=THROTTLED), "reason") > _MUCH,
+        _by_gpu(_P.over("avg_over_time", h.THROTTLE, reason=THROTTLED), "reason") > _MUCH,
         TTFT,
         "Check fans, airflow and power supply; lower the power limit until it is cool.",
     ),

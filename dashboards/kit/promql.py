@@ -150,7 +150,7 @@ class Selector:
         fresh = self.now(metric, **matchers)
         return replace(fresh, text=f"{fresh.text} unless {fresh.text} offset {window}", tie=3)
 
-    def over(self, function: str, metric: Metric, window: str, **matchers: str) -> Expr:
+    def over(self, function: str, metric: Metric, window: str = "", **matchers: str) -> Expr:
         """Apply a function of gauges over time: avg_over_time, max_over_time, last_over_time, delta, deriv."""
         known = {"avg_over_time", "max_over_time", "min_over_time", "last_over_time", "delta", "deriv"}
         if function not in known:

@@ -36,6 +36,9 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/mcp/upstream/lenient.py": (_GATE + "upstream/test_lenient.py",),
     "compose/daemonpulse/top/cells.py": ("tests/daemonpulse/top/test_cells.py",),
     "compose/daemonpulse/top/model.py": ("tests/daemonpulse/top/test_model.py",),
+    "dashboards/alerts/causes.py": ("tests/dashboards/alerts/test_naming.py",),
+    "dashboards/alerts/naming.py": ("tests/dashboards/alerts/test_naming.py",),
+    "dashboards/kit/choosing.py": ("tests/dashboards/kit/test_choosing.py",),
     "dashboards/kit/promql.py": (
         "tests/dashboards/kit/test_promql.py",
         "tests/dashboards/test_query_results.py",
