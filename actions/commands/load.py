@@ -14,7 +14,7 @@ from actions.commands.recovery import LOST
 from actions.commands.unload import unload
 from actions.domain.command import Load
 from actions.domain.errors import Problem, from_daemon
-from actions.domain.evidence import LISTED, STATE, knows_less, looks_it_up, refuses
+from actions.domain.evidence import ESTIMATE, LISTED, PROCESS, STATE, as_ever, knows_less, refuses
 from actions.domain.load_plan import LoadPlan
 from actions.domain.policy import Facts
 from actions.domain.preflight import MemoryReading
@@ -39,9 +39,12 @@ class LoadAction(Action[Load]):
         refuses("instance-exists", "listLoaded", "contextLength", when=IS_LOADED),
         refuses("daemon-unreadable", "getLoadConfig", "fields", "fields.key", when=IS_LOADED),
         refuses("instance-exists", "getLoadConfig", "fields.value", when=IS_LOADED),
+        as_ever("listLoaded", "path", when=IS_LOADED),
+        as_ever("info", *PROCESS, when=IS_LOADED),
+        as_ever("estimateModelUsage", *ESTIMATE, "memory.confidence", when=IS_LOADED),
         refuses("daemon-unreadable", "getInstanceProcessingState", *STATE, when="it replaces"),
         *load_plan.EVIDENCE,
-        looks_it_up("loadModel", "type", "info", *(f"info.{path}" for path in LISTED)),
+        as_ever("loadModel", "type", "info", *(f"info.{path}" for path in LISTED)),
         knows_less("loadModel", "info.ttlMs", "info.contextLength"),
     )
 

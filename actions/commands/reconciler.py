@@ -21,7 +21,7 @@ from actions.commands.service import Service
 from actions.domain.actor import Actor, Scope, internal
 from actions.domain.command import Eject
 from actions.domain.errors import Problem
-from actions.domain.evidence import ESTIMATE, LISTED, MODEL, STATE, Evidence, knows_less, looks_it_up, refuses
+from actions.domain.evidence import ESTIMATE, LISTED, MODEL, STATE, Evidence, as_ever, knows_less, refuses
 from actions.domain.timeouts import Timeouts
 from actions.store.database import StorageFailed
 from actions.store.desired_state import DesiredState
@@ -72,7 +72,7 @@ class Reconciler:
         refuses(WAITS, "listLoaded", *LISTED),
         refuses(WAITS, "listDownloadedModels", *MODEL, when=DESIRED),
         refuses(WAITS, "estimateModelUsage", *ESTIMATE, when=DESIRED),
-        looks_it_up("loadModel", "type", "info", *(f"info.{path}" for path in LISTED)),
+        as_ever("loadModel", "type", "info", *(f"info.{path}" for path in LISTED)),
         knows_less("loadModel", "info.contextLength", when=DESIRED),
         refuses(WAITS, "getInstanceProcessingState", *STATE, when=IDLE),
     )

@@ -12,7 +12,7 @@ from typing import Final
 KNOWS_LESS: Final = "knows less"
 """It goes on: it decides with less, or tells less."""
 AS_EVER: Final = ""
-"""It finds the same out in another way."""
+"""It does all the same."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -57,9 +57,9 @@ def knows_less(call: str, *paths: str, when: str = "") -> Lack:
     return refuses(KNOWS_LESS, call, *paths, when=when)
 
 
-def looks_it_up(call: str, *paths: str) -> Lack:
-    """Say that an action finds out in another way what an answer without these fields does not tell."""
-    return refuses(AS_EVER, call, *paths)
+def as_ever(call: str, *paths: str, when: str = "") -> Lack:
+    """Say that an action needs these fields not, or finds out in another way what they tell."""
+    return refuses(AS_EVER, call, *paths, when=when)
 
 
 def lacking(evidence: Evidence, gone: Collection[str], when: str = "") -> Lack | None:

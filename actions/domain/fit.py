@@ -52,8 +52,7 @@ class ContextSearch:
         slope = self._excess[high] - self._excess[low]
         if self.asked % 3 and slope > 0:
             middle = low - self._excess[low] * (high - low) / slope
-        chosen = min(max(int(middle) // STEP * STEP, low + STEP), high - 1)
-        return chosen if low < chosen < high else None
+        return min(max(int(middle) // STEP * STEP, low + STEP), high - 1)
 
     def tell(self, context: int, excess: float) -> None:
         """Note what a context needs beyond what is available, in bytes; at most 0 fits."""

@@ -23,7 +23,13 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/domain/actor.py": (_ACTIONS + "domain/test_actor.py",),
     "actions/domain/fit.py": (_ACTIONS + "domain/test_fit.py",),
     "actions/domain/fleet.py": (_ACTIONS + "domain/test_fleet.py",),
-    "actions/domain/load_options.py": (_ACTIONS + "domain/test_load_options.py",),
+    "actions/domain/load_options.py": (
+        _ACTIONS + "domain/test_load_options.py",
+        _ACTIONS + "domain/test_policy.py",
+    ),
+    "actions/domain/evidence.py": (
+        "tests/upgrade/test_oracle.py::test_a_changed_field_is_found_in_recorded_frames",
+    ),
     "actions/domain/policy.py": (_ACTIONS + "domain/test_policy.py",),
     "actions/domain/preflight.py": (_ACTIONS + "domain/test_preflight.py",),
     "actions/domain/rate_limit.py": (_ACTIONS + "domain/test_rate_limit.py",),
@@ -45,13 +51,28 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "exporter/hardware/attribution.py": (_EXPORTER + "hardware/test_attribution.py",),
     "exporter/http/live.py": (_EXPORTER + "http/test_live.py",),
-    "exporter/llmster/lenient.py": (_EXPORTER + "llmster/test_lenient.py",),
+    "exporter/llmster/lenient.py": (
+        _EXPORTER + "llmster/test_lenient.py",
+        _EXPORTER + "llmster/test_events.py",
+        _EXPORTER + "llmster/test_state.py",
+    ),
     "exporter/llmster/load_config.py": (_EXPORTER + "llmster/test_load_config.py",),
     "exporter/llmster/state.py": (_EXPORTER + "llmster/test_state.py",),
-    "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
-    "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
+    "exporter/pipeline/conversations.py": (
+        _PIPELINE + "test_conversations.py",
+        _PIPELINE + "test_predictions.py",
+        _PIPELINE + "test_prediction_ids.py",
+    ),
+    "exporter/pipeline/energy.py": (
+        _PIPELINE + "test_energy.py",
+        _PIPELINE + "test_energy_watch.py",
+    ),
     "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
-    "exporter/pipeline/output/ending.py": (_PIPELINE + "output/test_ending.py",),
+    "exporter/pipeline/output/ending.py": (
+        _PIPELINE + "output/test_ending.py",
+        _TAP + "test_reader.py",
+        _TAP + "test_claims.py",
+    ),
     "exporter/pipeline/output/families.py": (_PIPELINE + "output/test_families.py", _FAMILIES),
     "exporter/pipeline/output/splitter.py": (
         _PIPELINE + "output/test_splitter.py",
@@ -67,11 +88,24 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "exporter/pipeline/slot_runs.py": (_PIPELINE + "test_slot_runs.py",),
     "exporter/pipeline/slots.py": (_PIPELINE + "test_slots.py",),
-    "exporter/pipeline/vram.py": (_PIPELINE + "test_vram.py",),
+    "exporter/pipeline/vram.py": (
+        _PIPELINE + "test_vram.py",
+        _EXPORTER + "hardware/test_attribution.py",
+    ),
     "exporter/shared/accept.py": (_EXPORTER + "shared/test_accept.py",),
     "exporter/shared/host_header.py": (_EXPORTER + "shared/test_host_header.py",),
     "exporter/shared/urls.py": (_EXPORTER + "shared/test_urls.py",),
-    "exporter/tap/claims.py": (_TAP + "test_claims.py",),
-    "exporter/telemetry/content.py": (_EXPORTER + "telemetry/test_content.py",),
-    "exporter/telemetry/metric_data.py": (_EXPORTER + "telemetry/test_metric_data.py",),
+    "exporter/tap/claims.py": (
+        _TAP + "test_claims.py",
+        _TAP + "test_registry.py",
+        _TAP + "test_meter.py",
+    ),
+    "exporter/telemetry/content.py": (
+        _EXPORTER + "telemetry/test_content.py",
+        _EXPORTER + "telemetry/test_spans.py",
+    ),
+    "exporter/telemetry/metric_data.py": (
+        _EXPORTER + "telemetry/test_metric_data.py",
+        _EXPORTER + "telemetry/test_metric_push.py",
+    ),
 }

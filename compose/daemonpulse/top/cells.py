@@ -123,9 +123,7 @@ def slot_text(instance: Instance) -> str:
     """Draw slots: `#` decodes, a digit is prefill in tenths, `.` is free; "-" when the engine does not log them."""
     if instance.slot_count is None and not instance.slots:
         return NONE
-    busy = "".join(
-        "#" if share is None or share >= 1 else str(min(9, int(share * 10))) for share in instance.slots
-    )
+    busy = "".join("#" if share is None or share >= 1 else str(int(share * 10)) for share in instance.slots)
     return busy.ljust(min(instance.slot_count or 0, 16), ".")
 
 
@@ -195,7 +193,7 @@ def table(columns: Sequence[str], rows: Sequence[Sequence[str]], *, width: int) 
             row[0] = short(row[0], first)
         widths[0] = min(widths[0], first)
     return [
-        " ".join(text.ljust(size) for text, size in zip(row, widths, strict=True)).rstrip()[:width]
+        " ".join(text.ljust(size) for text, size in zip(row, widths, strict=True))[:width].rstrip()
         for row in cells
     ]
 

@@ -6,7 +6,7 @@ from collections.abc import Callable
 import pytest
 
 from actions.auth.tokens import NoSuchToken, Token, TokenStore
-from actions.domain.actor import LOOPBACK, Scope, on_behalf
+from actions.domain.actor import LOOPBACK, Scope, internal, on_behalf
 from actions.store.database import Storage
 
 
@@ -130,3 +130,9 @@ def test_a_persons_name_is_kept_short_and_printable() -> None:
     assert actor.person.startswith("alice[2J")
     assert len(actor.person) <= 120
     assert on_behalf(LOOPBACK, person="\n", address=None).person is None
+
+
+def test_who_acts_keeps_its_name_and_scope_beside_the_person_and_the_address() -> None:
+    actor = on_behalf(internal("reaper"), person=None, address="::1", grafana={"verified": True})
+    assert (actor.name, actor.scope) == ("reaper", Scope.OPERATE)
+    assert (actor.person, actor.address, actor.grafana) == (None, "::1", {"verified": True})

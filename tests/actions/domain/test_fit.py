@@ -1,7 +1,7 @@
 """Fit: the search stays within its budget, evictions are minimal, and what is called fitting does fit."""
 
 import random
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from itertools import chain, combinations
 
 import pytest
@@ -64,6 +64,73 @@ def test_the_search_comes_within_a_few_percent_of_the_longest_context(
 def test_a_model_that_fits_whole_costs_one_estimate_and_one_that_does_not_fit_at_all_two() -> None:
     assert (search(131072, 1, 99, 1e-5).asked, search(131072, 1, 99, 1e-5).fitting) == (1, 131072)
     assert (search(131072, 50, 9, 1e-5).asked, search(131072, 50, 9, 1e-5).fitting) == (2, None)
+
+
+def asked(excess: Callable[[int], float], *, most: int = 131072) -> list[int]:
+    """List the contexts that a search asks for."""
+    looking, contexts = ContextSearch(least=2048, most=most), []
+    while (context := looking.next()) is not None:
+        contexts.append(context)
+        looking.tell(context, excess(context))
+    return contexts
+
+
+def test_the_search_interpolates_and_every_third_time_halves() -> None:
+    assert asked(lambda context: (context - 50_000) * 1000.0) == [131072, 2048, 49920, 90368, 50176]
+    steep = asked(lambda context: float(2 ** (context / 4096) - 2**8))
+    assert steep == [131072, 2048, 2304, 66560, 2560, 2816, 34560, 26112]
+    flat = asked(lambda context: -1.0 if context < 40_000 else 1.0)
+    assert flat == [131072, 2048, 66560, 34304, 50432, 42240, 38144, 40192]
+
+
+def test_what_fits_to_the_byte_fits_and_ends_the_search() -> None:
+    whole = ContextSearch(least=2048, most=8192)
+    whole.tell(8192, 0)
+    assert (whole.fitting, whole.next()) == (8192, None)
+    least = ContextSearch(least=2048, most=8192)
+    least.tell(8192, 1000)
+    least.tell(2048, 0)
+    assert least.fitting == 2048
+    assert least.next() is not None
+    least.tell(4096, 0)
+    assert least.fitting == 4096
+
+
+def test_the_search_ends_when_one_step_is_left_open() -> None:
+    looking = ContextSearch(least=2048, most=2048 + STEP)
+    looking.tell(2048 + STEP, 1)
+    looking.tell(2048, -1)
+    assert looking.next() is None
+    wider = ContextSearch(least=2048, most=2048 + STEP + 1)
+    wider.tell(2048 + STEP + 1, 1)
+    wider.tell(2048, -1)
+    assert wider.next() == 2048 + STEP
+
+
+@pytest.mark.parametrize(
+    ("shares", "free", "freed", "expected"),
+    [
+        ({}, {0: 5}, {}, 0),
+        ({0: 0, 1: 5}, {1: 7}, {}, -2),
+        ({0: 5, 1: 5}, {0: 9, 1: 6}, {}, -1),
+        ({0: 5, 1: 5}, {0: 3, 1: 1}, {}, 6),
+        ({0: 5, 1: 5}, {0: 3, 1: 9}, {}, 2),
+        ({0: 5}, {0: 3}, {0: 2, 1: 9}, 0),
+        ({0: 5}, {}, {}, 5),
+        ({0: 5}, {0: 4}, {}, 1),
+    ],
+)
+def test_what_lacks_is_the_sum_of_all_gpus_and_room_that_of_the_fullest(
+    shares: dict[int, int], free: dict[int, int], freed: dict[int, int], expected: int
+) -> None:
+    assert lacking(shares, free, freed) == expected
+
+
+def test_what_frees_nothing_is_never_evicted_and_a_byte_counts() -> None:
+    candidates = [Evictable("nothing", {0: 0}), Evictable("byte", {0: 1})]
+    assert evict(candidates, lambda freed: freed.get(0, 0) >= 1) == Eviction(("byte",), is_minimal=True)
+    assert evict(candidates, lambda _freed: True) == Eviction((), is_minimal=True)
+    assert evict(candidates[:1], lambda freed: bool(freed)) is None
 
 
 instances = st.lists(st.dictionaries(st.integers(0, 2), st.integers(0, 9), max_size=3), max_size=7).map(
