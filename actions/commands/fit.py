@@ -14,7 +14,7 @@ from actions.commands.daemon_session import DaemonSession
 from actions.domain.command import Load
 from actions.domain.correction import Corrected, Sample, corrected
 from actions.domain.errors import Problem, invalid
-from actions.domain.evidence import STATE, Evidence, knows_less, refuses
+from actions.domain.evidence import STATE, Evidence, as_ever, knows_less, refuses
 from actions.domain.fit import (
     LEAST_CONTEXT,
     MAX_ESTIMATES,
@@ -72,6 +72,7 @@ class Fit:
     EVIDENCE: ClassVar[Evidence] = (
         refuses("daemon-unreadable", "getInstanceProcessingState", *STATE),
         knows_less("listDownloadedModels", "maxContextLength"),
+        as_ever("estimateModelUsage", "memory.confidence"),
         *load_plan.EVIDENCE,
     )
 
