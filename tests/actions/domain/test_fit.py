@@ -130,7 +130,7 @@ def test_what_frees_nothing_is_never_evicted_and_a_byte_counts() -> None:
     candidates = [Evictable("nothing", {0: 0}), Evictable("byte", {0: 1})]
     assert evict(candidates, lambda freed: freed.get(0, 0) >= 1) == Eviction(("byte",), is_minimal=True)
     assert evict(candidates, lambda _freed: True) == Eviction((), is_minimal=True)
-    assert evict(candidates[:1], lambda freed: bool(freed)) is None
+    assert evict(candidates[:1], bool) is None
 
 
 instances = st.lists(st.dictionaries(st.integers(0, 2), st.integers(0, 9), max_size=3), max_size=7).map(

@@ -8,14 +8,16 @@ from actions.domain.actor import Actor, Scope
 from actions.domain.command import Load
 from actions.domain.load_key import ARGUMENTS, LISTS, MLX_KV, SPLIT
 from actions.domain.load_keys import KEYS
-from actions.domain.load_options import contradiction, normal, wire_fields
+from actions.domain.load_options import Invalid, contradiction, normal, wire_fields
 from actions.domain.policy import Facts, decide
 from exporter.llmster.state import InstanceInfo
 
 OFFLOAD = "llm.load.llama.acceleration.offloadRatio"
+EMBEDDING_OFFLOAD = KEYS["gpu_offload"].embedding or ""
 PARALLEL = "llm.load.numParallelSessions"
 FLASH = "llm.load.llama.flashAttention"
 KV = "llm.load.llama.kCacheQuantizationType"
+MANUAL = "does not go with the manual setting "
 SETTLED = {"llm.load.llama.autoFit": False}
 """What shows that manual settings are settings and not mere defaults."""
 
@@ -78,6 +80,11 @@ def loaded(**changes: object) -> InstanceInfo:
             (),
         ),
         ({"rope_base": 1e4}, {"type": "embedding"}, {}, ("rope_base",), ()),
+        ({"gpu_offload": 0.5}, {"type": "embedding"}, {EMBEDDING_OFFLOAD: 0.5}, (), ()),
+        ({"gpu_offload": 0.5}, {"type": "embedding"}, {EMBEDDING_OFFLOAD: 1}, ("gpu_offload",), ()),
+        ({"gpu_offload": 0.5}, {"type": "llm"}, SETTLED | {EMBEDDING_OFFLOAD: 0.5}, (), ("gpu_offload",)),
+        ({"auto_fit": False}, {}, SETTLED, (), ()),
+        ({"mlx_kv_bits": "off"}, {}, {MLX_KV: {"bits": 4}}, ("mlx_kv_bits",), ()),
     ],
 )
 def test_nothing_counts_as_equal_without_evidence(
@@ -104,30 +111,154 @@ def test_the_ttl_is_compared_too(
 
 
 @pytest.mark.parametrize(
-    ("options", "parameter"),
+    ("options", "parameter", "why", "other"),
     [
-        ({"split": "custom"}, "gpu_ratio"),
-        ({"split": "custom", "gpu_ratio": [0, 0]}, "gpu_ratio"),
-        ({"gpu_ratio": [1]}, "gpu_ratio"),
-        ({"gpu_priority": [1]}, "gpu_priority"),
-        ({"split": "priorityOrder", "gpu_priority": [1], "main_gpu": 1}, "main_gpu"),
-        ({"auto_fit": True, "context_length": 1}, "auto_fit"),
-        ({"auto_fit": True, "strict_vram_cap": False}, "auto_fit"),
-        ({"draft_mtp": True, "draft_simple": True}, "draft_simple"),
-        ({"draft_simple": True}, "draft_model"),
-        ({"draft_model": "x"}, "draft_model"),
-        ({"draft_min_tokens": 5, "draft_max_tokens": 2}, "draft_min_tokens"),
-        ({"mlx_kv_group_size": "64"}, "mlx_kv_group_size"),
-        ({"mlx_kv_bits": "off", "mlx_kv_start": 0}, "mlx_kv_start"),
+        ({"split": "custom"}, "gpu_ratio", "needs a share above 0, such as 2,1, with ", "split"),
+        (
+            {"split": "custom", "gpu_ratio": [0, 0]},
+            "gpu_ratio",
+            "needs a share above 0, such as 2,1, with ",
+            "split",
+        ),
+        ({"gpu_ratio": [1]}, "gpu_ratio", "needs the value custom of ", "split"),
+        ({"gpu_priority": [1]}, "gpu_priority", "needs the value priorityOrder of ", "split"),
+        (
+            {"split": "priorityOrder", "gpu_priority": [1], "main_gpu": 1},
+            "main_gpu",
+            "is the first GPU of the other; leave out ",
+            "gpu_priority",
+        ),
+        ({"auto_fit": True, "context_length": 1}, "auto_fit", MANUAL, "context_length"),
+        ({"auto_fit": True, "strict_vram_cap": False}, "auto_fit", MANUAL, "strict_vram_cap"),
+        ({"draft_mtp": True, "draft_simple": True}, "draft_simple", "does not go with ", "draft_mtp"),
+        ({"draft_simple": True}, "draft_model", "is required by ", "draft_simple"),
+        ({"draft_model": "x"}, "draft_model", "needs ", "draft_simple"),
+        (
+            {"draft_min_tokens": 5, "draft_max_tokens": 2},
+            "draft_min_tokens",
+            "is more than ",
+            "draft_max_tokens",
+        ),
+        ({"mlx_kv_group_size": "64"}, "mlx_kv_group_size", "needs a number of ", "mlx_kv_bits"),
+        ({"mlx_kv_bits": "off", "mlx_kv_start": 0}, "mlx_kv_start", "needs a number of ", "mlx_kv_bits"),
     ],
 )
 def test_what_does_not_go_together_is_refused_with_the_option(
-    options: dict[str, Any], parameter: str
+    options: dict[str, Any], parameter: str, why: str, other: str
 ) -> None:
-    wrong = contradiction(normal(options))
-    assert wrong is not None
-    assert wrong.parameter == parameter
-    assert wrong.other in KEYS
+    assert contradiction(normal(options)) == Invalid(parameter, why, other)
+    assert {parameter, other} <= KEYS.keys()
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {},
+        {"split": "custom", "gpu_ratio": [0, 1]},
+        {"split": "priorityOrder", "gpu_priority": [1]},
+        {"main_gpu": 1},
+        {"auto_fit": True},
+        {"auto_fit": False, "context_length": 1},
+        {"draft_mtp": True},
+        {"draft_simple": True, "draft_model": "x"},
+        {"draft_min_tokens": 2, "draft_max_tokens": 2},
+        {"draft_min_tokens": 2},
+        {"draft_max_tokens": 0},
+        {"mlx_kv_bits": "4", "mlx_kv_start": 0, "mlx_kv_group_size": "32"},
+    ],
+)
+def test_what_goes_together_is_not_refused(options: dict[str, Any]) -> None:
+    assert contradiction(normal(options)) is None
+
+
+BY_HAND = dict.fromkeys(("llm.load.llama.autoFit", "llm.load.mlx.autoFit", "llm.load.yuzu.autoFit"), False)
+EVEN = {"strategy": "evenly", "disabledGpus": [], "priority": [], "customRatio": []}
+ARGUED = {"enabled": True, "disabledParameters": [], "overrideParameters": [], "excludeAllConfig": False}
+DRAFT = "llm.load.llama.speculativeDecoding."
+
+
+@pytest.mark.parametrize(
+    ("options", "fields"),
+    [
+        ({"parallel": 2}, {PARALLEL: 2}),
+        ({"context_length": 4096}, {**BY_HAND, "llm.load.contextLength": 4096}),
+        (
+            {"context_length": 4096, "auto_fit": True},
+            {**dict.fromkeys(BY_HAND, True), "llm.load.contextLength": 4096},
+        ),
+        ({"auto_fit": False}, BY_HAND),
+        (
+            {"split": "tensor", "disabled_gpus": (2, 1)},
+            {**BY_HAND, SPLIT: {**EVEN, "strategy": "tensor", "disabledGpus": [2, 1]}},
+        ),
+        ({"main_gpu": 1}, {**BY_HAND, SPLIT: {**EVEN, "priority": [1]}}),
+        (
+            {"split": "priorityOrder", "gpu_priority": (2, 0)},
+            {**BY_HAND, SPLIT: {**EVEN, "strategy": "priorityOrder", "priority": [2, 0]}},
+        ),
+        (
+            {"split": "custom", "gpu_ratio": (2, 1)},
+            {**BY_HAND, SPLIT: {**EVEN, "strategy": "custom", "customRatio": [2, 1]}},
+        ),
+        (
+            {"mlx_kv_bits": "4", "mlx_kv_group_size": "32", "mlx_kv_start": 7},
+            {MLX_KV: {"enabled": True, "bits": 4, "groupSize": 32, "quantizedStart": 7}},
+        ),
+        (
+            {"mlx_kv_bits": "off"},
+            {MLX_KV: {"enabled": False, "bits": 8, "groupSize": 64, "quantizedStart": 5000}},
+        ),
+        (
+            {"llama_arguments": ("--a=b=c", "--flag"), "llama_arguments_left_out": ("--x",)},
+            {
+                ARGUMENTS: {
+                    **ARGUED,
+                    "disabledParameters": ["--x"],
+                    "overrideParameters": [{"key": "--a", "value": "b=c"}, {"key": "--flag", "value": ""}],
+                }
+            },
+        ),
+        ({"llama_arguments_only": True}, {ARGUMENTS: {**ARGUED, "excludeAllConfig": True}}),
+        ({"llama_arguments_only": False}, {ARGUMENTS: {**ARGUED, "enabled": False}}),
+        *(
+            (
+                {name: value},
+                {
+                    DRAFT + name.title().replace("_", "").replace("D", "d", 1): value,
+                    **dict.fromkeys(
+                        (f"{DRAFT}draft{kind}Sidecar" for kind in ("Dflash", "Dspark", "Mtp")), False
+                    ),
+                },
+            )
+            for name, value in (("draft_model", "d"), ("draft_simple", True), ("draft_mtp", True))
+        ),
+    ],
+)
+def test_options_are_written_as_the_official_client_writes_them(
+    options: dict[str, Any], fields: dict[str, Any]
+) -> None:
+    assert wire_fields(options, "llm") == fields
+
+
+def test_an_embedding_model_is_told_only_what_it_has_a_key_for() -> None:
+    options = {"context_length": 4096, "auto_fit": True, "parallel": 2}
+    assert wire_fields(options, "embedding") == {"embedding.load.contextLength": 4096}
+
+
+def test_what_is_not_set_or_not_known_is_left_out_and_the_rest_is_in_one_order() -> None:
+    given = {
+        "disabled_gpus": [3, 1, 3],
+        "split": None,
+        "gpu_ratio": [],
+        "gpu_priority": (),
+        "x": 5,
+        "parallel": 0,
+    }
+    found = normal({**given, "context_length": 1, "kv_cache_type": "off"})
+    assert list(found.items()) == sorted(found.items(), key=lambda item: list(KEYS).index(item[0]))
+    assert found == {
+        "disabled_gpus": (1, 3), "parallel": 0, "context_length": 1, "k_cache_type": "off", "v_cache_type": "off",
+    }  # fmt: skip
 
 
 def test_a_shorthand_stands_for_both_caches_and_yields_to_an_explicit_one() -> None:

@@ -11,6 +11,7 @@ from dashboards.alerts.causes import CAUSES, Cause
 from dashboards.alerts.groups import ALERTS, NAMING
 from dashboards.build import GENERATED
 from dashboards.kit.promql import QueryError, Selector
+from dashboards.rules.recording import GPU
 from exporter.catalogue import daemon as d
 from exporter.catalogue import hardware as h
 
@@ -46,7 +47,7 @@ def test_the_cause_of_each_alert_is_named_as_shipped(shipped: dict[str, Any]) ->
         assert shipped[rule.name]["labels"] == {"alertname": alert.name}
         assert naming.annotation(alert, rule) == shipped[alert.name]["annotations"]["cause"]
         assert set(rule.labels) == (rule.expr.labels or frozenset()) | {"alertname"}
-        assert naming._key(alert) == (("daemon",) if "daemon" in (alert.expr.labels or ()) else naming.GPU)
+        assert naming._key(alert) == (("daemon",) if "daemon" in (alert.expr.labels or ()) else GPU)
 
 
 def test_evidence_is_the_same_whenever_it_is_written() -> None:
