@@ -27,8 +27,11 @@ _FIND: Final = Variable(
 
 _ALL: Final = '{service_name="llmster"} | llmster_daemon=~"$daemon" | severity_text=~"(?i)$level"'
 _SERVER: Final = _ALL + ' | llmster_log="server" |= `$find`'
-_RUNTIME: Final = _ALL + ' | llmster_log="runtime" | llmster_instance_id=~"$model.*" |= `$find`'
-_PREDICTION: Final = _ALL + ' | llmster_log="prediction" | llmster_instance_id=~"$model.*" |= `$find`'
+_OF_MODEL: Final = (
+    ' | llmster_instance_id=~"$model.*" |= `$find` | line_format `[{{.llmster_instance_id}}] {{__line__}}`'
+)
+_RUNTIME: Final = _ALL + ' | llmster_log="runtime"' + _OF_MODEL
+_PREDICTION: Final = _ALL + ' | llmster_log="prediction"' + _OF_MODEL
 
 _LINES: Final = sum_by(_B.increase(s.SERVER_MESSAGES, RANGE))
 _LOG = panels.counts(
@@ -52,7 +55,7 @@ _LEVELS = plots.series(
 )
 _SERVER_LOG = plots.logs(
     "Server log",
-    "What does the daemon's server log? A click on a line shows its fields and leads to its trace.",
+    "What does the daemon's server log? A click on a line shows its fields.",
     LogQuery(_SERVER),
 )
 _RUNTIME_LOG = plots.logs(

@@ -31,13 +31,13 @@ _REQUEST: Final = (
     ' && span.gen_ai.request.model=~"$model"'
 )
 _MODEL: Final = Column("gen_ai.request.model", "Model")
-_STARTED: Final = Column("time", "Start", width=156)
-_TOOK: Final = Column("duration", "Duration", width=95)
-_ID: Final = Column("spanID", "Request", width=140)
+_STARTED: Final = Column("time", "Start", width=164)
+_TOOK: Final = Column("duration", "Duration", unit="ns", width=95)
+_ID: Final = Column("spanID", "Request", width=124)
 _REASONED: Final = Column(
     "daemonpulse.reasoning.seconds_estimated", "Reasoning time", unit="s", decimals=1, width=134
 )
-_TTFT: Final = Column("gen_ai.latency.time_to_first_token", "TTFT", unit="s", decimals=2, width=80)
+_TTFT: Final = Column("gen_ai.latency.time_to_first_token", "TTFT", unit="s", decimals=2, width=95)
 _WRITTEN: Final = Column("gen_ai.usage.output_tokens", "Output tokens", decimals=0, width=115)
 _ENDED: Final = Column("gen_ai.response.finish_reasons", "Finish reason", width=110)
 _TURN: Final = Column("daemonpulse.conversation.turn", "Turn", decimals=0, width=60)

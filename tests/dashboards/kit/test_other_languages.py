@@ -24,7 +24,8 @@ LOKIS_OWN = {"severity_text", "service_name"}
 _MATCHER = r'[a-z_]+(?:=~|!~|!=|=)"[^"]*"'
 _STREAM = rf"\{{{_MATCHER}(?:, {_MATCHER})*\}}"
 _LINES = rf"{_STREAM}(?: \| {_MATCHER}| \|= `[^`]*`)*"
-LOGQL = re.compile(rf"(?:{_LINES}|sum by \([a-z_]+\) \(count_over_time\({_LINES} \[\w+\]\)\))")
+_SHOWN = r"(?: \| line_format `[^`{}]*\{\{\.[a-z_]+\}\}[^`{}]*\{\{__line__\}\}`)?"
+LOGQL = re.compile(rf"(?:{_LINES}{_SHOWN}|sum by \([a-z_]+\) \(count_over_time\({_LINES} \[\w+\]\)\))")
 
 # { field op "value" && ... } | select(field, ...)
 _FIELD = r"(?:resource|span)\.[a-z_.]+|name|duration|status"
@@ -55,7 +56,8 @@ def test_the_boards_ask_for_logs_and_traces() -> None:
 @pytest.mark.parametrize(("where", "logql"), LOGS, ids=[where for where, _ in LOGS])
 def test_logql_is_well_formed_and_names_only_what_is_sent(where: str, logql: str) -> None:
     assert LOGQL.fullmatch(logql), f"{where}: {logql}"
-    named = set(re.findall(r'\b([a-z_]+)(?:=~|!~|!=|=)"', logql)) | set(re.findall(r"by \((\w+)\)", logql))
+    named = set(re.findall(r'\b([a-z_]+)(?:=~|!~|!=|=)"|by \((\w+)\)|\{\{\.(\w+)', logql))
+    named = {name for found in named for name in found if name}
     assert named - LOKIS_OWN <= {name.replace(".", "_") for name in SENT}
 
 
