@@ -1,4 +1,4 @@
-"""ASGI middleware of the actions API: checks Host and Origin headers and the size of bodies.
+"""ASGI middleware of the actions API: checks Host and Origin headers and the size of bodies, and shares places.
 
 Does not depend on commands. CORS preflights get no answer, and there are no cookies, so a browser sends no
 credentials. DNS rebinding shows as a Host header that is not accepted, a cross-site request as a foreign Origin:
@@ -11,7 +11,8 @@ import re
 from collections.abc import Awaitable, Callable, Iterable, Mapping, MutableMapping
 from typing import Any, Final
 
-from actions.auth.problem_response import send_problem
+from actions.api.admission import Admission, is_heard
+from actions.auth.problem_response import Send, send_problem
 from actions.domain.errors import Problem
 from actions.mcp.upstream.spec import PATH_PREFIX
 from exporter.shared.host_header import is_same_place, name_of
@@ -22,10 +23,13 @@ _DIGITS: Final = re.compile(r"[0-9]+")
 _ONLY_LOOKS: Final = frozenset({"GET", "HEAD"})
 
 Receive = Callable[[], Awaitable[MutableMapping[str, Any]]]
-Asgi = Callable[
-    [MutableMapping[str, Any], Receive, Callable[[MutableMapping[str, Any]], Awaitable[None]]],
-    Awaitable[None],
-]
+Asgi = Callable[[MutableMapping[str, Any], Receive, Send], Awaitable[None]]
+
+_TOO_MANY: Final = Problem(
+    "too-many-at-once",
+    "this token has its share of the requests that are under way; the kill switch and denials have their own",
+    headers={"Retry-After": "1"},
+)
 
 
 class RequestGuard:
@@ -41,12 +45,13 @@ class RequestGuard:
         self._app = app
         self._hosts = hosts
         self._origins = origins
+        self._admission = Admission()
 
     async def __call__(
         self,
         scope: MutableMapping[str, Any],
         receive: Receive,
-        send: Callable[[MutableMapping[str, Any]], Awaitable[None]],
+        send: Send,
     ) -> None:
         """Pass a request on, or answer it."""
         if scope["type"] != "http":
@@ -59,6 +64,23 @@ class RequestGuard:
         if problem is not None:
             await send_problem(send, problem)
             return
+        if is_heard(scope["method"], scope["path"]):
+            await self._pass_on(scope, receive, send, is_tool=is_tool)
+            return
+        caller = headers.get("authorization", "")
+        if not self._admission.places.take(caller):
+            await send_problem(send, _TOO_MANY)
+            return
+        try:
+            await self._admission.turn()
+            await self._pass_on(scope, receive, send, is_tool=is_tool)
+        finally:
+            self._admission.places.give_back(caller)
+
+    async def _pass_on(
+        self, scope: MutableMapping[str, Any], receive: Receive, send: Send, *, is_tool: bool
+    ) -> None:
+        """Hand a request to the application, with its body bounded."""
         if is_tool:
             await self._app(scope, receive, send)
             return

@@ -47,6 +47,7 @@ TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "idempotency-key-reused": (422, "This Idempotency-Key belongs to another request"),
     "too-many-failures": (429, "Too many wrong tokens"),
     "too-fast": (429, "Too many commands"),
+    "too-many-at-once": (429, "Too many requests at once"),
     "too-many-readers": (429, "Too many live views are open"),
     "internal": (500, "A bug in DaemonPulse"),
     "daemon-unreachable": (503, "The daemon cannot be reached"),

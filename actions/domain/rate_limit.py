@@ -79,6 +79,34 @@ class Shares:
             del self._held[owner]
 
 
+class FairShares:
+    """Places for all owners together: each may hold up to twice as many as are free.
+
+    One owner alone gets two thirds; what it leaves is there for others, who share it in the same way. Source: dynamic
+    thresholds, Choudhury and Hahne, IEEE/ACM Transactions on Networking 6 (1998).
+    """
+
+    def __init__(self, most: int) -> None:
+        self._most = most
+        self._held: Counter[Hashable] = Counter()
+        self._total = 0
+
+    def take(self, owner: Hashable) -> bool:
+        """Hold one more, if the owner may."""
+        if self._held[owner] >= 2 * (self._most - self._total):
+            return False
+        self._held[owner] += 1
+        self._total += 1
+        return True
+
+    def give_back(self, owner: Hashable) -> None:
+        """Hold one less."""
+        self._total -= 1
+        self._held[owner] -= 1
+        if self._held[owner] <= 0:
+            del self._held[owner]
+
+
 def gives_way(held: Collection[tuple[Hashable, T]], newcomer: Hashable) -> T | None:
     """Of places that are all taken, return the one for a newcomer: the first of the owner that has the most.
 

@@ -107,7 +107,7 @@ class Audit:
             return tuple(found)
 
         try:
-            return await self._storage.read(page)
+            return await self._storage.read_page(page)
         except AuditBroken as error:
             raise StorageFailed(f"{error}; see: daemonpulse actions audit verify") from error
 

@@ -63,8 +63,10 @@ class Storage:
         self._monotonic = monotonic
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-read")
+        self._lister = ThreadPoolExecutor(1, thread_name_prefix="storage-list")
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
+        self._list_connection: sqlite3.Connection
         self._identity: Identity = ()
         self._wal_index: WalIndex | None = None
         self._content: Content
@@ -86,6 +88,7 @@ class Storage:
                 storage._writer, storage._open_and_migrate, create
             )
             storage._read_connection = await loop.run_in_executor(storage._reader, storage._connect)
+            storage._list_connection = await loop.run_in_executor(storage._lister, storage._connect)
             storage._identity = file_identity.of(storage.path)
             storage._wal_index = WalIndex(storage.path)
         except (sqlite3.Error, OSError, ValueError) as error:
@@ -155,18 +158,29 @@ class Storage:
 
     async def read(self, work: Callable[[sqlite3.Connection], T]) -> T:
         """Run `work` on a consistent view of what is committed. Raises StorageFailed."""
-        return await asyncio.get_running_loop().run_in_executor(self._reader, self._read, work)
+        return await asyncio.get_running_loop().run_in_executor(
+            self._reader, self._read, self._read_connection, work
+        )
 
-    async def recall(self, key: Hashable, work: Callable[[sqlite3.Connection], T]) -> T:
-        """Read as `read` does, and answer from memory as long as no process has written. Raises StorageFailed.
+    async def read_page(self, work: Callable[[sqlite3.Connection], T]) -> T:
+        """Read a page as `read` does, behind other pages only: who asks for many delays no token and no command."""
+        return await asyncio.get_running_loop().run_in_executor(
+            self._lister, self._read, self._list_connection, work
+        )
 
-        The result is shared: callers must not change it. `key` stands for `work`, which does not read the audit.
+    async def recall(
+        self, key: Hashable, work: Callable[[sqlite3.Connection], T], *, is_page: bool = False
+    ) -> T:
+        """Read as `read` does (a page as `read_page`), and answer from memory as long as no process has written.
+
+        The result is shared: callers must not change it. `key` stands for `work`, which does not read the audit. Raises
+        StorageFailed.
         """
         stamp = self.stamp()
         known = self._recalled.get(key)
         if known is not None and known[0] == stamp:
             return cast("T", known[1])
-        result = await self.read(work)
+        result = await (self.read_page(work) if is_page else self.read(work))
         if len(self._recalled) >= _MAX_RECALLED:
             self._recalled.clear()
         self._recalled[key] = stamp, result
@@ -203,12 +217,14 @@ class Storage:
         """Finish what is queued and close the file."""
         loop = asyncio.get_running_loop()
         with contextlib.suppress(sqlite3.Error):  # of a damaged file: there is nothing left to save
+            await loop.run_in_executor(self._lister, self._list_connection.close)
             await loop.run_in_executor(self._reader, self._read_connection.close)
             await loop.run_in_executor(self._writer, self._write_connection.close)
         self._shut_down()
 
     def _shut_down(self) -> None:
         self._reader.shutdown(wait=False)
+        self._lister.shutdown(wait=False)
         self._writer.shutdown(wait=False)
         if self._wal_index is not None:
             self._wal_index.close()
@@ -259,9 +275,9 @@ class Storage:
             f"{self.path} was deleted or replaced while it was in use ({error.strerror}); {REPLACED}"
         )
 
-    def _read(self, work: Callable[[sqlite3.Connection], T]) -> T:
+    def _read(self, connection: sqlite3.Connection, work: Callable[[sqlite3.Connection], T]) -> T:
         self.stamp()
-        return self._transact(self._read_connection, work, seen=self._content)
+        return self._transact(connection, work, seen=self._content)
 
     def _scan(self, work: Callable[[sqlite3.Connection], T]) -> T:
         self.stamp()

@@ -255,7 +255,7 @@ class Operations:
                 found.append(_operation(row))
             return found
 
-        found = await self._storage.recall(("operations", daemon, limit, before), page)
+        found = await self._storage.recall(("operations", daemon, limit, before), page, is_page=True)
         return [self.live.get(one.id, one) for one in found]
 
     async def unfinished(self) -> list[Operation]:

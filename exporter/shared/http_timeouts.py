@@ -1,13 +1,15 @@
 """uvicorn's HTTP protocol with header, body and write timeouts, and a limit of connections.
 
 uvicorn itself only ends connections that are idle between two requests. A client that sends a byte now and then, or
-reads nothing, would hold its connection for ever, until the process has no descriptors left.
+reads nothing, would hold its connection for ever, until the process has no descriptors left. At the limit, the
+connection that has been waited for longest gives way to a new one: a client that sends its request at once is served.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import math
 import time
 from typing import Any, Final
 
@@ -41,15 +43,35 @@ class PatientProtocol(H11Protocol):
         self._owed: object = None
         self._deadline: asyncio.TimerHandle | None = None
         self._reading: asyncio.TimerHandle | None = None
+        self._owed_since = self._unread_since = math.inf
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
-        """Take a connection, or turn it away when there are too many."""
+        """Take a connection; when there are too many, another one gives way, or it is rejected."""
         super().connection_made(JoinedWrites(transport, self.loop))
         if len(self.connections) > MAX_CONNECTIONS:
             self._tell()
-            transport.abort()
-            return
+            if not self._make_room():
+                transport.abort()
+                return
         self._look()
+
+    def waited_for_since(self) -> float:
+        """Tell since when its peer has owed a head, a body, or a look at the answer; infinity if it owes nothing."""
+        return min(self._owed_since, self._unread_since)
+
+    def give_way(self) -> None:
+        """End the connection, in favour of a new one."""
+        self._owed_since = self._unread_since = math.inf  # once is enough
+        self.transport.abort()
+
+    def _make_room(self) -> bool:
+        """Let the connection that has been waited for longest give way, if there is one."""
+        others = (one for one in self.connections if isinstance(one, PatientProtocol))
+        longest = min(others, key=PatientProtocol.waited_for_since)
+        if math.isinf(longest.waited_for_since()):
+            return False
+        longest.give_way()
+        return True
 
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
@@ -77,11 +99,13 @@ class PatientProtocol(H11Protocol):
     def pause_writing(self) -> None:
         """Begin to wait for a peer that does not read."""
         super().pause_writing()
+        self._unread_since = self.loop.time()
         self._reading = self.loop.call_later(READ_S, self._give_up, "reading")
 
     def resume_writing(self) -> None:
         """Stop waiting: it has read."""
         super().resume_writing()
+        self._unread_since = math.inf
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
@@ -101,6 +125,7 @@ class PatientProtocol(H11Protocol):
         if owed is self._owed:
             return
         self._owed = owed
+        self._owed_since = self.loop.time() if owed is not None else math.inf
         if self._deadline is not None:
             self._deadline.cancel()
             self._deadline = None
@@ -116,4 +141,6 @@ class PatientProtocol(H11Protocol):
     def _tell(cls) -> None:
         if time.monotonic() - cls._told_at >= _TELL_EVERY_S:
             PatientProtocol._told_at = time.monotonic()
-            log.warning("too many connections; turning new ones away", extra={"limit": MAX_CONNECTIONS})
+            log.warning(
+                "too many connections; those that are waited for give way", extra={"limit": MAX_CONNECTIONS}
+            )

@@ -102,6 +102,6 @@ async def test_a_list_of_one_daemons_operations_costs_no_look_at_those_of_others
         nonlocal steps
         steps += 1
 
-    await storage.read(lambda db: db.set_progress_handler(step, 10))
+    await storage.read_page(lambda db: db.set_progress_handler(step, 10))
     assert await Operations(storage, Audit(storage)).recent(daemon="another", limit=100) == []
     assert steps < 50

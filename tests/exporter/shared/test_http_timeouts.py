@@ -16,10 +16,11 @@ from exporter.shared.http_timeouts import PatientProtocol
 
 BIG = b"x" * 64 * 1024 * 1024
 """More than the buffers of a socket and of ours hold."""
+HELD = asyncio.Event()
 
 
 async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
-    """Read the body and answer with its length; /early answers without reading, /big with a lot."""
+    """Read the body and answer with its length; /early answers without reading, /big with a lot, /held when HELD."""
     size = 0
     if scope["path"] != "/early":
         more = True
@@ -29,6 +30,8 @@ async def app(scope: dict[str, Any], receive: Any, send: Any) -> None:
                 return
             size += len(message["body"])
             more = message["more_body"]
+    if scope["path"] == "/held":
+        await HELD.wait()
     body = BIG if scope["path"] == "/big" else str(size).encode()
     headers = [(b"content-length", str(len(body)).encode())]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
@@ -151,16 +154,44 @@ async def test_a_slow_but_steady_upload_within_its_time_is_served(
     assert answer.endswith(b"\r\n\r\n10")
 
 
-async def test_more_connections_than_allowed_are_turned_away_and_the_next_is_served(port: int) -> None:
+LATE_BODY = b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 10\r\n\r\n"
+UNREAD = GOOD.replace(b"GET / ", b"GET /big ")
+
+
+@pytest.mark.parametrize(
+    "start", [b"", b"GET / HT", GOOD.replace(b"close", b"keep-alive"), LATE_BODY, UNREAD],
+    ids=["silent", "half a head", "idle", "half a body", "unread"],
+)  # fmt: skip
+async def test_connections_that_are_waited_for_give_way_to_one_that_asks(
+    port: int, monkeypatch: pytest.MonkeyPatch, start: bytes
+) -> None:
+    for name in ("HEAD_S", "BODY_S", "READ_S"):
+        monkeypatch.setattr(http_timeouts, name, 60)
     async with contextlib.AsyncExitStack() as stack:
-        held = [await stack.enter_async_context(peer(port)) for _ in range(12)]
-        turned_away = 0
-        for one in held[8:]:
-            with contextlib.suppress(ConnectionError):
-                turned_away += await one.reader.read() == b""
-                continue
-            turned_away += 1
-        assert turned_away == 4
+        for _ in range(20):
+            held = await stack.enter_async_context(peer(port))
+            transport: Any = held.writer.transport
+            transport.pause_reading()
+            held.writer.write(start)
+            async with asyncio.timeout(20):
+                assert await still_serves(port)
+        async with asyncio.timeout(20):
+            while await connected(port) > 9:  # noqa: ASYNC110 - seen from outside only
+                await asyncio.sleep(0.02)
+
+
+async def test_requests_that_are_worked_on_do_not_give_way(port: int) -> None:
+    """Beyond the limit of those, new connections are turned away, and served later."""
+    async with contextlib.AsyncExitStack() as stack:
+        held = [await stack.enter_async_context(peer(port)) for _ in range(8)]
+        for one in held:
+            one.writer.write(GOOD.replace(b"GET / ", b"GET /held "))
+        async with asyncio.timeout(20):
+            while await served(port):  # noqa: ASYNC110 - the server has to read the eight first
+                await asyncio.sleep(0.02)
+        HELD.set()
+        for one in held:
+            assert (await one.reader.read()).startswith(b"HTTP/1.1 200")
     async with asyncio.timeout(20):
         while not await served(port):  # noqa: ASYNC110 - seen from outside only
             await asyncio.sleep(0.02)  # the server has to notice first that the others left
