@@ -144,7 +144,7 @@ def _of_column(name: str, column: Column) -> Json:
 
 
 def traces(title: str, ask: str, query: TraceQuery, *, columns: Sequence[Column], largest: str) -> Viz:
-    """List spans, sorted by a column; a click on an id opens the whole trace. Sources are names of Tempo's fields.
+    """List the latest spans, sorted by a column; a click on an id opens the trace. Sources are names of Tempo's fields.
 
     What a column shows of a span, Tempo is asked for. Tempo also gives what a query compares: it is not shown. Grafana
     takes every attribute for text: numbers are made numbers, so that 10 s is more than 9 s. Its own units stay where
@@ -158,7 +158,7 @@ def traces(title: str, ask: str, query: TraceQuery, *, columns: Sequence[Column]
     return _listed(
         title,
         ask,
-        [replace(query, query=f"{query.query} | select({asked})")],
+        [replace(query, query=f"{query.query} | select({asked}) with (most_recent=true)")],
         columns,
         [column.source for column in columns],
         hidden=[TRACE_ID],

@@ -1,4 +1,4 @@
-"""A prediction as a trace: the request, its prefill, and each stretch of reasoning, answer and tool call.
+"""A prediction as a trace: the request, its queue and prefill, and each stretch of reasoning, answer and tool call.
 
 Names follow OpenTelemetry's GenAI conventions (SCHEMA), as constants; docs/TRACES.md lists where spans deviate. Other
 names begin with `daemonpulse.` or `llmster.`. Times inside the decode phase are split by characters and marked
@@ -34,6 +34,8 @@ SCOPE: Final = InstrumentationScope("daemonpulse", metadata.version("daemonpulse
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 PROVIDER: Final = "lmstudio"
 _NS: Final = 1_000_000_000
+SHORTEST_QUEUE_NS: Final = 10_000_000
+"""A shorter wait is the passing on of a request, and no queue."""
 _OK: Final = Status(StatusCode.UNSET)
 
 Attributes = dict[str, str | bool | int | float | Sequence[str]]
@@ -64,7 +66,7 @@ def span_count(prediction: Prediction) -> int:
     """Return how many spans build() makes of a prediction."""
     if prediction.start_ns is None or (prediction.duration_s is None and prediction.first_token_ns is None):
         return 1
-    return 2 + len(prediction.phases)
+    return 2 + len(prediction.phases) + (_queued_ns(prediction, prediction.start_ns) > 0)
 
 
 @dataclass(frozen=True, slots=True)
@@ -131,12 +133,18 @@ def build(
     )
     if span_count(prediction) == 1:
         return [root]
+    queued_ns = _queued_ns(prediction, start_ns)
+    taken_ns = start_ns + queued_ns
     first_token_ns = prediction.first_token_ns
     if first_token_ns is None:
         first_token_ns = start_ns + round((prediction.time_to_first_token_s or 0.0) * _NS)
-    children = [
-        _child(prediction, root, 0, name="prefill", start_ns=start_ns, end_ns=first_token_ns, attributes={})
-    ]
+
+    def before_first_token(index: int, name: str, start_ns: int, end_ns: int) -> ReadableSpan:
+        return _child(prediction, root, index, name=name, start_ns=start_ns, end_ns=end_ns, attributes={})
+
+    children = [before_first_token(0, "prefill", taken_ns, first_token_ns)]
+    if queued_ns:
+        children.insert(0, before_first_token(len(prediction.phases) + 1, "queue", start_ns, taken_ns))
     for index, phase in enumerate(prediction.phases, start=1):
         begin_ns = first_token_ns + round((phase.offset_s or 0.0) * _NS)
         children.append(
@@ -151,6 +159,19 @@ def build(
             )
         )
     return [root, *children]
+
+
+def _queued_ns(prediction: Prediction, start_ns: int) -> int:
+    """Return for how long a request waited before its prefill; 0 where that cannot be told.
+
+    The tap sees when a request came and when its first token left, the daemon tells its own time to first token.
+    Assumed: that begins when a slot takes the request, as llama-server's does. Were it to begin with the request, the
+    two would agree, and there would be no wait to show.
+    """
+    if prediction.first_token_ns is None or prediction.time_to_first_token_s is None:
+        return 0
+    waited_ns = prediction.first_token_ns - start_ns - round(prediction.time_to_first_token_s * _NS)
+    return waited_ns if waited_ns >= SHORTEST_QUEUE_NS else 0
 
 
 def _child(

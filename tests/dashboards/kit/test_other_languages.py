@@ -32,6 +32,7 @@ _FIELD = r"(?:resource|span)\.[a-z_.]+|name|duration|status"
 _CONDITION = rf'(?:{_FIELD}) ?(?:=~|!=|>=|=|>|<) ?(?:"[^"]*"|[\w.]+)'
 TRACEQL = re.compile(
     rf"\{{{_CONDITION}(?: && {_CONDITION})*\}}(?: \| select\((?:{_FIELD})(?:, (?:{_FIELD}))*\))?"
+    r"(?: with \(most_recent=true\))?"
 )
 
 LOGS = [

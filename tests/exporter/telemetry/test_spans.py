@@ -15,6 +15,7 @@ from exporter.pipeline.predictions import Prediction, PredictionBuilder
 from exporter.telemetry.content import Capture
 from exporter.telemetry.spans import Style, build, operation_span, span_count
 
+NS = 1_000_000_000
 RESOURCE = Resource({"service.name": "llmster"})
 STATS = PredictionStats(
     stop_reason="eosFound",
@@ -105,6 +106,28 @@ def test_the_next_turn_links_to_the_one_before_and_shares_its_conversation() -> 
     assert first.context is not None
     assert (link.context.trace_id, link.context.span_id) == (first.context.trace_id, first.context.span_id)
     assert not first.links
+
+
+@pytest.mark.parametrize(("late_s", "queued_s"), [(3.0, 2.5), (0.505, None), (0.2, None)])
+def test_a_wait_that_the_tap_saw_is_a_queue_and_no_prefill(late_s: float, queued_s: float | None) -> None:
+    [made] = predictions(("hi", "<think>x</think>y", STATS))
+    assert made.start_ns is not None
+    made = msgspec.structs.replace(
+        made, start_ns=made.start_ns - 3 * NS, first_token_ns=made.start_ns + round((late_s - 3) * NS)
+    )
+    assert made.start_ns is not None
+    _, *children = spans_of(made)
+    assert span_count(made) == 1 + len(children)
+    if queued_s is None:
+        assert children[0].name == "prefill"
+        assert children[0].start_time == made.start_ns
+        return
+    queue, prefill = children[:2]
+    assert (queue.name, prefill.name) == ("queue", "prefill")
+    assert (queue.start_time, queue.end_time) == (made.start_ns, made.start_ns + round(queued_s * NS))
+    assert (prefill.start_time, prefill.end_time) == (queue.end_time, made.first_token_ns)
+    ids = {span.context.span_id for span in children if span.context}
+    assert len(ids) == len(children)
 
 
 def test_the_same_events_give_the_same_ids() -> None:
