@@ -86,14 +86,16 @@ class FairShares:
     thresholds, Choudhury and Hahne, IEEE/ACM Transactions on Networking 6 (1998).
     """
 
-    def __init__(self, most: int) -> None:
+    def __init__(self, most: int, most_of_one: int | None = None) -> None:
+        """Make `most` places, of which one owner may hold `most_of_one`."""
         self._most = most
+        self._most_of_one = most if most_of_one is None else most_of_one
         self._held: Counter[Hashable] = Counter()
         self._total = 0
 
     def take(self, owner: Hashable) -> bool:
         """Hold one more, if the owner may."""
-        if self._held[owner] >= 2 * (self._most - self._total):
+        if self._held[owner] >= min(2 * (self._most - self._total), self._most_of_one):
             return False
         self._held[owner] += 1
         self._total += 1

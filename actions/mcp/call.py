@@ -146,7 +146,8 @@ class _Call(Generic[R]):
             await self._refuse("unavailable", f"the server {LEFT}")
         if not usage.running.take(owner):
             await self._refuse(
-                "limited", f"concurrent_calls is {limits.concurrent_calls}, and as many are running"
+                "limited",
+                f"concurrent_calls is {limits.concurrent_calls}, and as many are running, or others need the rest",
             )
         try:
             wait_s = usage.breaker.wait_s()

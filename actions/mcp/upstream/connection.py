@@ -163,7 +163,9 @@ class Connection:
         inner = (
             stdio_transport(self.spec.reach, self.program, end, whole_bytes=whole_bytes)
             if isinstance(self.spec.reach, Stdio)
-            else http_transport(self.spec.reach, self.health, whole_bytes=whole_bytes)
+            else http_transport(
+                self.spec.reach, self.health, whole_bytes=whole_bytes, calls=self.spec.limits.places
+            )
         )
         async with inner as streams:
             yield Exchange(self.health, self._dropped, _set_request_id).wrap(streams)

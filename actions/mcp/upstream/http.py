@@ -27,7 +27,8 @@ _CONNECT_S: Final = 10.0
 _READ_S: Final = 300.0
 """Read timeout of a stream. Calls have their own, shorter timeout."""
 
-_CONNECTIONS: Final = 300
+_SPARE: Final = 16
+"""Connections besides those of calls: for listings, notifications and the server's own stream."""
 _LARGE_AT_ONCE: Final = 4
 """Responses above WHOLE_BYTES that are read at once from one server, to bound memory."""
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
@@ -267,9 +268,14 @@ def _unauthorized(status: int, asks: str) -> str:
 
 
 @asynccontextmanager
-async def http_transport(reach: Http, health: Health, *, whole_bytes: int) -> AsyncIterator[TransportStreams]:
-    """Connect to a URL; messages above `whole_bytes` are reduced. Proxy settings of the environment are ignored."""
-    limits = httpx2.Limits(max_connections=_CONNECTIONS, max_keepalive_connections=_CONNECTIONS)
+async def http_transport(
+    reach: Http, health: Health, *, whole_bytes: int, calls: int
+) -> AsyncIterator[TransportStreams]:
+    """Connect to a URL, for so many calls at once; messages above `whole_bytes` are reduced.
+
+    Proxy settings of the environment are ignored.
+    """
+    limits = httpx2.Limits(max_connections=calls + _SPARE, max_keepalive_connections=calls + _SPARE)
     async with (
         httpx2.AsyncClient(
             headers={"Accept-Encoding": "identity", **reach.headers},

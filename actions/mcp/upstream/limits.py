@@ -5,7 +5,7 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 
-from actions.domain.rate_limit import Buckets, Shares
+from actions.domain.rate_limit import Buckets, FairShares
 from actions.mcp.upstream.spec import Limits
 
 
@@ -14,7 +14,7 @@ class Usage:
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = Buckets(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
-        self.running = Shares(limits.concurrent_calls)
+        self.running = FairShares(limits.places, limits.concurrent_calls)
         self.breaker = Breaker(limits.breaker_failures, limits.breaker_open_s, clock)
 
 

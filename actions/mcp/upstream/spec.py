@@ -15,6 +15,8 @@ from actions.mcp.redaction import redact_command
 
 PATH_PREFIX: Final = "/mcp/"
 """Prefix of the servers' paths on the gate. Below it the MCP SDK limits request bodies."""
+_LEAST_PLACES: Final = 384
+
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names that need no escaping in paths, labels and logs."""
 
@@ -86,6 +88,11 @@ class Limits:
     breaker_open_s: float = 30.0
     approval_timeout_s: float = 50.0
     """Assumed: the daemon's MCP client is the official TypeScript one, whose request timeout is 60 s."""
+
+    @property
+    def places(self) -> int:
+        """Calls of all tokens at once: one token with all of its calls leaves some for others."""
+        return max(_LEAST_PLACES, self.concurrent_calls * 3 // 2)
 
 
 @dataclass(frozen=True, slots=True)

@@ -19,7 +19,7 @@ SECRET = "Bearer KANARIENVOGEL"
 async def met(url: str) -> None:
     """Connect as the gate does. Raises what it raises."""
     async with Client(
-        web.http_transport(Http(url, {"Authorization": SECRET}), Health(), whole_bytes=WHOLE_BYTES)
+        web.http_transport(Http(url, {"Authorization": SECRET}), Health(), whole_bytes=WHOLE_BYTES, calls=4)
     ) as client:
         await client.session.send_ping()
 

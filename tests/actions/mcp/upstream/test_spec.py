@@ -16,6 +16,9 @@ import uvicorn
 from mcp.shared.exceptions import MCPError
 from starlette.responses import Response
 
+from actions.mcp.upstream import http as upstream_http
+from actions.mcp.upstream import spec
+from tests.actions.conftest import make_token
 from tests.actions.mcp.conftest import Start, eventually, gate_of, holds, rule, text_of, toolbox
 
 ALLOW = rule("allow")
@@ -278,6 +281,37 @@ async def test_a_server_at_a_url_is_gated_just_the_same(start: Start) -> None:
             assert (await client.call_tool("die", {})).is_error
             cut = await client.call_tool("big", {"bytes": 10_000_000})
             assert "Cut by the DaemonPulse gate" in text_of(cut)
+
+
+async def test_two_tokens_with_all_their_calls_leave_a_third_its_own_at_a_url(
+    start: Start, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Their connections would be all that there are: 2 x 6 calls of 9 places, as 2 x 256 of 384."""
+    monkeypatch.setattr(spec, "_LEAST_PLACES", 9)
+    monkeypatch.setattr(upstream_http, "_SPARE", 3)
+    async with served_toolbox() as url:
+        gate = await start(f'[servers.web]\nurl = "{url}"\nconcurrent_calls = 6\n' + ALLOW)
+        names = ("second", "third")
+        second, third = [await make_token(gate.parts.service.storage, "read", name=name) for name in names]
+        async with gate.client("web") as one, gate.client("web", token=second) as two:
+            calls = [
+                asyncio.create_task(client.call_tool("slow", {"seconds": 60}))
+                for client in (one, two)
+                for _ in range(6)
+            ]
+
+            async def as_many_as_may() -> bool:
+                return sum(call.done() for call in calls) == 4 and len(await gate.audit("intent")) == 8
+
+            await eventually(as_many_as_may)
+            beyond = [text_of(call.result()) for call in calls if call.done()]
+            assert all("others need the rest" in told for told in beyond), beyond
+            async with gate.client("web", token=third) as client, asyncio.timeout(8):
+                assert text_of(await client.call_tool("echo", {"text": "x"})) == "x"
+                assert (await client.list_tools()).tools
+            for call in calls:
+                call.cancel()
+            await asyncio.gather(*calls, return_exceptions=True)
 
 
 async def test_a_server_at_a_url_where_nobody_is_gives_a_clear_error(start: Start) -> None:
