@@ -10,6 +10,7 @@ from typing import Any, Final
 
 import mcp_types as types
 from mcp_types import methods
+from mcp_types.version import MODERN_PROTOCOL_VERSIONS
 from pydantic import BaseModel, TypeAdapter, ValidationError
 
 Result = dict[str, Any]
@@ -20,6 +21,8 @@ _LISTS: Final[dict[str, tuple[str, type[BaseModel]]]] = {
     "resources/list": ("resources", types.Resource),
     "resources/templates/list": ("resourceTemplates", types.ResourceTemplate),
 }
+_COMPLETE: Final[Result] = {"resultType": "complete"}
+_CACHEABLE: Final[Result] = {**_COMPLETE, "ttlMs": 0, "cacheScope": "private"}
 MAX_BLOCKS: Final = 1_000
 """Content blocks of one result."""
 _BLOCK: Final[TypeAdapter[Any]] = TypeAdapter(types.ContentBlock)
@@ -30,11 +33,19 @@ def repaired(method: str, version: str, result: Result) -> tuple[Result, int]:
 
     `version` is the negotiated protocol version. A result that cannot be repaired is returned unchanged.
     """
+    is_other_kind = method == "tools/call" and not result.keys().isdisjoint({"inputRequests", "task"})
+    if version in MODERN_PROTOCOL_VERSIONS and not is_other_kind:
+        result = {**_required(method), **result}
     if method == "tools/call":
-        return _repaired_call(result)
+        return (result, 0) if is_other_kind else _repaired_call(result)
     if method in _LISTS:
         return _repaired_list(method, version, result)
     return result, 0
+
+
+def _required(method: str) -> Result:
+    """Return the fields that every result must have since 2026-07-28, with what their absence means."""
+    return _CACHEABLE if method in _LISTS or method in {"server/discover", "resources/read"} else _COMPLETE
 
 
 def _repaired_list(method: str, version: str, result: Result) -> tuple[Result, int]:
@@ -60,7 +71,7 @@ def _repaired_call(result: Result) -> tuple[Result, int]:
     content = result.get("content")
     if isinstance(content, list) and len(content) <= MAX_BLOCKS and all(_is_plain(one) for one in content):
         return result, 0
-    if "inputRequests" in result or "task" in result or result.get("resultType", "complete") != "complete":
+    if result.get("resultType", "complete") != "complete":
         return result, 0  # a result of another kind
     blocks = content[:MAX_BLOCKS] if isinstance(content, list) else []
     kept = [block for block in blocks if _is_plain(block) or _fits(_BLOCK.validate_python, block)]

@@ -32,6 +32,17 @@ def test_a_malformed_tool_costs_that_tool(version: str, bad: Any) -> None:
     assert repaired("tools/list", version, whole) == (whole, 0)
 
 
+def test_what_every_result_must_have_since_2026_07_28_is_added_where_it_is_missing() -> None:
+    plain = {"content": [{"type": "text", "text": "x"}]}
+    assert repaired("tools/call", "2026-07-28", plain) == ({"resultType": "complete", **plain}, 0)
+    assert repaired("tools/call", "2025-11-25", plain) == (plain, 0)
+    asks = {"resultType": "input_required", "inputRequests": {}}
+    assert repaired("tools/call", "2026-07-28", asks) == (asks, 0)
+    listed, dropped = repaired("tools/list", "2026-07-28", {"tools": [GOOD], "ttlMs": 5})
+    cached = {"resultType": "complete", "ttlMs": 5, "cacheScope": "private"}
+    assert (listed, dropped) == ({"tools": [GOOD], **cached}, 0)
+
+
 def test_lists_of_every_kind_are_mended_and_a_missing_one_is_empty() -> None:
     for method, key, good in (
         ("prompts/list", "prompts", {"name": "p"}),
