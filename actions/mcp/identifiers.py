@@ -31,6 +31,7 @@ _DOUBLE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
 _ESCAPED_DELIMITER: Final = re.compile(r"%(?:2[035F]|3[AF]|40|5[BD])")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _AUTHORITY: Final = re.compile(r"(?:([^@\[\]]*)@)?([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]*))?")
+_PORT: Final = re.compile(r":[0-9]{1,5}\Z")
 _DOTS: Final = frozenset({".", ".."})
 _DEFAULT_PORTS: Final = {"http": "80", "https": "443", "ws": "80", "wss": "443", "ftp": "21"}
 """Schemes whose URLs always have a host (WHATWG's special schemes): parsers read `http:/a` as `http://a/`."""
@@ -98,6 +99,16 @@ def _assembled(scheme: str, authority: str | None, path: str, query: str) -> str
         path = namespace.lower() + colon + rest
     before = f"//{authority}" if authority is not None else ""
     return f"{scheme}:{before}{path}" + (f"?{query}" if query else "")
+
+
+def bare_uri(uri: str) -> str:
+    """Return a normal URI without user and port, which many programs do not look at."""
+    scheme, separator, rest = uri.partition("://")
+    if not separator:
+        return uri
+    end = min((at for at in map(rest.find, "/?") if at >= 0), default=len(rest))
+    host = rest[:end].rpartition("@")[2]
+    return f"{scheme}://{_PORT.sub('', host)}{rest[end:]}"
 
 
 def normal_template(text: str) -> str | None:

@@ -39,6 +39,9 @@ SPELLINGS = [
     "docs://a/..;/../secret/x",
     "docs://a/b/..;x=1/..;/secret/x",
     "docs://a/b//c",
+    "docs://me@secret/x",
+    "docs://open@secret:80/x",
+    "docs://secret:1/x",
     "docs://a/%25%32%65%25%32%65/secret/x",
 ]
 PATHS = ["\uff0e\uff0e/etc", "\u2025/etc", "..;/etc", "a\uff0f..\uff0f..\uff0fetc", "loop/x"]

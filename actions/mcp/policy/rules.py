@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Any, Final, Literal
 
+from actions.mcp.identifiers import bare_uri
 from actions.mcp.policy.constraints import NOTHING_DECLARED, UNCONSTRAINED, Constraints, Resolve
 
 Kind = Literal["tool", "prompt", "resource"]
@@ -43,13 +44,20 @@ class Rule:
     """Constraints on the arguments. A call that violates them is refused by this rule."""
 
     def matches(self, subject: Subject) -> bool:
-        """Tell whether the rule applies to the subject."""
+        """Tell whether the rule applies. One that restricts a host applies to every user and port of it."""
         return (
             self.kind == subject.kind
             and fnmatchcase(subject.server, self.server)
-            and fnmatchcase(subject.name, self.target)
+            and (
+                fnmatchcase(subject.name, self.target)
+                or (self._restricts_resources and fnmatchcase(bare_uri(subject.name), self.target))
+            )
             and fnmatchcase(subject.token, self.token)
         )
+
+    @property
+    def _restricts_resources(self) -> bool:
+        return self.kind == "resource" and self.decision is not Decision.ALLOW
 
 
 @dataclass(frozen=True, slots=True)

@@ -10,6 +10,7 @@ from actions.mcp.identifiers import (
     MAX_NAME,
     MAX_PATH,
     MAX_URI,
+    bare_uri,
     glob_fault,
     name_fault,
     normal_path,
@@ -139,6 +140,23 @@ def test_a_normal_form_is_its_own_and_a_files_has_no_way_up(scheme: str, pieces:
 def test_a_glob_that_can_match_no_normal_form_is_told_apart(glob: str, fault: str | None) -> None:
     found = glob_fault(glob)
     assert (found is None) if fault is None else (found is not None and fault in found)
+
+
+@pytest.mark.parametrize(
+    ("uri", "bare"),
+    [
+        ("docs://me@secret:80/x@y:1", "docs://secret/x@y:1"),
+        ("docs://secret", "docs://secret"),
+        ("docs://secret:9?a@b", "docs://secret?a@b"),
+        ("http://[::1]:8080/", "http://[::1]/"),
+        ("http://[::1]/", "http://[::1]/"),
+        ("file:///a:1", "file:///a:1"),
+        ("urn:a:80", "urn:a:80"),
+        ("mailto:me@example.org", "mailto:me@example.org"),
+    ],
+)
+def test_a_bare_uri_has_neither_user_nor_port(uri: str, bare: str) -> None:
+    assert bare_uri(uri) == bare
 
 
 def test_templates_are_compared_with_their_braces_escaped() -> None:

@@ -4,6 +4,7 @@ import os
 from fnmatch import fnmatchcase
 from typing import Any
 
+import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
@@ -130,3 +131,13 @@ def test_a_gate_set_through_the_api_decides_first_and_lifts_no_constraint() -> N
         outside = judge(policy, subject, path="/etc/passwd")
         assert (outside.decision, outside.rule) == (Decision.DENY, "in the project")
         assert "leads outside" in outside.reason
+
+
+@pytest.mark.parametrize("decision", list(Decision))
+def test_a_rule_that_restricts_a_host_means_every_user_and_port_of_it(decision: Decision) -> None:
+    policy = Policy(
+        (Rule("docs", decision, kind="resource", target="docs://secret/*"),), {"resource": Decision.ALLOW}
+    )
+    for uri in ("docs://me@secret/x", "docs://secret:1/x", "docs://a@secret:1/x"):
+        rule = policy.winner(Subject("s", "resource", uri, "t"))
+        assert rule.name == ("default" if decision is Decision.ALLOW else "docs")
