@@ -83,7 +83,9 @@ class Exchange:
     def sent(self, message: SessionMessage) -> None:
         """Remember the method of a request."""
         request = message.message
-        if isinstance(request, types.JSONRPCRequest) and len(self._methods) < MAX_OPEN:
+        if isinstance(request, types.JSONRPCRequest):
+            if len(self._methods) >= MAX_OPEN:  # the oldest was never answered
+                del self._methods[next(iter(self._methods))]
             self._methods[request.id] = request.method
             self._about_to_send(str(request.id))
 
