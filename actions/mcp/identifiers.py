@@ -28,7 +28,7 @@ _PARTS: Final = re.compile(r"([A-Za-z][A-Za-z0-9+.-]*):(?://([^/?#]*))?([^?#]*)(
 _FORBIDDEN: Final = re.compile(r"[\x00-\x20\x7f\\\"<>^`{|}]")
 _ESCAPE: Final = re.compile(r"%([0-9A-Fa-f]{2})?")
 _DOUBLE: Final = re.compile(r"%25[0-9A-Fa-f]{2}")
-_ESCAPED_DELIMITER: Final = re.compile(r"%(?:2[035F]|3[AF]|40|5[BD])")
+_ESCAPED_DELIMITER: Final = re.compile(r"%(?:2[35F]|3[AF]|40|5[BD])")
 _UNRESERVED: Final = frozenset("ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789-._~")
 _AUTHORITY: Final = re.compile(r"(?:([^@\[\]]*)@)?([^@:\[\]]*|\[[0-9A-Fa-f:.]+\])(?::([0-9]*))?")
 _PORT: Final = re.compile(r":[0-9]{1,5}\Z")
@@ -241,10 +241,9 @@ def _normal_authority(scheme: str, authority: str) -> str:
     host = _ESCAPE.sub(lambda match: match[0].upper(), parts[2].lower())
     if len(port) > len(str(_MAX_PORT)) or int(port or 0) > _MAX_PORT or (parts[3] and not port):
         raise _Ambiguous
-    if _ESCAPED_DELIMITER.search(host) or _lenient_dots(
-        _unescaped(host)
-    ):  # servers of other schemes join host and path
-        raise _Ambiguous
+    plain = _unescaped(host)
+    if _ESCAPED_DELIMITER.search(host) or _lenient_dots(plain) or _is_disguised(plain):
+        raise _Ambiguous  # servers of other schemes join host and path
     if host.startswith("["):
         host = _normal_ipv6(host)
     elif scheme in _DEFAULT_PORTS and (user is not None or not _is_one_host(host)):

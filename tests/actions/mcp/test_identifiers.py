@@ -76,7 +76,8 @@ def test_a_uri_has_one_normal_form(text: str, normal: str) -> None:
         "http://ex\u00e4mple.org/", "http://\uff45xample.org/", "http://exa\u200bmple.org/",
         "a://h/..%2f..%2fetc", "a://h/\u200b{x}", "x:" + "y" * MAX_URI,
         "http://h/%25%32%65%25%32%65/x", "file:///%25%32%65/x", "x://a%2F..%2Fb/c", "x://../b", "x://./b", "x://a%3Ab/",
-        "x://%2e%2e/b", "http://h//b", "x:////b", "http://h/a/..;/b", "http://h/a/..;x=1/b", "http://h/a/%2e%2e%3b/b",
+        "x://%2e%2e/b", "x://secret%20/b", "x://%22secret%22/b",
+        "http://h//b", "x:////b", "http://h/a/..;/b", "http://h/a/..;x=1/b", "http://h/a/%2e%2e%3b/b",
     ],
 )  # fmt: skip
 def test_what_two_programs_would_read_in_two_ways_has_no_normal_form(text: str) -> None:
