@@ -74,10 +74,10 @@ _CAUSES = tables.table(
     "What most likely causes the alerts that page, and which series shows it? Empty where no evidence is seen.",
     Query(named_causes()),
     columns=[
-        Column("alertname", "Alert", width=190),
+        Column("alertname", "Alert", width=172),
         Column("cause", "Cause"),
-        Column("object", "Object"),
-        Column("evidence", "Evidence"),
+        Column("object", "Object", width=88),
+        Column("evidence", "Evidence", width=92),
     ],
     none="No cause named",
 )
