@@ -114,10 +114,14 @@ class Load(Command):
 
     def compared(self, loaded: InstanceInfo, config: Mapping[str, Any]) -> Comparison:
         """Tell in what a loaded instance is not what this command asks for."""
-        found = compared(self.options, loaded, config)
+        different, unknown = compared(self.options, loaded, config)
         if self.ttl_seconds is not None and loaded.ttl_ms != self.ttl_seconds * 1000:
-            return Comparison((*found.different, "ttl_seconds"), found.unknown)
-        return found
+            different = (*different, "ttl_seconds")
+        if "@" in self.model and loaded.selected_variant is None:
+            unknown = (*unknown, "model")
+        elif "@" in self.model and loaded.selected_variant != self.model:
+            different = (*different, "model")
+        return Comparison(different, unknown)
 
     def to_json(self) -> dict[str, Any]:
         """Write every field, and each option beside them."""

@@ -7,11 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
-from typing import Any, Final
+from typing import Any, Final, NamedTuple
 
 from actions.domain.load_key import ARGUMENTS, MLX_KV, SPLIT, UNKNOWN, LoadKey
 from actions.domain.load_keys import AUTO_FIT, KEYS, SHORT_CACHE_TYPES
 from exporter.llmster.commands import Namespace
+from exporter.llmster.load_config import PARALLEL_FORMATS
 from exporter.llmster.state import InstanceInfo
 
 _SIDECARS: Final = tuple(
@@ -157,8 +158,7 @@ _OBJECTS: Final[Mapping[str, Callable[[Mapping[str, Any]], dict[str, Any]]]] = {
 """Wire keys whose value is an object made of several options; without any of them it is the schema's default."""
 
 
-@dataclass(frozen=True, slots=True)
-class Comparison:
+class Comparison(NamedTuple):
     """In which options an instance is not what is asked for, and of which it is not known."""
 
     different: tuple[str, ...]
@@ -169,10 +169,13 @@ def compared(options: Mapping[str, Any], info: InstanceInfo, config: Mapping[str
     """Compare options with a loaded instance and its configuration, by wire key.
 
     Configurations are partial: a missing key has the schema's default, and is unknown where that depends on the host.
-    While autoFit may be on, a manual setting is a mere default, and what the instance has of it is unknown.
+    While autoFit may be on, a manual setting is a mere default, and what the instance has of it is unknown. Each
+    engine has its own autoFit: it is known where all that are told agree.
     """
     namespace: Namespace = "embedding" if info.type == "embedding" else "llm"
-    settled = namespace == "embedding" or any(config.get(key) is False for key in AUTO_FIT)
+    fits = [config[key] for key in AUTO_FIT if key in config]
+    fit = fits[0] if fits and all(one is fits[0] for one in fits) else UNKNOWN
+    settled = namespace == "embedding" or fit is False
     different: list[str] = []
     unknown: list[str] = []
     for name, wanted in options.items():
@@ -181,7 +184,9 @@ def compared(options: Mapping[str, Any], info: InstanceInfo, config: Mapping[str
             actual: Any = info.context_length if info.context_length is not None else UNKNOWN
             wanted = min(wanted, info.max_context_length or wanted)  # noqa: PLW2901 - the daemon cuts it, too
         elif name == "auto_fit":
-            actual = next((config[one] for one in AUTO_FIT if one in config), UNKNOWN)
+            actual = fit
+        elif name == "parallel" and (info.format or "").lower() not in PARALLEL_FORMATS:
+            actual = config.get(str(key.llm), UNKNOWN)  # other engines have no such key, and no default
         elif key.is_manual and not settled:
             actual = UNKNOWN
         elif key.is_part:

@@ -14,7 +14,7 @@ import msgspec
 
 DEFAULT_PARALLEL: Final = 4
 """Default of `llm.load.numParallelSessions`, in the schemas of the engines that have the key."""
-_PARALLEL_FORMATS: Final = frozenset({"gguf", "safetensors", "torch_safetensors"})
+PARALLEL_FORMATS: Final = frozenset({"gguf", "safetensors", "torch_safetensors"})
 """Formats of those engines: llama.cpp, MLX and vLLM. The schemas of others (yuzu, ONNX) do not have the key."""
 
 CONTEXT: Final = "llm.load.contextLength"
@@ -100,7 +100,7 @@ def load_config_of(pairs: Mapping[str, Any], *, format_: str | None = "gguf") ->
 
 def _parallel(fields: Mapping[str, Any], format_: str) -> int | None:
     if PARALLEL not in fields:
-        return DEFAULT_PARALLEL if format_ in _PARALLEL_FORMATS else None
+        return DEFAULT_PARALLEL if format_ in PARALLEL_FORMATS else None
     value = fields[PARALLEL]
     return value if type(value) is int and value > 0 else None
 

@@ -64,6 +64,8 @@ class InstanceInfo(DownloadedModel, frozen=True, rename="camel", kw_only=True):
     """Milliseconds since the epoch by the daemon's clock; None if not used yet."""
     context_length: int | None = None
     """The effective context, also where autoFit chose it."""
+    selected_variant: str | None = None
+    """Which of the model's variants it is, such as `qwen/qwen3-8b@q4_k_m`; None of a model without."""
 
 
 class ProcessingState(msgspec.Struct, frozen=True):

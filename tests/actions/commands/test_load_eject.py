@@ -138,6 +138,20 @@ async def test_rest_says_what_the_configuration_leaves_out(
     assert (await forge.load(parallel=3)).json()["differences"] == ["parallel"]
 
 
+async def test_another_variant_of_a_model_is_not_taken_for_the_one_that_is_asked_for(
+    forge: Forge, sim: Simulator
+) -> None:
+    both = "qwen/qwen3-8b@q4_k_m", "qwen/qwen3-8b@q8_0"
+    for model in ("qwen/qwen3-8b", both[0]):
+        assert (await forge.load(model)).json()["result"]["already_loaded"] is True
+    refused = await forge.load(both[1])
+    assert (refused.status_code, refused.json()["differences"]) == (409, ["model"]), refused.text
+    assert "another model" in refused.json()["detail"]
+    sim.faults.alter("llm.listLoaded", lambda listed: [{**one, "selectedVariant": None} for one in listed])
+    untold = await forge.load(both[0])
+    assert (untold.status_code, "unknown model" in untold.json()["detail"]) == (409, True), untold.text
+
+
 async def test_replace_ejects_first_and_loads_the_new_configuration(forge: Forge, sim: Simulator) -> None:
     await forge.load(context_length=2048)
     response = await forge.load(context_length=4096, replace=SMALL)

@@ -23,7 +23,9 @@ SETTLED = {"llm.load.llama.autoFit": False}
 
 
 def loaded(**changes: object) -> InstanceInfo:
-    known: dict[str, object] = {"type": "llm", "model_key": "m", "identifier": "m", "instance_reference": "r"}
+    known: dict[str, object] = {
+        "type": "llm", "format": "gguf", "model_key": "m", "identifier": "m", "instance_reference": "r"
+    }  # fmt: skip
     return InstanceInfo(**{**known, **changes})  # type: ignore[arg-type]
 
 
@@ -84,6 +86,18 @@ def loaded(**changes: object) -> InstanceInfo:
         ({"gpu_offload": 0.5}, {"type": "embedding"}, {EMBEDDING_OFFLOAD: 1}, ("gpu_offload",), ()),
         ({"gpu_offload": 0.5}, {"type": "llm"}, SETTLED | {EMBEDDING_OFFLOAD: 0.5}, (), ("gpu_offload",)),
         ({"auto_fit": False}, {}, SETTLED, (), ()),
+        ({"auto_fit": False}, {}, SETTLED | {"llm.load.mlx.autoFit": True}, (), ("auto_fit",)),
+        (
+            {"gpu_offload": 0.5},
+            {},
+            {"llm.load.llama.autoFit": True, "llm.load.mlx.autoFit": False, OFFLOAD: 0.5},
+            (),
+            ("gpu_offload",),
+        ),
+        ({"parallel": 4}, {"format": "onnx"}, {}, (), ("parallel",)),
+        ({"parallel": 4}, {"format": None}, {}, (), ("parallel",)),
+        ({"parallel": 4}, {"format": "onnx"}, {"llm.load.numParallelSessions": 4}, (), ()),
+        ({"parallel": 4}, {"format": "safetensors"}, {}, (), ()),
         ({"mlx_kv_bits": "off"}, {}, {MLX_KV: {"bits": 4}}, ("mlx_kv_bits",), ()),
     ],
 )
