@@ -95,10 +95,14 @@ def unless_any(expr: Expr, condition: Expr) -> Expr:
 
 
 def named_causes() -> Expr:
-    """List the causes that rules name for alerts whose condition holds: alert, object, cause, and its evidence."""
+    """List the causes that rules name for the alerts that fire: alert, object, cause, and its evidence.
+
+    A rule names a cause from the moment that the condition holds, which is before its alert fires.
+    """
     of = ("daemon", "process", "pid", "instance_id", "model", "gpu", "xid", "reason")
     told = frozenset({"alertname", "cause", "evidence", "remedy", *of})
-    found = Expr('{__name__=~"alert:.+:cause"}', told, selectors=('{__name__=~"alert:.+:cause"}',))
+    causes, firing = '{__name__=~"alert:.+:cause"}', 'ALERTS{alertstate="firing"}'
+    found = Expr(f"({causes} and on (alertname) {firing})", told, selectors=(causes, firing))
     gpu = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
     pid = relabeled(gpu, "pid", "pid $1", "pid", "(.+)")
     xid = relabeled(pid, "xid", "XID $1", "xid", "(.+)")

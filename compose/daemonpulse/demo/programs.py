@@ -17,7 +17,7 @@ from typing import Final
 
 import httpx
 
-START_S: Final = 30.0
+START_S: Final = 90.0
 STOP_S: Final = 5.0
 
 
