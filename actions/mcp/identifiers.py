@@ -6,6 +6,7 @@ programs could read it in two ways.
 
 from __future__ import annotations
 
+import functools
 import ipaddress
 import posixpath
 import re
@@ -183,6 +184,7 @@ def alphabets(text: str) -> set[str]:
     return {script for char in text if (script := _alphabet(char)) is not None}
 
 
+@functools.lru_cache(maxsize=4_096)
 def _alphabet(char: str) -> str | None:
     """Return the script of a letter, if it is one of those that look alike."""
     script = unicodedata.name(char, "").partition(" ")[0]
