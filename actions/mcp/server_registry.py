@@ -15,7 +15,7 @@ from typing import Any, Final
 
 from actions.mcp.policy.file import McpConfig
 from actions.mcp.upstream.spec import Http, Limits, ServerSpec, Stdio
-from exporter.shared import urls
+from exporter.shared import bounded_file, urls
 
 FILE_NAME: Final = "mcp-servers.json"
 
@@ -117,12 +117,13 @@ def _texts(value: Any) -> dict[str, str]:
 
 def _read(path: Path) -> dict[str, Mapping[str, Any]]:
     try:
-        document = json.loads(path.read_text(encoding="utf-8"))
+        document = json.loads(bounded_file.read_text(path, only_files=True))
         servers = document["mcpServers"]
     except FileNotFoundError:
         return {}
     except (OSError, ValueError, KeyError, TypeError) as error:
-        raise RegistryBroken(f"{path} cannot be read: {error}; it holds the adopted servers") from error
+        why = bounded_file.why(error) if isinstance(error, OSError | ValueError) else type(error).__name__
+        raise RegistryBroken(f"{path} cannot be read: {why}; it holds the adopted servers") from error
     if not isinstance(servers, dict) or not all(isinstance(entry, dict) for entry in servers.values()):
         raise RegistryBroken(f"{path} has no table of servers")
     return servers

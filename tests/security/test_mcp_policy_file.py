@@ -8,7 +8,10 @@ from pathlib import Path
 
 import pytest
 
+from actions import app
 from exporter.shared.bounded_file import MAX_BYTES
+from exporter.shared.settings_table import SettingsError
+from tests.actions.conftest import settings
 from tests.actions.mcp.conftest import Gated, Start, eventually, rawbox, start, stop
 
 __all__ = ["start"]
@@ -105,3 +108,15 @@ async def test_a_pipe_in_place_of_the_policy_file_does_not_hold_up_the_next_chan
     await eventually(missed)
     damage(path, lambda path: path.write_text(DENIED))
     await eventually(loaded)
+
+
+@pytest.mark.parametrize("name", ["folder", "pipe", "device", "huge", "not UTF-8", "empty"])
+async def test_what_is_no_file_of_adopted_servers_stops_the_start_with_a_line(
+    tmp_path: Path, name: str
+) -> None:
+    folder = tmp_path / "state"
+    folder.mkdir(mode=0o700)
+    DAMAGES[name](folder / "mcp-servers.json")
+    async with asyncio.timeout(20):
+        with pytest.raises(SettingsError, match=r"mcp-servers\.json cannot be read: \S"):
+            await app.serve(settings(folder))
