@@ -84,3 +84,30 @@ def test_only_what_is_said_is_raised(data: bytes | str) -> None:
 def test_deep_nesting_is_an_error_like_any_other() -> None:
     with pytest.raises(msgspec.DecodeError):
         lenient.decode('{"name":' + "[" * 200_000, Outer)
+
+
+def test_entries_that_fit_are_kept_and_the_others_left_out() -> None:
+    value = {
+        "name": "a",
+        "parts": [{"count": 1}, {"count": None}, {"count": 3, "oddName": 5}],
+    }
+    assert read(value) == (Outer("a", parts=(Inner(1), Inner(3))), True)
+
+
+def test_an_escape_beside_half_a_pair_is_kept() -> None:
+    assert lenient.mended(rb'"\n\ud83d\ude00\ud83d"') == r'"\n\ud83d\ude00\ufffd"'
+
+
+@pytest.mark.parametrize(
+    ("data", "words"),
+    [
+        ("{", r"^not JSON \(JSONDecodeError\)$"),
+        ("[" * 100_000, r"^not JSON \(RecursionError\)$"),
+        ("5", "^Outer: not an object$"),
+        ('{"name": 5}', r"^Outer\.name: another type$"),
+        ("{}", "^Outer: a required field is missing$"),
+    ],
+)
+def test_an_error_names_what_does_not_fit_and_no_value(data: str, words: str) -> None:
+    with pytest.raises(msgspec.DecodeError, match=words):
+        lenient.decode(data, Outer)

@@ -132,3 +132,30 @@ def test_an_arbitrary_load_config_is_read_or_refused(value: object) -> None:
         return
     assert config.parallel is None or config.parallel > 0
     assert config.gpu_offload_ratio is None or 0 <= config.gpu_offload_ratio <= 1
+
+
+def test_an_answer_of_null_or_none_is_no_configuration() -> None:
+    for raw in (None, msgspec.Raw(b"null")):
+        with pytest.raises(msgspec.ValidationError, match="got `null`"):
+            read_fields(raw)
+
+
+@pytest.mark.parametrize(
+    ("value", "length"), [(1, 1), (0, None), (-5, None), (True, None), ("8", None), (2, 2)]
+)
+def test_a_context_is_a_number_of_tokens_or_unknown(value: object, length: int | None) -> None:
+    assert load_config_of({CONTEXT: value}).context_length == length
+
+
+def test_only_a_context_is_by_hand_outside_of_gguf() -> None:
+    assert load_config_of({OFFLOAD: 0.5}, format_="safetensors").auto_fit is True
+    assert load_config_of({OFFLOAD: 0.5}, format_="GGUF").auto_fit is False
+    assert load_config_of({CONTEXT: 1}, format_="safetensors").auto_fit is False
+    assert load_config_of({}, format_=None).format == ""
+
+
+def test_a_split_that_only_leaves_out_gpus_goes_together_with_auto_fit() -> None:
+    assert load_config_of({SPLIT: {"disabledGpus": [1]}}).auto_fit is True
+    assert load_config_of({SPLIT: {"strategy": "evenly", "disabledGpus": [1]}}).auto_fit is True
+    assert load_config_of({SPLIT: {"strategy": "custom", "disabledGpus": [1]}}).auto_fit is False
+    assert load_config_of({SPLIT: {**PLAIN_SPLIT, "disabledGpus": [1], "priority": [0]}}).auto_fit is False

@@ -128,3 +128,46 @@ def test_what_a_daemon_holds_is_not_called_nothing_where_its_processes_could_not
     hidden = (Device(0, vendor="amd", processes=(), hidden_pids=frozenset({11})), Device(1, processes=()))
     (found,) = share_out(hidden, [reading("a", instance("qwen"))], {"a": host(10, 11)}, {}, names={}).daemons
     assert found.unattributed == {1: 0}
+
+
+def test_what_no_instance_can_be_named_for_is_summed_by_gpu_and_listed() -> None:
+    devices = (
+        Device(0, processes=(GpuProcess(11, 100), GpuProcess(12, 30))),
+        Device(1, processes=(GpuProcess(12, 7),)),
+    )
+    vram = share_out(
+        devices,
+        [reading("hidden"), reading("d", instance("a"), instance("b"))],
+        {"d": host(10, 11, 12)},
+        {},
+        names={},
+    )
+    (found,) = vram.daemons
+    assert found.daemon == "d"
+    assert found.unattributed == {0: 130, 1: 7}
+    assert sorted((share.pid, share.gpu, share.memory_bytes) for share in found.unattributed_processes) == [
+        (11, 0, 100),
+        (12, 0, 30),
+        (12, 1, 7),
+    ]
+
+
+def test_a_models_path_on_a_command_line_ties_an_engine_to_its_instance() -> None:
+    engines = tuple(
+        HostProcess(pid, ProcessRole.ENGINE, "llama-server", 10, model_path=f"/models/{path}")
+        for pid, path in ((11, "a/a.gguf"), (12, "b/b.gguf"))
+    )
+    seen = HostReading(
+        processes=(HostProcess(10, ProcessRole.DAEMON, "llmster"), *engines), parents=((11, 10), (12, 10))
+    )
+    vram = share_out(
+        gpus(GpuProcess(11, 100), GpuProcess(12, 200)),
+        [reading("d", instance("b", path="b/b.gguf"), instance("a", path="a/a.gguf"))],
+        {"d": seen},
+        {},
+        names={},
+    )
+    assert {share.instance_id: share.memory_bytes for _, share in vram.daemons[0].instances} == {
+        "a": 100,
+        "b": 200,
+    }

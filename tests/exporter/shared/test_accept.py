@@ -3,8 +3,10 @@
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from prometheus_client.exposition import generate_latest
+from prometheus_client.openmetrics.exposition import generate_latest as generate_openmetrics
 
-from exporter.shared.accept import OPENMETRICS, TEXT, choose
+from exporter.shared.accept import OPENMETRICS, TEXT, choose, encoder
 
 PROMETHEUS_3 = (
     "application/openmetrics-text;version=1.0.0;escaping=allow-utf-8;q=0.6,"
@@ -73,3 +75,23 @@ def test_any_header_gets_one_of_the_formats_that_are_written(accept: str) -> Non
 @pytest.mark.parametrize("accept", ["a" * 100_000, "," * 100_000, '"' * 100_000, "text/plain;q=0.1," * 6_000])
 def test_the_work_follows_the_length(accept: str) -> None:
     assert choose(accept) == TEXT
+
+
+def test_the_writer_is_that_of_the_format() -> None:
+    assert encoder("application/openmetrics-text") == (generate_openmetrics, OPENMETRICS)
+    assert encoder("text/html") == (generate_latest, TEXT)
+
+
+@pytest.mark.parametrize(
+    ("accept", "chosen"),
+    [
+        ("application/openmetrics-text;q=5, text/plain", OPENMETRICS),
+        ("application/openmetrics-text, text/plain;q=1.5", OPENMETRICS),
+        ("application/openmetrics-text;q=inf, text/plain;q=0.1", TEXT),
+        ("text/plain;q=0.5, text/plain;q=0.9, application/openmetrics-text;q=0.9", TEXT),
+        ("application/openmetrics-text; version=1.0.0=2", TEXT),
+        ("*/*, application/*", TEXT),
+    ],
+)
+def test_odd_qualities_and_ranges_of_one_weight_are_settled(accept: str, chosen: str) -> None:
+    assert choose(accept) == chosen
