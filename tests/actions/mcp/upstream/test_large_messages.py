@@ -5,7 +5,7 @@ from typing import Any
 
 import httpx2
 import pytest
-from mcp_types import CallToolResult, JSONRPCResponse, jsonrpc_message_adapter
+from mcp_types import INVALID_REQUEST, CallToolResult, JSONRPCResponse, jsonrpc_message_adapter
 from pydantic_core import from_json
 
 from actions.mcp.upstream import http as web
@@ -136,3 +136,69 @@ async def test_events_are_reduced_one_by_one(size: int, end: bytes) -> None:
     assert [data[0], data[2]] == [note, note]
     assert len(data[1]) <= 2 * LIMIT
     assert json.loads(data[1])["id"] == 7
+
+
+def shortened(result: dict[str, Any], *, limit: int = LIMIT) -> Any:
+    """Reduce the answer with this result."""
+    return json.loads(reduced(ordered(result, id_first=True), limit) or b"null")
+
+
+def test_a_message_of_just_the_limit_is_left_and_twice_the_output_fits() -> None:
+    message = ordered({"content": [text(100)]}, id_first=True)
+    assert reduced(message, len(message)) is message
+    assert limit_of(10_000_000) == 20_065_536
+    assert limit_of(0) == large_messages.WHOLE_BYTES
+
+
+def test_the_last_text_is_kept_as_far_as_it_came_and_other_last_blocks_are_left_out() -> None:
+    first, long = {"type": "text", "text": "a"}, "x" * 100_000
+    texts: list[Any] = [{"type": "text", "text": long}, {"text": long}]
+    for last in texts:
+        kept = shortened({"content": [first, first, last]})["result"]["content"]
+        assert kept[:2] == [first, first]
+        assert kept[2].keys() == {"type", "text"}
+        assert kept[2]["type"] == "text"
+        assert set(kept[2]["text"]) == {"x"}
+    for last in (
+        {"type": "image", "data": long},
+        {"type": "audio", "text": long},
+        {"type": "text", "blob": long},
+        long,
+    ):
+        assert shortened({"content": [first, first, last]})["result"] == {
+            "content": [first, first],
+            "isError": False,
+        }
+
+
+def test_only_what_says_so_is_an_error_or_complete() -> None:
+    long = [text(100_000)]
+    assert shortened({"isError": True, "content": long})["result"]["isError"] is True
+    assert shortened({"isError": False, "content": long})["result"]["isError"] is False
+    assert shortened({"content": long})["result"].keys() == {"content", "isError"}
+    early = shortened({"content": [text(LIMIT), {"type": "text", "text": '"resultType"'}, text(50_000)]})
+    assert "resultType" not in early["result"]
+    tools = [{"name": str(number), "inputSchema": {}} for number in range(2_000)]
+    assert shortened({"resultType": "complete", "tools": tools})["result"].keys() == {"resultType", "tools"}
+
+
+def test_a_refused_message_has_its_code_and_its_size() -> None:
+    message = ordered({"contents": ["x" * 100_000]}, id_first=True)
+    assert json.loads(reduced(message, LIMIT) or b"") == {
+        "jsonrpc": "2.0",
+        "id": 7,
+        "error": {
+            "code": INVALID_REQUEST,
+            "message": f"the DaemonPulse gate refused this: the message has {len(message)} bytes",
+        },
+    }
+    other = json.dumps({"jsonrpc": "2.0", "id": 1, "result": ["x" * 100_000]}).encode()
+    assert json.loads(reduced(other, LIMIT) or b"").keys() == {"jsonrpc", "id", "error"}
+
+
+def test_the_transport_knows_better_whose_answer_it_is() -> None:
+    message = ordered({"content": [text(100_000)]}, id_first=True)
+    assert json.loads(reduced(message, LIMIT, request_id="mine") or b"")["id"] == "mine"
+    nameless = json.dumps({"jsonrpc": "2.0", "result": {"content": [text(100_000)]}}).encode()
+    assert reduced(nameless, LIMIT) is None
+    assert json.loads(reduced(nameless, LIMIT, request_id=0) or b"")["id"] == 0

@@ -4,7 +4,8 @@ from typing import Any
 
 import pytest
 
-from actions.mcp.upstream.lenient import repaired
+from actions.mcp.upstream import lenient
+from actions.mcp.upstream.lenient import MAX_BLOCKS, repaired
 
 SCHEMA = {"type": "object"}
 GOOD = {"name": "good", "inputSchema": SCHEMA}
@@ -90,3 +91,51 @@ def test_other_results_of_a_call_and_other_methods_are_left_alone() -> None:
     for result in others:
         assert repaired("tools/call", "2026-07-28", result) == (result, 0)
     assert repaired("ping", "2025-11-25", {"x": 1}) == ({"x": 1}, 0)
+
+
+def test_plain_text_is_not_validated_by_the_sdk_and_comes_back_itself(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    def validated(*_: Any) -> bool:
+        pytest.fail("validated")
+
+    monkeypatch.setattr(lenient, "_fits", validated)
+    whole = {"content": [TEXT] * MAX_BLOCKS, "isError": False}
+    found, dropped = repaired("tools/call", "2025-11-25", whole)
+    assert found is whole
+    assert dropped == 0
+    more, dropped = repaired("tools/call", "2025-11-25", {"content": [TEXT] * (MAX_BLOCKS + 2)})
+    assert dropped == 2
+    told = {"type": "text", "text": f"[2 content blocks beyond {MAX_BLOCKS} were dropped.]"}
+    assert more["content"] == [*[TEXT] * MAX_BLOCKS, told]
+
+
+@pytest.mark.parametrize(
+    "block",
+    [
+        {"type": "text", "text": 5},
+        {"type": "TEXT", "text": "x"},
+        {"type": "text", "text": "x", "annotations": 5},
+        "x",
+    ],
+)
+def test_what_only_looks_like_plain_text_is_validated(block: Any) -> None:
+    found, dropped = repaired("tools/call", "2025-11-25", {"content": [block, TEXT]})
+    told = {"type": "text", "text": "[1 malformed content blocks were dropped.]"}
+    assert (found["content"], dropped) == ([TEXT, told], 1)
+
+
+def test_malformed_blocks_and_those_beyond_the_limit_are_counted_together() -> None:
+    found, dropped = repaired("tools/call", "2025-11-25", {"content": [3, *[TEXT] * MAX_BLOCKS, TEXT]})
+    assert dropped == 3
+    assert [block["text"] for block in found["content"][-2:]] == [
+        "[1 malformed content blocks were dropped.]",
+        f"[2 content blocks beyond {MAX_BLOCKS} were dropped.]",
+    ]
+
+
+def test_a_list_that_is_none_or_of_an_unknown_version_comes_back_as_it_is() -> None:
+    odd = {"tools": "none"}
+    assert repaired("tools/list", "2025-11-25", odd) == (odd, 0)
+    unknown = {"tools": [GOOD, 3]}
+    assert repaired("tools/list", "1999-01-01", unknown) == (unknown, 0)
