@@ -46,10 +46,8 @@ def prepared(text: str, capture: Capture) -> str:
 def log_body(event: ServerLog | RuntimeLog, capture: Capture) -> str:
     """Give the body of a log record: whole unless capture is off, then a known shape or a note of its length."""
     text = event.content if isinstance(event, ServerLog) else event.message
-    if capture is Capture.FULL:
-        return cut(text, BODY_BYTES)
-    if capture is Capture.REDACTED:
-        return cut(redact(text, limit_chars=BODY_BYTES), BODY_BYTES)
+    if capture is not Capture.OFF:
+        return cut(prepared(text, capture), BODY_BYTES)
     text = text.rstrip()
     first = text.partition("\n")[0][:_LINE_CHARS].rstrip("\r")
     # Only server.log is stamped: what an engine prints in brackets may be a user's text.

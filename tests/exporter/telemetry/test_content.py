@@ -1,13 +1,14 @@
 """What may leave: nothing by default but known shapes, masked or whole on request, never too large."""
 
 import json
+from unittest import mock
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, RuntimeLog, ServerLog
-from exporter.pipeline.predictions import Prediction, PredictionBuilder
+from exporter.pipeline.predictions import FinishedReason, Prediction, PredictionBuilder
 from exporter.telemetry import content
 from exporter.telemetry.content import Capture
 
@@ -184,3 +185,72 @@ def test_arguments_are_masked_and_cut_like_any_text() -> None:
     [part] = json.loads(dumped)[0]["parts"]
     assert part["arguments"].startswith('{"text": "xxx')
     assert part["arguments"].endswith("…")
+
+
+def test_a_body_is_cut_below_what_loki_takes_and_masked_before() -> None:
+    assert content.prepared("password=hunter22", Capture.FULL) == "password=hunter22"
+    assert "hunter22" not in content.prepared("password=hunter22", Capture.REDACTED)
+    long = "x" * (content.BODY_BYTES + 9)
+    for capture in (Capture.FULL, Capture.REDACTED):
+        body = content.log_body(server(long), capture)
+        assert len(body.encode()) <= content.BODY_BYTES
+    assert len(content.prepared(long, Capture.REDACTED)) <= content.BODY_BYTES + 100
+
+
+@pytest.mark.parametrize(
+    ("text", "limit", "expected"),
+    [
+        ("abcd", 4, "abcd"),
+        ("abcde", 4, "a…"),
+        ("abcde", 3, "…"),
+        ("abcde", 0, "…"),
+        ("éé", 4, "éé"),
+        ("ééé", 5, "é…"),
+        ("a\ud83d", 2, "a\ud83d"),
+    ],
+)
+def test_a_cut_text_ends_in_a_mark_within_the_limit(text: str, limit: int, expected: str) -> None:
+    assert content.cut(text, limit) == expected
+
+
+def test_calls_of_tools_have_the_conventions_finish_reason_and_letters_stay_letters() -> None:
+    output = '<tool_call>{"name": "f", "arguments": {"city": "Zürich"}}</tool_call>'
+    dumped = content.messages(prediction(output), Capture.FULL)
+    [message] = json.loads(dumped)
+    assert message["parts"][0]["arguments"] == {"city": "Zürich"}
+    assert [
+        content.finish_reason(reason) for reason in FinishedReason if reason.value.startswith("tool")
+    ] == ["tool_call"]
+    assert content.finish_reason(FinishedReason.STOP) == "stop"
+    assert "Zürich" in dumped
+    assert "Zürich" in content.messages(prediction("Zürich"), Capture.FULL)
+
+
+def test_what_is_too_long_is_cut_in_halves_until_it_fits_and_then_left_out() -> None:
+    [message] = json.loads(content.messages(prediction("x" * 5000), Capture.FULL))
+    assert message["parts"] == [{"type": "text", "content": "x" * (1024 - 3) + "…"}]
+    fits = "x" * (content.ATTRIBUTE_BYTES - len(content.messages(prediction("x"), Capture.FULL)) + 1)
+    dumped = content.messages(prediction(fits), Capture.FULL)
+    assert len(dumped) == content.ATTRIBUTE_BYTES
+    assert json.loads(dumped)[0]["parts"] == [{"type": "text", "content": fits}]
+    calls = "".join(
+        f'<tool_call>{{"name": "tool{n}", "arguments": {{"a": {n}}}}}</tool_call>' for n in range(100)
+    )
+    [message] = json.loads(content.messages(prediction(calls), Capture.FULL))
+    assert [part["name"] for part in message["parts"]] == [f"tool{n}" for n in range(len(message["parts"]))]
+    assert len(message["parts"]) == 16
+
+
+def test_arguments_that_masking_breaks_are_text() -> None:
+    output = '<tool_call>{"name": "f", "arguments": {"password": "hunter22"}}</tool_call>'
+    with mock.patch.object(content, "redact", return_value='{"password": [masked}'):
+        [message] = json.loads(content.messages(prediction(output), Capture.REDACTED))
+    assert message["parts"][0]["arguments"] == '{"password": [masked}'
+
+
+def test_an_engines_line_in_server_log_is_known_only_as_debug() -> None:
+    engines = "slot print_timing: id  1 | task 916 | n_gen = 276, tg = 28.66 t/s, tg_3s = 30.85 t/s"
+    line = f"[2026-08-08 22:40:13][DEBUG] {engines}"
+    assert content.log_body(server(line, "debug"), Capture.OFF) == line
+    assert content.log_body(server(line, "info"), Capture.OFF) != line
+    assert content.log_body(server(line + "\r\nmore", "debug"), Capture.OFF).startswith(line + " (…")

@@ -1,3 +1,4 @@
+import json
 from typing import Any
 
 import pytest
@@ -12,7 +13,7 @@ from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Kind, daemon, hardware, log_stream, mcp
 from exporter.collectors.base import Samples
-from exporter.telemetry.metric_data import CONVENTIONS, Convention, metrics_data, points_of
+from exporter.telemetry.metric_data import CONVENTIONS, GEN_AI_SCHEMA, Convention, metrics_data, points_of
 
 START, NOW = 1_000, 2_000
 
@@ -118,3 +119,71 @@ def test_what_was_not_collected_has_no_point() -> None:
 def test_every_convention_is_of_a_catalogued_row() -> None:
     assert all(one.row in {*CATALOGUE, *mcp.ROWS} for one in CONVENTIONS)
     assert all(set(one.attributes) <= set(one.row.labels) for one in CONVENTIONS)
+
+
+def test_a_scrape_is_written_whole() -> None:
+    families = [
+        Family("gpu_temperature_celsius", "Heat.", "gauge"),
+        Family("llmster_restarts", "Restarts.", "counter"),
+        Family("of_another_exporter", "Odd.", "unknown"),
+        Family(log_stream.TTFT.name, "TTFT.", "histogram"),
+    ]
+    families[0].add_sample("gpu_temperature_celsius", {"gpu": "0", "sensor": ""}, 71.0)
+    families[1].add_sample("llmster_restarts_total", {"daemon": "d"}, 3.0)
+    families[2].add_sample("of_another_exporter", {}, 1.0)
+    for le, count in (("0.5", 1.0), ("+Inf", 3.0), ("1.0", 1.0)):
+        families[3].add_sample(
+            f"{log_stream.TTFT.name}_bucket", {"daemon": "d", "model": "", "le": le}, count
+        )
+    resource = Resource({"host.name": "h"}, schema_url="https://h")
+    data = metrics_data(families, resource=resource, version="1.2", start_ns=START, now_ns=NOW)
+    (of_resource,) = data.resource_metrics
+    (of_scope,) = of_resource.scope_metrics
+    assert (of_resource.resource, of_resource.schema_url) == (resource, "https://h")
+    assert of_scope.schema_url == of_scope.scope.schema_url == GEN_AI_SCHEMA
+    assert (of_scope.scope.name, of_scope.scope.version) == ("daemonpulse", "1.2")
+    written = [
+        (one.name, one.description, one.unit, [json.loads(point.to_json()) for point in one.data.data_points])
+        for one in of_scope.metrics
+    ]
+    number = {"exemplars": [], "time_unix_nano": NOW}
+    buckets = {
+        "exemplars": [],
+        "start_time_unix_nano": START,
+        "time_unix_nano": NOW,
+        "count": 3,
+        "sum": 0.0,
+        "bucket_counts": [1, 0, 2],
+        "explicit_bounds": [0.5, 1.0],
+        "min": None,
+        "max": None,
+    }
+    chat = {"gen_ai.operation.name": "chat", "gen_ai.provider.name": "lmstudio", "llmster.daemon": "d"}
+    assert written == [
+        (
+            "gpu_temperature_celsius",
+            "Heat.",
+            "Cel",
+            [{**number, "attributes": {"gpu": "0", "sensor": ""}, "start_time_unix_nano": 0, "value": 71.0}],
+        ),
+        (
+            "llmster_restarts",
+            "Restarts.",
+            "",
+            [{**number, "attributes": {"daemon": "d"}, "start_time_unix_nano": START, "value": 3.0}],
+        ),
+        (
+            "of_another_exporter",
+            "Odd.",
+            "",
+            [{**number, "attributes": {}, "start_time_unix_nano": 0, "value": 1.0}],
+        ),
+        (log_stream.TTFT.name, "TTFT.", "s", [{**buckets, "attributes": {"daemon": "d", "model": ""}}]),
+        ("gen_ai.server.time_to_first_token", "TTFT.", "s", [{**buckets, "attributes": chat}]),
+    ]
+
+
+def test_a_unit_that_otlp_has_no_word_for_is_an_annotation() -> None:
+    samples = Samples()
+    samples.add(daemon.CONTEXT_LENGTH, 8192, daemon="d", model="m", instance_id="i")
+    assert converted(samples)[daemon.CONTEXT_LENGTH.name].unit == "{tokens}"
