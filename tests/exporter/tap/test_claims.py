@@ -8,7 +8,8 @@ import pytest
 from exporter.pipeline.output.segments import Kind
 from exporter.pipeline.phases import Phase
 from exporter.pipeline.predictions import FinishedReason, Prediction, Timing
-from exporter.tap.claims import LOG_SPEAKS_S, LOG_WAITS_S, TAP_WAITS_S, Claims
+from exporter.tap import claims
+from exporter.tap.claims import CLOCK_SKEW_S, LOG_SPEAKS_S, LOG_WAITS_S, TAP_WAITS_S, Claims
 from exporter.tap.report import PhaseMark, Report, Usage
 
 NS = 1_000_000_000
@@ -287,3 +288,111 @@ def test_at_the_end_everything_is_let_go() -> None:
     matching.claims.expire(everything=True)
     assert matching.claims.waiting == 0
     assert matching.claims.outcomes == {"log_only": 1, "unmatched": 1}
+
+
+def marks(reasoning: int, answer: int) -> tuple[PhaseMark, ...]:
+    return (PhaseMark(Kind.REASONING, 0.6, 1.2, 15, reasoning), PhaseMark(Kind.ANSWER, 1.2, 2.2, 15, answer))
+
+
+def distance(prediction: Prediction, report: Report) -> float | None:
+    """Say how far apart two are, rounded."""
+    one = claims._Entry(0.0, claims._chars_of_prediction(prediction), prediction)
+    other = claims._Entry(0.0, claims._chars_of_report(report), report=report)
+    found = claims._distance(one, other)
+    return found if found is None else round(found, 3)
+
+
+UNSURE = claims._UNSURE
+
+
+@pytest.mark.parametrize(
+    ("of_log", "of_tap", "expected"),
+    [
+        ({}, {}, 0.1),
+        ({}, {"ending": 8}, UNSURE + 0.1 + 3200),
+        ({}, {"ending": 0}, UNSURE + 0.1),
+        ({"ending": 0}, {}, UNSURE + 0.1),
+        ({}, {"ending": 0, "usage": Usage(input=10, output=30)}, 0.1),
+        ({}, {"ending": 0, "usage": Usage(input=10)}, UNSURE + 0.1),
+        ({"prompt_tokens": None}, {"ending": 0, "usage": Usage(input=10, output=30)}, UNSURE + 0.1),
+        ({}, {"usage": Usage(input=11)}, None),
+        ({}, {"usage": Usage(output=31)}, None),
+        ({}, {"usage": Usage(output=31), "cancelled": True}, UNSURE + 0.1),
+        ({}, {"usage": Usage(output=31), "cut": True}, UNSURE + 0.1),
+        ({}, {"cancelled": True, "ending": 8}, UNSURE + 0.1),
+        ({"finished_reason": FinishedReason.ABORT}, {}, UNSURE + 0.1),
+        ({}, {"phases": marks(100, 352)}, 0.1),
+        ({}, {"phases": marks(100, 353)}, None),
+        ({}, {"phases": marks(100, 248)}, 0.1),
+        ({}, {"phases": marks(100, 247)}, None),
+        ({}, {"phases": marks(0, 0), "cut": True}, UNSURE + 0.1),
+        ({}, {"phases": marks(100, 353), "cut": True}, None),
+        ({}, {"phases": marks(100, 310), "ending": 0}, UNSURE + 0.1 + 10),
+        ({}, {"phases": marks(100, 290), "ending": 0}, UNSURE + 0.1 + 10),
+        ({}, {"phases": ()}, 0.1),
+        ({"end_ns": START_NS + int(2.1 * NS) + int(CLOCK_SKEW_S * NS)}, {}, CLOCK_SKEW_S),
+        ({"end_ns": START_NS + int(2.1 * NS) + int(CLOCK_SKEW_S * NS) + NS}, {}, None),
+        ({"end_ns": START_NS + 500 * NS}, {"e2e_s": 1000.1}, 500.0),
+        (
+            {"end_ns": START_NS - int(0.1 * NS) - int(CLOCK_SKEW_S * NS) + 1},
+            {"e2e_s": 1000.0},
+            1000.0 + CLOCK_SKEW_S,
+        ),
+        ({"end_ns": START_NS - int(0.1 * NS) - int(CLOCK_SKEW_S * NS)}, {"e2e_s": 1000.0}, None),
+    ],
+)
+def test_two_reports_are_as_far_apart_as_their_times_counts_texts_and_ends(
+    of_log: dict[str, Any], of_tap: dict[str, Any], expected: float | None
+) -> None:
+    assert distance(logged(**of_log), tapped(**of_tap)) == pytest.approx(expected, abs=0.002)
+
+
+def test_every_outcome_is_counted_each_time() -> None:
+    matching = Matching()
+    for _ in range(2):
+        matching.claims.take_report(tapped(route="/v1/responses", tools=("f",)))
+        matching.claims.take_report(tapped(start_ns=START_NS - 900 * NS))
+    assert matching.claims.outcomes == {"compound": 2}
+    matching.later(TAP_WAITS_S)
+    assert matching.claims.outcomes == {"compound": 2, "tap_only": 2}
+    assert [one.daemon for one in matching.emitted] == ["local", "local"]
+    matching.log(logged())
+    for _ in range(2):
+        matching.claims.take_report(tapped(start_ns=START_NS - 900 * NS))
+    matching.later(TAP_WAITS_S)
+    assert matching.claims.outcomes["unmatched"] == 2
+    assert matching.claims.waiting == 0
+    assert len(matching.settled) == 6
+    for route, tools in (("/v1/responses", ()), ("/v1/chat/completions", ("f",))):
+        matching.claims.take_report(tapped(route=route, tools=tools))
+    assert matching.claims.outcomes["compound"] == 2
+
+
+def test_beyond_the_limit_nothing_waits_and_what_is_alike_is_joined_at_once(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(claims, "MAX_WAITING", 1)
+    matching = Matching()
+    other = tapped(ending=8)
+    matching.claims.take_report(other)
+    matching.claims.take_report(tapped(id=2, start_ns=START_NS - 900 * NS))
+    assert matching.claims.waiting == 1
+    assert [one[0].id for one in matching.settled] == [2]
+    matching.log(logged(model="another", ending=3))
+    matching.log(logged())
+    assert matching.claims.outcomes["matched"] == 1
+    assert matching.settled[-1][0] is other
+
+
+def test_each_waits_as_long_as_it_may_and_no_longer() -> None:
+    matching = Matching()
+    matching.claims.take_report(tapped())
+    matching.later(TAP_WAITS_S - 0.5)
+    assert matching.claims.waiting == 1
+    matching.later(0.5)
+    assert matching.claims.waiting == 0
+    matching.log(logged())
+    matching.later(LOG_WAITS_S - 0.5)
+    assert matching.claims.waiting == 1
+    matching.later(0.5)
+    assert matching.claims.waiting == 0
