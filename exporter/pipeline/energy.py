@@ -177,10 +177,8 @@ def _append(account: _Gpu, at_s: float, joules: float) -> None:
 
 
 def _at(account: _Gpu, at_s: float) -> float:
-    """Read the curve between its points."""
+    """Read the curve, which has begun by then, between its points."""
     after = bisect_right(account.times_s, at_s)
-    if after == 0:
-        return account.curve[0]
     if after == len(account.times_s):
         return account.curve[-1]
     before_s, after_s = account.times_s[after - 1], account.times_s[after]

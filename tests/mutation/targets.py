@@ -58,15 +58,8 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "exporter/llmster/load_config.py": (_EXPORTER + "llmster/test_load_config.py",),
     "exporter/llmster/state.py": (_EXPORTER + "llmster/test_state.py",),
-    "exporter/pipeline/conversations.py": (
-        _PIPELINE + "test_conversations.py",
-        _PIPELINE + "test_predictions.py",
-        _PIPELINE + "test_prediction_ids.py",
-    ),
-    "exporter/pipeline/energy.py": (
-        _PIPELINE + "test_energy.py",
-        _PIPELINE + "test_energy_watch.py",
-    ),
+    "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
+    "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
     "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
     "exporter/pipeline/output/ending.py": (
         _PIPELINE + "output/test_ending.py",

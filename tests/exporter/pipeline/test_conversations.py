@@ -5,6 +5,7 @@ import pytest
 from exporter.llmster.events import (
     LogEvent,
 )
+from exporter.pipeline import conversations
 from exporter.pipeline.predictions import (
     Prediction,
     PredictionBuilder,
@@ -128,3 +129,61 @@ def test_no_text_is_kept_between_turns() -> None:
         + repr(builder._pairing.__dict__)
     )
     assert "CANARY" not in seen
+
+
+def linked(first: str, output: str, second: str) -> bool | None:
+    """Tell whether the second prompt continues the first: exactly, by its answer, or not at all."""
+    _, after = chat((first, output), (second, "c"))
+    return after.previous.exact if after.previous is not None else None
+
+
+def test_a_link_says_whether_prompt_and_output_came_back_whole() -> None:
+    first = USER.format("Capital of France?")
+    assert linked(first, "Paris.", f"{first}Paris.<|im_end|>\nmore") is True
+    assert linked(first, "<think>\nhm\n</think>\n\nParis.", f"{first}Paris.<|im_end|>\nmore") is False
+    assert linked(first, " \nParis. \n", f"{first} \nParis.<|im_end|>\nmore") is True
+    assert linked(first, "Paris.", f"{first}Paris.") is False, "it goes on where the output ended"
+
+
+def test_half_a_pair_of_surrogates_costs_no_link() -> None:
+    first = USER.format("cut \ud83d")
+    assert linked(first, "\ud83d so", f"{first}\ud83d so<|im_end|>\nmore") is True
+    assert linked(first, "<think>\nx\n</think>\n\n\ud83d so", f"{first}\ud83d so<|im_end|>\nmore") is False
+
+
+@pytest.mark.parametrize(
+    ("prompt", "expected"), [("1234567", None), ("12345678", False), ("123456789", False)]
+)
+def test_a_very_short_prompt_proves_nothing(prompt: str, expected: bool | None) -> None:  # noqa: FBT001
+    assert linked(prompt, "<think>x</think>yes", f"{prompt}yes, and more") is expected
+
+
+def test_a_tool_call_in_the_history_continues_only_a_turn_that_ended_in_one() -> None:
+    first = USER.format("weather?")
+    call = '<tool_call>\n{"name": "f", "arguments": {}}\n</tool_call>'
+    assert linked(first, f"<think>\nx\n</think>\n\n{call}", f"{first}{call}<|im_end|>\nmore") is False
+    assert linked(first, "<think>\nx\n</think>\n\nSunny.", f"{first}{call}<|im_end|>\nmore") is None
+
+
+def test_of_many_that_share_a_beginning_the_oldest_gives_way(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(conversations, "_BUCKET", 4)  # two turns leave four marks
+    firsts = [USER.format(f"question {number}") for number in range(3)]
+    turns = [(first, "an answer") for first in firsts]
+    nexts = [(f"{first}an answer<|im_end|>\nmore", "x" * 600) for first in firsts]
+    first, *_ = chat(*turns, nexts[0])[3:]
+    assert first.previous is None
+    for number in (1, 2):
+        *_, after = chat(*turns, nexts[number])
+        assert after.previous is not None, number
+
+
+def test_marks_that_are_forgotten_leave_nothing_behind() -> None:
+    builder = PredictionBuilder("local", turns=3)
+    for number in range(30):
+        prompt = USER.format(f"{number}" * 400)
+        builder.add(given_input(prompt, END + number))
+        builder.add(given_output("an answer " * 60, END + number))
+    kept = builder._conversations
+    assert len(kept._marks) <= 6
+    assert all(kept._marks.values())
+    assert len(kept) == 3

@@ -6,6 +6,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from exporter.pipeline import energy
 from exporter.pipeline.energy import HOLD_S, EnergyLedger
 
 A, B = ("local", "a"), ("local", "b")
@@ -151,3 +152,78 @@ def test_requests_and_idle_add_up_to_what_the_gpu_used_under_any_overlap(
         own = sum(joules or 0 for (name, _, _), joules in zip(spans, each, strict=True) if name == model)
         counted = sum(joules for (_, name), joules in ledger.joules().items() if name == model)
         assert own == pytest.approx(counted, rel=0.01, abs=1e-3)
+
+
+def test_a_request_claims_every_unclaimed_piece_in_its_time() -> None:
+    ledger = EnergyLedger()
+    for at_s, joules in ((100, 100), (110, 40), (120, 10)):
+        ledger.add(0, at_s, at_s + 10, joules)
+    assert ledger.claim(A, [0], 105, 125) == pytest.approx(50 + 40 + 5)
+    assert ledger.joules() == {(0, A): pytest.approx(95)}
+    assert ledger.claim(A, [0], 100, 130) == pytest.approx(50 + 5)
+    ledger.settle()
+    assert ledger.idle_joules() == {0: pytest.approx(0)}
+
+
+def test_less_than_a_joule_and_less_than_a_second_count() -> None:
+    ledger = EnergyLedger()
+    ledger.add(0, 100, 110, 0.5)
+    assert ledger.claim(A, [0], 100, 100.5) == pytest.approx(0.025)
+
+
+def test_a_request_that_begins_between_two_readings_has_its_part_of_the_curve() -> None:
+    ledger = EnergyLedger()
+    ledger.set_running(A, [0], 1, at_s=100)
+    ledger.add(0, 100, 110, 1000)
+    ledger.add(0, 110, 120, 100)
+    assert ledger.claim(A, [0], 115, 118) == pytest.approx(30)
+    assert ledger.claim(A, [0], 109, 111) == pytest.approx(110)
+
+
+def test_energy_of_several_gpus_is_known_up_to_the_one_that_was_read_first() -> None:
+    ledger = EnergyLedger()
+    assert ledger.known_until_s([0]) is None
+    ledger.add(0, 100, 110, 1)
+    ledger.add(1, 100, 105, 1)
+    assert ledger.known_until_s([0]) == 110
+    assert ledger.known_until_s([0, 1]) == 105
+    assert ledger.known_until_s([0, 2]) is None
+    assert ledger.known_until_s([]) is None
+
+
+def test_how_long_energy_stays_unclaimed_can_be_chosen() -> None:
+    ledger = EnergyLedger(hold_s=5.0)
+    ledger.add(0, 100, 110, 500)
+    ledger.add(0, 110, 114, 0)
+    assert ledger.idle_joules() == {0: 0}
+    ledger.add(0, 114, 115, 0)
+    assert ledger.idle_joules() == {0: 500}
+
+
+def test_a_curve_keeps_its_latest_points(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(energy, "MOST_POINTS", 2)
+    ledger = EnergyLedger()
+    ledger.set_running(A, [0], 1, at_s=0)
+    for at_s in range(4):
+        ledger.add(0, at_s, at_s + 1, 10)
+    assert ledger.claim(A, [0], 0, 1) is None, "its points are forgotten"
+    assert ledger.claim(A, [0], 2, 4) == pytest.approx(20)
+
+
+def test_of_two_models_that_change_each_change_counts() -> None:
+    ledger = EnergyLedger()
+    ledger.set_running(A, [0, 1], 1, at_s=100)
+    ledger.set_running(A, [0, 1], 1, at_s=101)
+    ledger.set_running(B, [1], 1, at_s=105)
+    ledger.set_running(A, [1], 2, at_s=108)
+    ledger.set_running(A, [1], 0, at_s=109)
+    ledger.set_running(A, [1], 0, at_s=109.5)
+    for gpu in (0, 1):
+        ledger.add(gpu, 100, 110, 100)
+    ledger.settle()
+    assert ledger.joules() == {
+        (0, A): pytest.approx(80),
+        (1, A): pytest.approx(50 + 15 + 10 * 2 / 3),
+        (1, B): pytest.approx(15 + 10 / 3 + 10),
+    }
+    assert ledger.idle_joules() == {0: pytest.approx(20), 1: 0}
