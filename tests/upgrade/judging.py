@@ -44,11 +44,14 @@ class Rehearsed:
     async def fault(self, call: str, paths: Iterable[str], change: str, expected: str) -> str | None:
         """Play it with fields changed; say what is not as expected."""
         paths = tuple(paths)
-        with tempfile.TemporaryDirectory() as home:
-            told, is_done = await with_changes(self.scene, call, paths, CHANGES[change], Path(home))
+        where = f"{self.scene.action} ({self.scene.when}), {call}:{','.join(paths)[:300]} {change}"
+        try:
+            with tempfile.TemporaryDirectory() as home:
+                told, is_done = await with_changes(self.scene, call, paths, CHANGES[change], Path(home))
+        except Exception as error:  # noqa: BLE001 - one case must not end the others
+            return f"{where}: {error!r}"
         as_ever = (told.refusal, evidence(told.answer)) == (self.told.refusal, evidence(self.told.answer))
         found = AS_EVER if as_ever else told.refusal or KNOWS_LESS
-        where = f"{self.scene.action} ({self.scene.when}), {call}:{','.join(paths)[:300]} {change}"
         if found != expected:
             return f"{where}: expected {expected!r}, and it is {found!r}: {told}"
         if not told.refusal and is_done is False:
