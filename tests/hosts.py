@@ -70,9 +70,9 @@ def family(first_model: str, second_model: str) -> HostReading:
     return HostReading(
         memory=HostMemory(total_bytes=128 * GIB, available_bytes=90 * GIB),
         processes=(
-            HostProcess(DAEMON_PID, ProcessRole.DAEMON, "llmster", 1, 300_000_000, 12.5),
+            HostProcess(DAEMON_PID, ProcessRole.DAEMON, "llmster", 300_000_000, 12.5),
             *(
-                HostProcess(pid, ProcessRole.ENGINE, "llama-server", DAEMON_PID, GIB, 100.25, MODELS + path)
+                HostProcess(pid, ProcessRole.ENGINE, "llama-server", GIB, 100.25, MODELS + path)
                 for pid, path in engines.items()
             ),
         ),

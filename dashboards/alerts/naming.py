@@ -29,7 +29,6 @@ DETAILS: Final = (
     "action",
 )
 """Labels of evidence that the annotation tells, in this order."""
-_TOLD: Final = ("cause", "evidence", "remedy")
 
 HOSTS: Final = Recording(
     f"daemon:llmster_host_memory_total_bytes:max{RECENT}",

@@ -44,7 +44,6 @@ class HostProcess:
     pid: int
     role: ProcessRole
     name: str | None = None
-    parent_pid: int | None = None
     resident_bytes: int | None = None
     cpu_seconds: float | None = None
     """User and system time since it started."""
@@ -159,7 +158,6 @@ def _describe(process: psutil.Process, role: ProcessRole) -> HostProcess:
             pid=process.pid,
             role=role,
             name=_try(process.name),
-            parent_pid=_try(process.ppid),
             resident_bytes=None if memory is None else memory.rss,
             cpu_seconds=None if times is None else times.user + times.system,
             model_path=model_path_of(_try(process.cmdline) or []) if role is ProcessRole.ENGINE else None,

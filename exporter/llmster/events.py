@@ -39,11 +39,8 @@ class PredictionStats(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     """As sent, also when no known value."""
     tokens_per_second: float | None = None
     time_to_first_token_s: float | None = None
-    total_time_s: float | None = None
-    """Never export: decode only on some engines, first token included on others."""
     prompt_tokens: int | None = None
     predicted_tokens: int | None = None
-    total_tokens: int | None = None
     draft_model: str | None = None
     draft_tokens: int | None = None
     draft_tokens_accepted: int | None = None
@@ -101,13 +98,13 @@ LogEvent: TypeAlias = PredictionInput | PredictionOutput | ServerLog | RuntimeLo
 
 
 class _Stats(msgspec.Struct, rename="camel", gc=False):
+    """`stats` of an output. Its totalTimeSec is not read: decode only on some engines, with the prompt on others."""
+
     stop_reason: str | None = None
     tokens_per_second: float | None = None
     time_to_first_token_sec: float | None = None
-    total_time_sec: float | None = None
     prompt_tokens_count: float | None = None
     predicted_tokens_count: float | None = None
-    total_tokens_count: float | None = None
     used_draft_model_key: str | None = None
     total_draft_tokens_count: float | None = None
     accepted_draft_tokens_count: float | None = None
@@ -228,10 +225,8 @@ def _clean(stats: _Stats | None) -> PredictionStats | None:
         stop_reason=stats.stop_reason,
         tokens_per_second=_positive(stats.tokens_per_second, _MAX_TOKENS_PER_S),
         time_to_first_token_s=_quantity(stats.time_to_first_token_sec),
-        total_time_s=_quantity(stats.total_time_sec),
         prompt_tokens=_count(stats.prompt_tokens_count),
         predicted_tokens=_count(stats.predicted_tokens_count),
-        total_tokens=_count(stats.total_tokens_count),
         draft_model=stats.used_draft_model_key,
         draft_tokens=_count(stats.total_draft_tokens_count),
         draft_tokens_accepted=_count(stats.accepted_draft_tokens_count),

@@ -49,11 +49,6 @@ class AnswerReader:
             self.unread = "content type"
 
     @property
-    def is_stream(self) -> bool:
-        """Whether the answer is a stream of events."""
-        return self._events is not None
-
-    @property
     def skipped(self) -> int:
         """Events that were too long to read."""
         return self._events.skipped if self._events is not None else 0

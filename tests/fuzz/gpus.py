@@ -68,7 +68,7 @@ def _host(choices: Choices) -> HostReading:
         processes=(
             HostProcess(daemon_pid, ProcessRole.DAEMON, "llmster"),
             *(
-                HostProcess(pid, ProcessRole.ENGINE, "llama-server", parents[pid], model_path=path)
+                HostProcess(pid, ProcessRole.ENGINE, "llama-server", model_path=path)
                 for pid, path in engines.items()
             ),
         ),

@@ -156,7 +156,6 @@ class Hour:
             time_to_first_token_s=0.05,
             prompt_tokens=prompt_tokens,
             predicted_tokens=shape.tokens,
-            total_tokens=prompt_tokens + shape.tokens,
         )
         return PredictionOutput(now_ms, name, shape.output, stats)
 

@@ -107,7 +107,6 @@ class SimulatedHost(_Simulated):
                 pid=instance.pid,
                 role=ProcessRole.ENGINE,
                 name=ENGINE_NAME,
-                parent_pid=daemon.pid,
                 resident_bytes=instance.model.size_bytes // 8,
                 cpu_seconds=instance.cpu.seconds(daemon.clock.now_s),
                 model_path=f"/simulated/models/{instance.model.path}",

@@ -30,7 +30,7 @@ def test_the_evidence_of_each_cause_is_recorded_as_shipped(shipped: dict[str, An
         rule = shipped[made.name]
         assert made.name.partition(":")[0] == ("daemon" if cause.of_daemon else "gpu")
         assert rule["labels"] == dict(made.fixed)
-        assert rule["labels"].keys() == set(naming._TOLD)
+        assert rule["labels"].keys() == {"cause", "evidence", "remedy"}
         assert rule["expr"] == made.expr.text
         assert set(made.labels) == (cause.evidence.labels or frozenset()) | rule["labels"].keys()
 

@@ -23,12 +23,11 @@ from tests.exporter.pipeline.predicting import END, USER, given_input, given_out
 # --- times
 
 
-def test_published_mlx_output_ignores_the_total_time() -> None:
+def test_published_mlx_output_lasts_until_its_last_token_by_its_rate() -> None:
     prediction = one(
         "pong",
         tokens_per_second=131.135,
         time_to_first_token_s=0.598,
-        total_time_s=0.016,
         prompt_tokens=19,
         predicted_tokens=2,
     )
@@ -39,9 +38,7 @@ def test_published_mlx_output_ignores_the_total_time() -> None:
 
 
 def test_published_old_llama_cpp_output_has_the_same_duration_rule() -> None:
-    prediction = one(
-        "x", tokens_per_second=2.04, time_to_first_token_s=15.08, total_time_s=4.903, predicted_tokens=10
-    )
+    prediction = one("x", tokens_per_second=2.04, time_to_first_token_s=15.08, predicted_tokens=10)
     assert prediction.duration_s == pytest.approx(15.08 + 10 / 2.04)
 
 

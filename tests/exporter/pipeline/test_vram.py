@@ -40,7 +40,7 @@ def host(daemon_pid: int, *engines: int) -> HostReading:
     return HostReading(
         processes=(
             HostProcess(daemon_pid, ProcessRole.DAEMON, "llmster"),
-            *(HostProcess(pid, ProcessRole.ENGINE, "llama-server", daemon_pid) for pid in engines),
+            *(HostProcess(pid, ProcessRole.ENGINE, "llama-server") for pid in engines),
         ),
         parents=tuple((pid, daemon_pid) for pid in engines),
     )
@@ -154,7 +154,7 @@ def test_what_no_instance_can_be_named_for_is_summed_by_gpu_and_listed() -> None
 
 def test_a_models_path_on_a_command_line_ties_an_engine_to_its_instance() -> None:
     engines = tuple(
-        HostProcess(pid, ProcessRole.ENGINE, "llama-server", 10, model_path=f"/models/{path}")
+        HostProcess(pid, ProcessRole.ENGINE, "llama-server", model_path=f"/models/{path}")
         for pid, path in ((11, "a/a.gguf"), (12, "b/b.gguf"))
     )
     seen = HostReading(
