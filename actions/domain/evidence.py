@@ -25,15 +25,15 @@ class Lack:
     when: str = ""
     """The situation in which the fields are read; "" always."""
 
-    def is_hit(self, gone: Collection[str]) -> bool:
-        """Tell whether one of the fields is among those that are gone, or inside one of them."""
-        inside = tuple(f"{field}." for field in gone)
-        return any(field in gone or field.startswith(inside) for field in self.fields)
+    def is_hit(self, field: str) -> bool:
+        """Tell whether a field that cannot be read is one of these, or one of these is inside it."""
+        if self.effect == AS_EVER:
+            return field in self.fields
+        return any(own == field or own.startswith(f"{field}.") for own in self.fields)
 
 
 Evidence = tuple[Lack, ...]
-"""Of one action; the first lack that applies decides."""
-
+"""Of one action; of a field the first lack that applies decides."""
 
 LISTED = ("type", "modelKey", "identifier", "instanceReference")
 """Of listLoaded: without one of them an instance is listed and cannot be read, and may be any."""
@@ -63,5 +63,11 @@ def as_ever(call: str, *paths: str, when: str = "") -> Lack:
 
 
 def lacking(evidence: Evidence, gone: Collection[str], when: str = "") -> Lack | None:
-    """Tell what becomes of an action in a situation when these fields, and all inside them, are gone."""
-    return next((lack for lack in evidence if lack.when in {"", when} and lack.is_hit(gone)), None)
+    """Tell what becomes of an action in a situation when these fields cannot be read; None where it does all the same.
+
+    A refusal counts before less knowledge, and of two the one that is declared first.
+    """
+    read = [lack for lack in evidence if lack.when in {"", when}]
+    deciding = [next((lack for lack in read if lack.is_hit(field)), None) for field in gone]
+    found = [lack for lack in read if lack in deciding and lack.effect != AS_EVER]
+    return min(found, key=lambda lack: lack.effect == KNOWS_LESS, default=None)

@@ -16,7 +16,7 @@ from actions.commands.fit import Fit
 from actions.commands.probe import CHAT
 from actions.commands.reconciler import Reconciler
 from actions.commands.registry import ACTIONS
-from actions.domain.evidence import AS_EVER, Evidence, Lack, lacking
+from actions.domain.evidence import Evidence, Lack, lacking
 from exporter.catalogue import CATALOGUE, Metric
 from exporter.llmster import events
 from exporter.llmster.commands import LoadMessage
@@ -107,7 +107,7 @@ def impaired(fields: Collection[str]) -> dict[str, tuple[Lack, ...]]:
             dict.fromkeys(
                 lack
                 for when in dict.fromkeys(("", *(lack.when for lack in evidence)))
-                if (lack := lacking(evidence, fields, when)) is not None and lack.effect != AS_EVER
+                if (lack := lacking(evidence, fields, when)) is not None
             )
         )
         for action, evidence in EVIDENCE.items()

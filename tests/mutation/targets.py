@@ -27,9 +27,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _ACTIONS + "domain/test_load_options.py",
         _ACTIONS + "domain/test_policy.py",
     ),
-    "actions/domain/evidence.py": (
-        "tests/upgrade/test_oracle.py::test_a_changed_field_is_found_in_recorded_frames",
-    ),
+    "actions/domain/evidence.py": (_ACTIONS + "domain/test_evidence.py",),
     "actions/domain/policy.py": (_ACTIONS + "domain/test_policy.py",),
     "actions/domain/preflight.py": (_ACTIONS + "domain/test_preflight.py",),
     "actions/domain/rate_limit.py": (_ACTIONS + "domain/test_rate_limit.py",),
