@@ -65,9 +65,19 @@ def as_ever(call: str, *paths: str, when: str = "") -> Lack:
 def lacking(evidence: Evidence, gone: Collection[str], when: str = "") -> Lack | None:
     """Tell what becomes of an action in a situation when these fields cannot be read; None where it does all the same.
 
-    A refusal counts before less knowledge, and of two the one that is declared first.
+    A refusal counts before less knowledge, and of two the one that is declared first. An answer that is not needed,
+    because another tells the same, makes nobody know less.
     """
     read = [lack for lack in evidence if lack.when in {"", when}]
-    deciding = [next((lack for lack in read if lack.is_hit(field)), None) for field in gone]
-    found = [lack for lack in read if lack in deciding and lack.effect != AS_EVER]
-    return min(found, key=lambda lack: lack.effect == KNOWS_LESS, default=None)
+    deciding = {field: next((lack for lack in read if lack.is_hit(field)), _NEEDED_BY_NONE) for field in gone}
+    spared = {_call(field) for field, lack in deciding.items() if lack.effect == AS_EVER and lack.fields}
+    found = [lack for lack in read if lack in deciding.values() and lack.effect != AS_EVER]
+    counted = [lack for lack in found if lack.effect != KNOWS_LESS or _call(lack.fields[0]) not in spared]
+    return min(counted, key=lambda lack: lack.effect == KNOWS_LESS, default=None)
+
+
+_NEEDED_BY_NONE: Final = Lack((), AS_EVER)
+
+
+def _call(field: str) -> str:
+    return field.rpartition(":")[0]

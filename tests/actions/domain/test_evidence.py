@@ -43,7 +43,15 @@ def test_what_is_inside_a_field_that_is_gone_is_gone_too() -> None:
 def test_of_several_fields_a_refusal_counts_and_the_first_of_them() -> None:
     assert effect("load:info.ttl", "models:path.deep") == "timeout"
     assert effect("models:path.deep", "models:key") == "not-found"
-    assert effect("load:info", "load:info.id", "load:info.ttl") == "knows less"
+    assert effect("config:fields", "models:path") == "knows less"
+
+
+def test_an_answer_that_another_stands_in_for_makes_nobody_know_less() -> None:
+    assert effect("load:info", "load:info.id", "load:info.ttl") is None
+    assert effect("load:info.ttl", "load:info.id") is None
+    assert effect("load:info.ttl", "load:unknown") == "knows less"
+    assert effect("load:info.ttl", "load:info.id", "models:path") == "knows less"
+    assert effect("load:info", "models:key") == "not-found"
 
 
 def test_a_situation_adds_what_is_read_only_then() -> None:
