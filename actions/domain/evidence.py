@@ -65,8 +65,8 @@ def as_ever(call: str, *paths: str, when: str = "") -> Lack:
 def lacking(evidence: Evidence, gone: Collection[str], when: str = "") -> Lack | None:
     """Tell what becomes of an action in a situation when these fields cannot be read; None where it does all the same.
 
-    A refusal counts before less knowledge, and of two the one that is declared first. An answer that is not needed,
-    because another tells the same, makes nobody know less.
+    A refusal counts before less knowledge, and of two the one that is declared first. An answer that another one stands
+    in for takes no knowledge away.
     """
     read = [lack for lack in evidence if lack.when in {"", when}]
     deciding = {field: next((lack for lack in read if lack.is_hit(field)), _NEEDED_BY_NONE) for field in gone}

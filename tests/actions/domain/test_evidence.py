@@ -46,7 +46,7 @@ def test_of_several_fields_a_refusal_counts_and_the_first_of_them() -> None:
     assert effect("config:fields", "models:path") == "knows less"
 
 
-def test_an_answer_that_another_stands_in_for_makes_nobody_know_less() -> None:
+def test_an_answer_that_another_stands_in_for_takes_no_knowledge_away() -> None:
     assert effect("load:info", "load:info.id", "load:info.ttl") is None
     assert effect("load:info.ttl", "load:info.id") is None
     assert effect("load:info.ttl", "load:unknown") == "knows less"
