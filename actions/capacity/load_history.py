@@ -16,6 +16,7 @@ from typing import Final
 from actions.domain.correction import USED, Sample
 from actions.domain.preflight import Learned, MemoryReading
 from actions.store.database import Storage
+from actions.store.sizes import MAX_MARK_CHARS
 
 REMEMBERED: Final = 5
 """The ratio is the median of so many loads of a model: an engine update changes it, one odd load must not."""
@@ -62,7 +63,9 @@ class LoadHistory:
     async def remember(
         self, *, daemon: str, model: str, instance_reference: str, estimated_bytes: int, measured: Measured
     ) -> None:
-        """Keep one load. Raises StorageFailed."""
+        """Keep one load, of names of ordinary length. Raises StorageFailed."""
+        if max(len(model), len(instance_reference)) > MAX_MARK_CHARS:
+            return
         values = (
             daemon,
             instance_reference,

@@ -15,6 +15,7 @@ from actions.domain.evidence import knows_less, refuses
 from actions.domain.policy import Facts
 from actions.domain.timeouts import sleep_unless
 from actions.store.operations import Operation
+from actions.store.sizes import mark
 from exporter.llmster import rest_commands, transfers
 from exporter.llmster.errors import (
     CallFailed,
@@ -133,7 +134,7 @@ class DownloadAction(Action[Download]):
             "download": option.download_identifier,
             "size_bytes": option.size_bytes,
             "pid": self.daemon.process_id(),
-            "models": sorted(model.model_key for model in await self._models()),
+            "models": sorted(mark(model.model_key) for model in await self._models()),
         }
         await self.tools.operations.start(operation, before)
         operation.phase, operation.progress = "downloading", 0.0
@@ -180,7 +181,7 @@ class DownloadAction(Action[Download]):
     async def _arrived(self, operation: Operation, command: Download) -> Result | None:
         """Look for a model that was not on the disk before. Raises Problem."""
         known = set(operation.before.get("models", ()))
-        new = [model.model_key for model in await self._models() if model.model_key not in known]
+        new = [model.model_key for model in await self._models() if mark(model.model_key) not in known]
         named = [key for key in new if command.model.rpartition("/")[2].casefold() in key.casefold()]
         if not named:
             return None

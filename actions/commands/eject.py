@@ -6,6 +6,7 @@ import time
 
 from actions.commands.action import Action, Result
 from actions.commands.daemon_session import Cancelled, find
+from actions.commands.recovery import noted
 from actions.commands.unload import unload
 from actions.domain.command import Eject
 from actions.domain.errors import not_found
@@ -81,7 +82,7 @@ class EjectAction(Action[Eject]):
             raise busy(target.identifier, queued)
         before = {
             "pid": self.daemon.process_id(),
-            "references": {target.instance_reference: target.identifier},
+            "references": noted([target]),
         }
         await self.tools.operations.start(operation, before)
         operation.phase = "ejecting"

@@ -7,12 +7,14 @@ import time
 
 from actions.commands.action import Action, Result
 from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, UNREADABLE
+from actions.commands.recovery import noted
 from actions.commands.unload import unload
 from actions.domain.command import EjectAll
 from actions.domain.errors import Problem
 from actions.domain.evidence import LISTED, STATE, knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
+from actions.store.sizes import mark
 from exporter.catalogue import actions as rows
 from exporter.llmster.state import InstanceInfo, Listing
 
@@ -53,7 +55,7 @@ class EjectAllAction(Action[EjectAll]):
             left = await self.daemon.instances(optional_within_s=OPTIONAL_S)
             before = {
                 "pid": self.daemon.process_id(),
-                "references": {info.instance_reference: info.identifier for info in left.read},
+                "references": noted(left.read),
             }
             await self.tools.operations.start(operation, before)
             ended = await self._in_flight(left)
@@ -64,7 +66,7 @@ class EjectAllAction(Action[EjectAll]):
                 command.ACTION,
                 by=sum(ended.get(name, 0) for name in ejected),
             )
-            names = [info.identifier for info in left.read]
+            names = [mark(info.identifier) for info in left.read]
             if not left.is_complete:
                 raise Problem("not-verified", UNREADABLE, still_loaded=names)
             if names:

@@ -10,7 +10,7 @@ from actions.capacity.load_history import measure
 from actions.commands import load_plan
 from actions.commands.action import Action, Result
 from actions.commands.daemon_session import Cancelled
-from actions.commands.recovery import LOST
+from actions.commands.recovery import LOST, noted
 from actions.commands.unload import unload
 from actions.domain.command import Load
 from actions.domain.errors import Problem, from_daemon
@@ -85,7 +85,7 @@ class LoadAction(Action[Load]):
         """Note what recovery needs: the instance references, and the daemon's pid."""
         return {
             "pid": self.daemon.process_id(),
-            "references": {info.instance_reference: info.identifier for info in plan.instances},
+            "references": noted(plan.instances),
         }
 
     async def _replace(self, operation: Operation, plan: LoadPlan, name: str) -> str | None:

@@ -17,6 +17,7 @@ from actions.domain.command import Load
 from actions.domain.errors import Problem
 from actions.domain.timeouts import Timeouts, sleep_unless
 from actions.store.operations import Operation
+from actions.store.sizes import mark
 from exporter.llmster import rest
 from exporter.llmster.errors import (
     ConnectionLost,
@@ -32,6 +33,11 @@ MISSES: Final = 2
 """A load counts as abandoned after so many readings in a row without it."""
 LOST: Final = (ConnectionLost, DaemonStalled, DaemonUnreachable, ProtocolViolation)
 """What leaves open whether the daemon has done it: no answer came, or none that can be read."""
+
+
+def noted(instances: Iterable[InstanceInfo]) -> dict[str, str]:
+    """Write down instances, name by reference, so that they are known again after a restart of this service."""
+    return {mark(info.instance_reference): mark(info.identifier) for info in instances}
 
 
 class Recovery:
@@ -137,17 +143,18 @@ class Recovery:
                 if time.monotonic() - seen_since > self._timeouts.verify_s:
                     break
             await asyncio.sleep(self._timeouts.poll_s)
+        name = mark(identifier)
         raise Problem(
             "not-verified",
-            f"{identifier} {still}" + (f" ({cause})" if cause is not None else ""),
-            still_loaded=[identifier],
+            f"{name} {still}" + (f" ({cause})" if cause is not None else ""),
+            still_loaded=[name],
         )
 
     async def ejected(self, operation: Operation, *, everything: bool = False) -> dict[str, Any]:
         """Find out, after a restart of this service, whether an eject finished. Raises Problem."""
         references: dict[str, str] = dict(operation.before.get("references", {}))
         snapshot = await self.until_readable(operation)
-        present = {one.info.instance_reference: one.info.identifier for one in snapshot.instances}
+        present = noted(one.info for one in snapshot.instances)
         left = (
             sorted(present.values())
             if everything
@@ -191,7 +198,7 @@ class Recovery:
         known = before.get("references", {})
         base = command.model.partition("@")[0]
         for info in instances:
-            if info.instance_reference in known or base not in {info.model_key, info.path}:
+            if mark(info.instance_reference) in known or base not in {info.model_key, info.path}:
                 continue
             wanted = command.instance_id or info.model_key
             if info.identifier == wanted or info.identifier.startswith(f"{wanted}:"):

@@ -21,6 +21,9 @@ TYPE_PREFIX: Final = "urn:daemonpulse:problem:"
 
 MEDIA_TYPE: Final = "application/problem+json"
 
+MAX_PART_CHARS: Final = 4096
+"""Of an error's words, which may be a daemon's."""
+
 TITLES: Final[Mapping[str, tuple[int, str]]] = {
     "bad-request": (400, "The request cannot be read"),
     "unauthorized": (401, "A token is needed"),
@@ -85,8 +88,8 @@ class Problem(Exception):
     ) -> None:
         self.slug = slug
         self.status, self.title = TITLES[slug]
-        self.parts = parts
-        self.detail = "".join(map(str, parts))
+        self.parts = tuple(part[:MAX_PART_CHARS] if isinstance(part, str) else part for part in parts)
+        self.detail = "".join(map(str, self.parts))
         self.headers = dict(headers or {})
         self.extra = extra
         super().__init__(self.detail)
@@ -125,7 +128,7 @@ def invalid(parameter: str, value: object, *fix: str | Param) -> Problem:
 
 def not_found(kind: str, name: str, known: tuple[str, ...] = ()) -> Problem:
     """Say what is not there, and what is."""
-    some = f"; there is {', '.join(known[:10])}" if known else ""
+    some = f"; there is {', '.join(one[:200] for one in known[:10])}" if known else ""
     return Problem("not-found", f"{kind} {name[:200]} is not known{some}", kind=kind, name=name[:200])
 
 

@@ -10,6 +10,8 @@ from typing import Any, Final
 
 MAX_TEXT_CHARS: Final = 512
 """Of a name, subject or address in the audit."""
+MAX_MARK_CHARS: Final = 200
+"""Of an instance's reference or name, as it is kept to know it again."""
 MAX_DETAIL_BYTES: Final = 16 * 1024
 """Of one audit row's detail, as JSON."""
 MAX_RESULT_BYTES: Final = 128 * 1024
@@ -28,6 +30,13 @@ def text(value: str) -> str:
     """Cut a text to MAX_TEXT_CHARS, and make it one that every database takes."""
     short = value if len(value) <= MAX_TEXT_CHARS else f"{value[: MAX_TEXT_CHARS - 1]}…"
     return short.encode("utf-8", "backslashreplace").decode()
+
+
+def mark(value: str) -> str:
+    """Return a short text as it is, and for a long one, which a daemon may choose, one that tells it from others."""
+    if len(value) <= MAX_MARK_CHARS:
+        return value
+    return f"{value[:64]}…{hashlib.sha256(value.encode('utf-8', 'backslashreplace')).hexdigest()[:32]}"
 
 
 def bounded(value: Mapping[str, Any], most_bytes: int) -> tuple[dict[str, Any], str]:
