@@ -94,6 +94,14 @@ def _without_comments(text: str) -> list[str]:
     return [line for line in text.splitlines() if not line.startswith("#")]
 
 
+@pytest.mark.parametrize("jump", ["tracesToLogsV2", "tracesToMetrics"])
+def test_a_jump_from_a_span_looks_around_it(jump: str) -> None:
+    """A span may be shorter than the interval between two scrapes: its own range would show an empty graph."""
+    told = SOURCES["daemonpulse-tempo"]["jsonData"][jump]
+    assert re.fullmatch(r"-\d+m", told["spanStartTimeShift"])
+    assert re.fullmatch(r"\d+m", told["spanEndTimeShift"])
+
+
 def test_the_link_to_metrics_asks_for_one_there_is() -> None:
     queries = SOURCES["daemonpulse-tempo"]["jsonData"]["tracesToMetrics"]["queries"]
     names = {metric.name for metric in CATALOGUE}
