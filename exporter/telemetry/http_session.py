@@ -5,6 +5,7 @@ The SDK counts every status below 400 as delivered and reads an answer whole, wh
 
 from __future__ import annotations
 
+import http.client
 import io
 import time
 from collections.abc import Callable
@@ -13,13 +14,67 @@ from typing import Any, Final
 
 import requests
 from requests.adapters import HTTPAdapter
+from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
+from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3.exceptions import HTTPError
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
 """A partial_success is some hundred bytes."""
 CONNECT_S: Final = 2.0
 """For each address of the receiver; they are tried one after another."""
 _BODY_S: Final = 10.0
-"""Time for the body of an answer, however slowly it comes."""
+"""Time for the body of an answer, however slowly it comes; and for an answer as a whole, after its first wait."""
+
+
+class _Hurried(io.RawIOBase):
+    """A socket's bytes, up to a point in time: its own timeout is per read, and a byte now and then would go on."""
+
+    def __init__(self, sock: Any) -> None:
+        super().__init__()
+        self._sock = sock
+        self._raw = sock.makefile("rb", buffering=0)
+        self._deadline = time.monotonic() + (sock.gettimeout() or _BODY_S) + _BODY_S
+
+    def readable(self) -> bool:
+        """Say that it can be read."""
+        return True
+
+    def readinto(self, buffer: Any) -> int | None:
+        """Read what there is. Raises TimeoutError when the time is up."""
+        if time.monotonic() > self._deadline:
+            raise TimeoutError("the answer comes too slowly")
+        count: int | None = self._raw.readinto(buffer)
+        return count
+
+    def close(self) -> None:
+        """Close it."""
+        self._raw.close()
+        super().close()
+
+
+class _Response(http.client.HTTPResponse):
+    """An answer whose head and body have one deadline."""
+
+    def __init__(self, sock: Any, *arguments: Any, **keywords: Any) -> None:
+        super().__init__(sock, *arguments, **keywords)
+        self.fp.close()
+        self.fp = io.BufferedReader(_Hurried(sock))
+
+
+class _Connection(HTTPConnection):
+    response_class = _Response
+
+
+class _TlsConnection(HTTPSConnection):
+    response_class = _Response
+
+
+class _Pool(HTTPConnectionPool):
+    ConnectionCls = _Connection
+
+
+class _TlsPool(HTTPSConnectionPool):
+    ConnectionCls = _TlsConnection
 
 
 def bounded_session(hear: Callable[[requests.Response], None]) -> requests.Session:
@@ -36,6 +91,7 @@ class _BoundedAdapter(HTTPAdapter):
     def __init__(self, hear: Callable[[requests.Response], None]) -> None:
         super().__init__()
         self._hear = hear
+        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
 
     def send(self, *arguments: Any, **keywords: Any) -> requests.Response:
         """Send. Raises requests.RequestException, also for a redirect."""
@@ -45,6 +101,8 @@ class _BoundedAdapter(HTTPAdapter):
         raw = response.raw
         try:
             body, is_whole = _read(raw)
+        except HTTPError as error:  # urllib3's own; the exporters know those of requests
+            raise requests.exceptions.ReadTimeout(error, request=response.request) from error
         finally:
             raw.close()  # whatever was not read ends with its connection
         response.raw = io.BytesIO(body)

@@ -1,6 +1,11 @@
 """The session that OTLP leaves by: redirects are failures, and answers are read up to a bound."""
 
+import contextlib
 import gzip
+import itertools
+import socket
+import threading
+from collections.abc import Iterator
 
 import pytest
 import requests
@@ -62,3 +67,57 @@ def test_a_packed_answer_is_unpacked_up_to_its_bound() -> None:
     ):
         answer = session.post(receiver.url, data=b"", timeout=5)
     assert len(answer.content) == MAX_ANSWER_BYTES
+
+
+@contextlib.contextmanager
+def dribbling(start: bytes, again: bytes) -> Iterator[str]:
+    """A receiver whose answer goes on for ever, a little at a time, until it is left."""
+    over = threading.Event()
+    listener = socket.create_server(("127.0.0.1", 0))
+
+    def serve() -> None:
+        with contextlib.suppress(OSError), listener.accept()[0] as peer:
+            peer.recv(65536)
+            for part in itertools.chain([start], itertools.repeat(again)):
+                peer.sendall(part)
+                if over.wait(0.02):
+                    return
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}"
+    finally:
+        over.set()
+        thread.join()
+        listener.close()
+
+
+@pytest.mark.parametrize(
+    ("start", "again"),
+    [
+        (b"HTTP/1.1 200 OK\r\nX: ", b"y"),
+        (b"HTTP/1.1 200 OK\r\n", b"X: y\r\n"),
+        (b"", b"HTTP/1.1 100 Continue\r\n\r\n"),
+        (b"HTTP/1.1 200 OK\r\nTransfer-Encoding: chunked\r\n\r\n1", b";"),
+        (b"HTTP/1.1 503 No\r\nContent-Length: 99999\r\n\r\n", b"x"),
+    ],
+    ids=["a header", "headers", "continue", "a chunk's size", "a refusal"],
+)
+def test_a_receiver_that_answers_byte_by_byte_is_given_up(
+    start: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """The timeout of a socket is per read: a byte now and then would hold the exporter for as long as it comes."""
+    monkeypatch.setattr(http_session, "_BODY_S", 0.3)
+    given_up = threading.Event()
+
+    def export(url: str) -> None:
+        with bounded_session(lambda _: None) as session, contextlib.suppress(requests.RequestException):
+            session.post(url, data=b"", timeout=0.3)
+        given_up.set()
+
+    with dribbling(start, again) as url:
+        thread = threading.Thread(target=export, args=(url,), daemon=True)
+        thread.start()
+        assert given_up.wait(20)
+        thread.join()
