@@ -5,6 +5,7 @@ A sample that is old, or of several hosts at once, is rejected.
 
 from __future__ import annotations
 
+import asyncio
 import math
 from collections.abc import Sequence
 from typing import Any, Final
@@ -20,6 +21,8 @@ from exporter.llmster import http_body
 MAX_AGE_S: Final = 60.0
 """Prometheus serves samples up to 5 min old; free memory of so long ago decides nothing."""
 _TIMEOUT_S: Final = 5.0
+_ALL_S: Final = 10.0
+"""For all queries of one reading, however slowly their answers come."""
 
 
 class PrometheusMemory:
@@ -32,11 +35,18 @@ class PrometheusMemory:
 
     async def read(self, _daemon_pid: int | None, _loaded: Sequence[LoadedModel]) -> MemoryReading:
         """Read what was scraped last. Raises MemoryUnknown."""
-        async with httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as http:
-            totals, _ = await self._by_gpu(http, hardware.MEMORY_TOTAL)
-            free, age_s = await self._by_gpu(http, hardware.MEMORY_FREE)
-            processes = await self._query(http, self._select(hardware.PROCESS_MEMORY))
-            vram = await self._query(http, self._select(hardware.INSTANCE_VRAM, daemon=self._daemon))
+        try:
+            # httpx's timeout is per read, and a load waits here in the daemon's turn.
+            async with (
+                asyncio.timeout(_ALL_S),
+                httpx.AsyncClient(timeout=_TIMEOUT_S, trust_env=False) as http,
+            ):
+                totals, _ = await self._by_gpu(http, hardware.MEMORY_TOTAL)
+                free, age_s = await self._by_gpu(http, hardware.MEMORY_FREE)
+                processes = await self._query(http, self._select(hardware.PROCESS_MEMORY))
+                vram = await self._query(http, self._select(hardware.INSTANCE_VRAM, daemon=self._daemon))
+        except TimeoutError:
+            raise MemoryUnknown(f"Prometheus at {self._url} does not answer within {_ALL_S:g} s") from None
         if totals.keys() != free.keys():
             raise MemoryUnknown(f"Prometheus at {self._url} has not total and free memory of the same GPUs")
         held: dict[str, dict[int, int]] = {}
