@@ -1,6 +1,6 @@
-"""Play every action without each field of the daemon's answers, one after the other: `python -m tests.upgrade`.
+"""Play every action without each field of the daemon's answers that it needs, and without all others at once.
 
-Ends with 1 where an action does not do what it declares.
+`python -m tests.upgrade`; ends with 1 where an action does not do what it declares.
 """
 
 import asyncio
@@ -10,6 +10,7 @@ import sys
 import time
 from collections.abc import Sequence
 from concurrent.futures import ProcessPoolExecutor
+from itertools import repeat
 
 import click
 
@@ -18,39 +19,40 @@ from tests.upgrade.fields import CHANGES
 from tests.upgrade.judging import ANY_VALUE, Rehearsed
 
 
-async def _scene(number: int, changes: Sequence[str]) -> tuple[int, list[str]]:
+async def _scene(number: int, changes: Sequence[str], *, singly: bool) -> tuple[int, list[str]]:
     rehearsed = await Rehearsed.of(SCENES[number])
-    faults: list[str] = []
-    cases = [
-        (call, path, change)
-        for call, path in rehearsed.fields
+    played = [(call, [path]) for call, path in rehearsed.needed()]
+    others = rehearsed.others()
+    played += (
+        [(call, [path]) for call, paths in others.items() for path in paths] if singly else [*others.items()]
+    )
+    faults = [
+        await rehearsed.fault(call, paths, change, rehearsed.expected(call, paths[0]))
+        for call, paths in played
         for change in changes
-        if change != "retyped" or (call, path) not in ANY_VALUE
+        if change != "retyped" or (call, paths[0]) not in ANY_VALUE
     ]
-    for call, path, change in cases:
-        fault = await rehearsed.fault(call, [path], change, rehearsed.expected(call, path))
-        if fault is not None:
-            faults.append(fault)
-    return len(cases), faults
+    return len(faults), [fault for fault in faults if fault is not None]
 
 
-def _run(number: int, changes: Sequence[str]) -> tuple[int, list[str]]:
+def _run(number: int, changes: Sequence[str], singly: bool) -> tuple[int, list[str]]:  # noqa: FBT001 - mapped
     logging.disable(logging.CRITICAL)
-    return asyncio.run(_scene(number, changes))
+    return asyncio.run(_scene(number, changes, singly=singly))
 
 
 @click.command()
 @click.option("--action", "wanted", multiple=True, help="Only these actions.")
 @click.option("--change", "changes", multiple=True, type=click.Choice(list(CHANGES)), help="Only these.")
 @click.option("--jobs", default=os.cpu_count() or 1, show_default=True)
-def main(wanted: tuple[str, ...], changes: tuple[str, ...], jobs: int) -> None:
-    """Play all scenes and compare."""
+@click.option("--singly", is_flag=True, help="Change fields that are not declared one by one as well.")
+def main(*, wanted: tuple[str, ...], changes: tuple[str, ...], jobs: int, singly: bool) -> None:
+    """Play all scenes and compare. What an action does not declare is changed all at once, by call."""
     started_s = time.monotonic()
     chosen = [number for number, scene in enumerate(SCENES) if not wanted or scene.action in wanted]
     cases, faulty = 0, 0
     with ProcessPoolExecutor(jobs) as pool:
         for number, (played, faults) in zip(
-            chosen, pool.map(_run, chosen, [changes or tuple(CHANGES)] * len(chosen)), strict=True
+            chosen, pool.map(_run, chosen, repeat(changes or tuple(CHANGES)), repeat(singly)), strict=True
         ):
             cases, faulty = cases + played, faulty + len(faults)
             scene = SCENES[number]

@@ -36,6 +36,15 @@ class Rehearsed:
         """List the fields without which it does not do as ever."""
         return [field for field in self.fields if self.expected(*field) != AS_EVER]
 
+    def others(self) -> dict[str, list[str]]:
+        """List the fields without which it does as ever, by call."""
+        needed = set(self.needed())
+        found: dict[str, list[str]] = {}
+        for call, path in self.fields:
+            if (call, path) not in needed:
+                found.setdefault(call, []).append(path)
+        return found
+
     def expected(self, call: str, path: str) -> str:
         """Say what it does without a field, by what it declares."""
         lack = lacking(upgrade.EVIDENCE[self.scene.action], [f"{call}:{path}"], self.scene.when)

@@ -16,14 +16,6 @@ SINGLES = 3
 """Fields tried by themselves in each scene."""
 
 
-def by_call(fields: list[tuple[str, str]]) -> dict[str, list[str]]:
-    """Group paths."""
-    found: dict[str, list[str]] = {}
-    for call, path in fields:
-        found.setdefault(call, []).append(path)
-    return found
-
-
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: f"{scene.action} {scene.when}".strip())
 async def test_an_action_does_without_a_field_what_it_declares(scene: Scene) -> None:
     rehearsed = await Rehearsed.of(scene)
@@ -38,8 +30,7 @@ async def test_an_action_does_without_a_field_what_it_declares(scene: Scene) -> 
 @pytest.mark.parametrize("scene", SCENES, ids=lambda scene: f"{scene.action} {scene.when}".strip())
 async def test_what_an_action_does_not_declare_may_all_be_gone_at_once(scene: Scene) -> None:
     rehearsed = await Rehearsed.of(scene)
-    needed = set(rehearsed.needed())
-    others = by_call([field for field in rehearsed.fields if field not in needed])
+    others = rehearsed.others()
     most = max(others, key=lambda call: len(others[call]))
     for call in {most, Random(scene.action).choice(sorted(others))}:
         fault = await rehearsed.fault(call, others[call], "deleted", "")
