@@ -37,11 +37,12 @@ class Rehearsed:
         return [field for field in self.fields if self.expected(*field) != AS_EVER]
 
     def others(self) -> dict[str, list[str]]:
-        """List the fields without which it does as ever, by call."""
-        needed = set(self.needed())
+        """List the fields without which it does as ever, by call; what is inside a needed one goes with it."""
+        needed = {f"{call}:{path}" for call, path in self.needed()}
+        inside = tuple(f"{field}." for field in needed)
         found: dict[str, list[str]] = {}
         for call, path in self.fields:
-            if (call, path) not in needed:
+            if f"{call}:{path}" not in needed and not f"{call}:{path}".startswith(inside):
                 found.setdefault(call, []).append(path)
         return found
 
