@@ -34,8 +34,8 @@ SCOPE: Final = InstrumentationScope("daemonpulse", metadata.version("daemonpulse
 _SAMPLED: Final = TraceFlags(TraceFlags.SAMPLED)
 PROVIDER: Final = "lmstudio"
 _NS: Final = 1_000_000_000
-SHORTEST_QUEUE_NS: Final = 10_000_000
-"""A shorter wait is the passing on of a request, and no queue."""
+SHORTEST_QUEUE_NS: Final = 100_000_000
+"""A shorter wait may be the passing on of a request on a busy host, and no queue."""
 _OK: Final = Status(StatusCode.UNSET)
 
 Attributes = dict[str, str | bool | int | float | Sequence[str]]

@@ -4,6 +4,7 @@ Knows no route. Storage is an SQLite database in memory with the real tables; co
 stepped by hand.
 """
 
+import asyncio
 import re
 import sqlite3
 from collections.abc import Callable, Coroutine, MutableMapping
@@ -153,7 +154,7 @@ def front_door(choices: Choices) -> None:
 
     path = choices.pick(("/v1/x", "/mcp/files", "/"))
     door = RequestGuard(app, hosts=LOOPBACK_NAMES | {"box.lan"})
-    _step(door({"type": "http", "method": "GET", "headers": headers, "path": path}, receive, send))
+    asyncio.run(door({"type": "http", "method": "GET", "headers": headers, "path": path}, receive, send))
     shown = host.decode("latin-1")
     is_ours = bool(headers and headers[0][0] == b"host") and bool(
         re.fullmatch(rf"{_NAME}(?::[0-9]*)?", shown, re.IGNORECASE)

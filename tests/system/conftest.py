@@ -62,7 +62,11 @@ class Scraper:
     async def get(self, path: str = "/metrics", **headers: str) -> httpx.Response:
         """GET a path; header names take _ for -."""
         named = {name.replace("_", "-"): value for name, value in headers.items()}
-        return await self.http.get(self.url + path, headers=named)
+        try:
+            return await self.http.get(self.url + path, headers=named)
+        except (httpx.ReadError, httpx.RemoteProtocolError):
+            # As every scraper does (Go's net/http): the connection was kept, and ended as it was used again.
+            return await self.http.get(self.url + path, headers=named)
 
     async def scrape(self, path: str = "/metrics", *, timeout_s: float = 10) -> Scraped:
         """Scrape as Prometheus does, with its timeout header."""

@@ -154,7 +154,8 @@ async def test_a_prediction_of_the_sdk_is_one_trace_with_exact_phases_below_the_
     assert attributes(joined.attributes)["daemonpulse.client"] == "ci"
     assert attributes(joined.attributes)["daemonpulse.timing"] == "exact"
     parts = [span for span in spans if span.parent_span_id == joined.span_id]
-    assert [span.name for span in parts] == ["prefill", "reasoning", "answer"]
+    # A busy host may pass it on late, which shows as a queue.
+    assert [span.name for span in parts if span.name != "queue"] == ["prefill", "reasoning", "answer"]
     assert {span.trace_id.hex() for span in parts} == {TRACE}
     starts = [joined.start_time_unix_nano, *(span.start_time_unix_nano for span in parts)]
     assert starts == sorted(starts)

@@ -39,6 +39,7 @@ class PolicyWatch:
         self._metrics = metrics
         self._judged: object = None
         self._seen: object = None
+        self._looking = asyncio.Lock()
         self.problem: str | None = None
         """Why the present file is not in force; None if it is."""
 
@@ -83,7 +84,11 @@ class PolicyWatch:
                 self._report(f"internal error: {type(error).__name__}: {error}")
 
     async def look(self, take: Take) -> None:
-        """Look once; apply the file if it changed and is stable."""
+        """Look once; apply the file if it changed and is stable. One look at a time: the last one decides."""
+        async with self._looking:
+            await self._look(take)
+
+    async def _look(self, take: Take) -> None:
         mark = await asyncio.to_thread(signature_of, self.path)
         settled = mark == self._seen
         self._seen = mark

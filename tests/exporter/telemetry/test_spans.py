@@ -108,7 +108,7 @@ def test_the_next_turn_links_to_the_one_before_and_shares_its_conversation() -> 
     assert not first.links
 
 
-@pytest.mark.parametrize(("late_s", "queued_s"), [(3.0, 2.5), (0.505, None), (0.2, None)])
+@pytest.mark.parametrize(("late_s", "queued_s"), [(3.0, 2.5), (0.59, None), (0.2, None)])
 def test_a_wait_that_the_tap_saw_is_a_queue_and_no_prefill(late_s: float, queued_s: float | None) -> None:
     [made] = predictions(("hi", "<think>x</think>y", STATS))
     assert made.start_ns is not None
