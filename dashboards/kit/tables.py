@@ -161,7 +161,7 @@ def traces(title: str, ask: str, query: TraceQuery, *, columns: Sequence[Column]
         [replace(query, query=f"{query.query} | select({asked}) with (most_recent=true)")],
         columns,
         [column.source for column in columns],
-        hidden=[TRACE_ID],
+        order=[*(_TEMPOS.get(column.source, column.source) for column in columns), TRACE_ID],
         first=[{"id": "convertFieldType", "options": {"fields": {}, "conversions": numbers}}],
         sort=[{"displayName": largest, "desc": True}],
     )
@@ -183,11 +183,14 @@ def _listed(
     *,
     sort: list[Json],
     first: list[Json],
-    hidden: Sequence[str] = (),
+    order: Sequence[str] = (),
     none: str = NO_VALUE,
 ) -> Viz:
-    """Show the fields with these names as the columns, in their order, and nothing else."""
-    kept = [*(_TEMPOS.get(name, name) for name in names), *hidden]
+    """Show the fields with these names as the columns, in their order, and nothing else.
+
+    `order` are the names that Grafana puts them in order by, where they have others, and those of hidden fields.
+    """
+    kept = list(order or names)
     organize: Json = {
         "indexByName": {name: position for position, name in enumerate(kept)},
         "includeByName": {},

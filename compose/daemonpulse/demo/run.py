@@ -261,7 +261,9 @@ class Demo:
             while not any(end.done() for end in ends) and (deadline is None or time.monotonic() < deadline):
                 try:
                     line = pulse.line(await samples(http, self.urls["exporter"]), now_s=time.monotonic())
-                except httpx.TransportError as error:  # a busy host, or a signal that just ended the exporter
+                except httpx.TransportError as error:
+                    if any(end.done() for end in ends):
+                        break  # a signal ended the exporter between two checks
                     line = f"no answer from the exporter ({type(error).__name__})"
                 if sys.stdout.isatty():
                     columns = shutil.get_terminal_size().columns
