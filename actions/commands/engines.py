@@ -92,7 +92,6 @@ class UpdateEngineAction(Action[UpdateEngine]):
     EVIDENCE = (
         refuses("daemon-unreadable", "searchRuntimeExtensions", "extensions"),
         refuses("not-found", "searchRuntimeExtensions", "extensions.name", "extensions.version"),
-        refuses("not-verified", "downloadRuntimeExtension", "type"),
         refuses("not-verified", "listEngines", "name", "version"),
         refuses("daemon-unreadable", "getEngineSelections", *SELECTED),
     )

@@ -6,9 +6,12 @@ What to call and how often is decided by session.py, within the polling budget.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import Mapping
-from typing import Any
+from collections.abc import AsyncIterator, Mapping
+from typing import Any, TypeVar
 
+import msgspec
+
+from exporter.llmster import lenient
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.load_config import LoadConfig, load_config_of, read_fields
@@ -26,6 +29,8 @@ from exporter.llmster.state import (
 )
 from exporter.llmster.wire.channel import Channel
 from exporter.llmster.wire.connection import Connection, decode
+
+M = TypeVar("M", bound=msgspec.Struct)
 
 
 async def version(system: Connection, *, timeout_s: float | None = None) -> DaemonVersion:
@@ -142,6 +147,20 @@ async def engines(
 async def stream_logs(diagnostics: Connection) -> Channel:
     """Open diagnostics.streamLogs: all event types on one subscription, no history."""
     return await diagnostics.open_channel("streamLogs")
+
+
+async def messages(channel: Channel, shape: type[M], what: str, odd: Counter[str]) -> AsyncIterator[M]:
+    """Read a channel to its end; a message that cannot be read costs only itself, and is counted in `odd` as `what`.
+
+    So what the daemon works on can still be cancelled, and its end is seen.
+    """
+    async for raw in channel:
+        try:
+            message, _ = lenient.decode(raw, shape)
+        except UNDECODABLE:
+            odd[what] += 1
+        else:
+            yield message
 
 
 def _reference(instance_reference: str) -> dict[str, str]:

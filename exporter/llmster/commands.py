@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
@@ -22,7 +23,7 @@ from exporter.llmster.domains import BY_NAME, DOMAINS
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
 from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, Listing, ProcessingState
 from exporter.llmster.wire.channel import Channel
-from exporter.llmster.wire.connection import Connection, decode
+from exporter.llmster.wire.connection import Connection
 
 Namespace = Literal["llm", "embedding"]
 """Of the domains whose models can be loaded here; domains.py has all of them."""
@@ -142,7 +143,7 @@ class DaemonCommands:
         channel = await connection.open_channel(
             "loadModel", {**parameter, "loadConfigStack": request.stack()}
         )
-        reading = asyncio.create_task(_read_load(channel, on_progress))
+        reading = asyncio.create_task(_read_load(channel, on_progress, self.client.counts.unreadable))
         cancelling = asyncio.create_task(cancel.wait())
         try:
             async with asyncio.timeout(timeout_s):
@@ -190,11 +191,12 @@ async def _cancel(connection: Connection, channel: Channel) -> None:
         await connection.flush()
 
 
-async def _read_load(channel: Channel, on_progress: Callable[[float], None]) -> InstanceInfo | None:
-    """Follow a loadModel channel to its end; None when it closes without success."""
+async def _read_load(
+    channel: Channel, on_progress: Callable[[float], None], odd: Counter[str]
+) -> InstanceInfo | None:
+    """Follow a loadModel channel to its end; None when it closes without a success that can be read."""
     loaded: InstanceInfo | None = None
-    async for raw in channel:
-        message = decode(raw, LoadMessage, "loadModel")
+    async for message in calls.messages(channel, LoadMessage, "load", odd):
         match message.type:
             case "progress" if message.progress is not None:
                 on_progress(min(max(message.progress, 0.0), 1.0))

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+from collections import Counter
 from collections.abc import Callable, Coroutine, Mapping
 from typing import Any, Final
 
@@ -140,7 +141,7 @@ async def download_model(
     """
     connection = await client.connection("repository")
     channel = await connection.open_channel("downloadModel", {"downloadIdentifier": identifier})
-    reading = _read(channel, "downloadModel", on_progress)
+    reading = _read(channel, on_progress, client.counts.unreadable)
     done = await _until_done(connection, channel, reading, cancel, cancel_timeout_s)
     return (done.default_identifier or "") if done is not None else None
 
@@ -190,7 +191,7 @@ async def download_engine(
     connection = await client.connection("runtime")
     parameter: dict[str, Any] = {"name": name, "version": version, "updateSelections": True}
     channel = await connection.open_channel("downloadRuntimeExtension", parameter)
-    reading = _read(channel, "downloadRuntimeExtension", on_progress)
+    reading = _read(channel, on_progress, client.counts.unreadable)
     return await _until_done(connection, channel, reading, cancel, cancel_timeout_s) is not None
 
 
@@ -231,11 +232,11 @@ async def _until_done(
 
 
 async def _read(
-    channel: Channel, what: str, on_progress: Callable[[Progress], None]
+    channel: Channel, on_progress: Callable[[Progress], None], odd: Counter[str]
 ) -> DownloadMessage | None:
+    """Follow a download to its end; None when its channel closes without a success that can be read."""
     done: DownloadMessage | None = None
-    async for raw in channel:
-        message = decode(raw, DownloadMessage, what)
+    async for message in calls.messages(channel, DownloadMessage, "download", odd):
         if message.type == "downloadProgress" and message.update is not None:
             on_progress(message.update)
         elif message.type == "success":

@@ -93,3 +93,25 @@ async def test_an_update_can_be_cancelled(start_forge: StartForge, slow: Simulat
     slow.clock.advance(600)
     await asyncio.sleep(0)
     assert (await selected(forge))["GGUF"] == catalogue.LLAMA_SERVER.version
+
+
+@pytest.mark.parametrize("is_cancelled", [False, True])
+async def test_an_update_whose_messages_cannot_be_read_is_followed_to_its_end(
+    start_forge: StartForge, slow: Simulator, *, is_cancelled: bool
+) -> None:
+    slow.faults.alter("runtime.downloadRuntimeExtension", lambda message: {**message, "type": None})
+    forge = await start_forge(slow, scope="admin")
+    begun = (
+        await forge.post("engines/update", wait=None, engine=NEW_ENGINE.name, version=NEW_ENGINE.version)
+    ).json()
+    counts = forge.parts.service.daemons[forge.name].client.counts
+    await until(lambda: counts.unreadable["download"])
+    if is_cancelled:
+        await forge.http.post(f"/v1/operations/{begun['id']}/cancel")
+        assert (await forge.operation(begun["id"]))["state"] == "cancelled"
+    slow.clock.advance(600)
+    await asyncio.sleep(0)
+    ended = await forge.operation(begun["id"])
+    assert ended["state"] == ("cancelled" if is_cancelled else "done")
+    version = catalogue.LLAMA_SERVER.version if is_cancelled else NEW_ENGINE.version
+    assert (await selected(forge))["GGUF"] == version

@@ -201,6 +201,38 @@ async def test_unknown_messages_of_a_load_are_ignored(commands: DaemonCommands, 
     assert (await loading).identifier == SMALL.model_key
 
 
+def unreadable(message: dict[str, Any]) -> dict[str, Any]:
+    """Take away what every message of a channel has."""
+    return {key: value for key, value in message.items() if key != "type"}
+
+
+async def test_a_load_whose_messages_cannot_be_read_is_followed_to_its_end(
+    commands: DaemonCommands, sim: Simulator
+) -> None:
+    sim.faults.alter("llm.loadModel", unreadable)
+    loading = load(commands)
+    await begun(sim)
+    sim.clock.advance(60)
+    with pytest.raises(ProtocolViolation, match="without saying how"):
+        await loading
+    assert SMALL.model_key in {instance.identifier for instance in sim.daemon.loaded}
+    assert commands.client.counts.unreadable["load"] > 1
+
+
+async def test_a_load_whose_messages_cannot_be_read_can_be_cancelled(
+    commands: DaemonCommands, sim: Simulator
+) -> None:
+    sim.faults.alter("llm.loadModel", unreadable)
+    cancel = asyncio.Event()
+    loading = load(commands, cancel=cancel)
+    async with asyncio.timeout(5):
+        while not commands.client.counts.unreadable["load"]:  # noqa: ASYNC110 - it happens in the client
+            await asyncio.sleep(0.01)
+    cancel.set()
+    assert await loading is None
+    assert not sim.daemon.loader.loads
+
+
 async def test_an_estimate_is_read_as_recorded(commands: DaemonCommands, sim: Simulator) -> None:
     estimate = await commands.estimate(SMALL)
     wire = sim.daemon.estimate(key=SMALL.model_key, overrides={})
