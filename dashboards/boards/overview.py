@@ -72,7 +72,7 @@ _ALERTS = tables.table(
 _CAUSES = tables.table(
     "Named causes",
     "What most likely causes the alerts that page, and which series shows it? Empty where no evidence is seen.",
-    Query(named_causes()),
+    Query(named_causes(*GPU)),
     columns=[
         Column("alertname", "Alert", width=172),
         Column("cause", "Cause"),

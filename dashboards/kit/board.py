@@ -23,10 +23,6 @@ from exporter.catalogue import daemon as d
 
 COLUMNS: Final = 24
 NARROWEST: Final = 3
-FOLD: Final = 19
-"""Grid rows of 38 px that a screen of 900 lines shows below Grafana's own bars."""
-MOST_ON_FOLD: Final = 12
-"""Panels that are shown before the first row that can be opened."""
 SCHEMA_VERSION: Final = 41
 """The newest that every Grafana 12 and 13 reads."""
 TAG: Final = "daemonpulse"

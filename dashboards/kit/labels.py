@@ -94,17 +94,25 @@ def unless_any(expr: Expr, condition: Expr) -> Expr:
     )
 
 
-def named_causes() -> Expr:
+def named_causes(*gpu: str) -> Expr:
     """List the causes that rules name for the alerts that fire: alert, object, cause, and its evidence.
 
-    A rule names a cause from the moment that the condition holds, which is before its alert fires.
+    A rule names a cause from the moment that the condition holds, which is before its alert fires: a cause is shown
+    with the alert of the same daemon, or of the same GPU by these labels.
     """
     of = ("daemon", "process", "pid", "instance_id", "model", "gpu", "xid", "reason")
     told = frozenset({"alertname", "cause", "evidence", "remedy", *of})
-    causes, firing = '{__name__=~"alert:.+:cause"}', 'ALERTS{alertstate="firing"}'
-    found = Expr(f"({causes} and on (alertname) {firing})", told, selectors=(causes, firing))
-    gpu = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
-    pid = relabeled(gpu, "pid", "pid $1", "pid", "(.+)")
+    causes = '{__name__=~"alert:.+:cause"}'
+    daemons = 'ALERTS{alertstate="firing",daemon!=""}'
+    gpus = 'ALERTS{alertstate="firing",daemon=""}'
+    of_gpu = ", ".join(("alertname", *gpu))
+    found = Expr(
+        f"({causes} and on (alertname, daemon) {daemons} or {causes} and on ({of_gpu}) {gpus})",
+        told,
+        selectors=(causes, daemons, gpus),
+    )
+    number = relabeled(found, "gpu", "GPU $1", "gpu", "(.+)")
+    pid = relabeled(number, "pid", "pid $1", "pid", "(.+)")
     xid = relabeled(pid, "xid", "XID $1", "xid", "(.+)")
     return joined(xid, "object", " ", *of)
 

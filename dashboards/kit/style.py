@@ -5,7 +5,7 @@ Does not depend on metrics.
 
 from __future__ import annotations
 
-from collections.abc import Iterable, Mapping
+from collections.abc import Mapping
 from typing import Any, Final
 
 from dashboards.kit import theme
@@ -83,8 +83,3 @@ def limit(name: str, color: str = theme.SLATE) -> Json:
 def line(name: str, color: str = theme.INDIGO, **told: Any) -> Json:
     """Give one series its colour."""
     return named(name, color=theme.fixed(color), **told)
-
-
-def flat(groups: Iterable[Iterable[Json]]) -> list[Json]:
-    """Join lists of overrides; later ones win."""
-    return [one for group in groups for one in group]

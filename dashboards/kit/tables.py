@@ -17,7 +17,7 @@ from dashboards.kit.targets import LIVE, RESOURCES, AnyQuery, ApiQuery, Query, T
 from dashboards.kit.theme import Json
 
 NARROWEST: Final = 80
-"""Pixels of a column without a width of its own. Grafana's 150 make tables wider than a screen of 1280."""
+"""Least pixels of a column without a width of its own. Grafana's 150 make tables wider than a screen of 1280."""
 BACKGROUND: Final = {"type": "color-background", "mode": "basic"}
 MOST_COLUMNS: Final = 10
 
@@ -115,11 +115,13 @@ def _of_column(name: str, column: Column) -> Json:
     def add(key: str, value: Any) -> None:
         properties.append({"id": key, "value": value})
 
+    needed = header_px(column.title)
     plain = {
         "unit": (column.unit or "none") if column.numeric else None,
         "custom.align": "right" if column.numeric and column.gauge_to is None else None,
         "decimals": column.decimals,
-        "custom.width": max(column.width, header_px(column.title)) if column.width else None,
+        "custom.width": max(column.width, needed) if column.width else None,
+        "custom.minWidth": needed if not column.width and needed > NARROWEST else None,
         "mappings": column.mappings or (theme.NAN_DASH if column.numeric else None),
         "thresholds": column.thresholds,
     }

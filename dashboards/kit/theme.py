@@ -6,16 +6,11 @@ always has a text, never a colour alone.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any, Final, TypeAlias
 
 from dashboards.kit.promql import QueryError
 
 Json: TypeAlias = dict[str, Any]
-
-PANEL_DARK: Final = "#181b1f"
-PANEL_LIGHT: Final = "#ffffff"
-"""What panels are drawn on, in Grafana's two themes."""
 
 TEXT: Final = "text"
 """Grafana's own colour of text in either theme: what needs no attention."""
@@ -34,20 +29,11 @@ AMBER: Final = "#CC8019"
 RED: Final = "#E5484D"
 AMBER_BACK: Final = "#F5B73D"
 RED_BACK: Final = "#C7363B"
-"""Behind the text of a cell: Grafana writes dark on this amber and white on this red."""
-
-PALETTE: Final = {
-    "indigo": INDIGO, "slate": SLATE, "dim": DIM, "violet": VIOLET, "sky": SKY, "teal": TEAL, "steel": STEEL,
-    "sand": SAND, "amber": AMBER, "red": RED,
-}  # fmt: skip
-"""Lines, areas, bars and digits."""
-BACKGROUNDS: Final = {AMBER_BACK: "#000000", RED_BACK: "#ffffff"}
-"""Backgrounds of cells, and the colour of the text that Grafana puts on each."""
+"""Backgrounds of cells: Grafana writes dark on this amber and white on this red."""
 
 BUTTON: Final = "#3730a3"
-"""Behind the white words of a button; danger below."""
+"""Background of a button, whose text is white; that of a dangerous one is below."""
 BUTTON_DANGER: Final = "#991b1b"
-BUTTON_TEXT: Final = "#ffffff"
 
 OUTCOMES: Final = {
     "stop": INDIGO, "tool_calls": TEAL, "length": AMBER, "abort": SLATE, "error": RED, "unknown": DIM,
@@ -57,11 +43,6 @@ PERCENTILES: Final = {"p50": SLATE, "p95": INDIGO, "p99": VIOLET}
 LEVELS: Final = {"debug": DIM, "info": SLATE, "warn": AMBER, "error": RED}
 TOKENS: Final = {"prompt": SKY, "cached": SLATE, "answer": INDIGO, "reasoning": VIOLET}
 CALLS: Final = {"done": INDIGO, "failed": RED, "refused": SLATE, "expired": AMBER, "cancelled": DIM}
-GROUPS: Final[Mapping[str, Mapping[str, str]]] = {
-    "outcomes": OUTCOMES, "phases": PHASES, "percentiles": PERCENTILES, "levels": LEVELS, "tokens": TOKENS,
-    "calls": CALLS,
-}  # fmt: skip
-"""Colours that share a panel, and so must differ for every eye."""
 
 FAMILIES: Final = (
     ("qwen|qwq", INDIGO),

@@ -20,6 +20,9 @@ BY_NAME = {row.name: row for row in (*CATALOGUE, *actions.ROWS, *mcp.ROWS)}
 _METRIC = re.compile(r"\b(?:llmster|gpu|daemonpulse|process|mcp_server)_[a-z0-9_]+\b")
 _LABEL_VALUES = re.compile(r"label_values\((?P<selector>.*), (?P<label>\w+)\)|query_result\((?P<query>.*)\)")
 
+FOLD = 19
+"""Grid rows of 38 px that a screen of 900 lines shows below Grafana's own bars."""
+
 Json = dict[str, Any]
 
 

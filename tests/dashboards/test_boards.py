@@ -6,12 +6,12 @@ from typing import Any
 import pytest
 
 from dashboards.build import BOARDS
-from dashboards.kit.board import COLUMNS, FOLD, NARROWEST, row
+from dashboards.kit.board import COLUMNS, NARROWEST, row
 from dashboards.kit.panels import stat
 from dashboards.kit.promql import Selector
 from dashboards.kit.targets import Query
 from exporter.catalogue import daemon as d
-from tests.dashboards.asked import NAMES, Json, board, panels, queries_of, variables
+from tests.dashboards.asked import FOLD, NAMES, Json, board, panels, queries_of, variables
 
 ALL = [(name, panel) for name in NAMES for panel in panels(board(name))]
 IDS = [f"{name}/{panel['title']}" for name, panel in ALL]

@@ -13,7 +13,9 @@ from dashboards.alerts.causes import CAUSES, DAEMON
 from dashboards.alerts.groups import ALERTS, NAMING
 from dashboards.build import RUNBOOKS
 from dashboards.kit.choosing import first_of
+from dashboards.kit.labels import named_causes
 from dashboards.kit.promql import QueryError, Selector
+from dashboards.rules import recording
 from exporter.catalogue import hardware as h
 from tests.dashboards.alerts.case import BOX, GIB, GPU, HERE, state
 from tests.dashboards.alerts.test_groups import PAGES, judge
@@ -133,6 +135,43 @@ def test_a_gpu_is_the_cause_for_each_daemon_of_its_host_and_for_no_other(
         for series, values in STALLED.items()
     }
     test = named(STALLED | second | elsewhere | LOST, {"LlmsterDaemonStalled": ["GPU lost"] * 2})
+    judge(promtool, [test], tmp_path)
+
+
+def test_overview_shows_a_cause_only_with_an_alert_of_the_same_daemon_or_gpu_that_fires(
+    promtool: Path, tmp_path: Path
+) -> None:
+    later = {
+        series.replace('daemon="box"', 'daemon="later"'): values
+        for series, values in state(stalled="0x29 1x10").items()
+    }
+    other_gpu = {
+        series.replace('gpu="0"', 'gpu="1"'): values.replace(f"{GIB // 2}x40", f"{12 * GIB}x29 {GIB // 2}x10")
+        for series, values in FULL.items()
+    }
+    test = named(
+        STALLED
+        | later
+        | ON_HOST
+        | LOST
+        | FULL
+        | other_gpu
+        | {f'llmster_host_memory_total_bytes{{daemon="later",{HERE}}}': f"{64 * GIB}x40"},
+        {
+            "LlmsterDaemonStalled": ["GPU lost"] * 2,
+            "GpuMemoryNearlyFull": ["another process holds the VRAM"] * 2,
+        },
+    )
+    test["promql_expr_test"].append(
+        {
+            "expr": f"count by (alertname, daemon, gpu) ({named_causes(*recording.GPU).text})",
+            "eval_time": "30m",
+            "exp_samples": [
+                {"labels": '{alertname="LlmsterDaemonStalled",daemon="box",gpu="GPU 0"}', "value": 1},
+                {"labels": '{alertname="GpuMemoryNearlyFull",gpu="GPU 0"}', "value": 1},
+            ],
+        }
+    )
     judge(promtool, [test], tmp_path)
 
 

@@ -1,6 +1,6 @@
 """Colour arithmetic: WCAG contrast, colour blindness after Machado, distance as the eye sees it (CIE Lab).
 
-Does not depend on the palette. The tests use it to prove that colours of different meaning differ enough.
+Proves that colours of different meaning differ enough.
 """
 
 from __future__ import annotations
@@ -53,7 +53,7 @@ def distance(one: str, other: str, blindness: str = "") -> float:
 def _linear(color: str) -> Triple:
     def linear(channel: int) -> float:
         value = channel / 255
-        return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)  # noqa: PLR2004 - sRGB
+        return value / 12.92 if value <= 0.04045 else float(((value + 0.055) / 1.055) ** 2.4)
 
     red, green, blue = (linear(int(color[at : at + 2], 16)) for at in (1, 3, 5))
     return red, green, blue
