@@ -37,7 +37,7 @@ from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
 from actions.store.audit import Kind
-from actions.store.audit_batch import Journal, Row
+from actions.store.audit_batch import Journal, Row, settle
 from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
 
@@ -112,7 +112,11 @@ class _Call(Generic[R]):
         """Of an error of the tool server."""
         self._digest = ""
         self._is_big = False
-        self._intent: asyncio.Future[None] | None = None
+        self._is_recorded = False
+        """Whether the intent is on disk."""
+        self._not_recorded: StorageFailed | None = None
+        self._waiting: asyncio.Future[None] | None = None
+        """For the intent."""
         self._outcome: Row | None = None
         self._started = 0.0
 
@@ -199,8 +203,7 @@ class _Call(Generic[R]):
         timeout_s = self._upstream.spec.limits.call_timeout_s
         outcome, capped = "failed", False
         self._started = time.monotonic()
-        self._intent = self._handler.journal.begin(self._row("intent", self._detail()))
-        self._intent.add_done_callback(self._begun)
+        self._handler.journal.begin(self._row("intent", self._detail()), self._begun)
         try:
             result, outcome, capped = await self._send(timeout_s)
             breaker.succeeded()
@@ -238,23 +241,30 @@ class _Call(Generic[R]):
             log.exception("tool call failed by an internal error", extra={"server": self._subject.server})
             raise
         finally:
-            if not self._intent.done() or self._intent.exception() is None:  # else nothing was sent
+            if self._not_recorded is None:  # else nothing was sent
                 self._end(outcome, took_s=time.monotonic() - self._started, capped=capped)
         return result, Grant(self._policy_result, self._approval)
 
     async def _recorded(self) -> None:
-        """Wait until the intent is on disk. Raises StorageFailed."""
-        if self._intent is not None and not self._intent.done():
-            await asyncio.shield(self._intent)  # a cancelled call's intent is written all the same
-        elif self._intent is not None:
-            self._intent.result()
+        """Wait until the intent is on disk; a cancelled call's is written all the same. Raises StorageFailed."""
+        if self._not_recorded is not None:
+            raise self._not_recorded
+        if not self._is_recorded:
+            self._waiting = asyncio.get_running_loop().create_future()
+            await self._waiting
 
-    def _begun(self, intent: asyncio.Future[None]) -> None:
+    def _begun(self, fault: StorageFailed | None) -> None:
         """Note that the intent is on disk; write the outcome of a call that ended before. Without an intent, none."""
-        if intent.exception() is not None:
-            return
-        self._started = time.monotonic()
-        if self._outcome is not None:
+        self._is_recorded, self._not_recorded = fault is None, fault
+        if self._waiting is not None:
+            settle(self._waiting, fault)
+        if fault is None:
+            self._started = time.monotonic()
+            self._write_outcome()
+
+    def _write_outcome(self) -> None:
+        """Queue the outcome for the audit, once the intent is there."""
+        if self._is_recorded and self._outcome is not None:
             self._handler.journal.write_soon(self._outcome)
             self._outcome = None
 
@@ -365,8 +375,7 @@ class _Call(Generic[R]):
             self._handler.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
             self._outcome = self._row("outcome", detail)
-            if self._intent is not None and self._intent.done():
-                self._begun(self._intent)
+            self._write_outcome()
 
     def _count(self, outcome: str) -> None:
         labels = (self._subject.server, self._label, self._policy_result.decision.value, outcome)

@@ -45,6 +45,7 @@ from actions.mcp.sdk_server import (
     wants_progress,
 )
 from actions.mcp.session_limits import MAX_SESSIONS
+from actions.mcp.spans import remote_parent
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.store.database import StorageFailed
@@ -92,7 +93,8 @@ class ServerProxy:
             on_subscriptions_listen=ListenHandler(self._bus),
             get_tool_input_schema=self._schema,
         )
-        self.server.middleware.append(self._watch)
+        # Instead of the SDK's own, which makes a span of every message and quotes errors in it.
+        self.server.middleware[:] = [self._watch]
 
     async def changed(self, what: str) -> None:
         """Notify every client that a list changed: `tools`, `prompts` or `resources`."""
@@ -122,7 +124,8 @@ class ServerProxy:
             return await call_next(ctx)
         started, error_type = time.monotonic(), "error"
         try:
-            result = await call_next(ctx)
+            with remote_parent(ctx.meta):
+                result = await call_next(ctx)
             match result:
                 case types.CallToolResult(is_error=True) | {"isError": True}:
                     error_type = "tool_error"

@@ -7,10 +7,12 @@ from __future__ import annotations
 
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
-from typing import Final
+from typing import Any, Final
 from urllib.parse import urlsplit
 
+from opentelemetry.context import attach, detach
 from opentelemetry.trace import INVALID_SPAN, Span, SpanKind, Status, StatusCode, Tracer
+from opentelemetry.trace.propagation.tracecontext import TraceContextTextMapPropagator
 
 from actions.mcp.policy.rules import Kind, PolicyResult, Subject
 from actions.mcp.upstream.connection import upstream_request
@@ -22,8 +24,27 @@ METHODS: Final[Mapping[Kind, str]] = {
     "prompt": "prompts/get",
     "resource": "resources/read",
 }
+_W3C: Final = TraceContextTextMapPropagator()
 _TARGETS: Final[Mapping[Kind, str]] = {"tool": "gen_ai.tool.name", "prompt": "gen_ai.prompt.name"}
 _NAME_CHARS: Final = 200
+
+
+@contextmanager
+def remote_parent(meta: Mapping[str, Any] | None) -> Iterator[None]:
+    """Make the trace that a request's `_meta` names, if it does, the parent of the spans made meanwhile.
+
+    Source: SEP-414, W3C Trace Context in `_meta`.
+    """
+    if not meta or not isinstance(meta.get("traceparent"), str):
+        yield
+        return
+    state = meta.get("tracestate")
+    named = {"traceparent": meta["traceparent"], "tracestate": state if isinstance(state, str) else ""}
+    token = attach(_W3C.extract(named))
+    try:
+        yield
+    finally:
+        detach(token)
 
 
 @contextmanager

@@ -12,7 +12,7 @@ import functools
 import logging
 import sqlite3
 from collections import deque
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from typing import Any, Final
 
@@ -43,7 +43,10 @@ class Row:
     detail: Mapping[str, Any]
 
 
-_Waiting = tuple[Row, asyncio.Future[None] | None]
+Told = Callable[[StorageFailed | None], None]
+"""Called once in the event loop, when a row is on disk or with why it is not. Must not raise."""
+
+_Waiting = tuple[Row, Told | None]
 
 
 class Journal:
@@ -62,19 +65,19 @@ class Journal:
         self._running = False
         self._closing = False
 
-    def begin(self, row: Row) -> asyncio.Future[None]:
-        """Begin to put a row on disk. The future fails with StorageFailed; cancelling it does not stop the row."""
-        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+    def begin(self, row: Row, told: Told) -> None:
+        """Begin to put a row on disk; `told` says when it is there."""
         if self._closing:
-            done.set_exception(StorageFailed("the audit is closed, because the service is shutting down"))
+            told(StorageFailed("the audit is closed, because the service is shutting down"))
         else:
-            self._waited_for.append((row, done))
+            self._waited_for.append((row, told))
             self._flush()
-        return done
 
     async def write(self, row: Row) -> None:
-        """Put a row on disk. Raises StorageFailed."""
-        await self.begin(row)
+        """Put a row on disk. Cancelling it does not stop the row. Raises StorageFailed."""
+        done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self.begin(row, functools.partial(settle, done))
+        await done
 
     def write_soon(self, row: Row) -> None:
         """Put a row on disk without waiting for it."""
@@ -133,9 +136,9 @@ class Journal:
     ) -> None:
         """Tell the waiting callers. After a failure of the storage the rows of others are kept."""
         if entries is not None:
-            for _, done in batch:
-                if done is not None and not done.done():
-                    done.set_result(None)
+            for _, told in batch:
+                if told is not None:
+                    told(None)
             self._audit.published(*entries)
         elif isinstance(error, StorageFailed | sqlite3.IntegrityError):
             self._put_back(batch, error if isinstance(error, StorageFailed) else StorageFailed(str(error)))
@@ -159,9 +162,9 @@ class Journal:
         self._behind.extendleft(one for one in reversed(batch) if one[1] is None)
         if self._behind:
             self._arrange(self._retry_s)
-        for _, done in batch:
-            if done is not None and not done.done():
-                done.set_exception(fault)
+        for _, told in batch:
+            if told is not None:
+                told(fault)
 
     async def _write_each(self, batch: list[_Waiting]) -> None:
         try:
@@ -170,21 +173,19 @@ class Journal:
         finally:
             self._next(works=True)
 
-    async def _write_alone(self, row: Row, done: asyncio.Future[None] | None) -> None:
+    async def _write_alone(self, row: Row, told: Told | None) -> None:
         """Write one row of a batch that could not be written; what cannot be written alone either is given up."""
+        tell = told or _nobody
         try:
             entry = await self._storage.write(lambda db: self._append(db, row), audit_only=True)
         except asyncio.CancelledError:
-            if done is not None:
-                done.cancel()
+            tell(StorageFailed("the service is shutting down"))
             raise
         except Exception as error:
             log.exception("a row cannot be written to the audit", extra={"operation": row.operation or ""})
-            if done is not None and not done.done():
-                done.set_exception(StorageFailed(f"this row cannot be written: {error}"))
+            tell(StorageFailed(f"this row cannot be written: {error}"))
             return
-        if done is not None and not done.done():
-            done.set_result(None)
+        tell(None)
         self._audit.published(entry)
 
     def _append(self, db: sqlite3.Connection, row: Row) -> Entry:
@@ -197,3 +198,17 @@ class Journal:
             operation=row.operation,
             detail=row.detail,
         )
+
+
+def settle(done: asyncio.Future[None], fault: StorageFailed | None) -> None:
+    """Let a future say what became of a row."""
+    if done.done():  # its caller was cancelled
+        return
+    if fault is None:
+        done.set_result(None)
+    else:
+        done.set_exception(fault)
+
+
+def _nobody(_fault: StorageFailed | None) -> None:
+    return

@@ -194,9 +194,13 @@ class Storage:
         """Return what every commit changes; look at the files, too. Raises StorageFailed."""
         try:
             file_identity.require_same(self._identity)
-            return self._wal_index.read() if self._wal_index is not None else b""
+            return self._commits()
         except OSError as error:
             raise self._was_replaced(error) from error
+
+    def _commits(self) -> bytes:
+        """Return what every commit changes. Raises OSError."""
+        return self._wal_index.read() if self._wal_index is not None else b""
 
     async def check_writable(self) -> bool:
         """Find out whether writing works, by writing if that was not seen to work lately."""
@@ -259,8 +263,8 @@ class Storage:
 
     def _still_valid(self, before: bytes) -> None:
         """Keep what is recalled over a commit to the audit, if no other process has committed meanwhile."""
-        with contextlib.suppress(StorageFailed):
-            after = self.stamp()
+        with contextlib.suppress(OSError):
+            after = self._commits()
             if file_identity.commits_between(before, after) == 1:
                 for key, (stamp, value) in list(self._recalled.items()):
                     if stamp == before:

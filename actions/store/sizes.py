@@ -21,9 +21,10 @@ _CUTS: Final = ((1024, 64), (256, 32), (64, 16), (16, 4))
 _MAX_DEPTH: Final = 6
 
 
-def canonical(value: Any) -> str:
-    """Write JSON the one way that is hashed: sorted keys, no spaces, ASCII."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False)
+canonical: Final = json.JSONEncoder(
+    sort_keys=True, separators=(",", ":"), ensure_ascii=True, allow_nan=False
+).encode
+"""Writes JSON the one way that is hashed: sorted keys, no spaces, ASCII."""
 
 
 def text(value: str) -> str:

@@ -47,7 +47,8 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; when there are too many, another one gives way, or it is rejected."""
-        super().connection_made(JoinedWrites(transport, self.loop))
+        self._writes = JoinedWrites(transport, self.loop)
+        super().connection_made(self._writes)
         if len(self.connections) > MAX_CONNECTIONS:
             self._tell()
             if not self._make_room():
@@ -92,7 +93,8 @@ class PatientProtocol(H11Protocol):
         self._look()
 
     def on_response_complete(self) -> None:
-        """See what is owed after an answer."""
+        """Send what is left of an answer, and see what is owed after it."""
+        self._writes.flush()
         super().on_response_complete()
         self._look()
 

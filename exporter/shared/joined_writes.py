@@ -14,7 +14,7 @@ MAX_HELD_BYTES: Final = 64 * 1024
 
 
 class JoinedWrites(asyncio.Transport):
-    """Wraps a transport. Everything but `write` and `close` is its own."""
+    """Wraps a transport. Everything but `write`, `flush` and `close` is its own."""
 
     def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
         super().__init__()
@@ -26,15 +26,15 @@ class JoinedWrites(asyncio.Transport):
     def write(self, data: bytes | bytearray | memoryview) -> None:
         """Hold the data until the next turn of the event loop."""
         if not self._held:
-            self._loop.call_soon(self._flush)
+            self._loop.call_soon(self.flush)
         self._held.append(bytes(data))
         self._held_bytes += len(data)
         if self._held_bytes > MAX_HELD_BYTES:
-            self._flush()
+            self.flush()
 
     def close(self) -> None:
         """Send what is held, then close."""
-        self._flush()
+        self.flush()
         self._inner.close()
 
     def abort(self) -> None:
@@ -58,7 +58,8 @@ class JoinedWrites(asyncio.Transport):
         """Read again."""
         self._inner.resume_reading()
 
-    def _flush(self) -> None:
+    def flush(self) -> None:
+        """Send what is held."""
         data = b"".join(self._held)
         self._held.clear()
         self._held_bytes = 0

@@ -5,7 +5,6 @@ toolbox), the client is the official one, and every call of the gate is decided,
 wait) and counted. fastmcp is no dependency: it is put into a temporary environment, and left out when that fails.
 """
 
-import argparse
 import asyncio
 import contextlib
 import subprocess
@@ -34,6 +33,10 @@ config = {"mcpServers": {"toolbox": {"command": sys.argv[2], "args": [sys.argv[3
 quiet = {"show_banner": False, "log_level": "ERROR"}
 create_proxy(config).run(transport="http", host="127.0.0.1", port=int(sys.argv[1]), **quiet)
 """
+
+
+AS_INSTALLED = "import sys\nsys.modules['sniffio'] = None\n"
+"""The tests' clients bring sniffio, which anyio asks at every step where it is; an installation has none."""
 
 
 async def measure(client: Client, name: str, *, calls: int, at_once: int) -> list[float]:
@@ -68,7 +71,7 @@ async def through(url: str, token: str = "") -> AsyncIterator[Client]:
 async def web() -> AsyncIterator[tuple[Client, str]]:
     """The toolbox served over HTTP by the SDK itself: what the transport alone costs."""
     port = free_port()
-    code = (
+    code = AS_INSTALLED + (
         "import uvicorn\nfrom mcp.server import Server\nfrom tests.actions.mcp import toolbox as t\n"
         "server = Server('toolbox', on_list_tools=t.list_tools, on_call_tool=t.call_tool)\n"
         f"uvicorn.run(server.streamable_http_app(), port={port}, log_level='error')\n"
@@ -86,7 +89,11 @@ async def gated() -> AsyncIterator[tuple[Client, str]]:
         await asyncio.to_thread(state.mkdir)
         policy = toolbox(calls_per_minute=1e9) + rule("allow")
         await asyncio.to_thread((state / "mcp.toml").write_text, policy, encoding="utf-8")
-        with process([sys.executable, "-m", "tests.benchmarks.bench_mcp", str(state), str(ready_file)]):
+        code = AS_INSTALLED + (
+            "import asyncio, pathlib\nfrom tests.benchmarks.bench_mcp import serve\n"
+            "asyncio.run(serve(*map(pathlib.Path, sys.argv[1:])))\n"
+        )
+        with process([sys.executable, "-c", code, str(state), str(ready_file)]):
             while not await asyncio.to_thread(ready_file.exists):  # noqa: ASYNC110 - another process
                 await asyncio.sleep(0.05)
             url, token = (await asyncio.to_thread(ready_file.read_text, encoding="utf-8")).split()
@@ -193,11 +200,3 @@ async def _rows(fastmcp: str | None, *, calls: int, rounds: int, quick: bool) ->
             if name != "gate"
         ]
     return found
-
-
-if __name__ == "__main__":
-    parser = argparse.ArgumentParser(description="Be the gate's process.")
-    parser.add_argument("state", type=Path)
-    parser.add_argument("ready_file", type=Path)
-    chosen = parser.parse_args()
-    asyncio.run(serve(chosen.state, chosen.ready_file))

@@ -27,6 +27,8 @@ from actions.mcp.upstream.spec import Stdio
 
 log = logging.getLogger(__name__)
 
+_LINES_PER_TURN: Final = 16
+"""Lines of output that are read before others get a turn: reading what is there already never waits."""
 _STOP_S: Final = 2.0
 _STDERR_WAIT_S: Final = 0.2
 _STDERR_LINES: Final = 20
@@ -150,6 +152,7 @@ class _Output(_Stream):
         self._on_end = on_end
         self._whole_bytes = whole_bytes
         self._read: deque[types.JSONRPCMessage | Exception] = deque()
+        self._lines_read = 0
 
     def __aiter__(self) -> Self:
         return self
@@ -174,9 +177,9 @@ class _Output(_Stream):
         """Read a line that is not blank. Raises StopAsyncIteration."""
         line = b"\n"
         while line.isspace():
-            await asyncio.sleep(
-                0
-            )  # reading a line that is there already never waits; a flood must not hold up others
+            self._lines_read += 1
+            if self._lines_read % _LINES_PER_TURN == 0:
+                await asyncio.sleep(0)
             try:
                 line = await self._lines.readline()
             except ValueError:  # readline raises it for a LimitOverrunError

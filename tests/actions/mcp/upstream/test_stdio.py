@@ -87,4 +87,4 @@ async def test_a_flood_leaves_others_their_turn() -> None:
         for _ in range(999):
             await said.receive()
         counting.cancel()
-    assert turns >= 900
+    assert turns >= 999 // 16 - 1
