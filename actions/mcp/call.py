@@ -37,7 +37,8 @@ from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
 from actions.store.audit import Kind
-from actions.store.audit_batch import Journal, Row, settle
+from actions.store.audit_batch import Journal, Row
+from actions.store.call_record import CallRecord
 from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
 
@@ -112,13 +113,7 @@ class _Call(Generic[R]):
         """Of an error of the tool server."""
         self._digest = ""
         self._is_big = False
-        self._is_recorded = False
-        """Whether the intent is on disk."""
-        self._not_recorded: StorageFailed | None = None
-        self._waiting: asyncio.Future[None] | None = None
-        """For the intent."""
-        self._outcome: Row | None = None
-        self._started = 0.0
+        self._record = CallRecord(handler.journal)
 
     async def run(self) -> tuple[R, Grant]:
         handler, upstream, usage = self._handler, self._upstream, self._upstream.usage
@@ -202,8 +197,7 @@ class _Call(Generic[R]):
     async def _execute(self, breaker: Breaker) -> tuple[R, Grant]:
         timeout_s = self._upstream.spec.limits.call_timeout_s
         outcome, capped = "failed", False
-        self._started = time.monotonic()
-        self._handler.journal.begin(self._row("intent", self._detail()), self._begun)
+        self._record.begin(self._row("intent", self._detail()))
         try:
             result, outcome, capped = await self._send(timeout_s)
             breaker.succeeded()
@@ -241,39 +235,16 @@ class _Call(Generic[R]):
             log.exception("tool call failed by an internal error", extra={"server": self._subject.server})
             raise
         finally:
-            if self._not_recorded is None:  # else nothing was sent
-                self._end(outcome, took_s=time.monotonic() - self._started, capped=capped)
+            if not self._record.has_failed:  # else nothing was sent
+                self._end(outcome, took_s=time.monotonic() - self._record.since, capped=capped)
         return result, Grant(self._policy_result, self._approval)
-
-    async def _recorded(self) -> None:
-        """Wait until the intent is on disk; a cancelled call's is written all the same. Raises StorageFailed."""
-        if self._not_recorded is not None:
-            raise self._not_recorded
-        if not self._is_recorded:
-            self._waiting = asyncio.get_running_loop().create_future()
-            await self._waiting
-
-    def _begun(self, fault: StorageFailed | None) -> None:
-        """Note that the intent is on disk; write the outcome of a call that ended before. Without an intent, none."""
-        self._is_recorded, self._not_recorded = fault is None, fault
-        if self._waiting is not None:
-            settle(self._waiting, fault)
-        if fault is None:
-            self._started = time.monotonic()
-            self._write_outcome()
-
-    def _write_outcome(self) -> None:
-        """Queue the outcome for the audit, once the intent is there."""
-        if self._is_recorded and self._outcome is not None:
-            self._handler.journal.write_soon(self._outcome)
-            self._outcome = None
 
     async def _send(self, timeout_s: float) -> tuple[R, str, bool]:
         """Send the call upstream; return the limited result, the outcome, and whether the result was cut."""
         with client_span(self._handler.tracer, self._subject, self._upstream) as span:
             try:
                 async with asyncio.timeout(timeout_s + self._upstream.spec.limits.start_timeout_s + _GRACE_S):
-                    answer = await self._request.invoke(timeout_s, self._arguments, self._recorded)
+                    answer = await self._request.invoke(timeout_s, self._arguments, self._record.on_disk)
                     judged = self._request.limit(answer)
             except MCPError as error:
                 self._code = error.code
@@ -374,8 +345,7 @@ class _Call(Generic[R]):
         if took_s is None:  # ended before an intent was written
             self._handler.journal.write_soon(self._row("denied", {**self._detail(), **detail}))
         else:
-            self._outcome = self._row("outcome", detail)
-            self._write_outcome()
+            self._record.end(self._row("outcome", detail))
 
     def _count(self, outcome: str) -> None:
         labels = (self._subject.server, self._label, self._policy_result.decision.value, outcome)

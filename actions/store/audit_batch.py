@@ -175,7 +175,7 @@ class Journal:
 
     async def _write_alone(self, row: Row, told: Told | None) -> None:
         """Write one row of a batch that could not be written; what cannot be written alone either is given up."""
-        tell = told or _nobody
+        tell = told or (lambda _fault: None)
         try:
             entry = await self._storage.write(lambda db: self._append(db, row), audit_only=True)
         except asyncio.CancelledError:
@@ -208,7 +208,3 @@ def settle(done: asyncio.Future[None], fault: StorageFailed | None) -> None:
         done.set_result(None)
     else:
         done.set_exception(fault)
-
-
-def _nobody(_fault: StorageFailed | None) -> None:
-    return

@@ -241,7 +241,7 @@ class Storage:
             before = self.stamp()
             self._content.require_same(connection, self._content.head)
             result = work(connection)
-            entries = self._cover(connection)
+            entries = _append_covers(connection, covered.take(connection))
             head = last_row(connection)
             connection.execute("COMMIT")
         except sqlite3.IntegrityError:  # a constraint of the schema, and no fault of the disk
@@ -269,10 +269,6 @@ class Storage:
                 for key, (stamp, value) in list(self._recalled.items()):
                     if stamp == before:
                         self._recalled[key] = after, value
-
-    def _cover(self, connection: sqlite3.Connection) -> list[Entry]:
-        """Put on record what changed without an audit row of its own."""
-        return _append_covers(connection, covered.take(connection))
 
     def _was_replaced(self, error: OSError) -> StorageFailed:
         return StorageFailed(
@@ -381,6 +377,7 @@ def _append_covers(
     digests: Mapping[str, str | None],
     detail: Mapping[str, Any] | None = None,
 ) -> list[Entry]:
+    """Put on record what changed without an audit row of its own."""
     return [
         chain.append(
             connection,
