@@ -188,6 +188,11 @@ def _print(report: Report) -> None:
         )
     for one in report.archives:
         say(f"{one.file}: unbroken, rows {one.after.seq + 1} to {one.through.seq}")
+    if report.uncompared:
+        say(
+            f"{report.uncompared} rows of tokens, gates or operations were changed since row {report.missing_through}; "
+            "whether another program had changed them before, only the missing archive tells"
+        )
     if report.head is None:
         say("the audit is empty")
     else:

@@ -116,7 +116,7 @@ class Audit:
 
         `expected` is a head noted elsewhere: it must still be part of the chain. Raises AuditBroken, StorageFailed.
         """
-        head, _ = await self._storage.scan(lambda db: chain.verify_rows(db, expected))
+        head, *_ = await self._storage.scan(lambda db: chain.verify_rows(db, expected))
         return head
 
 

@@ -16,7 +16,7 @@ import re
 import sqlite3
 import stat
 import zlib
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, Any, Final, cast
@@ -63,6 +63,9 @@ class Report:
     """Rows 1 to this one are neither in the database nor in a given archive; 0 if every row is there."""
     is_vouched: bool
     """Whether a head that was noted after the cut proves that the missing rows were moved and not deleted."""
+    uncompared: int
+    """Rows that the audit covers (gates, tokens, operations) and that were changed since the missing rows, which alone
+    could tell whether another program had changed them before; 0 if every row is there."""
 
 
 async def prune(
@@ -92,12 +95,12 @@ async def prune(
 async def verify_all(storage: Storage, archives: Sequence[Path], *, expected: Head | None = None) -> Report:
     """Recompute the chain of the database and of archives. Raises AuditBroken, StorageFailed, OSError."""
 
-    def of_database(db: sqlite3.Connection) -> tuple[Head | None, tuple[Cut, ...], Head]:
+    def of_database(db: sqlite3.Connection) -> tuple[Head | None, tuple[Cut, ...], covered.Told, Head]:
         start = chain.start_of(db)
         within = expected if expected is None or expected.seq >= start.seq else None
         return (*chain.verify_rows(db, within), start)
 
-    head, cuts, start = await storage.scan(of_database)
+    head, cuts, said, start = await storage.scan(of_database)
     read = [
         await asyncio.to_thread(read_archive, file, expected)
         for file in archives
@@ -111,13 +114,26 @@ async def verify_all(storage: Storage, archives: Sequence[Path], *, expected: He
     while start.seq > 0 and start in by_end:
         used.append(by_end.pop(start))
         start = used[-1].after
+        await asyncio.to_thread(_ask_archive, said, used[-1])
+    if start.seq == 0:
+        said.ask_no_more()
     for one in by_end.values():
         if one.through not in known:
             raise AuditBroken(one.through.seq, f"no row of the audit says that {one.file} was moved there")
     vouched = expected is not None and any(
         cut.through.seq >= start.seq and expected.seq >= cut.signed_by for cut in cuts
     )
-    return Report(head, cuts, tuple(reversed(used)), start.seq, vouched)
+    return Report(head, cuts, tuple(reversed(used)), start.seq, vouched, len(said.asked))
+
+
+def _ask_archive(said: covered.Told, archive: Archived) -> None:
+    """Look in an archive for what rows were before what `said` was told. Raises AuditBroken, OSError.
+
+    It is read a second time, so that the digests of one archive at most are in memory.
+    """
+    older = covered.Told(AuditBroken)
+    read_archive(archive.file, note=older.take)
+    said.ask(older)
 
 
 def name_of(first: int) -> str:
@@ -131,8 +147,13 @@ def _is_left_over(file: Path, state: Path, start: Head) -> bool:
     return named is not None and file.parent == state / FOLDER and int(named[1]) > start.seq
 
 
-def read_archive(file: Path, expected: Head | None = None) -> tuple[Archived, bool]:
-    """Check a file that `prune` wrote, and whether the row of `expected` is in it. Raises AuditBroken, OSError."""
+def read_archive(
+    file: Path, expected: Head | None = None, note: Callable[[Mapping[str, Any]], None] = lambda _row: None
+) -> tuple[Archived, bool]:
+    """Check a file that `prune` wrote, and whether the row of `expected` is in it; `note` is given each row.
+
+    Raises AuditBroken, OSError, and what `note` raises.
+    """
     found = False
 
     def rows() -> Iterator[Mapping[str, Any]]:
@@ -144,7 +165,9 @@ def read_archive(file: Path, expected: Head | None = None) -> tuple[Archived, bo
                     if not expected.is_of(row["hash"]):
                         raise AuditBroken(expected.seq, f"in {file} differs from the head noted earlier")
                     found = True
-                yield {"covers": None, **row}
+                row = {"covers": None, **row}
+                note(row)
+                yield row
 
     try:
         reading = rows()

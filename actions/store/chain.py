@@ -177,15 +177,17 @@ def follow(rows: Iterable[Mapping[str, Any] | sqlite3.Row], start: Head) -> Head
     return head
 
 
-def verify_rows(db: sqlite3.Connection, expected: Head | None) -> tuple[Head | None, tuple[Cut, ...]]:
-    """Recompute the chain; return its head and the cuts that its rows name. Raises AuditBroken."""
+def verify_rows(
+    db: sqlite3.Connection, expected: Head | None
+) -> tuple[Head | None, tuple[Cut, ...], covered.Told]:
+    """Recompute the chain; return its head, the cuts that its rows name, and what it covers. Raises AuditBroken."""
     named = tuple(cuts(db))
     start = start_of(db)
     head = follow(db.execute("SELECT * FROM audit ORDER BY seq"), start)
     if expected is not None:
         _require(db, expected, start)
-    covered.verify(db, AuditBroken)
-    return (head if head != Head(0, GENESIS) else None), named
+    said = covered.verify(db, AuditBroken)
+    return (head if head != Head(0, GENESIS) else None), named, said
 
 
 def cuts(db: sqlite3.Connection) -> Iterator[Cut]:

@@ -123,18 +123,69 @@ def all_rows(db: sqlite3.Connection) -> Iterator[tuple[str, str]]:
             yield f"{table.name}/{json.dumps([row[column] for column in table.key])}", _digest(table, row)
 
 
-def verify(db: sqlite3.Connection, broken: Callable[[int, str], Exception]) -> None:
-    """Compare every covered row with the latest digest in the chain. Raises what `broken` makes."""
-    latest: dict[str, tuple[str | None, int, int]] = {}
-    (first, newest) = db.execute("SELECT min(seq), max(at_ms) FROM audit").fetchone()
-    for seq, at_ms, key, digest, was in _recorded(db, broken):
-        known, since, _ = latest.get(key, (None, 0, 0))
-        is_archived = first > 1 and not since  # what was recorded of it before is in an archive
-        if was is not None and was != (known or "") and not is_archived:
-            raise broken(
+class Told:
+    """What a stretch of the chain tells of covered rows, row after row."""
+
+    def __init__(self, broken: Callable[[int, str], Exception]) -> None:
+        self._broken = broken
+        self.latest: dict[str, tuple[str | None, int, int]] = {}
+        """The last digest of each, None where it is gone, with the row that tells it and its time."""
+        self.asked: dict[str, tuple[str, int]] = {}
+        """The digest before the stretch of what changed in it, and the row that tells it: to be found in older rows."""
+
+    def take(self, row: Mapping[str, Any] | sqlite3.Row) -> None:
+        """Take the next row of the audit; raises where something changed between two rows that tell of it."""
+        if row["covers"] is None:
+            return
+        seq = row["seq"]
+        try:
+            told = [(_same_key(key), *_parts(value)) for key, value in json.loads(row["covers"]).items()]
+        except (ValueError, AttributeError, TypeError, RecursionError) as error:
+            raise self._broken(seq, "its digests are not readable") from error
+        for key, digest, was in told:
+            known, since, _ = self.latest.get(key, (None, 0, 0))
+            if was is not None and since:
+                self._compare(key, seq, was, known, since)
+            # An operation's id is made once: nothing can have been there before it began.
+            elif was is not None and (was or not key.startswith("operations/")):
+                self.asked[key] = was, seq
+            self.latest[key] = digest, seq, row["at_ms"]
+
+    def ask(self, older: Told) -> None:
+        """Look into the stretch right before this one; what it does not tell is to be found in still older rows."""
+        unanswered = dict(self.asked)
+        for key, (was, seq) in self.asked.items():
+            if key in older.latest:
+                digest, since, _ = older.latest[key]
+                self._compare(key, seq, was, digest, since)
+                del unanswered[key]
+        self.asked = {**older.asked, **unanswered}
+
+    def ask_no_more(self) -> None:
+        """Say that there are no older rows: what is still asked for was not there."""
+        for key, (was, seq) in self.asked.items():
+            self._compare(key, seq, was, None, 0)
+        self.asked = {}
+
+    def _compare(self, key: str, seq: int, was: str, known: str | None, since: int) -> None:
+        if was != (known or ""):
+            raise self._broken(
                 seq, f"{_named(key)} was changed by another program before this row, after row {since}"
             )
-        latest[key] = digest, seq, at_ms
+
+
+def verify(db: sqlite3.Connection, broken: Callable[[int, str], Exception]) -> Told:
+    """Compare every covered row with the latest digest in the chain. Raises what `broken` makes.
+
+    What older rows would have to tell is asked for in what is returned.
+    """
+    said = Told(broken)
+    (first, newest) = db.execute("SELECT min(seq), max(at_ms) FROM audit").fetchone()
+    for row in db.execute("SELECT seq, at_ms, covers FROM audit WHERE covers IS NOT NULL ORDER BY seq"):
+        said.take(row)
+    if first is None or first == 1:
+        said.ask_no_more()
+    latest = dict(said.latest)
     for key, digest in all_rows(db):
         known, seq, _ = latest.pop(_same_key(key), (None, 0, 0))
         if known is None:
@@ -145,19 +196,7 @@ def verify(db: sqlite3.Connection, broken: Callable[[int, str], Exception]) -> N
         is_forgotten = key.startswith("operations/") and at_ms < newest - OPERATIONS_KEPT_MS + 86_400_000
         if known is not None and not is_forgotten:
             raise broken(seq, f"{_named(key)} was deleted by another program after this row recorded it")
-
-
-def _recorded(
-    db: sqlite3.Connection, broken: Callable[[int, str], Exception]
-) -> Iterator[tuple[int, int, str, str | None, str | None]]:
-    """Yield what the chain says of rows, in order: seq, time, key, digest, and the digest before where it is told."""
-    for row in db.execute("SELECT seq, at_ms, covers FROM audit WHERE covers IS NOT NULL ORDER BY seq"):
-        try:
-            told = [(_same_key(key), *_parts(value)) for key, value in json.loads(row["covers"]).items()]
-        except (ValueError, AttributeError, RecursionError) as error:
-            raise broken(row["seq"], "its digests are not readable") from error
-        for key, digest, was in told:
-            yield row["seq"], row["at_ms"], key, digest, was
+    return said
 
 
 def _parts(value: str | None) -> tuple[str | None, str | None]:
@@ -167,7 +206,10 @@ def _parts(value: str | None) -> tuple[str | None, str | None]:
 
 
 def latest_before(db: sqlite3.Connection, seq: int) -> Covers:
-    """Give the digests that would be lost with the rows up to `seq`: of rows that no later row covers."""
+    """Give the digests that would be lost with the rows up to `seq`: of rows that no later row covers.
+
+    Those of rows that another program deleted stay; only operations are deleted without a note.
+    """
     found: Covers = {}
     for row in db.execute("SELECT seq, covers FROM audit WHERE covers IS NOT NULL ORDER BY seq"):
         for key, value in json.loads(row["covers"]).items():
@@ -175,7 +217,11 @@ def latest_before(db: sqlite3.Connection, seq: int) -> Covers:
                 found[key] = _parts(value)[0]
             else:
                 found.pop(key, None)
-    return {key: digest for key, digest in found.items() if digest is not None and _is_there(db, key)}
+    return {
+        key: digest
+        for key, digest in found.items()
+        if digest is not None and (not key.startswith("operations/") or _is_there(db, key))
+    }
 
 
 def _is_there(db: sqlite3.Connection, key: str) -> bool:

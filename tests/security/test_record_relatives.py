@@ -1,6 +1,7 @@
 """Somebody puts a backup back, launders a change, plants a trigger or kills a rotation: the record stays true."""
 
 import asyncio
+import functools
 import os
 import signal
 import sqlite3
@@ -12,8 +13,9 @@ from pathlib import Path
 
 import pytest
 
+from actions.domain.actor import LOOPBACK
 from actions.store.audit import Audit, AuditBroken
-from actions.store.audit_archive import FOLDER, name_of, verify_all
+from actions.store.audit_archive import FOLDER, name_of, prune, verify_all
 from actions.store.audit_rotation import Rotation
 from actions.store.database import FILE_NAME, Storage, StorageFailed
 from llmster_sim.server import Simulator
@@ -98,6 +100,80 @@ async def test_a_row_that_another_program_changed_shows_also_after_this_one_chan
     await storage.write(lambda db: db.execute(own))
     with pytest.raises(AuditBroken, match="changed by another program before this row"):
         await Audit(storage).verify()
+
+
+@pytest.mark.parametrize(
+    ("foreign", "own"),
+    [
+        ("UPDATE tokens SET revoked_ms = NULL", "UPDATE tokens SET revoked_ms = 9"),
+        ("UPDATE mcp_rules SET decision = 'allow'", "UPDATE mcp_rules SET decision = 'deny'"),
+        ("DELETE FROM mcp_rules", "INSERT INTO mcp_rules VALUES ('s', 't', 'ask', 'me', 2)"),
+        (
+            "INSERT INTO mcp_rules VALUES ('s', 'new', 'allow', 'x', 1)",
+            "DELETE FROM mcp_rules WHERE tool = 'new'",
+        ),
+        ("UPDATE operations SET subject = 'x'", "UPDATE operations SET state = 'done', finished_ms = 2"),
+    ],
+)
+@pytest.mark.parametrize("archives", [1, 2])
+async def test_so_it_does_when_what_the_row_was_before_is_archived(
+    storage: Storage, tmp_path: Path, foreign: str, own: str, archives: int
+) -> None:
+    """With the archives at hand; without them it is said that this was not compared."""
+    audit = Audit(storage)
+    await make_token(storage, "read", name="gone")
+    await storage.write(lambda db: db.execute("UPDATE tokens SET revoked_ms = 5"))
+    await storage.write(lambda db: db.execute("INSERT INTO mcp_rules VALUES ('s', 't', 'deny', 'me', 1)"))
+    await storage.write(lambda db: db.execute(OPEN))
+    first = await storage.read(lambda db: db.execute("SELECT max(seq) FROM audit").fetchone()[0])
+    by_another_program(storage, foreign)
+    await storage.write(lambda db: db.execute(own))
+    files = [tmp_path / f"{number}.jsonl.gz" for number in range(archives)]
+    for file in files:
+        await audit.record("event", actor=LOOPBACK, action="look", subject=file.name)
+        assert await prune(
+            storage, audit, before_ms=2**50, now_ms=2**50, archive=file, actor=LOOPBACK, most_rows=first
+        )
+        first = 1
+    with pytest.raises(AuditBroken, match="changed by another program before this row"):
+        await verify_all(storage, files)
+    head = await audit.verify()
+    without = await verify_all(storage, files[1:], expected=head)
+    assert without.is_vouched
+    assert without.uncompared > 0
+
+
+def decide(decision: str, at_ms: int, db: sqlite3.Connection) -> None:
+    db.execute("INSERT OR REPLACE INTO mcp_rules VALUES ('s', 't', ?, 'me', ?)", (decision, at_ms))
+
+
+async def test_an_honest_history_holds_over_its_archives(storage: Storage, tmp_path: Path) -> None:
+    audit = Audit(storage)
+    files = []
+    for number, decision in enumerate(("deny", "allow", "ask", "deny")):
+        await storage.write(functools.partial(decide, decision, number))
+        await storage.write(lambda db: db.execute("DELETE FROM mcp_rules WHERE tool = 'u'"))
+        await storage.write(lambda db: db.execute("INSERT INTO mcp_rules VALUES ('s', 'u', 'ask', 'me', 1)"))
+        files.append(tmp_path / f"{number}.jsonl")
+        assert await prune(
+            storage, audit, before_ms=2**50, now_ms=2**50, archive=files[-1], actor=LOOPBACK, most_rows=2
+        )
+    report = await verify_all(storage, files)
+    assert (len(report.archives), report.missing_through, report.uncompared) == (4, 0, 0)
+
+
+async def test_a_row_that_another_program_deleted_shows_also_after_its_record_was_archived(
+    storage: Storage, tmp_path: Path
+) -> None:
+    audit = Audit(storage)
+    await storage.write(lambda db: db.execute("INSERT INTO mcp_rules VALUES ('s', 't', 'deny', 'me', 1)"))
+    by_another_program(storage, "DELETE FROM mcp_rules")
+    await audit.record("event", actor=LOOPBACK, action="look", subject="x")
+    assert await prune(
+        storage, audit, before_ms=2**50, now_ms=2**50, archive=tmp_path / "old.jsonl", actor=LOOPBACK
+    )
+    with pytest.raises(AuditBroken, match="mcp_rules row s/t was deleted by another program"):
+        await audit.verify()
 
 
 async def test_the_policy_that_was_kept_is_covered(storage: Storage) -> None:
