@@ -43,8 +43,12 @@ def add_routes(
     async def models(_actor: actor_of, daemon: Daemon) -> ModelsResponse:
         """List the models on disk, and what loads of each really took."""
         snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
+        if snapshot.models is None:
+            raise Problem(
+                "daemon-unreadable", f"daemon {daemon}: the list of its models cannot be read", daemon=daemon
+            )
         learned = await history.learned(daemon)
-        found = [ModelResponse.of(one, snapshot, learned) for one in snapshot.models or ()]
+        found = [ModelResponse.of(one, snapshot, learned) for one in snapshot.models]
         return ModelsResponse(daemon=daemon, models=found)
 
     @router.get("/daemons/{daemon}/instances", tags=["read"])
@@ -52,7 +56,7 @@ def add_routes(
         """List what is loaded."""
         snapshot = await service.daemon(daemon).snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
         found = [InstanceResponse.of(one, snapshot) for one in snapshot.instances]
-        return InstancesResponse(daemon=daemon, instances=found)
+        return InstancesResponse(daemon=daemon, instances=found, unreadable=snapshot.unreadable_instances)
 
     @router.get("/daemons/{daemon}/memory", tags=["read"])
     async def memory(_actor: actor_of, daemon: Daemon) -> MemoryResponse:

@@ -24,7 +24,7 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
     actor_of = Annotated[Actor, Depends(Bearer(authenticator))]
 
     @router.get("/daemons/{daemon}/engines", tags=["engines"])
-    async def engines(
+    async def list_engines(
         actor: actor_of,
         daemon: Daemon,
         search: Annotated[
@@ -34,7 +34,8 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
         """List the installed engines and which of them are selected."""
         session = service.daemon(daemon)
         selected = await selected_engines(session)
-        installed = [
+        installed = await installed_engines(session)
+        engines = [
             EngineResponse(
                 engine=one.name,
                 version=one.version,
@@ -43,20 +44,23 @@ def add_routes(router: APIRouter, service: Service, authenticator: Authenticator
                     name for name, chosen in selected.items() if chosen == (one.name, one.version)
                 ),
             )
-            for one in await installed_engines(session)
+            for one in installed.read
         ]
         available: list[AvailableEngineResponse] | None = None
+        unreadable = installed.unreadable
         if search is not None:
             authenticator.slow_down(actor)  # the daemon asks the internet
+            offered = await offered_engines(session, search)
+            unreadable += offered.unreadable
             available = [
                 AvailableEngineResponse(
                     engine=one.name,
                     version=one.version,
                     installed=None if one.local_versions is None else one.version in one.local_versions,
                 )
-                for one in await offered_engines(session, search)
+                for one in offered.read
             ]
-        return EnginesResponse(daemon=daemon, engines=installed, available=available)
+        return EnginesResponse(daemon=daemon, engines=engines, available=available, unreadable=unreadable)
 
     routes = CommandRoutes(router, service, authenticator, tag="engines", scope=Scope.ADMIN)
     routes.add(

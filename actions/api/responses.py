@@ -154,6 +154,7 @@ class InstancesResponse(BaseModel):
 
     daemon: str
     instances: list[InstanceResponse]
+    unreadable: int = Field(description="Instances that the daemon lists and that cannot be read, at least.")
 
 
 class MemoryResponse(BaseModel):
@@ -365,6 +366,9 @@ class EnginesResponse(BaseModel):
     daemon: str
     engines: list[EngineResponse]
     available: list[AvailableEngineResponse] | None = Field(description="Only with `search`.")
+    unreadable: int = Field(
+        description="Entries of the daemon's lists that cannot be read, and are not here."
+    )
 
 
 def errors(told: Mapping[int, str]) -> dict[int | str, dict[str, Any]]:

@@ -196,7 +196,10 @@ def _ejected(operation: Any) -> str:
 
 
 def _all_ejected(operation: Any) -> str:
-    return f"ejected: {', '.join(operation['result']['ejected']) or 'nothing was loaded'}"
+    result = operation["result"]
+    is_told = result.get("still_loading", []) is not None
+    unknown = "" if is_told else "; whether the daemon is loading anything is not known: it does not tell"
+    return f"ejected: {', '.join(result['ejected']) or 'nothing was loaded'}{unknown}"
 
 
 def _downloaded(operation: Any) -> str:

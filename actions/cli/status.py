@@ -137,13 +137,15 @@ def _looked_at(api: Api, name: str) -> dict[str, Any]:
     nothing: dict[str, Any] = {"gpus": [], "holders": [], "instances": {}}
     nothing |= dict.fromkeys(("problem", "source", "age_seconds"))
     try:
-        instances = api.try_ask("GET", api.path("instances", daemon=name), {})["instances"]
+        listed = api.try_ask("GET", api.path("instances", daemon=name), {})
+        unread = listed["unreadable"]
         memory = api.try_ask("GET", api.path("memory", daemon=name), {})
     except Refused as refusal:
         if refusal.exit_code != 1:
             fail(refusal.words(), refusal.exit_code)
         return {"daemon": name, "instances": [], "memory": nothing, "problem": refusal.words()}
-    return {"daemon": name, "instances": instances, "memory": memory, "problem": None}
+    problem = f"{unread} loaded instances or lists of them cannot be read" if unread else None
+    return {"daemon": name, "instances": listed["instances"], "memory": memory, "problem": problem}
 
 
 def _print_memory(daemon: str, memory: dict[str, Any], problem: str | None) -> None:

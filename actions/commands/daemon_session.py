@@ -21,14 +21,14 @@ from actions.domain.preflight import MemoryReading, Need
 from exporter.llmster import rest
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.commands import DaemonCommands, load_namespace_of
-from exporter.llmster.errors import CallFailed, LlmsterError
+from exporter.llmster.errors import CallFailed, LlmsterError, ProtocolViolation
+from exporter.llmster.listing import Listing
 from exporter.llmster.session import GONE_CODES
 from exporter.llmster.shared_snapshot import SharedSnapshot
 from exporter.llmster.state import (
     LOCAL,
     DownloadedModel,
     InstanceInfo,
-    Listing,
     ProcessingState,
     Snapshot,
     device_name,
@@ -130,21 +130,23 @@ class DaemonSession:
         await self.settled()
         base = key.partition("@")[0]
         with self._translated():
-            known: tuple[DownloadedModel, ...] = await self.client.models() or ()
-            found = _matching(known, base, key)
+            found = _matching(await self.client.models() or (), base, key)
             if not found:
-                known = await self.commands.models()  # downloaded since
-                found = _matching(known, base, key)
-            if not found:
-                raise not_found("model", key, tuple(model.model_key for model in known))
+                listing = await self.commands.models()  # downloaded since
+                found = _matching(listing.read, base, key)
+                if not found:
+                    require_all_read(listing, f"whether {key[:200]} is on its disk", daemon=self.name)
+                    raise not_found("model", key, tuple(model.model_key for model in listing.read))
             link = await self.client.link()
         return min(found, key=lambda model: device_name(link, model.device_identifier) != LOCAL)
 
-    async def instances(self, *, optional_within_s: float = 0.0) -> Listing[InstanceInfo]:
-        """List what is loaded now, with a call per domain. Raises Problem."""
+    async def instances(
+        self, *, optional_within_s: float = 0.0, in_part: bool = False
+    ) -> Listing[InstanceInfo]:
+        """List what is loaded now, with a call per domain; with `in_part` as far as it can be read. Raises Problem."""
         await self.settled()
         with self._translated():
-            return await self.commands.instances(optional_within_s=optional_within_s)
+            return await self.commands.instances(optional_within_s=optional_within_s, in_part=in_part)
 
     def free_disk(self) -> int | None:
         """Read the free bytes of the disk that a download goes to; None when the daemon's home is not on this host.
@@ -259,8 +261,23 @@ def find(listing: Listing[InstanceInfo], instance_id: str) -> InstanceInfo | Non
     """Find a loaded instance by its identifier. Raises Problem when it may be one that could not be read."""
     found = next((info for info in listing.read if info.identifier == instance_id), None)
     if found is None and not listing.is_complete:
-        raise Problem("not-verified", f"{instance_id} may be loaded: {UNREADABLE}")
+        raise Problem("not-verified", f"{instance_id} may be loaded: {unread(listing)}")
     return found
+
+
+def unread(listing: Listing[Any]) -> str:
+    """Say that instances could not be read, and which."""
+    return f"{UNREADABLE} ({'; '.join(listing.problems)})" if listing.problems else UNREADABLE
+
+
+def require_all_read(listing: Listing[Any], question: str, *, daemon: str) -> None:
+    """Refuse to answer a question that an entry would answer that cannot be read. Raises Problem."""
+    if not listing.is_complete:
+        entries = "; ".join(listing.problems) or f"{listing.unreadable} entries"
+        raise from_daemon(
+            ProtocolViolation(f"{question} is not known: its list has what cannot be read ({entries})"),
+            daemon=daemon,
+        )
 
 
 def in_hand(state: ProcessingState) -> int:

@@ -24,6 +24,7 @@ from exporter.llmster.errors import (
     NotLlmster,
     ProtocolViolation,
 )
+from exporter.llmster.listing import Listing
 from exporter.llmster.state import DownloadedModel
 from exporter.llmster.transfers import DownloadOption, Progress
 
@@ -113,28 +114,33 @@ class DownloadAction(Action[Download]):
         """Find what to download; None when the daemon's search does not find the model. Raises Problem."""
         await self.daemon.snapshot(max_age_s=SNAPSHOT_MAX_AGE_S)
         try:
-            options = await transfers.find_options(self.daemon.client, command.model)
+            found = await transfers.find_options(self.daemon.client, command.model)
         except (CallFailed, DaemonStalled, ProtocolViolation):
             return None  # a release without the search, or a hub that does not answer
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
+        options = found.read
         if command.quantization is None:
-            return next((one for one in options if one.recommended), options[0] if options else None)
+            recommended = [one for one in options if one.recommended]
+            # One that cannot be read may be what is recommended: over REST the daemon chooses.
+            return next(iter(recommended or (options if found.is_complete else ())), None)
         wanted = command.quantization.casefold()
-        found = [one for one in options if (one.quantization or "").casefold() == wanted]
-        if options and not found:
+        chosen = [one for one in options if (one.quantization or "").casefold() == wanted]
+        if options and not chosen and found.is_complete:
             known = tuple(one.quantization or one.name for one in options)
             raise not_found("quantization", command.quantization, known)
-        return found[0] if found else None
+        return chosen[0] if chosen else None
 
     async def _over_websocket(
         self, operation: Operation, command: Download, option: DownloadOption
     ) -> Result:
+        listed = await self._models()
         before = {
             "download": option.download_identifier,
             "size_bytes": option.size_bytes,
             "pid": self.daemon.process_id(),
-            "models": sorted(mark(model.model_key) for model in await self._models()),
+            "models": sorted(mark(model.model_key) for model in listed.read),
+            "all_models_read": listed.is_complete,
         }
         await self.tools.operations.start(operation, before)
         operation.phase, operation.progress = "downloading", 0.0
@@ -156,7 +162,9 @@ class DownloadAction(Action[Download]):
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
         if key is None:
-            arrived = await self._arrived(operation, command)  # the cancel may have come too late
+            # The cancel may have come too late; where not all was read before, the daemon's word counts.
+            is_told = operation.before.get("all_models_read", True)
+            arrived = await self._arrived(operation, command) if is_told else None
             if arrived is None:
                 raise Cancelled
             return arrived
@@ -167,6 +175,12 @@ class DownloadAction(Action[Download]):
 
         Assumed: a download ends with the daemon's process.
         """
+        if not operation.before.get("all_models_read", True):
+            raise Problem(
+                "interrupted",
+                f"the connection was lost while {command.model} was downloading, and what was on the disk before could "
+                "not all be read, so the list of models does not show whether it arrived",
+            )
         while True:
             with contextlib.suppress(Problem):
                 arrived = await self._arrived(operation, command)
@@ -181,20 +195,24 @@ class DownloadAction(Action[Download]):
     async def _arrived(self, operation: Operation, command: Download) -> Result | None:
         """Look for a model that was not on the disk before. Raises Problem."""
         known = set(operation.before.get("models", ()))
-        new = [model.model_key for model in await self._models() if mark(model.model_key) not in known]
+        new = [model.model_key for model in (await self._models()).read if mark(model.model_key) not in known]
         named = [key for key in new if command.model.rpartition("/")[2].casefold() in key.casefold()]
         if not named:
             return None
         return {"model": named[0], "status": "completed", "size_bytes": operation.before.get("size_bytes")}
 
-    async def _models(self) -> tuple[DownloadedModel, ...]:
+    async def _models(self) -> Listing[DownloadedModel]:
         try:
             return await self.daemon.commands.models()
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
 
-    async def _is_on_disk(self, name: str) -> bool:
-        return any(name == model.model_key for model in await self._models())
+    async def _is_on_disk(self, name: str) -> bool | None:
+        """Tell whether a model is listed; None where it may be an entry that cannot be read. Raises Problem."""
+        listed = await self._models()
+        if any(name == model.model_key for model in listed.read):
+            return True
+        return False if listed.is_complete else None
 
     async def _follow(self, operation: Operation, command: Download) -> Result:
         """Look at a download until it ends, also one that a former process began."""
@@ -233,6 +251,8 @@ class DownloadAction(Action[Download]):
             raise Problem(
                 "interrupted", f"{because}; the daemon's list of models does not show whether it arrived"
             )
-        if await self._is_on_disk(name):
+        is_there = await self._is_on_disk(name)
+        if is_there:
             return {"model": name, "status": "completed", "size_bytes": None}
-        raise Problem("interrupted", f"{because}, and {name} is not on its disk")
+        told = "is not" if is_there is False else "may be, or not be,"
+        raise Problem("interrupted", f"{because}, and {name} {told} on its disk")

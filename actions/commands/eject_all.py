@@ -6,20 +6,23 @@ import asyncio
 import time
 
 from actions.commands.action import Action, Result
-from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, UNREADABLE
+from actions.commands.daemon_session import SNAPSHOT_MAX_AGE_S, unread
 from actions.commands.recovery import noted
 from actions.commands.unload import unload
 from actions.domain.command import EjectAll
 from actions.domain.errors import Problem
-from actions.domain.evidence import LISTED, STATE, knows_less, refuses
+from actions.domain.evidence import LISTED, LOADING, STATE, knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from actions.store.sizes import mark
 from exporter.catalogue import actions as rows
-from exporter.llmster.state import InstanceInfo, Listing
+from exporter.llmster.listing import Listing
+from exporter.llmster.state import InstanceInfo
 
 COUNT_S = 1.0
 """How long the kill switch may spend on counting what it ends."""
+LOOKS = 3
+"""How often what is being loaded is asked for where the answer cannot be read; one is seen just as a load starts."""
 OPTIONAL_S = 1.0
 """Time for an optional namespace to open, so that the kill switch sees its instances."""
 
@@ -31,6 +34,7 @@ class EjectAllAction(Action[EjectAll]):
     EVIDENCE = (
         refuses("not-verified", "listLoaded", *LISTED),
         knows_less("getInstanceProcessingState", *STATE, when="requests are in flight"),
+        knows_less("GET /api/v0/models", *LOADING),
     )
 
     async def facts(self, _command: EjectAll) -> Facts:
@@ -52,7 +56,7 @@ class EjectAllAction(Action[EjectAll]):
         """Unload everything now."""
         operation.phase = "ejecting"
         async with self.daemon.turn(operation.cancel, wait_s=self.tools.timeouts.kill_wait_s):
-            left = await self.daemon.instances(optional_within_s=OPTIONAL_S)
+            left = await self.daemon.instances(optional_within_s=OPTIONAL_S, in_part=True)
             before = {
                 "pid": self.daemon.process_id(),
                 "references": noted(left.read),
@@ -68,7 +72,7 @@ class EjectAllAction(Action[EjectAll]):
             )
             names = [mark(info.identifier) for info in left.read]
             if not left.is_complete:
-                raise Problem("not-verified", UNREADABLE, still_loaded=names)
+                raise Problem("not-verified", unread(left), still_loaded=names)
             if names:
                 raise Problem("not-verified", f"still loaded: {', '.join(names)}", still_loaded=names)
             if loading:
@@ -76,16 +80,19 @@ class EjectAllAction(Action[EjectAll]):
             return {
                 "ejected": sorted(ejected),
                 "requests_ended": {name: count for name, count in sorted(ended.items()) if count},
+                "still_loading": loading,  # None: the daemon does not tell
             }
 
     async def _empty(
         self, left: Listing[InstanceInfo]
-    ) -> tuple[set[str], Listing[InstanceInfo], tuple[str, ...]]:
+    ) -> tuple[set[str], Listing[InstanceInfo], list[str] | None]:
         """Unload until nothing is listed and nothing is being loaded; return what went, what is left, what still loads.
 
-        A load may end in between, also one of another client, or one that did not heed its cancel.
+        A load may end in between, also one of another client, or one that did not heed its cancel. What still loads is
+        None where the daemon did not tell it LOOKS times in a row.
         """
         ejected: set[str] = set()
+        untold = 0
         deadline = time.monotonic() + self.tools.timeouts.verify_s
         while True:
             outcomes = await asyncio.gather(
@@ -97,10 +104,14 @@ class EjectAllAction(Action[EjectAll]):
                 elif not isinstance(outcome, Problem):
                     raise outcome
             # In this order: what ends between the two is listed.
-            loading = await self.tools.recovery.loading(within_s=COUNT_S) or ()
-            left = await self.daemon.instances()
-            if not (left.read or loading) or time.monotonic() >= deadline:
-                return ejected, left, loading
+            told = await self.tools.recovery.loading(within_s=COUNT_S)
+            loading = sorted(mark(model) for model, is_loading in (told or {}).items() if is_loading)
+            is_told = told is not None and None not in told.values()
+            untold = 0 if is_told else untold + 1
+            left = await self.daemon.instances(in_part=True)
+            is_over = not left.read and not loading and (is_told or untold >= LOOKS)
+            if is_over or time.monotonic() >= deadline:
+                return ejected, left, loading if loading or is_told else None
             if not left.read:
                 await asyncio.sleep(self.tools.timeouts.poll_s)
 

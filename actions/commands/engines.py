@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Final
 
 from actions.commands.action import Action, Result
-from actions.commands.daemon_session import Cancelled, DaemonSession
+from actions.commands.daemon_session import Cancelled, DaemonSession, require_all_read
 from actions.commands.recovery import LOST
 from actions.domain.command import SelectEngine, UpdateEngine
 from actions.domain.errors import Param, Problem, from_daemon, invalid, not_found
@@ -14,6 +14,7 @@ from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from exporter.llmster import transfers
 from exporter.llmster.errors import LlmsterError
+from exporter.llmster.listing import Listing
 from exporter.llmster.state import Engine
 from exporter.llmster.transfers import EngineExtension, Progress
 
@@ -36,7 +37,7 @@ class SelectEngineAction(Action[SelectEngine]):
 
     COMMAND = SelectEngine
     EVIDENCE = (
-        refuses("not-found", "listEngines", "name", "version"),
+        refuses("daemon-unreadable", "listEngines", "name", "version"),
         refuses("invalid-parameter", "listEngines", "supportedModelFormatNames"),
         refuses("daemon-unreadable", "getEngineSelections", *SELECTED),
     )
@@ -44,9 +45,12 @@ class SelectEngineAction(Action[SelectEngine]):
     async def facts(self, command: SelectEngine) -> Facts:
         """Refuse an engine that is not installed, or that does not support the format."""
         installed = await installed_engines(self.daemon)
-        found = [one for one in installed if (one.name, one.version) == (command.engine, command.version)]
+        wanted = (command.engine, command.version)
+        found = [one for one in installed.read if (one.name, one.version) == wanted]
         if not found:
-            known = tuple(f"{one.name} {one.version}" for one in installed)
+            question = f"whether {command.engine} {command.version} is installed"
+            require_all_read(installed, question, daemon=command.daemon)
+            known = tuple(f"{one.name} {one.version}" for one in installed.read)
             raise not_found("engine", f"{command.engine} {command.version}", known)
         formats = found[0].supported_model_format_names
         if command.model_format not in formats:
@@ -90,8 +94,11 @@ class UpdateEngineAction(Action[UpdateEngine]):
 
     COMMAND = UpdateEngine
     EVIDENCE = (
-        refuses("daemon-unreadable", "searchRuntimeExtensions", "extensions"),
-        refuses("not-found", "searchRuntimeExtensions", "extensions.name", "extensions.version"),
+        refuses(
+            "daemon-unreadable",
+            "searchRuntimeExtensions",
+            *("extensions", "extensions.name", "extensions.version"),
+        ),
         refuses("not-verified", "listEngines", "name", "version"),
         refuses("daemon-unreadable", "getEngineSelections", *SELECTED),
     )
@@ -99,8 +106,10 @@ class UpdateEngineAction(Action[UpdateEngine]):
     async def facts(self, command: UpdateEngine) -> Facts:
         """Refuse a version that the daemon does not offer."""
         offered = await offered_engines(self.daemon, command.engine)
-        versions = tuple(one.version for one in offered if one.name == command.engine)
+        versions = tuple(one.version for one in offered.read if one.name == command.engine)
         if command.version not in versions:
+            question = f"whether it offers {command.engine} {command.version}"
+            require_all_read(offered, question, daemon=command.daemon)
             raise not_found("engine version", f"{command.engine} {command.version}", versions)
         await selected_engines(self.daemon)  # what could not be verified is not begun
         return Facts()
@@ -127,7 +136,7 @@ class UpdateEngineAction(Action[UpdateEngine]):
             done = True
         except LlmsterError as error:
             raise from_daemon(error, daemon=self.daemon.name) from error
-        if not done and not await self._is_installed(command):  # a cancel can come too late
+        if not done and not _has(await installed_engines(self.daemon), command):  # a cancel can come too late
             raise Cancelled
         return await self._look(command)
 
@@ -136,15 +145,14 @@ class UpdateEngineAction(Action[UpdateEngine]):
         await self.tools.recovery.until_readable(operation)
         return await self._look(command)
 
-    async def _is_installed(self, command: UpdateEngine) -> bool:
-        installed = await installed_engines(self.daemon)
-        return any((one.name, one.version) == (command.engine, command.version) for one in installed)
-
     async def _look(self, command: UpdateEngine) -> Result:
-        if not await self._is_installed(command):
+        installed = await installed_engines(self.daemon)
+        if not _has(installed, command):
+            is_known = "is not installed" if installed.is_complete else "may be installed, or not"
+            problems = "".join(f"; {one}" for one in installed.problems)
             raise Problem(
                 "not-verified",
-                f"{command.engine} {command.version} is not installed; ask again with ",
+                f"{command.engine} {command.version} {is_known}{problems}; ask again with ",
                 Param("version"),
             )
         selected = await selected_engines(self.daemon)
@@ -152,7 +160,12 @@ class UpdateEngineAction(Action[UpdateEngine]):
         return {"engine": command.engine, "version": command.version, "selected_for": sorted(formats)}
 
 
-async def installed_engines(daemon: DaemonSession) -> tuple[Engine, ...]:
+def _has(installed: Listing[Engine], command: SelectEngine | UpdateEngine) -> bool:
+    wanted = (command.engine, command.version)
+    return any((one.name, one.version) == wanted for one in installed.read)
+
+
+async def installed_engines(daemon: DaemonSession) -> Listing[Engine]:
     """List the installed engines. Raises Problem."""
     await daemon.settled()
     try:
@@ -161,7 +174,7 @@ async def installed_engines(daemon: DaemonSession) -> tuple[Engine, ...]:
         raise from_daemon(error, daemon=daemon.name) from error
 
 
-async def offered_engines(daemon: DaemonSession, query: str) -> tuple[EngineExtension, ...]:
+async def offered_engines(daemon: DaemonSession, query: str) -> Listing[EngineExtension]:
     """Search the engines that can be downloaded. Raises Problem."""
     await daemon.settled()
     try:

@@ -9,7 +9,7 @@ from collections.abc import Iterable, Mapping
 from dataclasses import replace
 from typing import Any, Final
 
-from actions.commands.daemon_session import UNREADABLE, DaemonSession
+from actions.commands.daemon_session import DaemonSession, unread
 from actions.domain.command import Load
 from actions.domain.errors import from_daemon, invalid, not_found
 from actions.domain.evidence import ESTIMATE, LISTED, MODEL, PROCESS, knows_less, refuses
@@ -22,7 +22,7 @@ from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.state import DownloadedModel, InstanceInfo
 
 EVIDENCE: Final = (
-    refuses("not-found", "listDownloadedModels", *MODEL),
+    refuses("daemon-unreadable", "listDownloadedModels", *MODEL),
     refuses("daemon-unreadable", "estimateModelUsage", *ESTIMATE),
     knows_less("estimateModelUsage", "memory.confidence"),
     knows_less("info", *PROCESS),
@@ -49,7 +49,9 @@ async def refresh(daemon: DaemonSession, plan: LoadPlan) -> LoadPlan:
     command, model = plan.command, plan.model
     listing = await daemon.instances()
     if not listing.is_complete:
-        problem = ProtocolViolation(f"{UNREADABLE}, so it is not known whether {model.model_key} is loaded")
+        problem = ProtocolViolation(
+            f"{unread(listing)}, so it is not known whether {model.model_key} is loaded"
+        )
         raise from_daemon(problem, daemon=daemon.name)
     same = [
         (info, await daemon.configuration(info, wanted=command.options))

@@ -14,10 +14,10 @@ from typing import Any, Final
 
 from actions.commands import load_plan
 from actions.commands.action import Action, Result
-from actions.commands.daemon_session import Cancelled
+from actions.commands.daemon_session import Cancelled, require_all_read
 from actions.domain.command import Load, Probe
 from actions.domain.errors import Problem, from_daemon, invalid
-from actions.domain.evidence import ESTIMATE, MODEL, knows_less, refuses
+from actions.domain.evidence import ESTIMATE, LISTED, MODEL, knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from exporter.catalogue import actions as rows
@@ -37,7 +37,8 @@ class ProbeAction(Action[Probe]):
 
     COMMAND = Probe
     EVIDENCE = (
-        refuses("not-found", "listDownloadedModels", *MODEL),
+        refuses("daemon-unreadable", "listDownloadedModels", *MODEL),
+        refuses("daemon-unreadable", "listLoaded", *LISTED),
         refuses("daemon-unreadable", "estimateModelUsage", *ESTIMATE, when="the model is not loaded"),
         refuses("daemon-unreadable", CHAT, "type"),
         knows_less(CHAT, "load_time_seconds", when="the model is not loaded"),
@@ -53,6 +54,7 @@ class ProbeAction(Action[Probe]):
         listing = await self.daemon.instances()
         if any(info.model_key == model.model_key for info in listing.read):
             return Facts()
+        require_all_read(listing, f"whether {model.model_key} is loaded", daemon=command.daemon)
         load = Load(daemon=command.daemon, model=command.model)
         need = await self.daemon.estimate(load, model)
         preflight = await load_plan.judged(self.daemon, load, model, need, listing.read)

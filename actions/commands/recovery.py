@@ -108,10 +108,10 @@ class Recovery:
         told = "goes on" if goes_on else "may go on: the daemon does not tell"
         raise Problem("not-verified", f"{command.subject} was cancelled, and its load {told}")
 
-    async def loading(self, *, within_s: float = REST_TIMEOUT_S) -> tuple[str, ...] | None:
-        """Name the models that the daemon is loading, by the only field that tells; None where it cannot be read.
+    async def loading(self, *, within_s: float = REST_TIMEOUT_S) -> Mapping[str, bool | None] | None:
+        """Tell of each model whether the daemon is loading it, None where its state is not a word that is known.
 
-        Source: `state` of GET /api/v0/models.
+        It is the only place that tells; None where it cannot be read. Source: `state` of GET /api/v0/models.
         """
         try:
             states = await rest.model_states(
@@ -121,7 +121,7 @@ class Recovery:
             )
         except LlmsterError:
             return None
-        return tuple(state.id for state in states if state.state == "loading")
+        return {state.id: state.is_loading for state in states}
 
     async def gone(self, reference: str, identifier: str, *, cause: LlmsterError | None = None) -> None:
         """Wait until an instance is no longer listed. Raises Problem when it stays listed."""
@@ -185,7 +185,7 @@ class Recovery:
     async def _is_loading(self, command: Load) -> bool | None:
         """Tell whether the daemon is loading this model; None where that is unknown."""
         loading = await self.loading()
-        return command.model.partition("@")[0] in loading if loading is not None else None
+        return loading.get(command.model.partition("@")[0], False) if loading is not None else None
 
     @staticmethod
     def new_instance(

@@ -43,6 +43,8 @@ STATE = ("status", "queued")
 """Of getInstanceProcessingState."""
 ESTIMATE = ("memory", "memory.totalVramBytes", "memory.totalBytes", "passesGuardrails")
 """Of estimateModelUsage."""
+LOADING = ("data", "data.id", "data.state")
+"""Of GET /api/v0/models, the only answer that tells of what is being loaded."""
 PROCESS = ("pid", "isDaemon")
 """Of info: they are read together."""
 

@@ -21,6 +21,7 @@ from exporter.catalogue import CATALOGUE, Metric
 from exporter.llmster import events
 from exporter.llmster.commands import LoadMessage
 from exporter.llmster.load_config import ConfigFields
+from exporter.llmster.rest import RestModelStates
 from exporter.llmster.rest_commands import ChatEvent, Download
 from exporter.llmster.state import (
     DaemonProcess,
@@ -58,6 +59,7 @@ SHAPES: Final[Mapping[str, type[msgspec.Struct]]] = {
     "searchRuntimeExtensions": FoundEngines,
     "downloadRuntimeExtension": DownloadMessage,
     CHAT: ChatEvent,
+    "GET /api/v0/models": RestModelStates,
     START: Download,
     STATUS: Download,
     **events.DATA_SHAPES,

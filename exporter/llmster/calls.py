@@ -14,6 +14,7 @@ import msgspec
 from exporter.llmster import lenient
 from exporter.llmster.errors import ProtocolViolation
 from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.listing import Listing, read_each
 from exporter.llmster.load_config import LoadConfig, load_config_of, read_fields
 from exporter.llmster.state import (
     DaemonProcess,
@@ -23,9 +24,7 @@ from exporter.llmster.state import (
     Estimate,
     InstanceInfo,
     LinkStatus,
-    Listing,
     ProcessingState,
-    read_each,
 )
 from exporter.llmster.wire.channel import Channel
 from exporter.llmster.wire.connection import Connection, decode
@@ -45,11 +44,11 @@ async def process(system: Connection, *, timeout_s: float | None = None) -> Daem
 
 async def downloaded_models(
     system: Connection, *, timeout_s: float, unreadable: Counter[str]
-) -> tuple[DownloadedModel, ...]:
+) -> Listing[DownloadedModel]:
     """Call system.listDownloadedModels: models on disk, here and on LM Link peers."""
     raw = await system.call("listDownloadedModels", timeout_s=timeout_s)
     try:
-        return read_each(raw, DownloadedModel, "model", unreadable).read
+        return read_each(raw, DownloadedModel, "model", unreadable)
     except UNDECODABLE as error:
         raise ProtocolViolation(
             f"system.listDownloadedModels answered something unexpected: {error}"
@@ -135,11 +134,11 @@ async def link_status(repository: Connection, *, timeout_s: float) -> LinkStatus
 
 async def engines(
     runtime: Connection, *, timeout_s: float | None = None, unreadable: Counter[str]
-) -> tuple[Engine, ...]:
+) -> Listing[Engine]:
     """Call runtime.listEngines: the inference engines that are installed."""
     raw = await runtime.call("listEngines", timeout_s=timeout_s)
     try:
-        return read_each(raw, Engine, "engine", unreadable).read
+        return read_each(raw, Engine, "engine", unreadable)
     except UNDECODABLE as error:
         raise ProtocolViolation(f"runtime.listEngines answered something unexpected: {error}") from None
 

@@ -19,9 +19,10 @@ import msgspec
 
 from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.domains import BY_NAME, DOMAINS
+from exporter.llmster.domains import BY_NAME, DOMAINS, Domain
 from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
-from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, Listing, ProcessingState
+from exporter.llmster.listing import Listing
+from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, ProcessingState
 from exporter.llmster.wire.channel import Channel
 from exporter.llmster.wire.connection import Connection
 
@@ -68,33 +69,47 @@ class DaemonCommands:
     def __init__(self, client: DaemonClient) -> None:
         self.client = client
 
-    async def models(self, *, timeout_s: float = 15.0) -> tuple[DownloadedModel, ...]:
+    async def models(self, *, timeout_s: float = 15.0) -> Listing[DownloadedModel]:
         """List what is on disk now, without the snapshot's minute of caching."""
         system = await self.client.connection("system")
         return await calls.downloaded_models(
             system, timeout_s=timeout_s, unreadable=self.client.counts.unreadable
         )
 
-    async def instances(self, *, optional_within_s: float = 0.0) -> Listing[InstanceInfo]:
+    async def instances(
+        self, *, optional_within_s: float = 0.0, in_part: bool = False
+    ) -> Listing[InstanceInfo]:
         """List what is loaded now, in every domain's namespace that the daemon has.
 
-        `optional_within_s` is the time for an optional namespace to open.
+        `optional_within_s` is the time for an optional namespace to open. With `in_part` a namespace that cannot be
+        read counts as an instance that cannot, as long as another one can be read.
         """
-        listings: list[Listing[InstanceInfo]] = []
-        for domain in DOMAINS:
-            connection = (
-                await self.client.optional_connection(domain.name, within_s=optional_within_s)
-                if domain.optional
-                else await self.client.connection(domain.name)
-            )
-            if connection is not None:
-                listings.append(
-                    await calls.loaded_instances(connection, unreadable=self.client.counts.unreadable)
-                )
-        return Listing(
-            tuple(info for listing in listings for info in listing.read),
-            sum(listing.unreadable for listing in listings),
+        told = await asyncio.gather(
+            *(self._instances_of(domain, optional_within_s) for domain in DOMAINS), return_exceptions=True
         )
+        read = [one for one in told if isinstance(one, Listing)]
+        lost = [one for one in told if isinstance(one, BaseException)]
+        is_enough = in_part and any(
+            isinstance(one, Listing) for domain, one in zip(DOMAINS, told, strict=True) if not domain.optional
+        )
+        for error in lost:
+            if not is_enough or not isinstance(error, LlmsterError):
+                raise error
+        return Listing(
+            tuple(info for listing in read for info in listing.read),
+            sum(listing.unreadable for listing in read) + len(lost),
+            (*(problem for listing in read for problem in listing.problems), *map(str, lost)),
+        )
+
+    async def _instances_of(self, domain: Domain, optional_within_s: float) -> Listing[InstanceInfo]:
+        connection = (
+            await self.client.optional_connection(domain.name, within_s=optional_within_s)
+            if domain.optional
+            else await self.client.connection(domain.name)
+        )
+        if connection is None:
+            return Listing((), 0)
+        return await calls.loaded_instances(connection, unreadable=self.client.counts.unreadable)
 
     async def processing(self, instance: InstanceInfo) -> ProcessingState:
         """Ask what an instance is doing. Raises CallFailed when it is gone."""

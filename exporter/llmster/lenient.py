@@ -60,16 +60,15 @@ def fitting(values: Any, shape: type[S]) -> S:
     kept: dict[str, Any] = {}
     for field in msgspec.structs.fields(shape):
         if field.encode_name not in values:
+            if field.required:
+                raise msgspec.ValidationError(f"{shape.__name__}.{field.encode_name}: missing")
             continue
         try:
             kept[field.name] = _fitted(values[field.encode_name], field.type)
         except (msgspec.ValidationError, OverflowError):
             if field.required:
                 raise msgspec.ValidationError(f"{shape.__name__}.{field.encode_name}: another type") from None
-    try:
-        return shape(**kept)
-    except TypeError:
-        raise msgspec.ValidationError(f"{shape.__name__}: a required field is missing") from None
+    return shape(**kept)
 
 
 def mended(data: bytes | str | msgspec.Raw) -> str:

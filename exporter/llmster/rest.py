@@ -8,7 +8,7 @@ Source: published captures and the official docs; shapes in tests/fixtures.
 from __future__ import annotations
 
 import asyncio
-from typing import Any, TypeVar
+from typing import Any, Final, TypeVar
 
 import httpx
 import msgspec
@@ -25,6 +25,9 @@ from exporter.llmster.errors import (
 from exporter.llmster.lenient import UNDECODABLE
 
 _T = TypeVar("_T")
+
+MODEL_STATES: Final = ("loaded", "not-loaded", "loading")
+"""Values of `state` in GET /api/v0/models that were seen."""
 
 
 class ServerStatus(msgspec.Struct, frozen=True):
@@ -70,8 +73,15 @@ class RestModelState(msgspec.Struct, frozen=True):
     id: str
     state: str
 
+    @property
+    def is_loading(self) -> bool | None:
+        """Whether it is being loaded; None for a word that is not known."""
+        return self.state == "loading" if self.state in MODEL_STATES else None
 
-class _RestModelStates(msgspec.Struct, frozen=True):
+
+class RestModelStates(msgspec.Struct, frozen=True):
+    """Source: GET /api/v0/models."""
+
     data: tuple[RestModelState, ...]
 
 
@@ -98,7 +108,7 @@ async def models(base_url: str, *, token: str | None, timeout_s: float) -> tuple
 async def model_states(base_url: str, *, token: str | None, timeout_s: float) -> tuple[RestModelState, ...]:
     """Call GET /api/v0/models. One HTTP 500 with HTML was seen there just as a load started."""
     body = await _get(base_url, "/api/v0/models", token=token, timeout_s=timeout_s)
-    return shape_of(body, _RestModelStates).data
+    return shape_of(body, RestModelStates).data
 
 
 async def requires_token(base_url: str, *, timeout_s: float) -> bool:

@@ -15,6 +15,7 @@ from exporter.llmster import calls, rest
 from exporter.llmster.cached_value import CachedValue
 from exporter.llmster.domains import CORE, DOMAINS, Domain
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
+from exporter.llmster.listing import Listing
 from exporter.llmster.load_config import LoadConfig
 from exporter.llmster.state import (
     PROCESSING_STATES,
@@ -26,7 +27,6 @@ from exporter.llmster.state import (
     Engine,
     InstanceInfo,
     LinkStatus,
-    Listing,
     LoadedInstance,
     ProcessingState,
     Snapshot,
@@ -281,21 +281,23 @@ class Session:
         return await calls.process(await self.sockets.connection(SYSTEM), timeout_s=FACT_TIMEOUT_S)
 
     async def _read_models(self) -> tuple[DownloadedModel, ...]:
-        return await calls.downloaded_models(
+        listing = await calls.downloaded_models(
             await self.sockets.connection(SYSTEM),
             timeout_s=FACT_TIMEOUT_S,
             unreadable=self._counts.unreadable,
         )
+        return listing.read
 
     async def _read_link(self) -> LinkStatus:
         return await calls.link_status(await self.sockets.connection("repository"), timeout_s=FACT_TIMEOUT_S)
 
     async def _read_engines(self) -> tuple[Engine, ...]:
-        return await calls.engines(
+        listing = await calls.engines(
             await self.sockets.connection("runtime"),
             timeout_s=FACT_TIMEOUT_S,
             unreadable=self._counts.unreadable,
         )
+        return listing.read
 
     async def _read_auth_required(self) -> bool:
         """Without a token, a session proves that none is required; with one, ask REST once without it."""

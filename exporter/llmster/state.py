@@ -1,4 +1,4 @@
-"""The state of a daemon at one moment, as frozen values, and the parsing of its lists.
+"""The state of a daemon at one moment, as frozen values.
 
 Pure. The only times in here are the daemon's own (milliseconds since the epoch, as on the wire).
 
@@ -8,14 +8,11 @@ in tests/fixtures/protocol. Unused keys are not declared; keys that only some ve
 
 from __future__ import annotations
 
-from collections import Counter
 from dataclasses import dataclass
-from typing import Final, Generic, TypeVar
+from typing import Final
 
 import msgspec
 
-from exporter.llmster import lenient
-from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.load_config import LoadConfig
 
 PROCESSING_STATES: Final = ("idle", "processingPrompt", "generating", "computingEmbedding")
@@ -249,38 +246,3 @@ class Snapshot:
     def device_name(self, device_identifier: str | None) -> str:
         """Name a device for a label: `local`, the LM Link peer's name, else its identifier."""
         return device_name(self.link, device_identifier)
-
-
-T = TypeVar("T", bound=msgspec.Struct)
-
-
-@dataclass(frozen=True, slots=True)
-class Listing(Generic[T]):
-    """The entries of a list that could be read, and how many there are besides."""
-
-    read: tuple[T, ...]
-    unreadable: int
-
-    @property
-    def is_complete(self) -> bool:
-        """Whether what is not in `read` is not there at all."""
-        return self.unreadable == 0
-
-
-def read_each(raw: msgspec.Raw | None, shape: type[T], what: str, odd: Counter[str]) -> Listing[T]:
-    """Read a list entry by entry, so that an odd entry costs only itself, and an odd optional field only that field.
-
-    Both are counted in `odd`, as `what` and `what_field`. Raises one of UNDECODABLE when it is no list at all.
-    """
-    entries = msgspec.json.decode(raw if raw is not None else b"null", type=list[msgspec.Raw])
-    read: list[T] = []
-    for entry in entries:
-        try:
-            value, was_odd = lenient.decode(entry, shape)
-        except UNDECODABLE:
-            odd[what] += 1
-        else:
-            read.append(value)
-            if was_odd:
-                odd[f"{what}_field"] += 1
-    return Listing(tuple(read), len(entries) - len(read))

@@ -19,6 +19,8 @@ import msgspec
 from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
+from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.listing import Listing, T, read_each
 from exporter.llmster.state import Engine
 from exporter.llmster.wire.channel import Channel
 from exporter.llmster.wire.connection import Connection, decode
@@ -55,7 +57,9 @@ class _Identifier(msgspec.Struct, frozen=True):
     identifier: str
 
 
-class _Found(msgspec.Struct, frozen=True):
+class FoundModel(msgspec.Struct, frozen=True):
+    """One model of a search. Source: repository.searchModels."""
+
     name: str
     identifier: _Identifier
     exact: bool | None = None
@@ -64,7 +68,7 @@ class _Found(msgspec.Struct, frozen=True):
 class FoundModels(msgspec.Struct, frozen=True):
     """Source: repository.searchModels."""
 
-    results: tuple[_Found, ...]
+    results: tuple[FoundModel, ...]
 
 
 class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
@@ -110,7 +114,7 @@ class Selections(msgspec.Struct, frozen=True):
     json: tuple[tuple[str, _Specifier], ...]
 
 
-async def find_options(client: DaemonClient, model: str) -> tuple[DownloadOption, ...]:
+async def find_options(client: DaemonClient, model: str) -> Listing[DownloadOption]:
     """List the downloads of exactly this model; empty when the search does not find it.
 
     Raises LlmsterError.
@@ -118,13 +122,14 @@ async def find_options(client: DaemonClient, model: str) -> tuple[DownloadOption
     repository = await client.connection("repository")
     opts = {"opts": {"searchTerm": model, "limit": SEARCH_LIMIT}}
     raw = await repository.call("searchModels", opts, timeout_s=SEARCH_TIMEOUT_S)
-    for found in decode(raw, FoundModels, "repository.searchModels").results:
+    what, odd = "repository.searchModels", client.counts.unreadable
+    for found in _each(raw, "results", FoundModel, what, odd).read:
         if model in {found.name, found.identifier.identifier}:
             identifier = {"type": found.identifier.type, "identifier": found.identifier.identifier}
             parameter = {"modelSearchResultIdentifier": identifier}
             raw = await repository.call("getModelDownloadOptions", parameter, timeout_s=SEARCH_TIMEOUT_S)
-            return decode(raw, DownloadOptions, "repository.getModelDownloadOptions").results
-    return ()
+            return _each(raw, "results", DownloadOption, "repository.getModelDownloadOptions", odd)
+    return Listing((), 0)
 
 
 async def download_model(
@@ -146,7 +151,7 @@ async def download_model(
     return (done.default_identifier or "") if done is not None else None
 
 
-async def engines(client: DaemonClient) -> tuple[Engine, ...]:
+async def engines(client: DaemonClient) -> Listing[Engine]:
     """List the installed engines; an entry that cannot be read is left out, and counted. Raises LlmsterError."""
     runtime = await client.connection("runtime")
     return await calls.engines(runtime, unreadable=client.counts.unreadable)
@@ -167,12 +172,13 @@ async def select_engine(client: DaemonClient, *, name: str, version: str, model_
     await runtime.call("selectEngine", {"engine": engine, "modelFormatName": model_format})
 
 
-async def search_engines(client: DaemonClient, query: str) -> tuple[EngineExtension, ...]:
+async def search_engines(client: DaemonClient, query: str) -> Listing[EngineExtension]:
     """Search the engines that fit this host. Raises LlmsterError."""
     runtime = await client.connection("runtime")
     parameter = {"query": query, "includeIncompatible": False}
     raw = await runtime.call("searchRuntimeExtensions", parameter, timeout_s=SEARCH_TIMEOUT_S)
-    return decode(raw, FoundEngines, "runtime.searchRuntimeExtensions").extensions
+    odd = client.counts.unreadable
+    return _each(raw, "extensions", EngineExtension, "runtime.searchRuntimeExtensions", odd)
 
 
 async def download_engine(
@@ -193,6 +199,15 @@ async def download_engine(
     channel = await connection.open_channel("downloadRuntimeExtension", parameter)
     reading = _read(channel, on_progress, client.counts.unreadable)
     return await _until_done(connection, channel, reading, cancel, cancel_timeout_s) is not None
+
+
+def _each(raw: msgspec.Raw | None, key: str, shape: type[T], what: str, odd: Counter[str]) -> Listing[T]:
+    """Read the list that is a member of an answer. Raises ProtocolViolation when there is none."""
+    try:
+        members = msgspec.json.decode(raw if raw is not None else b"null", type=dict[str, msgspec.Raw])
+        return read_each(members.get(key), shape, what.rpartition(".")[2], odd)
+    except UNDECODABLE as error:
+        raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
 
 
 async def _until_done(

@@ -130,7 +130,7 @@ async def serve_bare() -> None:
     async def shaped(
         _actor: Annotated[Actor, Depends(anybody)], daemon: Annotated[str, Path(max_length=99)]
     ) -> InstancesResponse:
-        return InstancesResponse(daemon=daemon, instances=[])
+        return InstancesResponse(daemon=daemon, instances=[], unreadable=0)
 
     listener = server.listen("127.0.0.1", 0)
     said = json.dumps({"url": server.url_of(listener, tls=False), "token": "none"})

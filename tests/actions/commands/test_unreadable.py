@@ -1,10 +1,13 @@
 """The daemon lists an instance that cannot be read: it may be any, so nothing is said to be gone or done."""
 
+from collections.abc import Callable
 from typing import Any
+
+import pytest
 
 from llmster_sim.models.catalogue import LLAMA_OLDER
 from llmster_sim.server import Simulator
-from llmster_sim.wire.transfer_calls import NEW_ENGINE
+from llmster_sim.wire.transfer_calls import HUB_MODEL, NEW_ENGINE
 from tests.actions.conftest import SMALL, Forge, StartForge, loaded
 
 QWEN = "qwen/qwen3-8b"
@@ -115,3 +118,123 @@ async def test_no_engine_is_selected_or_listed_where_the_selection_cannot_be_rea
         assert response.json()["type"] == "urn:daemonpulse:problem:daemon-unreadable"
     assert sim.calls["runtime", "selectEngine"] == 0
     assert sim.calls["runtime", "downloadRuntimeExtension"] == 0
+
+
+def _without(key: str, name: str) -> Callable[[Any], Any]:
+    """Take a key from the entry of a list that has this name."""
+    return lambda listed: [
+        {k: v for k, v in one.items() if k != key} if name in one.values() else one for one in listed
+    ]
+
+
+REFUSED = "urn:daemonpulse:problem:daemon-unreadable"
+
+
+async def test_a_model_that_may_be_an_entry_that_cannot_be_read_is_not_said_to_be_missing(
+    start_forge: StartForge, sim: Simulator
+) -> None:
+    sim.faults.alter("system.listDownloadedModels", _without("type", SMALL))
+    forge = await start_forge(sim)
+    for response in (
+        await forge.load(),
+        await forge.http.post(forge.path("preflight"), params={"model": SMALL}),
+        await forge.http.post(forge.path("fit"), params={"model": SMALL}),
+        await forge.post("probe", model=SMALL),
+    ):
+        assert response.status_code == 503, response.text
+        assert response.json()["type"] == REFUSED
+        assert f"({SMALL}): DownloadedModel.type: missing" in response.json()["detail"]
+    sim.faults.clear()
+    gone = await forge.load("no/such-model")
+    assert gone.json()["type"] == "urn:daemonpulse:problem:not-found", gone.text
+
+
+async def test_an_engine_that_may_be_an_entry_that_cannot_be_read_is_not_said_to_be_missing(
+    start_forge: StartForge, sim: Simulator
+) -> None:
+    forge = await start_forge(sim, scope="admin")
+    sim.faults.alter("runtime.listEngines", _without("version", LLAMA_OLDER.name))
+    engine: dict[str, Any] = {"engine": LLAMA_OLDER.name, "version": LLAMA_OLDER.version}
+    selected = await forge.post("engines/select", model_format="GGUF", **engine)
+    assert (selected.status_code, selected.json()["type"]) == (503, REFUSED), selected.text
+    assert f"({LLAMA_OLDER.name}): Engine.version: missing" in selected.json()["detail"]
+    listed = (await forge.http.get(forge.path("engines"))).json()
+    assert listed["unreadable"] > 0
+
+    def unreadable_offer(answer: Any) -> Any:
+        return {**answer, "extensions": [{**one, "version": 1} for one in answer["extensions"]]}
+
+    sim.faults.alter("runtime.searchRuntimeExtensions", unreadable_offer)
+    updated = await forge.post("engines/update", engine=NEW_ENGINE.name, version=NEW_ENGINE.version)
+    assert (updated.status_code, updated.json()["type"]) == (503, REFUSED), updated.text
+    assert sim.calls["runtime", "downloadRuntimeExtension"] == 0
+
+
+async def test_a_probe_does_not_judge_a_load_of_a_model_that_may_be_loaded(
+    forge: Forge, sim: Simulator
+) -> None:
+    unreadable(sim, QWEN)
+    response = await forge.post("probe", model=SMALL)
+    assert (response.status_code, response.json()["type"]) == (503, REFUSED), response.text
+
+
+async def test_lists_say_how_many_entries_they_lack(start_forge: StartForge, sim: Simulator) -> None:
+    unreadable(sim, QWEN)
+    forge = await start_forge(sim)
+    listed = (await forge.http.get(forge.path("instances"))).json()
+    assert (len(listed["instances"]), listed["unreadable"]) == (len(loaded(sim)) - 1, 1)
+
+
+async def test_a_list_of_models_that_cannot_be_read_is_not_an_empty_one(
+    start_forge: StartForge, sim: Simulator
+) -> None:
+    sim.faults.alter("system.listDownloadedModels", lambda _listed: {"of": "another shape"})
+    forge = await start_forge(sim)
+    response = await forge.http.get(forge.path("models"))
+    assert (response.status_code, response.json()["type"]) == (503, REFUSED), response.text
+
+
+@pytest.mark.parametrize("changed", [{"data": "none"}, {"data": [{"id": SMALL}]}, {}])
+async def test_the_kill_switch_says_that_it_does_not_know_what_is_being_loaded(
+    forge: Forge, sim: Simulator, changed: Any
+) -> None:
+    sim.faults.alter("GET /api/v0/models", lambda _answer: changed)
+    response = await forge.post("models/eject-all")
+    assert response.status_code == 200, response.text
+    assert response.json()["result"]["still_loading"] is None
+    assert loaded(sim) == set()
+    sim.faults.clear()
+    again = await forge.post("models/eject-all")
+    assert again.json()["result"]["still_loading"] == []
+
+
+async def test_a_state_of_a_model_that_is_not_known_may_be_loading(forge: Forge, sim: Simulator) -> None:
+    sim.faults.unknown_enum("GET /api/v0/models", key="state", value="warming-up")
+    response = await forge.post("models/eject-all")
+    assert (response.status_code, response.json()["result"]["still_loading"]) == (200, None), response.text
+
+
+async def test_the_kill_switch_ejects_what_one_namespace_lists_when_another_cannot_be_read(
+    forge: Forge, sim: Simulator
+) -> None:
+    everything = loaded(sim)
+    sim.faults.alter("embedding.listLoaded", lambda _listed: "no list")
+    response = await forge.post("models/eject-all")
+    assert response.status_code == 409, response.text
+    assert "embedding.listLoaded" in response.json()["detail"]
+    assert {name for name in everything if "embed" in name} == loaded(sim)
+
+
+async def test_what_is_recommended_and_cannot_be_read_is_left_to_the_daemon_to_choose(
+    forge: Forge, sim: Simulator
+) -> None:
+    def change(answer: Any) -> Any:
+        options = [
+            {**one, "sizeBytes": "2 GB"} if one.get("recommended") else one for one in answer["results"]
+        ]
+        return {**answer, "results": options}
+
+    sim.faults.alter("repository.getModelDownloadOptions", change)
+    response = await forge.post("models/download", model=HUB_MODEL)
+    assert response.status_code == 200, response.text
+    assert sim.calls["repository", "downloadModel"] == 0

@@ -105,7 +105,7 @@ def test_an_escape_beside_half_a_pair_is_kept() -> None:
         ("[" * 100_000, r"^not JSON \(RecursionError\)$"),
         ("5", "^Outer: not an object$"),
         ('{"name": 5}', r"^Outer\.name: another type$"),
-        ("{}", "^Outer: a required field is missing$"),
+        ("{}", "^Outer[.].*: missing$"),
     ],
 )
 def test_an_error_names_what_does_not_fit_and_no_value(data: str, words: str) -> None:

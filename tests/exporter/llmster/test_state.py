@@ -11,6 +11,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter.llmster.errors import ProtocolViolation
+from exporter.llmster.listing import read_each
 from exporter.llmster.load_config import PARALLEL, LoadConfig
 from exporter.llmster.state import (
     PROCESSING_STATES,
@@ -24,7 +25,6 @@ from exporter.llmster.state import (
     ProcessingState,
     Quantization,
     Snapshot,
-    read_each,
 )
 from exporter.llmster.wire.connection import decode
 from tests.exporter.strategies import JSON
