@@ -23,6 +23,7 @@ from actions.api import docs_page
 from actions.api.authentication import require_scope
 from actions.api.middleware import RequestGuard
 from actions.api.requests import explain
+from actions.api.responses import ProblemResponse
 from actions.api.routes import Api
 from actions.auth.authenticator import Authenticator
 from actions.auth.grafana_identity import GrafanaId
@@ -232,9 +233,20 @@ def _metric_push(service: Service) -> Iterable[MetricPush]:
         yield push
 
 
+class _Application(FastAPI):
+    """Describes problems, too."""
+
+    def openapi(self) -> dict[str, Any]:
+        """Give the OpenAPI document."""
+        document = super().openapi()
+        schemas = document["components"]["schemas"]
+        schemas.setdefault(ProblemResponse.__name__, ProblemResponse.model_json_schema(mode="serialization"))
+        return document
+
+
 def application(api: Api) -> FastAPI:
     """Make the ASGI application; also what schemathesis and docs/ACTIONS.md read the OpenAPI document from."""
-    app = FastAPI(
+    app = _Application(
         title="DaemonPulse actions",
         version=metadata.version("daemonpulse"),
         description="Load, eject and pre-flight for LM Studio's headless daemon, through an API that can be trusted.",

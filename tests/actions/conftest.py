@@ -2,10 +2,11 @@
 
 import asyncio
 import contextlib
+import ssl
 from collections.abc import AsyncIterator, Awaitable, Callable
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import Any, Final
 
 import httpx
 import pytest
@@ -38,6 +39,8 @@ QUICK = Timeouts(
     retry_first_s=0.0,
     store_retry_s=0.01,
 )
+TRUST: Final = ssl.create_default_context()
+"""For clients that use no TLS: making one takes longer than a request."""
 SMALL, SMALL_2 = "qwen/qwen3-0.6b", "small-2"
 BIG = "google/gemma-4-26b-a4b"
 
@@ -235,7 +238,7 @@ async def forges(home: Path) -> AsyncIterator[StartForge]:
                 task.result()
             where, parts = waiting.result()
             http = await stack.enter_async_context(
-                httpx.AsyncClient(base_url=where, trust_env=False, timeout=30, headers=headers)
+                httpx.AsyncClient(base_url=where, trust_env=False, timeout=30, headers=headers, verify=TRUST)
             )
             return Forge(where, http, parts, task, daemon_name)
 

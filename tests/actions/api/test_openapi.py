@@ -200,7 +200,12 @@ def test_no_request_brings_it_down(api: Any, background: Background, mode: Gener
         assert answers[422]
 
 
+PROBLEM = {"application/problem+json": {"schema": {"$ref": "#/components/schemas/ProblemResponse"}}}
+
+
 def test_every_path_that_changes_something_documents_its_refusals(document: Any) -> None:
+    problem = document["components"]["schemas"]["ProblemResponse"]
+    assert set(problem["required"]) == {"type", "title", "status", "detail"}
     for path, operations in document["paths"].items():
         for method, operation in operations.items():
             if not path.startswith("/v1"):
@@ -208,7 +213,7 @@ def test_every_path_that_changes_something_documents_its_refusals(document: Any)
             codes = set(operation["responses"])
             assert {"401", "403", "404", "422", "503"} <= codes, (method, path)
             for code in codes - {"200", "202"}:
-                assert "application/problem+json" in operation["responses"][code]["content"], (path, code)
+                assert operation["responses"][code]["content"] == PROBLEM, (path, code)
             assert operation["security"], path
 
 
