@@ -17,6 +17,10 @@ ANY_VALUE: Final = {("getLoadConfig", "fields.value")}
 """Fields of which a value of any type is one, so that another type costs nothing here."""
 
 
+class NotAsEver(Exception):
+    """An action does not even do what it is to do on a daemon whose answers are as ever."""
+
+
 @dataclass(frozen=True, slots=True)
 class Rehearsed:
     """A scene, what it tells of a daemon that answers as ever, and the fields of those answers."""
@@ -27,9 +31,11 @@ class Rehearsed:
 
     @classmethod
     async def of(cls, scene: Scene) -> Self:
-        """Play it as ever."""
+        """Play it as ever. Raises NotAsEver where it does something else then, so that there is nothing to compare."""
         with tempfile.TemporaryDirectory() as home:
             told, answers = await rehearse(scene, Path(home))
+        if told.refusal != scene.refusal:
+            raise NotAsEver(f"{scene.action} ({scene.when}), as ever: {told}")
         return cls(scene, told, tuple(fields_of(answers)))
 
     def needed(self) -> list[tuple[str, str]]:
