@@ -8,6 +8,7 @@ Needs a module that mutmut has written: each function with all its mutants besid
 import contextlib
 import functools
 import gc
+import itertools
 import json
 import os
 import signal
@@ -30,8 +31,10 @@ OUTCOMES = "DAEMONPULSE_MUTANT_OUTCOMES"
 _NONE = 255
 _MOST = 255
 """An exit status says which test noticed, so that many take part: the quickest ones."""
-_PATIENCE = 10
+_PATIENCE = 5
 """A test may take so many times the CPU time it takes without a mutant, and 1 s more."""
+_ENOUGH_S = 6.0
+"""CPU seconds of tests per mutant: the dearest ones beyond that take no part."""
 
 
 @dataclass(slots=True)
@@ -63,7 +66,7 @@ def pytest_runtestloop(session: pytest.Session) -> bool:
     try:
         for name in names:
             tests = sorted(covering[mangled_name_from_mutant_name(name)], key=lambda one: one.price)
-            outcomes[name] = _outcome(name, tests[:_MOST]) if tests else "no test"
+            outcomes[name] = _outcome(name, _affordable(tests)) if tests else "no test"
             _progress(len(outcomes), len(names), name, outcomes[name])
     finally:
         Path(os.environ[OUTCOMES]).write_text(json.dumps(outcomes), encoding="utf-8")
@@ -96,6 +99,12 @@ def _run(item: pytest.Item) -> None:
         item.ihook.pytest_runtest_call(item=item)
     finally:
         item.ihook.pytest_runtest_teardown(item=item, nextitem=None)
+
+
+def _affordable(tests: list[Timed]) -> list[Timed]:
+    """Choose of tests in their order as many as a mutant may cost, one at least."""
+    spent = itertools.accumulate(timed.duration_s for timed in tests)
+    return tests[: max(1, min(_MOST, sum(so_far <= _ENOUGH_S for so_far in spent)))]
 
 
 def _outcome(name: str, tests: list[Timed]) -> str:

@@ -8,6 +8,7 @@ from typing import Final
 
 _ACTIONS: Final = "tests/actions/"
 _EXPORTER: Final = "tests/exporter/"
+_DRM: Final = "tests/exporter/hardware/drm/"
 _GATE: Final = "tests/actions/mcp/"
 _PIPELINE: Final = "tests/exporter/pipeline/"
 _TAP: Final = "tests/exporter/tap/"
@@ -21,6 +22,7 @@ _FAMILIES: Final = _PIPELINE + "output/test_model_families.py"
 
 TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/domain/actor.py": (_ACTIONS + "domain/test_actor.py",),
+    "actions/domain/correction.py": (_ACTIONS + "domain/test_correction.py",),
     "actions/domain/fit.py": (_ACTIONS + "domain/test_fit.py",),
     "actions/domain/fleet.py": (_ACTIONS + "domain/test_fleet.py",),
     "actions/domain/load_options.py": (
@@ -28,18 +30,25 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _ACTIONS + "domain/test_policy.py",
     ),
     "actions/domain/evidence.py": (_ACTIONS + "domain/test_evidence.py",),
+    "actions/domain/load_plan.py": (_ACTIONS + "domain/test_load_plan.py",),
     "actions/domain/policy.py": (_ACTIONS + "domain/test_policy.py",),
     "actions/domain/preflight.py": (_ACTIONS + "domain/test_preflight.py",),
     "actions/domain/rate_limit.py": (_ACTIONS + "domain/test_rate_limit.py",),
     "actions/mcp/identifiers.py": (_GATE + "test_identifiers.py",),
     "actions/mcp/policy/constraints.py": (_GATE + "policy/test_constraints.py",),
+    "actions/mcp/policy/json_schema.py": (
+        _GATE + "policy/test_json_schema.py",
+        _GATE + "policy/test_constraints.py",
+    ),
     "actions/mcp/policy/kept.py": (_GATE + "policy/test_kept.py",),
     "actions/mcp/policy/rules.py": (_GATE + "policy/test_rules.py",),
+    "actions/mcp/redaction.py": (_GATE + "test_redaction.py",),
     "actions/mcp/session_limits.py": (_GATE + "test_session_limits.py",),
     "actions/mcp/upstream/large_messages.py": (_GATE + "upstream/test_large_messages.py",),
     "actions/mcp/upstream/lenient.py": (_GATE + "upstream/test_lenient.py",),
     "compose/daemonpulse/top/cells.py": ("tests/daemonpulse/top/test_cells.py",),
     "compose/daemonpulse/top/model.py": ("tests/daemonpulse/top/test_model.py",),
+    "compose/daemonpulse/upgrade.py": ("tests/daemonpulse/test_upgrade.py",),
     "dashboards/alerts/causes.py": ("tests/dashboards/alerts/test_naming.py",),
     "dashboards/alerts/naming.py": ("tests/dashboards/alerts/test_naming.py",),
     "dashboards/kit/choosing.py": ("tests/dashboards/kit/test_choosing.py",),
@@ -48,6 +57,10 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         "tests/dashboards/test_query_results.py",
     ),
     "exporter/hardware/attribution.py": (_EXPORTER + "hardware/test_attribution.py",),
+    "exporter/hardware/drm/fdinfo.py": (_DRM + "test_processes.py",),
+    "exporter/hardware/drm/gpu_metrics.py": (_DRM + "test_processes.py", _DRM + "test_amd.py"),
+    "exporter/hardware/drm/hwmon.py": (_DRM + "test_amd.py", _DRM + "test_intel.py"),
+    "exporter/hardware/drm/processes.py": (_DRM + "test_processes.py", _DRM + "test_amd.py"),
     "exporter/http/live.py": (_EXPORTER + "http/test_live.py",),
     "exporter/llmster/lenient.py": (
         _EXPORTER + "llmster/test_lenient.py",
@@ -91,6 +104,9 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _TAP + "test_registry.py",
         _TAP + "test_meter.py",
     ),
+    "exporter/tap/formats.py": (_TAP + "test_formats.py",),
+    "exporter/tap/merge.py": (_TAP + "test_merge.py",),
+    "exporter/tap/transcript.py": (_TAP + "test_transcript.py",),
     "exporter/telemetry/content.py": (
         _EXPORTER + "telemetry/test_content.py",
         _EXPORTER + "telemetry/test_spans.py",
@@ -99,4 +115,5 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _EXPORTER + "telemetry/test_metric_data.py",
         _EXPORTER + "telemetry/test_metric_push.py",
     ),
+    "exporter/telemetry/otel_env.py": (_EXPORTER + "telemetry/test_otel_env.py",),
 }

@@ -107,7 +107,7 @@ class Constraints:
         }
         if not is_open and (unknown := arguments.keys() - known):
             return f"{_shown(min(unknown))}: is neither in the rule nor in the tool's schema"
-        judged = {*named, *(property_names(self.schema) if self.schema is not None else ())}
+        judged = {*named, *property_names(self.schema)}
         exact = {*judged, *self.other_arguments}
         spelt = {_folded(name): name for name in judged}
         for key in _keys(arguments):
@@ -292,13 +292,13 @@ def _shown(key: str) -> str:
 def _normal(value: Any, names: frozenset[str], *, below: bool) -> Any:
     if isinstance(value, Mapping):
         return {
-            (_normal(key, names, below=True) if below else key): _normal(
-                child, names, below=below or key in names
-            )
+            (_normal_path(key) if below else key): _normal(child, names, below=below or key in names)
             for key, child in value.items()
         }
     if isinstance(value, list):
         return [_normal(child, names, below=below) for child in value]
-    if below and isinstance(value, str) and path_fault(value) is None:
-        return normal_path(value)
-    return value
+    return _normal_path(value) if below and isinstance(value, str) else value
+
+
+def _normal_path(text: str) -> str:
+    return normal_path(text) if path_fault(text) is None else text

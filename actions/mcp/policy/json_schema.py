@@ -6,8 +6,9 @@ Built on jsonschema; the keywords that use Python's `re` or compare all pairs of
 from __future__ import annotations
 
 import difflib
+import functools
 import json
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Iterator, Mapping
 from contextvars import ContextVar
 from typing import Any, Final
 
@@ -46,8 +47,8 @@ _ANNOTATIONS: Final = frozenset(
     }
 )  # fmt: skip
 _steps_left: ContextVar[int] = ContextVar("_steps_left", default=MAX_STEPS)
-_patterns: dict[str, Pattern] = {}
-"""Compiled patterns of the policy file's schemas."""
+_BROKEN: Final = "broken"
+"""The text of an error. Nothing shows it, as it could hold values: the keyword and the place tell what is wrong."""
 
 
 class SchemaTooCostly(Exception):
@@ -97,27 +98,25 @@ def _step() -> None:
     _steps_left.set(left - 1)
 
 
+_compiled = functools.cache(Pattern)
+"""Patterns of the policy file's schemas, which are few."""
+
+
 def _found_in(pattern: str, text: str) -> bool:
     _step()
-    compiled = _patterns.get(pattern)
-    if compiled is None:
-        compiled = _patterns[pattern] = Pattern(pattern)
-    return compiled.found_in(text)
+    return _compiled(pattern).found_in(text)
 
 
-def _counted(keyword: str) -> Callable[..., Iterator[ValidationError]]:
-    original = _KEYWORDS[keyword]
-
-    def judge(validator: Any, value: Any, instance: Any, schema: Any) -> Iterator[ValidationError]:
-        _step()
-        yield from original(validator, value, instance, schema) or ()
-
-    return judge
+def _counted(
+    keyword: str, validator: Any, value: Any, instance: Any, schema: Any
+) -> Iterator[ValidationError]:
+    _step()
+    yield from _KEYWORDS[keyword](validator, value, instance, schema)
 
 
 def _pattern(validator: Any, pattern: str, instance: Any, _schema: Any) -> Iterator[ValidationError]:
     if validator.is_type(instance, "string") and not _found_in(pattern, instance):
-        yield ValidationError("does not match")
+        yield ValidationError(_BROKEN)
 
 
 def _pattern_properties(
@@ -128,7 +127,7 @@ def _pattern_properties(
     for pattern, below in properties.items():
         for key, value in instance.items():
             if _found_in(pattern, key):
-                yield from validator.descend(value, below, path=key, schema_path=pattern)
+                yield from validator.descend(value, below, path=key)
 
 
 def _additional_properties(
@@ -141,7 +140,7 @@ def _additional_properties(
         if key in named or any(_found_in(pattern, key) for pattern in patterns):
             continue
         if additional is False:
-            yield ValidationError("has keys that are not allowed")
+            yield ValidationError(_BROKEN)
             return
         yield from validator.descend(value, additional, path=key)
 
@@ -151,7 +150,7 @@ def _unique_items(validator: Any, unique: Any, instance: Any, _schema: Any) -> I
         return
     seen = {json.dumps(_plain(item), sort_keys=True) for item in instance}
     if len(seen) != len(instance):
-        yield ValidationError("has items twice")
+        yield ValidationError(_BROKEN)
 
 
 def _plain(value: Any) -> Any:
@@ -166,8 +165,8 @@ def _plain(value: Any) -> Any:
 _Validator: Final[Any] = validators.extend(  # type: ignore[no-untyped-call]
     Draft202012Validator,
     {
-        "$ref": _counted("$ref"),
-        "$dynamicRef": _counted("$dynamicRef"),
+        "$ref": functools.partial(_counted, "$ref"),
+        "$dynamicRef": functools.partial(_counted, "$dynamicRef"),
         "pattern": _pattern,
         "patternProperties": _pattern_properties,
         "additionalProperties": _additional_properties,
@@ -184,7 +183,7 @@ def _keyword_fault(keyword: str) -> str | None:
         return f"has no effect; use {_WITHOUT_EFFECT[keyword]}"
     if keyword in _KEYWORDS or keyword in _ANNOTATIONS or keyword in _SUBSCHEMAS:
         return None
-    near = difflib.get_close_matches(keyword, [*_KEYWORDS, *_SUBSCHEMAS], 1, 0.6)
+    near = difflib.get_close_matches(keyword, [*_KEYWORDS, *_SUBSCHEMAS])
     return f"no such keyword{f'; did you mean {near[0]}?' if near else ''}"
 
 
@@ -207,6 +206,6 @@ def _schemas(schema: Any) -> Iterator[Mapping[str, Any]]:
 
 
 def property_names(schema: Any) -> Iterator[str]:
-    """Yield the names of properties of a schema, at any depth."""
+    """Yield the names of properties of a schema, at any depth; none where there is no schema."""
     for here in _schemas(schema):
         yield from here.get("properties", ())

@@ -24,7 +24,11 @@ STATES = (
 SITES = ("east", "west", "east", "west")
 
 
-def every_state(most: int = 4) -> Iterator[tuple[Member, ...]]:
+EVERY_STATE = pytest.mark.parametrize("most", [2, pytest.param(4, marks=pytest.mark.slow)])
+"""Daemons of a group at most: with two the fast tests have a look, and the mutants one that they can afford."""
+
+
+def every_state(most: int) -> Iterator[tuple[Member, ...]]:
     for count in range(most + 1):
         for kinds in itertools.product(STATES, repeat=count):
             yield tuple(
@@ -45,9 +49,9 @@ def begun(members: tuple[Member, ...], planned: FleetPlan) -> tuple[Member, ...]
     )
 
 
-@pytest.mark.slow
-def test_in_every_state_no_request_is_ended_the_wave_holds_and_enough_go_on_serving() -> None:
-    for members in every_state():
+@EVERY_STATE
+def test_in_every_state_no_request_is_ended_the_wave_holds_and_enough_go_on_serving(most: int) -> None:
+    for members in every_state(most):
         by_name = {one.name: one for one in members}
         serving, under_way = sum(one.serves for one in members), loading(members)
         for at_least, wave in itertools.product(range(5), (1, 2, 4)):
@@ -68,9 +72,9 @@ def test_in_every_state_no_request_is_ended_the_wave_holds_and_enough_go_on_serv
             assert planned.waiting.keys().isdisjoint(box.name for box, _ in boxes)
 
 
-@pytest.mark.slow
-def test_every_state_comes_to_its_goal_when_loads_succeed_and_requests_end() -> None:
-    for members in every_state():
+@EVERY_STATE
+def test_every_state_comes_to_its_goal_when_loads_succeed_and_requests_end(most: int) -> None:
+    for members in every_state(most):
         for at_least, wave in ((0, 1), (2, 1), (4, 2)):
             now = members
             for _ in range(2 * len(members) + 1):

@@ -107,11 +107,6 @@ def test_metrics_are_pushed_when_asked_for(environ: dict[str, str], *, wanted: b
     assert (from_environment(collect, environ=environ) is not None) is wanted
 
 
-@pytest.mark.parametrize(("text", "value"), [("", 5), ("0", 5), ("-1", 5), ("x", 5), ("²", 5), ("250", 250)])
-def test_a_duration_that_is_none_is_the_default(text: str, value: int) -> None:
-    assert otel_env.milliseconds("N", 5, {"N": text}) == value
-
-
 def test_a_host_is_named_by_its_name_and_by_what_the_environment_says_instead(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:

@@ -15,7 +15,6 @@ from exporter import settings
 from exporter.llmster.events import PredictionInput, PredictionOutput, PredictionStats, ServerLog
 from exporter.log_pipeline import captures
 from exporter.pipeline.predictions import Prediction, PredictionBuilder
-from exporter.shared.settings_table import SettingsError
 from exporter.telemetry import otel_env, otlp
 from exporter.telemetry.content import Capture
 from exporter.telemetry.log_sink import LogSink
@@ -49,34 +48,6 @@ def opened(monkeypatch: pytest.MonkeyPatch, **variables: str) -> Iterator[Otlp]:
         yield way
     finally:
         way.close()
-
-
-@pytest.mark.parametrize(
-    ("environ", "traces", "logs"),
-    [
-        ({}, False, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x"}, True, True),
-        ({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "http://x"}, True, False),
-        ({"OTEL_EXPORTER_OTLP_LOGS_ENDPOINT": "http://x"}, False, True),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_LOGS_EXPORTER": "none"}, True, False),
-        ({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://x", "OTEL_SDK_DISABLED": "true"}, False, False),
-    ],
-)
-def test_the_standard_variables_decide_which_signals_have_a_receiver(
-    environ: dict[str, str], *, traces: bool, logs: bool
-) -> None:
-    assert (otel_env.wanted("TRACES", environ)[0], otel_env.wanted("LOGS", environ)[0]) == (traces, logs)
-    assert otel_env.are_configured(environ) == (traces or logs)
-
-
-def test_grpc_without_its_extra_is_refused_with_the_way_out(monkeypatch: pytest.MonkeyPatch) -> None:
-    chosen = {"OTEL_EXPORTER_OTLP_ENDPOINT": "collector:4317", "OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"}
-    otel_env.check(chosen)
-    monkeypatch.setattr("importlib.util.find_spec", lambda _name: None)
-    with pytest.raises(
-        SettingsError, match=r"PROTOCOL=grpc: needs the extra `grpc`.*http/protobuf, at port 4318"
-    ):
-        otel_env.check(chosen)
 
 
 def test_spans_and_records_arrive_over_http_with_the_headers_the_user_set(
@@ -162,29 +133,6 @@ def test_the_end_comes_within_five_seconds_although_the_receiver_never_answers(
         counts = way.spans.counts
     assert counts.exported == 0
     assert counts.failed + counts.dropped == 1000 * span_count(made)
-
-
-@pytest.mark.parametrize(
-    ("value", "on_spans", "in_records"),
-    [
-        ("", False, False),
-        ("NO_CONTENT", False, False),
-        ("false", False, False),
-        ("span_only", True, False),
-        ("EVENT_ONLY", False, True),
-        ("SPAN_AND_EVENT", True, True),
-        ("true", True, True),
-    ],
-)
-def test_the_standard_variable_says_where_content_may_leave(
-    value: str, *, on_spans: bool, in_records: bool
-) -> None:
-    assert otel_env.content_wanted({otel_env.CONTENT_VARIABLE: value}) == (on_spans, in_records)
-
-
-def test_a_standard_value_that_there_is_not_is_refused() -> None:
-    with pytest.raises(SettingsError, match="choose one of NO_CONTENT"):
-        otel_env.content_wanted({otel_env.CONTENT_VARIABLE: "everything"})
 
 
 @pytest.mark.parametrize(

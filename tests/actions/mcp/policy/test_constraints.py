@@ -113,6 +113,7 @@ def test_everything_below_a_named_argument_is_judged_keys_too(tree: Path) -> Non
     assert found(edits={"paths": [str(tree), ["etc"]]}) == "paths: must be an absolute path"
     assert found(other="/etc", paths=str(tree)) is None
     assert found(paths=[str(tree)]) is None
+    assert found(paths=[str(tree)] * MAX_VALUES) is None
     assert found(paths=[str(tree)] * (MAX_VALUES + 1)) == f"paths: has more than {MAX_VALUES} values"
 
 
@@ -150,7 +151,7 @@ def test_json_in_a_text_is_not_read_as_an_object_that_nobody_judged(tree: Path) 
 
     hidden = '{"path": "/etc/passwd"}'
     either = {"anyOf": [{"type": "array"}, {"type": "null"}]}
-    for kind in ({"type": "object"}, {}, either, {"type": ["object", "null"]}):
+    for kind in ({"type": "object"}, {}, True, either, {"type": ["object", "null"]}):
         for text in (hidden, f" \n{hidden}", f"[{hidden}]"):
             assert found(text, kind) == "options: is a text in place of an object or a list"
         assert found("plain", kind) is None
@@ -158,6 +159,7 @@ def test_json_in_a_text_is_not_read_as_an_object_that_nobody_judged(tree: Path) 
         {"type": "string"},
         {"type": ["string", "null"]},
         {"anyOf": [{"type": "string"}, {"type": "null"}]},
+        {"oneOf": [{"type": "null"}, {"type": "string"}]},
     ):
         assert found(hidden, kind) is None
     assert found({"path": "/etc/passwd"}, {"type": "object"}) == f"path: leads outside {tree}"
@@ -172,6 +174,31 @@ def test_keys_that_a_server_could_take_for_a_named_one_are_refused_at_any_depth(
     either: tuple[dict[str, Any], ...] = ({}, {key: {}, "path": {}})
     for declared in either:
         assert constraints.violation({"path": str(tree), key: "/etc/passwd"}, resolve, declared) is not None
+
+
+def test_a_long_key_and_one_that_a_line_cannot_hold_are_shown_short_and_safe() -> None:
+    constraints = Constraints(
+        host_arguments=("url",), hosts=("*",), other_arguments=("k" * 1_000, "k" * 1_001)
+    )
+
+    def found(key: str) -> str | None:
+        return constraints.violation({"url": "localhost", key: 1}, resolve)
+
+    assert found("k" * 1_000) is None
+    assert found("k" * 1_001) == f"{'k' * 60}: is a key of more than 1000 characters"
+    assert found("a\nb" + "c" * 58) == f"a?b{'c' * 57}: is neither in the rule nor in the tool's schema"
+
+
+def test_a_schema_names_arguments_at_any_depth_and_says_whether_there_may_be_others() -> None:
+    options = {"properties": {"options": {"properties": {"path": {"type": "string"}}}}}
+    closed = Constraints(schema=options)
+    assert closed.violation({"options": {"path": "x"}}, resolve) is None
+    assert closed.violation({"options": {"Path": "x"}}, resolve) == "Path: is spelt path in the rule"
+    unknown = "file: is neither in the rule nor in the tool's schema"
+    assert closed.violation({"options": {}, "file": "x"}, resolve) == unknown
+    for keyword in ("additionalProperties", "patternProperties"):
+        is_open = Constraints(schema={**options, keyword: {}})
+        assert is_open.violation({"options": {}, "file": "x"}, resolve) is None
 
 
 def test_keys_that_neither_rule_nor_tool_knows_are_refused(tree: Path) -> None:
@@ -192,6 +219,9 @@ def test_paths_are_written_without_dots_before_they_are_judged_and_sent_on() -> 
     constraints = Constraints(path_arguments=("paths",), path_roots=("/srv",))
     given = {"paths": ["/srv/a/../b", {"/srv//c": "/srv/./d"}], "text": "/a/../b", "n": 1}
     assert constraints.normal(given) == {"paths": ["/srv/b", {"/srv/c": "/srv/d"}], "text": "/a/../b", "n": 1}
+    nested = {"/a/../b": [{"paths": "/a/../b"}, "/a/../b"]}
+    assert constraints.normal(nested) == {"/a/../b": [{"paths": "/b"}, "/a/../b"]}
+    assert constraints.normal({"paths": {"a/../b": 1}}) == {"paths": {"a/../b": 1}}
     assert constraints.normal({"paths": "a/../b"}) == {"paths": "a/../b"}  # refused as it is
     assert Constraints().normal(given) == given
 
@@ -241,6 +271,12 @@ def test_a_path_that_cannot_be_resolved_is_refused() -> None:
         ("https://exam_ple.org/", None),
         ("https://example.org../", None),
         ("https://@example.org/", None),
+        ("https://example.org/a\\b", None),
+        ("https://example.org/a\x7fb", None),
+        ("http://a/" + "x" * (8_192 - 9), "a"),
+        ("http://a/" + "x" * (8_192 - 8), None),
+        ("a" * 253, "a" * 253),
+        ("a" * 254, None),
         ("", None),
     ],
 )
@@ -262,6 +298,8 @@ def test_hosts_must_be_on_the_list() -> None:
     assert constraints.violation({}, resolve) == "url: is not given"
     nowhere = Constraints(host_arguments=("url",))
     assert nowhere.violation({"url": "localhost"}, resolve) == "url: is not at one of no hosts"
+    address = Constraints(host_arguments=("url",), hosts=("::1",))
+    assert address.violation({"url": "[::1]:8080"}, resolve) is None
     shouted = Constraints(host_arguments=("url",), hosts=("Example.ORG",))
     assert shouted.violation({"url": "example.org"}, resolve) is None
 
@@ -296,6 +334,7 @@ def test_a_schema_a_path_and_a_host_are_all_asked_for() -> None:
         ("/a/b", "/a", True),
         ("/a/b", "/a/", True),
         ("/ab", "/a", False),
+        ("/a/b", "/aX", False),
         ("/", "/a", False),
         ("/a", "/", True),
     ],

@@ -6,6 +6,7 @@ from typing import Any
 
 import pytest
 
+from actions.mcp.policy import json_schema
 from actions.mcp.policy.constraints import Constraints
 from actions.mcp.policy.json_schema import MAX_STEPS, schema_fault
 
@@ -87,11 +88,42 @@ def test_patterns_keys_and_repeated_items_of_a_schema_are_judged() -> None:
     assert found(keys, {"a1": "x"}) == "$.x.a1 breaks the rule's schema (type)"
     assert found(keys, {"c": 1}) == "$.x breaks the rule's schema (additionalProperties)"
     assert found(keys, []) is None
-    assert found({"additionalProperties": {"type": "integer"}}, {"c": "x"}) is not None
-    assert found({"uniqueItems": True}, [1, "1", True, None, {"a": 1}]) is None
-    for twice in ([1, 1.0], [{"a": [1], "b": 2}, {"b": 2, "a": [1]}], ["x", "x"]):
+    assert found(keys, {"b": "x", "a1": 1, "c": 1}) == "$.x breaks the rule's schema (additionalProperties)"
+    others = {"additionalProperties": {"type": "integer"}}
+    assert found(others, {"c": 1}) is None
+    assert found(others, {"c": "x"}) == "$.x.c breaks the rule's schema (type)"
+    for different in ([1, "1", True, None, {"a": 1}], [{"a": 1}, {"a": 2}], [[1], [2]]):
+        assert found({"uniqueItems": True}, different) is None
+    for twice in ([1, 1.0], [{"a": [1], "b": 2}, {"b": 2, "a": [1.0]}], ["x", "x"], [[1], [1.0]]):
         assert found({"uniqueItems": True}, twice) == "$.x breaks the rule's schema (uniqueItems)", twice
     assert found({"uniqueItems": False}, [1, 1]) is None
+
+
+def test_references_and_patterns_of_one_call_are_counted_together(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(json_schema, "MAX_STEPS", 3)
+    schema = {
+        "$defs": {"n": {"type": "integer"}, "s": {"$dynamicAnchor": "s", "pattern": "^a"}},
+        "properties": {"n": {"$ref": "#/$defs/n"}, "s": {"$dynamicRef": "#s"}, "t": {"pattern": "^a"}},
+    }
+
+    def found(**arguments: Any) -> str | None:
+        return Constraints(schema=schema).violation(arguments, resolve)
+
+    for _ in range(2):  # each call begins anew
+        assert found(n=1, s="a") is None
+    assert found(n="x") == "$.n breaks the rule's schema (type)"
+    assert found(s="b") == "$.s breaks the rule's schema (pattern)"
+    assert found(n=1, s="a", t="a") == "the rule's schema cannot be applied (SchemaTooCostly)"
+
+
+def test_the_place_of_a_violation_is_shown_to_a_length() -> None:
+    schema = {"properties": {"x": {"additionalProperties": {"type": "integer"}}}}
+
+    def found(length: int) -> str | None:
+        return Constraints(schema=schema).violation({"x": {"k" * length: "x"}}, resolve)
+
+    assert found(196) == f"$.x.{'k' * 196} breaks the rule's schema (type)"
+    assert found(197) == f"$.x.{'k' * 196}... breaks the rule's schema (type)"
 
 
 @pytest.mark.slow
@@ -118,12 +150,17 @@ def test_a_schema_that_doubles_with_each_level_is_given_up() -> None:
         ({"anyOf": [{"format": "ipv4"}]}, "format: has no effect; use pattern"),
         ({"dependencies": {"a": ["b"]}}, "dependencies: has no effect"),
         ({"$defs": {"a": {"Pattern": "x"}}, "$ref": "#/$defs/a"}, "Pattern: no such keyword"),
+        ({"properties": {"a": {"zzz": 1}, "b": True}}, "zzz: no such keyword"),
     ],
 )
 def test_a_keyword_of_a_schema_that_would_have_no_effect_is_an_error(
     schema: dict[str, Any], fault: str
 ) -> None:
     assert (schema_fault(schema) or "").startswith(fault)
+
+
+def test_a_keyword_that_is_like_no_other_is_just_none() -> None:
+    assert schema_fault({"zzz": 1}) == "zzz: no such keyword"
 
 
 def test_values_and_names_of_properties_are_no_keywords() -> None:

@@ -114,6 +114,16 @@ def test_arguments_that_break_a_rule_are_refused_by_it_and_those_that_keep_it_pa
     assert judge(denied, Subject("s", "tool", "t", "x")) == PolicyResult(Decision.DENY, "no")
 
 
+def test_what_the_tools_own_schema_declares_need_not_be_named_by_the_rule() -> None:
+    policy = Policy((Rule("n", Decision.ALLOW, constraints=Constraints(schema={"required": ["n"]})),))
+    subject = Subject("s", "tool", "t", "x")
+    arguments: dict[str, Any] = {"n": 1, "limit": 5}
+    assert judge(policy, subject, **arguments).decision is Decision.DENY
+    declared = {"n": {}, "limit": {"type": "integer"}}
+    found = decide(policy, subject, arguments, changed=False, resolve=resolve, declared=declared)
+    assert found == PolicyResult(Decision.ALLOW, "n")
+
+
 def test_a_changed_tool_asks_again_and_says_why() -> None:
     policy = Policy((Rule("all", Decision.ALLOW),))
     found = judge(policy, Subject("s", "tool", "t", "x"), changed=True)
