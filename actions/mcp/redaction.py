@@ -28,6 +28,8 @@ _STRING_CHARS: Final = 500
 _DEPTH: Final = 12
 _ITEMS: Final = 50
 _PASSWORD_CHARS: Final = 256
+_SEARCHED_CHARS: Final = 20_000
+"""Of a text or a name; what follows is in no record."""
 
 _SECRET_NAME: Final = Pattern(
     r"(?i)pass(?:word|wd|phrase)?$|passw|secret|token|api[-_]?key|access[-_]?key|private[-_]?key|authori[sz]ation|cookie"
@@ -111,7 +113,7 @@ def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str | No
     hidden = tuple(
         one for one in known if not _is_path(one) and "://" not in one
     )  # a folder, a server's address
-    text = json.dumps(_for_person(arguments, hidden, hidden=False), ensure_ascii=False, default=str)
+    text = json.dumps(_for_person(arguments, hidden, hidden=False), ensure_ascii=False)
     return visible(text) if len(text) <= PREVIEW_CHARS else None
 
 
@@ -152,17 +154,13 @@ def _escape(char: str) -> str:
     return f"\\u{ord(char):04x}" if ord(char) < 1 << 16 else f"\\U{ord(char):08x}"
 
 
-def canonical(value: Any) -> bytes:
-    """Return the canonical form of JSON."""
-    return json.dumps(value, sort_keys=True, separators=(",", ":"), ensure_ascii=True, default=str).encode()
-
-
 def digest(value: Any, key: bytes = b"") -> str:
-    """Return the HMAC-SHA-256 of JSON in canonical form.
+    """Return the HMAC-SHA-256 of JSON: sorted keys, no spaces, ASCII.
 
     Without the `key`, a digest does not confirm a guess of the value.
     """
-    return hmac.digest(key, canonical(value), "sha256").hex()
+    canonical = json.dumps(value, sort_keys=True, separators=(",", ":"))
+    return hmac.digest(key, canonical.encode(), "sha256").hex()
 
 
 def redact_command(words: Iterable[str]) -> list[str]:
@@ -195,9 +193,10 @@ class _Record:
             return self._copy_list(value, depth)
         if isinstance(value, str):
             # Cut after redacting: a part of a secret is still secret.
-            shown = redact_text(value[:20_000], self._known)
-            if len(shown) > min(_STRING_CHARS, max(self._left, 0)):
-                shown = f"{shown[: min(_STRING_CHARS, max(self._left, 0))]}... ({len(value)} characters)"
+            shown = redact_text(value[:_SEARCHED_CHARS], self._known)
+            room = min(_STRING_CHARS, max(self._left, 0))
+            if len(shown) > room:
+                shown = f"{shown[:room]}... ({len(value)} characters)"
             self._left -= len(shown)
             return shown
         self._left -= 8
@@ -209,9 +208,9 @@ class _Record:
             return "{...}"
         kept: dict[str, Any] = {}
         for key, child in list(value.items())[:_ITEMS]:
-            shown = redact_text(str(key)[:20_000], self._known)[:100]
+            shown = redact_text(str(key)[:_SEARCHED_CHARS], self._known)[:100]
             self._left -= len(shown)
-            hidden = _SECRET_NAME.found_in(str(key)[:20_000])
+            hidden = _SECRET_NAME.found_in(str(key)[:_SEARCHED_CHARS])
             kept[_free(kept, shown)] = REDACTED if hidden else self.copy(child, depth - 1)
         if len(value) > _ITEMS:
             kept["..."] = f"{len(value) - _ITEMS} more"
@@ -234,7 +233,7 @@ def _for_person(value: Any, known: tuple[str, ...], *, hidden: bool) -> Any:
     if isinstance(value, Mapping):
         shown: dict[str, Any] = {}
         for key, child in value.items():
-            name = str(key)[:20_000]
+            name = str(key)[:_SEARCHED_CHARS]
             is_hidden = (hidden or _SECRET_NAME.found_in(name)) and not _PROGRAM_NAME.found_in(name)
             place = _free(shown, _text_for_person(str(key), known))
             shown[place] = _for_person(child, known, hidden=is_hidden)

@@ -42,7 +42,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "actions/mcp/policy/kept.py": (_GATE + "policy/test_kept.py",),
     "actions/mcp/policy/rules.py": (_GATE + "policy/test_rules.py",),
-    "actions/mcp/redaction.py": (_GATE + "test_redaction.py",),
+    "actions/mcp/redaction.py": (_GATE + "test_redaction.py", _GATE + "test_preview.py"),
     "actions/mcp/session_limits.py": (_GATE + "test_session_limits.py",),
     "actions/mcp/upstream/large_messages.py": (_GATE + "upstream/test_large_messages.py",),
     "actions/mcp/upstream/lenient.py": (_GATE + "upstream/test_lenient.py",),

