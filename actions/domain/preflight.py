@@ -125,7 +125,6 @@ class Preflight:
     def to_json(self) -> dict[str, Any]:
         """Write it as the API answers it."""
         body = asdict(self)
-        body["verdict"] = self.verdict.value
         body["eject_would_free"] = [
             {
                 "instance_id": name,
@@ -233,7 +232,7 @@ def _plan(
         gpu.index: sum(reading.held_by_instance.get(name, {}).get(gpu.index, 0) for name in replace)
         for gpu in reading.gpus
     }
-    shares = shares_of(needed, reading.gpus, freed, split)
+    shares = {**dict.fromkeys(freed, 0), **shares_of(needed, reading.gpus, freed, split)}
     return tuple(
         GpuPlan(
             index=gpu.index,
@@ -241,8 +240,8 @@ def _plan(
             total_bytes=gpu.total_bytes,
             free_bytes=gpu.free_bytes,
             freed_by_replace_bytes=freed[gpu.index],
-            needed_bytes=shares.get(gpu.index, 0),
-            left_bytes=gpu.free_bytes + freed[gpu.index] - shares.get(gpu.index, 0),
+            needed_bytes=shares[gpu.index],
+            left_bytes=gpu.free_bytes + freed[gpu.index] - shares[gpu.index],
         )
         for gpu in reading.gpus
     )

@@ -141,13 +141,14 @@ def test_every_number_of_a_gpu_is_told() -> None:
     held = {"old": {0: 3 * GIB}, "older": {0: GIB, 1: 2 * GIB}, "kept": {0: 5 * GIB}}
     gpus = (Gpu(0, 24 * GIB, 8 * GIB, "A"), Gpu(1, 48 * GIB, 40 * GIB, "B"))
     holders = (Holder(0, 9 * GIB, 77, "llama-server", "old"),)
-    reading = MemoryReading("nvml", gpus, holders, held)
+    reading = MemoryReading("nvml", gpus, holders, held, age_s=1.5)
     judged = plan(10, reading, replace=("old", "older"))
     assert judged.gpus == (
         GpuPlan(0, "A", 24 * GIB, 8 * GIB, 4 * GIB, 5 * GIB, 7 * GIB),
         GpuPlan(1, "B", 48 * GIB, 40 * GIB, 2 * GIB, 5 * GIB, 37 * GIB),
     )
     assert (judged.holders, judged.eject_would_free, judged.memory_source) == (holders, held, "nvml")
+    assert judged.memory_age_seconds == 1.5
     assert (judged.estimate, judged.learned, judged.needed_bytes) == (need(10), Learned(1.0, 3), 10 * GIB)
     body = judged.to_json()
     assert body["verdict"] == "fits"
@@ -161,6 +162,7 @@ def test_every_number_of_a_gpu_is_told() -> None:
 def test_without_a_reading_there_are_no_gpus_and_no_holders() -> None:
     judged = judge(need(1), "no driver", learned=None, split=SplitPlan())
     assert (judged.gpus, judged.holders, judged.eject_would_free, judged.memory_source) == ((), (), {}, None)
+    assert judged.memory_age_seconds is None
 
 
 @pytest.mark.parametrize(("ratio", "expected"), [(0.1, 2.5), (0.25, 2.5), (2, 20), (4, 40), (9, 40)])
