@@ -20,8 +20,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
     for daemon in scrape.daemons:
         reading, name = daemon.reading, daemon.name
         out.add(m.UP, reading.snapshot is not None, daemon=name)
-        for state in DaemonState:
-            out.add(m.STATE, reading.health.state is state, daemon=name, state=state)
+        out.add_by(m.STATE, "state", {one: reading.health.state is one for one in DaemonState}, daemon=name)
         out.add(m.RESTARTS, reading.counts.restarts, daemon=name)
         if reading.site:
             out.add(m.SITE_INFO, 1, daemon=name, site=reading.site)
@@ -43,8 +42,8 @@ def collect(scrape: Scrape, out: Samples) -> None:
             out.add(m.ENGINE_INFO, 1, daemon=name, engine=engine, version=version_of_it)
         if snapshot.link is not None:
             _add_link(out, name, snapshot.link)
-        for peer, up in _peers(snapshot.link.peers if snapshot.link else ()).items():
-            out.add(m.LINK_PEER_UP, up, daemon=name, peer=peer)
+        peers = _peers(snapshot.link.peers if snapshot.link else ())
+        out.add_by(m.LINK_PEER_UP, "peer", peers, daemon=name)
 
 
 def _engines(engines: Iterable[Engine]) -> Iterable[tuple[str, str]]:
@@ -56,13 +55,12 @@ def _engines(engines: Iterable[Engine]) -> Iterable[tuple[str, str]]:
 
 def _add_link(out: Samples, daemon: str, link: LinkStatus) -> None:
     if link.status is not None:
-        for state in LINK_STATES:
-            out.add(m.LINK_STATE, link.status == state, daemon=daemon, state=state)
+        out.add_by(m.LINK_STATE, "state", {one: link.status == one for one in LINK_STATES}, daemon=daemon)
     if link.issues is None:
         return
     others = sorted({issue[:MAX_LABEL_CHARS] for issue in link.issues} - set(LINK_ISSUES))[:MAX_ISSUES]
-    for issue in (*LINK_ISSUES, *others):
-        out.add(m.LINK_ISSUE, issue in others or issue in link.issues, daemon=daemon, issue=issue)
+    issues = {issue: issue in link.issues for issue in LINK_ISSUES} | dict.fromkeys(others, True)
+    out.add_by(m.LINK_ISSUE, "issue", issues, daemon=daemon)
 
 
 def _peers(peers: Iterable[LinkPeer]) -> dict[str, bool]:

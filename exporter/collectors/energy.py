@@ -16,8 +16,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
         total = energy.watch.total(device)
         if total is not None:
             out.add(m.GPU, total.joules, gpu=str(device.index), method=total.method.value)
-    for gpu, joules in energy.watch.idle_joules().items():
-        out.add(m.IDLE, joules, gpu=str(gpu))
+    out.add_by(m.IDLE, "gpu", energy.watch.idle_joules())
     _add_models(energy, out)
     for metric, family in energy.metrics.collect():
         out.adopt(metric, family)

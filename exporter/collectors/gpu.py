@@ -14,8 +14,7 @@ def collect_driver(scrape: Scrape, out: Samples) -> None:
         return
     for (gpu, xid), count in (host.xids or {}).items():
         out.add(m.XID_ERRORS, count, gpu=gpu, xid=str(xid))
-    for gpu, xid in host.last_xids.items():
-        out.add(m.LAST_XID, xid, gpu=gpu)
+    out.add_by(m.LAST_XID, "gpu", host.last_xids)
     for vendor in host.gpus.problems:
         out.add(m.UP, 0, vendor=vendor)
     for vendor, reading in host.gpus.readings.items():
@@ -62,24 +61,17 @@ def _add_device(out: Samples, device: Device, source: str) -> None:
         out.add(m.MEMORY_RESERVED, device.memory.reserved_bytes, gpu=gpu)
     out.add(m.UTILIZATION, device.utilization_ratio, gpu=gpu)
     out.add(m.MEMORY_BUSY, device.memory_busy_ratio, gpu=gpu)
-    for part, ratio in device.activity_ratios.items():
-        out.add(m.ACTIVITY, ratio, gpu=gpu, part=part)
+    out.add_by(m.ACTIVITY, "part", device.activity_ratios, gpu=gpu)
     out.add(m.ENCODER, device.encoder_ratio, gpu=gpu)
     out.add(m.DECODER, device.decoder_ratio, gpu=gpu)
-    for sensor, celsius in device.temperatures_celsius.items():
-        out.add(m.TEMPERATURE, celsius, gpu=gpu, sensor=sensor)
-    for limit, celsius in device.temperature_limits_celsius.items():
-        out.add(m.TEMPERATURE_LIMIT, celsius, gpu=gpu, limit=limit)
+    out.add_by(m.TEMPERATURE, "sensor", device.temperatures_celsius, gpu=gpu)
+    out.add_by(m.TEMPERATURE_LIMIT, "limit", device.temperature_limits_celsius, gpu=gpu)
     out.add(m.POWER, device.power_watts, gpu=gpu)
     out.add(m.POWER_LIMIT, device.power_limit_watts, gpu=gpu)
-    for clock, hertz in device.clocks_hertz.items():
-        out.add(m.CLOCK, hertz, gpu=gpu, clock=clock)
-    for clock, hertz in device.clocks_max_hertz.items():
-        out.add(m.CLOCK_MAX, hertz, gpu=gpu, clock=clock)
-    for reason, active in (device.throttle_reasons or {}).items():
-        out.add(m.THROTTLE, active, gpu=gpu, reason=reason)
-    for fan, ratio in device.fan_ratios.items():
-        out.add(m.FAN, ratio, gpu=gpu, fan=str(fan))
+    out.add_by(m.CLOCK, "clock", device.clocks_hertz, gpu=gpu)
+    out.add_by(m.CLOCK_MAX, "clock", device.clocks_max_hertz, gpu=gpu)
+    out.add_by(m.THROTTLE, "reason", device.throttle_reasons or {}, gpu=gpu)
+    out.add_by(m.FAN, "fan", device.fan_ratios, gpu=gpu)
     _add_links(out, device, gpu)
     _add_errors(out, device, gpu)
     _add_mig(out, device, gpu)
@@ -94,10 +86,8 @@ def _add_links(out: Samples, device: Device, gpu: str) -> None:
     out.add(m.PCIE_THROUGHPUT, pcie.transmit_bytes_per_second, gpu=gpu, direction="transmit")
     out.add(m.PCIE_THROUGHPUT, pcie.receive_bytes_per_second, gpu=gpu, direction="receive")
     if device.nvlink is not None:
-        for link, active in device.nvlink.active.items():
-            out.add(m.NVLINK_ACTIVE, active, gpu=gpu, link=str(link))
-        for kind, count in device.nvlink.errors.items():
-            out.add(m.NVLINK_ERRORS, count, gpu=gpu, kind=kind)
+        out.add_by(m.NVLINK_ACTIVE, "link", device.nvlink.active, gpu=gpu)
+        out.add_by(m.NVLINK_ERRORS, "kind", device.nvlink.errors, gpu=gpu)
         out.add(m.NVLINK_BYTES, device.nvlink.transmitted_bytes, gpu=gpu, direction="transmit")
         out.add(m.NVLINK_BYTES, device.nvlink.received_bytes, gpu=gpu, direction="receive")
 

@@ -22,8 +22,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
     """Everything per instance while the daemon can be read; loads and unloads always."""
     for daemon in scrape.daemons:
         counts = daemon.reading.counts
-        for model, count in counts.loads.items():
-            out.add(m.LOADS, count, daemon=daemon.name, model=model)
+        out.add_by(m.LOADS, "model", counts.loads, daemon=daemon.name)
         for (model, cause), count in counts.unloads.items():
             out.add(m.UNLOADS, count, daemon=daemon.name, model=model, cause=cause)
         snapshot = daemon.reading.snapshot
@@ -62,8 +61,9 @@ def _add_instance(
         quantization=(info.quantization.name if info.quantization else None) or "",
     )
     if instance.processing is not None:
-        for status, label in _STATE_LABELS.items():
-            out.add(m.INSTANCE_STATE, instance.processing.status == status, **own, state=label)
+        now = instance.processing.status
+        states = {label: now == status for status, label in _STATE_LABELS.items()}
+        out.add_by(m.INSTANCE_STATE, "state", states, **own)
     out.add_all(
         {
             m.REQUESTS_RUNNING: instance.running,

@@ -13,14 +13,10 @@ def collect(scrape: Scrape, out: Samples) -> None:
         out.add(m.STREAM_UP, counts.up, daemon=daemon)
         out.add(m.DISCONNECTS, counts.disconnects, daemon=daemon)
         out.add(m.GAP_SECONDS, counts.gap_s, daemon=daemon)
-        for type_, count in counts.events.items():
-            out.add(m.EVENTS, count, daemon=daemon, type=type_)
-        for level, count in counts.levels.items():
-            out.add(m.SERVER_MESSAGES, count, daemon=daemon, level=level)
-        for when, count in counts.crashes.items():
-            out.add(m.ENGINE_CRASHES, count, daemon=daemon, when=when)
-        for sink, count in counts.sink_failures.items():
-            out.add(m.EVENTS_DROPPED, count, daemon=daemon, sink=sink, reason="failed")
+        out.add_by(m.EVENTS, "type", counts.events, daemon=daemon)
+        out.add_by(m.SERVER_MESSAGES, "level", counts.levels, daemon=daemon)
+        out.add_by(m.ENGINE_CRASHES, "when", counts.crashes, daemon=daemon)
+        out.add_by(m.EVENTS_DROPPED, "sink", counts.sink_failures, daemon=daemon, reason="failed")
         for (server, kind), count in counts.plugins.items():
             out.add(m.PLUGIN_MESSAGES, count, daemon=daemon, server=server, kind=kind)
         for (method, route, status), count in counts.http.items():

@@ -32,8 +32,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
                 device=device,
             )
             out.add(m.MODEL_SIZE, model.size_bytes, daemon=name, model=key, device=device)
-        for type_, count in Counter(model.type for model in models.values()).items():
-            out.add(m.MODELS, count, daemon=name, type=type_)
+        out.add_by(m.MODELS, "type", Counter(model.type for model in models.values()), daemon=name)
 
 
 def _by_key_and_device(

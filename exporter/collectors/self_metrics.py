@@ -15,16 +15,12 @@ def collect(scrape: Scrape, out: Samples) -> None:
     out.add(m.BUILD_INFO, 1, version=_version(), python=platform.python_version())
     for daemon in scrape.daemons:
         counts = daemon.reading.counts
-        for reason, count in counts.failures.items():
-            out.add(m.CONNECTION_FAILURES, count, daemon=daemon.name, reason=reason)
-        for kind, count in counts.warnings.items():
-            out.add(m.PROTOCOL_WARNINGS, count, daemon=daemon.name, kind=kind)
-        for kind, count in counts.unreadable.items():
-            out.add(m.UNREADABLE_MESSAGES, count, daemon=daemon.name, kind=kind)
+        out.add_by(m.CONNECTION_FAILURES, "reason", counts.failures, daemon=daemon.name)
+        out.add_by(m.PROTOCOL_WARNINGS, "kind", counts.warnings, daemon=daemon.name)
+        out.add_by(m.UNREADABLE_MESSAGES, "kind", counts.unreadable, daemon=daemon.name)
     parts = [(daemon.name, daemon.reading.counts.internal_errors) for daemon in scrape.daemons]
     for name, errors in (*parts, *((stream.daemon, stream.flow.errors.counts) for stream in scrape.streams)):
-        for stage, count in errors.items():
-            out.add(m.INTERNAL_ERRORS, count, daemon=name, stage=stage)
+        out.add_by(m.INTERNAL_ERRORS, "stage", errors, daemon=name)
     _add_deliveries(scrape, out)
     if (process := scrape.own) is not None:
         out.add_all(

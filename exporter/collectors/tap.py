@@ -25,17 +25,14 @@ def collect(scrape: Scrape, out: Samples) -> None:
         out.add(m.UP, reader.is_up, daemon=daemon)
         for metric, family in tap.metrics.collect():
             out.adopt(metric, family)
-        for outcome in OUTCOMES:
-            out.add(m.CLAIMS, tap.claims.outcomes[outcome], daemon=daemon, outcome=outcome)
+        out.add_by(m.CLAIMS, "outcome", {one: tap.claims.outcomes[one] for one in OUTCOMES}, daemon=daemon)
         out.add(m.MISSED, reader.missed, daemon=daemon)
         if not reader.is_up:
             continue
-        for client, running in reader.running.items():
-            out.add(m.RUNNING, running, daemon=daemon, client=client)
+        out.add_by(m.RUNNING, "client", reader.running, daemon=daemon)
         counts = reader.counts
         out.add(m.UPSTREAM_UP, counts.get("upstream_reachable"), daemon=daemon)
         out.add(m.CONNECTIONS, counts.get("open_connections"), daemon=daemon)
-        for reason, name in _FAILURES.items():
-            out.add(m.CONNECTION_FAILURES, counts.get(name, 0), daemon=daemon, reason=reason)
-        for reason, name in _UNREAD.items():
-            out.add(m.UNREAD, counts.get(name, 0), daemon=daemon, reason=reason)
+        for metric, reasons in ((m.CONNECTION_FAILURES, _FAILURES), (m.UNREAD, _UNREAD)):
+            failed = {reason: counts.get(name, 0) for reason, name in reasons.items()}
+            out.add_by(metric, "reason", failed, daemon=daemon)

@@ -24,8 +24,7 @@ def collect(scrape: Scrape, out: Samples) -> None:
             )
             for process in share.processes:
                 _add_process(out, process, share.instance_id)
-        for gpu, memory_bytes in daemon.unattributed.items():
-            out.add(m.UNATTRIBUTED_VRAM, memory_bytes, daemon=daemon.daemon, gpu=str(gpu))
+        out.add_by(m.UNATTRIBUTED_VRAM, "gpu", daemon.unattributed, daemon=daemon.daemon)
         for process in daemon.unattributed_processes:
             _add_process(out, process, "")
     for process in vram.foreign:
