@@ -11,7 +11,8 @@ import asyncio
 import logging
 import math
 import time
-from typing import Any, Final
+from collections.abc import Iterable
+from typing import Any, Final, Protocol, runtime_checkable
 
 import h11
 from uvicorn.protocols.http.h11_impl import H11Protocol
@@ -33,10 +34,35 @@ READ_S: Final = 30.0
 _TELL_EVERY_S: Final = 60.0
 
 
-class PatientProtocol(H11Protocol):
-    """One connection. Each phase (header, body, reading the response) has a deadline."""
+@runtime_checkable
+class Waited(Protocol):
+    """A connection whose peer may owe something."""
 
-    _told_at = float("-inf")
+    def waited_for_since(self) -> float:
+        """Tell since when it owes it, by the event loop's clock; infinity if it owes nothing."""
+
+    def give_way(self) -> None:
+        """End, in favour of a new connection."""
+
+
+def is_admitted(connections: Iterable[object]) -> bool:
+    """Tell whether there is room for the latest of these, which owes nothing yet.
+
+    At the limit the one that is waited for longest gives way.
+    """
+    every = list(connections)
+    if len(every) <= MAX_CONNECTIONS:
+        return True
+    _tell_of_too_many()
+    longest = min((one for one in every if isinstance(one, Waited)), key=lambda one: one.waited_for_since())
+    if math.isinf(longest.waited_for_since()):
+        return False
+    longest.give_way()
+    return True
+
+
+class PatientProtocol(H11Protocol):
+    """One connection. Each phase (header, body, reading the response, the last bytes) has a deadline."""
 
     def __init__(self, *args: Any, **kwargs: Any) -> None:
         super().__init__(*args, **kwargs)
@@ -47,13 +73,11 @@ class PatientProtocol(H11Protocol):
 
     def connection_made(self, transport: asyncio.Transport) -> None:  # type: ignore[override]
         """Take a connection; when there are too many, another one gives way, or it is rejected."""
-        self._writes = JoinedWrites(transport, self.loop)
+        self._writes = JoinedWrites(transport, self.loop, closing=self._see_off)
         super().connection_made(self._writes)
-        if len(self.connections) > MAX_CONNECTIONS:
-            self._tell()
-            if not self._make_room():
-                transport.abort()
-                return
+        if not is_admitted(self.connections):
+            transport.abort()
+            return
         self._look()
 
     def waited_for_since(self) -> float:
@@ -65,21 +89,12 @@ class PatientProtocol(H11Protocol):
         self._owed_since = self._unread_since = math.inf  # once is enough
         self.transport.abort()
 
-    def _make_room(self) -> bool:
-        """Let the connection that has been waited for longest give way, if there is one."""
-        others = (one for one in self.connections if isinstance(one, PatientProtocol))
-        longest = min(others, key=PatientProtocol.waited_for_since)
-        if math.isinf(longest.waited_for_since()):
-            return False
-        longest.give_way()
-        return True
-
     def connection_lost(self, exc: Exception | None) -> None:
         """Forget the deadlines."""
+        super().connection_lost(exc)
         for timer in (self._deadline, self._reading):
             if timer is not None:
                 timer.cancel()
-        super().connection_lost(exc)
 
     def data_received(self, data: bytes) -> None:
         """Take what came, and see what is owed next.
@@ -107,15 +122,12 @@ class PatientProtocol(H11Protocol):
     def resume_writing(self) -> None:
         """Stop waiting: it has read."""
         super().resume_writing()
+        if self.transport.is_closing():
+            return
         self._unread_since = math.inf
         if self._reading is not None:
             self._reading.cancel()
             self._reading = None
-
-    def timeout_keep_alive_handler(self) -> None:
-        """Close an idle connection, also one whose peer never reads the last bytes."""
-        super().timeout_keep_alive_handler()
-        self._reading = self._reading or self.loop.call_later(READ_S, self._give_up, "reading")
 
     def _should_upgrade(self) -> bool:
         """Answer requests to upgrade as plain ones, without uvicorn's advice in the log to install a library."""
@@ -135,14 +147,22 @@ class PatientProtocol(H11Protocol):
             what, limit_s = ("headers", HEAD_S) if owed is h11.IDLE else ("body", BODY_S)
             self._deadline = self.loop.call_later(limit_s, self._give_up, what)
 
+    def _see_off(self) -> None:
+        """Begin to wait for a peer to take the last bytes, and over TLS to say that it ends too."""
+        self._unread_since = min(self._unread_since, self.loop.time())
+        self._reading = self._reading or self.loop.call_later(READ_S, self._give_up, "the end")
+
     def _give_up(self, what: str) -> None:
         log.debug("a connection was too slow", extra={"client": str(self.client), "waited_for": what})
         self.transport.abort()
 
-    @classmethod
-    def _tell(cls) -> None:
-        if time.monotonic() - cls._told_at >= _TELL_EVERY_S:
-            PatientProtocol._told_at = time.monotonic()
-            log.warning(
-                "too many connections; those that are waited for give way", extra={"limit": MAX_CONNECTIONS}
-            )
+
+_told_at = [-math.inf]
+
+
+def _tell_of_too_many() -> None:
+    if time.monotonic() - _told_at[0] >= _TELL_EVERY_S:
+        _told_at[0] = time.monotonic()
+        log.warning(
+            "too many connections; those that are waited for give way", extra={"limit": MAX_CONNECTIONS}
+        )

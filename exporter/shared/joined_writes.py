@@ -7,6 +7,7 @@ client.
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
 from typing import Any, Final
 
 MAX_HELD_BYTES: Final = 64 * 1024
@@ -16,8 +17,16 @@ MAX_HELD_BYTES: Final = 64 * 1024
 class JoinedWrites(asyncio.Transport):
     """Wraps a transport. Everything but `write`, `flush` and `close` is its own."""
 
-    def __init__(self, inner: asyncio.Transport, loop: asyncio.AbstractEventLoop) -> None:
+    def __init__(
+        self,
+        inner: asyncio.Transport,
+        loop: asyncio.AbstractEventLoop,
+        *,
+        closing: Callable[[], None] = lambda: None,
+    ) -> None:
+        """Wrap `inner`; `closing` is called when its owner closes it."""
         super().__init__()
+        self._closing = closing
         self._inner = inner
         self._loop = loop
         self._held: list[bytes] = []
@@ -36,6 +45,7 @@ class JoinedWrites(asyncio.Transport):
         """Send what is held, then close."""
         self.flush()
         self._inner.close()
+        self._closing()
 
     def abort(self) -> None:
         """Close at once; what is held is lost."""

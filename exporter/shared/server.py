@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import functools
 import signal
 import socket
 import ssl
@@ -17,6 +18,7 @@ import uvicorn
 
 from exporter.shared.http_timeouts import MAX_HEAD_BYTES, PatientProtocol
 from exporter.shared.settings_table import SettingsError
+from exporter.shared.tls_handshake import TlsHandshake
 
 SHUTDOWN_S: Final = 3
 """Seconds a request in progress has left after a signal."""
@@ -59,7 +61,7 @@ class Server(uvicorn.Server):
         """Prepare. `stopping` is called before open connections are waited for, to end what would hold them open."""
         config = uvicorn.Config(
             application,
-            http=PatientProtocol,
+            http=PatientProtocol if tls is None else functools.partial(TlsHandshake, tls),  # type: ignore[arg-type]
             h11_max_incomplete_event_size=MAX_HEAD_BYTES,
             ws="none",
             lifespan="off",
@@ -68,7 +70,6 @@ class Server(uvicorn.Server):
             server_header=False,
             proxy_headers=False,
             timeout_graceful_shutdown=SHUTDOWN_S,
-            ssl_context_factory=None if tls is None else lambda _config, _default: tls,
         )
         config.load()
         super().__init__(config)
