@@ -14,8 +14,7 @@ from typing import Any, Final
 
 import requests
 from requests.adapters import HTTPAdapter
-from urllib3 import HTTPConnectionPool, HTTPSConnectionPool
-from urllib3.connection import HTTPConnection, HTTPSConnection
+from urllib3 import PoolManager
 from urllib3.exceptions import HTTPError
 
 MAX_ANSWER_BYTES: Final = 64 * 1024
@@ -61,20 +60,16 @@ class _Response(http.client.HTTPResponse):
         self.fp = io.BufferedReader(_Hurried(sock))
 
 
-class _Connection(HTTPConnection):
-    response_class = _Response
+def _hurry(manager: PoolManager) -> PoolManager:
+    """Give the answers of a manager's connections a deadline, those of a proxy to CONNECT too."""
+    pools: dict[str, Any] = manager.pool_classes_by_scheme
+    manager.pool_classes_by_scheme = {scheme: _hurried(pool) for scheme, pool in pools.items()}
+    return manager
 
 
-class _TlsConnection(HTTPSConnection):
-    response_class = _Response
-
-
-class _Pool(HTTPConnectionPool):
-    ConnectionCls = _Connection
-
-
-class _TlsPool(HTTPSConnectionPool):
-    ConnectionCls = _TlsConnection
+def _hurried(pool: Any) -> Any:
+    connection = type("Connection", (pool.ConnectionCls,), {"response_class": _Response})
+    return type("Pool", (pool,), {"ConnectionCls": connection})
 
 
 def bounded_session(hear: Callable[[requests.Response], None]) -> requests.Session:
@@ -91,7 +86,13 @@ class _BoundedAdapter(HTTPAdapter):
     def __init__(self, hear: Callable[[requests.Response], None]) -> None:
         super().__init__()
         self._hear = hear
-        self.poolmanager.pool_classes_by_scheme = {"http": _Pool, "https": _TlsPool}
+        _hurry(self.poolmanager)
+
+    def proxy_manager_for(self, proxy: str, **proxy_kwargs: Any) -> PoolManager:
+        """Make the manager of a proxy's connections, once."""
+        is_known = proxy in self.proxy_manager
+        manager = super().proxy_manager_for(proxy, **proxy_kwargs)
+        return manager if is_known else _hurry(manager)
 
     def send(self, *arguments: Any, **keywords: Any) -> requests.Response:
         """Send. Raises requests.RequestException, also for a redirect."""

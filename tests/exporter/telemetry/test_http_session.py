@@ -104,11 +104,17 @@ def dribbling(start: bytes, again: bytes) -> Iterator[str]:
     ],
     ids=["a header", "headers", "continue", "a chunk's size", "a refusal"],
 )
+@pytest.mark.parametrize("through", ["", "http://receiver.test:4318", "https://receiver.test:4318"])
 def test_a_receiver_that_answers_byte_by_byte_is_given_up(
-    start: bytes, again: bytes, monkeypatch: pytest.MonkeyPatch
+    start: bytes, again: bytes, through: str, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    """The timeout of a socket is per read: a byte now and then would hold the exporter for as long as it comes."""
+    """The timeout of a socket is per read: a byte now and then would hold the exporter for as long as it comes.
+
+    `through` is the receiver behind a proxy, whose answer it then is.
+    """
     monkeypatch.setattr(http_session, "_BODY_S", 0.3)
+    for name in ("NO_PROXY", "no_proxy"):
+        monkeypatch.delenv(name, raising=False)
     given_up = threading.Event()
 
     def export(url: str) -> None:
@@ -117,7 +123,10 @@ def test_a_receiver_that_answers_byte_by_byte_is_given_up(
         given_up.set()
 
     with dribbling(start, again) as url:
-        thread = threading.Thread(target=export, args=(url,), daemon=True)
+        if through:
+            monkeypatch.setenv("http_proxy", url)
+            monkeypatch.setenv("https_proxy", url)
+        thread = threading.Thread(target=export, args=(through or url,), daemon=True)
         thread.start()
         assert given_up.wait(20)
         thread.join()
