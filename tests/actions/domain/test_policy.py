@@ -10,7 +10,7 @@ from actions.domain.actor import Actor, Scope
 from actions.domain.command import COMMANDS, Download, Eject, EjectAll, Load, Probe, from_json
 from actions.domain.errors import TITLES, TYPE_PREFIX, Param, Problem
 from actions.domain.load_options import normal
-from actions.domain.policy import Facts, decide
+from actions.domain.policy import Facts, busy, decide
 from actions.domain.preflight import Need, Preflight, SplitPlan, Verdict, judge
 
 OPERATOR = Actor("token:ops", Scope.OPERATE)
@@ -103,6 +103,11 @@ def test_a_busy_instance_is_not_replaced_unless_forced() -> None:
     assert decide(OPERATOR, command, Facts(queued={"old": None})).allowed
     forced = Load(daemon="d", model="m", replace=("old",), force=True, reason="x")
     assert decide(OPERATOR, forced, Facts(queued={"old": 2})).rule == "forced"
+
+
+def test_requests_of_an_unknown_number_are_said_to_be_so() -> None:
+    assert busy("a", None).detail.startswith("a has an unknown number of requests in flight, which")
+    assert busy("a", 1).detail.startswith("a has 1 request in flight, which")
 
 
 texts = st.text(min_size=1, max_size=20)
