@@ -46,6 +46,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/mcp/session_limits.py": (_GATE + "test_session_limits.py",),
     "actions/mcp/upstream/large_messages.py": (_GATE + "upstream/test_large_messages.py",),
     "actions/mcp/upstream/lenient.py": (_GATE + "upstream/test_lenient.py",),
+    "actions/store/sizes.py": (_ACTIONS + "store/test_sizes.py",),
     "compose/daemonpulse/top/cells.py": ("tests/daemonpulse/top/test_cells.py",),
     "compose/daemonpulse/top/model.py": ("tests/daemonpulse/top/test_model.py",),
     "compose/daemonpulse/upgrade.py": ("tests/daemonpulse/test_upgrade.py",),
