@@ -33,7 +33,7 @@ _MOST = 255
 """An exit status says which test noticed, so that many take part: the quickest ones."""
 _PATIENCE = 5
 """A test may take so many times the CPU time it takes without a mutant, and 1 s more."""
-_ENOUGH_S = 6.0
+_ENOUGH_S = 3.0
 """CPU seconds of tests per mutant: the dearest ones beyond that take no part."""
 
 
