@@ -73,6 +73,13 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
     "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
     "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
+    "exporter/pipeline/log_formats/daemon.py": (_PIPELINE + "log_formats/test_daemon.py",),
+    "exporter/pipeline/log_formats/plugins.py": (_PIPELINE + "log_formats/test_plugins.py",),
+    "exporter/pipeline/log_formats/redaction.py": (_PIPELINE + "log_formats/test_redaction.py",),
+    "exporter/pipeline/log_formats/stamps.py": (
+        _PIPELINE + "log_formats/test_daemon.py",
+        _PIPELINE + "log_formats/test_plugins.py",
+    ),
     "exporter/pipeline/output/ending.py": (
         _PIPELINE + "output/test_ending.py",
         _TAP + "test_reader.py",
@@ -86,6 +93,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         *_ANY_OUTPUT,
     ),
     "exporter/pipeline/pairing.py": (_PIPELINE + "test_pairing.py",),
+    "exporter/pipeline/phases.py": (_PIPELINE + "test_predictions.py",),
     "exporter/pipeline/predictions.py": (
         _PIPELINE + "test_predictions.py",
         _PIPELINE + "test_conversations.py",
@@ -105,6 +113,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _TAP + "test_registry.py",
         _TAP + "test_meter.py",
     ),
+    "exporter/tap/clients.py": (_TAP + "test_clients.py",),
     "exporter/tap/formats.py": (_TAP + "test_formats.py",),
     "exporter/tap/merge.py": (_TAP + "test_merge.py",),
     "exporter/tap/transcript.py": (_TAP + "test_transcript.py",),

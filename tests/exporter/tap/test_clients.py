@@ -46,6 +46,51 @@ def test_names_that_a_header_gives_are_bounded_in_number_and_form() -> None:
     assert clients.of_request({"x-client": "x" * 64}) == OTHER
 
 
+def test_a_name_that_was_seen_stays_when_there_is_no_room_for_more() -> None:
+    clients = Clients({}, "X-Client")
+    for number in range(MAX_NAMES):
+        assert clients.of_request({"x-client": f"team-{number}"}) == f"team-{number}"
+    assert clients.of_request({"x-client": "another"}) == OTHER
+    assert clients.of_request({"x-client": "team-0"}) == "team-0"
+    assert clients.of_request({"x-client": "", "user-agent": "curl/8"}) == "curl"
+    assert clients.of_request({"x-client": "x" * 63}) == OTHER
+
+
+def test_a_key_is_known_by_its_hash_in_any_bytes_and_an_empty_one_is_nobodys() -> None:
+    odd = hashlib.sha256(b"\xff").hexdigest()
+    clients = Clients({odd: "odd", hashlib.sha256(b"").hexdigest(): "nobody"})
+    assert clients.of_key("\udcff") == "odd"
+    assert clients.of_key("") is None
+    assert clients.of_key("other") is None
+    assert clients.of_request({"authorization": "bEARER  \udcff"}) == "odd"
+    assert clients.of_request({"authorization": "Basic \udcff", "x-api-key": "\udcff"}) == "odd"
+    assert clients.of_request({"user-agent": "x" * 252 + "curl/"}) == UNKNOWN
+    assert clients.of_request({"user-agent": "x" * 251 + "curl/"}) == "curl"
+
+
+def test_a_client_file_is_hashes_and_names_with_comments() -> None:
+    text = f"# of the team\n\n{HASH.upper()}  ci # the runner\n{'0' * 64}\tteam-a.b_c\n"
+    assert read_keys(text) == {HASH: "ci", "0" * 64: "team-a.b_c"}
+    assert read_keys("") == {}
+
+
+@pytest.mark.parametrize(
+    ("line", "fault"),
+    [
+        (KEY, "write the SHA-256 of a key and a name, never the key itself"),
+        (f"{KEY} ci", "write the SHA-256 of a key and a name, never the key itself"),
+        (f"{HASH} ci two", "write the SHA-256 of a key and a name, never the key itself"),
+        (f"{HASH}0 ci", "write the SHA-256 of a key and a name, never the key itself"),
+        (f"{HASH} -ci", "a name has letters, digits, '.', '_' and '-', at most 63"),
+        (f"{HASH} {'x' * 64}", "a name has letters, digits, '.', '_' and '-', at most 63"),
+    ],
+)
+def test_a_wrong_line_of_a_client_file_is_refused_by_its_number_and_not_shown(line: str, fault: str) -> None:
+    with pytest.raises(ValueError, match=r"^line 2: ") as refused:
+        read_keys(f"# x\n{line}\n")
+    assert str(refused.value) == f"line 2: {fault}"
+
+
 def test_more_names_than_a_label_may_have_are_refused() -> None:
     lines = [f"{hashlib.sha256(str(n).encode()).hexdigest()} n{n}" for n in range(MAX_NAMES + 1)]
     assert len(read_keys("\n".join(lines[:-1]))) == MAX_NAMES
