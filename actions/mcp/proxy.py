@@ -25,11 +25,11 @@ from mcp.server.subscriptions import (
     ToolsListChanged,
 )
 from mcp.shared.exceptions import MCPError
-from pydantic import ValidationError
 
 from actions.mcp.call import CallHandler
 from actions.mcp.completions import Completions
 from actions.mcp.identifiers import MAX_NAME, name_fault, normal_template, normal_uri
+from actions.mcp.looks import look, unrecordable
 from actions.mcp.pinning import ToolPins
 from actions.mcp.policy.rules import Kind, Subject
 from actions.mcp.proxy_request import ProxyRequest, Refused, ResultLimit, ToolChanged
@@ -46,8 +46,7 @@ from actions.mcp.sdk_server import (
 )
 from actions.mcp.session_limits import MAX_SESSIONS
 from actions.mcp.spans import remote_parent
-from actions.mcp.upstream.connection import ConnectionLost
-from actions.mcp.upstream.server import Upstream, UpstreamDown
+from actions.mcp.upstream.server import Upstream
 from actions.store.database import StorageFailed
 from exporter.catalogue import mcp as rows
 
@@ -145,7 +144,7 @@ class ServerProxy:
         self, context: Context, _params: types.PaginatedRequestParams | None
     ) -> types.ListToolsResult:
         """List the tools that are not denied, in one page, read from the server now."""
-        listing = await self._listed(self.upstream.list_tools())
+        listing = await self._look(context, self.upstream.list_tools, is_shared=True)
         token = token_of(context)
         return types.ListToolsResult(
             tools=[tool for name, tool in listing.tools.items() if self._shows("tool", name, token)]
@@ -191,7 +190,7 @@ class ServerProxy:
         except Refused as refused:
             return refusal(refused)
         except StorageFailed as error:
-            raise _unrecordable(error) from error
+            raise unrecordable(error) from error
         return marked(result, passed)
 
     def _schema(self, name: str) -> Mapping[str, Any] | None:
@@ -290,7 +289,7 @@ class ServerProxy:
             return self._request(context, request, types.CompleteResult, timeout_s)
 
         completions = Completions(self.upstream, self._tools.policy, token_of(context))
-        return await self._listed(completions.complete(params, ask))
+        return await self._look(context, lambda: completions.complete(params, ask))
 
     async def _fetch(
         self,
@@ -321,7 +320,7 @@ class ServerProxy:
         except Refused as refused:
             raise refusal_error(refused) from refused
         except StorageFailed as error:
-            raise _unrecordable(error) from error
+            raise unrecordable(error) from error
         return marked(result, passed)
 
     async def _list(
@@ -337,7 +336,7 @@ class ServerProxy:
                 context, request, result_type, self.upstream.spec.limits.start_timeout_s
             )
 
-        return await self._listed(ask())
+        return await self._look(context, ask)
 
     async def _request(
         self,
@@ -357,24 +356,10 @@ class ServerProxy:
             await progress.flush()
         return result
 
-    @staticmethod
-    async def _listed(asking: Awaitable[T]) -> T:
-        """Turn the failures of a list request into an MCP error."""
-        try:
-            return await asking
-        except (UpstreamDown, ConnectionLost) as error:
-            raise MCPError(types.INTERNAL_ERROR, f"DaemonPulse gate: {error}") from error
-        except TimeoutError as error:
-            raise MCPError(
-                types.INTERNAL_ERROR, "DaemonPulse gate: the tool server did not respond in time"
-            ) from error
-        except ValidationError as error:
-            raise MCPError(
-                types.INTERNAL_ERROR,
-                "DaemonPulse gate: the tool server's response is not valid MCP",
-            ) from error
-        except StorageFailed as error:
-            raise _unrecordable(error) from error
+    def _look(
+        self, context: Context, ask: Callable[[], Awaitable[T]], *, is_shared: bool = False
+    ) -> Awaitable[T]:
+        return look(self.upstream, actor_of(context).owner, ask, is_shared=is_shared)
 
     def _shows(self, kind: Kind, name: str, token: str) -> bool:
         """Tell whether an item is listed: its name has a normal form and is not denied."""
@@ -390,10 +375,3 @@ def _page(params: types.PaginatedRequestParams | None) -> types.PaginatedRequest
 
 async def _no_preparation() -> None:
     return None
-
-
-def _unrecordable(error: StorageFailed) -> MCPError:
-    return MCPError(
-        types.INTERNAL_ERROR,
-        f"DaemonPulse gate: the call was not sent, because the audit cannot be written: {error}",
-    )

@@ -1,14 +1,17 @@
 """Answers that break the protocol: they reach their call at once, as what they plainly mean or as malformed."""
 
+import asyncio
 import json
+from pathlib import Path
 from typing import Any
 
+import mcp_types as types
 import pytest
 from mcp.shared.exceptions import MCPError
 from starlette.requests import Request
 from starlette.responses import JSONResponse, Response
 
-from tests.actions.mcp.conftest import Start, gate_of, rawbox, rule, start, text_of
+from tests.actions.mcp.conftest import Start, asked, eventually, gate_of, rawbox, rule, start, text_of
 from tests.faults.test_tool_servers import served
 
 __all__ = ["start"]
@@ -78,7 +81,6 @@ async def test_what_is_no_answer_costs_nothing(start: Start) -> None:
         '{"jsonrpc": "2.0", "id": 99999, "result": {}}',
         '{"jsonrpc": "2.0", "id": 9e999, "result": {}}',
         '{"jsonrpc": "2.0", "id": "nobody", "error": {"code": 1, "message": "x"}}',
-        '{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "x"}}',
         '{"jsonrpc": "2.0", "method": "notifications/progress", "params": {"progressToken": ID, "progress": "x"}}',
         '{"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": ID}}',
         '{"jsonrpc": "2.0", "id": ID, "method": "sampling/createMessage", "params": {}}',
@@ -93,6 +95,62 @@ async def test_what_is_no_answer_costs_nothing(start: Start) -> None:
             text_of(await client.call_tool("twist", {"raw": late, "then": 1})) == "fine"
         )  # and a second answer
         assert text_of(await client.call_tool("twist", {})) == "twisted"
+
+
+WITHOUT_ID = {
+    "an error": (
+        '{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "its own words"}}',
+        "its own",
+    ),
+    "no id at all": ('{"jsonrpc": "2.0", "error": {"code": -32600, "message": "its own words"}}', "its own"),
+    "a text as error": ('{"jsonrpc": "2.0", "id": null, "error": "its own words"}', "its own"),
+    "a result": (f'{{"jsonrpc": "2.0", "id": null, "result": {FINE}}}', ""),
+}
+
+
+@pytest.mark.parametrize("what", WITHOUT_ID)
+async def test_an_answer_without_an_id_ends_the_call_that_alone_can_be_meant(start: Start, what: str) -> None:
+    gate = await start(rawbox(call_timeout_s=600) + ALLOW)
+    raw, words = WITHOUT_ID[what]
+    async with gate.client("rawbox") as client:
+        for _ in range(2):
+            if words:
+                with pytest.raises(MCPError, match=words):
+                    await client.call_tool("twist", {"raw": raw})
+            else:  # whose it is is not certain enough to show it
+                assert gate_of(await client.call_tool("twist", {"raw": raw}))["outcome"] == "malformed"
+        assert text_of(await client.call_tool("twist", {})) == "twisted"
+
+
+async def test_an_answer_without_an_id_ends_the_call_that_is_left_when_others_are_answered(
+    start: Start, tmp_path: Path
+) -> None:
+    log = tmp_path / "log"
+    gate = await start(rawbox(log=log, call_timeout_s=600) + ALLOW)
+    silence = '{"jsonrpc": "2.0", "method": "notifications/x"}'
+
+    async def sent(count: int) -> None:
+        async def are_sent() -> bool:
+            return len(asked(log, "tools/call")) == count
+
+        await eventually(are_sent)
+
+    async with gate.client("rawbox") as client:
+
+        def call(raw: str) -> asyncio.Task[types.CallToolResult]:
+            return asyncio.create_task(client.call_tool("twist", {"raw": raw}))
+
+        first = call(silence)
+        await sent(1)
+        lost = call(WITHOUT_ID["an error"][0])
+        await sent(2)
+        number = asked(log, "tools/call")[0]["id"]
+        third = call(f'{{"jsonrpc": "2.0", "id": {number}, "result": {FINE}}}')
+        assert text_of(await first) == "fine"
+        with pytest.raises(MCPError, match="its own words"):
+            await lost
+        assert not third.done()
+        third.cancel()
 
 
 async def test_a_progress_message_has_a_length(start: Start) -> None:

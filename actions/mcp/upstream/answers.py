@@ -68,15 +68,24 @@ def _message(item: dict[str, Any], request_id: types.RequestId | None) -> Messag
         return _revalidated(item)
     answers = _id(item.get("id"))
     answers = answers if answers is not None else request_id
-    if answers is None:
-        return None
     result, error = item.get("result"), item.get("error")
+    if answers is None:
+        is_answer = item.get("id") is None and ("result" in item or error is not None)
+        return _without_id(error) if is_answer else None
     head = {"jsonrpc": "2.0", "id": answers}
     if isinstance(result, dict) or ("result" in item and result is None and error is None):
         return _revalidated({**head, "result": result or {}}) or _unreadable(answers)
     if error is not None:
         return _revalidated({**head, "error": _error(error)}) or _unreadable(answers)
     return _unreadable(answers)
+
+
+def _without_id(error: Any) -> Message:
+    """Return the error of an answer that names no request; a result without one is given to no request."""
+    known = (
+        _revalidated({"jsonrpc": "2.0", "id": None, "error": _error(error)}) if error is not None else None
+    )
+    return known or _unreadable(None)
 
 
 def _revalidated(message: dict[str, Any]) -> Message | None:
@@ -110,7 +119,7 @@ def _id_in(raw: bytes) -> types.RequestId | None:
     return int(first[1]) if first is not None else id_of(None, raw)
 
 
-def _unreadable(answers: types.RequestId) -> types.JSONRPCError:
+def _unreadable(answers: types.RequestId | None) -> types.JSONRPCError:
     lost = Lost(NOT_VALID, is_malformed=True)
     error = types.ErrorData(code=types.INTERNAL_ERROR, message=NOT_VALID, data=lost)
     return types.JSONRPCError(jsonrpc="2.0", id=answers, error=error)

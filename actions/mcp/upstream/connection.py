@@ -26,7 +26,7 @@ from actions.mcp.upstream.answers import NOT_VALID
 from actions.mcp.upstream.http import http_transport
 from actions.mcp.upstream.large_messages import limit_of
 from actions.mcp.upstream.sdk import TransportStreams
-from actions.mcp.upstream.spec import ServerSpec, Stdio
+from actions.mcp.upstream.spec import LOOK_PLACES, ServerSpec, Stdio
 from actions.mcp.upstream.stdio import Program, stdio_transport
 from actions.mcp.upstream.streams import Exchange, Health, Lost
 
@@ -164,7 +164,10 @@ class Connection:
             stdio_transport(self.spec.reach, self.program, end, whole_bytes=whole_bytes)
             if isinstance(self.spec.reach, Stdio)
             else http_transport(
-                self.spec.reach, self.health, whole_bytes=whole_bytes, calls=self.spec.limits.places
+                self.spec.reach,
+                self.health,
+                whole_bytes=whole_bytes,
+                calls=self.spec.limits.places + LOOK_PLACES,
             )
         )
         async with inner as streams:

@@ -1,4 +1,4 @@
-"""Rate limits and circuit breaker of one server. Pure; the clock is given. call.py consults it before each call."""
+"""Rate limits and circuit breaker of one server. Pure; the clock is given. Consulted before each request."""
 
 from __future__ import annotations
 
@@ -6,7 +6,7 @@ import time
 from collections.abc import Callable
 
 from actions.domain.rate_limit import Buckets, FairShares
-from actions.mcp.upstream.spec import Limits
+from actions.mcp.upstream.spec import LOOK_PLACES, Limits
 
 
 class Usage:
@@ -14,6 +14,9 @@ class Usage:
 
     def __init__(self, limits: Limits, clock: Callable[[], float] = time.monotonic) -> None:
         self.rate = Buckets(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
+        self.looks = Buckets(limits.calls_per_minute, 60 / limits.calls_per_minute, clock)
+        """Lists and completions: as many again, so that they leave calls theirs."""
+        self.looking = FairShares(LOOK_PLACES)
         self.running = FairShares(limits.places, limits.concurrent_calls)
         self.breaker = Breaker(limits.breaker_failures, limits.breaker_open_s, clock)
 

@@ -17,8 +17,8 @@ from mcp.shared.dispatcher import ProgressFnT
 from mcp.shared.exceptions import MCPError
 from pydantic import BaseModel, ValidationError
 
-from actions.mcp.coalesced import Coalesced
 from actions.mcp.redaction import redact_text
+from actions.mcp.upstream.coalesced import Coalesced
 from actions.mcp.upstream.connection import Connection, ConnectionLost
 from actions.mcp.upstream.limits import Usage
 from actions.mcp.upstream.listing import MAX_PAGES, Listing, read_tools

@@ -16,6 +16,8 @@ from actions.mcp.redaction import redact_command
 PATH_PREFIX: Final = "/mcp/"
 """Prefix of the servers' paths on the gate. Below it the MCP SDK limits request bodies."""
 _LEAST_PLACES: Final = 384
+LOOK_PLACES: Final = 64
+"""Lists and completions of one server at once, of all tokens; one alone gets two thirds."""
 
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 """Names that need no escaping in paths, labels and logs."""

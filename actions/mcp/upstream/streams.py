@@ -6,6 +6,7 @@ error's data, which no server can send.
 
 from __future__ import annotations
 
+from collections import deque
 from collections.abc import Awaitable, Callable
 from contextvars import ContextVar
 from dataclasses import dataclass, field
@@ -17,6 +18,7 @@ from mcp.shared.message import SessionMessage
 from mcp_types.version import LATEST_HANDSHAKE_VERSION, LATEST_MODERN_VERSION
 
 from actions.mcp.upstream.lenient import repaired
+from actions.mcp.upstream.orphans import Orphans
 from actions.mcp.upstream.sdk import Reads, TransportStreams, Writes
 
 before_sending: ContextVar[Callable[[], Awaitable[None]] | None] = ContextVar("before_sending", default=None)
@@ -74,18 +76,23 @@ class Exchange:
         self._dropped = dropped
         self._methods: dict[types.RequestId, str] = {}
         self._version = LATEST_HANDSHAKE_VERSION
+        self._orphans = Orphans()
+        self._more: deque[SessionMessage] = deque()
 
     def wrap(self, streams: TransportStreams) -> TransportStreams:
         """Return the streams of a transport with this in between."""
         reads, writes = streams
-        return _Answers(reads, self.received), _Requests(writes, self.sent)
+        return _Answers(reads, self.received, self._more), _Requests(writes, self.sent)
 
     def sent(self, message: SessionMessage) -> None:
         """Remember the method of a request."""
         request = message.message
+        self._orphans.sent(request)
         if isinstance(request, types.JSONRPCRequest):
             if len(self._methods) >= MAX_OPEN:  # the oldest was never answered
-                del self._methods[next(iter(self._methods))]
+                oldest = next(iter(self._methods))
+                self._orphans.forget(oldest)
+                del self._methods[oldest]
             self._methods[request.id] = request.method
             self._about_to_send(str(request.id))
 
@@ -94,6 +101,7 @@ class Exchange:
         answer = message.message
         if isinstance(answer, types.JSONRPCResponse | types.JSONRPCError) and isinstance(answer.id, str):
             answer.id = self._sent_id(answer.id)
+        self._look_for_orphans(answer)
         if isinstance(answer, types.JSONRPCResponse):
             self._health.lost.pop(answer.id, None)
             self._health.problem = None
@@ -111,6 +119,19 @@ class Exchange:
             elif isinstance(answer.error.data, dict):
                 answer.error.data.pop(GATE_KEY, None)
         return message
+
+    def _look_for_orphans(self, answer: types.JSONRPCMessage) -> None:
+        """Queue errors for the requests that an answer without an id belongs to."""
+        if isinstance(answer, types.JSONRPCError) and answer.id is None:
+            found = self._orphans.take(answer.error)
+        elif isinstance(answer, types.JSONRPCResponse | types.JSONRPCError) and answer.id is not None:
+            found = self._orphans.answered(answer.id)
+        else:
+            return
+        self._more.extend(
+            SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
+            for request_id, error in found
+        )
 
     def _sent_id(self, given: str) -> types.RequestId:
         """Return the id as it was sent: some servers answer the number 1 with the text "1"."""
@@ -136,9 +157,16 @@ class _Delegate:
 
 
 class _Answers(_Delegate):
-    def __init__(self, inner: Reads, received: Callable[[SessionMessage], SessionMessage]) -> None:
+    def __init__(
+        self,
+        inner: Reads,
+        received: Callable[[SessionMessage], SessionMessage],
+        more: deque[SessionMessage],
+    ) -> None:
+        """Read `more`, which `received` adds to, before what comes next."""
         super().__init__(inner)
         self._received = received
+        self._more = more
 
     @property
     def last_context(self) -> Any:
@@ -149,7 +177,7 @@ class _Answers(_Delegate):
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
-        item = await self._inner.__anext__()
+        item = self._more.popleft() if self._more else await self._inner.__anext__()
         return self._received(item) if isinstance(item, SessionMessage) else item
 
     async def receive(self) -> SessionMessage | Exception:

@@ -119,6 +119,8 @@ class Box:
                 sys.exit(1)
             if method == "server/discover" and self.does("silent-on-discover"):
                 continue
+            if method == "prompts/list" and self.does("silent-on-prompts"):
+                continue
             arguments = (request.get("params") or {}).get("arguments") or {}
             if method == "tools/call" and "raw" in arguments:  # what a test wants on the wire
                 sys.stdout.buffer.write(

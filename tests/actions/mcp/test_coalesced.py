@@ -6,7 +6,7 @@ from collections.abc import Iterator
 import pytest
 
 from actions.mcp.change_notices import ChangeNotices
-from actions.mcp.coalesced import Coalesced
+from actions.mcp.upstream.coalesced import Coalesced
 
 
 async def test_all_who_ask_while_it_runs_share_the_next_run() -> None:

@@ -16,8 +16,8 @@ import uvicorn
 from mcp.shared.exceptions import MCPError
 from starlette.responses import Response
 
+from actions.mcp.upstream import connection, spec
 from actions.mcp.upstream import http as upstream_http
-from actions.mcp.upstream import spec
 from tests.actions.conftest import make_token
 from tests.actions.mcp.conftest import Start, eventually, gate_of, holds, rule, text_of, toolbox
 
@@ -289,6 +289,7 @@ async def test_two_tokens_with_all_their_calls_leave_a_third_its_own_at_a_url(
     """Their connections would be all that there are: 2 x 6 calls of 9 places, as 2 x 256 of 384."""
     monkeypatch.setattr(spec, "_LEAST_PLACES", 9)
     monkeypatch.setattr(upstream_http, "_SPARE", 3)
+    monkeypatch.setattr(connection, "LOOK_PLACES", 0)
     async with served_toolbox() as url:
         gate = await start(f'[servers.web]\nurl = "{url}"\nconcurrent_calls = 6\n' + ALLOW)
         names = ("second", "third")
