@@ -23,12 +23,13 @@ from actions.domain.actor import Actor
 from actions.domain.rate_limit import Buckets
 from actions.mcp.approval import ApprovalRequest
 from actions.mcp.approvals import MAX_SUBJECT, Approvals, TooManyPending
+from actions.mcp.look_alikes import visible
 from actions.mcp.policy.constraints import measure
 from actions.mcp.policy.real_path import real_path
 from actions.mcp.policy.rules import Decision, PolicyResult, decide
 from actions.mcp.policy.store import PolicyStore
 from actions.mcp.proxy_request import Grant, ProxyRequest, Refused, ToolChanged
-from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact, visible
+from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact
 from actions.mcp.spans import METHODS, client_span, server_span, set_decision, set_outcome
 from actions.mcp.upstream.answers import NOT_VALID
 from actions.mcp.upstream.connection import ConnectionLost

@@ -6,13 +6,14 @@ programs could read it in two ways.
 
 from __future__ import annotations
 
-import functools
 import ipaddress
 import posixpath
 import re
 import unicodedata
 from typing import Final
 from urllib.parse import quote, unquote_to_bytes
+
+from actions.mcp.look_alikes import INVISIBLE, alphabets, has_latin_shapes
 
 MAX_URI: Final = 8_192
 """Characters of a URI. RFC 9110 advises 8,000 octets."""
@@ -41,12 +42,6 @@ _NUMERIC_LABEL: Final = re.compile(r"[0-9]+|0x[0-9a-f]*")
 """A host whose last label is a number is an IPv4 address in some spelling: 127.1, 0x7f.1, 2130706433."""
 _FILE_SAFE: Final = "-._~!$&'()*+,;=:@"
 """RFC 3986's pchar: characters that stand unescaped in the normal form of a `file:` path."""
-INVISIBLE: Final = re.compile(
-    r"[\u00ad\u034f\u115f\u1160\u17b4\u17b5\u180b-\u180f\u2800\u3164\ufe00-\ufe0f\uffa0\U000e0100-\U000e01ef]"
-)
-"""Characters that isprintable() passes and that show as nothing: Default_Ignorable_Code_Point, and U+2800."""
-_ALPHABETS: Final = ("LATIN", "CYRILLIC", "GREEK", "ARMENIAN", "CHEROKEE", "COPTIC")
-"""Scripts with letters that look like those of another one."""
 _PATH_CONTROL: Final = re.compile(r"[\x00-\x1f\x7f\\]")
 _PATH_ENCODED: Final = re.compile(r"%(2e|2f|5c|00|25)", re.IGNORECASE)
 _DISGUISED: Final = re.compile(r"^[\s\ufeff'\"]|[\s\ufeff'\"]\Z|^[\s\ufeff'\".]+\Z")
@@ -149,10 +144,14 @@ def name_fault(name: str) -> str | None:
     # controls, formats (zero-width blanks, direction marks), line separators; then what isprintable() passes
     if not name.isprintable() or INVISIBLE.search(name) is not None:
         return "the name has invisible characters"
+    return _alphabet_fault(name)
+
+
+def _alphabet_fault(name: str) -> str | None:
     mixed = alphabets(name)
     if len(mixed) > 1:
         return f"the name mixes letters of {' and '.join(sorted(mixed))}"
-    return None
+    return "the name has a word that looks like a Latin one" if has_latin_shapes(name) else None
 
 
 def path_fault(path: str) -> str | None:
@@ -177,18 +176,6 @@ def path_fault(path: str) -> str | None:
 def normal_path(path: str) -> str:
     """Return an absolute path without `.`, `..` and doubled slashes, without reading the file system."""
     return "/" + posixpath.normpath(path).lstrip("/")
-
-
-def alphabets(text: str) -> set[str]:
-    """Return the scripts of the letters of a text, as far as they look alike."""
-    return {script for char in text if (script := _alphabet(char)) is not None}
-
-
-@functools.lru_cache(maxsize=4_096)
-def _alphabet(char: str) -> str | None:
-    """Return the script of a letter, if it is one of those that look alike."""
-    script = unicodedata.name(char, "").partition(" ")[0]
-    return script if script in _ALPHABETS and char.isalpha() else None
 
 
 def _is_disguised(part: str) -> bool:

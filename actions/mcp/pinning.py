@@ -8,9 +8,9 @@ from __future__ import annotations
 import logging
 from typing import Any, Final
 
+from actions.mcp.look_alikes import visible
 from actions.mcp.policy.rules import Decision, Policy, PolicyResult, Subject
 from actions.mcp.policy.store import PolicyStore
-from actions.mcp.redaction import visible
 from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import Upstream
 from actions.metrics import Metrics

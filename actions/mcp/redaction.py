@@ -7,14 +7,12 @@ show every character around a secret, because a command must not be hidden as on
 from __future__ import annotations
 
 import hmac
-import itertools
 import json
 import math
-import unicodedata
 from collections.abc import Iterable, Mapping
 from typing import Any, Final
 
-from actions.mcp.identifiers import INVISIBLE, alphabets
+from actions.mcp.look_alikes import visible
 from exporter.shared.linear import Pattern
 
 REDACTED: Final = "[redacted]"
@@ -115,43 +113,6 @@ def preview(arguments: Mapping[str, Any], known: Iterable[str] = ()) -> str | No
     )  # a folder, a server's address
     text = json.dumps(_for_person(arguments, hidden, hidden=False), ensure_ascii=False)
     return visible(text) if len(text) <= PREVIEW_CHARS else None
-
-
-def visible(text: str) -> str:
-    """Escape what is not seen as it is; line breaks, tabs and spaces stay.
-
-    Invisible characters and direction marks; characters that show as another one (U+037E as `;`, a letter with a
-    separate accent); and in a word with letters of two alphabets those beyond ASCII.
-    """
-    if text.isascii():
-        return "".join(char if char in "\n\t" or char.isprintable() else _escape(char) for char in text)
-    has_marks = not unicodedata.is_normalized("NFC", text)
-    shown: list[str] = []
-    for is_word, chars in itertools.groupby(text, str.isalpha):
-        word = "".join(chars)
-        is_mixed = is_word and not word.isascii() and len(alphabets(word)) > 1
-        shown.extend(
-            char
-            if char.isascii() and (char in "\n\t" or char.isprintable())
-            else _escape(char)
-            if is_mixed or not _is_seen(char, has_marks=has_marks)
-            else char
-            for char in word
-        )
-    return "".join(shown)
-
-
-def _is_seen(char: str, *, has_marks: bool) -> bool:
-    """Tell whether a character beyond ASCII shows, and as no other one."""
-    return (
-        char.isprintable()
-        and INVISIBLE.match(char) is None
-        and not (has_marks and (unicodedata.combining(char) or unicodedata.normalize("NFC", char) != char))
-    )
-
-
-def _escape(char: str) -> str:
-    return f"\\u{ord(char):04x}" if ord(char) < 1 << 16 else f"\\U{ord(char):08x}"
 
 
 def digest(value: Any, key: bytes = b"") -> str:

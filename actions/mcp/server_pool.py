@@ -21,7 +21,6 @@ from actions.domain.errors import Param, Problem, not_found
 from actions.mcp.approval import Approval
 from actions.mcp.approvals import Approvals
 from actions.mcp.call import CallHandler
-from actions.mcp.change_notices import ChangeNotices
 from actions.mcp.http_server import Endpoint
 from actions.mcp.pinning import ToolPins
 from actions.mcp.policy.file import FILE_NAME, McpConfig, PolicyFile
@@ -30,6 +29,7 @@ from actions.mcp.policy.store import PolicyStore
 from actions.mcp.proxy import ServerProxy
 from actions.mcp.redaction import digest
 from actions.mcp.server_registry import ServerRegistry
+from actions.mcp.upstream.change_notices import ChangeNotices
 from actions.mcp.upstream.connection import ConnectionLost
 from actions.mcp.upstream.server import Upstream, UpstreamDown
 from actions.mcp.upstream.spec import ServerSpec

@@ -29,6 +29,7 @@ BOUNDED = {
     "actions/mcp/completions.py": "a template that the server listed, of which the name of a variable is a part",
     "actions/mcp/upstream/answers.py": "the first characters of a message, with bounded repetitions",
     "actions/mcp/identifiers.py": f"URIs of {MAX_URI}, names of {MAX_NAME} and paths of {MAX_PATH} characters",
+    "actions/mcp/look_alikes.py": "one class of characters",
     "actions/mcp/upstream/spec.py": "names of servers, 64 characters of two classes",
     "actions/mcp/policy/file.py": "the policy file, which its owner writes",
     "actions/mcp/policy/file_format.py": "errors about the policy file",

@@ -126,7 +126,7 @@ async def test_a_tool_that_was_said_to_have_changed_is_read_anew_after_its_appro
     start: Start, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(
-        "actions.mcp.change_notices.ChangeNotices.notify", lambda *_: None
+        "actions.mcp.upstream.change_notices.ChangeNotices.notify", lambda *_: None
     )  # nobody else reads it
     log = tmp_path / "log"
     gate = await start(rawbox("cries", log=log) + rule("ask", "good") + rule("allow"))

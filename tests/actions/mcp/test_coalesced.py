@@ -5,7 +5,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from actions.mcp.change_notices import ChangeNotices
+from actions.mcp.upstream.change_notices import ChangeNotices
 from actions.mcp.upstream.coalesced import Coalesced
 
 

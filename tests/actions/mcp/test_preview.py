@@ -4,7 +4,8 @@ import json
 
 import pytest
 
-from actions.mcp.redaction import PREVIEW_CHARS, REDACTED, preview, visible
+from actions.mcp.look_alikes import visible
+from actions.mcp.redaction import PREVIEW_CHARS, REDACTED, preview
 from tests.actions.mcp.test_redaction import KEY, LINES
 
 
