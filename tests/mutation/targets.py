@@ -96,6 +96,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/pipeline/phases.py": (_PIPELINE + "test_predictions.py",),
     "exporter/pipeline/predictions.py": (
         _PIPELINE + "test_predictions.py",
+        _PIPELINE + "test_prediction_builder.py",
         _PIPELINE + "test_conversations.py",
         _PIPELINE + "test_prediction_ids.py",
     ),
