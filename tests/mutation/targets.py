@@ -97,6 +97,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/pipeline/predictions.py": (
         _PIPELINE + "test_predictions.py",
         _PIPELINE + "test_prediction_builder.py",
+        _PIPELINE + "test_pairing.py",
         _PIPELINE + "test_conversations.py",
         _PIPELINE + "test_prediction_ids.py",
     ),

@@ -71,6 +71,12 @@ def test_a_model_that_is_known_to_reason_from_elsewhere_has_none_where_it_did_no
     assert completed(builder, "pong", model="other").reasoning_tokens_estimated is None
 
 
+def test_a_call_between_tags_of_ones_own_is_a_call() -> None:
+    output = given_output('<t>{"name": "f"}</t>')
+    assert [made.tool_calls for made in predict(output, tool_tags=(("<t>", "</t>"),))] == [("f",)]
+    assert [made.tool_calls for made in predict(output)] == [()]
+
+
 def test_where_engines_tell_what_came_from_the_cache_it_is_asked_for() -> None:
     asked: list[tuple[object, ...]] = []
 

@@ -88,7 +88,9 @@ def test_other_measurements_give_other_ids() -> None:
 def test_ids_are_the_same_in_every_version() -> None:
     """Who replays a recording into a store of traces again must not double them."""
     events: list[LogEvent] = [given_input("p"), given_output("x"), given_output("x"), given_output("x")]
-    assert [(p.trace_id, p.span_id, child_span_id(p, 1)) for p in predict(*events)] == GOLDEN
+    found = predict(*events)
+    assert [(p.trace_id, p.span_id, child_span_id(p, 1)) for p in found] == GOLDEN
+    assert [p.conversation_id for p in found] == ["671d071d586ae5f0", None, None]
 
 
 def test_only_twins_of_the_same_millisecond_are_remembered() -> None:
