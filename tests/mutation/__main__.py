@@ -6,13 +6,14 @@ Not part of the gate: a module takes minutes. Run as `python -m tests.mutation [
 
 import argparse
 import ast
+import contextlib
 import difflib
 import json
 import os
 import subprocess
 import sys
 import tempfile
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -44,11 +45,24 @@ class Score:
         )
 
 
-def mutate(module: str, only: Sequence[str] = ()) -> Score:
+def mutate(copy: Path, module: str, only: Sequence[str] = ()) -> Score:
     """Run the module's tests on its mutants, all or `only` some, in a copy of the tree; print the survivors."""
+    original = (copy / module).read_bytes()
+    try:
+        made = _mutated(copy, module)
+        made = {
+            name: change for name, change in made.items() if not only or any(part in name for part in only)
+        }
+        return Score(module, _run(copy, made, module))
+    finally:
+        (copy / module).write_bytes(original)
+
+
+@contextlib.contextmanager
+def copied() -> Iterator[Path]:
+    """Copy the tree for as long as modules are mutated in it: what Python compiles of it serves all of them."""
     with tempfile.TemporaryDirectory() as scratch:
         copy = Path(scratch) / "tree"
-        copy.mkdir()
         listed = subprocess.run(
             ["git", "ls-files", "-z", *_COPIED], cwd=ROOT, check=True, capture_output=True
         )
@@ -56,11 +70,7 @@ def mutate(module: str, only: Sequence[str] = ()) -> Score:
             (copy / name).parent.mkdir(parents=True, exist_ok=True)
             (copy / name).write_bytes((ROOT / name).read_bytes())
         (copy / "setup.cfg").write_text("[mutmut]\nsource_paths=exporter\n", encoding="utf-8")
-        made = _mutated(copy, module)
-        made = {
-            name: change for name, change in made.items() if not only or any(part in name for part in only)
-        }
-        return Score(module, _run(copy, Path(scratch), made, module))
+        yield copy
 
 
 def _mutated(copy: Path, module: str) -> dict[str, str]:
@@ -89,12 +99,14 @@ def _difference(functions: Mapping[str, list[str]], name: str) -> str:
     return "\n".join(line for line in changed if not line.startswith(("---", "+++", "@@")))
 
 
-def _run(copy: Path, scratch: Path, made: Mapping[str, str], module: str) -> dict[str, str]:
+def _run(copy: Path, made: Mapping[str, str], module: str) -> dict[str, str]:
+    scratch = copy.parent
     (scratch / "mutants").write_text("\n".join(made), encoding="utf-8")
     environ = {
         MUTANTS: str(scratch / "mutants"),
         OUTCOMES: str(scratch / "outcomes"),
         "PYTHONPATH": str(copy / "compose"),  # before the packages of an editable install
+        "PYTHONDONTWRITEBYTECODE": "",
     }
     command = (
         *(sys.executable, "-m", "pytest", "-q", "-p", "tests.mutation.forked", "-p", "no:cacheprovider"),
@@ -130,10 +142,10 @@ def main(argv: Sequence[str] | None = None) -> int:
     parts = options.modules or [""]
     if unknown := [part for part in parts if not any(part in module for module in TARGETS)]:
         parser.error(f"no such module: {', '.join(unknown)}")
-    scores = [mutate(module, options.only) for module in TARGETS if any(part in module for part in parts)]
-    print()
-    for score in scores:
-        print(score)
+    with copied() as copy:
+        for module in TARGETS:
+            if any(part in module for part in parts):
+                print(f"\n{mutate(copy, module, options.only)}", flush=True)
     return 0
 
 
