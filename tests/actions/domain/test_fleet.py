@@ -3,11 +3,12 @@
 import dataclasses
 import itertools
 from collections.abc import Iterator
+from typing import Any
 
 import pytest
 
 from actions.domain.errors import Problem
-from actions.domain.fleet import FleetPlan, Goal, Has, Member, plan, selected
+from actions.domain.fleet import FleetPlan, Goal, Has, Member, Step, plan, selected
 
 STATES = (
     {"is_up": False},
@@ -141,6 +142,63 @@ def test_loads_are_spread_over_sites_and_then_to_where_least_is_loaded() -> None
 
 
 @pytest.mark.parametrize(
+    ("member", "reason"),
+    [
+        ({"is_up": False}, "cannot be read"),
+        ({"is_up": False, "is_suspended": True, "failed_lately": True}, "cannot be read"),
+        (
+            {"is_suspended": True, "failed_lately": True},
+            "ejected by a person; set the group again to load here",
+        ),
+        ({"failed_lately": True}, "a load failed here and is tried again later"),
+        ({"is_busy": True}, "waits for its wave"),
+        (
+            {"has": Has.OTHER, "is_busy": True},
+            "has requests in flight, with another configuration",
+        ),
+        ({"has": Has.OTHER}, "waits until enough serve"),
+        ({"has": Has.LOADING}, None),
+        ({"has": Has.WANTED}, None),
+    ],
+)
+def test_what_is_left_alone_says_why(member: dict[str, Any], reason: str | None) -> None:
+    # The first load takes the wave, so that everyone else waits.
+    planned = plan(
+        Goal(at_least=9, wave=1 + (member.get("has") is Has.LOADING)),
+        (Member("a"), Member("b", **member, loaded=1)),
+    )
+    assert planned.steps == (Step("a"),)
+    assert planned.waiting == ({} if reason is None else {"b": reason})
+
+
+def test_old_configurations_follow_in_waves_once_enough_serve() -> None:
+    old = tuple(Member(name, has=Has.OTHER) for name in "abc")
+    planned = plan(Goal(at_least=3, wave=2), old)
+    assert planned.steps == (Step("a", replaces=True), Step("b", replaces=True))
+    assert planned.waiting == {"c": "waits for its wave"}
+    assert planned.to_json() == {
+        "steps": [{"daemon": "a", "replaces": True}, {"daemon": "b", "replaces": True}],
+        "serving": 3,
+        "missing": 0,
+        "waiting": {"c": "waits for its wave"},
+    }
+    failed = plan(Goal(at_least=3, wave=2), (*old, Member("d", failed_lately=True)))
+    assert failed.steps == ()
+    assert failed.waiting == dict.fromkeys("abc", "waits for its wave")
+    loading = plan(Goal(at_least=3, wave=2), (*old, Member("d", has=Has.LOADING)))
+    assert loading.steps == (Step("a", replaces=True),)
+    away = plan(Goal(at_least=2, wave=9), (Member("a", is_up=False, has=Has.LOADING), Member("b")))
+    assert (away.steps, away.missing) == ((Step("b"),), 2)
+
+
+def test_a_site_that_loads_already_is_served_last() -> None:
+    members = (Member("a", "east"), Member("b", "west", loaded=5), Member("c", "east", has=Has.LOADING))
+    assert plan(Goal(at_least=2, wave=2), members).steps == (Step("b"),)
+    gone = (*members[:2], Member("c", "east", is_up=False, has=Has.LOADING))
+    assert plan(Goal(at_least=1, wave=2), gone).steps == (Step("a"),)
+
+
+@pytest.mark.parametrize(
     ("daemons", "site", "found"),
     [
         ((), "east", ("a", "c")),
@@ -155,10 +213,29 @@ def test_daemons_are_selected_by_name_and_site(
 
 
 @pytest.mark.parametrize(
-    ("daemons", "site", "slug"),
-    [((), None, "invalid-parameter"), (("x",), None, "not-found"), (("b",), "east", "not-found")],
+    ("daemons", "site", "slug", "detail", "extra"),
+    [
+        (
+            (),
+            None,
+            "invalid-parameter",
+            "site: say which daemons, with site or daemon",
+            {"parameter": "site"},
+        ),
+        (
+            ("a", "x"),
+            None,
+            "not-found",
+            "daemon x is not known; there is a, b",
+            {"kind": "daemon", "name": "x"},
+        ),
+        (("b",), "east", "not-found", "no such daemon is of site east", {"kind": "site"}),
+        ((), "s" * 90, "not-found", f"no such daemon is of site {'s' * 80}", {"kind": "site"}),
+    ],
 )
-def test_a_selection_of_nothing_is_refused(daemons: tuple[str, ...], site: str | None, slug: str) -> None:
+def test_a_selection_of_nothing_is_refused(
+    daemons: tuple[str, ...], site: str | None, slug: str, detail: str, extra: dict[str, str]
+) -> None:
     with pytest.raises(Problem) as caught:
         selected({"a": "east", "b": "west"}, daemons=daemons, site=site)
-    assert caught.value.slug == slug
+    assert (caught.value.slug, caught.value.detail, caught.value.extra) == (slug, detail, extra)
