@@ -1,5 +1,6 @@
 """Every alert fires when it should, says what it means, and is silent when it should be; promtool judges."""
 
+import functools
 import re
 import subprocess
 from collections.abc import Sequence
@@ -68,10 +69,43 @@ def test_promtool_accepts_every_rule_file(promtool: Path) -> None:
     assert ran.returncode == 0, ran.stdout + ran.stderr
 
 
+@functools.cache
+def every_group() -> dict[Path, list[dict[str, Any]]]:
+    """Read the groups of the rule files."""
+    return {file: yaml.safe_load(file.read_text(encoding="utf-8"))["groups"] for file in RULE_FILES}
+
+
+def only(name: str, folder: Path, *, causes: bool = False) -> list[Path]:
+    """Write the rule files with one alert in them, what it reads, and what that reads; its cause only if wanted."""
+    groups = every_group()
+    texts: dict[str, str] = {}
+    for rule in (rule for found in groups.values() for group in found for rule in group["rules"]):
+        told = rule.get("alert") or rule["record"]
+        texts[told] = f"{texts.get(told)} {rule['expr']} {rule.get('annotations') if causes else ''}"
+    kept = set[str]()
+    new = {name}
+    while new:
+        kept |= new
+        new = {read for one in new for read in re.findall(r"\w+(?::\w+)+", texts[one])} & texts.keys() - kept
+    files = []
+    for file, found in groups.items():
+        small = [
+            {
+                **group,
+                "rules": [rule for rule in group["rules"] if kept & {rule.get("alert"), rule.get("record")}],
+            }
+            for group in found
+        ]
+        files.append(folder / file.name)
+        files[-1].write_text(yaml.safe_dump({"groups": small}), encoding="utf-8")
+    return files
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_the_alert_fires_and_says_what_it_means(promtool: Path, tmp_path: Path, name: str) -> None:
     case = CASES[name]
-    judge(promtool, [promtool_test(case, name, case.fires, fires=True)], tmp_path)
+    files = only(name, tmp_path, causes=name in NAMING)
+    judge(promtool, [promtool_test(case, name, case.fires, fires=True)], tmp_path, files)
 
 
 def test_an_alert_about_waiting_calls_goes_on_over_the_gaps_between_them(
@@ -89,21 +123,6 @@ def test_an_alert_about_waiting_calls_goes_on_over_the_gaps_between_them(
         ],
     }
     judge(promtool, [gap], tmp_path)
-
-
-def only(name: str, folder: Path) -> list[Path]:
-    """Write the rule files with one alert in them: what is asked about it needs no other one."""
-    files = []
-    for file in RULE_FILES:
-        groups = yaml.safe_load(file.read_text(encoding="utf-8"))["groups"]
-        kept = [
-            {**group, "rules": [rule for rule in group["rules"] if rule.get("alert", name) == name]}
-            for group in groups
-            if group["name"] != "daemonpulse-causes"
-        ]
-        files.append(folder / file.name)
-        files[-1].write_text(yaml.safe_dump({"groups": kept}), encoding="utf-8")
-    return files
 
 
 @pytest.mark.external("promtool")
