@@ -59,7 +59,7 @@ class GrafanaId:
         """Verify a token and name its subject. Never raises for its content."""
         try:
             claims = await self._verified(token)
-        except (jwt.PyJWTError, ValueError) as error:
+        except (jwt.PyJWTError, ValueError, TypeError, OverflowError) as error:  # the last two of odd times
             return Proof(None, {"verified": False, "why": type(error).__name__})
         person = claims.get("username") or claims["sub"]
         return Proof(str(person), {"verified": True, "subject": claims["sub"], "org": claims["aud"]})

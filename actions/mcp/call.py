@@ -52,7 +52,7 @@ P = ParamSpec("P")
 _GRACE_S: Final = 5.0
 """Added to the call's timeout: within it the SDK's own timeout sends the cancellation upstream."""
 
-_ON_LOOP_CHARS: Final = 64 * 1024
+_ON_LOOP_CHARS: Final = 16 * 1024
 """Longer arguments are processed in a thread, to keep the event loop responsive."""
 
 REFUSALS_PER_MINUTE: Final = 300
@@ -258,7 +258,8 @@ class _Call(Generic[R]):
             return judged
 
     async def _get_approval(self) -> None:
-        spec, mark = self._upstream.spec, self._fingerprint()
+        spec, policy_sha256 = self._upstream.spec, self._handler.policy_store.policy_sha256
+        mark, defined = self._fingerprint(), self._definition()  # of one listing: it may change from here on
         shown = await self._off_loop(preview, self._arguments, spec.reach.secrets)
         if shown is None:
             await self._refuse(
@@ -273,9 +274,9 @@ class _Call(Generic[R]):
             shown,
             self._digest,
             spec.limits.approval_timeout_s,
-            self._definition(),
+            await asyncio.to_thread(visible, defined) if len(defined) > _ON_LOOP_CHARS else visible(defined),
             mark or "",
-            self._handler.policy_store.policy_sha256,
+            policy_sha256,
         )
         try:
             self._approval, state = await self._handler.approvals.request(asked, self._actor)
@@ -308,10 +309,10 @@ class _Call(Generic[R]):
         return listing.fingerprints.get(self._subject.name) if listing is not None else None
 
     def _definition(self) -> str:
-        """Return the tool's definition as text for the approver."""
+        """Return the tool's definition as text."""
         listing = self._upstream.listing
         tool = listing.tools.get(self._subject.name) if listing is not None else None
-        return visible(definition(tool)) if tool is not None and self._subject.kind == "tool" else ""
+        return definition(tool) if tool is not None and self._subject.kind == "tool" else ""
 
     def _is_changed(self) -> bool:
         subject = self._subject

@@ -20,6 +20,9 @@ from actions.mcp.upstream.server import Upstream
 MAX_VALUES: Final = 100
 """Of one completion, as the protocol has it."""
 
+_LOOKED_AT: Final = 10 * MAX_VALUES
+"""Values of a server that are judged; it should give no more than MAX_VALUES."""
+
 MAX_VALUE: Final = 1_000
 """Characters of a value; longer ones are dropped."""
 
@@ -44,7 +47,8 @@ class Completions:
         if not await self._may_ask(params.ref):
             return _answer([])
         values = (await ask(types.CompleteRequest(params=sent))).completion.values
-        kept = [value for value in values if len(value) <= MAX_VALUE and self._may_show(params, value)]
+        looked_at = (value for value in values[:_LOOKED_AT] if len(value) <= MAX_VALUE)
+        kept = [value for value in looked_at if self._may_show(params, value)]
         return _answer(kept[:MAX_VALUES])
 
     async def _may_ask(self, ref: types.PromptReference | types.ResourceTemplateReference) -> bool:

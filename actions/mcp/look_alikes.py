@@ -6,7 +6,6 @@ Source of what looks alike: Unicode Technical Standard 39, and the shapes of sma
 from __future__ import annotations
 
 import functools
-import itertools
 import re
 import unicodedata
 from typing import Final
@@ -30,6 +29,8 @@ _LATIN_SHAPES: Final = frozenset(
     "\u0251\u0261\u026a\u0269\u028f\u1d04\u1d0f\u1d1c\u1d20\u1d21\u1d22\ua731"  # Latin: script letters, small capitals
 )
 """Letters beyond ASCII that look like one of ASCII."""
+_WORD: Final = re.compile(r"[^\W\d_]+")
+"""Letters, and numerals made of letters."""
 _ORDINALS: Final = frozenset("\u00aa\u00ba")
 _SHORT: Final = 2
 """Letters of words that many alphabets have in any sentence: Russian "with", Greek "the"."""
@@ -42,8 +43,7 @@ def alphabets(text: str) -> set[str]:
 
 def has_latin_shapes(text: str) -> bool:
     """Tell whether a word of a text has letters beyond ASCII, and all that it has look like ASCII's."""
-    words = ("".join(chars) for is_word, chars in itertools.groupby(text, _is_letter) if is_word)
-    return any(_is_latin_in_shape(word) for word in words)
+    return any(map(_is_latin_in_shape, _WORD.findall(text)))
 
 
 def visible(text: str) -> str:
@@ -54,38 +54,54 @@ def visible(text: str) -> str:
     letters has its escapes beside it, in brackets, for it may be what it is; none if it is short and stands beside a
     word of its alphabet that looks like none of ASCII's.
     """
-    if text.isascii():
-        return "".join(char if char in "\n\t" or char.isprintable() else _escape(char) for char in text)
     has_marks = not unicodedata.is_normalized("NFC", text)
-    words = ["".join(chars) for _, chars in itertools.groupby(text, _is_letter)]
     shown: list[str] = []
-    for at, word in enumerate(words):
-        is_word = _is_letter(word[0])
-        is_mixed = is_word and not word.isascii() and len(alphabets(word)) > 1
-        seen = "".join(
-            char
-            if char.isascii() and (char in "\n\t" or char.isprintable())
-            else _escape(char)
-            if is_mixed or not _is_seen(char, has_marks=has_marks)
-            else char
-            for char in word
-        )
-        shown.append(seen)
-        if is_word and seen == word and _is_latin_in_shape(word) and not _is_in_sentence(words, at):
-            shown.append(f"[{''.join(map(_escape, word))}]")
+    end = 0
+    words = list(_WORD.finditer(text))
+    for at, found in enumerate(words):
+        word = found[0]
+        shown.append(_seen(text[end : found.start()], has_marks=has_marks))
+        end = found.end()
+        if word.isascii():
+            shown.append(word)
+        elif len(alphabets(word)) > 1:
+            shown.extend(char if char.isascii() else _escape(char) for char in word)
+        else:
+            seen = _seen(word, has_marks=has_marks)
+            shown.append(seen)
+            if seen == word and _is_latin_in_shape(word) and not _is_in_sentence(words, at, text):
+                shown.append(f"[{''.join(map(_escape, word))}]")
+    shown.append(_seen(text[end:], has_marks=has_marks))
     return "".join(shown)
 
 
-def _is_in_sentence(words: list[str], at: int) -> bool:
+def _seen(text: str, *, has_marks: bool) -> str:
+    """Escape the characters that do not show, or show as others."""
+    if text.isprintable() and (text.isascii() or not (has_marks or INVISIBLE.search(text))):
+        return text
+    return "".join(
+        char
+        if (char in "\n\t" or char.isprintable() if char.isascii() else _is_seen(char, has_marks=has_marks))
+        else _escape(char)
+        for char in text
+    )
+
+
+def _is_in_sentence(words: list[re.Match[str]], at: int, text: str) -> bool:
     """Tell whether a word is short and a blank away from one of its alphabet that looks like none of ASCII's."""
-    if len(words[at]) > _SHORT:
+    word = words[at]
+    if len(word[0]) > _SHORT:
         return False
-    near = [
-        words[there]
-        for gap, there in ((at - 1, at - 2), (at + 1, at + 2))
-        if 0 <= there < len(words) and words[gap] == " "
-    ]
-    return any(alphabets(one) == alphabets(words[at]) and not _is_latin_in_shape(one) for one in near)
+    near = []
+    if at and text[words[at - 1].end() : word.start()] == " ":
+        near.append(words[at - 1][0])
+    if at + 1 < len(words) and text[word.end() : words[at + 1].start()] == " ":
+        near.append(words[at + 1][0])
+    return any(
+        alphabets(one) == alphabets(word[0]) and not _is_latin_in_shape(one)
+        for one in near
+        if not one.isascii()
+    )
 
 
 def _is_latin_in_shape(word: str) -> bool:
@@ -106,10 +122,6 @@ def _alphabet(char: str) -> str | None:
     """Return the script of a letter, if it is one of those that look alike."""
     script = unicodedata.name(char, "").partition(" ")[0]
     return script if script in _ALPHABETS and char.isalpha() else None
-
-
-def _is_letter(char: str) -> bool:
-    return char.isalpha() or (not char.isascii() and unicodedata.category(char) == "Nl")
 
 
 def _is_seen(char: str, *, has_marks: bool) -> bool:

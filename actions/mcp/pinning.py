@@ -5,6 +5,7 @@ A tool whose definition differs from its pin requires approval until an override
 
 from __future__ import annotations
 
+import functools
 import logging
 from typing import Any, Final
 
@@ -98,7 +99,7 @@ class ToolPins:
             found.append(
                 {
                     "tool": tool.name,
-                    "description": visible((tool.description or "")[:DESCRIPTION_CHARS]),
+                    "description": _shown((tool.description or "")[:DESCRIPTION_CHARS]),
                     "definition": visible(definition(tool)) if only is not None else None,
                     "definition_sha256": listing.fingerprints[tool.name] if listing is not None else "",
                     "decision": effective.decision.value,
@@ -108,3 +109,9 @@ class ToolPins:
                 }
             )
         return found
+
+
+@functools.lru_cache(maxsize=2_048)
+def _shown(description: str) -> str:
+    """Show the beginning of a description; remembered, because every list of tools has them all."""
+    return visible(description)

@@ -26,6 +26,9 @@ ACTOR_KEY: Final = "daemonpulse.actor"
 MAX_PROGRESS: Final = 4_096
 """Characters of a progress message, which no output cap counts."""
 
+MAX_UNDER_WAY: Final = 100
+"""Progress messages of a call that its client has not taken; later ones are dropped."""
+
 NOTIFY_S: Final = 1.0
 """Timeout of one notification to a client, seconds."""
 
@@ -54,7 +57,9 @@ class Progress:
         self._under_way: set[asyncio.Future[None]] = set()
 
     async def __call__(self, progress: float, total: float | None, message: str | None) -> None:
-        """Forward one notification."""
+        """Forward one notification, unless the client is far behind."""
+        if len(self._under_way) >= MAX_UNDER_WAY:
+            return
         done: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._under_way.add(done)
         try:

@@ -25,6 +25,8 @@ _COMPLETE: Final[Result] = {"resultType": "complete"}
 _CACHEABLE: Final[Result] = {**_COMPLETE, "ttlMs": 0, "cacheScope": "private"}
 MAX_BLOCKS: Final = 1_000
 """Content blocks of one result."""
+MAX_ITEMS: Final = 2_000
+"""Items of one page of a list."""
 _BLOCK: Final[TypeAdapter[Any]] = TypeAdapter(types.ContentBlock)
 
 
@@ -39,13 +41,24 @@ def repaired(method: str, version: str, result: Result) -> tuple[Result, int]:
     if method == "tools/call":
         return (result, 0) if is_other_kind else _repaired_call(result)
     if method in _LISTS:
-        return _repaired_list(method, version, result)
+        cut, beyond = _cut_list(method, result)
+        mended, dropped = _repaired_list(method, version, cut)
+        return mended, beyond + dropped
     return result, 0
 
 
 def _required(method: str) -> Result:
     """Return the fields that every result must have since 2026-07-28, with what their absence means."""
     return _CACHEABLE if method in _LISTS or method in {"server/discover", "resources/read"} else _COMPLETE
+
+
+def _cut_list(method: str, result: Result) -> tuple[Result, int]:
+    """Cut a page of a list to MAX_ITEMS; each item is looked at for the policy."""
+    key = _LISTS[method][0]
+    items = result.get(key)
+    if not isinstance(items, list) or len(items) <= MAX_ITEMS:
+        return result, 0
+    return {**result, key: items[:MAX_ITEMS]}, len(items) - MAX_ITEMS
 
 
 def _repaired_list(method: str, version: str, result: Result) -> tuple[Result, int]:
@@ -59,10 +72,14 @@ def _repaired_list(method: str, version: str, result: Result) -> tuple[Result, i
         result = {name: value for name, value in result.items() if name != "nextCursor"}
     if items is None:
         return {**result, key: []}, 1
+    if not _is_valid(method, version, {**result, key: []}):
+        return result, 0
+    # Each by itself, without what else is in the result: that was valid, and may be large.
+    bare = {**_required(method), key: []} if version in MODERN_PROTOCOL_VERSIONS else {}
     kept = [
         item
         for item in items
-        if _fits(kind.model_validate, item) and _is_valid(method, version, {**result, key: [item]})
+        if _fits(kind.model_validate, item) and _is_valid(method, version, {**bare, key: [item]})
     ]
     return {**result, key: kept}, len(items) - len(kept)
 

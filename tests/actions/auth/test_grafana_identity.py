@@ -1,5 +1,6 @@
 """Who Grafana signs for is proven, whatever else a header holds is not, and neither opens or closes a door."""
 
+import base64
 import contextlib
 import json
 import threading
@@ -76,6 +77,10 @@ async def test_what_grafana_signed_is_proven(grafana: Grafana) -> None:
     assert grafana.asked == 1, "keys are kept"
 
 
+def _base64(raw: bytes) -> str:
+    return base64.urlsafe_b64encode(raw).decode().rstrip("=")
+
+
 def forged(grafana: Grafana) -> dict[str, str]:
     other = Grafana()
     now = int(time.time())
@@ -88,6 +93,9 @@ def forged(grafana: Grafana) -> dict[str, str]:
         "not begun": grafana.sign(iat=now + 300, exp=now + 600),
         "lives long": grafana.sign(life_s=86_400),
         "no end": grafana.sign(exp=None),
+        "an end in words": grafana.sign(exp=str(now + 600)),
+        "an end without end": grafana.sign(exp=float("inf")),
+        "an end that is a list": grafana.sign(exp=[now + 600]),
         "no audience": grafana.sign(aud=None),
         "audience": grafana.sign(aud="https://elsewhere"),
         "audiences": grafana.sign(aud=["org:1", "org:2"]),
@@ -101,6 +109,16 @@ def forged(grafana: Grafana) -> dict[str, str]:
         "cut": f"{head}.{body}.",
         "changed": f"{head}.{body[:-4]}AAAA.{signature}",
         "text": "alice",
+        **{
+            name: f"{_base64(raw)}.{body}.{signature}"
+            for name, raw in {
+                "nested head": b"[" * 6_000,
+                "nested in the head": b'{"kid":' + b"[" * 5_900,
+                "a head that is a list": b'["kid"]',
+                "a huge number": b'{"kid": ' + b"9" * 5_900 + b"}",
+                "half a character": b'{"alg": "ES256", "kid": "\\ud800"}',
+            }.items()
+        },
         "empty": "",
         "long": "x" * 100_000,
         "not ASCII": "\u00fc.\u00fc.\u00fc",
