@@ -36,7 +36,7 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
 
     Source: OpenTelemetry's specification of the OTLP exporter's variables. gRPC takes host:port without a scheme, too.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if _is_disabled(environ):
         return
     content_wanted(environ)
     for part in _PARTS:
@@ -46,6 +46,10 @@ def check(environ: Mapping[str, str] = os.environ) -> None:
         text = environ.get(key, "").strip()
         if text and milliseconds(key, 0, environ) == 0:
             raise SettingsError(key=key, value=text, fix="write a number of milliseconds, such as 60000")
+
+
+def _is_disabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
 
 
 def _check_receiver(prefix: str, environ: Mapping[str, str]) -> str:
@@ -68,7 +72,7 @@ def _check_receiver(prefix: str, environ: Mapping[str, str]) -> str:
 def _check_request(prefix: str, protocol: str, environ: Mapping[str, str]) -> None:
     """Check what goes with each request."""
     timeout = environ.get(key := f"{prefix}TIMEOUT", "").strip()
-    if timeout and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", timeout, re.ASCII):
+    if timeout and not re.fullmatch(r"[0-9]{1,9}(\.[0-9]{1,9})?", timeout):
         raise SettingsError(key=key, value=timeout, fix="write a number of seconds, such as 10")
     compression = environ.get(key := f"{prefix}COMPRESSION", "").strip().lower()
     if compression:
@@ -102,7 +106,7 @@ def wanted(signal: str, environ: Mapping[str, str] = os.environ) -> tuple[bool, 
 
     Source: OpenTelemetry's environment variable specification.
     """
-    if environ.get("OTEL_SDK_DISABLED", "").lower() == "true":
+    if _is_disabled(environ):
         return False, ""
     endpoint = environ.get(f"OTEL_EXPORTER_OTLP_{signal}_ENDPOINT") or environ.get(
         "OTEL_EXPORTER_OTLP_ENDPOINT"

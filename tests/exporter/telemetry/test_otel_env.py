@@ -51,6 +51,23 @@ def test_the_protocol_of_a_signal_wins_over_the_common_one() -> None:
     assert otel_env.wanted("LOGS", {**own, "OTEL_SDK_DISABLED": "TRUE"}) == (False, "")
 
 
+@pytest.mark.parametrize(
+    ("environ", "wanted"),
+    [
+        ({}, False),
+        ({f"{OTLP}ENDPOINT": "http://x"}, False),
+        ({f"{OTLP}ENDPOINT": "http://x", "OTEL_METRICS_EXPORTER": "OTLP"}, True),
+        ({f"{OTLP}METRICS_ENDPOINT": "http://x"}, True),
+        ({f"{OTLP}METRICS_ENDPOINT": "http://x", "OTEL_METRICS_EXPORTER": "none"}, False),
+        ({"OTEL_METRICS_EXPORTER": "otlp"}, False),
+    ],
+)
+def test_metrics_are_pushed_to_an_endpoint_of_their_own_or_when_asked_for(
+    environ: dict[str, str], *, wanted: bool
+) -> None:
+    assert otel_env.metrics_wanted(environ)[0] is wanted
+
+
 def test_the_environment_is_that_of_the_process_if_none_is_given(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv(f"{OTLP}ENDPOINT", "http://x:4318")
     monkeypatch.setenv("OTEL_METRICS_EXPORTER", "otlp")
