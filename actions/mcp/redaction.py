@@ -258,7 +258,7 @@ def _marked(match: Any) -> str:
 def _marked_key(match: Any) -> str:
     """Hide the lines of a key up to the first one that can be a path, or another command of base64's letters."""
     body: str = match.group(2)
-    separator = next((one for one in ("\r\n", "\n", "\\n") if one in body), "\n")
+    separator = next((one for one in ("\r\n", "\\n") if one in body), "\n")
     lines = body.split(separator)
     end = next((at for at, line in enumerate(lines[:_KEY_LINES]) if not _is_key_line(line)), _KEY_LINES)
     return str(match.group(1)) + separator.join([*([REDACTED] if end else []), *lines[end:]])

@@ -191,6 +191,20 @@ def test_old_configurations_follow_in_waves_once_enough_serve() -> None:
     assert (away.steps, away.missing) == ((Step("b"),), 2)
 
 
+def test_each_load_counts_for_its_site_when_the_next_is_chosen() -> None:
+    free = (Member("a", "east"), Member("b", "east"), Member("c", "west"))
+
+    def chosen(east: int, west: int) -> list[str]:
+        serving = [Member(f"e{n}", "east", has=Has.WANTED) for n in range(east)]
+        serving += [Member(f"w{n}", "west", has=Has.WANTED) for n in range(west)]
+        planned = plan(Goal(at_least=east + west + 2, wave=2), (*free, *serving))
+        return [step.daemon for step in planned.steps]
+
+    assert chosen(2, 2) == ["a", "c"]
+    assert chosen(0, 1) == ["a", "b"]
+    assert chosen(1, 0) == ["c", "a"]
+
+
 def test_a_site_that_loads_already_is_served_last() -> None:
     members = (Member("a", "east"), Member("b", "west", loaded=5), Member("c", "east", has=Has.LOADING))
     assert plan(Goal(at_least=2, wave=2), members).steps == (Step("b"),)

@@ -72,6 +72,8 @@ def test_a_digest_is_the_hmac_of_one_way_to_write_the_value() -> None:
 @pytest.mark.parametrize("number", [float("nan"), float("inf"), float("-inf")])
 def test_numbers_that_json_does_not_have_are_kept_as_words(number: float) -> None:
     assert redact({"x": [number]}) == {"x": [str(number)]}
+    others = [1.5, None, True, 10**400]
+    assert redact(others) == others
     assert json.loads(preview({"x": [number, 1.5]}) or "") == {"x": [str(number), 1.5]}
 
 

@@ -221,6 +221,8 @@ def test_paths_are_written_without_dots_before_they_are_judged_and_sent_on() -> 
     assert constraints.normal(given) == {"paths": ["/srv/b", {"/srv/c": "/srv/d"}], "text": "/a/../b", "n": 1}
     nested = {"/a/../b": [{"paths": "/a/../b"}, "/a/../b"]}
     assert constraints.normal(nested) == {"/a/../b": [{"paths": "/b"}, "/a/../b"]}
+    deeper = {"edits": {"/a/../b": {"x": {"paths": "/a/../b"}}}}
+    assert constraints.normal(deeper) == {"edits": {"/a/../b": {"x": {"paths": "/b"}}}}
     assert constraints.normal({"paths": {"a/../b": 1}}) == {"paths": {"a/../b": 1}}
     assert constraints.normal({"paths": "a/../b"}) == {"paths": "a/../b"}  # refused as it is
     assert Constraints().normal(given) == given
