@@ -105,7 +105,7 @@ def test_an_action_is_told_once_per_consequence() -> None:
     assert impaired(()) == {}
     assert impaired([f"{STATE}:newer"]) == {}
     found = impaired(["listDownloadedModels:modelKey"])
-    assert [lack.effect for lack in found["load"]] == ["not-found"]
+    assert [lack.effect for lack in found["load"]] == ["daemon-unreadable"]
     assert all(lacks for lacks in found.values())
     assert found.keys() < EVIDENCE.keys()
     idle = impaired([f"{STATE}:queued"])
