@@ -35,9 +35,8 @@ def redact(text: str, *, limit_chars: int | None = None) -> str:
 
     With a limit, at most twice so many characters are looked at: what is left of the text after them is dropped.
     """
-    shortened = limit_chars is not None and len(text) > 2 * limit_chars + MARGIN_CHARS
-    if shortened and limit_chars is not None:
-        text = text[: 2 * limit_chars + MARGIN_CHARS]
+    most = len(text) if limit_chars is None else 2 * limit_chars + MARGIN_CHARS
+    masked = text[:most]
     for pattern, mask in _SECRETS:
-        text = pattern.replace(mask, text)
-    return text[:-MARGIN_CHARS] if shortened else text
+        masked = pattern.replace(mask, masked)
+    return masked[:-MARGIN_CHARS] if len(text) > most else masked

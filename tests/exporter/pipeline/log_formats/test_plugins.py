@@ -61,6 +61,21 @@ def test_what_only_quotes_such_a_line_is_ignored(text: str) -> None:
     assert read(text) == []
 
 
+@pytest.mark.parametrize("before", ["\n", "x\n", "\n\n", "no\nplugin\n"])
+def test_a_line_is_found_behind_others_of_any_length(before: str) -> None:
+    assert read(f"{before}{STAMP}stderr: ready\n{STAMP}stderr: fatal") == [
+        ("filesystem", False),
+        ("filesystem", True),
+    ]
+
+
+def test_of_a_dump_the_first_lines_are_read_and_of_each_its_beginning() -> None:
+    dump = "\n".join(f"[Plugin(mcp/s{number})] x" for number in range(plugins.MAX_LINES + 1))
+    assert [server for server, _ in read(dump)] == [f"s{number}" for number in range(plugins.MAX_LINES)]
+    for size, is_error in ((486, True), (487, False)):
+        assert read(f"{STAMP}stderr: {'x' * size} fatal") == [("filesystem", is_error)]
+
+
 @pytest.mark.parametrize("unit", ["\n", " ", "[Plugin(mcp/", "[Plugin(mcp/a)]\n", "[Plugin(mcp/a)] x", "a."])
 def test_twice_the_text_is_at_most_twice_the_work(monkeypatch: pytest.MonkeyPatch, unit: str) -> None:
     """Work is the characters handed to regular expressions, each of which looks at a bounded number of them."""

@@ -59,3 +59,5 @@ def test_with_a_limit_only_so_much_is_looked_at_and_no_half_secret_is_left() -> 
     shortened = redaction.redact("x" * 2_993 + "sk-" + "a" * 5_000, limit_chars=1_000)
     assert shortened == "x" * 2_000
     assert redaction.redact("x" * 3_000, limit_chars=1_000) == "x" * 3_000
+    assert redaction.redact("x" * 3_001, limit_chars=1_000) == "x" * 2_000
+    assert redaction.redact("x" * 5_000) == "x" * 5_000
