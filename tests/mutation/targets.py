@@ -22,6 +22,11 @@ _FAMILIES: Final = _PIPELINE + "output/test_model_families.py"
 
 TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/domain/actor.py": (_ACTIONS + "domain/test_actor.py",),
+    "actions/domain/command.py": (
+        _ACTIONS + "domain/test_policy.py",
+        _ACTIONS + "domain/test_load_options.py",
+        _ACTIONS + "domain/test_load_plan.py",
+    ),
     "actions/domain/correction.py": (_ACTIONS + "domain/test_correction.py",),
     "actions/domain/fit.py": (_ACTIONS + "domain/test_fit.py",),
     "actions/domain/fleet.py": (_ACTIONS + "domain/test_fleet.py",),
@@ -43,6 +48,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/mcp/policy/kept.py": (_GATE + "policy/test_kept.py",),
     "actions/mcp/policy/rules.py": (_GATE + "policy/test_rules.py",),
     "actions/mcp/redaction.py": (_GATE + "test_redaction.py", _GATE + "test_preview.py"),
+    "actions/mcp/results.py": (_GATE + "test_results.py",),
     "actions/mcp/session_limits.py": (_GATE + "test_session_limits.py",),
     "actions/mcp/upstream/large_messages.py": (_GATE + "upstream/test_large_messages.py",),
     "actions/mcp/upstream/lenient.py": (_GATE + "upstream/test_lenient.py",),
@@ -63,6 +69,10 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/hardware/drm/hwmon.py": (_DRM + "test_parsing.py", _DRM + "test_amd.py"),
     "exporter/hardware/drm/processes.py": (_DRM + "test_parsing.py", _DRM + "test_processes.py"),
     "exporter/http/live.py": (_EXPORTER + "http/test_live.py",),
+    "exporter/llmster/events.py": (
+        _EXPORTER + "llmster/test_events.py",
+        _EXPORTER + "llmster/test_recorded_frames.py",
+    ),
     "exporter/llmster/lenient.py": (
         _EXPORTER + "llmster/test_lenient.py",
         _EXPORTER + "llmster/test_events.py",
@@ -70,6 +80,8 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "exporter/llmster/load_config.py": (_EXPORTER + "llmster/test_load_config.py",),
     "exporter/llmster/state.py": (_EXPORTER + "llmster/test_state.py",),
+    "exporter/llmster/wire/messages.py": (_EXPORTER + "llmster/wire/test_messages.py",),
+    "exporter/llmster/wire/protocol.py": (_EXPORTER + "llmster/wire/test_protocol.py",),
     "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
     "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
     "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
@@ -80,6 +92,9 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _PIPELINE + "log_formats/test_daemon.py",
         _PIPELINE + "log_formats/test_plugins.py",
     ),
+    "exporter/pipeline/line_joiner.py": (_PIPELINE + "test_line_joiner.py",),
+    "exporter/pipeline/output/call_names.py": (_PIPELINE + "output/test_families.py", _FAMILIES),
+    "exporter/pipeline/output/unrecognised.py": (_PIPELINE + "output/test_families.py", _FAMILIES),
     "exporter/pipeline/output/ending.py": (
         _PIPELINE + "output/test_ending.py",
         _TAP + "test_reader.py",
@@ -118,7 +133,10 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/tap/clients.py": (_TAP + "test_clients.py",),
     "exporter/tap/formats.py": (_TAP + "test_formats.py",),
     "exporter/tap/merge.py": (_TAP + "test_merge.py",),
+    "exporter/tap/meter.py": (_TAP + "test_meter.py", _TAP + "test_formats.py"),
     "exporter/tap/transcript.py": (_TAP + "test_transcript.py",),
+    "exporter/tap/wire/sse.py": (_TAP + "wire/test_sse.py",),
+    "exporter/tap/wire/websocket.py": (_TAP + "wire/test_websocket.py",),
     "exporter/telemetry/content.py": (
         _EXPORTER + "telemetry/test_content.py",
         _EXPORTER + "telemetry/test_spans.py",
