@@ -35,7 +35,9 @@ def cut(cap: int, whole: types.CallToolResult) -> tuple[list[str], Any, bool | N
     assert note.text == (
         f"[Cut by the DaemonPulse gate: the result has more than {cap} bytes, its output_cap_bytes.]"
     )
-    shown = [getattr(block, "text", None) or getattr(block, "data", "") for block in shorter.content[:-1]]
+    shown = [
+        str(getattr(block, "text", None) or getattr(block, "data", "")) for block in shorter.content[:-1]
+    ]
     return shown, shorter.structured_content, shorter.is_error, outcome
 
 
