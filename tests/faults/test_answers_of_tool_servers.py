@@ -97,6 +97,19 @@ async def test_what_is_no_answer_costs_nothing(start: Start) -> None:
         assert text_of(await client.call_tool("twist", {})) == "twisted"
 
 
+async def test_requests_of_a_server_without_number_do_not_keep_its_answer_back(start: Start) -> None:
+    gate = await start(rawbox(call_timeout_s=600) + ALLOW)
+    asks = [
+        '{"jsonrpc": "2.0", "id": "p", "method": "ping"}',
+        '{"jsonrpc": "2.0", "id": 7, "method": "sampling/createMessage", "params": {"messages": [], "maxTokens": 1}}',
+        *(f'{{"jsonrpc": "2.0", "id": {number}, "method": "roots/list"}}' for number in range(3_000)),
+    ]
+    async with gate.client("rawbox") as client:
+        for _ in range(2):
+            result = await client.call_tool("twist", {"raw": "\n".join(asks), "then": 1})
+            assert text_of(result) == "then"
+
+
 WITHOUT_ID = {
     "an error": (
         '{"jsonrpc": "2.0", "id": null, "error": {"code": -32700, "message": "its own words"}}',

@@ -217,9 +217,10 @@ class _Input(_Stream):
         self._program = program
 
     async def send(self, item: SessionMessage) -> None:
-        """Write one message. Raises anyio.BrokenResourceError."""
-        text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
+        """Write one message, when the program has read most of the others. Raises anyio.BrokenResourceError."""
         try:
+            await self._pipe.drain()  # what is written stays, also when its call is given up
+            text = item.message.model_dump_json(by_alias=True, exclude_unset=True)
             self._pipe.write(text.encode() + b"\n")
             await self._pipe.drain()
         except (ConnectionError, RuntimeError) as error:

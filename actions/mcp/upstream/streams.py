@@ -30,6 +30,8 @@ GATE_KEY: Final = "io.daemonpulse/gate"
 _ID_DIGITS: Final = 18
 MAX_OPEN: Final = 10_000
 """Number of requests whose method is remembered."""
+MAX_ASKED: Final = 64
+"""Requests of the server (pings) whose responses it has not read yet; further ones are dropped."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -77,12 +79,13 @@ class Exchange:
         self._methods: dict[types.RequestId, str] = {}
         self._version = LATEST_HANDSHAKE_VERSION
         self._orphans = Orphans()
+        self._asked: set[types.RequestId] = set()
         self._more: deque[SessionMessage] = deque()
 
     def wrap(self, streams: TransportStreams) -> TransportStreams:
         """Return the streams of a transport with this in between."""
         reads, writes = streams
-        return _Answers(reads, self.received, self._more), _Requests(writes, self.sent)
+        return _Answers(reads, self.received, self._more), _Requests(writes, self.sent, self.delivered)
 
     def sent(self, message: SessionMessage) -> None:
         """Remember the method of a request."""
@@ -96,10 +99,26 @@ class Exchange:
             self._methods[request.id] = request.method
             self._about_to_send(str(request.id))
 
-    def received(self, message: SessionMessage) -> SessionMessage:
-        """Repair a result, or mark an error of the connection."""
-        answer = message.message
-        if isinstance(answer, types.JSONRPCResponse | types.JSONRPCError) and isinstance(answer.id, str):
+    def delivered(self, message: SessionMessage) -> None:
+        """Note a response that the transport has taken."""
+        if isinstance(message.message, types.JSONRPCResponse | types.JSONRPCError):
+            self._asked.discard(message.message.id or 0)
+
+    def received(self, message: SessionMessage) -> SessionMessage | None:
+        """Repair a result, or mark an error of the connection; None for a request too many."""
+        found = message.message
+        if isinstance(found, types.JSONRPCRequest):
+            return message if self._is_asked(found.id) else None
+        if isinstance(found, types.JSONRPCNotification):
+            given_up = (found.params or {}).get("requestId")
+            if found.method == "notifications/cancelled" and isinstance(given_up, int | str):
+                self._asked.discard(given_up)
+        else:
+            self._take(found)
+        return message
+
+    def _take(self, answer: types.JSONRPCResponse | types.JSONRPCError) -> None:
+        if isinstance(answer.id, str):
             answer.id = self._sent_id(answer.id)
         self._look_for_orphans(answer)
         if isinstance(answer, types.JSONRPCResponse):
@@ -111,23 +130,25 @@ class Exchange:
             answer.result, dropped = repaired(method, self._version, answer.result)
             if dropped:
                 self._dropped(method, dropped)
-        elif isinstance(answer, types.JSONRPCError) and answer.id is not None:
+        elif answer.id is not None:
             self._methods.pop(answer.id, None)
             lost = self._health.lost.pop(answer.id, None)
             if lost is not None:
                 answer.error.data = lost
             elif isinstance(answer.error.data, dict):
                 answer.error.data.pop(GATE_KEY, None)
-        return message
 
-    def _look_for_orphans(self, answer: types.JSONRPCMessage) -> None:
+    def _is_asked(self, request_id: types.RequestId) -> bool:
+        """Count a request of the server. One that does not read its responses would have tasks without number wait."""
+        if request_id in self._asked or len(self._asked) >= MAX_ASKED:
+            return False
+        self._asked.add(request_id)
+        return True
+
+    def _look_for_orphans(self, answer: types.JSONRPCResponse | types.JSONRPCError) -> None:
         """Queue errors for the requests that an answer without an id belongs to."""
-        if isinstance(answer, types.JSONRPCError) and answer.id is None:
-            found = self._orphans.take(answer.error)
-        elif isinstance(answer, types.JSONRPCResponse | types.JSONRPCError) and answer.id is not None:
-            found = self._orphans.answered(answer.id)
-        else:
-            return
+        orphans = self._orphans
+        found = orphans.answered(answer.id) if answer.id is not None else orphans.take(answer.error)
         self._more.extend(
             SessionMessage(types.JSONRPCError(jsonrpc="2.0", id=request_id, error=error))
             for request_id, error in found
@@ -160,7 +181,7 @@ class _Answers(_Delegate):
     def __init__(
         self,
         inner: Reads,
-        received: Callable[[SessionMessage], SessionMessage],
+        received: Callable[[SessionMessage], SessionMessage | None],
         more: deque[SessionMessage],
     ) -> None:
         """Read `more`, which `received` adds to, before what comes next."""
@@ -177,8 +198,11 @@ class _Answers(_Delegate):
         return self
 
     async def __anext__(self) -> SessionMessage | Exception:
-        item = self._more.popleft() if self._more else await self._inner.__anext__()
-        return self._received(item) if isinstance(item, SessionMessage) else item
+        while True:
+            item = self._more.popleft() if self._more else await self._inner.__anext__()
+            found = self._received(item) if isinstance(item, SessionMessage) else item
+            if found is not None:
+                return found
 
     async def receive(self) -> SessionMessage | Exception:
         """Read one message. Raises anyio.EndOfStream."""
@@ -189,9 +213,16 @@ class _Answers(_Delegate):
 
 
 class _Requests(_Delegate):
-    def __init__(self, inner: Writes, sent: Callable[[SessionMessage], None]) -> None:
+    def __init__(
+        self,
+        inner: Writes,
+        sent: Callable[[SessionMessage], None],
+        delivered: Callable[[SessionMessage], None],
+    ) -> None:
+        """Tell `sent` of each message before, `delivered` after the transport has taken it."""
         super().__init__(inner)
         self._sent = sent
+        self._delivered = delivered
 
     async def send(self, item: SessionMessage) -> None:
         """Write one message. Raises anyio.BrokenResourceError, and what `before_sending` raises."""
@@ -200,3 +231,4 @@ class _Requests(_Delegate):
             await wait()
         self._sent(item)
         await self._inner.send(item)
+        self._delivered(item)

@@ -10,7 +10,7 @@ from mcp.shared.message import SessionMessage
 
 from actions.mcp.upstream import streams
 from actions.mcp.upstream.answers import MAX_BATCH, is_message, messages_of
-from actions.mcp.upstream.streams import Exchange, Health, Lost
+from actions.mcp.upstream.streams import MAX_ASKED, Exchange, Health, Lost
 
 
 @given(st.binary(max_size=200) | st.text(max_size=200).map(str.encode))
@@ -56,9 +56,10 @@ def sent(exchange: Exchange, request_id: int) -> None:
 
 def answered(exchange: Exchange, request_id: int | str) -> dict[str, Any]:
     response = types.JSONRPCResponse(jsonrpc="2.0", id=request_id, result={})
-    message = exchange.received(SessionMessage(response)).message
-    assert isinstance(message, types.JSONRPCResponse)
-    return message.result
+    received = exchange.received(SessionMessage(response))
+    assert received is not None
+    assert isinstance(received.message, types.JSONRPCResponse)
+    return received.message.result
 
 
 def test_requests_that_are_never_answered_do_not_keep_later_answers_from_being_mended(
@@ -70,3 +71,28 @@ def test_requests_that_are_never_answered_do_not_keep_later_answers_from_being_m
         sent(exchange, request_id)
     assert answered(exchange, "5") == answered(exchange, 4) == {"content": []}
     assert answered(exchange, 0) == {}  # forgotten
+
+
+def test_requests_of_a_server_that_does_not_read_its_responses_are_dropped_beyond_a_number() -> None:
+    exchange = Exchange(Health(), lambda *_: None, lambda _: None)
+
+    def asks(request_id: int | str) -> bool:
+        request = types.JSONRPCRequest(jsonrpc="2.0", id=request_id, method="ping")
+        return exchange.received(SessionMessage(request)) is not None
+
+    assert [asks(number) for number in range(100)] == [True] * MAX_ASKED + [False] * (100 - MAX_ASKED)
+    exchange.delivered(SessionMessage(types.JSONRPCResponse(jsonrpc="2.0", id=3, result={})))
+    assert asks("new")
+    assert not asks("another")
+    error = types.ErrorData(code=types.METHOD_NOT_FOUND, message="")
+    exchange.delivered(SessionMessage(types.JSONRPCError(jsonrpc="2.0", id="new", error=error)))
+    assert asks("another")
+    assert not asks("another"), "its id is in use"
+    given_up: Any
+    for given_up in (["another"], {}, None, "another"):
+        cancelled = types.JSONRPCNotification(
+            jsonrpc="2.0", method="notifications/cancelled", params={"requestId": given_up}
+        )
+        assert not asks("more")
+        assert exchange.received(SessionMessage(cancelled)) is not None
+    assert asks("more")

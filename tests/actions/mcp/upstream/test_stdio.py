@@ -2,6 +2,7 @@
 
 import asyncio
 import sys
+from typing import Any
 
 import anyio
 import mcp_types as types
@@ -88,3 +89,20 @@ async def test_a_flood_leaves_others_their_turn() -> None:
             await said.receive()
         counting.cancel()
     assert turns >= 999 // 16 - 1
+
+
+async def test_calls_of_a_program_that_does_not_read_them_do_not_pile_up_when_they_are_given_up() -> None:
+    reach = Stdio(sys.executable, ("-c", "import time; print('{}', flush=True); time.sleep(600)"))
+    params = {"arguments": {"text": "x" * 1_000_000}}
+    call = types.JSONRPCRequest(jsonrpc="2.0", id=1, method="tools/call", params=params)
+    async with stdio_transport(reach, Program(), lambda: None, whole_bytes=WHOLE_BYTES) as (said, told):
+        await said.receive()
+        sending = [asyncio.create_task(told.send(SessionMessage(call))) for _ in range(50)]
+        for _ in range(10):
+            await asyncio.sleep(0)  # each has had its turn
+        assert not any(one.done() for one in sending)
+        for one in sending:
+            one.cancel()
+        await asyncio.gather(*sending, return_exceptions=True)
+        pipe: Any = told
+        assert pipe._pipe.transport.get_write_buffer_size() < 2_000_000
