@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import asyncio
 import re
+import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 from typing import Any, Final
@@ -17,6 +18,7 @@ import msgspec
 from mcp.client.streamable_http import streamable_http_client
 from mcp_types import CONNECTION_CLOSED, JSONRPCError, JSONRPCResponse
 
+from actions.domain.rate_limit import Bucket
 from actions.mcp.upstream.answers import NOT_VALID, is_message, messages_of
 from actions.mcp.upstream.large_messages import MAX_BYTES, WHOLE_BYTES, reduced
 from actions.mcp.upstream.sdk import TransportStreams
@@ -31,6 +33,9 @@ _SPARE: Final = 16
 """Connections besides those of calls: for listings, notifications and the server's own stream."""
 _LARGE_AT_ONCE: Final = 4
 """Responses above WHOLE_BYTES that are read at once from one server, to bound memory."""
+_STREAMS_AT_ONCE: Final = 32
+_STREAM_EVERY_S: Final = 0.05
+"""A server says when a stream that it ended is opened again, also at once and for ever."""
 _EVENT_END: Final = re.compile(rb"\r\n\r\n|\n\n|\r\r")
 _MENDED_BYTES: Final = 64 * 1024
 """Larger events are not looked at for what is no message, to parse them once only."""
@@ -92,9 +97,12 @@ class _IsolatedErrors(httpx2.AsyncBaseTransport):
         self._inner = inner
         self._health = health
         self._whole_bytes = whole_bytes
+        self._streams = Bucket(_STREAMS_AT_ONCE, _STREAM_EVERY_S, time.monotonic)
 
     async def handle_async_request(self, request: httpx2.Request) -> httpx2.Response:
         if request.method != "POST":
+            while request.method == "GET" and (wait_s := self._streams.take()) > 0:  # noqa: ASYNC110 - for a clock
+                await asyncio.sleep(wait_s)
             return await self._inner.handle_async_request(request)
         request_id = msgspec.json.decode(request.content, type=_RequestHead).id
         try:

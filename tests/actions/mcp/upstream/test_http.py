@@ -1,5 +1,6 @@
 """A tool server at a URL that answers with more than one message may be, or sends us elsewhere."""
 
+import asyncio
 import gzip
 
 import httpx2
@@ -53,3 +54,30 @@ async def test_a_redirect_to_another_place_is_not_followed_and_headers_go_nowher
                 await met(server.url)
             assert any(SECRET.encode() in request for request in server.asked)
         assert elsewhere.asked == []
+
+
+async def test_a_server_that_ends_its_streams_at_once_and_for_ever_is_asked_at_a_pace(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Its `retry: 0` tells the SDK to open the next one without a wait."""
+    monkeypatch.setattr(web, "_STREAMS_AT_ONCE", 3)
+    monkeypatch.setattr(web, "_STREAM_EVERY_S", 600)
+    opened: list[str] = []
+
+    def answer(request: httpx2.Request) -> httpx2.Response:
+        opened.append(request.method)
+        return httpx2.Response(200, headers={"content-type": "text/event-stream"}, content=b"retry: 0\n\n")
+
+    transport = web._IsolatedErrors(httpx2.MockTransport(answer), Health(), WHOLE_BYTES)
+
+    async def ask(method: str) -> None:
+        request = httpx2.Request(method, "http://x.test/mcp", json={"id": 1} if method == "POST" else None)
+        await transport.handle_async_request(request)
+
+    streams = [asyncio.create_task(ask("GET")) for _ in range(50)]
+    await asyncio.gather(*streams[:3])
+    await ask("POST")
+    assert opened == ["GET"] * 3 + ["POST"], "a call waits for no stream"
+    for one in streams:
+        one.cancel()
+    await asyncio.gather(*streams, return_exceptions=True)
