@@ -47,6 +47,10 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "actions/mcp/policy/kept.py": (_GATE + "policy/test_kept.py",),
     "actions/mcp/policy/rules.py": (_GATE + "policy/test_rules.py",),
+    "actions/mcp/policy/subschemas.py": (
+        _GATE + "policy/test_json_schema.py",
+        _GATE + "policy/test_constraints.py",
+    ),
     "actions/mcp/redaction.py": (_GATE + "test_redaction.py", _GATE + "test_preview.py"),
     "actions/mcp/results.py": (_GATE + "test_results.py",),
     "actions/mcp/session_limits.py": (_GATE + "test_session_limits.py",),

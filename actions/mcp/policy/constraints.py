@@ -14,7 +14,7 @@ from typing import Any, Final
 from urllib.parse import urlsplit
 
 from actions.mcp.identifiers import normal_path, path_fault
-from actions.mcp.policy.json_schema import property_names, schema_violation
+from actions.mcp.policy.subschemas import property_names
 from exporter.shared.linear import Pattern
 
 MAX_DEPTH: Final = 64
@@ -86,10 +86,17 @@ class Constraints:
         return (
             self._key_violation(arguments, declared)
             or _hidden_json(arguments, {**declared, **dict.fromkeys(self._named, TEXT)})
-            or (schema_violation(self.schema, arguments) if self.schema is not None else None)
+            or self._schema_violation(arguments)
             or self._each(arguments, self.path_arguments, declared, self._path_judge(resolve))
             or self._each(arguments, self.host_arguments, declared, self._host_fault)
         )
+
+    def _schema_violation(self, arguments: Mapping[str, Any]) -> str | None:
+        if self.schema is None:
+            return None
+        from actions.mcp.policy.json_schema import schema_violation  # noqa: PLC0415 - see there
+
+        return schema_violation(self.schema, arguments)
 
     @property
     def _named(self) -> frozenset[str]:

@@ -19,7 +19,6 @@ from msgspec import UNSET
 from actions.mcp.identifiers import glob_fault
 from actions.mcp.policy.constraints import Constraints
 from actions.mcp.policy.file_format import Document, PolicyError, RuleTable, ServerTable, read_table
-from actions.mcp.policy.json_schema import schema_fault
 from actions.mcp.policy.kept import from_kept, to_keep
 from actions.mcp.policy.rules import KINDS, Kind, Policy, Rule
 from actions.mcp.upstream.spec import NAME, Http, Limits, ServerSpec, Stdio
@@ -156,8 +155,11 @@ def _rule(given: Any, where: str) -> Rule:
 
 def _constraints(table: RuleTable, where: str) -> Constraints:
     schema = table.schema if table.schema is not UNSET else None
-    if schema is not None and (fault := schema_fault(schema)) is not None:
-        raise PolicyError(f"{where}.schema: {fault}")
+    if schema is not None:
+        from actions.mcp.policy.json_schema import schema_fault  # noqa: PLC0415 - see there
+
+        if (fault := schema_fault(schema)) is not None:
+            raise PolicyError(f"{where}.schema: {fault}")
     paths, hosts = table.paths, table.hosts
     if bool(paths.arguments) != bool(paths.roots) or bool(hosts.arguments) != bool(hosts.allowed):
         raise PolicyError(f"{where}: paths needs arguments and roots, hosts needs arguments and allowed")

@@ -1,6 +1,7 @@
 """JSON Schema 2020-12 for arguments, with bounded work: RE2 patterns, bounded recursion, no remote references. Pure.
 
-Built on jsonschema; the keywords that use Python's `re` or compare all pairs of items are replaced.
+Built on jsonschema; the keywords that use Python's `re` or compare all pairs of items are replaced. Imported only for a
+policy with a schema: a grammar of IRIs, where one is installed, is compiled with it, longer than all else takes.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ from jsonschema import Draft202012Validator, validators
 from jsonschema.exceptions import SchemaError, ValidationError
 from referencing import Registry
 
+from actions.mcp.policy.subschemas import SUBSCHEMAS, schemas_in
 from exporter.shared.linear import Pattern, PatternError
 
 MAX_STEPS: Final = 50_000
@@ -32,14 +34,6 @@ _WITHOUT_EFFECT: Final = {
     "additionalItems": "prefixItems and items",
 }
 """Keywords that 2020-12 does not assert, or that older drafts had."""
-_SUBSCHEMAS: Final = {
-    **dict.fromkeys(
-        ("items", "additionalProperties", "contains", "propertyNames", "not", "if", "then", "else"), "one"
-    ),
-    **dict.fromkeys(("allOf", "anyOf", "oneOf", "prefixItems"), "list"),
-    **dict.fromkeys(("properties", "patternProperties", "dependentSchemas", "$defs", "definitions"), "named"),
-}
-"""Keywords with schemas in them: one, a list, or by name."""
 _ANNOTATIONS: Final = frozenset(
     {
         "$schema", "$id", "$anchor", "$dynamicAnchor", "$comment", "title", "description", "default", "examples",
@@ -59,7 +53,7 @@ def schema_fault(schema: Mapping[str, Any]) -> str | None:
     """Return why a rule's schema is invalid, None if it is valid."""
     try:
         Draft202012Validator.check_schema(dict(schema))
-        for here in _schemas(schema):
+        for here in schemas_in(schema):
             for keyword in here:
                 if (why := _keyword_fault(keyword)) is not None:
                     return f"{keyword}: {why}"
@@ -181,31 +175,7 @@ def _keyword_fault(keyword: str) -> str | None:
         return f"not supported, its work is not linear; use {_UNSUPPORTED[keyword]}"
     if keyword in _WITHOUT_EFFECT:
         return f"has no effect; use {_WITHOUT_EFFECT[keyword]}"
-    if keyword in _KEYWORDS or keyword in _ANNOTATIONS or keyword in _SUBSCHEMAS:
+    if keyword in _KEYWORDS or keyword in _ANNOTATIONS or keyword in SUBSCHEMAS:
         return None
-    near = difflib.get_close_matches(keyword, [*_KEYWORDS, *_SUBSCHEMAS])
+    near = difflib.get_close_matches(keyword, [*_KEYWORDS, *SUBSCHEMAS])
     return f"no such keyword{f'; did you mean {near[0]}?' if near else ''}"
-
-
-def _schemas(schema: Any) -> Iterator[Mapping[str, Any]]:
-    """Yield a schema and every schema in it; not values, as those of `const` and `default`."""
-    pending = [schema]
-    while pending:
-        here = pending.pop()
-        if not isinstance(here, Mapping):  # true or false
-            continue
-        yield here
-        for keyword, value in here.items():
-            match _SUBSCHEMAS.get(keyword):
-                case "one":
-                    pending.append(value)
-                case "list":
-                    pending.extend(value)
-                case "named":
-                    pending.extend(value.values())
-
-
-def property_names(schema: Any) -> Iterator[str]:
-    """Yield the names of properties of a schema, at any depth; none where there is no schema."""
-    for here in _schemas(schema):
-        yield from here.get("properties", ())
