@@ -18,8 +18,6 @@ from exporter.catalogue import tap as t
 
 _D: Final = Selector({"daemon": "$daemon"})
 _B: Final = Selector({"daemon": "$daemon", "model": "$model"})
-_WH_J: Final = 3600
-_KWH_J: Final = 3.6e6
 
 # Pulse ---------------------------------------------------------------------------------------------------------------
 _ASKED: Final = sum_by(_B.increase(t.REQUESTS, RANGE), "client")
@@ -113,10 +111,10 @@ _SPENDERS = tables.table(
     "Cost by client",
     "What does each client use? Cost: electricity without idle time.",
     Query(_WRITTEN > 0),
-    Query(_JOULES / _WH_J),
+    Query(_JOULES / common.JOULES_PER_WH),
     Query((_JOULES / (_WRITTEN > 0)).in_unit("joules")),
-    Query(_JOULES / _KWH_J * variable("kwh")),
-    Query(_JOULES / _KWH_J * variable("carbon")),
+    Query(_JOULES / common.JOULES_PER_KWH * variable("kwh")),
+    Query(_JOULES / common.JOULES_PER_KWH * variable("carbon")),
     columns=[
         Column("client", "Client"),
         Column("A", "Output tokens", unit="short", width=115),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
-from dashboards.kit import panels, plots, style, theme
+from dashboards.kit import latency, panels, plots, style, theme
 from dashboards.kit.panels import Viz
 from dashboards.kit.promql import Expr, Selector, either, max_by, sum_by
 from dashboards.kit.tables import Column
@@ -17,6 +17,7 @@ from exporter.catalogue import log_stream as s
 ERROR_RATE: Final = theme.steps(theme.INDIGO, (0.05, theme.AMBER), (0.2, theme.RED))
 ERROR_CELL: Final = theme.steps(theme.CLEAR, (0.05, theme.AMBER_BACK), (0.2, theme.RED_BACK))
 TTFT_CELL: Final = theme.steps(theme.CLEAR, (0.6 * TTFT_S, theme.AMBER_BACK), (TTFT_S, theme.RED_BACK))
+BUDGET_LEFT: Final = theme.steps(theme.RED, (0, theme.AMBER), (0.25, theme.INDIGO))
 ANY_CELL: Final = theme.steps(theme.CLEAR, (1, theme.AMBER_BACK))
 
 
@@ -61,6 +62,16 @@ def output_stat(selector: Selector) -> Viz:
     )
 
 
+def vram_free_stat(selector: Selector) -> Viz:
+    """Show the room for one more model."""
+    return panels.stat(
+        "VRAM free",
+        "How much VRAM is free on the emptiest GPU? A model that fits there can be loaded.",
+        Query(max_by(selector.now(h.MEMORY_FREE)), "emptiest GPU"),
+        decimals=1,
+    )
+
+
 def waiting_stat(selector: Selector) -> Viz:
     """Show the queue now."""
     return panels.stat(
@@ -69,6 +80,44 @@ def waiting_stat(selector: Selector) -> Viz:
         Query(sum_by(selector.over("avg_over_time", d.REQUESTS_WAITING, "1m")), "last minute"),
         thresholds=theme.steps(theme.INDIGO, (4, theme.AMBER), (16, theme.RED)),
         decimals=1,
+    )
+
+
+def ttft(selector: Selector) -> Viz:
+    """Draw TTFT."""
+    return latency.percentiles(
+        "TTFT",
+        "How long until the first token? Dashed: objective. Diamonds lead to traces.",
+        selector,
+        s.TTFT,
+        objective=TTFT_S,
+        log=True,
+        low=0.01,
+    )
+
+
+def finish_reasons(selector: Selector) -> Viz:
+    """Draw how requests end."""
+    return plots.series(
+        "Requests/s by finish reason",
+        "How many requests end, and do they end by themselves or are they cut off?",
+        Query(sum_by(selector.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
+        unit="reqps",
+        stack=True,
+        overrides=style.colored(theme.OUTCOMES),
+    )
+
+
+def output_by_model(selector: Selector) -> Viz:
+    """Draw the rate of output tokens."""
+    return plots.series(
+        "Output tok/s by model",
+        "Which model generates how much?",
+        Query(sum_by(selector.rate(s.GENERATION_TOKENS), "model") > 0, "{{model}}"),
+        stack=True,
+        short_names=True,
+        shades=True,
+        decimals=0,
     )
 
 
@@ -98,6 +147,9 @@ def gpu_state(selector: Selector) -> Expr:
     throttled = max_by(selector.now(h.THROTTLE, reason=THROTTLED), *GPU)
     return (lost * 2 + either(throttled, lost * 0)).in_unit("")
 
+
+JOULES_PER_WH: Final = 3600
+JOULES_PER_KWH: Final = 3.6e6
 
 GPU_COLUMN: Final = Column("gpu", "GPU", width=50)
 HOST_COLUMN: Final = Column("instance", "Host", mappings=theme.HOSTS)

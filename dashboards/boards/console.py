@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dashboards.boards import common
 from dashboards.kit import latency, panels, plots, style, theme
 from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.promql import RANGE, Selector, either, sum_by
@@ -42,15 +43,11 @@ _LOG = panels.counts(
     Query(_LINES, "lines"),
     marks={"errors": theme.ANY_RED, "warnings": theme.ANY_AMBER},
 )
-_LEVELS = plots.series(
+_LEVELS = plots.events(
     "Lines by level",
     "When did the daemon log errors?",
     Query(sum_by(_B.increase(s.SERVER_MESSAGES, level="error"), "level"), "{{level}}"),
     Query(sum_by(_B.increase(s.SERVER_MESSAGES, level="!=error"), "level"), "{{level}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=style.leveled(theme.LEVELS),
 )
 _SERVER_LOG = plots.logs(
@@ -67,15 +64,6 @@ _PREDICTION_LOG = plots.logs(
     "Predictions",
     "How did each request end? A click leads to its trace. With capture on the lines are the outputs.",
     LogQuery(_PREDICTION),
-)
-_OUTPUT = plots.series(
-    "Output tok/s by model",
-    "How fast did models generate meanwhile?",
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "model") > 0, "{{model}}"),
-    stack=True,
-    short_names=True,
-    shades=True,
-    decimals=0,
 )
 _TTFT = latency.percentiles(
     "TTFT", "How long until the first token, meanwhile?", _B, s.TTFT, log=True, low=0.01
@@ -96,14 +84,10 @@ _HTTP = plots.series(
     stack=True,
     shades=True,
 )
-_STATUS = plots.series(
+_STATUS = plots.events(
     "HTTP errors by status",
     "Which requests did the daemon refuse, as far as its log tells?",
     Query(sum_by(_B.increase(s.HTTP_RESPONSES), "status", "route") > 0, "{{status}} {{route}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     shades=True,
 )
 
@@ -127,7 +111,7 @@ BOARD: Final = Board(
         section("Predictions", row(12, (24, _PREDICTION_LOG))),
         section(
             "Speed and volume",
-            row(8, (8, _OUTPUT), (8, _TTFT), (8, _KINDS)),
+            row(8, (8, common.output_by_model(_B)), (8, _TTFT), (8, _KINDS)),
             row(7, (14, _HTTP), (10, _STATUS)),
         ),
     ),

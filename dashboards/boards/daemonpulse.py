@@ -61,17 +61,13 @@ _STREAM = tables.table(
         Column("G", "Unknown markup", decimals=0, width=125),
     ],
 )
-_ERRORS = plots.series(
+_ERRORS = plots.events(
     "Daemon errors",
     "Do connections fail, or do daemons send what cannot be read?",
     Query(sum_by(_B.increase(o.CONNECTION_FAILURES), "reason"), "connection: {{reason}}"),
     Query(sum_by(_B.increase(o.UNREADABLE_MESSAGES), "kind"), "unreadable: {{kind}}"),
     Query(sum_by(_B.increase(o.PROTOCOL_WARNINGS), "kind"), "warning: {{kind}}"),
     Query(sum_by(_B.increase(o.INTERNAL_ERRORS)), "internal"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=[
         style.matching("^connection.*", color={"mode": "shades", "fixedColor": theme.AMBER}),
         style.matching("^unreadable.*", color={"mode": "shades", "fixedColor": theme.INDIGO}),

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 from typing import Final
 
+from dashboards.boards import common
 from dashboards.boards.clients import ENERGY
 from dashboards.kit import latency, panels, plots, style, tables, theme
 from dashboards.kit.board import NOTES, Board, row, section
@@ -56,7 +57,6 @@ _API: Final = Variable(
 )
 
 _SECONDS_PER_HOUR: Final = 3600
-_JOULES_PER_KWH: Final = 3.6e6
 _MILLION: Final = 1_000_000
 _DAY_S: Final = 86_400
 _USD: Final = "currencyUSD"
@@ -77,9 +77,9 @@ def _watts(window: str) -> Expr:
 
 
 def _usd_per_second(window: str) -> Expr:
-    return _gpus() * variable("gpu_hour") / _SECONDS_PER_HOUR + _watts(window) / _JOULES_PER_KWH * variable(
-        "kwh"
-    )
+    return _gpus() * variable("gpu_hour") / _SECONDS_PER_HOUR + _watts(
+        window
+    ) / common.JOULES_PER_KWH * variable("kwh")
 
 
 def _tokens_per_second(window: str) -> Expr:
@@ -145,8 +145,8 @@ _API_LIST = panels.counts(
 _ENERGY_LIST = panels.counts(
     "Energy",
     "How much energy and carbon does a day at this pace take, and which share of it is used while nothing runs?",
-    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH, "energy/day"),
-    Query(_watts(RANGE) * _DAY_S / _JOULES_PER_KWH * variable("carbon"), "CO2/day"),
+    Query(_watts(RANGE) * _DAY_S / common.JOULES_PER_KWH, "energy/day"),
+    Query(_watts(RANGE) * _DAY_S / common.JOULES_PER_KWH * variable("carbon"), "CO2/day"),
     Query(share(sum_by(_B.rate(e.IDLE, RANGE)), sum_by(_B.rate(e.GPU, RANGE))), "idle share"),
     Query(avg_by(_B.over("avg_over_time", h.UTILIZATION, RANGE)), "GPU utilization"),
     units={
@@ -193,10 +193,10 @@ _MODELS = tables.table(
     "What does each model use, and what would the API have charged? Cost: electricity without idle time.",
     Query(_TOKENS > 0),
     Query(sum_by(_B.increase(s.REQUESTS, RANGE), "model") > 0),
-    Query(_ENERGY / _SECONDS_PER_HOUR),
+    Query(_ENERGY / common.JOULES_PER_WH),
     Query((_ENERGY / (_TOKENS > 0)).in_unit("joules")),
-    Query(_ENERGY / _JOULES_PER_KWH * variable("kwh")),
-    Query(_ENERGY / _JOULES_PER_KWH * variable("carbon")),
+    Query(_ENERGY / common.JOULES_PER_KWH * variable("kwh")),
+    Query(_ENERGY / common.JOULES_PER_KWH * variable("carbon")),
     Query(_TOKENS / _MILLION * variable("api")),
     Query(share(sum_by(_B.increase(s.REASONING_TOKENS, RANGE), "model"), _TOKENS)),
     columns=[

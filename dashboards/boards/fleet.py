@@ -40,12 +40,6 @@ _COUNTS = panels.counts(
     ),
     marks={"lost": theme.ANY_RED, "throttled": theme.ANY_AMBER},
 )
-_FREE = panels.stat(
-    "VRAM free",
-    "How much VRAM is free on the emptiest GPU? A model that fits there can be loaded.",
-    Query(max_by(_B.now(h.MEMORY_FREE)), "emptiest GPU"),
-    decimals=1,
-)
 _BUSY = panels.stat(
     "Utilization",
     "How busy are the GPUs on average?",
@@ -171,7 +165,15 @@ BOARD: Final = Board(
     sections=(
         section(
             "",
-            row(5, (4, _COUNTS), (4, _FREE), (4, _BUSY), (4, _HOTTEST), (4, _POWER), (4, _OTHERS)),
+            row(
+                5,
+                (4, _COUNTS),
+                (4, common.vram_free_stat(_B)),
+                (4, _BUSY),
+                (4, _HOTTEST),
+                (4, _POWER),
+                (4, _OTHERS),
+            ),
             row(6, (24, _TABLE)),
         ),
         section(

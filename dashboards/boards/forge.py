@@ -58,12 +58,6 @@ _HELD = panels.stat(
     Query(sum_by(_B.now(h.INSTANCE_VRAM)), "measured"),
     decimals=1,
 )
-_FREE = panels.stat(
-    "VRAM free",
-    "How much VRAM is free on the emptiest GPU? A model that fits there can be loaded.",
-    Query(max_by(Selector().now(h.MEMORY_FREE)), "emptiest GPU"),
-    decimals=1,
-)
 _OPERATING = panels.counts(
     "Operations",
     "How many operations are under way, how did others end, and how many requests did ejects end?",
@@ -113,15 +107,11 @@ _STATES = plots.timeline(
     mappings=theme.INSTANCE_BANDS,
     short_names=True,
 )
-_HISTORY = plots.series(
+_HISTORY = plots.events(
     "Loads and unloads",
     "What was loaded and unloaded, and why?",
     Query(sum_by(_B.increase(d.LOADS)), "load"),
     Query(sum_by(_B.increase(d.UNLOADS), "cause"), "unload: {{cause}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=[
         style.line("load"),
         style.line("unload: ttl", theme.SLATE),
@@ -220,14 +210,10 @@ _TOOK = panels.bars(
     "How long does each kind of action take? 95 % took at most this.",
     Query(_B.quantile(0.95, a.ACTION_DURATION, "action", window=RANGE), "{{action}}"),
 )
-_ACTIONS = plots.series(
+_ACTIONS = plots.events(
     "Actions by outcome",
     "What was asked of the daemons, and was it done?",
     Query(sum_by(_B.increase(a.ACTIONS), "outcome"), "{{outcome}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=style.colored(
         {"done": theme.INDIGO, "failed": theme.RED, "denied": theme.SLATE, "cancelled": theme.DIM}
     ),
@@ -276,7 +262,14 @@ BOARD: Final = Board(
     sections=(
         section(
             "",
-            row(5, (5, _COUNTS), (4, _BUSY), (5, _HELD), (5, _FREE), (5, _OPERATING)),
+            row(
+                5,
+                (5, _COUNTS),
+                (4, _BUSY),
+                (5, _HELD),
+                (5, common.vram_free_stat(Selector())),
+                (5, _OPERATING),
+            ),
             row(7, (24, _INSTANCES)),
             row(7, (15, _STATES), (9, _HISTORY)),
         ),

@@ -184,8 +184,8 @@ _NVLINK_UP = plots.timeline(
     mappings=theme.LINK_BANDS,
 )
 _ECC = tables.table(
-    "ECC and NVLink errors",
-    "Did memory or links have errors in this time? Uncorrected ones end processes.",
+    "ECC errors",
+    "Did a GPU's memory have errors in this time? Uncorrected ones end processes.",
     Query(hosted(sum_by(_B.increase(h.ECC_ERRORS, RANGE), *GPU, "kind"))),
     columns=[
         Column("host", "Host"),
@@ -195,23 +195,17 @@ _ECC = tables.table(
     ],
     largest="Errors",
 )
-_NVLINK_ERRORS = plots.series(
+_NVLINK_ERRORS = plots.events(
     "NVLink errors",
     "Do links have errors?",
     Query(hosted(sum_by(_B.increase(h.NVLINK_ERRORS), *GPU, "kind")), _NAME + " {{kind}}"),
-    unit="none",
-    decimals=0,
     shades=True,
-    bars=True,
 )
-_XID = plots.series(
+_XID = plots.events(
     "XID errors",
     "Did the driver report a fault? The number says which; the runbook explains it.",
     Query(hosted(sum_by(_B.increase(h.XID_ERRORS), *GPU, "xid")), _NAME + " XID {{xid}}"),
-    unit="none",
-    decimals=0,
     shades=True,
-    bars=True,
 )
 _ROWS = tables.table(
     "Remapped rows",

@@ -9,7 +9,7 @@ from dashboards.boards.clients import TAP
 from dashboards.boards.daemonpulse import SELF
 from dashboards.boards.exposure import EXPOSURE
 from dashboards.boards.sites import SITES
-from dashboards.kit import latency, panels, plots, style, tables, theme
+from dashboards.kit import panels, plots, tables, theme
 from dashboards.kit.board import NOTES, Board, row, section
 from dashboards.kit.labels import firing, firing_count, named_causes
 from dashboards.kit.promql import (
@@ -98,17 +98,9 @@ _BUDGET = panels.bars(
     Query(_left(recording.ERRORS["6h"], recording.SUCCEEDED), "Availability"),
     Query(_left(recording.TTFT_SLOW["6h"], recording.ON_TIME), "TTFT"),
     Query(_left(recording.TPOT_SLOW["6h"], recording.ON_TIME), "TPOT"),
-    thresholds=theme.steps(theme.RED, (0, theme.AMBER), (0.25, theme.INDIGO)),
+    thresholds=common.BUDGET_LEFT,
     high=1,
     decimals=0,
-)
-_OUTCOMES = plots.series(
-    "Requests/s by finish reason",
-    "How many requests end, and how?",
-    Query(sum_by(_B.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
-    unit="reqps",
-    stack=True,
-    overrides=style.colored(theme.OUTCOMES),
 )
 _DAEMONS = tables.table(
     "Daemons",
@@ -161,16 +153,6 @@ _STATES = plots.timeline(
     mappings=theme.DAEMON_BANDS,
 )
 
-_TTFT = latency.percentiles(
-    "TTFT",
-    "How long until the first token? Dashed: objective. Diamonds lead to traces.",
-    _B,
-    s.TTFT,
-    objective=recording.TTFT_S,
-    log=True,
-    low=0.01,
-)
-_QUEUE = common.queue(_B)
 _BY_MODEL = plots.series(
     "Requests/s by model",
     "Which models are asked?",
@@ -214,7 +196,12 @@ BOARD: Final = Board(
             row(6, (13, _DAEMONS), (11, _GPUS)),
             row(5, (24, _STATES)),
         ),
-        section("Load", row(8, (6, _OUTCOMES), (6, _TTFT), (6, _QUEUE), (6, _BY_MODEL))),
+        section(
+            "Load",
+            row(
+                8, (6, common.finish_reasons(_B)), (6, common.ttft(_B)), (6, common.queue(_B)), (6, _BY_MODEL)
+            ),
+        ),
         SITES,
         EXPOSURE,
         SELF,

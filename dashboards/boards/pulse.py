@@ -15,7 +15,7 @@ from dashboards.kit.promql import RANGE, Expr, Selector, both, either, max_by, m
 from dashboards.kit.tables import Column
 from dashboards.kit.targets import Query
 from dashboards.kit.variables import DAEMON, MODEL, SITE, source
-from dashboards.rules.recording import TPOT_S, TTFT_S, error_rate
+from dashboards.rules.recording import TPOT_S, error_rate
 from exporter.catalogue import daemon as d
 from exporter.catalogue import log_stream as s
 
@@ -26,29 +26,10 @@ _E2E_NOW = panels.stat(
     "How long does a whole request take? 95 % took at most this.",
     Query(_B.quantile(0.95, s.E2E, window="5m"), "last 5 min"),
 )
-_TTFT = latency.percentiles(
-    "TTFT",
-    "How long until the first token? Dashed: objective. Diamonds lead to traces.",
-    _B,
-    s.TTFT,
-    objective=TTFT_S,
-    log=True,
-    low=0.01,
-)
 _TPOT = latency.percentiles(
     "TPOT", "How long does each later token take? Dashed: objective.", _B, s.PER_TOKEN, objective=TPOT_S
 )
 _E2E = latency.percentiles("E2E latency", "How long from start to last token?", _B, s.E2E)
-_OUTPUT = plots.series(
-    "Output tok/s by model",
-    "Which model generates how much?",
-    Query(sum_by(_B.rate(s.GENERATION_TOKENS), "model") > 0, "{{model}}"),
-    stack=True,
-    short_names=True,
-    shades=True,
-    decimals=0,
-)
-
 _SLOT: Final = ("instance_id", "slot")
 _BUSY: Final = max_by(_B.now(s.SLOT_BUSY), *_SLOT)
 _PREFILL: Final = max_by(_B.now(s.SLOT_PROMPT_PROGRESS), *_SLOT).below(1)
@@ -149,14 +130,6 @@ _TOKENS = plots.series(
     overrides=style.colored({name: theme.TOKENS[name] for name in ("prompt", "answer", "reasoning")}),
     decimals=0,
 )
-_FINISH = plots.series(
-    "Requests/s by finish reason",
-    "Do answers end by themselves, or are they cut off?",
-    Query(sum_by(_B.rate(s.REQUESTS), "finished_reason"), "{{finished_reason}}"),
-    unit="reqps",
-    stack=True,
-    overrides=style.colored(theme.OUTCOMES),
-)
 _REASONING = plots.series(
     "Reasoning share",
     "How much of what a model generates is reasoning? Estimated from characters.",
@@ -216,7 +189,7 @@ BOARD: Final = Board(
                 (4, common.waiting_stat(_B)),
                 (4, common.error_rate_stat(_B)),
             ),
-            row(7, (6, _TTFT), (6, _TPOT), (6, _E2E), (6, _OUTPUT)),
+            row(7, (6, common.ttft(_B)), (6, _TPOT), (6, _E2E), (6, common.output_by_model(_B))),
             row(7, (15, _SLOTS), (9, _PHASES)),
         ),
         LIVE,
@@ -229,7 +202,7 @@ BOARD: Final = Board(
         SLOTS,
         section(
             "Tokens and finish reasons",
-            row(8, (12, _TOKENS), (12, _FINISH)),
+            row(8, (12, _TOKENS), (12, common.finish_reasons(_B))),
             row(8, (12, _PROMPT_SIZE), (12, _ANSWER_SIZE)),
         ),
         section(

@@ -52,13 +52,13 @@ _TPOT: Final = Variable(
 )
 
 
-def _failed(*by: str, window: str = RANGE) -> Expr:
-    return error_rate(_B, *by, window=window)
+def _failed(*by: str) -> Expr:
+    return error_rate(_B, *by, window=RANGE)
 
 
-def _late(metric: Metric, bound: str, *by: str, window: str = RANGE) -> Expr:
+def _late(metric: Metric, bound: str, *by: str) -> Expr:
     """Take the share of requests above the bound that the reader chose, which is one of the buckets."""
-    return _B.above_bound(metric, f"${bound}", *by, window=window)
+    return _B.above_bound(metric, f"${bound}", *by, window=RANGE)
 
 
 def _left(bad: Expr, objective: str) -> Expr:
@@ -66,7 +66,6 @@ def _left(bad: Expr, objective: str) -> Expr:
     return (1 - bad / allowed).in_unit("ratio")
 
 
-_BUDGET_STEPS: Final = theme.steps(theme.RED, (0, theme.AMBER), (0.25, theme.INDIGO))
 _BURN: Final = theme.steps(theme.CLEAR, (6, theme.AMBER), (14.4, theme.RED))
 
 
@@ -108,7 +107,7 @@ _BUDGETS = panels.bars(
     Query(_left(_failed(), "availability"), "Availability"),
     Query(_left(_late(s.TTFT, "ttft"), "on_time"), "TTFT"),
     Query(_left(_late(s.PER_TOKEN, "tpot"), "on_time"), "TPOT"),
-    thresholds=_BUDGET_STEPS,
+    thresholds=common.BUDGET_LEFT,
     high=1,
     decimals=0,
 )

@@ -25,7 +25,6 @@ def _by_slot(title: str, ask: str, value: Expr, **options: Any) -> Viz:
     return plots.series(title, ask, query, short_names=True, shades=True, **options)
 
 
-_QUEUE = common.queue(_B)
 _WAITING_BY_MODEL = plots.series(
     "Waiting by model",
     "At which model does a queue build up?",
@@ -93,7 +92,7 @@ _QUIET = plots.series(
     shades=True,
     interval="15s",
 )
-_REQUEST_ERRORS = plots.series(
+_REQUEST_ERRORS = plots.events(
     "Engine failures",
     "Did engines crash, fail requests, or run out of context? Cancelled: the client went away.",
     Query(sum_by(_D.increase(s.ENGINE_CRASHES), "when"), "crash while {{when}}"),
@@ -101,10 +100,6 @@ _REQUEST_ERRORS = plots.series(
     Query(sum_by(_B.increase(e.TRUNCATED)), "context truncated"),
     Query(sum_by(_B.increase(e.SHIFTED)), "context shifted"),
     Query(sum_by(_B.increase(e.CANCELLED)), "cancelled"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=[
         style.matching("^crash.*", color={"mode": "shades", "fixedColor": theme.RED}),
         style.matching("^failed.*", color={"mode": "shades", "fixedColor": theme.AMBER}),
@@ -116,7 +111,7 @@ _REQUEST_ERRORS = plots.series(
 
 SLOTS: Final = section(
     "Queue, prompt cache, slots and failures",
-    row(8, (8, _QUEUE), (8, _WAITING_BY_MODEL), (8, _QUEUE_TIME)),
+    row(8, (8, common.queue(_B)), (8, _WAITING_BY_MODEL), (8, _QUEUE_TIME)),
     row(8, (8, _CACHE), (8, _CONTEXT_BY_SLOT), (8, _PREFILL_PROGRESS)),
     row(8, (8, _PREFILL_RATE), (8, _SLOT_RATE), (8, _QUIET)),
     row(7, (24, _REQUEST_ERRORS)),

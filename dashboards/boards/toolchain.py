@@ -40,14 +40,10 @@ _APPROVALS = tables.table(
     ],
     smallest="Time left",
 )
-_CALLS = plots.series(
+_CALLS = plots.events(
     "Calls by decision",
     "What does the policy decide?",
     Query(sum_by(_B.increase(m.TOOL_CALLS), "decision"), "{{decision}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=style.colored({"allow": theme.INDIGO, "ask": theme.VIOLET, "deny": theme.SLATE}),
 )
 _GUARD = panels.counts(
@@ -113,14 +109,10 @@ _SERVERS = tables.table(
         Column("E", "Log errors", decimals=0, width=90, thresholds=common.ANY_CELL),
     ],
 )
-_BY_TOOL = plots.series(
+_BY_TOOL = plots.events(
     "Calls by tool",
     "Which tools are called?",
     Query(sum_by(_B.increase(m.TOOL_CALLS), "server", "tool") > 0, "{{tool}} ({{server}})"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=style.NAMES,
 )
 _LATENCY = plots.series(
@@ -137,25 +129,17 @@ _GATE = plots.series(
     shades=True,
     bridged=True,
 )
-_OUTCOMES = plots.series(
+_OUTCOMES = plots.events(
     "Calls by outcome",
     "What came of the calls?",
     Query(sum_by(_B.increase(m.TOOL_CALLS), "outcome"), "{{outcome}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=style.colored(theme.CALLS),
     shades=True,
 )
-_ASKED = plots.series(
+_ASKED = plots.events(
     "Generated tool calls",
     "Which tools do models ask for?",
     Query(sum_by(_B.increase(s.TOOL_CALLS), "tool") > 0, "{{tool}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     overrides=style.NAMES,
 )
 _BY_MODEL = panels.bars(
@@ -180,24 +164,16 @@ _SHARE = plots.series(
     shades=True,
     bridged=True,
 )
-_REJECTED = plots.series(
+_REJECTED = plots.events(
     "Rejected requests",
     "Do requests arrive with a missing, wrong or too weak token?",
     Query(sum_by(_B.increase(a.AUTH_FAILURES), "reason"), "{{reason}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     shades=True,
 )
-_ENTRIES = plots.series(
+_ENTRIES = plots.events(
     "Audit entries",
     "How much is recorded?",
     Query(sum_by(_B.increase(a.AUDIT_ENTRIES), "kind"), "{{kind}}"),
-    unit="none",
-    decimals=0,
-    stack=True,
-    bars=True,
     shades=True,
 )
 _HEAD = tables.table(

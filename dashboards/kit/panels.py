@@ -114,11 +114,9 @@ def stat(
     *,
     unit: str = "",
     thresholds: Json = theme.PLAIN,
-    mappings: Sequence[Json] = (),
     decimals: int | None = None,
     scale: tuple[float, float] | None = None,
     spark: bool = True,
-    no_value: str = NO_VALUE,
 ) -> Viz:
     """Show one number over its sparkline. The legend is the subtitle, and must not be empty.
 
@@ -155,11 +153,11 @@ def stat(
             "unit": unit_of(queries, unit),
             "color": {"mode": "thresholds"},
             "thresholds": thresholds,
-            "mappings": list(mappings),
+            "mappings": [],
             "decimals": decimals,
             "min": low,
             "max": high,
-            "noValue": no_value,
+            "noValue": NO_VALUE,
         },
         transformations=raised,
         interval=RATE_STEP if spark else None,
@@ -254,8 +252,8 @@ def tiles(title: str, ask: str, query: Query, *, mappings: Sequence[Json]) -> Vi
     )
 
 
-def gauge(title: str, ask: str, query: Query, *, thresholds: Json = theme.VRAM, high: float = 1) -> Viz:
-    """Show one value between 0 and its limit."""
+def gauge(title: str, ask: str, query: Query) -> Viz:
+    """Show a ratio of memory between 0 and 1."""
     return panel(
         "gauge",
         title,
@@ -280,10 +278,10 @@ def gauge(title: str, ask: str, query: Query, *, thresholds: Json = theme.VRAM, 
         defaults={
             "unit": unit_of([query], ""),
             "color": {"mode": "thresholds"},
-            "thresholds": thresholds,
+            "thresholds": theme.VRAM,
             "decimals": 0,
             "min": 0,
-            "max": high,
+            "max": 1,
             "noValue": NO_VALUE,
         },
     )
@@ -293,13 +291,10 @@ def bars(
     title: str,
     ask: str,
     *queries: Query,
-    unit: str = "",
     thresholds: Json = theme.PLAIN,
-    low: float = 0,
     high: float | None = None,
     decimals: int | None = None,
     transformations: Sequence[Json] = (),
-    size: int = 13,
 ) -> Viz:
     """Show one bar per series, with its number. Letters have a set size."""
     return panel(
@@ -318,15 +313,15 @@ def bars(
             "reduceOptions": {"calcs": ["lastNotNull"], "fields": "", "values": False},
             "showUnfilled": True,
             "sizing": "auto",
-            "text": {"titleSize": size, "valueSize": size + 2},
+            "text": {"titleSize": 13, "valueSize": 15},
             "valueMode": "text",
         },
         defaults={
-            "unit": unit_of(queries, unit),
+            "unit": unit_of(queries, ""),
             "color": {"mode": "thresholds"},
             "thresholds": thresholds,
             "decimals": decimals,
-            "min": low,
+            "min": 0,
             "max": high,
             "noValue": NO_VALUE,
         },

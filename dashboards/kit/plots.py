@@ -89,6 +89,23 @@ def series(
     )
 
 
+def events(
+    title: str, ask: str, *queries: Query, overrides: Sequence[Json] = (), shades: bool = False
+) -> Viz:
+    """Show how many of something happened in each step, as stacked bars."""
+    return series(
+        title,
+        ask,
+        *queries,
+        unit="none",
+        decimals=0,
+        stack=True,
+        bars=True,
+        overrides=overrides,
+        shades=shades,
+    )
+
+
 def timeline(
     title: str,
     ask: str,
@@ -124,8 +141,8 @@ def timeline(
     )
 
 
-def heatmap(title: str, ask: str, query: Query, *, cells: str = "requests") -> Viz:
-    """Show how a distribution moves; stronger is more. Exemplars lead to traces."""
+def heatmap(title: str, ask: str, query: Query) -> Viz:
+    """Show how a distribution of requests moves; stronger is more. Exemplars lead to traces."""
     unit = theme.unit(query.expr.unit)
     return panel(
         "heatmap",
@@ -135,7 +152,7 @@ def heatmap(title: str, ask: str, query: Query, *, cells: str = "requests") -> V
         options={
             "calculate": False,
             "cellGap": 1,
-            "cellValues": {"unit": cells, "decimals": 0},
+            "cellValues": {"unit": "requests", "decimals": 0},
             "color": {
                 "exponent": 0.5,
                 "fill": theme.INDIGO,
@@ -149,7 +166,7 @@ def heatmap(title: str, ask: str, query: Query, *, cells: str = "requests") -> V
             "exemplars": {"color": theme.AMBER},
             "filterValues": {"le": 0.5},
             "legend": {"show": True},
-            "rowsFrame": {"layout": "auto", "value": cells.capitalize()},
+            "rowsFrame": {"layout": "auto", "value": "Requests"},
             "showValue": "never",
             "tooltip": {"mode": "single", "showColorScale": False, "yHistogram": True},
             "yAxis": {"axisPlacement": "left", "unit": unit, "reverse": False},

@@ -178,13 +178,13 @@ class Selector:
             unit=metric.unit,
         )
 
-    def rate_of_sum(self, metric: Metric, window: str = "", **matchers: str) -> Expr:
+    def rate_of_sum(self, metric: Metric, **matchers: str) -> Expr:
         """Take what a histogram's observations add up to, per second."""
-        return self._part(metric, "sum", window, matchers).in_unit(f"{metric.unit}/s")
+        return self._part(metric, "sum", "", matchers).in_unit(f"{metric.unit}/s")
 
-    def rate_of_count(self, metric: Metric, window: str = "", **matchers: str) -> Expr:
+    def rate_of_count(self, metric: Metric, **matchers: str) -> Expr:
         """Take how many observations a histogram gains per second."""
-        return self._part(metric, "count", window, matchers).in_unit("/s")
+        return self._part(metric, "count", "", matchers).in_unit("/s")
 
     def slower(self, metric: Metric, bound: float, *by: str, window: str = "", **matchers: str) -> Expr:
         """Take the share of a histogram's observations above one of its bounds."""

@@ -61,8 +61,6 @@ class Query:
     mode: str = "range"
     """range, instant, table (instant, one row per series) or heatmap."""
     exemplars: bool = False
-    alone: bool = False
-    """Not stacked with the others: a limit, a total."""
     ref: str = "A"
 
     def __post_init__(self) -> None:

@@ -78,7 +78,7 @@ def _leaf(choices: Choices) -> Expr:
             lambda: selector.over(choices.pick(("max_over_time", "deriv")), row, window or "5m", **matchers),
         ),
         (Kind.HISTOGRAM, lambda: selector.quantile(0.95, row, *dict.fromkeys(by), window=window, **matchers)),
-        (Kind.HISTOGRAM, lambda: selector.rate_of_sum(row, window, **matchers)),
+        (Kind.HISTOGRAM, lambda: selector.rate_of_sum(row, **matchers)),
         (Kind.HISTOGRAM, lambda: selector.heat(row, **matchers)),
         (
             Kind.HISTOGRAM,

@@ -126,7 +126,7 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
         ),
     ),
     "a histogram's sum in a window of its own": (
-        lambda: P.rate_of_sum(s.TTFT, "1h"),
+        lambda: Selector(window="1h").rate_of_sum(s.TTFT),
         "rate(llmster_time_to_first_token_seconds_sum[1h])",
     ),
     "a number of series": (lambda: count_by(P.now(h.POWER), "gpu"), "count by (gpu) (gpu_power_watts)"),
