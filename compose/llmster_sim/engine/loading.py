@@ -241,7 +241,6 @@ class Loader:
         for instance in list(self._daemon.instances):
             if instance.jit and instance.loaded and instance.model is not but_not:
                 notify(Evicting(instance=instance))
-                self._daemon.totals.evictions += 1
                 self.unload(instance)
 
     def expire(self, instance: Instance) -> None:

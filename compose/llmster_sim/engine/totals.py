@@ -32,7 +32,6 @@ class Totals:
     failed: int = 0
     embeddings: int = 0
     draft_tokens: int = 0
-    accepted_draft_tokens: int = 0
     logged_predictions: int = 0
     logged_with_stats: int = 0
     logged_prompt_tokens: int = 0
@@ -41,7 +40,6 @@ class Totals:
     failed_loads: int = 0
     unloads: int = 0
     ttl_unloads: int = 0
-    evictions: int = 0
     crashes: int = 0
     by_stop_reason: Counter[str] = dataclasses.field(default_factory=Counter)
     by_model: Counter[str] = dataclasses.field(default_factory=Counter)
@@ -58,7 +56,6 @@ class Totals:
         self.tool_calls += len(generation.calls)
         self.tools.update(call.name for call in generation.calls)
         self.draft_tokens += stats.draft_total
-        self.accepted_draft_tokens += stats.draft_accepted
         self.by_stop_reason[stats.stop_reason] += 1
         self.by_model[model_key] += 1
 
