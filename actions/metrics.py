@@ -1,6 +1,6 @@
 """Metrics of the actions service: catalogued counters, gauges and histograms, in Prometheus' formats.
 
-Label values are cut to MAX_LABEL_CHARS, and a metric has at most MAX_SERIES series. prometheus-client writes the
+Label values are bounded in length, and a metric has at most MAX_SERIES series. prometheus-client writes the
 formats.
 """
 
@@ -21,14 +21,13 @@ from exporter.catalogue import Kind, Metric, mcp
 from exporter.catalogue import actions as rows
 from exporter.catalogue.self_metrics import OTLP
 from exporter.shared.accept import encoder
+from exporter.shared.labels import OTHER, bounded
 from exporter.telemetry.batch_queue import Delivered
 
 Labels = tuple[str, ...]
 
 MAX_SERIES: Final = 1000
 """Of one metric. Past it, counters and histograms count under `other`, and gauges of new labels are not kept."""
-MAX_LABEL_CHARS: Final = 200
-OTHER: Final = "other"
 
 
 @dataclass(slots=True)
@@ -121,10 +120,10 @@ class Metrics(Collector):
 
 
 def _checked(metric: Metric, labels: Labels) -> Labels:
-    """Cut values that are too long. Raises ValueError for a number of labels that the catalogue does not have."""
+    """Shorten values that are too long. Raises ValueError for a number of labels that the catalogue does not have."""
     if len(labels) != len(metric.labels):
         raise ValueError(f"{metric.name} has labels {metric.labels}, not {len(labels)} values")
-    return tuple(label[:MAX_LABEL_CHARS] for label in labels)
+    return tuple(map(bounded, labels))
 
 
 def _within(known: Collection[Labels], labels: Labels) -> Labels:

@@ -62,7 +62,7 @@ class Scrape:
     taps: tuple[Tap, ...] = ()
     """The taps that are read, of these daemons."""
     deliveries: Mapping[str, Deliveries] = field(default_factory=dict)
-    """By signal, spans or logs; only the signals that have a receiver."""
+    """By signal: spans, logs, metrics; only the signals that have a receiver."""
     host: HostSnapshot | None = None
     """The exporter's host; None when only one daemon is requested."""
     energy: Energy | None = None
@@ -120,16 +120,14 @@ class Samples:
             append(_new(Sample, (metric.name, {**short, label: text}, float(value), None, None, None)))
 
     def adopt(self, metric: Metric, family: Family) -> None:
-        """Add the samples prometheus-client keeps of a catalogued counter or histogram, exemplars included.
+        """Add what Accumulators keeps of a catalogued counter or histogram, exemplars included.
 
-        `_created` samples are left out. Raises KeyError as add() does, and ValueError for another metric's family.
+        Raises KeyError as add() does, and ValueError for another metric's family.
         """
         own, names, append = self._open.get(metric) or self._start(metric)
         if family.name != own.name:
             raise ValueError(f"{family.name} is not {own.name}")
         for sample in family.samples:
-            if sample.name.endswith("_created"):
-                continue
             if sample.labels.keys() - {"le"} != names:
                 raise _wrong_labels(metric, sample.labels)
             append(sample)

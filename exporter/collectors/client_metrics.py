@@ -16,6 +16,7 @@ from exporter.catalogue import Metric
 from exporter.catalogue import tap as m
 from exporter.collectors.accumulators import Accumulators
 from exporter.pipeline.predictions import Prediction
+from exporter.shared.labels import OTHER, FirstFew, bounded
 from exporter.tap.claims import Claims
 from exporter.tap.reader import TapReader
 from exporter.tap.report import Report
@@ -23,7 +24,6 @@ from exporter.tap.report import Report
 MAX_PAIRS: Final = 200
 """Of client and model: each has two histograms."""
 MAX_MODELS: Final = 50
-OTHER: Final = "other"
 _STATUSES: Final = range(100, 600)
 
 
@@ -46,8 +46,8 @@ class ClientMetrics:
         """`model_key` maps an instance identifier to the model's key."""
         self._daemon = daemon
         self._model_key = model_key
-        self._models: set[str] = set()
-        self._pairs: set[tuple[str, str]] = set()
+        self._models = FirstFew(MAX_MODELS)
+        self._pairs = FirstFew(MAX_PAIRS)
         self._series = Accumulators()
 
     def take_report(self, report: Report) -> None:
@@ -98,17 +98,8 @@ class ClientMetrics:
 
     def _pair(self, client: str, model: str, *, named: bool) -> tuple[str, str]:
         """Bound the labels. A model counts by name only where it wrote: a request may name anything."""
-        pair = client, self._model(model) if named and model else ""
-        if pair not in self._pairs:
-            if len(self._pairs) >= MAX_PAIRS:
-                return OTHER, OTHER
-            self._pairs.add(pair)
-        return pair
+        pair = bounded(client), self._model(model) if named and model else ""
+        return pair if self._pairs.admits(pair) else (OTHER, OTHER)
 
     def _model(self, identifier: str) -> str:
-        model = self._model_key(identifier)
-        if model not in self._models:
-            if len(self._models) >= MAX_MODELS:
-                return OTHER
-            self._models.add(model)
-        return model
+        return self._models.name(self._model_key(identifier))

@@ -10,7 +10,6 @@ from exporter.collectors.base import Samples, Scrape
 from exporter.llmster.client import DaemonState
 from exporter.llmster.state import LINK_ISSUES, LINK_STATES, Engine, LinkPeer, LinkStatus
 
-MAX_LABEL_CHARS: Final = 128
 MAX_ENGINES: Final = 50
 MAX_ISSUES: Final = 20
 
@@ -47,10 +46,8 @@ def collect(scrape: Scrape, out: Samples) -> None:
 
 
 def _engines(engines: Iterable[Engine]) -> Iterable[tuple[str, str]]:
-    """Name engines and versions once each, within bounds: the names come from the daemon."""
-    return sorted({(one.name[:MAX_LABEL_CHARS], one.version[:MAX_LABEL_CHARS]) for one in engines})[
-        :MAX_ENGINES
-    ]
+    """Name engines and versions once each, and not more than MAX_ENGINES: the names come from the daemon."""
+    return sorted({(one.name, one.version) for one in engines})[:MAX_ENGINES]
 
 
 def _add_link(out: Samples, daemon: str, link: LinkStatus) -> None:
@@ -58,8 +55,8 @@ def _add_link(out: Samples, daemon: str, link: LinkStatus) -> None:
         out.add_by(m.LINK_STATE, "state", {one: link.status == one for one in LINK_STATES}, daemon=daemon)
     if link.issues is None:
         return
-    others = sorted({issue[:MAX_LABEL_CHARS] for issue in link.issues} - set(LINK_ISSUES))[:MAX_ISSUES]
-    issues = {issue: issue in link.issues for issue in LINK_ISSUES} | dict.fromkeys(others, True)
+    others = sorted(set(link.issues) - set(LINK_ISSUES))[:MAX_ISSUES]
+    issues = {issue: issue in link.issues for issue in (*LINK_ISSUES, *others)}
     out.add_by(m.LINK_ISSUE, "issue", issues, daemon=daemon)
 
 

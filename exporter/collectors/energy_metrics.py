@@ -15,11 +15,11 @@ from exporter.catalogue import Metric
 from exporter.catalogue import energy as m
 from exporter.collectors.accumulators import Accumulators
 from exporter.pipeline.energy_watch import EnergyWatch
+from exporter.shared.labels import OTHER, FirstFew, bounded
 
 MAX_MODELS: Final = 200
 MAX_PAIRS: Final = 200
 """Of client and model."""
-OTHER: Final = "other"
 
 
 @dataclass(frozen=True, slots=True)
@@ -35,20 +35,20 @@ class EnergyMetrics:
 
     def __init__(self) -> None:
         self._series = Accumulators()
-        self._models: set[tuple[str, str]] = set()
-        self._pairs: set[tuple[str, str, str]] = set()
+        self._models = FirstFew(MAX_MODELS)
+        self._pairs = FirstFew(MAX_PAIRS)
 
     def count(self, daemon: str, model: str, client: str | None, joules: float) -> None:
         """Count one request."""
-        if (daemon, model) not in self._models and len(self._models) >= MAX_MODELS:
+        model = bounded(model)
+        if not self._models.admits((daemon, model)):
             model = OTHER
-        self._models.add((daemon, model))
         self._series.distribution(m.REQUEST, daemon, model).observe(joules)
         if client is None:
             return
-        if (daemon, client, model) not in self._pairs and len(self._pairs) >= MAX_PAIRS:
+        client = bounded(client)
+        if not self._pairs.admits((daemon, client, model)):
             client = model = OTHER
-        self._pairs.add((daemon, client, model))
         self._series.count(m.CLIENT, daemon, client, model).inc(joules)
 
     def collect(self) -> Iterator[tuple[Metric, Family]]:

@@ -27,7 +27,6 @@ MAX_TOOLS: Final = 50
 
 MAX_MODELS: Final = 200
 
-_OTHER: Final = "other"
 _TOKENS: Final = (m.PROMPT_TOKENS, m.GENERATION_TOKENS, m.REASONING_TOKENS, m.DRAFT_TOKENS, m.ACCEPTED_TOKENS)
 """Added for each prediction, in this order."""
 _DISTRIBUTIONS: Final = (
@@ -73,7 +72,7 @@ class PredictionMetrics:
         self._model_key = model_key
         self._exemplars = exemplars
         self._models: dict[str, _Model] = {}
-        self._tools: set[str] = set()
+        self._tools = labels.FirstFew(MAX_TOOLS)
         self._series = Accumulators()
         self._daemon = daemon
 
@@ -114,8 +113,7 @@ class PredictionMetrics:
             if value is not None:
                 distribution.observe(value, pointer)
         for tool in prediction.tool_calls:
-            name = _bounded(tool, self._tools, MAX_TOOLS)
-            self._series.count(m.TOOL_CALLS, self._daemon, model.name, name).inc()
+            self._series.count(m.TOOL_CALLS, self._daemon, model.name, self._tools.name(tool)).inc()
 
     def expect(self, snapshot: Snapshot) -> None:
         """Start the counters of loaded models at 0: the first error of a model is an increase then."""
@@ -131,7 +129,7 @@ class PredictionMetrics:
         """Return the series of a model, whose label is bounded in number and length: past the limit it is `other`."""
         name = labels.bounded(key)
         if name not in self._models and len(self._models) >= MAX_MODELS:
-            name = _OTHER
+            name = labels.OTHER
         model = self._models.get(name)
         if model is None:
             model = self._models[name] = _Model(self._series, self._daemon, name)
@@ -160,13 +158,3 @@ class _Model:
         self.tokens = tuple(count(row) for row in _TOKENS)
         self.distributions = tuple(accumulators.distribution(row, daemon, name) for row in _DISTRIBUTIONS)
         self.queue_time = accumulators.distribution(engine.QUEUE_TIME, daemon, name)
-
-
-def _bounded(name: str, known: set[str], limit: int) -> str:
-    """Keep a label's values bounded in number and length: past the limit, new names are `other`."""
-    name = labels.bounded(name)
-    if name not in known:
-        if len(known) >= limit:
-            return _OTHER
-        known.add(name)
-    return name

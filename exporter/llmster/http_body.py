@@ -38,21 +38,22 @@ async def ask(
     headers: Mapping[str, str] | None = None,
     params: Mapping[str, str] | None = None,
     json: Any = None,
+    most_bytes: int = MAX_BYTES,
 ) -> Answer:
     """Ask and read the whole answer. Raises httpx.HTTPError, RemoteProtocolError for what is packed or too long."""
     async with http.stream(
         method, url, headers=_PLAIN | dict(headers or {}), params=params, json=json
     ) as response:
-        return Answer(response.status_code, await body_of(response))
+        return Answer(response.status_code, await body_of(response, most_bytes=most_bytes))
 
 
-async def body_of(response: httpx.Response) -> bytes:
+async def body_of(response: httpx.Response, *, most_bytes: int = MAX_BYTES) -> bytes:
     """Read a streamed answer to its end. Raises httpx.HTTPError."""
     body = bytearray()
     async for chunk in _plain(response):
         body += chunk
-        if len(body) > MAX_BYTES:
-            raise httpx.RemoteProtocolError(f"the answer is longer than {MAX_BYTES} bytes")
+        if len(body) > most_bytes:
+            raise httpx.RemoteProtocolError(f"the answer is longer than {most_bytes} bytes")
     return bytes(body)
 
 

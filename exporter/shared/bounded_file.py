@@ -17,6 +17,9 @@ MAX_BYTES: Final = 4 * 1024 * 1024
 class TooLarge(ValueError):
     """The file has more than the bytes that are read of it."""
 
+    def __init__(self, at_most: int) -> None:
+        super().__init__(f"larger than {at_most} bytes")
+
 
 class NotAFile(ValueError):
     """It is a folder, a pipe or a device."""
@@ -29,7 +32,7 @@ def read_text(path: Path, *, at_most: int = MAX_BYTES, only_files: bool = False)
             raise NotAFile
         content = file.read(at_most + 1)
     if len(content) > at_most:
-        raise TooLarge
+        raise TooLarge(at_most)
     return content.decode("utf-8")
 
 
@@ -37,8 +40,6 @@ def why(error: OSError | ValueError) -> str:
     """Say in a few words why a file could not be read."""
     if isinstance(error, OSError):
         return error.strerror or type(error).__name__
-    if isinstance(error, TooLarge):
-        return f"larger than {MAX_BYTES // 1024**2} MiB"
     if isinstance(error, NotAFile):
         return "not a file"
     return "not text" if isinstance(error, UnicodeDecodeError) else str(error)

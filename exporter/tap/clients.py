@@ -10,8 +10,9 @@ import re
 from collections.abc import Mapping
 from typing import Final
 
+from exporter.shared.labels import OTHER, FirstFew
+
 UNKNOWN: Final = "unknown"
-OTHER: Final = "other"
 MAX_NAMES: Final = 100
 """Names taken from a header, apart from those of the file; more are `other`."""
 NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
@@ -45,7 +46,7 @@ class Clients:
     def __init__(self, keys: Mapping[str, str], header: str = "") -> None:
         self._keys = dict(keys)
         self._header = header.lower()
-        self._seen: set[str] = set()
+        self._seen = FirstFew(MAX_NAMES)
 
     def of_request(self, headers: Mapping[str, str]) -> str:
         """Name the client of a request. `headers` by lower-case name."""
@@ -66,13 +67,7 @@ class Clients:
         return self._keys.get(hashlib.sha256(key.encode("utf-8", "surrogateescape")).hexdigest())
 
     def _bounded(self, name: str) -> str:
-        if not NAME.fullmatch(name):
-            return OTHER
-        if name not in self._seen:
-            if len(self._seen) >= MAX_NAMES:
-                return OTHER
-            self._seen.add(name)
-        return name
+        return self._seen.name(name) if NAME.fullmatch(name) else OTHER
 
 
 def read_keys(text: str) -> dict[str, str]:

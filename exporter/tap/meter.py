@@ -80,9 +80,7 @@ class Meter:
 
     def text(self, text: str, now_s: float, tokens: int = 1) -> None:
         """Take text of the answer, in which a model may have fenced off its reasoning by tags."""
-        if (
-            self._text is None and self._open is not None
-        ):  # the API marks reasoning itself, so there are no tags
+        if self._text is None and self._open is not None:  # the API marks reasoning itself: no tags
             self.delta(Kind.ANSWER, text, now_s, tokens)
             return
         self._tick(now_s, tokens)

@@ -17,6 +17,7 @@ from typing import Final, NoReturn
 import httpx
 import msgspec
 
+from exporter.llmster import http_body
 from exporter.shared.live_token import LiveToken
 from exporter.tap.report import Batch, Live, Report
 from exporter.tap.transcript import Text
@@ -29,7 +30,6 @@ PAUSE_S: Final = 0.1
 """Between two fetches, so that a burst comes in batches."""
 RETRY_S: Final = 2.0
 _TIMEOUT: Final = httpx.Timeout(5.0, read=WAIT_S + 5.0)
-MAX_BATCH_BYTES: Final = 32 * 1024 * 1024
 MAX_TEXT_BYTES: Final = 1024 * 1024
 _TEXT_S: Final = 2.0
 
@@ -111,7 +111,8 @@ class TapReader:
 
     async def _fetch(self, http: httpx.AsyncClient) -> bool:
         try:
-            batch = self._decoder.decode(await self._fetch_batch(http))
+            query = {"boot": self._boot, "after": str(self._next), "wait": str(WAIT_S)}
+            batch = self._decoder.decode(await self._get(http, "/reports", query))
         except (httpx.HTTPError, msgspec.MsgspecError, ValueError) as error:
             if self._latest is not None or self._fetched_at == float("-inf"):
                 log.warning(
@@ -143,33 +144,23 @@ class TapReader:
         headers = {"authorization": self._live_token.header}
         try:
             async with asyncio.timeout(_TEXT_S):
-                body = await _get(
-                    self._http, f"{self._url}/text", query, most=MAX_TEXT_BYTES, headers=headers
-                )
+                body = await self._get(self._http, "/text", query, headers=headers, most_bytes=MAX_TEXT_BYTES)
             return self._texts.decode(body)
         except (httpx.HTTPError, msgspec.MsgspecError, ValueError, TimeoutError):
             return None
 
-    async def _fetch_batch(self, http: httpx.AsyncClient) -> bytes:
-        query = {"boot": self._boot, "after": str(self._next), "wait": str(WAIT_S)}
-        return await _get(http, f"{self._url}/reports", query, most=MAX_BATCH_BYTES)
-
-
-async def _get(
-    http: httpx.AsyncClient,
-    url: str,
-    query: Mapping[str, str],
-    *,
-    most: int,
-    headers: Mapping[str, str] | None = None,
-) -> bytes:
-    """Read a body of `most` bytes at most. Raises httpx.HTTPError, and ValueError for any status but 200."""
-    body = bytearray()
-    async with http.stream("GET", url, params=query, headers=headers) as response:
-        if response.status_code != httpx.codes.OK:
-            raise ValueError(f"status {response.status_code}")
-        async for piece in response.aiter_bytes():
-            body += piece
-            if len(body) > most:
-                raise ValueError(f"more than {most} bytes")
-    return bytes(body)
+    async def _get(
+        self,
+        http: httpx.AsyncClient,
+        path: str,
+        query: Mapping[str, str],
+        *,
+        headers: Mapping[str, str] | None = None,
+        most_bytes: int = http_body.MAX_BYTES,
+    ) -> bytes:
+        """Read a body. Raises httpx.HTTPError, and ValueError for any status but 200."""
+        url = self._url + path
+        answer = await http_body.ask(http, "GET", url, params=query, headers=headers, most_bytes=most_bytes)
+        if answer.status != httpx.codes.OK:
+            raise ValueError(f"status {answer.status}")
+        return answer.body

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from exporter import settings
-from exporter.settings import SETTINGS, Secret, load
+from exporter.settings import SETTINGS, load
 from exporter.shared import settings_table
+from exporter.shared.api_token import Secret
 from exporter.shared.settings_table import SettingsError
 from tests.exporter.configuring import OTHER_TOKEN, TEXT, TOKEN, refusal
 

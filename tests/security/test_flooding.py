@@ -8,12 +8,13 @@ import pytest
 
 from actions.auth.authenticator import MAX_WAITS
 from actions.auth.denial_log import UNAUTHENTICATED
-from actions.metrics import MAX_LABEL_CHARS, MAX_SERIES, Metrics
+from actions.metrics import MAX_SERIES, Metrics
 from actions.store.audit import MAX_PAGE_BYTES, Audit
 from actions.store.database import Storage
 from actions.store.desired_state import MAX_INSTANCES
 from actions.store.sizes import MAX_DETAIL_BYTES, MAX_TEXT_CHARS, bounded, text
 from exporter.catalogue import actions as rows
+from exporter.shared.labels import MAX_CHARS
 from llmster_sim.server import Simulator
 from tests.actions.conftest import SMALL, Forge, StartForge, forge, loaded, sim, start_forge, storage
 from tests.actions.store.test_audit import ALICE
@@ -135,7 +136,7 @@ def test_series_and_labels_of_actions_are_bounded() -> None:
     page = metrics.expose("")[0].decode()
     probes = [line for line in page.splitlines() if line.startswith("daemonpulse_probe_timestamp")]
     assert len(probes) == MAX_SERIES
-    assert max(map(len, probes)) < MAX_LABEL_CHARS + 120
+    assert max(map(len, probes)) < MAX_CHARS + 120
     failures = [line for line in page.splitlines() if line.startswith("daemonpulse_auth_failures")]
     assert len(failures) <= MAX_SERIES + 1
     assert any('reason="other"' in line for line in failures)

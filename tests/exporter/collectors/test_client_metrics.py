@@ -3,7 +3,8 @@
 from typing import Any
 
 from exporter.catalogue import tap as m
-from exporter.collectors.client_metrics import MAX_MODELS, MAX_PAIRS, OTHER, ClientMetrics
+from exporter.collectors.client_metrics import MAX_MODELS, MAX_PAIRS, ClientMetrics
+from exporter.shared.labels import OTHER
 from exporter.tap.report import Report, Usage
 
 
@@ -29,7 +30,6 @@ def samples(metrics: ClientMetrics) -> dict[tuple[str, tuple[str, ...]], float]:
         (sample.name, tuple(sample.labels.values())): sample.value
         for _, family in metrics.collect()
         for sample in family.samples
-        if not sample.name.endswith("_created")
     }
 
 

@@ -14,7 +14,7 @@ def test_a_file_of_just_the_size_is_read_and_one_byte_more_is_not(tmp_path: Path
     assert bounded_file.read_text(file, at_most=16) == "é\r\n" * 4
     with pytest.raises(bounded_file.TooLarge) as refused:
         bounded_file.read_text(file, at_most=15)
-    assert bounded_file.why(refused.value) == "larger than 4 MiB"
+    assert bounded_file.why(refused.value) == "larger than 15 bytes"
 
 
 def test_a_pipe_is_read_and_an_endless_file_is_not() -> None:

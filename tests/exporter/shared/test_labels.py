@@ -5,7 +5,9 @@ from hypothesis import strategies as st
 
 from exporter.catalogue import daemon as m
 from exporter.collectors.base import Samples
-from exporter.shared.labels import MAX_CHARS, bounded
+from exporter.collectors.client_metrics import ClientMetrics
+from exporter.collectors.energy_metrics import EnergyMetrics
+from exporter.shared.labels import MAX_CHARS, OTHER, FirstFew, bounded
 
 
 @given(st.text(min_size=0, max_size=MAX_CHARS))
@@ -28,3 +30,20 @@ def test_no_sample_carries_a_long_label() -> None:
     labels = [sample.labels for family in out.collect() for sample in family.samples]
     assert len(labels) == 3
     assert {len(value) for one in labels for value in one.values()} == {1, MAX_CHARS}
+
+
+def test_counts_that_outlive_a_scrape_carry_no_long_label_either() -> None:
+    long = "x" * 100_000
+    energy, clients = EnergyMetrics(), ClientMetrics("d")
+    energy.count("d", long, long, 1.0)
+    clients.estimate_error(long, 0.5)
+    families = [family for _, family in (*energy.collect(), *clients.collect())]
+    longest = max(
+        len(value) for one in families for sample in one.samples for value in sample.labels.values()
+    )
+    assert longest == MAX_CHARS
+
+
+def test_values_beyond_the_first_few_are_other() -> None:
+    tools = FirstFew(2)
+    assert [tools.name(tool) for tool in ("a", "b", "a", "c", "b")] == ["a", "b", "a", OTHER, "b"]

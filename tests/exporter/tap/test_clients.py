@@ -4,7 +4,8 @@ import hashlib
 
 import pytest
 
-from exporter.tap.clients import MAX_NAMES, OTHER, UNKNOWN, Clients, read_keys
+from exporter.shared.labels import OTHER
+from exporter.tap.clients import MAX_NAMES, UNKNOWN, Clients, read_keys
 
 KEY = "sk-secret"
 HASH = hashlib.sha256(KEY.encode()).hexdigest()

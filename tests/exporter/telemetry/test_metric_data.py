@@ -6,12 +6,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from opentelemetry.exporter.otlp.proto.common.metrics_encoder import encode_metrics
 from opentelemetry.sdk.resources import Resource
-from prometheus_client import CollectorRegistry
-from prometheus_client import Histogram as PromHistogram
 from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.samples import Sample
 
 from exporter.catalogue import CATALOGUE, Kind, daemon, hardware, log_stream, mcp
+from exporter.collectors.accumulators import Accumulators
 from exporter.collectors.base import Samples
 from exporter.telemetry.metric_data import CONVENTIONS, GEN_AI_SCHEMA, Convention, metrics_data, points_of
 
@@ -30,12 +29,13 @@ def converted(samples: Samples) -> dict[str, Any]:
 
 def histogram_of(values: list[float], *, daemons: tuple[str, ...] = ("x",)) -> Samples:
     row = log_stream.TTFT
-    kept = PromHistogram(row.name, row.help, row.labels, buckets=row.buckets, registry=CollectorRegistry())
+    kept = Accumulators()
     for value in values:
         for daemon_name in daemons:
-            kept.labels(daemon=daemon_name, model="x").observe(value)
+            kept.distribution(row, daemon_name, "x").observe(value)
     samples = Samples()
-    samples.adopt(row, next(iter(kept.collect())))
+    for metric, family in kept.collect():
+        samples.adopt(metric, family)
     return samples
 
 
