@@ -15,7 +15,8 @@ from pathlib import Path
 from typing import Any, Final
 from urllib.parse import urlsplit
 
-from exporter.shared import bounded_file, host_header, live_token
+from exporter.shared import api_token, bounded_file, host_header, live_token, urls
+from exporter.shared.api_token import Secret
 from exporter.shared.live_token import LiveToken
 from exporter.shared.settings_table import (
     PREFIX,
@@ -41,26 +42,9 @@ _FOREIGN_PREFIXES: Final = ("DAEMONPULSE_TEST_", "DAEMONPULSE_ACTIONS_", "DAEMON
 """Variables that belong to other parts of the project."""
 
 _DAEMON_NAME: Final = re.compile(r"[A-Za-z0-9][A-Za-z0-9_.-]{0,62}")
-_TOKEN: Final = re.compile(r"sk-lm-[A-Za-z0-9]{8}:[A-Za-z0-9]{20}")
 _TAP_URL: Final = "http://127.0.0.1:9812"
 _MAX_TAG_CHARS: Final = 64
 """Half of what the splitter holds back of a stream, pipeline/output/families.py."""
-
-
-class Secret:
-    """A token that does not show itself in logs, errors or reprs."""
-
-    __slots__ = ("_value",)
-
-    def __init__(self, value: str) -> None:
-        self._value = value
-
-    def reveal(self) -> str:
-        """Return the text, for the one place that sends it."""
-        return self._value
-
-    def __repr__(self) -> str:
-        return "Secret(…)"
 
 
 @dataclass(frozen=True, slots=True)
@@ -79,7 +63,6 @@ class DaemonSettings:
     """The group that it belongs to: label of the exporter, selector of the actions API; "" for none."""
     prometheus_selector: str = ""
     """Picks its host in the Prometheus that the actions API reads free GPU memory from; "" for the common one."""
-
     token_file: Path | None = None
     """The file the token came from, if any."""
 
@@ -102,8 +85,7 @@ class DaemonSettings:
     @property
     def port(self) -> int:
         """The port of the URL, the scheme's own if it names none."""
-        parts = urlsplit(self.url)
-        return parts.port or (443 if parts.scheme == "https" else 80)
+        return urls.port_of(urlsplit(self.url))
 
 
 @dataclass(frozen=True, slots=True)
@@ -128,11 +110,11 @@ class ExporterSettings:
     live_token: LiveToken | None = None
     """Opens the text of running requests; None where `capture` is not full or no file is named."""
     allowed_hosts: tuple[str, ...] = ()
+    """Names besides the loopback ones that a Host header may carry while the listener is on loopback."""
     is_capture_given: bool = True
     """Whether `capture` was set; if not, OpenTelemetry's own variable decides what messages leave."""
     span_kind: str = "server"
     """Kind of a request's span: server, client or internal."""
-    """Names besides the loopback ones that a Host header may carry while the listener is on loopback."""
 
 
 SETTINGS: Final = (
@@ -325,10 +307,8 @@ def _site(value: str, key: str) -> str:
 def _token(value: str, key: str) -> Secret | None:
     if not value:
         return None
-    if not _TOKEN.fullmatch(value):
-        raise SettingsError(
-            key=key, value="(not shown)", fix="an API token looks like sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY"
-        )
+    if not api_token.PATTERN.fullmatch(value):
+        raise SettingsError(key=key, value="(not shown)", fix=f"an API token looks like {api_token.EXAMPLE}")
     return Secret(value)
 
 

@@ -3,7 +3,7 @@
 Each resource has its own module. Responses are JSON; errors are application/problem+json.
 """
 
-from typing import Any, Final
+from typing import Any
 from urllib.parse import urlsplit
 
 from fastapi import APIRouter, Request, Response
@@ -17,7 +17,7 @@ from actions.capacity.load_history import LoadHistory
 from actions.commands.fleet import Fleet
 from actions.commands.service import Service
 from actions.live.feeds import Feeds
-from exporter.shared import host_header
+from exporter.shared import host_header, urls
 
 
 class Api:
@@ -69,14 +69,11 @@ def targets(here: str, scheme: str, exporter_url: str | None) -> list[dict[str, 
         name = f"[{host}]" if ":" in host else host
         if host_header.is_loopback(host):
             name = host_header.name_of(here) or name
-        found.append((f"{name}:{there.port or _PORTS[there.scheme]}", there.scheme))
+        found.append((f"{name}:{urls.port_of(there)}", there.scheme))
     return [
         {"targets": [place], "labels": {"__scheme__": how, "__metrics_path__": "/metrics"}}
         for place, how in found
     ]
-
-
-_PORTS: Final = {"http": 80, "https": 443}
 
 
 def _open(service: Service, exporter_url: str | None) -> APIRouter:

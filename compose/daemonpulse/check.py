@@ -28,16 +28,11 @@ from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared.server import listen
 from exporter.shared.settings_table import SettingsError
 from exporter.shared.terminal import plain, say_json
+from exporter.telemetry import otel_env
 
 ANSWER_S: Final = 5.0
 FROZEN: Final = (
     "it accepts connections and does not answer: restart the daemon (lms daemon down && lms daemon up)"
-)
-OTLP_ENDPOINTS: Final = (
-    "OTEL_EXPORTER_OTLP_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_TRACES_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_LOGS_ENDPOINT",
-    "OTEL_EXPORTER_OTLP_METRICS_ENDPOINT",
 )
 INTERNAL_PORTS: Final = (41343, 52993, 16141, 39414, 22931)
 """Ports the internal API tries in turn. Source: lmstudio-js; see docs of the client's discovery."""
@@ -190,27 +185,22 @@ def check_home(daemon: DaemonSettings) -> list[Finding]:
 
 def check_otlp(environ: Mapping[str, str]) -> list[Finding]:
     """Try to connect to the OTLP receivers that the environment names."""
+
+    def finding(seen: str, fix: str = "") -> Finding:
+        return Finding("(exporter)", "OTLP receiver", not fix, seen, fix)
+
+    try:
+        otel_env.check(environ)
+    except SettingsError as error:
+        return [finding(str(error), f"correct {error.key}; the exporter does not start with it")]
     findings: list[Finding] = []
-    for key in OTLP_ENDPOINTS:
-        value = environ.get(key, "")
-        if not value:
-            continue
-        seen, fix = "", f"correct {key}, or start the receiver"
+    for key, host, port in otel_env.receivers(environ):
         try:
-            parts = urlsplit(value)
-            port = parts.port or (443 if parts.scheme == "https" else 80)
-            if parts.scheme not in {"http", "https"} or not parts.hostname:
-                seen, fix = (
-                    f"{value} is not a URL",
-                    f"write {key}=http://host:4318 (HTTP) or http://host:4317 (gRPC)",
-                )
-            else:
-                socket.create_connection((parts.hostname, port), timeout=ANSWER_S).close()
+            socket.create_connection((host, port), timeout=ANSWER_S).close()
         except (OSError, ValueError) as error:
-            seen = f"{value}: {error}"
-        findings.append(
-            Finding("(exporter)", "OTLP receiver", not seen, seen or f"{value} accepts", fix if seen else "")
-        )
+            findings.append(finding(f"{host}:{port}: {error}", f"correct {key}, or start the receiver"))
+        else:
+            findings.append(finding(f"{host}:{port} accepts"))
     return findings
 
 

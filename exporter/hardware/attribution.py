@@ -158,9 +158,8 @@ def _owners(on_gpu: set[int], instances: Sequence[Instance], tree: ProcessTree) 
     owners: dict[int, str] = {}
     for pid in own:
         claimant = _claimant(pid, claims, tree)
-        if (
-            claimant is not None and len(claims[claimant]) == 1
-        ):  # what several instances share cannot be split
+        # What several instances share cannot be split.
+        if claimant is not None and len(claims[claimant]) == 1:
             (owners[pid],) = claims[claimant]
     return owners
 

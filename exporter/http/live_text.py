@@ -14,7 +14,7 @@ from typing import Any, Final
 
 from exporter.collectors.client_metrics import Tap
 from exporter.pipeline.output.splitter import split
-from exporter.tap.transcript import Run, Text
+from exporter.tap.transcript import Run
 
 MAX_REQUESTS: Final = 16
 """Looked at at once; for another one the one whose last look is longest ago is dropped."""
@@ -25,7 +25,6 @@ UNWATCHED_S: Final = 10.0
 @dataclass(slots=True)
 class _Watched:
     text: str = ""
-    latest: Text | None = None
     looked_at_s: float = 0.0
     lock: asyncio.Lock = field(default_factory=asyncio.Lock)
 
@@ -50,7 +49,6 @@ class LiveTexts:
                 self._watched.pop((daemon, request), None)
                 return None
             watched.text += latest.text
-            watched.latest = latest
         return {
             "daemon": daemon,
             "request": request,

@@ -6,14 +6,9 @@ What to call and how often is decided by session.py, within the polling budget.
 from __future__ import annotations
 
 from collections import Counter
-from collections.abc import AsyncIterator, Mapping
-from typing import Any, TypeVar
+from collections.abc import Mapping
+from typing import Any
 
-import msgspec
-
-from exporter.llmster import lenient
-from exporter.llmster.errors import ProtocolViolation
-from exporter.llmster.lenient import UNDECODABLE
 from exporter.llmster.listing import Listing, read_each
 from exporter.llmster.load_config import LoadConfig, load_config_of, read_fields
 from exporter.llmster.state import (
@@ -27,9 +22,7 @@ from exporter.llmster.state import (
     ProcessingState,
 )
 from exporter.llmster.wire.channel import Channel
-from exporter.llmster.wire.connection import Connection, decode
-
-M = TypeVar("M", bound=msgspec.Struct)
+from exporter.llmster.wire.connection import Connection, decode, expected
 
 
 async def version(system: Connection, *, timeout_s: float | None = None) -> DaemonVersion:
@@ -47,25 +40,15 @@ async def downloaded_models(
 ) -> Listing[DownloadedModel]:
     """Call system.listDownloadedModels: models on disk, here and on LM Link peers."""
     raw = await system.call("listDownloadedModels", timeout_s=timeout_s)
-    try:
+    with expected("system.listDownloadedModels"):
         return read_each(raw, DownloadedModel, "model", unreadable)
-    except UNDECODABLE as error:
-        raise ProtocolViolation(
-            f"system.listDownloadedModels answered something unexpected: {error}"
-        ) from None
 
 
-async def loaded_instances(
-    namespace: Connection, *, unreadable: Counter[str], timeout_s: float | None = None
-) -> Listing[InstanceInfo]:
+async def loaded_instances(namespace: Connection, *, unreadable: Counter[str]) -> Listing[InstanceInfo]:
     """Call listLoaded of a model domain's namespace."""
-    raw = await namespace.call("listLoaded", timeout_s=timeout_s)
-    try:
+    raw = await namespace.call("listLoaded")
+    with expected(f"{namespace.name}.listLoaded"):
         return read_each(raw, InstanceInfo, "instance", unreadable)
-    except UNDECODABLE as error:
-        raise ProtocolViolation(
-            f"{namespace.name}.listLoaded answered something unexpected: {error}"
-        ) from None
 
 
 async def processing_state(namespace: Connection, instance_reference: str) -> ProcessingState:
@@ -82,12 +65,8 @@ async def config_fields(
     """Call getLoadConfig: every key of an instance's load configuration, which never changes."""
     parameter = {"specifier": _reference(instance_reference)}
     raw = await namespace.call("getLoadConfig", parameter, timeout_s=timeout_s)
-    try:
+    with expected(f"{namespace.name}.getLoadConfig"):
         return read_fields(raw)
-    except UNDECODABLE as error:
-        raise ProtocolViolation(
-            f"{namespace.name}.getLoadConfig answered something unexpected: {error}"
-        ) from None
 
 
 async def load_config(llm: Connection, instance: InstanceInfo, *, timeout_s: float) -> LoadConfig:
@@ -137,29 +116,13 @@ async def engines(
 ) -> Listing[Engine]:
     """Call runtime.listEngines: the inference engines that are installed."""
     raw = await runtime.call("listEngines", timeout_s=timeout_s)
-    try:
+    with expected("runtime.listEngines"):
         return read_each(raw, Engine, "engine", unreadable)
-    except UNDECODABLE as error:
-        raise ProtocolViolation(f"runtime.listEngines answered something unexpected: {error}") from None
 
 
 async def stream_logs(diagnostics: Connection) -> Channel:
     """Open diagnostics.streamLogs: all event types on one subscription, no history."""
     return await diagnostics.open_channel("streamLogs")
-
-
-async def messages(channel: Channel, shape: type[M], what: str, odd: Counter[str]) -> AsyncIterator[M]:
-    """Read a channel to its end; a message that cannot be read costs only itself, and is counted in `odd` as `what`.
-
-    So what the daemon works on can still be cancelled, and its end is seen.
-    """
-    async for raw in channel:
-        try:
-            message, _ = lenient.decode(raw, shape)
-        except UNDECODABLE:
-            odd[what] += 1
-        else:
-            yield message
 
 
 def _reference(instance_reference: str) -> dict[str, str]:

@@ -9,7 +9,6 @@ Source: frames 08, 09, 15, 22 and 30 in tests/fixtures/protocol.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -20,19 +19,17 @@ import msgspec
 from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
 from exporter.llmster.domains import BY_NAME, DOMAINS, Domain
-from exporter.llmster.errors import DaemonStalled, LlmsterError, ProtocolViolation
+from exporter.llmster.errors import LlmsterError
 from exporter.llmster.listing import Listing
+from exporter.llmster.long_calls import CANCEL_TIMEOUT_S, give_up, messages, until_ended
 from exporter.llmster.state import DownloadedModel, Estimate, InstanceInfo, ProcessingState
 from exporter.llmster.wire.channel import Channel
-from exporter.llmster.wire.connection import Connection
 
 Namespace = Literal["llm", "embedding"]
 """Of the domains whose models can be loaded here; domains.py has all of them."""
 
 UNLOAD_TIMEOUT_S: Final = 60.0
 """Assumed: freeing tens of gigabytes takes seconds, not minutes."""
-CANCEL_TIMEOUT_S: Final = 10.0
-"""Assumed: a load is given up between two layers, at once by a person's measure."""
 ESTIMATE_TIMEOUT_S: Final = 30.0
 """The daemon reads the model's header for it, from a disk that may sleep."""
 
@@ -158,29 +155,20 @@ class DaemonCommands:
         channel = await connection.open_channel(
             "loadModel", {**parameter, "loadConfigStack": request.stack()}
         )
-        reading = asyncio.create_task(_read_load(channel, on_progress, self.client.counts.unreadable))
-        cancelling = asyncio.create_task(cancel.wait())
+        following = _read_load(channel, on_progress, self.client.counts.unreadable)
         try:
             async with asyncio.timeout(timeout_s):
-                await asyncio.wait({reading, cancelling}, return_when=asyncio.FIRST_COMPLETED)
-                if not reading.done():
-                    await _cancel(connection, channel)
-                    await asyncio.wait({reading}, timeout=cancel_timeout_s)
-                    if not reading.done():
-                        raise DaemonStalled(
-                            f"{connection.name}.loadModel did not answer a cancel within {cancel_timeout_s:g} s"
-                        )
-                loaded = await reading
+                return await until_ended(
+                    connection,
+                    channel,
+                    following,
+                    f"{connection.name}.loadModel",
+                    cancel=cancel,
+                    cancel_timeout_s=cancel_timeout_s,
+                )
         except TimeoutError:
-            await _cancel(connection, channel)
+            await give_up(connection, channel)
             raise
-        finally:
-            cancelling.cancel()
-            reading.cancel()
-            channel.abandon()
-        if loaded is None and not cancel.is_set():
-            raise ProtocolViolation(f"{connection.name}.loadModel ended without saying how")
-        return loaded
 
     async def unload(self, instance: InstanceInfo) -> None:
         """Unload an instance, busy or not. Raises CallFailed when there is none of this identifier."""
@@ -199,19 +187,12 @@ def load_namespace_of(model: DownloadedModel) -> Namespace:
     return "embedding" if model.type == "embedding" else "llm"
 
 
-async def _cancel(connection: Connection, channel: Channel) -> None:
-    """Ask the daemon to give a load up. Source: the channel's client message in the official schema."""
-    channel.send({"type": "cancel"})
-    with contextlib.suppress(LlmsterError):
-        await connection.flush()
-
-
 async def _read_load(
     channel: Channel, on_progress: Callable[[float], None], odd: Counter[str]
 ) -> InstanceInfo | None:
     """Follow a loadModel channel to its end; None when it closes without a success that can be read."""
     loaded: InstanceInfo | None = None
-    async for message in calls.messages(channel, LoadMessage, "load", odd):
+    async for message in messages(channel, LoadMessage, "load", odd):
         match message.type:
             case "progress" if message.progress is not None:
                 on_progress(min(max(message.progress, 0.0), 1.0))

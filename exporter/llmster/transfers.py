@@ -9,25 +9,23 @@ against a released llmster.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from collections import Counter
-from collections.abc import Callable, Coroutine, Mapping
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import msgspec
 
 from exporter.llmster import calls
 from exporter.llmster.client import DaemonClient
-from exporter.llmster.errors import CallFailed, DaemonStalled, LlmsterError, ProtocolViolation
-from exporter.llmster.lenient import UNDECODABLE
+from exporter.llmster.errors import CallFailed
 from exporter.llmster.listing import Listing, T, read_each
+from exporter.llmster.long_calls import CANCEL_TIMEOUT_S, messages, until_ended
 from exporter.llmster.state import Engine
 from exporter.llmster.wire.channel import Channel
-from exporter.llmster.wire.connection import Connection, decode
+from exporter.llmster.wire.connection import Connection, decode, expected
 
 SEARCH_TIMEOUT_S: Final = 30.0
 """The daemon asks a hub on the internet."""
-CANCEL_TIMEOUT_S: Final = 10.0
 SEARCH_LIMIT: Final = 25
 """Most results of a search, by the schema."""
 
@@ -65,12 +63,6 @@ class FoundModel(msgspec.Struct, frozen=True):
     exact: bool | None = None
 
 
-class FoundModels(msgspec.Struct, frozen=True):
-    """Source: repository.searchModels."""
-
-    results: tuple[FoundModel, ...]
-
-
 class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
     """One file set of a model. Source: repository.getModelDownloadOptions."""
 
@@ -81,12 +73,6 @@ class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
     recommended: bool | None = None
 
 
-class DownloadOptions(msgspec.Struct, frozen=True):
-    """Source: repository.getModelDownloadOptions."""
-
-    results: tuple[DownloadOption, ...]
-
-
 class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
     """An engine that can be downloaded. Source: runtime.searchRuntimeExtensions."""
 
@@ -95,12 +81,6 @@ class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
     type: str | None = None
     local_versions: tuple[str, ...] | None = None
     """Those that are installed; None where it does not say."""
-
-
-class FoundEngines(msgspec.Struct, frozen=True):
-    """Source: runtime.searchRuntimeExtensions."""
-
-    extensions: tuple[EngineExtension, ...]
 
 
 class _Specifier(msgspec.Struct, frozen=True):
@@ -145,9 +125,15 @@ async def download_model(
     Raises LlmsterError.
     """
     connection = await client.connection("repository")
-    channel = await connection.open_channel("downloadModel", {"downloadIdentifier": identifier})
-    reading = _read(channel, on_progress, client.counts.unreadable)
-    done = await _until_done(connection, channel, reading, cancel, cancel_timeout_s)
+    done = await _until_done(
+        client,
+        connection,
+        "downloadModel",
+        {"downloadIdentifier": identifier},
+        on_progress,
+        cancel=cancel,
+        cancel_timeout_s=cancel_timeout_s,
+    )
     return (done.default_identifier or "") if done is not None else None
 
 
@@ -195,55 +181,47 @@ async def download_engine(
     Raises LlmsterError.
     """
     connection = await client.connection("runtime")
-    parameter: dict[str, Any] = {"name": name, "version": version, "updateSelections": True}
-    channel = await connection.open_channel("downloadRuntimeExtension", parameter)
-    reading = _read(channel, on_progress, client.counts.unreadable)
-    return await _until_done(connection, channel, reading, cancel, cancel_timeout_s) is not None
+    done = await _until_done(
+        client,
+        connection,
+        "downloadRuntimeExtension",
+        {"name": name, "version": version, "updateSelections": True},
+        on_progress,
+        cancel=cancel,
+        cancel_timeout_s=cancel_timeout_s,
+    )
+    return done is not None
 
 
 def _each(raw: msgspec.Raw | None, key: str, shape: type[T], what: str, odd: Counter[str]) -> Listing[T]:
     """Read the list that is a member of an answer. Raises ProtocolViolation when there is none."""
-    try:
+    with expected(what):
         members = msgspec.json.decode(raw if raw is not None else b"null", type=dict[str, msgspec.Raw])
         return read_each(members.get(key), shape, what.rpartition(".")[2], odd)
-    except UNDECODABLE as error:
-        raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
 
 
 async def _until_done(
+    client: DaemonClient,
     connection: Connection,
-    channel: Channel,
-    following: Coroutine[Any, Any, DownloadMessage | None],
+    endpoint: str,
+    parameter: Mapping[str, Any],
+    on_progress: Callable[[Progress], None],
+    *,
     cancel: asyncio.Event,
     cancel_timeout_s: float,
 ) -> DownloadMessage | None:
-    """Follow a download to its end; None when it was cancelled. An error after a cancel confirms it."""
-    reading = asyncio.create_task(following)
-    cancelling = asyncio.create_task(cancel.wait())
+    """Start a download and follow it to its end; None when it was cancelled. An error after a cancel confirms it."""
+    channel = await connection.open_channel(endpoint, parameter)
+    following = _read(channel, on_progress, client.counts.unreadable)
+    what = f"{connection.name}.{endpoint}"
     try:
-        await asyncio.wait({reading, cancelling}, return_when=asyncio.FIRST_COMPLETED)
-        if not reading.done():
-            channel.send({"type": "cancel"})
-            with contextlib.suppress(LlmsterError):
-                await connection.flush()
-            await asyncio.wait({reading}, timeout=cancel_timeout_s)
-            if not reading.done():
-                raise DaemonStalled(
-                    f"{connection.name} did not answer a cancel within {cancel_timeout_s:g} s"
-                )
-        try:
-            done = await reading
-        except CallFailed:
-            if cancel.is_set():
-                return None
-            raise
-    finally:
-        cancelling.cancel()
-        reading.cancel()
-        channel.abandon()
-    if done is None and not cancel.is_set():
-        raise ProtocolViolation(f"{connection.name}: a download ended without saying how")
-    return done
+        return await until_ended(
+            connection, channel, following, what, cancel=cancel, cancel_timeout_s=cancel_timeout_s
+        )
+    except CallFailed:
+        if cancel.is_set():
+            return None
+        raise
 
 
 async def _read(
@@ -251,7 +229,7 @@ async def _read(
 ) -> DownloadMessage | None:
     """Follow a download to its end; None when its channel closes without a success that can be read."""
     done: DownloadMessage | None = None
-    async for message in calls.messages(channel, DownloadMessage, "download", odd):
+    async for message in messages(channel, DownloadMessage, "download", odd):
         if message.type == "downloadProgress" and message.update is not None:
             on_progress(message.update)
         elif message.type == "success":

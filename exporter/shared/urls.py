@@ -5,7 +5,7 @@ urlsplit() accepts nearly anything and drops line breaks and tabs; such a URL wo
 
 from __future__ import annotations
 
-from urllib.parse import urlsplit
+from urllib.parse import SplitResult, urlsplit
 
 
 def is_http(text: str) -> bool:
@@ -25,3 +25,8 @@ def is_base(text: str) -> bool:
     refused: the host of http://user:1/2@host is "user" and the password a path.
     """
     return is_http(text) and not any(sign in text for sign in "@?#") and text.count("//") == 1
+
+
+def port_of(parts: SplitResult) -> int:
+    """Return the port of a URL, the scheme's own if it names none."""
+    return parts.port or (443 if parts.scheme in {"https", "wss"} else 80)

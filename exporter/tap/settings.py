@@ -11,7 +11,7 @@ from typing import Final
 from urllib.parse import urlsplit
 
 from exporter import settings as shared
-from exporter.shared import bounded_file
+from exporter.shared import bounded_file, urls
 from exporter.shared.live_token import LiveToken
 from exporter.shared.settings_table import (
     Setting,
@@ -85,7 +85,7 @@ def load(flags: Mapping[str, str | None], environ: Mapping[str, str] | None = No
     upstream, key = raw("upstream")
     upstream = base_url(upstream or common.daemons[0].url, key, example="http://127.0.0.1:1234")
     parts = urlsplit(upstream)
-    upstream_port = parts.port or (443 if parts.scheme == "https" else 80)
+    upstream_port = urls.port_of(parts)
     if (host, port) == (parts.hostname, upstream_port):
         fix = "this is the daemon's own address; let the tap listen on another port"
         raise SettingsError(key=raw("listen")[1], value=f"{host}:{port}", fix=fix)

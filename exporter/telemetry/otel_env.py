@@ -5,8 +5,9 @@ from __future__ import annotations
 import importlib.util
 import os
 import re
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
 from typing import Final
+from urllib.parse import urlsplit
 
 from exporter.shared import urls
 from exporter.shared.settings_table import SettingsError, choice, existing_file
@@ -101,8 +102,21 @@ def is_endpoint(text: str, protocol: str) -> bool:
     return urls.is_http(text) or (protocol == "grpc" and "/" not in text and urls.is_http(f"http://{text}"))
 
 
+def receivers(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, str, int]]:
+    """Give each receiver that is named: its variable, its host and its port. To be checked by check() before."""
+    for part in _PARTS if not _is_disabled(environ) else ():
+        endpoint = environ.get(key := f"{_OTLP}{part}ENDPOINT", "")
+        if endpoint:
+            parts = urlsplit(endpoint if "//" in endpoint else f"http://{endpoint}")
+            yield key, parts.hostname or "", urls.port_of(parts)
+
+
+def _is_disabled(environ: Mapping[str, str]) -> bool:
+    return environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
+
+
 def wanted(signal: str, environ: Mapping[str, str] = os.environ) -> tuple[bool, str]:
-    """Return whether a signal (TRACES or LOGS) has a receiver, and its protocol.
+    """Return whether a signal (TRACES, LOGS or METRICS) has a receiver, and its protocol.
 
     Source: OpenTelemetry's environment variable specification.
     """

@@ -23,7 +23,8 @@ from actions.store.database import Storage
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.hardware.errors import DriverUnavailable
 from exporter.hardware.gpus import GpuReading
-from exporter.settings import DaemonSettings, Secret
+from exporter.settings import DaemonSettings
+from exporter.shared.api_token import Secret
 from llmster_sim.server import SimConfig, Simulator
 
 QUICK = Timeouts(

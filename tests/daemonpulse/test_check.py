@@ -16,6 +16,7 @@ from daemonpulse import check
 from daemonpulse.finding import Finding
 from exporter import settings as exporter_settings
 from exporter.settings import ExporterSettings
+from exporter.shared.api_token import Secret
 from llmster_sim.server import SimConfig, Simulator
 
 
@@ -156,7 +157,7 @@ async def test_an_unknown_host_is_told(monkeypatch: pytest.MonkeyPatch) -> None:
 
 async def test_a_token_that_is_not_needed_is_told() -> None:
     async with Simulator(SimConfig(scenario="idle")) as sim:
-        token = exporter_settings.Secret("sk-lm-Ab3dE6gH:0123456789abcdefghij")
+        token = Secret("sk-lm-Ab3dE6gH:0123456789abcdefghij")
         findings = await found(sim.url, token=token)
     assert "lets in clients without a token" in findings["token needed"].seen
 
@@ -177,9 +178,16 @@ def test_an_otlp_receiver_that_is_not_there_is_told() -> None:
         good = f"http://127.0.0.1:{port}"
         [works] = check.check_otlp({"OTEL_EXPORTER_OTLP_ENDPOINT": good})
     [gone] = check.check_otlp({"OTEL_EXPORTER_OTLP_ENDPOINT": good})
+    with answering(200, b"") as port:
+        named = {"OTEL_EXPORTER_OTLP_ENDPOINT": f"127.0.0.1:{port}"}
+        [grpc] = check.check_otlp(named | {"OTEL_EXPORTER_OTLP_PROTOCOL": "grpc"})
+        assert check.check_otlp(named | {"OTEL_SDK_DISABLED": "true"}) == []
     [odd] = check.check_otlp({"OTEL_EXPORTER_OTLP_TRACES_ENDPOINT": "collector:4317"})
+    [secret] = check.check_otlp({"OTEL_EXPORTER_OTLP_ENDPOINT": "http://user:hunter2@collector:4318"})
     assert works.works
+    assert grpc.works
     assert not gone.works
     assert not odd.works
-    assert "is not a URL" in odd.seen
+    assert "write http://host:4318" in odd.seen
+    assert "hunter2" not in secret.seen + secret.fix
     assert check.check_otlp({}) == []

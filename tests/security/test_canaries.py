@@ -20,8 +20,8 @@ from actions.mcp.upstream.spec import Http, Stdio
 from exporter import settings
 from exporter.catalogue import log_stream as m
 from exporter.llmster.client import DaemonClient
-from exporter.settings import Secret
 from exporter.shared import logs, web_config
+from exporter.shared.api_token import Secret
 from llmster_sim.server import SimConfig, Simulator
 from tests.actions.mcp.conftest import TOOLBOX
 from tests.otlp_sink import Received, otlp_sink

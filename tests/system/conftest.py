@@ -15,7 +15,8 @@ from prometheus_client.parser import text_string_to_metric_families
 from exporter import app
 from exporter.hardware.gpus import GpuSource
 from exporter.hardware.host import HostSource
-from exporter.settings import DaemonSettings, ExporterSettings, Secret
+from exporter.settings import DaemonSettings, ExporterSettings
+from exporter.shared.api_token import Secret
 from exporter.shared.live_token import LiveToken
 from tests.hosts import Gpus, Host
 

@@ -70,12 +70,10 @@ _NO_INSTANCE: Final = 0xFFFF_FFFF
 """gpuInstanceId of a process on a GPU without MIG."""
 
 
-def observe(
-    capabilities: Capabilities, *, host_memory: Callable[[], Memory | None], pcie_throughput: bool
-) -> Device:
+def observe(capabilities: Capabilities, *, host_memory: Callable[[], Memory | None]) -> Device:
     """Ask one GPU everything that changes. Raises NVMLError when the GPU is lost or the session is over.
 
-    `pcie_throughput` costs 20 ms for each direction: NVML counts for that long before it answers.
+    PCIe throughput costs 20 ms for each direction: NVML counts for that long before it answers.
     """
     handle = capabilities.handle
     uuid_of(handle)  # raises for a GPU that has stopped to work, with whatever error it has for everything
@@ -110,7 +108,7 @@ def observe(
         clocks_max_hertz=capabilities.clocks_max_hertz,
         throttle_reasons=_throttle_reasons(handle),
         fan_ratios=_fan_ratios(handle, capabilities.fans),
-        pcie=_pcie(capabilities, throughput=pcie_throughput),
+        pcie=_pcie(capabilities),
         ecc_errors={
             (kind, location): count
             for kind, location in capabilities.ecc_counters
@@ -170,13 +168,9 @@ def _fan_ratios(handle: Handle, fans: int) -> dict[int, float]:
     return {fan: ratio for fan, speed in speeds.items() if (ratio := _ratio(speed, most=2.0)) is not None}
 
 
-def _pcie(capabilities: Capabilities, *, throughput: bool) -> PcieLink:
-    sent = received = None
-    if throughput:
-        sent = ask(pynvml.nvmlDeviceGetPcieThroughput, capabilities.handle, pynvml.NVML_PCIE_UTIL_TX_BYTES)
-        received = ask(
-            pynvml.nvmlDeviceGetPcieThroughput, capabilities.handle, pynvml.NVML_PCIE_UTIL_RX_BYTES
-        )
+def _pcie(capabilities: Capabilities) -> PcieLink:
+    sent = ask(pynvml.nvmlDeviceGetPcieThroughput, capabilities.handle, pynvml.NVML_PCIE_UTIL_TX_BYTES)
+    received = ask(pynvml.nvmlDeviceGetPcieThroughput, capabilities.handle, pynvml.NVML_PCIE_UTIL_RX_BYTES)
     return PcieLink(
         generation=whole(
             ask(pynvml.nvmlDeviceGetCurrPcieLinkGeneration, capabilities.handle), MAX_PCIE_GENERATION

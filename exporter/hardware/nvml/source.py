@@ -56,12 +56,10 @@ class NvmlSource:
         self,
         *,
         host_memory: Callable[[], Memory | None] = memory_shared_with_host,
-        pcie_throughput: bool = True,
         clock: Callable[[], float] = time.monotonic,
         xids: XidWatcher | None = None,
     ) -> None:
         self._host_memory = host_memory
-        self._pcie_throughput = pcie_throughput
         self._clock = clock
         self._xids = xids or XidWatcher()
         self._gpm = GpmSampler(clock=clock)
@@ -108,7 +106,7 @@ class NvmlSource:
         if isinstance(gpu, Device):
             return gpu
         try:
-            device = observe(gpu, host_memory=self._host_memory, pcie_throughput=self._pcie_throughput)
+            device = observe(gpu, host_memory=self._host_memory)
             return replace(device, activity_ratios=self._gpm.read(gpu.index, gpu.handle))
         except pynvml.NVMLError as error:
             if error.value in SESSION_OVER:

@@ -10,7 +10,7 @@ import contextlib
 import logging
 import time
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
 from typing import Final, TypeVar
 
@@ -361,8 +361,15 @@ class Connection:
 
 def decode(raw: msgspec.Raw | None, shape: type[T], what: str) -> T:
     """Read a raw result as `shape`, an odd optional field as not sent. Raises ProtocolViolation naming `what`."""
-    try:
+    with expected(what):
         return lenient.decode(raw if raw is not None else b"null", shape)[0]
+
+
+@contextlib.contextmanager
+def expected(what: str) -> Iterator[None]:
+    """Make what cannot be decoded a ProtocolViolation that names `what`."""
+    try:
+        yield
     except UNDECODABLE as error:
         raise ProtocolViolation(f"{what} answered something unexpected: {error}") from None
 

@@ -8,7 +8,6 @@ Source: the wire framework of lmstudio-js (envelope schemas) and frames recorded
 
 from __future__ import annotations
 
-import re
 import secrets
 from dataclasses import dataclass
 from typing import Any, Final
@@ -17,9 +16,7 @@ import msgspec
 
 from exporter.llmster import lenient
 from exporter.llmster.lenient import UNDECODABLE
-
-API_TOKEN_PATTERN: Final = re.compile(r"sk-lm-([A-Za-z0-9]{8}):([A-Za-z0-9]{20})")
-"""Form of an API token: group 1 is sent as clientIdentifier, group 2 as clientPasskey."""
+from exporter.shared import api_token
 
 KEEP_ALIVE_FRAME: Final = '{"type":"keepAlive"}'
 
@@ -53,9 +50,9 @@ class Identity:
     @classmethod
     def from_token(cls, token: str) -> Identity:
         """Split an API token. Raises ValueError, without showing the token, if its form is wrong."""
-        match = API_TOKEN_PATTERN.fullmatch(token)
+        match = api_token.PATTERN.fullmatch(token)
         if match is None:
-            raise ValueError("the API token does not have the form sk-lm-XXXXXXXX:YYYYYYYYYYYYYYYYYYYY")
+            raise ValueError(f"the API token does not have the form {api_token.EXAMPLE}")
         return cls(match[1], match[2])
 
 

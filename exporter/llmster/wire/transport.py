@@ -20,6 +20,7 @@ from websockets.asyncio.client import ClientConnection, connect
 from websockets.exceptions import InvalidStatus, WebSocketException
 
 from exporter.llmster.errors import DaemonStalled, DaemonUnreachable, NotLlmster, TlsFailed, UpgradeRefused
+from exporter.shared import urls
 
 MAX_FRAME_BYTES: Final = 256 * 1024 * 1024
 """Largest frame accepted. Log outputs are unbounded and 5 MB were seen; the library's default of 1 MiB would turn one
@@ -85,7 +86,7 @@ async def open_websocket(
 
 async def _connect_tcp(url: str, limit_s: float) -> socket.socket:
     parts = urlsplit(url)
-    host, port = parts.hostname or "", parts.port or (443 if parts.scheme == "wss" else 80)
+    host, port = parts.hostname or "", urls.port_of(parts)
     place = f"{host}:{port}"
     loop = asyncio.get_running_loop()
     try:

@@ -171,9 +171,8 @@ class MessageReader:
             self._at = _At.TUNNEL
         elif follows is Body.NONE:
             self._end()
-        elif (
-            coding.rpartition(",")[2].strip() == "chunked"
-        ):  # with a length beside it, chunks win: RFC 9112, 6.3
+        elif coding.rpartition(",")[2].strip() == "chunked":
+            # With a length beside it, chunks win: RFC 9112, 6.3.
             self._at = _At.CHUNK_SIZE
         elif length and not coding:
             self._left = _length(length)
