@@ -1,4 +1,4 @@
-"""Routes that act on models: pre-flight, load, eject, eject-all, download, probe.
+"""Routes that act on models: pre-flight, fit, load, eject, eject-all, download, probe.
 
 Annotations are evaluated here, not postponed: FastAPI reads them.
 """

@@ -18,7 +18,7 @@ from actions.store.audit import Entry
 from actions.store.desired_state import DesiredState
 from actions.store.operations import Operation
 from exporter.llmster.client import Health
-from exporter.llmster.state import DownloadedModel, LoadedInstance, Snapshot
+from exporter.llmster.state import DaemonProcess, DownloadedModel, LoadedInstance, Snapshot
 
 
 class ProblemResponse(BaseModel):
@@ -54,9 +54,16 @@ class DaemonResponse(BaseModel):
             state=health.state.value,
             problem=str(health.problem) if health.problem is not None else None,
             version=snapshot.version.version if snapshot is not None else None,
-            kind=None if snapshot is None else "daemon" if snapshot.process.is_daemon else "app",
+            kind=_kind(snapshot.process) if snapshot is not None else None,
             instances=len(snapshot.instances) if snapshot is not None else None,
         )
+
+
+def _kind(process: DaemonProcess) -> Literal["daemon", "app"] | None:
+    """Tell llmster from the desktop app; None where it does not say."""
+    if process.is_daemon is None:
+        return None
+    return "daemon" if process.is_daemon else "app"
 
 
 class DaemonsResponse(BaseModel):
@@ -141,7 +148,7 @@ class InstanceResponse(BaseModel):
             running=one.running,
             waiting=one.waiting,
             context_length=one.info.context_length,
-            parallel=config.parallel if config is not None else None,
+            parallel=one.parallel,
             gpu_offload=config.gpu_offload_ratio if config is not None else None,
             ttl_seconds=one.info.ttl_ms / 1000 if one.info.ttl_ms is not None else None,
             ttl_remaining_seconds=round(left_ms / 1000, 3) if left_ms is not None else None,

@@ -128,7 +128,7 @@ def audit_archive(*, older_than: int, archive: Path, **flags: str | None) -> Non
     \b
     Example:  daemonpulse actions audit archive --older-than 90d --to audit-2026.jsonl.gz
     """  # noqa: D301 - click wants a real backspace
-    from actions.domain.actor import Actor, Scope
+    from actions.domain.actor import CLI
     from actions.store.audit import Audit
     from actions.store.audit_archive import prune
     from actions.store.chain import AuditBroken
@@ -142,7 +142,7 @@ def audit_archive(*, older_than: int, archive: Path, **flags: str | None) -> Non
             before_ms=now_ms - older_than * 1000,
             now_ms=now_ms,
             archive=archive,
-            actor=Actor("cli", Scope.ADMIN),
+            actor=CLI,
         )
 
     try:

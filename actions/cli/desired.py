@@ -11,7 +11,7 @@ from actions.cli.client import verb_flags
 from actions.cli.connection import Api
 from actions.cli.fleet import exit_of_group, why_failed
 from actions.cli.load_flags import plan_flags
-from actions.cli.status import table
+from actions.cli.output import table
 from exporter.shared.durations import Duration
 from exporter.shared.terminal import fail, say, say_json
 

@@ -8,7 +8,7 @@ import click
 
 from actions.cli.client import verb_flags
 from actions.cli.connection import Api
-from actions.cli.status import table
+from actions.cli.output import show, table
 from exporter.shared.terminal import say, say_json
 
 _COLUMNS = ("ENGINE", "VERSION", "DAEMON", "FORMATS", "SELECTED FOR")
@@ -66,7 +66,7 @@ def engines_select(*, api: Api, as_json: bool, **parameters: Any) -> None:
     """  # noqa: D301 - as above
     operation = api.command("engines/select", parameters)
     chosen = f"{parameters['engine']} {parameters['version']} selected for {parameters['model_format']}"
-    say_json(operation) if as_json else say(chosen)
+    show(operation, chosen, as_json=as_json)
 
 
 @engines.command("update")
@@ -85,6 +85,4 @@ def engines_update(*, api: Api, as_json: bool, **parameters: Any) -> None:
     operation = api.command("engines/update", parameters, bar=not as_json)
     formats = operation["result"]["selected_for"]
     words = f", selected for {', '.join(formats)}" if formats else ""
-    say_json(operation) if as_json else say(
-        f"{parameters['engine']} {parameters['version']} installed{words}"
-    )
+    show(operation, f"{parameters['engine']} {parameters['version']} installed{words}", as_json=as_json)

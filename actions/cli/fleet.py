@@ -12,7 +12,7 @@ from actions.cli import completion
 from actions.cli.client import client_flags, verb_flags
 from actions.cli.connection import PARTLY, Api, Refused
 from actions.cli.load_flags import plan_flags
-from actions.cli.status import table
+from actions.cli.output import show, table
 from exporter.shared.terminal import fail, say, say_json
 
 
@@ -104,7 +104,7 @@ def fleet_remove(*, api: Api, as_json: bool, name: str) -> None:
     Example:  daemonpulse actions fleet remove chat
     """  # noqa: D301 - as above
     answer = api.ask("POST", "/v1/fleet/desired", {"name": name, "at_least": 0})
-    say_json(answer) if as_json else say(f"{name} removed")
+    show(answer, f"{name} removed", as_json=as_json)
 
 
 _COLUMNS = ("GROUP", "MODEL", "AT LEAST", "SERVING", "MISSING", "WAVE", "DAEMONS")

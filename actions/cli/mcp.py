@@ -12,6 +12,7 @@ import click
 
 from actions.cli.client import client_flags
 from actions.cli.connection import Api
+from actions.cli.output import show
 from exporter.shared.terminal import say, say_json
 
 
@@ -156,7 +157,7 @@ def gate(
     words = f"{answer['server']}/{answer['tool']}: {answer['decision']}"
     if decision == "policy":
         words += f", by {answer['rule']}"
-    say_json(answer) if as_json else say(words)
+    show(answer, words, as_json=as_json)
 
 
 def _adopt(api: Api, *, as_json: bool, dry_run: bool, undo: bool) -> None:
@@ -183,7 +184,7 @@ def _settle(verb: str, api: Api, *, as_json: bool, approval_id: str, always: boo
     path = f"/v1/mcp/approvals/{quote(approval_id, safe='')}/{verb}"
     answer = api.ask("POST", path, {"always": str(always).lower()})
     words = f"{answer['id']} {answer['state']}: {answer['server']}/{answer['tool']}"
-    say_json(answer) if as_json else say(words)
+    show(answer, words, as_json=as_json)
 
 
 def _print_servers(answer: Any) -> None:

@@ -13,10 +13,8 @@ from actions.cli.client import verb_flags
 from actions.cli.connection import Api, Refused
 from actions.cli.fleet import run_group
 from actions.cli.load_flags import plan_flags
-from actions.cli.status import age_of
+from actions.cli.output import age_of, gib, show
 from exporter.shared.terminal import fail, plain, say, say_json
-
-_GIB: Final = 1024**3
 
 
 def _replace_flag(command: Callable[..., Any]) -> Callable[..., Any]:
@@ -41,7 +39,7 @@ def load(*, api: Api, as_json: bool, **parameters: Any) -> None:
     if api.is_group:
         run_group(api, "load", parameters, _loaded, as_json=as_json)
     operation = api.command("models/load", parameters, bar=not as_json)
-    _print(operation, as_json, _loaded(operation))
+    show(operation, _loaded(operation), as_json=as_json)
 
 
 @click.command()
@@ -76,7 +74,7 @@ def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
         if not click.confirm(f"{plain(asked)} End them?", err=True):
             fail("nothing was ejected", 1)
         operation = api.command("models/eject", parameters | {"force": True})
-    _print(operation, as_json, _ejected(operation))
+    show(operation, _ejected(operation), as_json=as_json)
 
 
 @click.command("eject-all")
@@ -92,7 +90,7 @@ def eject_all(*, api: Api, as_json: bool, **parameters: Any) -> None:
     if api.is_group:
         run_group(api, "eject-all", parameters, _all_ejected, as_json=as_json)
     operation = api.command("models/eject-all", parameters)
-    _print(operation, as_json, _all_ejected(operation))
+    show(operation, _all_ejected(operation), as_json=as_json)
 
 
 @click.command()
@@ -154,12 +152,12 @@ def download(
     """  # noqa: D301 - as above
     if cancel:
         ended = _cancel_download(api, api.daemon(), parameters["model"])
-        _print(ended, as_json, f"{parameters['model']}: {ended['state']}")
+        show(ended, f"{parameters['model']}: {ended['state']}", as_json=as_json)
         return
     if api.is_group:
         run_group(api, "download", parameters, _downloaded, as_json=as_json)
     operation = api.command("models/download", parameters, bar=not as_json)
-    _print(operation, as_json, _downloaded(operation))
+    show(operation, _downloaded(operation), as_json=as_json)
 
 
 @click.command()
@@ -179,7 +177,7 @@ def probe(*, api: Api, as_json: bool, **parameters: Any) -> None:
     if api.is_group:
         run_group(api, "probe", parameters, _probed, as_json=as_json)
     operation = api.command("probe", parameters, bar=not as_json)
-    _print(operation, as_json, _probed(operation))
+    show(operation, _probed(operation), as_json=as_json)
 
 
 def _loaded(operation: Any) -> str:
@@ -230,25 +228,21 @@ def _cancel_download(api: Api, daemon: str, model: str) -> Any:
 MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, fit, download, probe)
 
 
-def _print(operation: Any, as_json: bool, words: str) -> None:  # noqa: FBT001 - a click flag
-    say_json(operation) if as_json else say(words)
-
-
 def _print_preflight(answer: Any) -> None:
     say(f"{answer['verdict'].replace('_', ' ')}: {'; '.join(answer['reasons']) or 'with room to spare'}")
     if answer["estimate"] is not None:
         learned = answer["learned"]
         ratio = f" x {learned['ratio']:.2f} learned from {learned['samples']} loads" if learned else ""
-        estimate = answer["estimate"]["vram_bytes"] / _GIB
-        say(f"  needs {answer['needed_bytes'] / _GIB:.2f} GiB ({estimate:.2f} GiB estimated{ratio})")
+        estimate = gib(answer["estimate"]["vram_bytes"])
+        say(f"  needs {gib(answer['needed_bytes'])} ({estimate} estimated{ratio})")
     for gpu in answer["gpus"]:
-        free = f"{gpu['free_bytes'] / _GIB:.2f} of {gpu['total_bytes'] / _GIB:.2f} GiB free"
+        free = f"{gib(gpu['free_bytes'], gpu['total_bytes'])} free"
         age = age_of(answer["memory_age_seconds"])
-        say(f"  GPU {gpu['index']}: {free}{age}, {gpu['needed_bytes'] / _GIB:.2f} needed")
+        say(f"  GPU {gpu['index']}: {free}{age}, {gib(gpu['needed_bytes'])} needed")
     for holder in answer["holders"]:
         who = holder["instance_id"] or holder["process"] or "unknown"
         pid = f", pid {holder['pid']}" if holder["pid"] is not None else ""
-        say(f"    GPU {holder['gpu']}: {who}{pid} holds {holder['memory_bytes'] / _GIB:.2f} GiB")
+        say(f"    GPU {holder['gpu']}: {who}{pid} holds {gib(holder['memory_bytes'])}")
 
 
 def _print_fit(answer: Any) -> None:
@@ -273,10 +267,7 @@ def _print_fit(answer: Any) -> None:
 
 def _print_needs(one: Any, answer: Any) -> None:
     age = age_of(answer["memory_age_seconds"])
-    say(f"  needs {one['needed_bytes'] / _GIB:.2f} GiB ({one['estimate_bytes'] / _GIB:.2f} GiB estimated)")
+    say(f"  needs {gib(one['needed_bytes'])} ({gib(one['estimate_bytes'])} estimated)")
     for gpu in one["gpus"]:
-        freed = f" + {gpu['freed_bytes'] / _GIB:.2f} freed" if gpu["freed_bytes"] else ""
-        say(
-            f"  GPU {gpu['index']}: {gpu['needed_bytes'] / _GIB:.2f} of "
-            f"{gpu['free_bytes'] / _GIB:.2f} GiB free{age}{freed}"
-        )
+        freed = f" + {gib(gpu['freed_bytes'])} freed" if gpu["freed_bytes"] else ""
+        say(f"  GPU {gpu['index']}: {gib(gpu['needed_bytes'], gpu['free_bytes'])} free{age}{freed}")

@@ -9,9 +9,9 @@ import click
 
 from actions.cli.client import client_flags, verb_flags
 from actions.cli.connection import Api, Refused
+from actions.cli.output import age_of, gib, show, table
 from exporter.shared.terminal import fail, local_time, say, say_json
 
-_GIB: Final = 1024**3
 _PS: Final = ("INSTANCE", "DAEMON", "STATE", "RUN", "WAIT", "CONTEXT", "PARALLEL", "TTL LEFT", "VRAM")
 _MODELS: Final = ("MODEL", "DAEMON", "TYPE", "SIZE", "PARAMS", "QUANT", "MAX CONTEXT", "LOADED")
 
@@ -69,7 +69,7 @@ def models(*, api: Api, as_json: bool) -> None:
                 one["model"],
                 answer["daemon"],
                 one["type"],
-                f"{one['size_bytes'] / _GIB:.2f} GiB" if one["size_bytes"] is not None else None,
+                gib(one["size_bytes"]) if one["size_bytes"] is not None else None,
                 one["params"],
                 one["quantization"],
                 one["max_context_length"],
@@ -119,17 +119,8 @@ def cancel(*, api: Api, as_json: bool, operation_id: str) -> None:
     Example:  daemonpulse actions cancel 3f2a9c0d1b
     """  # noqa: D301 - as above
     answer = api.ask("POST", f"/v1/operations/{quote(operation_id, safe='')}/cancel", {})
-    say_json(answer) if as_json else say(
-        f"{answer['id']} {answer['state']}: {answer['action']} {answer['subject']}"
-    )
-
-
-def table(head: tuple[str, ...], rows: list[tuple[Any, ...]]) -> None:
-    """Print a table with aligned columns; None is a dash."""
-    cells = [head, *([("-" if value is None else str(value)) for value in row] for row in rows)]
-    widths = [max(len(row[column]) for row in cells) for column in range(len(head))]
-    for row in cells:
-        say("  ".join(text.ljust(width) for text, width in zip(row, widths, strict=True)).rstrip())
+    words = f"{answer['id']} {answer['state']}: {answer['action']} {answer['subject']}"
+    show(answer, words, as_json=as_json)
 
 
 def _looked_at(api: Api, name: str) -> dict[str, Any]:
@@ -155,20 +146,15 @@ def _print_memory(daemon: str, memory: dict[str, Any], problem: str | None) -> N
     own = set(memory["instances"])
     for gpu in memory["gpus"]:
         others = ", ".join(
-            f"{holder['process'] or 'others'}{_pid(holder)} {holder['memory_bytes'] / _GIB:.2f} GiB"
+            f"{holder['process'] or 'others'}{_pid(holder)} {gib(holder['memory_bytes'])}"
             for holder in memory["holders"]
             if holder["gpu"] == gpu["index"] and holder["instance_id"] not in own
         )
-        free, total = gpu["free_bytes"] / _GIB, gpu["total_bytes"] / _GIB
         say(
-            f"{daemon} GPU {gpu['index']}: {free:.2f} of {total:.2f} GiB free{age_of(memory['age_seconds'])}"
+            f"{daemon} GPU {gpu['index']}: {gib(gpu['free_bytes'], gpu['total_bytes'])} free"
+            + age_of(memory["age_seconds"])
             + (f"; {others}" if others else "")
         )
-
-
-def age_of(seconds: float | None) -> str:
-    """Say how old a reading of memory is, where it was not read now."""
-    return f", {seconds:.0f} s ago" if seconds else ""
 
 
 def _pid(holder: dict[str, Any]) -> str:
@@ -176,7 +162,7 @@ def _pid(holder: dict[str, Any]) -> str:
 
 
 def _by_gpu(held: dict[str, int]) -> str | None:
-    return ", ".join(f"GPU {gpu}: {size / _GIB:.2f} GiB" for gpu, size in sorted(held.items())) or None
+    return ", ".join(f"GPU {gpu}: {gib(size)}" for gpu, size in sorted(held.items())) or None
 
 
 def _left(seconds: float | None, *, has_ttl: bool) -> str | None:

@@ -38,7 +38,7 @@ def token_new(*, scope: str, name: str, expires: int | None, as_json: bool, **fl
     Example:  daemonpulse actions token new --name me --scope operate --expires 90d
     """  # noqa: D301 - click wants a real backspace
     from actions.auth.tokens import TokenStore
-    from actions.domain.actor import Actor, Scope
+    from actions.domain.actor import CLI, Scope
     from actions.store.audit import Audit
 
     if not re.fullmatch(r"[A-Za-z0-9][A-Za-z0-9_.@-]{0,62}", name):
@@ -51,8 +51,7 @@ def token_new(*, scope: str, name: str, expires: int | None, as_json: bool, **fl
         def work(db: Any) -> tuple[Token, str]:
             made, text = tokens.add(db, name=name, scope=Scope(scope), expires_ms=expires_ms)
             detail = {"name": name, "scope": scope, "expires_ms": expires_ms}
-            cli = Actor("cli", Scope.ADMIN)
-            audit.append(db, "event", actor=cli, action="token-new", subject=made.id, detail=detail)
+            audit.append(db, "event", actor=CLI, action="token-new", subject=made.id, detail=detail)
             return made, text
 
         return await storage.write(work)
@@ -106,7 +105,7 @@ def token_revoke(*, id_or_name: str, as_json: bool, **flags: str | None) -> None
     Example:  daemonpulse actions token revoke grafana
     """  # noqa: D301 - click wants a real backspace
     from actions.auth.tokens import NoSuchToken, TokenStore
-    from actions.domain.actor import Actor, Scope
+    from actions.domain.actor import CLI
     from actions.store.audit import Audit
 
     async def revoke(storage: Storage) -> tuple[Token, ...]:
@@ -114,10 +113,9 @@ def token_revoke(*, id_or_name: str, as_json: bool, **flags: str | None) -> None
 
         def work(db: Any) -> tuple[Token, ...]:
             revoked = tokens.revoke(db, id_or_name)
-            cli = Actor("cli", Scope.ADMIN)
             for one in revoked:
                 named = {"name": one.name}
-                audit.append(db, "event", actor=cli, action="token-revoke", subject=one.id, detail=named)
+                audit.append(db, "event", actor=CLI, action="token-revoke", subject=one.id, detail=named)
             return revoked
 
         return await storage.write(work)

@@ -116,7 +116,7 @@ class DaemonSession:
     async def snapshot(self, *, max_age_s: float = 0.0) -> Snapshot:
         """Read the daemon; with a maximum age, readers share one reading. Raises Problem."""
         await self.settled()
-        with self._translated():
+        with self.translated():
             if not max_age_s:
                 return await self._snapshots.fresh()
             is_healthy = self.client.health().problem is None
@@ -129,7 +129,7 @@ class DaemonSession:
         """
         await self.settled()
         base = key.partition("@")[0]
-        with self._translated():
+        with self.translated():
             found = _matching(await self.client.models() or (), base, key)
             if not found:
                 listing = await self.commands.models()  # downloaded since
@@ -145,7 +145,7 @@ class DaemonSession:
     ) -> Listing[InstanceInfo]:
         """List what is loaded now, with a call per domain; with `in_part` as far as it can be read. Raises Problem."""
         await self.settled()
-        with self._translated():
+        with self.translated():
             return await self.commands.instances(optional_within_s=optional_within_s, in_part=in_part)
 
     def free_disk(self) -> int | None:
@@ -163,7 +163,7 @@ class DaemonSession:
 
     def process_id(self) -> int | None:
         """Return the daemon's pid; None when it does not report one. Raises Problem."""
-        with self._translated():
+        with self.translated():
             return self.client.process().pid
 
     async def queued(self, instance: InstanceInfo) -> int | None:
@@ -171,7 +171,7 @@ class DaemonSession:
 
         Raises Problem when the daemon cannot be asked.
         """
-        with self._translated():
+        with self.translated():
             try:
                 state = await self.commands.processing(instance)
             except CallFailed as error:
@@ -183,7 +183,7 @@ class DaemonSession:
 
         Source of the REST names: `loaded_instances[].config` of GET /api/v1/models. Raises Problem.
         """
-        with self._translated():
+        with self.translated():
             config = await self.commands.load_config(instance)
             missing = {
                 name: KEYS[parameter].llm
@@ -209,7 +209,7 @@ class DaemonSession:
 
     async def memory(self, instances: Iterable[InstanceInfo], model: DownloadedModel) -> MemoryReading | str:
         """Read the memory a model would be loaded into; a string is the reason why it is unknown."""
-        with self._translated():
+        with self.translated():
             link = await self.client.link()
         device = device_name(link, model.device_identifier)
         if device != LOCAL:
@@ -218,7 +218,7 @@ class DaemonSession:
 
     async def local_memory(self, instances: Iterable[InstanceInfo]) -> MemoryReading | str:
         """Read the memory of the daemon's host; a string is the reason why it is unknown. Raises Problem."""
-        with self._translated():
+        with self.translated():
             link = await self.client.link()
             pid = self.client.process().pid
         local = [info for info in instances if device_name(link, info.device_identifier) == LOCAL]
@@ -235,7 +235,7 @@ class DaemonSession:
         Raises Problem when the daemon cannot be asked.
         """
         request = command.request(load_namespace_of(model), model.device_identifier)
-        with self._translated():
+        with self.translated():
             try:
                 estimate = await self.commands.estimate(request)
             except CallFailed as error:
@@ -249,7 +249,7 @@ class DaemonSession:
         )
 
     @contextlib.contextmanager
-    def _translated(self) -> Iterator[None]:
+    def translated(self) -> Iterator[None]:
         """Turn the client's errors into Problems."""
         try:
             yield

@@ -202,10 +202,8 @@ class DownloadAction(Action[Download]):
         return {"model": named[0], "status": "completed", "size_bytes": operation.before.get("size_bytes")}
 
     async def _models(self) -> Listing[DownloadedModel]:
-        try:
+        with self.daemon.translated():
             return await self.daemon.commands.models()
-        except LlmsterError as error:
-            raise from_daemon(error, daemon=self.daemon.name) from error
 
     async def _is_on_disk(self, name: str) -> bool | None:
         """Tell whether a model is listed; None where it may be an entry that cannot be read. Raises Problem."""

@@ -168,25 +168,19 @@ def _has(installed: Listing[Engine], command: SelectEngine | UpdateEngine) -> bo
 async def installed_engines(daemon: DaemonSession) -> Listing[Engine]:
     """List the installed engines. Raises Problem."""
     await daemon.settled()
-    try:
+    with daemon.translated():
         return await transfers.engines(daemon.client)
-    except LlmsterError as error:
-        raise from_daemon(error, daemon=daemon.name) from error
 
 
 async def offered_engines(daemon: DaemonSession, query: str) -> Listing[EngineExtension]:
     """Search the engines that can be downloaded. Raises Problem."""
     await daemon.settled()
-    try:
+    with daemon.translated():
         return await transfers.search_engines(daemon.client, query)
-    except LlmsterError as error:
-        raise from_daemon(error, daemon=daemon.name) from error
 
 
 async def selected_engines(daemon: DaemonSession) -> dict[str, tuple[str, str]]:
     """Tell the selected engine, name and version by model format. Raises Problem."""
     await daemon.settled()
-    try:
+    with daemon.translated():
         return dict(await transfers.engine_selections(daemon.client))
-    except LlmsterError as error:
-        raise from_daemon(error, daemon=daemon.name) from error

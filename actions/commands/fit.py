@@ -22,6 +22,7 @@ from actions.domain.fit import (
     Evictable,
     Eviction,
     evict,
+    freed_by,
     lacking,
 )
 from actions.domain.preflight import Gpu, MemoryReading, Need, SplitPlan, shares_of
@@ -181,11 +182,8 @@ def _wanted(
     """Describe the context that does not fit now, and what would have to go for it; None when all fits."""
     if target is None:
         return None
-    freed: dict[int, int] = {}
-    for one in candidates:
-        if plan is not None and one.instance_id in plan.instances:
-            for gpu, size in one.frees.items():
-                freed[gpu] = freed.get(gpu, 0) + size
+    evicted = plan.instances if plan is not None else ()
+    freed = freed_by(one for one in candidates if one.instance_id in evicted)
     return {
         **_described(target, room, freed),
         "evict": list(plan.instances) if plan is not None else None,

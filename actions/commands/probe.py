@@ -16,14 +16,13 @@ from actions.commands import load_plan
 from actions.commands.action import Action, Result
 from actions.commands.daemon_session import Cancelled, require_all_read
 from actions.domain.command import Load, Probe
-from actions.domain.errors import Problem, from_daemon, invalid
+from actions.domain.errors import Problem, invalid
 from actions.domain.evidence import ESTIMATE, LISTED, MODEL, knows_less, refuses
 from actions.domain.policy import Facts
 from actions.store.operations import Operation
 from exporter.catalogue import actions as rows
 from exporter.llmster import rest_commands
 from exporter.llmster.commands import namespace_of
-from exporter.llmster.errors import LlmsterError
 from exporter.llmster.rest_commands import ChatEvent
 
 CHAT: Final = "POST /api/v1/chat"
@@ -110,15 +109,13 @@ class ProbeAction(Action[Probe]):
             silence_s=self.tools.timeouts.probe_silence_s,
             total_s=self.tools.timeouts.probe_s,
         )
-        try:
+        with self.daemon.translated():
             async for event in events:
                 clock.take(event)
                 if event.type == "model_load.progress":
                     operation.phase, operation.progress = "loading", event.progress
                 elif event.type == "prompt_processing.start":
                     operation.phase, operation.progress = "probing", None
-        except LlmsterError as error:
-            raise from_daemon(error, daemon=self.daemon.name) from error
         if clock.error is not None:
             raise Problem("daemon-refused", f"the probe of {command.model} failed: {clock.error}")
         if not clock.ended:

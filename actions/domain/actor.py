@@ -62,6 +62,10 @@ LOOPBACK: Final = Actor("loopback", Scope.READ)
 """Any client on this host while no token exists: scope read."""
 
 
+CLI: Final = Actor("cli", Scope.ADMIN)
+"""Who may write the database in its folder: a command on the service's own host."""
+
+
 def internal(name: str) -> Actor:
     """Name a part of the service as an actor."""
     return Actor(name, Scope.OPERATE)

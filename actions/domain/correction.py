@@ -25,7 +25,7 @@ MEASURED_BYTES: Final = 64 * MIB
 BEYOND: Final = 0.10
 """Further margin for a load that is twice as large as any that was measured; in proportion below that."""
 RATIO_BOUNDS: Final = (0.25, 4.0)
-"""A ratio beyond this is a measuring error."""
+"""A ratio beyond this is a measuring error: 2 and 0.5 were seen (22.92 GB estimated, 11.5 taken)."""
 
 
 @dataclass(frozen=True, slots=True)

@@ -5,7 +5,7 @@ Assumed: a longer context never takes less memory. Only contexts that were estim
 
 from __future__ import annotations
 
-from collections.abc import Callable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass
 from itertools import combinations
 from typing import Final
@@ -94,7 +94,7 @@ def evict(candidates: Sequence[Evictable], fits: Callable[[Mapping[int, int]], b
     helpful = sorted(
         (one for one in candidates if one.total > 0), key=lambda one: (one.total, one.instance_id)
     )
-    if not fits(_freed(helpful)):
+    if not fits(freed_by(helpful)):
         return None
     tried = 0
     for size in range(len(helpful) + 1):
@@ -104,7 +104,7 @@ def evict(candidates: Sequence[Evictable], fits: Callable[[Mapping[int, int]], b
             if tried > MAX_SUBSETS:
                 return Eviction(_reduced(helpful, fits), is_minimal=False)
             key = (sum(one.total for one in chosen), tuple(one.instance_id for one in chosen))
-            if (best is None or key < best) and fits(_freed(chosen)):
+            if (best is None or key < best) and fits(freed_by(chosen)):
                 best = key
         if best is not None:
             return Eviction(best[1], is_minimal=True)
@@ -116,12 +116,13 @@ def _reduced(candidates: Sequence[Evictable], fits: Callable[[Mapping[int, int]]
     chosen = list(candidates)
     for one in candidates:
         rest = [other for other in chosen if other is not one]
-        if fits(_freed(rest)):
+        if fits(freed_by(rest)):
             chosen = rest
     return tuple(one.instance_id for one in chosen)
 
 
-def _freed(chosen: Sequence[Evictable]) -> dict[int, int]:
+def freed_by(chosen: Iterable[Evictable]) -> dict[int, int]:
+    """Add up what instances free, in bytes by GPU."""
     freed: dict[int, int] = {}
     for one in chosen:
         for gpu, size in one.frees.items():

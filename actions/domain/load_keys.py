@@ -14,7 +14,6 @@ from typing import Final
 
 from actions.domain.load_key import ARGUMENTS, MLX_KV, SPLIT, LoadKey
 
-AUTO_FIT: Final = ("llm.load.llama.autoFit", "llm.load.mlx.autoFit", "llm.load.yuzu.autoFit")
 CACHE_TYPES: Final = ("f32", "f16", "q8_0", "q4_0", "q4_1", "iq4_nl", "q5_0", "q5_1")
 SHORT_CACHE_TYPES: Final[Mapping[str, str]] = {"q8": "q8_0", "q5": "q5_0", "q4": "q4_0"}
 
@@ -33,7 +32,7 @@ ROWS: Final[tuple[LoadKey, ...]] = (
         "auto_fit",
         "bool",
         "Let the engine choose context and offload by the free memory. Not with a manual setting.",
-        llm=AUTO_FIT[0],
+        llm="llm.load.llama.autoFit",
     ),
     LoadKey(
         "min_context_length",

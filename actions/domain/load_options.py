@@ -10,11 +10,13 @@ from dataclasses import dataclass
 from typing import Any, Final, NamedTuple
 
 from actions.domain.load_key import ARGUMENTS, MLX_KV, SPLIT, UNKNOWN, LoadKey
-from actions.domain.load_keys import AUTO_FIT, KEYS, SHORT_CACHE_TYPES
+from actions.domain.load_keys import KEYS, SHORT_CACHE_TYPES
 from exporter.llmster.commands import Namespace
-from exporter.llmster.load_config import PARALLEL_FORMATS
+from exporter.llmster.load_config import AUTO_FIT, PARALLEL_FORMATS
 from exporter.llmster.state import InstanceInfo
 
+_AUTO_FITS: Final = (*AUTO_FIT.values(), "llm.load.yuzu.autoFit")
+"""Each engine's own key, all set alike; of yuzu no model format is known."""
 _SIDECARS: Final = tuple(
     f"llm.load.llama.speculativeDecoding.draft{kind}Sidecar" for kind in ("Dflash", "Dspark", "Mtp")
 )
@@ -107,7 +109,7 @@ def wire_fields(options: Mapping[str, Any], namespace: Namespace) -> dict[str, A
         manual = any(KEYS[name].is_manual for name in options)
         auto_fit = options.get("auto_fit", False if manual else None)
         if auto_fit is not None:
-            fields |= dict.fromkeys(AUTO_FIT, auto_fit)
+            fields |= dict.fromkeys(_AUTO_FITS, auto_fit)
     for name, value in options.items():
         key = KEYS[name].wire(namespace)
         if key is not None and name != "auto_fit":
@@ -173,7 +175,7 @@ def compared(options: Mapping[str, Any], info: InstanceInfo, config: Mapping[str
     engine has its own autoFit: it is known where all that are told agree.
     """
     namespace: Namespace = "embedding" if info.type == "embedding" else "llm"
-    fits = [config[key] for key in AUTO_FIT if key in config]
+    fits = [config[key] for key in _AUTO_FITS if key in config]
     fit = fits[0] if fits and all(one is fits[0] for one in fits) else UNKNOWN
     settled = namespace == "embedding" or fit is False
     different: list[str] = []

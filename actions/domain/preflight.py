@@ -10,12 +10,11 @@ from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 from typing import Any, Final
 
+from actions.domain.correction import RATIO_BOUNDS
+
 TIGHT_SHARE: Final = 0.05
 TIGHT_BYTES: Final = 512 * 1024 * 1024
 """Less left than this share of the GPU, or these bytes, is tight: engines took 100 to 400 MB more than estimated."""
-
-RATIO_BOUNDS: Final = (0.25, 4.0)
-"""A learned ratio beyond this is a measuring error: 2 and 0.5 were seen (22.92 GB estimated, 11.5 taken)."""
 
 
 class Verdict(enum.StrEnum):

@@ -63,6 +63,12 @@ class FoundModel(msgspec.Struct, frozen=True):
     exact: bool | None = None
 
 
+class FoundModels(msgspec.Struct, frozen=True):
+    """Source: repository.searchModels."""
+
+    results: tuple[FoundModel, ...]
+
+
 class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
     """One file set of a model. Source: repository.getModelDownloadOptions."""
 
@@ -73,6 +79,12 @@ class DownloadOption(msgspec.Struct, frozen=True, rename="camel"):
     recommended: bool | None = None
 
 
+class DownloadOptions(msgspec.Struct, frozen=True):
+    """Source: repository.getModelDownloadOptions."""
+
+    results: tuple[DownloadOption, ...]
+
+
 class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
     """An engine that can be downloaded. Source: runtime.searchRuntimeExtensions."""
 
@@ -81,6 +93,12 @@ class EngineExtension(msgspec.Struct, frozen=True, rename="camel"):
     type: str | None = None
     local_versions: tuple[str, ...] | None = None
     """Those that are installed; None where it does not say."""
+
+
+class FoundEngines(msgspec.Struct, frozen=True):
+    """Source: runtime.searchRuntimeExtensions."""
+
+    extensions: tuple[EngineExtension, ...]
 
 
 class _Specifier(msgspec.Struct, frozen=True):
