@@ -77,9 +77,8 @@ def _listens(service: str, flags: Mapping[str, str | None]) -> tuple[str, int, b
 
 
 def _ask(host: str, port: int, *, has_tls: bool) -> int:
-    if (
-        has_tls
-    ):  # the name in the certificate is not loopback's, and whether it is valid is the scraper's question
+    if has_tls:
+        # The name in the certificate is not loopback's, and whether it is valid is the scraper's question.
         context = ssl.create_default_context()
         context.check_hostname = False
         context.verify_mode = ssl.CERT_NONE

@@ -106,6 +106,19 @@ def test_no_help_page_cuts_what_a_subcommand_does() -> None:
         assert "..." not in page.partition("Commands:")[2], path
 
 
+def test_an_interrupt_during_the_first_imports_ends_without_a_traceback(tmp_path: Path) -> None:
+    (tmp_path / "click.py").write_text("raise KeyboardInterrupt\n")
+    ended = subprocess.run(
+        [sys.executable, "-m", "daemonpulse", "--help"],
+        env=clean_environment() | {"PYTHONPATH": str(tmp_path)},
+        capture_output=True,
+        text=True,
+        timeout=90,
+        check=False,
+    )
+    assert (ended.returncode, ended.stdout, ended.stderr) == (130, "", "")
+
+
 def test_version_is_printed() -> None:
     assert daemonpulse("--version").stdout.startswith("daemonpulse, version ")
 

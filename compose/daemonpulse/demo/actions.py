@@ -6,7 +6,6 @@ Depends only on the demo's folders and the API's settings.
 from __future__ import annotations
 
 import asyncio
-import contextlib
 from pathlib import Path
 from typing import Final
 
@@ -17,6 +16,7 @@ from actions.mcp.mcp_json.adoption import TOKEN_NAME
 from actions.settings import ActionsSettings
 from actions.store.database import Storage
 from daemonpulse.demo import mcp_policy
+from daemonpulse.demo.servers import Servers
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
 from exporter.settings import DaemonSettings
 from exporter.shared.live_token import LiveToken
@@ -28,7 +28,7 @@ TEXT_TOKEN: Final = "text-token"  # noqa: S105 - a file
 
 
 async def start_actions(
-    stack: contextlib.AsyncExitStack,
+    servers: Servers,
     simulator: Simulator,
     folder: Path,
     mcp_json: Path,
@@ -36,11 +36,10 @@ async def start_actions(
     exporter_url: str,
     live_token: LiveToken,
 ) -> tuple[str, Path]:
-    """Start it on a free port; returns its URL and the file that holds its token. It ends with `stack`.
+    """Start it on a free port; returns its URL and the file that holds its token.
 
-    A token of scope text is in TEXT_TOKEN beside it.
-
-    `mcp_json` is written for the daemon, which then calls its tools through the gate.
+    A token of scope text is in TEXT_TOKEN beside it. `mcp_json` is written for the daemon, which then calls its tools
+    through the gate.
     """
     state = folder / "actions"
     token_file = folder / "actions-token"
@@ -72,28 +71,11 @@ async def start_actions(
         live_token=live_token,
     )
     loop = asyncio.get_running_loop()
-    urls: asyncio.Queue[str] = asyncio.Queue()
-    task = asyncio.create_task(
-        app.serve(
-            settings,
-            ready=lambda url, _parts: urls.put_nowait(url),
-            gpus=simulated_gpus(simulator.daemon, loop),
-            host=SimulatedHost(simulator.daemon, loop),
-        )
+    url, _parts = await servers.start(
+        app.serve,
+        settings,
+        gpus=simulated_gpus(simulator.daemon, loop),
+        host=SimulatedHost(simulator.daemon, loop),
     )
-    stack.push_async_callback(end, task)
-    waiting = asyncio.create_task(urls.get())
-    await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-    if task.done():
-        waiting.cancel()
-        task.result()
-    url = waiting.result()
     mcp_policy.write_mcp_json(mcp_json, url, daemons_token)
     return url, token_file
-
-
-async def end(task: asyncio.Task[None]) -> None:
-    """Cancel a task and wait until it is over."""
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task

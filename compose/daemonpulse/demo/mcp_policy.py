@@ -20,7 +20,7 @@ mcp_json = {mcp_json}
 
 [servers.{server}]
 command = {python}
-args = ["-m", "daemonpulse.demo.tool_server"]
+args = ["-P", "-m", "daemonpulse.demo.tool_server"]
 approval_timeout_s = 30
 
 [[rules]]

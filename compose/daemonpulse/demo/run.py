@@ -11,29 +11,27 @@ import json
 import os
 import secrets
 import shutil
-import signal
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
-from typing import Final
+from typing import Any, Final
 
 import click
-import httpx
-from prometheus_client.parser import text_string_to_metric_families
 
 from daemonpulse.demo import stack as programs
-from daemonpulse.demo.actions import DAEMON_NAME, end, start_actions
+from daemonpulse.demo.actions import DAEMON_NAME, start_actions
 from daemonpulse.demo.alert_sink import Alert, alert_sink
 from daemonpulse.demo.clients import ask_for_ever
 from daemonpulse.demo.leftovers import Leftovers, leftovers
 from daemonpulse.demo.programs import Program, ProgramFailed, free_port, running
 from daemonpulse.demo.screen import DemoScreen, is_possible
+from daemonpulse.demo.servers import Servers
 from daemonpulse.demo.simulated_host import SimulatedHost, simulated_gpus
-from daemonpulse.demo.status_line import Pulse
+from daemonpulse.demo.status_output import show_status
 from daemonpulse.demo.tap import start_tap
+from daemonpulse.demo.verification import verify
+from daemonpulse.serving import end
 from exporter import app
-from exporter.catalogue import daemon as state_metrics
 from exporter.settings import DaemonSettings, ExporterSettings
 from exporter.shared import logs
 from exporter.shared.live_token import LiveToken
@@ -42,16 +40,6 @@ from exporter.shared.terminal import fail, say
 from llmster_sim.engine.daemon import Settings
 from llmster_sim.server import SimConfig, Simulator
 from llmster_sim.traffic.scenarios import SCENARIOS
-
-PULSE_EVERY_S: Final = 1.0
-ANSWER_S: Final = 30.0
-"""An answer may take so long: everything runs on one host, which may be busy."""
-_PROMISED: Final = tuple(
-    row for row in state_metrics.ROWS if row not in {state_metrics.GPU_OFFLOAD, state_metrics.SITE_INFO}
-)
-"""State metrics the demo must serve. The loads of its daemon leave the GPU offload to autoFit, so it has no ratio; its
-daemon belongs to no site."""
-FIRST_SCRAPE_S: Final = 15.0
 
 _PARTS: Final = {
     "llmster": "the simulated daemon: WebSockets and REST, as LM Studio's",
@@ -86,14 +74,14 @@ def run(*, scenario: str, seed: int, seconds: float | None, urls_file: Path | No
         fail(f"--urls-file={urls_file}: its folder does not exist or cannot be written; choose another")
     try:
         with leftovers("daemonpulse-demo-") as left:
-            return asyncio.run(Demo(left, scenario, seed, urls_file).run(seconds))
+            return asyncio.run(_Demo(left, scenario, seed, urls_file).run(seconds))
     except SettingsError as error:
         fail(str(error))
     except ProgramFailed as error:
         fail(str(error), 1)
 
 
-class Demo:
+class _Demo:
     """One run of the demo in a folder of its own."""
 
     _screen: DemoScreen
@@ -114,7 +102,7 @@ class Demo:
             start_ms=round(time.time() * 1000),
         )
         self._live_token = LiveToken(secrets.token_urlsafe(32))
-        self.urls: dict[str, str] = {}
+        self._urls: dict[str, str] = {}
         self._notes: list[str] = []
 
     async def run(self, seconds: float | None) -> int:
@@ -123,47 +111,57 @@ class Demo:
             self._notes.append(f"exporter and actions API log to {self._folder / 'log'}")
             self._screen = DemoScreen()
             async with contextlib.AsyncExitStack() as stack:
-                simulator = await stack.enter_async_context(Simulator(self._sim))
-                self.urls["llmster"] = simulator.url
-                await self._start_receivers(stack)
-                self.urls["tap"], reports_url = await start_tap(stack, simulator, self._live_token)
-                exporter = await self._start_exporter(stack, simulator, reports_url)
-                self.urls["actions"], token_file = await start_actions(
-                    stack,
-                    simulator,
-                    self._folder,
-                    self._mcp_json,
-                    exporter_url=self.urls["exporter"],
-                    live_token=self._live_token,
-                )
-                state = self._folder / "actions"
-                if self._sim.scenario != "idle":
-                    asking = asyncio.create_task(ask_for_ever(self.urls["tap"], seed=self._sim.seed))
-                    stack.push_async_callback(end, asking)
-                where = f"--url {self.urls['actions']} --token-file {token_file}"
-                self._notes += [
-                    f"one screen: {_command()} top --url {self.urls['exporter']}",
-                    f"to load and eject: {_command()} actions load qwen/qwen3-0.6b {where}",
-                    f"pending tool calls: {_command()} actions mcp approvals {where}",
-                    f"a token for admins: {_command()} actions token new --name me --scope admin --state {state}",
-                ]
-                await self._start_stack(stack, token_file)
-                told = stack.enter_context(_told_to_stop())
+                servers = Servers(stack)
+                stack.enter_context(servers.signals())
+                starting = asyncio.create_task(self._start_all(stack, servers))
+                started_or_told: set[asyncio.Future[Any]] = {starting, servers.told}
+                await asyncio.wait(started_or_told, return_when=asyncio.FIRST_COMPLETED)
+                if not starting.done():
+                    await end(starting)
+                    return 0
+                token_file = starting.result()
                 self._announce()
-                ends: set[asyncio.Future[None]] = {exporter, told}
                 if seconds is None and is_possible():
-                    await self._screen.show(self.urls["exporter"], self.urls["actions"], token_file, ends)
+                    await self._screen.show(
+                        self._urls["exporter"], self._urls["actions"], token_file, servers.ends
+                    )
                 else:
-                    await self.pulse(ends, seconds)
-                return 0 if seconds is None else await self.verify()
+                    await show_status(self._urls["exporter"], servers.ends, seconds)
+                return 0 if seconds is None else await verify(self._urls)
 
-    async def _start_exporter(
-        self, stack: contextlib.AsyncExitStack, simulator: Simulator, reports_url: str
-    ) -> asyncio.Task[None]:
-        port = free_port()
+    async def _start_all(self, stack: contextlib.AsyncExitStack, servers: Servers) -> Path:
+        """Start the parts; they end with `stack`. Returns the file with a token of the actions API."""
+        simulator = await stack.enter_async_context(Simulator(self._sim))
+        self._urls["llmster"] = simulator.url
+        await self._start_receivers(stack)
+        self._urls["tap"], reports_url = await start_tap(servers, simulator, self._live_token)
+        self._urls["exporter"] = await self._start_exporter(servers, simulator, reports_url)
+        self._urls["actions"], token_file = await start_actions(
+            servers,
+            simulator,
+            self._folder,
+            self._mcp_json,
+            exporter_url=self._urls["exporter"],
+            live_token=self._live_token,
+        )
+        state = self._folder / "actions"
+        if self._sim.scenario != "idle":
+            asking = asyncio.create_task(ask_for_ever(self._urls["tap"], seed=self._sim.seed))
+            stack.push_async_callback(end, asking)
+        where = f"--url {self._urls['actions']} --token-file {token_file}"
+        self._notes += [
+            f"one screen: {_command()} top --url {self._urls['exporter']}",
+            f"to load and eject: {_command()} actions load qwen/qwen3-0.6b {where}",
+            f"pending tool calls: {_command()} actions mcp approvals {where}",
+            f"a token for admins: {_command()} actions token new --name me --scope admin --state {state}",
+        ]
+        await self._start_stack(stack, token_file)
+        return token_file
+
+    async def _start_exporter(self, servers: Servers, simulator: Simulator, reports_url: str) -> str:
         settings = ExporterSettings(
             listen_host="127.0.0.1",
-            listen_port=port,
+            listen_port=0,
             web_config=None,
             max_age_s=1.0,
             log_level="info",
@@ -178,24 +176,14 @@ class Demo:
                 ),
             ),
         )
-        ready = asyncio.Event()
         loop = asyncio.get_running_loop()
-        task = asyncio.create_task(
-            app.serve(
-                settings,
-                ready=lambda _url: ready.set(),
-                gpus=simulated_gpus(simulator.daemon, loop),
-                host=SimulatedHost(simulator.daemon, loop),
-            )
+        (url,) = await servers.start(
+            app.serve,
+            settings,
+            gpus=simulated_gpus(simulator.daemon, loop),
+            host=SimulatedHost(simulator.daemon, loop),
         )
-        stack.push_async_callback(end, task)
-        waiting = asyncio.create_task(ready.wait())
-        await asyncio.wait({task, waiting}, return_when=asyncio.FIRST_COMPLETED)
-        waiting.cancel()
-        if task.done():
-            task.result()
-        self.urls["exporter"] = f"http://127.0.0.1:{port}"
-        return task
+        return str(url)
 
     async def _start_receivers(self, stack: contextlib.AsyncExitStack) -> None:
         """Start what takes spans and log records first, so that the exporter finds it."""
@@ -203,17 +191,17 @@ class Demo:
         if await self._start(stack, programs.tempo(self._folder, otlp_port=port)):
             os.environ.setdefault("OTEL_EXPORTER_OTLP_TRACES_ENDPOINT", f"http://127.0.0.1:{port}/v1/traces")
         if await self._start(stack, programs.loki(self._folder)):
-            logs_url = f"{self.urls['loki']}/otlp/v1/logs"
+            logs_url = f"{self._urls['loki']}/otlp/v1/logs"
             os.environ.setdefault("OTEL_EXPORTER_OTLP_LOGS_ENDPOINT", logs_url)
 
     async def _start_stack(self, stack: contextlib.AsyncExitStack, token_file: Path) -> None:
         """Start what scrapes, alerts and shows."""
         webhook = stack.enter_context(alert_sink(self._tell))
         await self._start(stack, programs.alertmanager(self._folder, webhook=webhook))
-        targets = [self.urls["exporter"], self.urls["actions"]]
-        alertmanager = self.urls.get("alertmanager")
+        targets = [self._urls["exporter"], self._urls["actions"]]
+        alertmanager = self._urls.get("alertmanager")
         port = free_port()
-        grafana = programs.grafana(self._folder, urls=self.urls, token_file=token_file, port=port)
+        grafana = programs.grafana(self._folder, urls=self._urls, token_file=token_file, port=port)
         shown = {"grafana": f"http://localhost:{port}"} if grafana.find() else {}
         await self._start(
             stack, programs.prometheus(self._folder, targets=targets, alertmanager=alertmanager, **shown)
@@ -229,7 +217,7 @@ class Demo:
         if url is None:
             self._notes.append(f"{program.name} is not on PATH; with it {program.adds}")
             return False
-        self.urls[program.name] = url
+        self._urls[program.name] = url
         return True
 
     def _tell(self, alert: Alert) -> None:
@@ -238,7 +226,7 @@ class Demo:
             tell(alert)
 
     def _announce(self) -> None:
-        rows = [(name, self.urls[name], what) for name, what in _PARTS.items() if name in self.urls]
+        rows = [(name, self._urls[name], what) for name, what in _PARTS.items() if name in self._urls]
         click.echo(f"DaemonPulse demo, scenario {self._sim.scenario}, seed {self._sim.seed}\n")
         width = max(len(url) for _, url, _ in rows)
         for name, url, what in rows:
@@ -250,53 +238,8 @@ class Demo:
         click.echo("\nCtrl-C stops everything.\n" if sys.stdout.isatty() else "")
         if self._urls_file is not None:
             temporary = self._urls_file.with_name(self._urls_file.name + ".new")
-            temporary.write_text(json.dumps(self.urls, indent=2) + "\n")
+            temporary.write_text(json.dumps(self._urls, indent=2) + "\n")
             temporary.replace(self._urls_file)
-
-    async def pulse(self, ends: set[asyncio.Future[None]], seconds: float | None) -> None:
-        """Show one line of life, until time is up, or one of `ends` is done: the exporter, or a signal."""
-        deadline = None if seconds is None else time.monotonic() + seconds
-        line, pulse = "", Pulse()
-        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S) as http:
-            while not any(end.done() for end in ends) and (deadline is None or time.monotonic() < deadline):
-                try:
-                    line = pulse.line(await samples(http, self.urls["exporter"]), now_s=time.monotonic())
-                except httpx.TransportError as error:
-                    if any(end.done() for end in ends):
-                        break  # a signal ended the exporter between two checks
-                    line = f"no answer from the exporter ({type(error).__name__})"
-                if sys.stdout.isatty():
-                    columns = shutil.get_terminal_size().columns
-                    click.echo(f"\r{line[: columns - 1]:<{columns - 1}}", nl=False)
-                left_s = (
-                    PULSE_EVERY_S if deadline is None else min(PULSE_EVERY_S, deadline - time.monotonic())
-                )
-                await asyncio.wait(ends, timeout=max(0.0, left_s), return_when=asyncio.FIRST_COMPLETED)
-            click.echo(("\n" if sys.stdout.isatty() else "") + line)
-
-    async def verify(self) -> int:
-        """Check what the demo promises, on what a scraper and Prometheus see."""
-        problems: list[str] = []
-        async with httpx.AsyncClient(trust_env=False, timeout=ANSWER_S) as http:
-            try:
-                seen = {name for name, _, _ in await samples(http, self.urls["exporter"])}
-                missing = [row.name for row in _PROMISED if row.name not in seen]
-                if missing:
-                    problems.append(f"state metrics that were not served: {', '.join(missing)}")
-                if "prometheus" in self.urls:
-                    problems += await _stored_problems(http, self.urls["prometheus"])
-            except httpx.TransportError as error:
-                problems.append(f"{error.request.url} does not answer: {type(error).__name__}")
-        for problem in problems:
-            click.echo(f"daemonpulse: {problem}", err=True)
-        if not problems:
-            click.echo(f"all {len(_PROMISED)} state metrics served" + self._stored_words())
-        return 1 if problems else 0
-
-    def _stored_words(self) -> str:
-        return (
-            ", and stored by Prometheus" if "prometheus" in self.urls else "; not stored: no Prometheus here"
-        )
 
 
 def _command() -> str:
@@ -304,73 +247,7 @@ def _command() -> str:
     return "daemonpulse" if shutil.which("daemonpulse") else sys.argv[0]
 
 
-@contextlib.contextmanager
-def _told_to_stop() -> Iterator[asyncio.Future[None]]:
-    """Give a future that a signal completes. Exporter and actions API each asked for the signals; the last one wins."""
-    loop = asyncio.get_running_loop()
-    told: asyncio.Future[None] = loop.create_future()
-    numbers = (signal.SIGTERM, signal.SIGINT, signal.SIGHUP)
-
-    def stop(number: signal.Signals) -> None:
-        if number == signal.SIGHUP:  # the terminal is gone: what is printed from now on has nowhere to go
-            with open(os.devnull, "w") as nowhere:  # noqa: PTH123 - a file descriptor, no path
-                for descriptor in (1, 2):  # sys.stdout is the screen's while it is shown
-                    os.dup2(nowhere.fileno(), descriptor)
-        if not told.done():
-            told.set_result(None)
-
-    for number in numbers:
-        loop.add_signal_handler(number, stop, number)
-    try:
-        yield told
-    finally:
-        for number in numbers:
-            loop.remove_signal_handler(number)
-        told.cancel()
-
-
 def tell(alert: Alert) -> None:
     """Print an alert; any process on this host can send one."""
     click.echo("")
     say(f"alert {alert.status}: {alert.name}: {alert.summary}")
-
-
-async def _stored_problems(http: httpx.AsyncClient, url: str) -> list[str]:
-    """Give a Prometheus that started a moment ago the time for its first scrape before finding fault."""
-    problems: list[str] = []
-    for _ in range(round(FIRST_SCRAPE_S / PULSE_EVERY_S)):
-        problems = await _prometheus_problems(http, url)
-        if not problems:
-            break
-        await asyncio.sleep(PULSE_EVERY_S)
-    return problems
-
-
-async def _prometheus_problems(http: httpx.AsyncClient, url: str) -> list[str]:
-    targets = (await http.get(f"{url}/api/v1/targets")).json()["data"]["activeTargets"]
-    problems = [
-        f"Prometheus' target {target['scrapeUrl']} is {target['health']}: {target['lastError'] or 'never scraped'}"
-        for target in targets
-        if target["health"] != "up"
-    ]
-    if not targets:
-        problems.append("Prometheus has no target")
-    for row in _PROMISED:
-        answer = (await http.get(f"{url}/api/v1/query", params={"query": row.name})).json()
-        if not answer["data"]["result"]:
-            problems.append(f"Prometheus has not stored {row.name}")
-    return problems
-
-
-Sample = tuple[str, dict[str, str], float]
-"""Name, labels, value."""
-
-
-async def samples(http: httpx.AsyncClient, exporter_url: str) -> list[Sample]:
-    """Scrape the exporter. Raises httpx.TransportError."""
-    text = (await http.get(f"{exporter_url}/metrics")).text
-    return [
-        (sample.name, sample.labels, sample.value)
-        for family in text_string_to_metric_families(text)
-        for sample in family.samples
-    ]

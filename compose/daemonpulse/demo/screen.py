@@ -11,7 +11,7 @@ import os
 import sys
 from collections.abc import Iterable
 from pathlib import Path
-from typing import TYPE_CHECKING, Final
+from typing import TYPE_CHECKING, Any, Final
 
 import httpx
 
@@ -40,14 +40,14 @@ class DemoScreen:
         self._loop = asyncio.get_running_loop()
 
     async def show(
-        self, exporter_url: str, actions_url: str, token_file: Path, ends: Iterable[asyncio.Future[None]]
+        self, exporter_url: str, actions_url: str, token_file: Path, ends: Iterable[asyncio.Future[Any]]
     ) -> None:
         """Show it until the user quits, or one of `ends` is done."""
         from daemonpulse.top.commands import Commands
         from daemonpulse.top.screen import Top
-        from daemonpulse.top.source import Source
+        from daemonpulse.top.source import TIMEOUT_S, Source
 
-        async with httpx.AsyncClient(trust_env=False) as http:
+        async with httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S) as http:
             self._top = Top(
                 Source(http, exporter_url), interval_s=1.0, commands=Commands(actions_url, token_file)
             )

@@ -6,24 +6,24 @@ Does not depend on the terminal.
 from __future__ import annotations
 
 from collections import deque
+from collections.abc import Sequence
 from typing import Final
 
+from daemonpulse.top.model import Sample
 from exporter.catalogue import daemon, log_stream
-
-Samples = list[tuple[str, dict[str, str], float]]
 
 WINDOW_S: Final = 10.0
 """Tokens are counted when a prediction ends, so a shorter window shows 0 most of the time."""
 
 
-class Pulse:
+class StatusLine:
     """Makes the line; remembers former scrapes for rates."""
 
     def __init__(self) -> None:
         self._seen: deque[tuple[float, float]] = deque()
         """When, and how many tokens there were; the first one is as old as the window at the least."""
 
-    def line(self, samples: Samples, *, now_s: float) -> str:
+    def line(self, samples: Sequence[Sample], *, now_s: float) -> str:
         """Sum a scrape up: state, what is loaded, what runs and waits, the rate of tokens of late."""
         state = next(
             (labels["state"] for name, labels, value in samples if name == daemon.STATE.name and value),
@@ -53,5 +53,5 @@ class Pulse:
         return " · ".join([*parts, *([f"busy: {', '.join(busy)}"] if busy else [])])
 
 
-def _total(samples: Samples, name: str) -> float:
+def _total(samples: Sequence[Sample], name: str) -> float:
     return sum(value for sample, _, value in samples if sample == name)

@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import asyncio
-import contextlib
 from dataclasses import replace
 
-from daemonpulse.demo.actions import end
 from daemonpulse.demo.clients import key_hashes
+from daemonpulse.demo.servers import Servers
 from exporter.shared.live_token import LiveToken
 from exporter.tap import app, settings
 from llmster_sim.server import Simulator
 
 
-async def start_tap(
-    stack: contextlib.AsyncExitStack, simulator: Simulator, live_token: LiveToken
-) -> tuple[str, str]:
-    """Start it; returns the URL for clients and the one for the exporter. It ends with `stack`."""
+async def start_tap(servers: Servers, simulator: Simulator, live_token: LiveToken) -> tuple[str, str]:
+    """Start it; returns the URL for clients and the one for the exporter."""
     anywhere = "127.0.0.1:0"
     flags = {
         "listen": anywhere,
@@ -25,7 +21,5 @@ async def start_tap(
         "drain_seconds": "0",
     }
     chosen = replace(settings.load(flags, {}), client_keys=key_hashes(), live_token=live_token)
-    urls: asyncio.Queue[tuple[str, str]] = asyncio.Queue()
-    task = asyncio.create_task(app.serve(chosen, ready=lambda *found: urls.put_nowait(found)))
-    stack.push_async_callback(end, task)
-    return await urls.get()
+    url, reports_url = await servers.start(app.serve, chosen)
+    return url, reports_url

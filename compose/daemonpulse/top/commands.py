@@ -56,9 +56,9 @@ class Commands:
         return f"{approval_id} approved"
 
     async def _run(self, *words: str) -> str:
-        program = "from daemonpulse.cli import main; main()"
         process = await asyncio.create_subprocess_exec(
-            *(sys.executable, "-c", program, "actions", *words, *self._flags),
+            # -P: a module in the working directory is not taken for one of ours
+            *(sys.executable, "-P", "-m", "daemonpulse", "actions", *words, *self._flags),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
             stderr=asyncio.subprocess.PIPE,

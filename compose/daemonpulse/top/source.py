@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import asyncio
 import contextlib
 import dataclasses
+import json
 import time
 from collections.abc import AsyncIterator, Mapping
 from typing import Any, Final
@@ -12,13 +12,13 @@ from typing import Any, Final
 import httpx
 from prometheus_client.parser import text_string_to_metric_families
 
+from daemonpulse.serving import serving
 from daemonpulse.top.model import Sample, Screen, screen_of
 from exporter import app
+from exporter.llmster import http_body
 from exporter.settings import ExporterSettings
 
 TIMEOUT_S: Final = 10.0
-MAX_BODY_BYTES: Final = 64 << 20
-"""A scrape of 1,000 daemons is below 10 MB."""
 
 
 class Unreadable(Exception):
@@ -39,11 +39,7 @@ class Source:
         text = await self._get("/metrics")
         now_s = time.monotonic()
         try:
-            samples: list[Sample] = [
-                (sample.name, sample.labels, sample.value)
-                for family in text_string_to_metric_families(text)
-                for sample in family.samples
-            ]
+            samples = samples_of(text)
         except ValueError as error:
             raise Unreadable(f"{self._url}/metrics: not the Prometheus text format ({error})") from None
         before_s, before = self._before or (now_s, [])
@@ -55,26 +51,21 @@ class Source:
         if not self._has_live:
             return {}
         try:
-            response = await self._http.get(f"{self._url}/live", timeout=TIMEOUT_S)
-            body = response.json() if response.is_success else None
-        except (httpx.HTTPError, ValueError):
+            answer = await http_body.ask(self._http, "GET", f"{self._url}/live")
+            body = json.loads(answer.body) if answer.is_success else None
+        except (httpx.HTTPError, ValueError, RecursionError):
             return {}
-        self._has_live = response.status_code != httpx.codes.NOT_FOUND
+        self._has_live = answer.status != httpx.codes.NOT_FOUND
         return body if isinstance(body, dict) else {}
 
     async def _get(self, path: str) -> str:
         try:
-            async with self._http.stream("GET", self._url + path, timeout=TIMEOUT_S) as response:
-                body = bytearray()
-                async for piece in response.aiter_bytes():
-                    body += piece
-                    if len(body) > MAX_BODY_BYTES:
-                        raise Unreadable(f"{self._url}{path}: more than {MAX_BODY_BYTES >> 20} MiB")
+            answer = await http_body.ask(self._http, "GET", self._url + path)
         except httpx.HTTPError as error:
             raise Unreadable(f"{self._url}{path}: {str(error) or type(error).__name__}") from None
-        if not response.is_success:
-            raise Unreadable(f"{self._url}{path}: HTTP {response.status_code}")
-        return body.decode(errors="replace")
+        if not answer.is_success:
+            raise Unreadable(f"{self._url}{path}: HTTP {answer.status}")
+        return answer.body.decode(errors="replace")
 
 
 @contextlib.asynccontextmanager
@@ -85,7 +76,7 @@ async def source(url: str | None, settings: ExporterSettings) -> AsyncIterator[S
     Unreadable when `url` was given and does not answer.
     """
     async with contextlib.AsyncExitStack() as stack:
-        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False))
+        http = await stack.enter_async_context(httpx.AsyncClient(trust_env=False, timeout=TIMEOUT_S))
         if url is not None:
             yield Source(http, url)
             return
@@ -105,19 +96,17 @@ async def _answers(http: httpx.AsyncClient, url: str) -> bool:
 
 @contextlib.asynccontextmanager
 async def _private(settings: ExporterSettings) -> AsyncIterator[str]:
-    loop = asyncio.get_running_loop()
-    ready: asyncio.Future[str] = loop.create_future()
     own = dataclasses.replace(
         settings, listen_host="127.0.0.1", listen_port=0, web_config=None, capture="off", log_level="error"
     )
-    task = asyncio.create_task(app.serve(own, ready=ready.set_result))
-    ends: set[asyncio.Future[Any]] = {task, ready}
-    try:
-        await asyncio.wait(ends, return_when=asyncio.FIRST_COMPLETED)
-        if task.done():
-            await task
-        yield ready.result()
-    finally:
-        task.cancel()
-        with contextlib.suppress(asyncio.CancelledError):
-            await task
+    async with serving(app.serve, own) as (_, (url,)):
+        yield url
+
+
+def samples_of(text: str) -> list[Sample]:
+    """Read an exposition. Raises ValueError for what is not Prometheus' text format."""
+    return [
+        (sample.name, sample.labels, sample.value)
+        for family in text_string_to_metric_families(text)
+        for sample in family.samples
+    ]

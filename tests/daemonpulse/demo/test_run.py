@@ -13,8 +13,8 @@ from pathlib import Path
 import httpx
 import pytest
 
-from daemonpulse.demo import run
-from daemonpulse.demo.leftovers import leftovers
+from daemonpulse.demo import status_output, verification
+from daemonpulse.top.model import Sample
 from llmster_sim.traffic.scenarios import SCENARIOS
 from tests.daemonpulse.test_cli import COMMAND, clean_environment, daemonpulse, started
 
@@ -84,26 +84,38 @@ def test_demo_ends_cleanly_on_a_signal(tmp_path: Path, number: signal.Signals) -
         httpx.get(urls["exporter"] + "/healthz", trust_env=False)
 
 
+def test_a_signal_while_the_demo_starts_ends_it(tmp_path: Path) -> None:
+    # A program of the stack that never serves: the demo waits for it after its own servers have started.
+    never = tmp_path / "prometheus"
+    never.write_text('#!/bin/sh\ntouch "$(dirname "$0")/began"\nexec sleep 600\n')
+    never.chmod(0o755)
+    environment = clean_environment() | {"PATH": f"{tmp_path}:{os.environ['PATH']}", "TMPDIR": str(tmp_path)}
+    with subprocess.Popen([COMMAND, "demo"], env=environment, stderr=subprocess.PIPE, text=True) as process:
+        until(process, (tmp_path / "began").exists)
+        process.send_signal(signal.SIGINT)
+        _, complaints = process.communicate(timeout=60)
+        assert (process.returncode, complaints) == (0, "")
+    assert {entry.name for entry in tmp_path.iterdir()} == {"prometheus", "began"}
+
+
 async def test_a_host_too_busy_to_answer_does_not_end_the_demo(
     monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
 ) -> None:
     told = asyncio.get_running_loop().create_future()
     asked = 0
 
-    async def late(_http: httpx.AsyncClient, url: str) -> list[run.Sample]:
+    async def late(_http: httpx.AsyncClient, url: str) -> list[Sample]:
         nonlocal asked
         asked += 1
         if asked == 2:
             told.set_result(None)
         raise httpx.ReadTimeout("late", request=httpx.Request("GET", f"{url}/metrics"))
 
-    monkeypatch.setattr(run, "samples", late)
-    with leftovers("daemonpulse-demo-test-") as left:
-        demo = run.Demo(left, "idle", 7, None)
-        demo.urls["exporter"] = "http://127.0.0.1:9"
-        await demo.pulse({told}, None)
-        assert capsys.readouterr().out == "no answer from the exporter (ReadTimeout)\n"
-        assert await demo.verify() == 1
+    monkeypatch.setattr(status_output, "samples", late)
+    monkeypatch.setattr(verification, "samples", late)
+    await status_output.show_status("http://127.0.0.1:9", {told}, None)
+    assert capsys.readouterr().out == "no answer from the exporter (ReadTimeout)\n"
+    assert await verification.verify({"exporter": "http://127.0.0.1:9"}) == 1
     assert capsys.readouterr().err == "daemonpulse: http://127.0.0.1:9/metrics does not answer: ReadTimeout\n"
 
 

@@ -1,9 +1,10 @@
-"""The demo's line of life, from scrapes."""
+"""The demo's status line, from scrapes."""
 
-from daemonpulse.demo.status_line import Pulse, Samples
+from daemonpulse.demo.status_line import StatusLine
+from daemonpulse.top.model import Sample
 
 
-def scrape(tokens: float, *, running: float = 0) -> Samples:
+def scrape(tokens: float, *, running: float = 0) -> list[Sample]:
     box = {"daemon": "box"}
     return [
         ("llmster_daemon_state", {**box, "state": "running"}, 1),
@@ -16,22 +17,22 @@ def scrape(tokens: float, *, running: float = 0) -> Samples:
 
 
 def test_the_line_says_state_load_and_who_is_busy() -> None:
-    line = Pulse().line(scrape(0, running=1), now_s=5.0)
+    line = StatusLine().line(scrape(0, running=1), now_s=5.0)
     assert line == "daemon running · 1 loaded · 1 running · 2 waiting · 0 predictions · busy: qwen"
 
 
 def test_tokens_that_came_with_a_prediction_show_for_ten_seconds_and_then_no_more() -> None:
-    pulse = Pulse()
-    shown = [pulse.line(scrape(0 if second < 3 else 100), now_s=float(second)) for second in range(15)]
+    status = StatusLine()
+    shown = [status.line(scrape(0 if second < 3 else 100), now_s=float(second)) for second in range(15)]
     rates = [int(line.rpartition(" tokens/s")[0].rpartition(" ")[2]) for line in shown[1:]]
     assert rates == [0, 0, 33, 25, 20, 17, 14, 12, 11, 10, 10, 10, 0, 0]
 
 
 def test_counters_that_begin_anew_are_no_negative_rate() -> None:
-    pulse = Pulse()
-    pulse.line(scrape(1000), now_s=0.0)
-    assert " 0 tokens/s" in pulse.line(scrape(10), now_s=1.0)
+    status = StatusLine()
+    status.line(scrape(1000), now_s=0.0)
+    assert " 0 tokens/s" in status.line(scrape(10), now_s=1.0)
 
 
 def test_a_scrape_without_a_state_is_unknown() -> None:
-    assert Pulse().line([], now_s=0.0).startswith("daemon unknown · 0 loaded")
+    assert StatusLine().line([], now_s=0.0).startswith("daemon unknown · 0 loaded")
