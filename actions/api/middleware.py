@@ -96,7 +96,7 @@ class RequestGuard:
             message = await receive()
             seen += len(message.get("body", b""))
             if seen > MAX_BODY_BYTES:
-                raise Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+                raise _too_large()
             return message
 
         await self._app(scope, counted, send)
@@ -110,7 +110,7 @@ class RequestGuard:
             )
         length = headers.get("content-length", "0")
         if limits and _DIGITS.fullmatch(length) and int(length[:20]) > MAX_BODY_BYTES:
-            return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes")
+            return _too_large()
         return None
 
     def _foreign(self, headers: Iterable[tuple[bytes, bytes]], host: str) -> Problem | None:
@@ -128,6 +128,10 @@ class RequestGuard:
         return None
 
 
+def _too_large() -> Problem:
+    return Problem("too-large", f"the body has more than {MAX_BODY_BYTES} bytes; send less")
+
+
 async def _without_body(receive: Receive) -> tuple[Problem | None, Receive]:
     """Read the body of a command, which has none: values that it held would be ignored.
 
@@ -139,7 +143,7 @@ async def _without_body(receive: Receive) -> tuple[Problem | None, Receive]:
         message = await receive()
         body += message.get("body", b"")
         if len(body) > MAX_BODY_BYTES:
-            return Problem("too-large", f"a body may have {MAX_BODY_BYTES} bytes"), receive
+            return _too_large(), receive
     if bytes(body).strip() not in {b"", b"{}"}:
         return Problem("bad-request", "send the values as query parameters, without a body"), receive
     first = [message if message["type"] == "http.disconnect" else {"type": "http.request", "body": b""}]

@@ -25,7 +25,7 @@ _NO_HASH: Final = bytes(32)
 """Compared with when the token does not exist, so that timing does not reveal an id."""
 
 UNKNOWN_ID: Final = "unknown"
-"""Stands for every id that is not a token's, in limits and in the audit."""
+"""Stands for every id that is not a token's in the audit."""
 
 
 @dataclass(frozen=True, slots=True)
@@ -46,7 +46,7 @@ class Token:
 
 @dataclass(frozen=True, slots=True)
 class Checked:
-    """What became of a presented token: an actor, or the id to hold the failure against and the reason."""
+    """What became of a presented token: an actor, or the id to record and the reason."""
 
     actor: Actor | None
     token_id: str

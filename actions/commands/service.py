@@ -80,7 +80,7 @@ class Service:
         audit.sinks.append(lambda entry: metrics.count(rows.AUDIT_ENTRIES, entry.kind))
 
     async def prepare(self) -> None:
-        """Resume what a former process left without an outcome, before requests are served. Raises StorageFailed."""
+        """Read what a former process left without an outcome, before requests are served. Raises StorageFailed."""
         self._left = await self.operations.unfinished()
 
     async def run(self) -> None:

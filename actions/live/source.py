@@ -65,7 +65,7 @@ class LiveSource:
         except (msgspec.DecodeError, RecursionError):
             found = None
         if not isinstance(found, dict) or not isinstance(found.get("in_flight"), list):
-            raise SourceFailed("the exporter's /live is not what it should be")
+            raise self._unexpected("/live")
         return found
 
     async def text(self, daemon: str, request: str, start: int) -> TextPart | None:
@@ -77,7 +77,7 @@ class LiveSource:
         try:
             return self._parts.decode(body)
         except msgspec.MsgspecError:
-            raise SourceFailed("the exporter's /live/text is not what it should be") from None
+            raise self._unexpected("/live/text") from None
 
     async def close(self) -> None:
         """Give up connections."""
@@ -92,9 +92,16 @@ class LiveSource:
                     self._http, "GET", self._url + path, headers=headers, params=query
                 )
         except (httpx.HTTPError, TimeoutError) as error:
-            raise SourceFailed(f"the exporter does not answer: {type(error).__name__}") from None
+            raise SourceFailed(
+                f"the exporter at {self._url} does not answer: {type(error).__name__}"
+            ) from None
         if answer.status == httpx.codes.NOT_FOUND:
             return None
         if not answer.is_success:
-            raise SourceFailed(f"the exporter answers {answer.status}")
+            raise SourceFailed(f"the exporter at {self._url} answers {path} with HTTP {answer.status}")
         return answer.body
+
+    def _unexpected(self, path: str) -> SourceFailed:
+        return SourceFailed(
+            f"{self._url}{path} answers something unexpected; exporter_url must name an exporter"
+        )
