@@ -301,14 +301,6 @@ def test_what_never_changes_is_asked_once(host: FakeHost, open_source: OpenSourc
     assert [host.calls(function) for function in asked] == before
 
 
-def test_pcie_throughput_is_not_sampled_when_switched_off(host: FakeHost, open_source: OpenSource) -> None:
-    host.describe()
-    device = open_source(pcie_throughput=False).read().devices[0]
-    assert device.pcie.width == 16
-    assert device.pcie.transmit_bytes_per_second is None
-    assert host.calls("nvmlDeviceGetPcieThroughput") == 0
-
-
 def test_the_fake_library_is_what_a_subprocess_loads_too(host: FakeHost) -> None:
     host.describe("count 4")
     script = "import pynvml; pynvml.nvmlInit(); print(pynvml.nvmlDeviceGetCount())"
