@@ -112,7 +112,7 @@ async def test_a_daemon_that_is_gone_is_503_and_nothing_is_begun(forge: Forge, s
 
 async def test_a_daemon_that_comes_back_is_served_again(forge: Forge, sim: Simulator) -> None:
     await sim.restart()
-    async with asyncio.timeout(10):
+    async with asyncio.timeout(30):
         while (await forge.load()).status_code == 503:  # noqa: ASYNC110 - seen only by asking
             await asyncio.sleep(0.05)
     assert SMALL in loaded(sim)

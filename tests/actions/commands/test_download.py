@@ -24,20 +24,19 @@ async def slow() -> AsyncIterator[Simulator]:
         yield simulator
 
 
-async def begin(forge: Forge) -> str:
+async def begin(forge: Forge, slow: Simulator) -> str:
+    """Begin a download, and wait until the daemon has begun it: its clock stands still until then."""
     begun = await forge.post("models/download", wait=None, model=HUB_MODEL)
     assert begun.status_code == 202, begun.text
-    operation_id = str(begun.json()["id"])
-    live = forge.parts.service.operations.live[operation_id]
-    await until(lambda: live.phase == "downloading")
-    return operation_id
+    await until(lambda: slow.calls["repository", "downloadModel"])
+    return str(begun.json()["id"])
 
 
 async def test_a_model_of_the_hub_is_downloaded_with_progress(
     start_forge: StartForge, slow: Simulator
 ) -> None:
     forge = await start_forge(slow)
-    operation_id = await begin(forge)
+    operation_id = await begin(forge, slow)
     slow.clock.advance(60)
     live = forge.parts.service.operations.live[operation_id]
     await until(lambda: live.progress and live.progress > 0.2)
@@ -51,7 +50,7 @@ async def test_a_model_of_the_hub_is_downloaded_with_progress(
 
 async def test_a_download_is_cancelled_on_its_channel(start_forge: StartForge, slow: Simulator) -> None:
     forge = await start_forge(slow)
-    operation_id = await begin(forge)
+    operation_id = await begin(forge, slow)
     response = await forge.http.post(f"/v1/operations/{operation_id}/cancel")
     assert response.status_code in {200, 202}, response.text
     assert (await forge.operation(operation_id))["state"] == "cancelled"
@@ -97,7 +96,7 @@ async def test_the_view_goes_on_after_a_restart_by_what_is_on_the_disk(
     start_forge: StartForge, slow: Simulator
 ) -> None:
     first = await start_forge(slow)
-    operation_id = await begin(first)
+    operation_id = await begin(first, slow)
     first.task.cancel()
     await asyncio.wait({first.task})
     second = await start_forge(slow)

@@ -85,7 +85,7 @@ async def test_an_update_can_be_cancelled(start_forge: StartForge, slow: Simulat
         await forge.post("engines/update", wait=None, engine=NEW_ENGINE.name, version=NEW_ENGINE.version)
     ).json()
     live = forge.parts.service.operations.live[begun["id"]]
-    await until(lambda: live.phase == "downloading")
+    await until(lambda: slow.calls["runtime", "downloadRuntimeExtension"])
     slow.clock.advance(5)
     await until(lambda: live.progress)
     await forge.http.post(f"/v1/operations/{begun['id']}/cancel")
