@@ -111,10 +111,6 @@ def receivers(environ: Mapping[str, str] = os.environ) -> Iterator[tuple[str, st
             yield key, parts.hostname or "", urls.port_of(parts)
 
 
-def _is_disabled(environ: Mapping[str, str]) -> bool:
-    return environ.get("OTEL_SDK_DISABLED", "").lower() == "true"
-
-
 def wanted(signal: str, environ: Mapping[str, str] = os.environ) -> tuple[bool, str]:
     """Return whether a signal (TRACES, LOGS or METRICS) has a receiver, and its protocol.
 
