@@ -57,7 +57,7 @@ class Commands:
 
     async def _run(self, *words: str) -> str:
         process = await asyncio.create_subprocess_exec(
-            # -P: a module in the working directory is not taken for one of ours
+            # -P: a module in the working directory is not taken for one of this program's
             *(sys.executable, "-P", "-m", "daemonpulse", "actions", *words, *self._flags),
             stdin=asyncio.subprocess.DEVNULL,
             stdout=asyncio.subprocess.PIPE,
