@@ -60,12 +60,9 @@ class Splitter:
         self._text = ""  # what is not decided yet, and a little context before it
         self._base = 0  # where in the output `_text` begins
         self._at = 0  # position in `_text`
-        self._mode = _Mode.GAP
         self._out: list[Segment] = []
         self._emitted = 0
-        self._start = 0  # where the current segment begins
-        self._content = 0  # where its content begins
-        self._ink = False  # whether its content holds more than white space
+        self._begin(0)
         self._pair: ReasoningTag = REASONING_TAGS[0]
         self._tool: ToolTag = TOOL_TAGS[0]
         self._tools: tuple[str, ...] = ()
@@ -202,20 +199,18 @@ class Splitter:
         start = found.start()
         self._move(start)
         quoted = start > 0 and text[start - 1] in grammar.QUOTES
-        if not self._marker_counts(found, quoted=quoted):
-            self._move(found.end())
+        self._take_marker(found, quoted=quoted)
+        self._move(found.end())
 
-    def _marker_counts(self, found: re.Match[str], *, quoted: bool) -> bool:
-        """Act on a marker in the answer, outside of code; False when it is only text."""
+    def _take_marker(self, found: re.Match[str], *, quoted: bool) -> None:
+        """Act on a marker in the answer, outside of code; it may be only text."""
         marker = self._grammar.markers[found.group()]
         pair = marker.reasoning
         here = self._base + found.start()
         if marker.closes:
-            if quoted or self._maybe is None or self._maybe[2] not in (None, pair):
-                return False
-            self._close_late(here, self._base + found.end())
-            self._move(found.end())
-            return True
+            if not quoted and self._maybe is not None and self._maybe[2] in (None, pair):
+                self._close_late(self._maybe, here, self._base + found.end())
+            return
         if pair is not None:
             if quoted or not pair.control:
                 first = first_on_line(self._text, found.start(), from_start=False)
@@ -223,17 +218,15 @@ class Splitter:
                     self._maybe = (here, self._base + found.end(), pair)
                 elif self._maybe is not None and self._maybe[2] is None:
                     self._maybe = None  # the answer talks about tags
-                return False
+                return
         elif quoted:
-            return False
-        self._flush()
+            return
         self._close(Kind.ANSWER, here, here, closed=True)
         self._open_block(found)
-        return True
 
-    def _close_late(self, content_end: int, end: int) -> None:
-        """Turn the text since `_maybe` into reasoning that ends at `end`."""
-        start, content, _ = self._maybe or (0, 0, None)
+    def _close_late(self, maybe: tuple[int, int, ReasoningTag | None], content_end: int, end: int) -> None:
+        """Turn the text since `maybe` into reasoning that ends at `end`."""
+        start, content, _ = maybe
         if self._held is not None:
             self._held = None
         elif start > self._start:
@@ -378,8 +371,10 @@ class Splitter:
         self._maybe = None
 
     def _begin(self, start: int) -> None:
-        self._start = self._content = start
-        self._ink = False
+        """Begin a segment."""
+        self._start = start
+        self._content = start  # where its content begins
+        self._ink = False  # whether its content holds more than white space
         self._mode = _Mode.GAP
 
 

@@ -214,6 +214,31 @@ def test_the_measure_of_work_follows_the_length(start: str) -> None:
         assert length - MAX_MARKER_CHARS <= splitter.scanned <= 8 * length
 
 
+@pytest.mark.parametrize("start", ["", "<think>", "<tool_call>{", FINAL])
+def test_many_mentions_of_a_marker_take_no_more_work_than_their_length(start: str) -> None:
+    output = start + "`</think>` " * 300
+    splitter = Splitter()
+    splitter.feed(output)
+    splitter.finish()
+    assert len(output) <= splitter.scanned <= 8 * len(output)
+
+
+def test_messages_of_any_length_are_split_alike_one_character_at_a_time() -> None:
+    long = "x" * 400
+    call = (
+        "<|start|>assistant<|channel|>commentary to=functions.search <|constrain|>json<|message|>{}<|call|>"
+    )
+    output = f"{ANALYSIS}{long}<|end|>{call}{FINAL}{long}"
+    expected = split(output)
+    assert [(segment.kind, segment.tools) for segment in expected] == [(R, ()), (T, ("search",)), (A, ())]
+    assert fed(output, list(range(len(output)))) == expected
+
+
+def test_of_several_tags_in_a_prompt_the_last_one_counts() -> None:
+    for opened, kind in (("<think>a</think>\n<think>\n", R), ("<think>a</think><think>b</think>", A)):
+        assert [segment.kind for segment in split("text", opened)] == [kind]
+
+
 def test_a_channel_without_a_message_for_too_long_is_an_answer() -> None:
     for filler, content in ((480, 502), (600, 0)):
         output = "<|channel|>" + "x" * filler + "<|message|>hi"
