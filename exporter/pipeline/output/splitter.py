@@ -60,9 +60,12 @@ class Splitter:
         self._text = ""  # what is not decided yet, and a little context before it
         self._base = 0  # where in the output `_text` begins
         self._at = 0  # position in `_text`
+        self._mode = _Mode.GAP
         self._out: list[Segment] = []
         self._emitted = 0
-        self._begin(0)
+        self._start = 0  # where the current segment begins
+        self._content = 0  # where its content begins
+        self._ink = False  # whether its content holds more than white space
         self._pair: ReasoningTag = REASONING_TAGS[0]
         self._tool: ToolTag = TOOL_TAGS[0]
         self._tools: tuple[str, ...] = ()
@@ -371,10 +374,8 @@ class Splitter:
         self._maybe = None
 
     def _begin(self, start: int) -> None:
-        """Begin a segment."""
-        self._start = start
-        self._content = start  # where its content begins
-        self._ink = False  # whether its content holds more than white space
+        self._start = self._content = start
+        self._ink = False
         self._mode = _Mode.GAP
 
 
