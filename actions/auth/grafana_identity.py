@@ -31,6 +31,8 @@ _LONGEST_LIFE_S: Final = 600 + 60
 """Grafana signs for 10 minutes."""
 _LEEWAY_S: Final = 10
 _MOST_CHARS: Final = 8192
+_MOST_KEYS: Final = 100
+"""Grafana has one or two."""
 _ORG: Final = re.compile(r"org:[0-9]{1,18}")
 
 
@@ -104,7 +106,7 @@ class GrafanaId:
             found = msgspec.json.decode(answer.body)["keys"] if answer.is_success else []
             keys = {
                 one["kid"]: jwt.PyJWK(one, algorithm="ES256")
-                for one in found
+                for one in found[:_MOST_KEYS]
                 if one.get("kty") == "EC" and one.get("crv") == "P-256"
             }
         except (httpx.HTTPError, TimeoutError, jwt.PyJWTError):

@@ -104,9 +104,7 @@ class EjectAllAction(Action[EjectAll]):
                 elif not isinstance(outcome, Problem):
                     raise outcome
             # In this order: what ends between the two is listed.
-            told = await self.tools.recovery.loading(within_s=COUNT_S)
-            loading = sorted(mark(model) for model, is_loading in (told or {}).items() if is_loading)
-            is_told = told is not None and None not in told.values()
+            loading, is_told = await self._loading()
             untold = 0 if is_told else untold + 1
             left = await self.daemon.instances(in_part=True)
             is_over = not left.read and not loading and (is_told or untold >= LOOKS)
@@ -116,8 +114,18 @@ class EjectAllAction(Action[EjectAll]):
                 await asyncio.sleep(self.tools.timeouts.poll_s)
 
     async def recover(self, operation: Operation, _command: EjectAll) -> Result:
-        """Look whether anything is left."""
-        return await self.tools.recovery.ejected(operation, everything=True)
+        """Look whether anything is left, or on its way."""
+        loading, is_told = await self._loading()
+        found = await self.tools.recovery.ejected(operation, everything=True)
+        if loading:
+            raise Problem("interrupted", f"still loading: {', '.join(loading)}", still_loading=loading)
+        return {**found, "still_loading": [] if is_told else None}
+
+    async def _loading(self) -> tuple[list[str], bool]:
+        """Name what the daemon is loading, and say whether it tells of everything."""
+        told = await self.tools.recovery.loading(within_s=COUNT_S)
+        names = sorted(mark(model) for model, is_loading in (told or {}).items() if is_loading)
+        return names, told is not None and None not in told.values()
 
     async def _in_flight(self, listing: Listing[InstanceInfo]) -> dict[str, int]:
         """Count the requests in flight by instance, for those that answer in time."""

@@ -1,6 +1,7 @@
 """The daemon lists an instance that cannot be read: it may be any, so nothing is said to be gone or done."""
 
 from collections.abc import Callable
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -8,6 +9,7 @@ import pytest
 from llmster_sim.models.catalogue import LLAMA_OLDER
 from llmster_sim.server import Simulator
 from llmster_sim.wire.transfer_calls import HUB_MODEL, NEW_ENGINE
+from tests.actions.commands.test_crashes import crashed, recovered
 from tests.actions.conftest import SMALL, Forge, StartForge, loaded
 
 QWEN = "qwen/qwen3-8b"
@@ -238,3 +240,28 @@ async def test_what_is_recommended_and_cannot_be_read_is_left_to_the_daemon_to_c
     response = await forge.post("models/download", model=HUB_MODEL)
     assert response.status_code == 200, response.text
     assert sim.calls["repository", "downloadModel"] == 0
+
+
+@pytest.mark.parametrize(
+    ("states", "state", "still_loading"),
+    [
+        ({}, "done", None),
+        ({"data": []}, "done", []),
+        ({"data": [{"id": "m", "state": "loading"}]}, "failed", None),
+    ],
+    ids=["untold", "nothing", "something"],
+)
+async def test_a_kill_switch_that_a_crash_cut_short_tells_what_is_being_loaded_too(
+    *, start_forge: StartForge, sim: Simulator, tmp_path: Path, states: Any, state: str, still_loading: Any
+) -> None:
+    for name in loaded(sim):
+        sim.daemon.unload(name)
+    sim.faults.alter("GET /api/v0/models", lambda _answer: states)
+    home = tmp_path / "state"
+    await crashed(home, sim, {"action": "eject_all"}, state_word="running", before={"references": {}})
+    _, (operation,) = await recovered(start_forge, sim, home)
+    assert operation["state"] == state, operation
+    if state == "done":
+        assert operation["result"]["still_loading"] == still_loading
+    else:
+        assert operation["problem"]["still_loading"] == ["m"]
