@@ -83,9 +83,9 @@ async def use(gated: Gated, twin: Twin) -> None:
                 await client.call_tool(tool, given)
         asking = asyncio.create_task(client.call_tool("meta", {"text": words(twin)}))
         (asked,) = await gated.pending()
-        await gated.admin.post("/v1/mcp/approvals/deny", params={"approval": asked["id"]})
-        with contextlib.suppress(Exception):
-            await asyncio.wait_for(asking, 20)
+        denied = await gated.admin.post("/v1/mcp/approvals/deny", params={"id": asked["id"]})
+        assert denied.is_success, denied.text
+        assert (await asking).is_error
     with contextlib.suppress(Exception):
         async with gated.client("web") as client:
             await client.list_tools()
