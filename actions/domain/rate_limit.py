@@ -93,18 +93,19 @@ class FairShares:
         self._held: Counter[Hashable] = Counter()
         self._total = 0
 
-    def take(self, owner: Hashable) -> bool:
-        """Hold one more, if the owner may."""
-        if self._held[owner] >= min(2 * (self._most - self._total), self._most_of_one):
+    def take(self, owner: Hashable, places: int = 1) -> bool:
+        """Hold so many more, if the owner may."""
+        free = self._most - self._total
+        if places > free or self._held[owner] + places > min(2 * free, self._most_of_one):
             return False
-        self._held[owner] += 1
-        self._total += 1
+        self._held[owner] += places
+        self._total += places
         return True
 
-    def give_back(self, owner: Hashable) -> None:
-        """Hold one less."""
-        self._total -= 1
-        self._held[owner] -= 1
+    def give_back(self, owner: Hashable, places: int = 1) -> None:
+        """Hold so many less."""
+        self._total -= places
+        self._held[owner] -= places
         if self._held[owner] <= 0:
             del self._held[owner]
 

@@ -20,7 +20,7 @@ from pydantic import ValidationError
 
 from actions.auth.tokens import TokenStore
 from actions.domain.actor import Actor
-from actions.domain.rate_limit import Buckets
+from actions.domain.rate_limit import Buckets, FairShares
 from actions.mcp.approval import ApprovalRequest
 from actions.mcp.approvals import MAX_SUBJECT, Approvals, TooManyPending
 from actions.mcp.look_alikes import visible
@@ -33,7 +33,7 @@ from actions.mcp.redaction import PREVIEW_CHARS, digest, preview, redact
 from actions.mcp.spans import METHODS, client_span, server_span, set_decision, set_outcome
 from actions.mcp.upstream.answers import NOT_VALID
 from actions.mcp.upstream.connection import ConnectionLost
-from actions.mcp.upstream.limits import Breaker
+from actions.mcp.upstream.limits import ROOM_BYTES, Breaker, memory_of
 from actions.mcp.upstream.listing import definition
 from actions.mcp.upstream.server import LEFT, Upstream, UpstreamDown
 from actions.metrics import Metrics
@@ -82,6 +82,8 @@ class CallHandler:
         self.tracer = tracer
         self.digest_key = secrets.token_bytes(32)
         """Never shown: digests of arguments can be compared with each other, within the life of this service."""
+        self.room = FairShares(ROOM_BYTES)
+        """Memory for large arguments, of the calls of all servers from their beginning to their end."""
         self._refusals = Buckets(REFUSALS_PER_MINUTE, 60 / REFUSALS_PER_MINUTE, time.monotonic)
 
     async def handle(self, upstream: Upstream, request: ProxyRequest[R], actor: Actor) -> tuple[R, Grant]:
@@ -117,12 +119,22 @@ class _Call(Generic[R]):
         self._record = CallRecord(handler.journal)
 
     async def run(self) -> tuple[R, Grant]:
-        handler, upstream, usage = self._handler, self._upstream, self._upstream.usage
-        chars, fault = measure(self._arguments)
+        chars, fault, values = measure(self._arguments)
         fault = self._request.fault or fault
         if fault is not None:
             await self._refuse("malformed", fault)
         self._is_big = chars > _ON_LOOP_CHARS
+        room, owner, size = self._handler.room, self._actor.owner, memory_of(chars, values)
+        if size and not room.take(owner, size):
+            await self._refuse("limited", "other calls with large arguments take the memory that is for them")
+        try:
+            return await self._run()
+        finally:
+            if size:
+                room.give_back(owner, size)
+
+    async def _run(self) -> tuple[R, Grant]:
+        handler, upstream, usage = self._handler, self._upstream, self._upstream.usage
         constraints = handler.policy_store.policy.written(self._subject).constraints
         self._arguments = await self._off_loop(constraints.normal, self._arguments)
         self._digest = await self._off_loop(digest, self._arguments, self._handler.digest_key)

@@ -21,6 +21,7 @@ from starlette.requests import Request
 from actions.auth.problem_response import send_problem
 from actions.domain.actor import Actor
 from actions.domain.errors import Problem, not_found
+from actions.domain.rate_limit import FairShares
 from actions.mcp.proxy import ServerProxy
 from actions.mcp.sdk_server import ACTOR_KEY
 from actions.mcp.session_limits import MAX_SESSIONS, MAX_SESSIONS_OF_TOKEN, SESSION_IDLE_S, SessionLimits
@@ -30,6 +31,11 @@ log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Of one request. The content of a file to write is an argument."""
+
+BODIES_BYTES: Final = 32 * 1024 * 1024
+"""Of large bodies that are being read, of all tokens; one alone gets two thirds."""
+_SMALL_BODY_BYTES: Final = 64 * 1024
+_DIGITS: Final = 12
 
 Authenticate = Callable[[Request], Awaitable[Actor]]
 """Returns the actor of a request. Raises Problem."""
@@ -123,15 +129,20 @@ class McpApp:
     def __init__(self, authenticate: Authenticate, find: Callable[[str], Endpoint | None]) -> None:
         self._authenticate = authenticate
         self._find = find
+        self._bodies = FairShares(BODIES_BYTES)
 
     async def __call__(self, scope: asgi.Scope, receive: asgi.Receive, send: asgi.Send) -> None:
         """Answer one request."""
         try:
             endpoint, scope = await self._admit(scope, receive)
+            reading = _Reading(self._bodies, scope, receive)
         except Problem as problem:
             await send_problem(send, problem)
             return
-        await endpoint.handle(scope, receive, send)
+        try:
+            await endpoint.handle(scope, reading.receive, send)
+        finally:
+            reading.end()
 
     async def _admit(self, scope: asgi.Scope, receive: asgi.Receive) -> tuple[Endpoint, asgi.Scope]:
         actor = await self._authenticate(Request(scope, receive))
@@ -146,6 +157,42 @@ class McpApp:
         if endpoint is None or not endpoint.proxy.upstream.spec.admits(actor.token_name):
             raise not_found("MCP server", name)  # the same answer for a server that this token may not use
         return endpoint, {**scope, "user": _user(actor.owner), ACTOR_KEY: actor}
+
+
+class _Reading:
+    """The body of a request, and its place among those that are being read."""
+
+    def __init__(self, bodies: FairShares, scope: asgi.Scope, receive: asgi.Receive) -> None:
+        """Take a place for what the head says, a whole one where it does not say. Raises Problem."""
+        self._bodies = bodies
+        self._owner = scope[ACTOR_KEY].owner
+        self._receive = receive
+        headers = Headers(raw=scope["headers"])
+        unsaid = MAX_BODY_BYTES if "transfer-encoding" in headers else 0
+        said = headers.get("content-length", str(unsaid))[
+            :_DIGITS
+        ]  # of more digits the first ones are enough
+        size = min(int(said), MAX_BODY_BYTES) if said.isdecimal() else MAX_BODY_BYTES
+        self._held = size if size > _SMALL_BODY_BYTES else 0
+        if self._held and not bodies.take(self._owner, self._held):
+            raise Problem(
+                "too-many-at-once",
+                "too many large requests are being sent, or others need the rest",
+                headers={"Retry-After": "1"},
+            )
+
+    async def receive(self) -> asgi.Message:
+        """Receive the next part; with the last one, the place is free."""
+        message = await self._receive()
+        if not message.get("more_body", False):
+            self.end()
+        return message
+
+    def end(self) -> None:
+        """Give the place back."""
+        held, self._held = self._held, 0
+        if held:
+            self._bodies.give_back(self._owner, held)
 
 
 def _user(owner: str) -> AuthenticatedUser:

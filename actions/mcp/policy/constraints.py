@@ -245,10 +245,10 @@ def _takes_text(schema: Any) -> bool:
     )
 
 
-def measure(arguments: Mapping[str, Any]) -> tuple[int, str | None]:
-    """Return the approximate number of characters, and why the arguments are refused, else None. No recursion.
+def measure(arguments: Mapping[str, Any]) -> tuple[int, str | None, int]:
+    """Return the approximate number of characters, why the arguments are refused, else None, and the number of values.
 
-    Bounds depth and number of values for all later work.
+    No recursion. Bounds depth and number of values for all later work.
     """
     chars = count = 0
     level: list[Any] = [arguments]
@@ -263,16 +263,16 @@ def measure(arguments: Mapping[str, Any]) -> tuple[int, str | None]:
             else:
                 chars += len(one) if isinstance(one, str) else _NUMBER_CHARS
                 if isinstance(one, int) and one.bit_length() > _MAX_BITS:
-                    return chars, f"the arguments have a number of more than {_MAX_BITS} bits"
+                    return chars, f"the arguments have a number of more than {_MAX_BITS} bits", count
                 continue
             count += len(one)
             if count > MAX_NODES:
-                return chars, f"the arguments have more than {MAX_NODES} values"
+                return chars, f"the arguments have more than {MAX_NODES} values", count
             below.extend(children)
         if not below:
-            return chars, None
+            return chars, None, count
         level = below
-    return chars, f"the arguments are nested deeper than {MAX_DEPTH}"
+    return chars, f"the arguments are nested deeper than {MAX_DEPTH}", count
 
 
 def _keys(value: Any) -> Iterator[str]:

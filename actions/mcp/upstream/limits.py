@@ -1,12 +1,26 @@
-"""Rate limits and circuit breaker of one server. Pure; the clock is given. Consulted before each request."""
+"""Rate limits and circuit breaker of one server, and the memory of calls. Pure; the clock is given."""
 
 from __future__ import annotations
 
 import time
 from collections.abc import Callable
+from typing import Final
 
 from actions.domain.rate_limit import Buckets, FairShares
 from actions.mcp.upstream.spec import LOOK_PLACES, Limits
+
+ROOM_BYTES: Final = 192 * 1024 * 1024
+"""For the arguments of all large calls, those that wait for an approval too; one token gets two thirds."""
+_SMALL_BYTES: Final = 128 * 1024
+_CHAR_BYTES: Final = 4
+_VALUE_BYTES: Final = 250
+"""What a call takes for each character and value of its arguments until it has ended: measured, with all copies."""
+
+
+def memory_of(chars: int, values: int) -> int:
+    """Return the memory that the arguments of a call take, in bytes; 0 for little."""
+    size = chars * _CHAR_BYTES + values * _VALUE_BYTES
+    return size if size > _SMALL_BYTES else 0
 
 
 class Usage:

@@ -374,6 +374,6 @@ def test_depth_number_and_size_of_values_are_bounded_before_anything_else_looks_
     )
 )
 def test_any_json_is_measured(value: Any) -> None:
-    chars, fault = measure({"a": value})
+    chars, fault, _ = measure({"a": value})
     assert fault is None
     assert chars >= 1
