@@ -49,7 +49,7 @@ def add_routes(
             )
         learned = await history.learned(daemon)
         found = [ModelResponse.of(one, snapshot, learned) for one in snapshot.models]
-        return ModelsResponse(daemon=daemon, models=found)
+        return ModelsResponse(daemon=daemon, models=found, unreadable=snapshot.unreadable_models)
 
     @router.get("/daemons/{daemon}/instances", tags=["read"])
     async def instances(_actor: actor_of, daemon: Daemon) -> InstancesResponse:

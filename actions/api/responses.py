@@ -113,6 +113,7 @@ class ModelsResponse(BaseModel):
 
     daemon: str
     models: list[ModelResponse]
+    unreadable: int = Field(description="Models that the daemon lists and that cannot be read.")
 
 
 class InstanceResponse(BaseModel):

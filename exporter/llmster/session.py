@@ -94,7 +94,8 @@ class Session:
 
     async def models(self) -> tuple[DownloadedModel, ...] | None:
         """Return the models on disk, read at most once a minute; None when they cannot be read."""
-        return await self._models.get()
+        listing = await self._models.get()
+        return listing.read if listing is not None else None
 
     async def link(self) -> LinkStatus | None:
         """Return this device and its LM Link peers, read at most once a minute; None when they cannot be read."""
@@ -133,6 +134,7 @@ class Session:
         if not unreadable:
             self._forget_all_but({info.instance_reference for _, info in listed})
         done = time.monotonic()
+        models = self._models.value
         return Snapshot(
             taken_at_s=time.time(),
             monotonic_s=done,
@@ -144,7 +146,8 @@ class Session:
                 for _, info in listed
                 if states.get(info.instance_reference) is not _GONE
             ),
-            models=self._models.value,
+            models=models.read if models is not None else None,
+            unreadable_models=models.unreadable if models is not None else 0,
             link=self._link.value,
             auth_required=self._auth_required.value,
             unreadable_instances=unreadable,
@@ -280,13 +283,12 @@ class Session:
     async def _read_process(self) -> DaemonProcess:
         return await calls.process(await self.sockets.connection(SYSTEM), timeout_s=FACT_TIMEOUT_S)
 
-    async def _read_models(self) -> tuple[DownloadedModel, ...]:
-        listing = await calls.downloaded_models(
+    async def _read_models(self) -> Listing[DownloadedModel]:
+        return await calls.downloaded_models(
             await self.sockets.connection(SYSTEM),
             timeout_s=FACT_TIMEOUT_S,
             unreadable=self._counts.unreadable,
         )
-        return listing.read
 
     async def _read_link(self) -> LinkStatus:
         return await calls.link_status(await self.sockets.connection("repository"), timeout_s=FACT_TIMEOUT_S)

@@ -235,6 +235,8 @@ class Snapshot:
     engines: tuple[Engine, ...] | None = None
     reasoning_models: frozenset[str] = frozenset()
     """Keys of the models that the daemon says can reason; empty where it was not asked or did not say."""
+    unreadable_models: int = 0
+    """Models on disk that are listed and cannot be read, and that are not among `models`."""
     unread_domains: tuple[str, ...] = ()
     """Domains whose list of loaded instances could not be read this time."""
 

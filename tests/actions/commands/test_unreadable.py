@@ -187,6 +187,14 @@ async def test_lists_say_how_many_entries_they_lack(start_forge: StartForge, sim
     assert (len(listed["instances"]), listed["unreadable"]) == (len(loaded(sim)) - 1, 1)
 
 
+async def test_so_does_the_list_of_models(start_forge: StartForge, sim: Simulator) -> None:
+    sim.faults.alter("system.listDownloadedModels", _without("type", SMALL))
+    forge = await start_forge(sim)
+    listed = (await forge.http.get(forge.path("models"))).json()
+    assert SMALL not in {one["model"] for one in listed["models"]}
+    assert listed["unreadable"] == 1
+
+
 async def test_a_list_of_models_that_cannot_be_read_is_not_an_empty_one(
     start_forge: StartForge, sim: Simulator
 ) -> None:
