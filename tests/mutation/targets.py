@@ -28,6 +28,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _ACTIONS + "domain/test_load_plan.py",
     ),
     "actions/domain/correction.py": (_ACTIONS + "domain/test_correction.py",),
+    "actions/domain/errors.py": (_ACTIONS + "domain/test_errors.py",),
     "actions/domain/fit.py": (_ACTIONS + "domain/test_fit.py",),
     "actions/domain/fleet.py": (_ACTIONS + "domain/test_fleet.py",),
     "actions/domain/load_options.py": (
@@ -88,6 +89,11 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/llmster/wire/protocol.py": (_EXPORTER + "llmster/wire/test_protocol.py",),
     "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
     "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
+    "exporter/pipeline/engine_state.py": (
+        _PIPELINE + "test_engine_state.py",
+        _PIPELINE + "test_slots.py",
+        _PIPELINE + "test_engine_replay.py",
+    ),
     "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
     "exporter/pipeline/log_formats/daemon.py": (_PIPELINE + "log_formats/test_daemon.py",),
     "exporter/pipeline/log_formats/plugins.py": (_PIPELINE + "log_formats/test_plugins.py",),
@@ -121,6 +127,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _PIPELINE + "test_prediction_ids.py",
     ),
     "exporter/pipeline/slot_runs.py": (_PIPELINE + "test_slot_runs.py",),
+    "exporter/pipeline/slot_state.py": (_PIPELINE + "test_engine_state.py", _PIPELINE + "test_slots.py"),
     "exporter/pipeline/slots.py": (_PIPELINE + "test_slots.py",),
     "exporter/pipeline/vram.py": (
         _PIPELINE + "test_vram.py",
