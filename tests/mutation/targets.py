@@ -128,7 +128,12 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     ),
     "exporter/pipeline/slot_runs.py": (_PIPELINE + "test_slot_runs.py",),
     "exporter/pipeline/slot_state.py": (_PIPELINE + "test_engine_state.py", _PIPELINE + "test_slots.py"),
-    "exporter/pipeline/slots.py": (_PIPELINE + "test_slots.py",),
+    "exporter/pipeline/slots.py": (
+        _PIPELINE + "test_slots.py",
+        _PIPELINE + "test_crash_lines.py",
+        _PIPELINE + "test_engine_replay.py",
+        _PIPELINE + "test_engine_state.py",
+    ),
     "exporter/pipeline/vram.py": (
         _PIPELINE + "test_vram.py",
         _EXPORTER + "hardware/test_attribution.py",
