@@ -130,6 +130,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/pipeline/slot_state.py": (_PIPELINE + "test_engine_state.py", _PIPELINE + "test_slots.py"),
     "exporter/pipeline/slots.py": (
         _PIPELINE + "test_slots.py",
+        _PIPELINE + "test_slot_channels.py",
         _PIPELINE + "test_crash_lines.py",
         _PIPELINE + "test_engine_replay.py",
         _PIPELINE + "test_engine_state.py",
