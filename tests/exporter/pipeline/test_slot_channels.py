@@ -203,20 +203,23 @@ def test_how_long_requests_waited_is_told_once_by_whichever_channel() -> None:
     assert waited(runtime, server) == expected
 
 
-def test_a_line_in_pieces_is_joined_by_its_process_else_by_its_instance() -> None:
-    for names in ({}, {"ref": None}, {"ref": None, "pid": None}):
-        slots = SlotMonitor()
-        slots.add(runtime(LAUNCH[:40], **names))
-        slots.add(
-            runtime(
-                RELEASE[:40],
-                model="n",
-                ref="s" if "ref" not in names else None,
-                pid=8 if names != {"ref": None, "pid": None} else None,
-            )
-        )
-        slots.add(runtime(f"{LAUNCH[40:]}\n", **names))
-        assert slots.slots("m")[0].busy, names
+@pytest.mark.parametrize(
+    ("ours", "theirs"),
+    [
+        ({}, {"ref": "s"}),
+        ({"ref": None}, {"ref": None, "pid": 8}),
+        ({"ref": None, "pid": None}, {"ref": None, "pid": None}),
+    ],
+)
+def test_a_line_in_pieces_is_joined_by_its_process_else_by_its_instance(
+    ours: dict[str, Any], theirs: dict[str, Any]
+) -> None:
+    slots = monitor(
+        runtime(LAUNCH[:40], **ours),
+        runtime(RELEASE[:40], model="n", **theirs),
+        runtime(f"{LAUNCH[40:]}\n", **ours),
+    )
+    assert slots.slots("m")[0].busy
 
 
 def test_what_a_former_process_left_unfinished_is_not_joined_to_what_the_next_one_says() -> None:
