@@ -212,6 +212,10 @@ HTTP = {
 }
 
 
+ASKED = asyncio.Event()
+"""Set when a call came that is not answered."""
+
+
 def events(text: str) -> Response:
     return Response(text, media_type="text/event-stream")
 
@@ -224,6 +228,9 @@ async def answer(request: Request) -> Response:
     how = str((params.get("arguments") or {}).get("how", ""))
     if how in HTTP:
         return HTTP[how][0]
+    if how == "nothing yet":
+        ASKED.set()
+        await asyncio.Event().wait()
     if how:
         text = how.replace("ID", str(asked_for["id"]))
         return events(text) if "data:" in how else Response(text, media_type="application/json")
@@ -267,3 +274,26 @@ async def test_http_that_is_no_answer_is_not_taken_for_the_servers_own_and_count
                     with pytest.raises(MCPError, match="its own words"):
                         await client.call_tool("x", {"how": how})
         assert await gate.metric("daemonpulse_mcp_tool_calls_total", outcome="error") == 2 * len(ERRORS)
+
+
+async def test_over_http_an_answer_without_an_id_is_its_own_requests_whatever_else_is_open(
+    start: Start,
+) -> None:
+    async with served(answer) as url:
+        gate = await start(f'[servers.web]\nurl = "{url}"\ncall_timeout_s = 600\n' + ALLOW)
+        async with gate.client("web") as client:
+            open_ = [asyncio.create_task(client.call_tool("x", {"how": "nothing yet"})) for _ in range(3)]
+            await ASKED.wait()
+            for what, (raw, words) in WITHOUT_ID.items():
+                for how in (raw, f"data: {raw}\n\n"):
+                    if words:
+                        with pytest.raises(MCPError, match=words):
+                            await client.call_tool("x", {"how": how})
+                    elif how is raw:
+                        assert text_of(await client.call_tool("x", {"how": how})) == "fine", what
+                    else:  # a stream may hold other messages too
+                        assert gate_of(await client.call_tool("x", {"how": how}))["outcome"] == "malformed"
+            assert not any(one.done() for one in open_)
+            for one in open_:
+                one.cancel()
+            await asyncio.gather(*open_, return_exceptions=True)

@@ -38,14 +38,14 @@ def messages_of(raw: bytes, request_id: types.RequestId | None = None) -> list[M
 
 
 def is_message(raw: bytes, answers: types.RequestId | None = None) -> bool:
-    """Tell whether this is a valid message; with `answers` also the answer to that request, or an error without id."""
+    """Tell whether this is a valid message; with `answers` also the answer to that request, by its id."""
     try:
         message = _valid(raw)
     except ValueError:
         return False
     if answers is None:
         return True
-    return isinstance(message, types.JSONRPCResponse | types.JSONRPCError) and message.id in {None, answers}
+    return isinstance(message, types.JSONRPCResponse | types.JSONRPCError) and message.id == answers
 
 
 def _valid(raw: bytes) -> Message:

@@ -40,7 +40,7 @@ def test_a_batch_has_a_length_and_its_parts_are_read_one_by_one() -> None:
     [
         (b'{"jsonrpc": "2.0", "id": 1, "result": {}}', 1, True),
         (b'{"jsonrpc": "2.0", "id": 1, "result": {}}', 2, False),
-        (b'{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "x"}}', 2, True),
+        (b'{"jsonrpc": "2.0", "id": null, "error": {"code": 1, "message": "x"}}', 2, False),
         (b'{"jsonrpc": "2.0", "method": "x"}', None, True),
         (b'{"jsonrpc": "2.0", "method": "x"}', 1, False),
         (b"[]", None, False),
