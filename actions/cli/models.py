@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from typing import Any, Final
 
 import click
@@ -35,11 +35,8 @@ def load(*, api: Api, as_json: bool, **parameters: Any) -> None:
 
     \b
     Example:  daemonpulse actions load qwen/qwen3-8b --context-length 32768 --ttl 1h
-    """  # noqa: D301 - as below
-    if api.is_group:
-        run_group(api, "load", parameters, _loaded, as_json=as_json)
-    operation = api.command("models/load", parameters, bar=not as_json)
-    show(operation, _loaded(operation), as_json=as_json)
+    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+    _run(api, "models/load", parameters, _loaded, as_json=as_json)
 
 
 @click.command()
@@ -62,7 +59,7 @@ def eject(*, api: Api, as_json: bool, **parameters: Any) -> None:
 
     \b
     Example:  daemonpulse actions eject qwen/qwen3-8b --drain 30
-    """  # noqa: D301 - click wants a real backspace before lines that are to stay as they are
+    """  # noqa: D301 - as above
     if api.is_group:
         run_group(api, "eject", parameters, _ejected, as_json=as_json)
     try:
@@ -87,10 +84,7 @@ def eject_all(*, api: Api, as_json: bool, **parameters: Any) -> None:
     Example:  daemonpulse actions eject-all --reason "GPU 0 overheats"
               daemonpulse actions eject-all --site east
     """  # noqa: D301 - as above
-    if api.is_group:
-        run_group(api, "eject-all", parameters, _all_ejected, as_json=as_json)
-    operation = api.command("models/eject-all", parameters)
-    show(operation, _all_ejected(operation), as_json=as_json)
+    _run(api, "models/eject-all", parameters, _all_ejected, as_json=as_json, bar=False)
 
 
 @click.command()
@@ -154,10 +148,7 @@ def download(
         ended = _cancel_download(api, api.daemon(), parameters["model"])
         show(ended, f"{parameters['model']}: {ended['state']}", as_json=as_json)
         return
-    if api.is_group:
-        run_group(api, "download", parameters, _downloaded, as_json=as_json)
-    operation = api.command("models/download", parameters, bar=not as_json)
-    show(operation, _downloaded(operation), as_json=as_json)
+    _run(api, "models/download", parameters, _downloaded, as_json=as_json)
 
 
 @click.command()
@@ -174,10 +165,23 @@ def probe(*, api: Api, as_json: bool, **parameters: Any) -> None:
     Example:  daemonpulse actions probe qwen/qwen3-8b
               daemonpulse actions probe qwen/qwen3-8b --site east
     """  # noqa: D301 - as above
+    _run(api, "probe", parameters, _probed, as_json=as_json)
+
+
+def _run(
+    api: Api,
+    path: str,
+    parameters: Mapping[str, Any],
+    words: Callable[[Any], str],
+    *,
+    as_json: bool,
+    bar: bool = True,
+) -> None:
+    """Run a command on the daemon that is meant, or on several, and print what came of it."""
     if api.is_group:
-        run_group(api, "probe", parameters, _probed, as_json=as_json)
-    operation = api.command("probe", parameters, bar=not as_json)
-    show(operation, _probed(operation), as_json=as_json)
+        run_group(api, path.rpartition("/")[2], parameters, words, as_json=as_json)
+    operation = api.command(path, parameters, bar=bar and not as_json)
+    show(operation, words(operation), as_json=as_json)
 
 
 def _loaded(operation: Any) -> str:
@@ -225,9 +229,6 @@ def _cancel_download(api: Api, daemon: str, model: str) -> Any:
     return api.ask("POST", f"/v1/operations/{found[0]['id']}/cancel", {})
 
 
-MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, fit, download, probe)
-
-
 def _print_preflight(answer: Any) -> None:
     say(f"{answer['verdict'].replace('_', ' ')}: {'; '.join(answer['reasons']) or 'with room to spare'}")
     if answer["estimate"] is not None:
@@ -271,3 +272,6 @@ def _print_needs(one: Any, answer: Any) -> None:
     for gpu in one["gpus"]:
         freed = f" + {gib(gpu['freed_bytes'])} freed" if gpu["freed_bytes"] else ""
         say(f"  GPU {gpu['index']}: {gib(gpu['needed_bytes'], gpu['free_bytes'])} free{age}{freed}")
+
+
+MODEL_COMMANDS: Final = (load, eject, eject_all, preflight, fit, download, probe)
