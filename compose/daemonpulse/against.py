@@ -17,7 +17,7 @@ import yaml
 
 from actions.domain.evidence import KNOWS_LESS
 from daemonpulse import upgrade
-from daemonpulse.demo.stack import generated
+from daemonpulse.shipped import generated
 from exporter.catalogue import CATALOGUE, Metric
 from exporter.shared.terminal import fail, say_json
 

@@ -1,6 +1,8 @@
 """What recorded frames of another version would cost: told before the upgrade, with the panels and alerts."""
 
 import json
+import subprocess
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -26,6 +28,22 @@ def test_the_version_that_was_recorded_loses_nothing() -> None:
     (unknown,) = [line for line in result.output.splitlines() if line.startswith("not recorded")]
     assert "listLoaded" not in unknown
     assert "searchModels" in unknown
+
+
+def test_it_needs_no_extra() -> None:
+    gone = ("fastapi", "pydantic", "mcp", "jsonschema", "jwt", "grafanalib", "aiohttp", "textual")
+    program = (
+        f"import sys; sys.modules.update(dict.fromkeys({gone!r})); from daemonpulse.cli import main; main()"
+    )
+    ended = subprocess.run(
+        [sys.executable, "-c", program, "check", "--against", str(FRAMES[0])],
+        capture_output=True,
+        text=True,
+        timeout=240,
+        check=False,
+    )
+    assert ended.returncode == 0, ended.stderr
+    assert "0 metrics would be lost" in ended.stdout
 
 
 def test_a_renamed_field_is_named_with_what_it_costs(tmp_path: Path) -> None:
@@ -59,11 +77,11 @@ def test_a_renamed_field_is_named_with_the_actions_that_refuse_without_it(tmp_pa
     result = against(newer, as_json=True)
     assert result.exit_code == 1
     found = {(one["action"], one["effect"]): one["fields"] for one in json.loads(result.output)["actions"]}
-    assert found["load", "not-found"] == ["listDownloadedModels:modelKey"]
-    assert found["probe", "not-found"] == ["listDownloadedModels:modelKey"]
+    assert found["load", "daemon-unreadable"] == ["listDownloadedModels:modelKey"]
+    assert found["probe", "daemon-unreadable"] == ["listDownloadedModels:modelKey"]
     assert not [action for action, _ in found if action.startswith("eject")]
     said = against(newer).output
-    assert "action load: refuses (not-found)\n  lacks  listDownloadedModels:modelKey" in said
+    assert "action load: refuses (daemon-unreadable)\n  lacks  listDownloadedModels:modelKey" in said
 
 
 def recorded_rest(file: Path, request: str, body: str) -> Path:

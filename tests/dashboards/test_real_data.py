@@ -18,7 +18,8 @@ from typing import Any, Final
 import httpx
 import pytest
 
-from daemonpulse.demo.programs import Program, running, stack_folder
+from daemonpulse.demo.programs import Program, running
+from daemonpulse.shipped import stack_folder
 from dashboards.alerts.groups import ALERTS, CAUSE_RULES
 from dashboards.rules.groups import RECORDINGS
 from exporter.hardware.gpus import GpuReading

@@ -14,8 +14,8 @@ import httpx
 import pytest
 import yaml
 
-from daemonpulse.demo.programs import Program, running, stack_folder
-from daemonpulse.demo.stack import generated
+from daemonpulse.demo.programs import Program, running
+from daemonpulse.shipped import generated, stack_folder
 from llmster_sim.server import SimConfig, Simulator
 from tests.external import FindTool, version_of
 from tests.system.conftest import StartExporter, daemon

@@ -11,8 +11,8 @@ from typing import Any
 import httpx
 import pytest
 
-from daemonpulse.demo.programs import Program, running, stack_folder
-from daemonpulse.demo.stack import generated
+from daemonpulse.demo.programs import Program, running
+from daemonpulse.shipped import generated, stack_folder
 from exporter.catalogue import actions as actions_metrics
 from exporter.catalogue import daemon as state_metrics
 from exporter.catalogue.metric import Kind

@@ -58,12 +58,6 @@ def free_port() -> int:
         return port
 
 
-def stack_folder() -> Path:
-    """Find the stack's files: inside the installed package, or in the checkout's compose/ folder."""
-    packaged = Path(__file__).parents[1] / "stack"
-    return packaged if packaged.is_dir() else Path(__file__).parents[2]
-
-
 @contextlib.asynccontextmanager
 async def running(
     program: Program, *, log_file: Path, started: Callable[[int], None] = lambda _group: None

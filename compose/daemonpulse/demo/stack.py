@@ -12,7 +12,8 @@ from pathlib import Path
 from typing import Final
 
 from daemonpulse.demo.actions import TEXT_TOKEN
-from daemonpulse.demo.programs import Program, free_port, stack_folder
+from daemonpulse.demo.programs import Program, free_port
+from daemonpulse.shipped import generated, stack_folder
 
 _WEBHOOK: Final = "url_file: /run/secrets/alert_webhook_url"
 """The line of alertmanager.yml with the webhook's address. Alertmanager has url_file from version 0.26 on, and
@@ -147,12 +148,6 @@ def grafana(folder: Path, *, urls: Mapping[str, str], token_file: Path, port: in
 
 GRAFANA_SOURCES: Final = ("prometheus", "alertmanager", "tempo", "loki", "actions")
 """What Grafana asks; it finds each by the variable NAME_URL."""
-
-
-def generated() -> Path:
-    """Find the boards and rules: in the checkout, or, installed, beside this package."""
-    checkout = Path(__file__).parents[3] / "dashboards" / "generated"
-    return checkout if checkout.is_dir() else Path(__file__).parents[2] / "dashboards" / "generated"
 
 
 def _grafana_home() -> Path:
