@@ -19,7 +19,7 @@ _MODELS: Final = ("MODEL", "DAEMON", "TYPE", "SIZE", "PARAMS", "QUANT", "MAX CON
 @click.command()
 @verb_flags
 def ps(*, api: Api, as_json: bool) -> None:
-    """List loaded instances with their load and memory, and who else holds GPU memory.
+    """List loaded instances and who else holds GPU memory.
 
     \b
     Example:  daemonpulse actions ps --daemon box
