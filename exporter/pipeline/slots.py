@@ -174,11 +174,11 @@ class SlotMonitor:
         if event.level == "error":
             return self._daemon_lines(event, text, None)
         instance = self._named(stamp.bracket)
-        if event.level != "debug":
-            return self._daemon_lines(event, text, instance) if "Prompt cache restore" in text[:64] else None
-        if stamp.level != "DEBUG" or not stamp.timed:
+        is_debug = event.level == "debug"
+        if is_debug and (stamp.level != "DEBUG" or not stamp.timed):
             return None
-        lines = self._of_server.feed(instance or stamp.bracket or "", text, only_engine=False)
+        source = instance or stamp.bracket or ""
+        lines = self._of_server.feed(source, text, only_engine=False) if is_debug else []
         if not lines:
             return self._daemon_lines(event, text, instance) if "Prompt cache restore" in text[:64] else None
         if instance is None:
