@@ -1,7 +1,10 @@
 """JSON Schemas of rules: bounded work, nothing fetched, no value told, and no keyword without effect."""
 
 import os
+import subprocess
+import sys
 import urllib.request
+from pathlib import Path
 from typing import Any
 
 import pytest
@@ -9,6 +12,8 @@ import pytest
 from actions.mcp.policy import json_schema
 from actions.mcp.policy.constraints import Constraints
 from actions.mcp.policy.json_schema import MAX_STEPS, schema_fault
+
+ROOT = Path(__file__).parents[4]
 
 
 def resolve(path: str) -> str:
@@ -166,3 +171,8 @@ def test_a_keyword_that_is_like_no_other_is_just_none() -> None:
 def test_values_and_names_of_properties_are_no_keywords() -> None:
     given = {"properties": {"Pattern": {"const": {"Required": 1}}, "format": {"default": {"pattern": "("}}}}
     assert schema_fault({**given, "title": "x", "$comment": "y"}) is None
+
+
+def test_a_service_without_such_a_policy_does_not_import_jsonschema() -> None:
+    program = "import sys, actions.app; sys.exit('jsonschema' in sys.modules)"
+    assert subprocess.run([sys.executable, "-c", program], cwd=ROOT, check=False).returncode == 0
