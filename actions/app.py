@@ -35,7 +35,7 @@ from actions.commands.daemon_session import DaemonSession
 from actions.commands.fleet import Fleet
 from actions.commands.reconciler import Reconciler
 from actions.commands.service import Service
-from actions.domain.errors import MEDIA_TYPE, Problem
+from actions.domain.errors import MEDIA_TYPE, Problem, unrecordable
 from actions.domain.timeouts import Timeouts
 from actions.live.feeds import Feeds
 from actions.live.source import LiveSource
@@ -286,7 +286,7 @@ async def _on_invalid(request: Request, error: Exception) -> JSONResponse:
 
 
 async def _on_storage(_request: Request, error: Exception) -> JSONResponse:
-    return _answer(Problem("audit-unavailable", str(error)))
+    return _answer(unrecordable(error))
 
 
 async def _on_http(request: Request, error: Exception) -> JSONResponse:

@@ -16,6 +16,7 @@ from prometheus_client.metrics_core import Metric as Family
 from prometheus_client.registry import Collector
 from prometheus_client.samples import Sample
 
+from actions.domain.command import COMMANDS
 from actions.domain.preflight import Verdict
 from exporter.catalogue import Kind, Metric, mcp
 from exporter.catalogue import actions as rows
@@ -49,7 +50,7 @@ class Metrics(Collector):
 
     def __post_init__(self) -> None:
         """Begin counters whose labels are known at 0, so that a first increase is seen as one."""
-        for action in ("load", "eject", "eject_all", "download", "probe", "select_engine", "update_engine"):
+        for action in COMMANDS:
             for outcome in ("done", "denied", "failed", "cancelled"):
                 self.count(rows.ACTIONS, action, outcome, by=0)
             self.set(rows.OPERATIONS_IN_PROGRESS, 0, action)

@@ -40,7 +40,9 @@ _Own = partial(Setting, prefix=PREFIX)
 SETTINGS: Final = (
     _Own("listen", "127.0.0.1:9811", "Address and port. Beyond loopback a token must exist first."),
     _Own(
-        "state", "", "Folder of the database. Default: $XDG_STATE_HOME/daemonpulse, as a rule ~/.local/state."
+        "state",
+        "",
+        "Folder of the database. Default: $XDG_STATE_HOME/daemonpulse, else ~/.local/state/daemonpulse.",
     ),
     _Own(
         "web_config",

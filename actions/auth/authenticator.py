@@ -16,7 +16,7 @@ from actions.auth.denial_log import DenialLog
 from actions.auth.grafana_identity import GrafanaId, Proof
 from actions.auth.tokens import TokenStore
 from actions.domain.actor import LOOPBACK, Actor, Scope, on_behalf
-from actions.domain.errors import Problem
+from actions.domain.errors import Problem, forbidden, unrecordable
 from actions.domain.rate_limit import Buckets, Shares
 from actions.metrics import Metrics
 from actions.store.audit import Audit
@@ -94,12 +94,7 @@ class Authenticator:
         if is_allowed:
             return
         self._metrics.count(rows.AUTH_FAILURES, "scope")
-        problem = Problem(
-            "forbidden",
-            f"{action} needs scope {needs.value}, and {actor.name} has {actor.scope.value}",
-            needs=needs.value,
-            has=actor.scope.value,
-        )
+        problem = forbidden(action, actor=actor.name, has=actor.scope.value, needs=needs.value)
         await self._record_denial(actor, action, subject, problem.detail)
         raise problem
 
@@ -151,7 +146,7 @@ class Authenticator:
         try:
             await self._denials.record(actor, action, subject, reason, is_authenticated=is_authenticated)
         except StorageFailed as error:
-            raise Problem("audit-unavailable", f"{error}; free some space or make it writable") from error
+            raise unrecordable(error) from error
 
 
 def _unauthorized(detail: str, *, path: str) -> Problem:

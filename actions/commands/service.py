@@ -21,7 +21,7 @@ from actions.commands.recovery import Recovery
 from actions.commands.registry import actions_of
 from actions.domain.actor import RECOVERY, Actor
 from actions.domain.command import Command, Eject, EjectAll, Load
-from actions.domain.errors import Problem, from_daemon, not_found
+from actions.domain.errors import Problem, from_daemon, not_found, unrecordable
 from actions.domain.policy import CommandDecision, Facts, decide
 from actions.domain.preflight import Preflight
 from actions.domain.timeouts import Timeouts
@@ -190,9 +190,9 @@ class Service:
         operation.cancel.set()
 
     def unrecordable(self, error: StorageFailed) -> Problem:
-        """Say that nothing is done because nothing can be recorded."""
+        """Log, and say, that nothing is done because nothing can be recorded."""
         log.error("audit not writable, actions refused", extra={"problem": str(error)})
-        return Problem("audit-unavailable", f"{error}; free some space or make it writable")
+        return unrecordable(error)
 
     # Before -----------------------------------------------------------------------------------------------------------
 

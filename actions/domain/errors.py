@@ -132,6 +132,22 @@ def not_found(kind: str, name: str, known: tuple[str, ...] = ()) -> Problem:
     return Problem("not-found", f"{kind} {name[:200]} is not known{some}", kind=kind, name=name[:200])
 
 
+def forbidden(action: str, *, actor: str, has: str, needs: str) -> Problem:
+    """Say that a scope is too low, and how to get one that is enough."""
+    return Problem(
+        "forbidden",
+        f"{action} needs scope {needs}, and {actor} has {has}; "
+        f"make a token with: daemonpulse actions token new --scope {needs}",
+        needs=needs,
+        has=has,
+    )
+
+
+def unrecordable(error: Exception) -> Problem:
+    """Say that nothing is done because nothing can be recorded."""
+    return Problem("audit-unavailable", f"{error}; free some space or make it writable")
+
+
 def from_daemon(error: LlmsterError, *, daemon: str) -> Problem:
     """Translate what a daemon, or the lack of one, answered."""
     match error:

@@ -37,11 +37,23 @@ class LoadPlan:
         preflight = self.preflight
         if preflight is None or preflight.verdict is not Verdict.DOES_NOT_FIT or self.command.force:
             return
-        raise Problem(
-            "does-not-fit",
-            f"{self.command.model}: {'; '.join(preflight.reasons)}",
-            preflight=preflight.to_json(),
-        )
+        raise does_not_fit(self.command.model, preflight)
+
+
+def does_not_fit(model: str, preflight: Preflight) -> Problem:
+    """Say why a load does not fit, and what can be done about it."""
+    return Problem(
+        "does-not-fit",
+        f"{model}: {'; '.join(preflight.reasons)}. Eject something first, name it in ",
+        Param("replace"),
+        ", choose other GPUs or a smaller ",
+        Param("context_length"),
+        ", or use ",
+        Param("force", value=True),
+        " with a ",
+        Param("reason"),
+        preflight=preflight.to_json(),
+    )
 
 
 def candidates(

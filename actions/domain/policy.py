@@ -11,8 +11,8 @@ from typing import Final
 
 from actions.domain.actor import Actor
 from actions.domain.command import Command, Eject, Load, Probe
-from actions.domain.errors import Param, Problem, invalid
-from actions.domain.load_plan import LoadPlan
+from actions.domain.errors import Param, Problem, forbidden, invalid
+from actions.domain.load_plan import LoadPlan, does_not_fit
 from actions.domain.preflight import Preflight, Verdict
 
 
@@ -59,13 +59,7 @@ def decide(actor: Actor, command: Command, facts: Facts) -> CommandDecision:
 def _scope(actor: Actor, command: Command, _facts: Facts) -> Problem | None:
     if actor.scope.includes(command.needs):
         return None
-    return Problem(
-        "forbidden",
-        f"{command.ACTION} needs scope {command.needs.value}, and {actor.name} has {actor.scope.value}; "
-        f"make a token with: daemonpulse actions token new --scope {command.needs.value}",
-        needs=command.needs.value,
-        has=actor.scope.value,
-    )
+    return forbidden(command.ACTION, actor=actor.name, has=actor.scope.value, needs=command.needs.value)
 
 
 def _force_says_why(_actor: Actor, command: Command, _facts: Facts) -> Problem | None:
@@ -79,18 +73,7 @@ def _fits(_actor: Actor, command: Command, facts: Facts) -> Problem | None:
         return None
     if facts.preflight.verdict is not Verdict.DOES_NOT_FIT:
         return None
-    return Problem(
-        "does-not-fit",
-        f"{command.model}: {'; '.join(facts.preflight.reasons)}. Eject something first, name it in ",
-        Param("replace"),
-        ", choose other GPUs or a smaller ",
-        Param("context_length"),
-        ", or use ",
-        Param("force", value=True),
-        " with a ",
-        Param("reason"),
-        preflight=facts.preflight.to_json(),
-    )
+    return does_not_fit(command.model, facts.preflight)
 
 
 def _replaced_is_idle(_actor: Actor, command: Command, facts: Facts) -> Problem | None:

@@ -97,7 +97,9 @@ def test_a_load_that_no_longer_fits_is_refused_with_the_reasons_unless_it_is_for
     with pytest.raises(Problem) as refused:
         LoadPlan(command=load(), model=MODEL, preflight=refusing).require_room()
     assert refused.value.slug == "does-not-fit"
-    assert refused.value.detail == f"m: {'; '.join(refusing.reasons)}"
+    assert refused.value.detail.startswith(
+        f"m: {'; '.join(refusing.reasons)}. Eject something first, name it in replace"
+    )
     assert len(refusing.reasons) > 1
     assert refused.value.extra == {"preflight": refusing.to_json()}
     for plan in (
