@@ -6,7 +6,6 @@ Every request requires a token, also on loopback. A session belongs to the token
 from __future__ import annotations
 
 import asyncio
-import logging
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any, Final
 
@@ -26,8 +25,6 @@ from actions.mcp.proxy import ServerProxy
 from actions.mcp.sdk_server import ACTOR_KEY
 from actions.mcp.session_limits import MAX_SESSIONS, MAX_SESSIONS_OF_TOKEN, SESSION_IDLE_S, SessionLimits
 from actions.mcp.upstream.spec import PATH_PREFIX
-
-log = logging.getLogger(__name__)
 
 MAX_BODY_BYTES: Final = 4 * 1024 * 1024
 """Of one request. The content of a file to write is an argument."""

@@ -18,6 +18,7 @@ from actions.mcp.policy.rules import Kind, PolicyResult, Subject
 from actions.mcp.upstream.connection import upstream_request
 from actions.mcp.upstream.server import Upstream
 from actions.mcp.upstream.spec import Http, Stdio
+from exporter.shared.urls import port_of
 
 METHODS: Final[Mapping[Kind, str]] = {
     "tool": "tools/call",
@@ -130,8 +131,11 @@ def _network(reach: Stdio | Http) -> dict[str, str | int]:
     if isinstance(reach, Stdio):
         return {"network.transport": "pipe"}
     parts = urlsplit(reach.url)
-    port = parts.port or (443 if parts.scheme == "https" else 80)
-    return {"network.transport": "tcp", "server.address": parts.hostname or "", "server.port": port}
+    return {
+        "network.transport": "tcp",
+        "server.address": parts.hostname or "",
+        "server.port": port_of(parts),
+    }
 
 
 def _name(subject: Subject) -> str:

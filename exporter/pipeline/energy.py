@@ -79,9 +79,8 @@ class EnergyLedger:
     def add(self, gpu: int, from_s: float, until_s: float, joules: float) -> None:
         """Enter the energy of one interval, which must last. Intervals of a GPU follow each other, or leave a gap."""
         account = self._gpus.setdefault(gpu, _Gpu())
-        if (
-            account.times_s and account.times_s[-1] < from_s
-        ):  # a gap: what was used before it says nothing of now
+        if account.times_s and account.times_s[-1] < from_s:
+            # A gap: what was used before it says nothing of now.
             account.times_s.clear()
             account.curve.clear()
         for piece, running in _pieces(account, from_s, until_s, joules):

@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
-import logging
 import os
 import signal
 from collections import deque
@@ -24,8 +23,6 @@ from actions.mcp.upstream.answers import messages_of
 from actions.mcp.upstream.large_messages import MAX_BYTES, reduced
 from actions.mcp.upstream.sdk import TransportStreams
 from actions.mcp.upstream.spec import Stdio
-
-log = logging.getLogger(__name__)
 
 _LINES_PER_TURN: Final = 16
 """Lines of output that are read before others get a turn: reading what is there already never waits."""
