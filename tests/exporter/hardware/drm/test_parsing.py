@@ -169,8 +169,12 @@ def test_power_is_the_average_where_there_is_one_and_the_lowest_limit_holds(tmp_
         tmp_path, power1_average="80500000", power1_max="250000000", power2_max="240000000", energy1_input="1000000"
     )  # fmt: skip
     assert (values.power_watts, values.power_limit_watts, values.energy_joules) == (80.5, 240.0, 1.0)
-    values, _ = sensors(tmp_path, power1_cap="230000000", power1_average="", energy1_input="none")
-    assert (values.power_watts, values.power_limit_watts, values.energy_joules) == (None, 230.0, None)
+    values, _ = sensors(tmp_path, power1_max="200000000")
+    assert values.power_limit_watts == 200.0
+    values, _ = sensors(
+        tmp_path, power1_cap="190000000", power1_max="", power1_average="", energy1_input="none"
+    )
+    assert (values.power_watts, values.power_limit_watts, values.energy_joules) == (None, 190.0, None)
 
 
 def test_a_fans_share_is_of_its_full_speed_else_of_its_duty_cycle_else_it_is_absent(tmp_path: Path) -> None:
