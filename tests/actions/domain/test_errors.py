@@ -63,8 +63,8 @@ def test_what_is_not_there_is_named_with_what_is_and_both_are_bounded() -> None:
 
 
 def test_a_parameter_is_written_with_its_value() -> None:
-    assert [str(Param("force", value)) for value in (None, True, False, 5, "x")] == [
-        "force", "force=true", "force=false", "force=5", "force=x",
+    assert [str(Param("force", value)) for value in (None, True, False, 5, "X")] == [
+        "force", "force=true", "force=false", "force=5", "force=X",
     ]  # fmt: skip
     problem = invalid("ttl", -1, "must be at least ", Param("least", 0))
     assert (problem.slug, problem.detail) == ("invalid-parameter", "ttl=-1: must be at least least=0")
