@@ -128,6 +128,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _PIPELINE + "test_slots.py",
         _PIPELINE + "test_slot_channels.py",
         _PIPELINE + "test_crash_lines.py",
+        _PIPELINE + "test_engine_replay.py::test_every_launch_in_one_event_is_told_with_its_own_time",
     ),
     "exporter/pipeline/vram.py": (
         _PIPELINE + "test_vram.py",

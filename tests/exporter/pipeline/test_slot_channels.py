@@ -226,3 +226,26 @@ def test_what_a_former_process_left_unfinished_is_not_joined_to_what_the_next_on
     slots = monitor(runtime(LAUNCH), runtime(DECODE[:40]), runtime(LAUNCH, ref="other"))
     slots.add(runtime(f"{DECODE[40:]}\n", ref="r", model=None))
     assert slots.slots("m")[0].tokens_per_second is None
+
+
+def test_pieces_of_the_server_log_are_joined_by_their_bracket() -> None:
+    for ours, theirs in (("[m]", "[n]"), ("[m]", "[LM STUDIO SERVER]"), ("[LM STUDIO SERVER]", "[m]")):
+        slots = SlotMonitor()
+        if "[m]" not in ours:
+            slots.keep_only({"x"})
+        slots.add(server(LAUNCH[:40], bracket=ours))
+        slots.add(server(RELEASE[:40], bracket=theirs))
+        slots.add(server(f"{LAUNCH[40:]}\n", bracket=ours))
+        assert slots.slots("m" if ours == "[m]" else "x")[0].busy, (ours, theirs)
+
+
+def test_lines_that_are_nobodys_are_counted_each() -> None:
+    nobodys = runtime(LAUNCH, model=None, ref=None, pid=None)
+    assert monitor(nobodys, runtime(f"{LAUNCH}\n{RELEASE}\n", model=None, ref="s"), nobodys).unattributed == 4
+
+
+def test_a_process_starts_once_and_a_channel_that_names_none_may_start_anew() -> None:
+    assert monitor(runtime(STARTED), runtime(LAUNCH), runtime(STARTED)).slots("m")[0].busy
+    assert (
+        not monitor(*(server(line, bracket="[m]") for line in (STARTED, LAUNCH, STARTED))).slots("m")[0].busy
+    )
