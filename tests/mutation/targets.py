@@ -23,6 +23,7 @@ _FAMILIES: Final = _PIPELINE + "output/test_model_families.py"
 TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "actions/domain/actor.py": (_ACTIONS + "domain/test_actor.py",),
     "actions/domain/command.py": (
+        _ACTIONS + "domain/test_command.py",
         _ACTIONS + "domain/test_policy.py",
         _ACTIONS + "domain/test_load_options.py",
         _ACTIONS + "domain/test_load_plan.py",
@@ -75,6 +76,7 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/hardware/drm/processes.py": (_DRM + "test_parsing.py", _DRM + "test_processes.py"),
     "exporter/http/live.py": (_EXPORTER + "http/test_live.py",),
     "exporter/llmster/events.py": (
+        _EXPORTER + "llmster/test_event_fields.py",
         _EXPORTER + "llmster/test_events.py",
         _EXPORTER + "llmster/test_recorded_frames.py",
     ),

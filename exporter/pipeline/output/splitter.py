@@ -295,7 +295,7 @@ class Splitter:
         self._head.add(text, at, stop)
         self._see_ink(stop)
         self._move(stop)
-        if found >= 0 and counts:
+        if counts:
             self._move(after)
             self._close(Kind.TOOL_CALL, self._base + found, self._base + after, closed=True)
             self._mode = _Mode.GAP
