@@ -47,9 +47,9 @@ class EventReader:
                 continue
             if event := _data_of(block):
                 events.append(event)
-        if len(last) > MAX_EVENT_BYTES:
+        if len(last) - last.endswith(b"\n") > MAX_EVENT_BYTES:  # perhaps the first half of the empty line
             self._is_skipping = True
-            last = last[-1:]  # perhaps the first half of the empty line
+            last = last[-1:]
         self._rest = last + held
         return events
 

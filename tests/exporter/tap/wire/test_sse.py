@@ -55,3 +55,24 @@ def test_each_line_end_alone_comments_names_ids_and_a_mark_at_the_start(
 
 def test_a_mark_in_the_middle_is_text() -> None:
     assert read("data: a\n\n\ufeffdata: b\n\ndata: \ufeffc\n\n".encode(), [])[0] == [b"a", "\ufeffc".encode()]
+
+
+def test_one_byte_at_a_time_reads_alike_with_every_line_end_and_a_mark() -> None:
+    assert read(STREAM, list(range(len(STREAM))))[0] == EVENTS
+    for end in (b"\n", b"\r", b"\r\n"):
+        stream = (
+            b"\xef\xbb\xbf" + end.join([b"data: one", b"", b"data: two", b"data: three", b"", b""]) + b"\n"
+        )
+        assert read(stream, list(range(len(stream))))[0] == [b"one", b"two\nthree"]
+        assert read(stream, [])[0] == [b"one", b"two\nthree"]
+    assert read(b"\xef\xbb\n\ndata: x\n\n", [1, 2, 3])[0] == [b"x"]
+
+
+def test_an_event_may_be_as_long_as_the_limit_and_each_longer_one_is_counted() -> None:
+    longest = b"data: " + b"x" * (MAX_EVENT_BYTES - 6)
+    longer = longest + b"x"
+    for cuts in ([], [len(longest)], [len(longest) + 1], [100]):
+        events, reader = read(longest + b"\n\n", cuts)
+        assert ([len(event) for event in events], reader.skipped) == ([MAX_EVENT_BYTES - 6], 0), cuts
+        events, reader = read((longer + b"\n\n") * 2 + b"data: ok\n\n", cuts)
+        assert (events, reader.skipped) == ([b"ok"], 2), cuts
