@@ -92,7 +92,7 @@ class Meter:
 
     def whole(self, text: str) -> None:
         """Take the text of an answer that came in one piece."""
-        self.ending = ending_of(text, split(text, "", self._grammar))
+        self.ending = ending_of(text, split(text, known=self._grammar))
 
     def tool(self, name: object) -> None:
         """Note the name of a tool the model calls."""
@@ -133,7 +133,7 @@ class _Text:
     """Text with tags in it: when which character arrived, and what the splitter makes of it."""
 
     def __init__(self, known: Grammar) -> None:
-        self._splitter = Splitter("", known)
+        self._splitter = Splitter(known=known)
         self._segments: list[Segment] = []
         self._batch: list[str] = []
         self._batched = 0
@@ -195,8 +195,5 @@ class _Text:
 
     def _at(self, char: int) -> tuple[float, int]:
         """Give when a character arrived, and how many tokens came before its delta."""
-        index = bisect_left(self._ends, char + 1)
-        index = min(index, len(self._ends) - 1)
-        if index < 0:
-            return 0.0, 0
+        index = min(bisect_left(self._ends, char + 1), len(self._ends) - 1)
         return self._times[index], self._counts[index - 1] if index else 0

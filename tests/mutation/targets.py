@@ -91,7 +91,12 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
     "exporter/llmster/wire/protocol.py": (_EXPORTER + "llmster/wire/test_protocol.py",),
     "exporter/pipeline/conversations.py": (_PIPELINE + "test_conversations.py",),
     "exporter/pipeline/energy.py": (_PIPELINE + "test_energy.py",),
-    "exporter/pipeline/engine_state.py": (_PIPELINE + "test_engine_state.py", _PIPELINE + "test_slots.py"),
+    "exporter/pipeline/engine_state.py": (
+        _PIPELINE + "test_engine_state.py",
+        _PIPELINE + "test_slots.py",
+        _PIPELINE + "test_slot_channels.py",
+        _PIPELINE + "test_engine_replay.py",
+    ),
     "exporter/pipeline/load_events.py": (_PIPELINE + "test_load_events.py",),
     "exporter/pipeline/log_formats/daemon.py": (_PIPELINE + "log_formats/test_daemon.py",),
     "exporter/pipeline/log_formats/plugins.py": (_PIPELINE + "log_formats/test_plugins.py",),
@@ -117,7 +122,6 @@ TARGETS: Final[Mapping[str, tuple[str, ...]]] = {
         _TAP + "test_reader.py",
         _TAP + "test_claims.py",
     ),
-    "exporter/pipeline/output/families.py": (_PIPELINE + "output/test_families.py", _FAMILIES),
     "exporter/pipeline/output/splitter.py": (
         _PIPELINE + "output/test_splitter.py",
         _PIPELINE + "output/test_segments.py",

@@ -28,7 +28,6 @@ _TAG: Final = re.compile(
     re.IGNORECASE,
 )
 """A tag with which an answer begins, and whose name speaks of reasoning or tools."""
-_TAG_CHARS: Final = 16
 _FENCED: Final = re.compile(r"```|`<")
 
 
@@ -41,10 +40,10 @@ def looks_unrecognised(output: str, segments: Sequence[Segment]) -> bool:
         if output.find("<", start, end) < 0 and output.find("◁", start, end) < 0:
             continue
         head = output[start : min(end, start + _LOOKED_AT)]
-        tag = _TAG.match(head) if "<" in head[:_TAG_CHARS] else None
+        tag = _TAG.match(head)
         if tag is not None and f"</{tag[1]}>" in output[start:end]:
             return True
-        tail = output[max(start + _LOOKED_AT, end - _LOOKED_AT) : end] if end - start > _LOOKED_AT else ""
+        tail = output[max(start + _LOOKED_AT, end - _LOOKED_AT) : end]
         for part in (head, tail):
             if (
                 any(begin in part for begin in _BEGINNINGS)

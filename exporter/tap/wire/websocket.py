@@ -67,9 +67,9 @@ class FrameReader:
     def _open(self, head: bytes) -> None:
         opcode, size, at = head[0] & 0x0F, head[1] & 0x7F, 2
         if size == _LENGTH_16:
-            size, at = int.from_bytes(head[2:4], "big"), 4
+            size, at = int.from_bytes(head[2:4]), 4
         elif size == _LENGTH_64:
-            size, at = int.from_bytes(head[2:10], "big"), 10
+            size, at = int.from_bytes(head[2:10]), 10
         self._mask = head[at : at + 4] if head[1] & 0x80 else b""
         self._left, self._offset, self._inside = size, 0, True
         self._is_final, self._is_control = bool(head[0] & 0x80), opcode >= _FIRST_CONTROL
@@ -103,8 +103,8 @@ class FrameReader:
         if self._mask:
             turn = offset % 4
             key = (self._mask[turn:] + self._mask[:turn]) * (len(piece) // 4 + 1)
-            number = int.from_bytes(piece, "big") ^ int.from_bytes(key[: len(piece)], "big")
-            piece = number.to_bytes(len(piece), "big")
+            number = int.from_bytes(piece) ^ int.from_bytes(key[: len(piece)])
+            piece = number.to_bytes(len(piece))
         self._keep(self._inflater.feed(piece) if self._is_packed and self._inflater is not None else piece)
 
 

@@ -117,6 +117,13 @@ def test_a_slot_that_generates_has_its_whole_prompt_behind_it() -> None:
     }
 
 
+def test_without_a_recent_rate_the_mean_is_shown_and_progress_is_at_most_whole() -> None:
+    mean = "slot print_timing: id  0 | task 316 | n_decoded =    276, tg =  28.66 t/s"
+    assert monitor(runtime(LAUNCH), runtime(mean)).slots("m")[0].tokens_per_second == 28.66
+    beyond = monitor(runtime(LAUNCH), runtime(PROMPT.replace("0.21", "1.21")))
+    assert beyond.slots("m")[0].prompt_progress == 1.0
+
+
 @pytest.mark.parametrize("lag_ms", [0, 5, 900])
 def test_a_line_that_comes_both_ways_counts_once(lag_ms: int) -> None:
     lines = [LAUNCH, PROMPT, DECODE, RELEASE]

@@ -117,6 +117,7 @@ FAR = 2_048
         ("x" * FAR + "<|new_tool|>" + "x" * (FAR - 12), True),
         ("x" * FAR + "<|new_tool|>" + "x" * (FAR - 11), False),
         ("```" + "x" * FAR + "<|new_tool|>", True),
+        ("```" + "x" * 1_500 + "<|new_tool|>" + "x" * 1_500, False),
     ],
 )
 def test_an_answer_with_markup_of_no_known_family_is_noted_at_its_ends(output: str, expected: bool) -> None:  # noqa: FBT001

@@ -54,6 +54,8 @@ def test_control_frames_between_fragments_and_binary_messages_are_passed_over() 
         Frame(Opcode.BINARY, b"\0" * 200), first, Frame(Opcode.PING, b"p"), last, Frame(Opcode.CLOSE, b"")
     )
     assert read(data, []) == [b"hello world"]
+    for control in (Opcode.CLOSE, Opcode.PING, Opcode.PONG):
+        assert read(wire(first, Frame(control, b""), last), []) == [b"hello world"]
 
 
 def test_of_a_message_of_fifty_megabytes_the_beginning_is_kept_and_the_next_one_read() -> None:
