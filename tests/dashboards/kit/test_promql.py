@@ -14,8 +14,10 @@ from dashboards.kit.promql import (
     coded,
     count_by,
     either,
+    least,
     max_by,
     min_by,
+    most,
     now,
     recorded,
     share,
@@ -211,6 +213,45 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
         "daemon:x_y:rate5m * 2",
     ),
     "the time less a time": (lambda: now() - 5, "time() - 5"),
+    "whether a value is above or below a number": (
+        lambda: (P.now(h.POWER) + 1).above(2.5) + (P.now(h.POWER) > 3).below(1),
+        "(gpu_power_watts + 1 > bool 2.5) + ((gpu_power_watts > 3) < bool 1)",
+    ),
+    "a number of what is above another": (
+        lambda: sum_by(P.now(h.POWER).above(2), "gpu"),
+        "sum by (gpu) (gpu_power_watts > bool 2)",
+    ),
+    "a gauge's series that are new": (
+        lambda: either(P.appeared(d.UP, "10m", daemon="x"), P.now(d.UP)) * 2,
+        '(llmster_up{daemon="x"} unless llmster_up{daemon="x"} offset 10m or llmster_up) * 2',
+    ),
+    "a mean over the board's range": (
+        lambda: B.whole(h.POWER, gpu="0") / 2,
+        'avg_over_time(gpu_power_watts{instance=~"$host",gpu="0"}[$__range] @ end()) / 2',
+    ),
+    "a histogram's count": (
+        lambda: B.rate_of_count(s.TTFT, model="m"),
+        ('rate(llmster_time_to_first_token_seconds_count{daemon=~"$daemon",model="m"}[$__rate_interval])'),
+    ),
+    "a share above a bound of the board's": (
+        lambda: P.above_bound(s.TTFT, "$slo", "model", window="1h"),
+        (
+            '1 - sum by (model) (rate(llmster_time_to_first_token_seconds_bucket{le="$slo"}[1h])) '
+            "/ sum by (model) (rate(llmster_time_to_first_token_seconds_count[1h]))"
+        ),
+    ),
+    "the series with the smallest and the largest values": (
+        lambda: either(least(3, P.now(d.UP)), most(2, P.now(d.UP))),
+        "bottomk(3, llmster_up) or topk(2, llmster_up)",
+    ),
+    "a counter that grew, beside another": (
+        lambda: either(P.newly(d.RESTARTS, "10m"), P.newly(d.RESTARTS, "5m")),
+        (
+            "increase(llmster_restarts_total[10m]) > 0 or (llmster_restarts_total unless "
+            "llmster_restarts_total offset 10m) > 0 or (increase(llmster_restarts_total[5m]) > 0 or "
+            "(llmster_restarts_total unless llmster_restarts_total offset 5m) > 0)"
+        ),
+    ),
     "an absence counted": (lambda: absent(P.now(d.UP)) * 2, "absent(llmster_up) * 2"),
 }
 
@@ -219,6 +260,47 @@ WRITTEN: dict[str, tuple[Callable[[], Expr], str]] = {
 def test_it_writes(what: str) -> None:
     write, text = WRITTEN[what]
     assert write().text == text
+
+
+@pytest.mark.parametrize(
+    ("write", "unit", "labels", "series"),
+    [
+        (lambda: P.now(h.POWER), "watts", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.now(h.POWER).above(2), "", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.now(h.POWER).below(2), "", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.now(h.POWER) * 2, "", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.now(h.POWER) + 2, "watts", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.whole(h.POWER), "watts", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.over("deriv", h.POWER, "5m"), "watts/s", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.over("delta", h.POWER, "5m"), "watts", {"gpu", "instance", "job"}, {"gpu_power_watts"}),
+        (lambda: P.quantile(0.5, s.TTFT, "model"), "seconds", {"model"}, {f"{s.TTFT.name}_bucket"}),
+        (
+            lambda: sum_by(P.rate_of_count(s.TTFT), "model"),
+            "/s",
+            {"model"},
+            {f"{s.TTFT.name}_count"},
+        ),
+        (
+            lambda: P.slower(s.TTFT, 2.5),
+            "ratio",
+            set(),
+            {f'{s.TTFT.name}_bucket{{le="2.5"}}', f"{s.TTFT.name}_count"},
+        ),
+        (
+            lambda: P.above_bound(s.TTFT, "$slo"),
+            "ratio",
+            set(),
+            {f'{s.TTFT.name}_bucket{{le="$slo"}}', f"{s.TTFT.name}_count"},
+        ),
+        (lambda: absent(P.now(h.POWER)), "", set(), {"gpu_power_watts"}),
+        (lambda: count_by(P.now(h.POWER), "gpu"), "", {"gpu"}, {"gpu_power_watts"}),
+    ],
+)
+def test_what_is_known_of_a_result_follows_its_arithmetic(
+    write: Callable[[], Expr], unit: str, labels: set[str], series: set[str]
+) -> None:
+    made = write()
+    assert (made.unit, made.labels, set(made.selectors)) == (unit, labels, series)
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
@@ -260,6 +342,10 @@ REFUSED: dict[str, tuple[Callable[[], object], str]] = {
     "a label of a number": (lambda: sum_by(now(), "daemon"), r"time\(\) has no label daemon, only \[\]"),
     "a quantile of 0": (lambda: P.quantile(0, s.TTFT), "lies between 0 and 1, not at 0"),
     "a quantile of 1": (lambda: P.quantile(1, s.TTFT), "lies between 0 and 1, not at 1"),
+    "the mean of a counter": (
+        lambda: P.whole(d.RESTARTS),
+        "is a counter: the mean of a counter says nothing",
+    ),
     "the sum of a counter": (lambda: P.rate_of_sum(d.RESTARTS), "is a counter: only histograms have buckets"),
     "a counter over time": (lambda: P.over("delta", d.RESTARTS, "5m"), r"delta\(\) is for gauges"),
     "a bucket's label of a sum": (lambda: P.rate_of_sum(s.TTFT, le="1"), "not le"),
