@@ -57,6 +57,7 @@ class LineJoiner:
         may be a user's text.
         """
         tail = self._tails.pop(channel, None) if self._tails else None
+        text = text.rstrip("\r")  # half of a line end whose other half comes with the next event
         if "\n" in text:
             found, tail = self._lines(channel, tail, text, only_engine=only_engine)
         elif tail is not None:

@@ -112,3 +112,63 @@ def test_what_is_kept_and_read_is_bounded(monkeypatch: pytest.MonkeyPatch) -> No
         spent.append(work)
     assert spent[1] <= 2 * spent[0]
     assert spent[2] <= engine.MAX_LINE_CHARS * line_joiner.MAX_LINES
+
+
+@pytest.mark.parametrize("end", ["\n", "\r\n"])
+def test_a_text_cut_once_at_every_place_yields_the_same_lines(end: str) -> None:
+    text = end.join(LINES) + end
+    for cut in range(len(text)):
+        joiner = LineJoiner()
+        found = [
+            line for part in (text[:cut], text[cut:]) for line in joiner.feed("c", part, only_engine=True)
+        ]
+        assert last_of_each(found) == WHOLE, cut
+
+
+def test_every_line_cut_once_at_every_place_yields_the_same_lines() -> None:
+    for cut in range(1, max(map(len, LINES))):
+        joiner = LineJoiner()
+        found: list[EngineLine] = []
+        for line in LINES:
+            for piece in (line[:cut], line[cut:]):
+                found += joiner.feed("c", piece, only_engine=True) if piece else []
+        assert last_of_each(found) == WHOLE, cut
+
+
+def test_lines_without_stamps_cut_once_at_every_place_yield_the_same_lines() -> None:
+    lines = [LAUNCH, PROMPT, DECODE, RELEASE]
+    whole = [engine.read(line) for line in lines]
+    for cut in range(5, min(map(len, lines))):
+        joiner = LineJoiner()
+        found: list[EngineLine] = []
+        for line in lines:
+            for piece in (line[:cut], line[cut:]):
+                found += joiner.feed("c", piece, only_engine=True)
+        assert [line for line in found if line in whole] == whole, cut
+
+
+def test_below_an_empty_line_only_what_an_engine_stamped_goes_on() -> None:
+    def below(before: str, text: str) -> list[EngineLine]:
+        joiner = LineJoiner()
+        if before:
+            joiner.feed("c", before, only_engine=False)
+        return joiner.feed("c", f"\n{text}", only_engine=False)
+
+    assert below(f"{LINES[0]}\n", LINES[2]) == [engine.read(LINES[2])]
+    assert below("", LINES[2]) == []
+    assert below(f"{LINES[0]}\n", PROMPT) == []
+
+
+def test_a_channel_that_is_forgotten_has_no_stamp() -> None:
+    joiner = LineJoiner()
+    joiner.feed("c", f"{LINES[0]}\n", only_engine=False)
+    joiner.forget("c")
+    joiner.forget("unknown")
+    assert joiner.feed("c", f"\n{LINES[2]}", only_engine=False) == []
+
+
+def test_a_line_that_is_too_long_ends_where_the_next_one_begins() -> None:
+    joiner = LineJoiner()
+    joiner.feed("c", f"{LINES[0]}\n", only_engine=True)
+    assert joiner.feed("c", "slot x: " + "y" * engine.MAX_LINE_CHARS + "0.05.2", only_engine=True) == []
+    assert joiner.feed("c", LINES[2][6:], only_engine=True) == [engine.read(LINES[2])]
