@@ -300,7 +300,7 @@ def test_what_is_known_of_a_result_follows_its_arithmetic(
     write: Callable[[], Expr], unit: str, labels: set[str], series: set[str]
 ) -> None:
     made = write()
-    assert (made.unit, made.labels, set(made.selectors)) == (unit, labels, series)
+    assert (made.unit, set(made.labels or ()), set(made.selectors)) == (unit, labels, series)
 
 
 REFUSED: dict[str, tuple[Callable[[], object], str]] = {
