@@ -248,7 +248,9 @@ class RelayedConnection:
                     ssl=relay.tls,
                     happy_eyeballs_delay=NEXT_ADDRESS_S,
                 )
-        except (OSError, TimeoutError) as error:
+        except Exception as error:
+            if not isinstance(error, OSError | TimeoutError):
+                log.exception("connection to the daemon failed inside")
             self._first = Side.DAEMON
             relay.counts["connect_failures"] += 1
             if relay.is_upstream_reachable is not False:

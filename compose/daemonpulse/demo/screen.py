@@ -52,6 +52,9 @@ class DemoScreen:
                 Source(http, exporter_url), interval_s=1.0, commands=Commands(actions_url, token_file)
             )
             shown = asyncio.create_task(self._top.run_async())
+            await asyncio.sleep(0)
+            # From Python 3.12 on Textual has the loop begin every task at once, also those of who shares it.
+            self._loop.set_task_factory(None)
             try:
                 await asyncio.wait({shown, *ends}, return_when=asyncio.FIRST_COMPLETED)
             finally:

@@ -49,14 +49,34 @@ async def test_a_first_address_that_answers_nothing_does_not_hide_a_second_that_
 async def test_a_daemon_that_comes_back_is_reached_by_the_next_connection() -> None:
     with free_listener() as nobody:
         port = nobody.getsockname()[1]
-        async with tap_before(port) as tap, httpx.AsyncClient() as client:
-            with pytest.raises(httpx.TransportError):
-                await client.get(tap.url)
+        async with tap_before(port) as tap:
+            async with httpx.AsyncClient() as client:
+                with pytest.raises(httpx.TransportError):
+                    await client.get(tap.url)
             nobody.close()
-            async with upstream(whole({"ok": True})) as daemon:
+            async with upstream(whole({"ok": True})) as daemon, httpx.AsyncClient() as client:
                 tap.relay.port = daemon.port
                 assert (await client.get(tap.url)).json() == {"ok": True}
             assert tap.relay.is_upstream_reachable is True
+
+
+async def test_a_bug_on_the_way_to_the_daemon_does_not_leave_the_client_waiting(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    """Python 3.13.0 fails so where another program of the event loop has its tasks begin at once."""
+
+    async def failing(*_: object, **__: object) -> None:
+        raise AssertionError("a bug")
+
+    loop = asyncio.get_running_loop()
+    async with tap_before(1) as tap:
+        monkeypatch.setattr(loop, "create_connection", failing)
+        with socket.socket() as client:
+            client.setblocking(False)
+            await loop.sock_connect(client, ("127.0.0.1", tap.port))
+            with pytest.raises(ConnectionResetError):
+                await asyncio.wait_for(loop.sock_recv(client, 1), LIMIT_S)
+        assert tap.registry.counts["connect_failures"] == 1
 
 
 async def test_a_daemon_that_dies_in_mid_stream_breaks_the_stream_and_what_came_is_counted() -> None:
