@@ -31,7 +31,6 @@ FOLDER: Final = "audit-archive"
 """Within the state folder: where rotated rows go."""
 _NAME: Final = re.compile(r"audit-([0-9]{12,18})\.jsonl\.gz")
 _DAY_MS: Final = 24 * 3600 * 1000
-_COVERS_PER_ROW: Final = 128
 _MAX_LINE_BYTES: Final = 1024 * 1024
 
 
@@ -284,7 +283,7 @@ def _cut(db: sqlite3.Connection, audit: Audit, moved: Pruned, archive: str, acto
         raise AuditBroken(through.seq, "changed while it was being moved")
     entries = [
         audit.append(db, "event", actor=actor, action=chain.COVER, subject="audit", covers=some)
-        for some in covered.chunks(covered.latest_before(db, through.seq), _COVERS_PER_ROW)
+        for some in covered.chunks(covered.latest_before(db, through.seq), chain.COVERS_PER_ROW)
     ]
     detail = {"seq": through.seq, "hash": through.hash, "rows": moved.rows, "archive": archive}
     entries.append(audit.append(db, "event", actor=actor, action=PRUNE, subject="audit", detail=detail))

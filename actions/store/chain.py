@@ -9,11 +9,12 @@ from __future__ import annotations
 import hashlib
 import json
 import sqlite3
+import time
 from collections.abc import Iterable, Iterator, Mapping
 from dataclasses import dataclass, field
 from typing import Any, Final, Literal
 
-from actions.domain.actor import Actor
+from actions.domain.actor import DATABASE, Actor
 from actions.store import covered, sizes
 from actions.store.sizes import canonical
 
@@ -28,6 +29,7 @@ PRUNE: Final = "audit.prune"
 
 COVER: Final = "audit.cover"
 """Action of a row that only covers rows of other tables."""
+COVERS_PER_ROW: Final = 128
 
 FINGERPRINT_DIGITS: Final = 13
 """Hex digits of a hash that a float64 holds exactly: 52 bits."""
@@ -152,6 +154,25 @@ def append(
     )
     size = len(written) + len(values["covers"] or "") + len(values["subject"])
     return Entry(**{**values, "detail": told, "covers": covers or None, "size_bytes": size})
+
+
+def cover(
+    db: sqlite3.Connection, digests: Mapping[str, str | None], detail: Mapping[str, Any] | None = None
+) -> list[Entry]:
+    """Put on record what changed without an audit row of its own, inside the transaction of `db`."""
+    return [
+        append(
+            db,
+            "event",
+            at_ms=time.time_ns() // 1_000_000,
+            actor=DATABASE,
+            action=COVER,
+            subject="database",
+            detail=detail,
+            covers=some,
+        )
+        for some in covered.chunks(digests, COVERS_PER_ROW)
+    ]
 
 
 def row_hash(values: Mapping[str, Any] | sqlite3.Row) -> str:

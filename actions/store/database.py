@@ -12,12 +12,11 @@ import contextlib
 import os
 import sqlite3
 import time
-from collections.abc import Callable, Hashable, Mapping
+from collections.abc import Callable, Hashable
 from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any, Final, TypeVar, cast
 
-from actions.domain.actor import DATABASE
 from actions.store import chain, covered, file_identity
 from actions.store.chain import Entry
 from actions.store.content import REPLACED, Changed, Content, last_row, require_own_programs
@@ -47,7 +46,6 @@ class StorageMissing(StorageFailed):
     """There is no database in this folder, and none was to be made."""
 
 
-_COVERS_PER_ROW: Final = 128
 _MAX_RECALLED: Final = 32
 
 
@@ -64,6 +62,7 @@ class Storage:
         self._writer = ThreadPoolExecutor(1, thread_name_prefix="storage-write")
         self._reader = ThreadPoolExecutor(1, thread_name_prefix="storage-read")
         self._lister = ThreadPoolExecutor(1, thread_name_prefix="storage-list")
+        self._opened: list[tuple[ThreadPoolExecutor, sqlite3.Connection]] = []
         self._write_connection: sqlite3.Connection
         self._read_connection: sqlite3.Connection
         self._list_connection: sqlite3.Connection
@@ -82,22 +81,29 @@ class Storage:
     ) -> Storage:
         """Open and migrate; with `create`, make folder (0700) and file (0600) if needed. Raises StorageFailed."""
         storage = cls(folder / FILE_NAME, monotonic=monotonic)
-        loop = asyncio.get_running_loop()
         try:
-            storage._write_connection = await loop.run_in_executor(
-                storage._writer, storage._open_and_migrate, create
+            storage._write_connection = await storage._in(
+                storage._writer, lambda: storage._open_and_migrate(create)
             )
-            storage._read_connection = await loop.run_in_executor(storage._reader, storage._connect)
-            storage._list_connection = await loop.run_in_executor(storage._lister, storage._connect)
+            storage._read_connection = await storage._in(storage._reader, storage._connect)
+            storage._list_connection = await storage._in(storage._lister, storage._connect)
             storage._identity = file_identity.of(storage.path)
             storage._wal_index = WalIndex(storage.path)
         except (sqlite3.Error, OSError, ValueError) as error:
-            storage._shut_down()
+            await storage.close()
             raise StorageFailed(f"{storage.path} cannot be opened: {error}") from error
         except BaseException:
-            storage._shut_down()
+            await storage.close()
             raise
         return storage
+
+    async def _in(
+        self, thread: ThreadPoolExecutor, connect: Callable[[], sqlite3.Connection]
+    ) -> sqlite3.Connection:
+        """Open a connection in a thread, where `close` closes it."""
+        connection = await asyncio.get_running_loop().run_in_executor(thread, connect)
+        self._opened.append((thread, connection))
+        return connection
 
     @property
     def head(self) -> tuple[int, str] | None:
@@ -220,16 +226,11 @@ class Storage:
     async def close(self) -> None:
         """Finish what is queued and close the file."""
         loop = asyncio.get_running_loop()
-        with contextlib.suppress(sqlite3.Error):  # of a damaged file: there is nothing left to save
-            await loop.run_in_executor(self._lister, self._list_connection.close)
-            await loop.run_in_executor(self._reader, self._read_connection.close)
-            await loop.run_in_executor(self._writer, self._write_connection.close)
-        self._shut_down()
-
-    def _shut_down(self) -> None:
-        self._reader.shutdown(wait=False)
-        self._lister.shutdown(wait=False)
-        self._writer.shutdown(wait=False)
+        for thread, connection in reversed(self._opened):
+            with contextlib.suppress(sqlite3.Error):  # of a damaged file: there is nothing left to save
+                await loop.run_in_executor(thread, connection.close)
+        for thread in (self._reader, self._lister, self._writer):
+            thread.shutdown(wait=False)
         if self._wal_index is not None:
             self._wal_index.close()
             self._wal_index = None
@@ -241,7 +242,7 @@ class Storage:
             before = self.stamp()
             self._content.require_same(connection, self._content.head)
             result = work(connection)
-            entries = _append_covers(connection, covered.take(connection))
+            entries = chain.cover(connection, covered.take(connection))
             head = last_row(connection)
             connection.execute("COMMIT")
         except sqlite3.IntegrityError:  # a constraint of the schema, and no fault of the disk
@@ -336,9 +337,13 @@ class Storage:
     def _connect(self) -> sqlite3.Connection:
         connection = sqlite3.connect(self.path, timeout=BUSY_TIMEOUT_S, isolation_level=None)
         connection.row_factory = sqlite3.Row
-        connection.execute("PRAGMA synchronous = FULL")
-        connection.execute("PRAGMA foreign_keys = ON")
-        connection.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
+        try:
+            connection.execute("PRAGMA synchronous = FULL")
+            connection.execute("PRAGMA foreign_keys = ON")
+            connection.execute("PRAGMA secure_delete = ON")  # deleted rows are overwritten with zeros
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def _migrate(self, connection: sqlite3.Connection) -> None:
@@ -369,28 +374,7 @@ class Storage:
 
 def _cover_all(connection: sqlite3.Connection) -> None:
     """Put on record every covered row of a database whose shape was just changed."""
-    _append_covers(connection, dict(covered.all_rows(connection)), detail={"reason": "migration"})
-
-
-def _append_covers(
-    connection: sqlite3.Connection,
-    digests: Mapping[str, str | None],
-    detail: Mapping[str, Any] | None = None,
-) -> list[Entry]:
-    """Put on record what changed without an audit row of its own."""
-    return [
-        chain.append(
-            connection,
-            "event",
-            at_ms=time.time_ns() // 1_000_000,
-            actor=DATABASE,
-            action=chain.COVER,
-            subject="database",
-            detail=detail,
-            covers=some,
-        )
-        for some in covered.chunks(digests, _COVERS_PER_ROW)
-    ]
+    chain.cover(connection, dict(covered.all_rows(connection)), detail={"reason": "migration"})
 
 
 def _roll_back(connection: sqlite3.Connection) -> None:
