@@ -12,6 +12,7 @@ from exporter.catalogue.metric import gauge
 from exporter.collectors import COLLECTORS, DAEMON_COLLECTORS
 from exporter.collectors.base import Collect, Samples, Scrape, run
 from exporter.hardware.errors import HardwareError
+from exporter.shared.labels import bounded
 from tests.exporter.readings import scrape
 
 
@@ -61,6 +62,26 @@ def test_a_truth_is_one_or_zero(value: bool) -> None:  # noqa: FBT001 - hypothes
 
     [family] = samples.collect()
     assert repr(family.samples[0].value) == repr(float(value))
+
+
+def test_samples_by_one_more_label_have_its_value_as_text_and_missing_ones_are_left_out() -> None:
+    samples = Samples()
+    samples.add_by(m.STATE, "state", {7: True, "x": None, "y" * 300: 0.5}, daemon="d")
+    samples.add_by(m.LOADS, "model", {"x": None}, daemon="d")
+
+    [family] = samples.collect()
+    assert family.samples == [
+        Sample(m.STATE.name, {"daemon": "d", "state": "7"}, 1.0),
+        Sample(m.STATE.name, {"daemon": "d", "state": bounded("y" * 300)}, 0.5),
+    ]
+
+
+@pytest.mark.parametrize(
+    ("label", "labels"), [("state", {}), ("stat", {"daemon": "d"}), ("daemon", {"daemon": "d"})]
+)
+def test_wrong_labels_beside_one_more_are_refused(label: str, labels: dict[str, str]) -> None:
+    with pytest.raises(ValueError, match="llmster_daemon_state has labels"):
+        Samples().add_by(m.STATE, label, {"running": 1}, **labels)
 
 
 def test_a_sample_is_what_prometheus_client_makes_of_the_same_name_labels_and_value() -> None:

@@ -11,8 +11,8 @@ import pytest
 from uvicorn.protocols.http.h11_impl import H11Protocol
 
 from exporter.shared import http_timeouts
-from exporter.shared import server as serving
 from exporter.shared.http_timeouts import PatientProtocol
+from tests.exporter.shared.running import running
 
 BIG = b"x" * 64 * 1024 * 1024
 """More than the buffers of a socket and of ours hold."""
@@ -44,15 +44,8 @@ async def port(monkeypatch: pytest.MonkeyPatch) -> AsyncIterator[int]:
     for name in ("HEAD_S", "BODY_S", "READ_S"):
         monkeypatch.setattr(http_timeouts, name, 0.2)
     monkeypatch.setattr(http_timeouts, "MAX_CONNECTIONS", 8)
-    listener = serving.listen("127.0.0.1", 0)
-    ready = asyncio.Event()
-    server = serving.Server(app, tls=None)
-    task = asyncio.create_task(server.serve_until_signal(listener, ready=ready.set))
-    await ready.wait()
-    yield listener.getsockname()[1]
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running(app) as port:
+        yield port
 
 
 class Peer:

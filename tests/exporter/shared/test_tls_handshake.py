@@ -10,7 +10,7 @@ import pytest
 import trustme
 
 from exporter.shared import http_timeouts, tls_handshake
-from exporter.shared import server as serving
+from tests.exporter.shared.running import running
 from tests.exporter.shared.test_http_timeouts import connected
 
 GOOD = b"GET / HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
@@ -39,15 +39,8 @@ async def port(monkeypatch: pytest.MonkeyPatch, authority: trustme.CA) -> AsyncI
     monkeypatch.setattr(http_timeouts, "MAX_CONNECTIONS", MOST)
     tls = ssl.SSLContext(ssl.PROTOCOL_TLS_SERVER)
     authority.issue_cert("127.0.0.1").configure_cert(tls)
-    listener = serving.listen("127.0.0.1", 0)
-    ready = asyncio.Event()
-    server = serving.Server(app, tls=tls)
-    task = asyncio.create_task(server.serve_until_signal(listener, ready=ready.set))
-    await ready.wait()
-    yield listener.getsockname()[1]
-    task.cancel()
-    with contextlib.suppress(asyncio.CancelledError):
-        await task
+    async with running(app, tls) as port:
+        yield port
 
 
 @contextlib.asynccontextmanager
